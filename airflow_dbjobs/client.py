@@ -1,0 +1,285 @@
+"""JobsClient: one method per endpoint of the Jobs API 2.0, 2.1 and 2.2.
+
+It needs no Airflow::
+
+    from airflow_dbjobs.client import JobsClient
+
+    client = JobsClient("https://adb-1234567890123456.7.azuredatabricks.net", token="dapi...")
+    run_id = client.run_now({"job_id": 42, "idempotency_token": "nightly-2026-11-22"})
+    print(client.get_run(run_id).state)
+
+Source of endpoints and fields: the Jobs API reference, https://docs.databricks.com/api/workspace/jobs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.auth import BearerAuth, choose_auth
+from airflow_dbjobs.errors import ConfigurationError, UnreadableReply
+from airflow_dbjobs.runs import Run
+from airflow_dbjobs.transport import RetryPolicy, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Literal
+
+    from requests.auth import AuthBase
+
+API_VERSIONS = ("2.0", "2.1", "2.2")
+DEFAULT_API_VERSION = "2.2"
+
+# The arrays of a job or run that 2.2 cuts into pages of 100 elements; each page repeats the other fields.
+_PAGED_RUN_ARRAYS = ("tasks", "job_clusters", "job_parameters", "repair_history", "iterations")
+_PAGED_JOB_ARRAYS = ("tasks", "job_clusters", "environments", "parameters")
+_JOBS_PER_PAGE = 100
+# The text of 2.1 and 2.2 says "less than 25"; 24 satisfies every reading.
+_RUNS_PER_PAGE = {"2.0": 999, "2.1": 24, "2.2": 24}
+
+
+class JobsClient:
+    """Calls the Jobs API of one workspace, from any thread.
+
+    `host` is a URL (``https://`` is assumed where the scheme is missing). Sign in with `token` (a personal access
+    token), with `username` and `password`, or with any ``requests.auth.AuthBase`` as `auth`. `api_version` is one of
+    API_VERSIONS. `transport` replaces host and credentials; it is how the hook and the tests set limits and clocks.
+
+    Every method raises ``errors.CallError`` (Unreachable, UnreadableReply, ApiError) where the API gave no usable
+    answer even after the retries of ``transport``. Ids are INT64, times epoch milliseconds. Payloads and replies are
+    the JSON objects of the reference, except that runs come as ``runs.Run``.
+    """
+
+    def __init__(
+        self,
+        host: str = "",
+        *,
+        token: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        auth: AuthBase | None = None,
+        api_version: str = DEFAULT_API_VERSION,
+        retry: RetryPolicy | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        if api_version not in API_VERSIONS:
+            raise ConfigurationError(f"api_version is {api_version!r}; it must be one of {', '.join(API_VERSIONS)}.")
+        if transport is None:
+            if not host.strip():
+                raise ConfigurationError("host is empty; give the workspace's URL.")
+            if auth is None:
+                auth = BearerAuth(token) if token else choose_auth(login=username, password=password, extra={})
+            url = host.strip() if "://" in host else f"https://{host.strip()}"
+            transport = Transport(url, auth, policy=retry)
+        self.transport = transport
+        self.api_version = api_version
+
+    @property
+    def host(self) -> str:
+        """The workspace's URL: scheme, host and port."""
+        return self.transport.base_url
+
+    def with_policy(self, retry: RetryPolicy) -> JobsClient:
+        """Return a client of the same workspace with other limits, sharing no session and no lock with this one."""
+        return JobsClient(api_version=self.api_version, transport=self.transport.with_policy(retry))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.transport.close()
+
+    # --- jobs ---
+
+    def create_job(self, settings: Mapping[str, Any]) -> int:
+        """Create a job (``jobs/create``) and return its job_id. Names are not unique: two calls make two jobs."""
+        return int(self._post("create", settings, repeatable=False)["job_id"])
+
+    def list_jobs(self, *, name: str | None = None, expand_tasks: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield all jobs (``jobs/list``), page by page; with `name`, those of that name (case does not matter).
+
+        2.0 has no pages and no filter: there the filter is applied here.
+        """
+        if self.api_version == "2.0":
+            for job in self._get("list").get("jobs") or ():
+                if name is None or str(job.get("settings", {}).get("name", "")).casefold() == name.casefold():
+                    yield job
+            return
+        query = {"name": name, "expand_tasks": expand_tasks or None, "limit": _JOBS_PER_PAGE}
+        for page in self._pages("list", query):
+            yield from page.get("jobs") or ()
+
+    def find_job_id(self, name: str) -> int:
+        """Return the id of the only job called exactly `name`. Raises ConfigurationError if none is, or several."""
+        found = [job["job_id"] for job in self.list_jobs(name=name) if job.get("settings", {}).get("name") == name]
+        if len(found) == 1:
+            return int(found[0])
+        if found:
+            ids = ", ".join(map(str, sorted(found)))
+            raise ConfigurationError(
+                f"job_name={name!r}: {len(found)} jobs have this name ({ids}). Give the job_id instead."
+            )
+        raise ConfigurationError(
+            f"job_name={name!r}: {self.host} has no job of this name that these credentials may see."
+            " Check the spelling (case counts), or give the job_id."
+        )
+
+    def get_job(self, job_id: int) -> dict[str, Any]:
+        """Return a job (``jobs/get``); the arrays of its settings are whole, however many pages they came in."""
+        job = self._get("get", {"job_id": job_id})
+        for page in self._further_pages("get", {"job_id": job_id}, job):
+            _extend(job.setdefault("settings", {}), page.get("settings") or {}, _PAGED_JOB_ARRAYS)
+        return job
+
+    def reset_job(self, job_id: int, new_settings: Mapping[str, Any]) -> None:
+        """Replace all settings of a job (``jobs/reset``)."""
+        self._post("reset", {"job_id": job_id, "new_settings": new_settings}, void=True)
+
+    def update_job(
+        self, job_id: int, new_settings: Mapping[str, Any] | None = None, fields_to_remove: Sequence[str] | None = None
+    ) -> None:
+        """Change or remove some settings of a job (``jobs/update``)."""
+        body = {"job_id": job_id, "new_settings": new_settings, "fields_to_remove": fields_to_remove}
+        self._post("update", body, void=True)
+
+    def delete_job(self, job_id: int) -> None:
+        """Delete a job and its history (``jobs/delete``); deleting it again does nothing."""
+        self._post("delete", {"job_id": job_id}, void=True)
+
+    # --- runs ---
+
+    def run_now(self, payload: Mapping[str, Any]) -> int:
+        """Run a job (``jobs/run-now``) and return the run_id. Only a call with an ``idempotency_token`` is repeated."""
+        return self._launch("run-now", payload)
+
+    def submit_run(self, payload: Mapping[str, Any]) -> int:
+        """Launch a one-time run (``jobs/runs/submit``) and return its run_id, repeated as `run_now` is."""
+        return self._launch("runs/submit", payload)
+
+    def list_runs(
+        self,
+        *,
+        job_id: int | None = None,
+        active_only: bool | None = None,
+        completed_only: bool | None = None,
+        run_type: str | None = None,
+        expand_tasks: bool | None = None,
+        start_time_from: int | None = None,
+        start_time_to: int | None = None,
+    ) -> Iterator[Run]:
+        """Yield runs, latest start first (``jobs/runs/list``), page by page.
+
+        `expand_tasks`, `start_time_from` and `start_time_to` (epoch milliseconds, inclusive) need 2.1 or newer.
+        """
+        query = {
+            "job_id": job_id,
+            "active_only": active_only,
+            "completed_only": completed_only,
+            "run_type": run_type,
+            "expand_tasks": expand_tasks,
+            "start_time_from": start_time_from,
+            "start_time_to": start_time_to,
+            "limit": _RUNS_PER_PAGE[self.api_version],
+        }
+        pages = self._offset_pages("runs/list", query) if self.api_version == "2.0" else self._pages("runs/list", query)
+        for page in pages:
+            yield from map(Run.from_json, page.get("runs") or ())
+
+    def get_run(self, run_id: int, *, include_history: bool = False) -> Run:
+        """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound where there is none."""
+        query = {"run_id": run_id, "include_history": include_history or None}
+        run = self._get("runs/get", query)
+        for page in self._further_pages("runs/get", query, run):
+            _extend(run, page, _PAGED_RUN_ARRAYS)
+        return _run(run)
+
+    def poll_run(self, run_id: int) -> Run:
+        """Ask for a run once, with no retry and only its first page: what a poller does that waits by itself."""
+        return _run(self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
+
+    def export_run(self, run_id: int, *, views: Literal["CODE", "DASHBOARDS", "ALL"] = "CODE") -> list[dict[str, Any]]:
+        """Return the HTML views of a notebook run (``jobs/runs/export``): dicts of content, name and type."""
+        reply = self._get("runs/export", {"run_id": run_id, "views_to_export": views})
+        return list(reply.get("views") or ())
+
+    def cancel_run(self, run_id: int) -> None:
+        """Ask for the end of a run (``jobs/runs/cancel``); it ends some time later. A finished run stays as it is."""
+        self._post("runs/cancel", {"run_id": run_id}, void=True)
+
+    def cancel_all_runs(self, job_id: int) -> None:
+        """Ask for the end of all active runs of a job (``jobs/runs/cancel-all``)."""
+        self._post("runs/cancel-all", {"job_id": job_id}, void=True)
+
+    def get_run_output(self, run_id: int) -> dict[str, Any]:
+        """Return what a single task run printed and returned (``jobs/runs/get-output``).
+
+        For a run with tasks ask for each ``tasks[].run_id``: from 2.1 on the run itself has no output.
+        """
+        return self._get("runs/get-output", {"run_id": run_id})
+
+    def delete_run(self, run_id: int) -> None:
+        """Delete a finished run (``jobs/runs/delete``); its idempotency token can never be used again."""
+        self._post("runs/delete", {"run_id": run_id}, void=True)
+
+    def repair_run(self, payload: Mapping[str, Any]) -> int:
+        """Run failed or named tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id."""
+        if self.api_version == "2.0":
+            raise ConfigurationError("jobs/runs/repair needs api_version 2.1 or 2.2.")
+        return int(self._post("runs/repair", payload, repeatable=False)["repair_id"])
+
+    # --- how a call is made ---
+
+    def _path(self, endpoint: str) -> str:
+        return f"{self.api_version}/jobs/{endpoint}"
+
+    def _get(self, endpoint: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self.transport.call("GET", self._path(endpoint), query=query, repeatable=True)
+
+    def _post(
+        self, endpoint: str, body: Mapping[str, Any], *, repeatable: bool = True, void: bool = False
+    ) -> dict[str, Any]:
+        sent = {name: value for name, value in body.items() if value is not None}
+        return self.transport.call("POST", self._path(endpoint), body=sent, repeatable=repeatable, void=void)
+
+    def _launch(self, endpoint: str, payload: Mapping[str, Any]) -> int:
+        reply = self._post(endpoint, payload, repeatable=bool(payload.get("idempotency_token")))
+        if "run_id" not in reply:
+            # A continuous job that is running already is answered so.
+            raise UnreadableReply(
+                f"POST jobs/{endpoint} launched nothing (no run_id in the reply). Is the job a continuous one?"
+            )
+        return int(reply["run_id"])
+
+    def _pages(self, endpoint: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        first = self._get(endpoint, query)
+        yield first
+        yield from self._further_pages(endpoint, query, first)
+
+    def _further_pages(
+        self, endpoint: str, query: Mapping[str, Any], page: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pages after `page`, following ``next_page_token`` (a missing or empty one ends the walk)."""
+        token = page.get("next_page_token")
+        while token:
+            following = self._get(endpoint, {**query, "page_token": token})
+            yield following
+            token = following.get("next_page_token")
+
+    def _offset_pages(self, endpoint: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a 2.0 list, which are addressed by offset."""
+        offset, more = 0, True
+        while more:
+            page = self._get(endpoint, {**query, "offset": offset})
+            yield page
+            count = len(page.get("runs") or ())
+            offset, more = offset + count, bool(page.get("has_more")) and count > 0
+
+
+def _run(reply: dict[str, Any]) -> Run:
+    try:
+        return Run.from_json(reply)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableReply(f"GET jobs/runs/get answered with something that is not a run: {error!r}") from error
+
+
+def _extend(whole: dict[str, Any], page: Mapping[str, Any], arrays: tuple[str, ...]) -> None:
+    for name in arrays:
+        if page.get(name):
+            whole[name] = [*(whole.get(name) or ()), *page[name]]

@@ -1,0 +1,233 @@
+"""Everything this package raises, as one tree.
+
+JobsError
+├── ConfigurationError       a connection or a parameter is wrong: nothing was sent
+│   └── PayloadError         a request body breaks a rule of the API: nothing was sent
+├── CallError                one API call did not give a usable answer
+│   ├── Unreachable          no answer: refused, reset, timed out, name not resolved
+│   ├── UnreadableReply      an answer that is not a JSON object: a proxy's page, a cut body
+│   └── ApiError             the API said no: status, error_code, message
+│       ├── BadRequest           400
+│       ├── Unauthenticated      401
+│       ├── PermissionDenied     403
+│       ├── NotFound             404, and 400 where the message says that a run or job does not exist
+│       ├── Conflict             409
+│       ├── TooManyRequests      429
+│       └── ServerError          5xx
+└── RunError                 the call worked, the run did not end well
+    ├── RunFailed
+    │   ├── RunTimedOut
+    │   ├── RunCanceled
+    │   └── RunSkipped
+    └── RunLost              the run cannot be asked for any more
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class JobsError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigurationError(JobsError, ValueError):
+    """A connection field or a parameter is missing or wrong. Nothing was sent."""
+
+
+class PayloadError(ConfigurationError):
+    """A request body breaks rules of the API; the message lists each with its field and remedy. Nothing was sent."""
+
+    def __init__(self, endpoint: str, violations: list[str]) -> None:
+        self.endpoint = endpoint
+        self.violations = violations
+        super().__init__("\n".join([f"The {endpoint} payload breaks the rules of the Jobs API:", *violations]))
+
+
+class CallError(JobsError):
+    """One API call gave no usable answer.
+
+    ``sent`` is False where the request provably never reached the server, so that even a call which is not idempotent
+    may be repeated.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        self.sent = sent
+        super().__init__(message)
+
+
+class Unreachable(CallError):
+    """No answer: connection refused or reset, a timeout, a name that does not resolve."""
+
+
+class UnreadableReply(CallError):
+    """An answer that is not a JSON object: a proxy's HTML page, a truncated or an empty body."""
+
+
+class ApiError(CallError):
+    """The API refused a call.
+
+    Attributes: ``status`` (HTTP status), ``error_code`` (Databricks' name for it, "" if it gave none), ``message`` (its
+    text), ``request_id`` ("" if none), ``retry_after`` (the reply's Retry-After header, or None).
+    """
+
+    def __init__(
+        self,
+        call: str,
+        status: int,
+        error_code: str = "",
+        message: str = "",
+        *,
+        request_id: str = "",
+        retry_after: str | None = None,
+    ) -> None:
+        self.call = call
+        self.status = status
+        self.error_code = error_code
+        self.message = message
+        self.request_id = request_id
+        self.retry_after = retry_after
+        code = f" {error_code}" if error_code else ""
+        trail = f" (request id {request_id})" if request_id else ""
+        super().__init__(f"{call} answered {status}{code}: {message or 'no message'}{self.remedy}{trail}")
+
+    remedy = ""
+
+
+class BadRequest(ApiError):
+    """400: the request breaks a rule of the API."""
+
+
+class Unauthenticated(ApiError):
+    """401: no credentials, or credentials that are not accepted."""
+
+    remedy = ". Check the connection's token (its password, or `token` in its extra): it is missing, expired or revoked"
+
+
+class PermissionDenied(ApiError):
+    """403: the credentials are not valid for this workspace, or lack the permission."""
+
+    remedy = (
+        ". Check that the connection's token belongs to this workspace and is not expired, and that its owner has the"
+        " permission (Can Manage Run to launch a job, Can View to watch it)"
+    )
+
+
+class NotFound(ApiError):
+    """The run or job does not exist: never did, was deleted, or expired (runs are kept for 60 days)."""
+
+
+class Conflict(ApiError):
+    """409: the resource is in a state that does not allow the call."""
+
+
+class TooManyRequests(ApiError):
+    """429: a rate limit, or the workspace's limit of concurrent runs."""
+
+
+class ServerError(ApiError):
+    """5xx: the service, or a gateway before it, failed."""
+
+
+class RunError(JobsError):
+    """A run did not end as asked. ``run_id`` and ``page_url`` say which."""
+
+    def __init__(self, message: str, *, run_id: int, page_url: str = "") -> None:
+        self.run_id = run_id
+        self.page_url = page_url
+        super().__init__(message)
+
+
+class RunFailed(RunError):
+    """A run ended without success. ``life_cycle_state`` and ``result_state`` are as the API gave them."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run_id: int,
+        page_url: str = "",
+        life_cycle_state: str = "",
+        result_state: str | None = None,
+    ) -> None:
+        self.life_cycle_state = life_cycle_state
+        self.result_state = result_state
+        super().__init__(message, run_id=run_id, page_url=page_url)
+
+
+class RunTimedOut(RunFailed):
+    """The run was stopped at its own ``timeout_seconds``."""
+
+
+class RunCanceled(RunFailed):
+    """The run was cancelled."""
+
+
+class RunSkipped(RunFailed):
+    """The run never started: its job was at ``max_concurrent_runs``."""
+
+
+class RunLost(RunError):
+    """A run that was being watched can no longer be asked for: deleted, or forbidden to this connection."""
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: NotFound,
+    409: Conflict,
+    429: TooManyRequests,
+}
+
+# Where the error_code says more than the status it came with.
+_BY_ERROR_CODE: dict[str, type[ApiError]] = {
+    "RESOURCE_DOES_NOT_EXIST": NotFound,
+    "RESOURCE_ALREADY_EXISTS": Conflict,
+    "REQUEST_LIMIT_EXCEEDED": TooManyRequests,
+    "RESOURCE_EXHAUSTED": TooManyRequests,
+    "TEMPORARILY_UNAVAILABLE": ServerError,
+}
+
+# The Jobs API answers 400 INVALID_PARAMETER_VALUE, not 404, for a run or job that does not exist; only the text tells.
+_DOES_NOT_EXIST = re.compile(r"\b(run|job)\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
+
+
+def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> ApiError:
+    """Return the error for a reply which is not a success.
+
+    `call` names the endpoint ("POST jobs/run-now"). `body` is the reply's JSON object ({} if it had none): the usual
+    ``error_code``/``message``, or one of the rarer shapes ``{"error": ...}`` and ``{"detail": ...}``.
+    """
+    error_code = body.get("error_code")
+    # Some gateways repeat the HTTP status as a number here, which names nothing.
+    code = error_code if isinstance(error_code, str) else ""
+    message = str(body.get("message") or body.get("error") or body.get("detail") or "").strip()
+    kind = (
+        _BY_ERROR_CODE.get(code)
+        or _BY_STATUS.get(status)
+        or (ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ApiError)
+    )
+    if kind is BadRequest and _DOES_NOT_EXIST.search(message):
+        kind = NotFound
+    return kind(
+        call,
+        status,
+        code,
+        message,
+        request_id=headers.get("X-Request-Id") or _request_id(body.get("details")),
+        retry_after=headers.get("Retry-After"),
+    )
+
+
+def _request_id(details: object) -> str:
+    """Return the request id in the `details` of an error body (a list of google.rpc messages), or ""."""
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict) and isinstance(detail.get("request_id"), str):
+            return str(detail["request_id"])
+    return ""

@@ -1,0 +1,213 @@
+"""Runs as the API reports them, and the only place that decides "finished" and "succeeded".
+
+The API describes a state twice: ``state`` (2.0 and later) and ``status`` (2.1 and later). Either may be missing, and
+both grow new values; an unknown life cycle state is read as "still running", an unknown result as a failure.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TERMINAL_LIFE_CYCLE_STATES = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
+ACTIVE_LIFE_CYCLE_STATES = frozenset(
+    {"QUEUED", "PENDING", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY", "WAITING"}
+)
+
+# What `status.termination_details.code` says in the words of `state.result_state`, for replies that carry only
+# `status`.
+_RESULT_OF_TERMINATION_CODE = {
+    "SUCCESS": "SUCCESS",
+    "SUCCESS_WITH_FAILURES": "SUCCESS_WITH_FAILURES",
+    "RUN_EXECUTION_ERROR": "FAILED",
+    "USER_CANCELED": "CANCELED",
+    "CANCELED": "CANCELED",
+}
+_SKIPPED_TERMINATION_CODES = frozenset({"SKIPPED", "MAX_CONCURRENT_RUNS_EXCEEDED"})
+
+
+class Outcome(enum.Enum):
+    """How a finished run ended."""
+
+    SUCCESS = "success"
+    PARTIAL_SUCCESS = "partial success"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    CANCELED = "canceled"
+    SKIPPED = "skipped"
+
+
+_OUTCOME_OF_RESULT = {
+    "SUCCESS": Outcome.SUCCESS,
+    "SUCCESS_WITH_FAILURES": Outcome.PARTIAL_SUCCESS,
+    "FAILED": Outcome.FAILED,
+    "TIMEDOUT": Outcome.TIMED_OUT,
+    # The reference's prose spells it so; the enum, and the wire, do not.
+    "TIMED_OUT": Outcome.TIMED_OUT,
+    "CANCELED": Outcome.CANCELED,
+}
+
+_ERROR_OF_OUTCOME: dict[Outcome, type[RunFailed]] = {
+    Outcome.TIMED_OUT: RunTimedOut,
+    Outcome.CANCELED: RunCanceled,
+    Outcome.SKIPPED: RunSkipped,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The state of a run or of one of its tasks.
+
+    ``life_cycle_state`` and ``result_state`` (None while there is none) are the API's own words, ``message`` its text.
+    ``termination_code`` is "" in 2.0. Source: RunState, RunLifeCycleState, RunResultState of the Jobs API reference.
+    """
+
+    life_cycle_state: str
+    result_state: str | None = None
+    message: str = ""
+    termination_code: str = ""
+
+    @classmethod
+    def from_json(cls, run: Mapping[str, Any]) -> RunState:
+        """Read the ``state`` and ``status`` of a run or task run."""
+        state = run.get("state") or {}
+        status = run.get("status") or {}
+        termination = status.get("termination_details") or {}
+        code = termination.get("code") or ""
+        life_cycle_state = state.get("life_cycle_state") or _life_cycle_state(status.get("state") or "", code)
+        return cls(
+            life_cycle_state=life_cycle_state,
+            result_state=state.get("result_state") or _RESULT_OF_TERMINATION_CODE.get(code),
+            message=state.get("state_message") or termination.get("message") or "",
+            termination_code=code,
+        )
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run is over. A life cycle state that nobody has heard of counts as still running."""
+        return self.life_cycle_state in TERMINAL_LIFE_CYCLE_STATES
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the life cycle state is one of the reference's."""
+        return self.is_terminal or self.life_cycle_state in ACTIVE_LIFE_CYCLE_STATES
+
+    @property
+    def outcome(self) -> Outcome:
+        """How a finished run ended; an unknown result, or none, is a failure.
+
+        A failed multi-task run reads INTERNAL_ERROR + FAILED, so the result is asked before the life cycle state.
+        """
+        if self.life_cycle_state == "SKIPPED":
+            return Outcome.SKIPPED
+        if self.life_cycle_state == "INTERNAL_ERROR" and self.result_state in {"SUCCESS", "SUCCESS_WITH_FAILURES"}:
+            return Outcome.FAILED
+        return _OUTCOME_OF_RESULT.get(self.result_state or "", Outcome.FAILED)
+
+    @property
+    def canceled_by_platform(self) -> bool:
+        """Whether a cancelled run was cancelled by the platform rather than by a person."""
+        return self.outcome is Outcome.CANCELED and self.termination_code not in {"", "USER_CANCELED"}
+
+    def __str__(self) -> str:
+        """Return the two states as a person would quote them: ``TERMINATED/FAILED``."""
+        return (
+            f"{self.life_cycle_state or 'no state'}/{self.result_state}" if self.result_state else self.life_cycle_state
+        )
+
+
+def _life_cycle_state(status: str, termination_code: str) -> str:
+    """Return the ``life_cycle_state`` that a reply with only a ``status`` means."""
+    if status != "TERMINATED":
+        return status
+    if termination_code in _SKIPPED_TERMINATION_CODES:
+        return "SKIPPED"
+    return "TERMINATED" if termination_code in _RESULT_OF_TERMINATION_CODE else "INTERNAL_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One task of a run (its latest attempt)."""
+
+    run_id: int
+    task_key: str
+    state: RunState
+    attempt_number: int
+    page_url: str
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_json(cls, task: Mapping[str, Any]) -> TaskRun:
+        """Read one element of a run's ``tasks``."""
+        return cls(
+            run_id=int(task["run_id"]),
+            task_key=task.get("task_key") or "",
+            state=RunState.from_json(task),
+            attempt_number=int(task.get("attempt_number") or 0),
+            page_url=task.get("run_page_url") or "",
+            raw=task,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run, as ``runs/get`` tells it. ``raw`` is the reply itself, with every field of it."""
+
+    run_id: int
+    job_id: int | None
+    state: RunState
+    page_url: str
+    run_name: str
+    tasks: tuple[TaskRun, ...]
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_json(cls, run: Mapping[str, Any]) -> Run:
+        """Read a Run object of any API version. Raises KeyError where it has no ``run_id``."""
+        job_id = run.get("job_id")
+        return cls(
+            run_id=int(run["run_id"]),
+            job_id=int(job_id) if job_id else None,
+            state=RunState.from_json(run),
+            page_url=run.get("run_page_url") or "",
+            run_name=run.get("run_name") or "",
+            tasks=latest_attempts(TaskRun.from_json(task) for task in run.get("tasks") or ()),
+            raw=run,
+        )
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run is over."""
+        return self.state.is_terminal
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the finished run ended."""
+        return self.state.outcome
+
+    def failure(self, message: str) -> RunFailed:
+        """Return the error that stands for this run's outcome."""
+        kind = _ERROR_OF_OUTCOME.get(self.outcome, RunFailed)
+        return kind(
+            message,
+            run_id=self.run_id,
+            page_url=self.page_url,
+            life_cycle_state=self.state.life_cycle_state,
+            result_state=self.state.result_state,
+        )
+
+
+def latest_attempts(tasks: Iterable[TaskRun]) -> tuple[TaskRun, ...]:
+    """Keep the last attempt of each task: a run lists every attempt of a retried or repaired task."""
+    latest: dict[str, TaskRun] = {}
+    for task in tasks:
+        known = latest.get(task.task_key)
+        if known is None or task.attempt_number >= known.attempt_number:
+            latest[task.task_key] = task
+    return tuple(latest.values())

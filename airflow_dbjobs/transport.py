@@ -1,0 +1,368 @@
+"""One HTTP request to the Jobs API, or a request with its retries, as the caller asks. The only place that retries.
+
+What is retried, and when (the reference advises to retry a 5xx for up to 10 minutes, at least 30 s apart):
+
+- 429 and 503 with ``Retry-After``: after what it says, capped;
+- 429 without it, and 400 ``COULD_NOT_ACQUIRE_LOCK``: exponential backoff with jitter;
+- 500, 502, 503, 504: ``server_error_wait`` apart; a GET's first wait is 1 s;
+- no answer, or an unreadable one: backoff from 1 s;
+- nothing else.
+
+A call that is not repeatable (it would launch or create a second time) is repeated only where the request provably
+never reached the server, or was refused by a rate limit.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import platform
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+import tenacity
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3.exceptions import NameResolutionError, NewConnectionError
+
+from airflow_dbjobs import __version__
+from airflow_dbjobs.errors import (
+    ApiError,
+    CallError,
+    ConfigurationError,
+    ServerError,
+    TooManyRequests,
+    Unreachable,
+    UnreadableReply,
+    api_error,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from requests.auth import AuthBase
+
+log = logging.getLogger(__name__)
+
+# The reference says "10 MB" without saying which; the smaller reading is safe.
+MAX_REQUEST_BYTES = 10_000_000
+FIRST_WAIT = 1.0
+LONGEST_BACKOFF = 60.0
+LONGEST_RETRY_AFTER = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long one call goes on trying. All values are seconds.
+
+    `budget`: all attempts and waits of one call. `server_error_wait`: the least wait after a 5xx. `connect_timeout` and
+    `read_timeout`: of one attempt.
+    """
+
+    budget: float = 600.0
+    server_error_wait: float = 30.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The decision to try again: why, and the least number of seconds to wait before."""
+
+    reason: str
+    wait: float
+
+
+def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: RetryPolicy) -> Retry | None:
+    """Decide whether to repeat a call whose `attempt`-th try (from 1) ended in `error`; None means no.
+
+    `repeatable` says that the call may reach the server twice without harm: it reads, it ends in the same state, or it
+    carries an idempotency token.
+    """
+    backoff = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_BACKOFF)
+    if isinstance(error, TooManyRequests):
+        return _after(error, f"{error.status} {error.error_code}".strip(), backoff)
+    if not (repeatable or not error.sent):
+        return None
+    if isinstance(error, ServerError):
+        reason = f"{error.status} {error.error_code}".strip()
+        first_read = attempt == 1 and error.call.startswith("GET ")
+        wait = FIRST_WAIT if first_read else policy.server_error_wait
+        return _after(error, reason, wait) if error.status == requests.codes.unavailable else Retry(reason, wait)
+    if isinstance(error, ApiError):
+        return Retry(error.error_code, backoff) if error.error_code == "COULD_NOT_ACQUIRE_LOCK" else None
+    return Retry(str(error), backoff)
+
+
+def _after(error: ApiError, reason: str, otherwise: float) -> Retry:
+    """Return a retry after what the reply's Retry-After says, or after `otherwise` seconds."""
+    seconds = retry_after_seconds(error.retry_after)
+    if seconds is None:
+        return Retry(reason, otherwise)
+    return Retry(f"{reason}, Retry-After {seconds:.0f} s", min(seconds, LONGEST_RETRY_AFTER))
+
+
+def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time) -> float | None:
+    """Return the seconds that a Retry-After header (a number, or an HTTP date) asks for; None if it is not usable."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now())
+    except ValueError:
+        return None
+
+
+def user_agent(product: str = "") -> str:
+    """Return the User-Agent: space-separated ``key/value`` pairs, as the platform asks of partners."""
+    parts = (
+        f"airflow-provider-dbjobs/{__version__}",
+        f"python/{platform.python_version()}",
+        f"os/{platform.system().lower()}",
+        product,
+    )
+    return " ".join(part for part in parts if part)
+
+
+def new_adapter() -> BaseAdapter:
+    """Return what a session sends its requests through; tests put a workspace in this process here."""
+    return HTTPAdapter(pool_connections=1, pool_maxsize=1)
+
+
+class Transport:
+    """Sends requests to one workspace with one set of credentials, from any thread (each has a session of its own).
+
+    `base_url` is scheme, host and port, with no path. `clock` (monotonic seconds) and `sleep` are injectable, so that
+    an outage of minutes is tested in milliseconds. `verify` is as in requests: True, False, or the path of a CA
+    bundle.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        auth: AuthBase,
+        *,
+        policy: RetryPolicy | None = None,
+        verify: bool | str = True,
+        product: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.auth = auth
+        self.policy = policy or RetryPolicy()
+        self.verify = verify
+        self.product = product
+        self.clock = clock
+        self.sleep = sleep
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+
+    def with_policy(self, policy: RetryPolicy) -> Transport:
+        """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
+        return Transport(
+            self.base_url,
+            self.auth,
+            policy=policy,
+            verify=self.verify,
+            product=self.product,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        repeatable: bool,
+        void: bool = False,
+    ) -> dict[str, Any]:
+        """Send a request, and again as the module's table says, until it is answered or ``policy.budget`` is spent.
+
+        Raises what `send` raises; the error of the last attempt says how often and how long it was tried.
+        """
+        started = self.clock()
+
+        def decision(state: tenacity.RetryCallState) -> Retry | None:
+            error = state.outcome.exception() if state.outcome else None
+            if not isinstance(error, CallError):
+                return None
+            return retry_decision(error, attempt=state.attempt_number, repeatable=repeatable, policy=self.policy)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            retry = decision(state)
+            # Up to a quarter more, so that many tasks that failed together do not come back together.
+            return retry.wait * random.uniform(1.0, 1.25) if retry else 0.0  # noqa: S311 (jitter is no secret)
+
+        def spent(state: tenacity.RetryCallState) -> bool:
+            return self.clock() - started + state.upcoming_sleep > self.policy.budget
+
+        def announce(state: tenacity.RetryCallState) -> None:
+            if retry := decision(state):
+                log.warning(
+                    "%s %s: %s. Attempt %d in %.0f s, giving up in %.0f s.",
+                    method,
+                    path,
+                    retry.reason,
+                    state.attempt_number + 1,
+                    state.upcoming_sleep,
+                    self.policy.budget - (self.clock() - started),
+                )
+
+        retrying = tenacity.Retrying(
+            retry=lambda state: decision(state) is not None,
+            wait=wait,
+            stop=spent,
+            sleep=self.sleep,
+            before_sleep=announce,
+            reraise=True,
+        )
+        try:
+            return retrying(self.send, method, path, query=query, body=body, void=void)
+        except CallError as error:
+            attempts = int(retrying.statistics.get("attempt_number", 1))
+            if attempts > 1:
+                error.args = (f"{error} (attempt {attempts}, after {self.clock() - started:.0f} s)",)
+            raise
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        void: bool = False,
+    ) -> dict[str, Any]:
+        """Send a request once and return the reply's JSON object.
+
+        `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
+        an empty body is one. Raises ConfigurationError (nothing sent: body over 10 MB, bad URL, untrusted
+        certificate), Unreachable, UnreadableReply or ApiError.
+        """
+        call = f"{method} {path.partition('/')[2]}"
+        data = None if body is None else _encode(call, body)
+        try:
+            response = self._session().request(
+                method,
+                f"{self.base_url}/api/{path}",
+                params={name: _text(value) for name, value in (query or {}).items() if value is not None},
+                data=data,
+                headers={"Content-Type": "application/json"} if data is not None else None,
+                auth=self.auth,
+                timeout=(self.policy.connect_timeout, self.policy.read_timeout),
+                verify=self.verify,
+                # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise self._no_reply(call, error) from error
+        return _read(call, response, void=void)
+
+    def close(self) -> None:
+        """Close the sessions of all threads."""
+        while self._sessions:
+            self._sessions.pop().close()
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.mount(self.base_url, new_adapter())
+            session.headers["User-Agent"] = user_agent(self.product)
+            session.headers["Accept"] = "application/json"
+            # list.append is atomic: no lock, so that a signal handler can never wait for one held by the call it
+            # broke into.
+            self._sessions.append(session)
+        return session
+
+    def _no_reply(self, call: str, error: requests.RequestException) -> Exception:
+        """Return our error for a request that got no whole reply."""
+        if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ConfigurationError(
+                f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"
+                " path of a CA bundle as `verify` in its extra."
+            )
+        if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
+            return UnreadableReply(f"{call}: the reply of {self.base_url} was cut short or garbled")
+        if isinstance(error, requests.ConnectTimeout):
+            return Unreachable(f"{call}: {self.base_url} did not accept a connection in time", sent=False)
+        if isinstance(error, requests.Timeout):
+            return Unreachable(f"{call}: {self.base_url} did not answer within {self.policy.read_timeout:g} s")
+        if isinstance(error, requests.ConnectionError):
+            why, sent = _connection_failure(error)
+            return Unreachable(
+                f"{call}: cannot reach {self.base_url}: {why}. Check the connection's host and port", sent=sent
+            )
+        # What is left is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
+        return ConfigurationError(f"{call}: {self.base_url} is not a URL that can be called: {type(error).__name__}")
+
+
+def _encode(call: str, body: Mapping[str, Any]) -> bytes:
+    try:
+        data = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{call}: the payload cannot be written as JSON: {error}") from error
+    if len(data) > MAX_REQUEST_BYTES:
+        raise ConfigurationError(
+            f"{call}: the payload has {len(data)} bytes, and the API takes at most {MAX_REQUEST_BYTES}."
+            " Move large values into files that the run reads."
+        )
+    return data
+
+
+def _text(value: object) -> str:
+    """Write a query value as the API does: lower-case booleans."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _connection_failure(error: requests.ConnectionError) -> tuple[str, bool]:
+    """Return why there was no connection, or why it broke, and whether the request may have reached the server."""
+    cause: object = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, NameResolutionError):
+        return "its name does not resolve", False
+    if isinstance(reason, NewConnectionError):
+        return str(reason).rpartition(": ")[2], False
+    return f"the connection broke ({type(reason).__name__})", True
+
+
+def _read(call: str, response: requests.Response, *, void: bool) -> dict[str, Any]:
+    """Return the JSON object of a reply. Raises ApiError or UnreadableReply."""
+    if response.is_redirect:
+        raise ApiError(
+            call,
+            response.status_code,
+            message=f"a redirect to {response.headers['Location']}. Is the connection's host the workspace's URL?",
+        )
+    if response.ok and void and not response.content.strip():
+        return {}
+    try:
+        body = response.json()
+    except requests.JSONDecodeError:
+        body = None
+    if response.ok:
+        if isinstance(body, dict):
+            return body
+        kind = response.headers.get("Content-Type", "no content type")
+        raise UnreadableReply(
+            f"{call} answered {response.status_code} without a JSON object ({kind}): {_start(response)}"
+        )
+    if not isinstance(body, dict):
+        body = {"message": f"{response.reason or ''} {_start(response)}".strip()}
+    raise api_error(call, response.status_code, body, response.headers)
+
+
+def _start(response: requests.Response) -> str:
+    """Return the start of a reply's text on one line: enough to tell a proxy's page from a login page."""
+    return " ".join(response.text.split())[:200] or "an empty body"
