@@ -60,6 +60,11 @@ class CallError(JobsError):
         self.sent = sent
         super().__init__(message)
 
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later with nothing changed by anyone."""
+        return True
+
 
 class Unreachable(CallError):
     """No answer: connection refused or reset, a timeout, a name that does not resolve."""
@@ -98,6 +103,11 @@ class ApiError(CallError):
 
     remedy = ""
 
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later with nothing changed by anyone."""
+        return self.error_code == "COULD_NOT_ACQUIRE_LOCK"
+
 
 class BadRequest(ApiError):
     """400: the request breaks a rule of the API."""
@@ -129,9 +139,13 @@ class Conflict(ApiError):
 class TooManyRequests(ApiError):
     """429: a rate limit, or the workspace's limit of concurrent runs."""
 
+    transient = True
+
 
 class ServerError(ApiError):
     """5xx: the service, or a gateway before it, failed."""
+
+    transient = True
 
 
 class RunError(JobsError):

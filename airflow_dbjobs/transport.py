@@ -86,16 +86,14 @@ def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: 
     backoff = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_BACKOFF)
     if isinstance(error, TooManyRequests):
         return _after(error, f"{error.status} {error.error_code}".strip(), backoff)
-    if not (repeatable or not error.sent):
+    if not error.transient or (error.sent and not repeatable):
         return None
     if isinstance(error, ServerError):
         reason = f"{error.status} {error.error_code}".strip()
         first_read = attempt == 1 and error.call.startswith("GET ")
         wait = FIRST_WAIT if first_read else policy.server_error_wait
         return _after(error, reason, wait) if error.status == requests.codes.unavailable else Retry(reason, wait)
-    if isinstance(error, ApiError):
-        return Retry(error.error_code, backoff) if error.error_code == "COULD_NOT_ACQUIRE_LOCK" else None
-    return Retry(str(error), backoff)
+    return Retry(error.error_code if isinstance(error, ApiError) else str(error), backoff)
 
 
 def _after(error: ApiError, reason: str, otherwise: float) -> Retry:

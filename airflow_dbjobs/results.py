@@ -1,0 +1,137 @@
+"""What a finished run returned, or why it failed, put together from ``runs/get-output`` of its tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.errors import ApiError, CallError, RunFailed
+from airflow_dbjobs.runs import Outcome, RunState
+from airflow_dbjobs.transport import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.runs import Run, TaskRun
+
+log = logging.getLogger(__name__)
+
+TRACE_TAIL_LINES = 20
+# A run may have a thousand tasks; a message that names the first failures is read, and costs a call each.
+MOST_TASKS_EXPLAINED = 10
+# The failure is known already: an API that is down may delay its explanation a little, not by the usual ten minutes a
+# call.
+EXPLANATION_POLICY = RetryPolicy(budget=15.0, server_error_wait=5.0, read_timeout=15.0)
+
+_ANSI_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# Results of tasks that never ran because of another task: they explain nothing.
+_CONSEQUENCES = frozenset({"UPSTREAM_FAILED", "UPSTREAM_CANCELED", "EXCLUDED", "DISABLED"})
+
+
+def result_of(client: JobsClient, run: Run) -> Any:
+    """Return what a successful run returned: what its notebook passed to ``dbutils.notebook.exit``, parsed if JSON.
+
+    For a run of several tasks a dict of those values by task key. None where nothing was returned. An output that may
+    not be read is left out with a warning: the run succeeded. Raises ``errors.CallError`` where the API gives no
+    usable answer.
+    """
+    notebooks = [task for task in run.tasks if "notebook_task" in task.raw and task.state.outcome is Outcome.SUCCESS]
+    if not run.tasks:
+        return _exit_value(client, run.run_id) if "notebook_task" in (run.raw.get("task") or {}) else None
+    if len(run.tasks) == 1:
+        return _exit_value(client, notebooks[0].run_id) if notebooks else None
+    values = {task.task_key: _exit_value(client, task.run_id) for task in notebooks}
+    return {key: value for key, value in values.items() if value is not None} or None
+
+
+def failure_of(client: JobsClient, run: Run) -> RunFailed:
+    """Return the error for a run that did not succeed: its states, and each failed task's key, error, trace and page.
+
+    What explains the failure may itself be unreadable (forbidden, the API down): then the error says so and stays the
+    run's.
+    """
+    lines = [f"Run {run.run_id}{_job(run)} {_verb(run.state)} ({run.state}): {run.state.message or 'no message'}"]
+    failed = failed_tasks(run)
+    quick = client.with_policy(EXPLANATION_POLICY)
+    for task in failed[:MOST_TASKS_EXPLAINED]:
+        lines.append(f"Task {task.task_key} ({task.state}, run {task.run_id}): {task.page_url}".rstrip(": "))
+        lines += _explanation(quick, task.run_id, task.state)
+    if len(failed) > MOST_TASKS_EXPLAINED:
+        lines.append(f"… and {len(failed) - MOST_TASKS_EXPLAINED} more failed tasks.")
+    if not run.tasks and run.outcome is not Outcome.SKIPPED:
+        lines += _explanation(quick, run.run_id, run.state)
+    quick.close()
+    if run.outcome is Outcome.SKIPPED:
+        lines.append(
+            "It never started: its job was at max_concurrent_runs. Raise that limit, turn on the job's queue, or take"
+            " on_skipped='skip' to skip the task instead."
+        )
+    lines.append(f"See {run.page_url}" if run.page_url else "The API gave no page for it.")
+    return run.failure("\n".join(lines))
+
+
+def failed_tasks(run: Run) -> list[TaskRun]:
+    """Return the tasks that failed by themselves, not those that another's failure kept from running."""
+    return [
+        task
+        for task in run.tasks
+        if task.state.is_terminal
+        and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS}
+        and task.state.result_state not in _CONSEQUENCES
+    ]
+
+
+def _verb(state: RunState) -> str:
+    return {
+        Outcome.TIMED_OUT: "reached its timeout",
+        Outcome.CANCELED: "was cancelled",
+        Outcome.SKIPPED: "was skipped",
+        Outcome.PARTIAL_SUCCESS: "succeeded in part",
+    }.get(state.outcome, "failed")
+
+
+def _job(run: Run) -> str:
+    return f" of job {run.job_id}" if run.job_id else ""
+
+
+def _explanation(client: JobsClient, run_id: int, state: RunState) -> list[str]:
+    """Return lines that say why one task run failed."""
+    try:
+        output = client.get_run_output(run_id)
+    except CallError as error:
+        return _indented([state.message, f"(no output: {error})"])
+    reason = output.get("error") or state.message or "no error given"
+    trace = _ANSI_ESCAPE.sub("", output.get("error_trace") or "").strip().splitlines()
+    if len(trace) > TRACE_TAIL_LINES:
+        trace = ["…", *trace[-TRACE_TAIL_LINES:]]
+    return _indented([_ANSI_ESCAPE.sub("", reason), *trace])
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for text in lines if text for line in text.splitlines()]
+
+
+def _exit_value(client: JobsClient, run_id: int) -> Any:
+    try:
+        output = client.get_run_output(run_id)
+    except ApiError as error:
+        log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
+        return None
+    notebook = output.get("notebook_output") or {}
+    if notebook.get("truncated"):
+        log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)
+    text = notebook.get("result")
+    if text is None:
+        return None
+    try:
+        return json.loads(text, parse_constant=_not_json)
+    except ValueError:
+        return text
+
+
+def _not_json(constant: str) -> None:
+    """Refuse NaN and the infinities, which Python would read but no JSON can hold (XCom could not store them)."""
+    raise ValueError(constant)
