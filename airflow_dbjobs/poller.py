@@ -17,8 +17,9 @@ import random
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from airflow_dbjobs.errors import (
     CallError,
@@ -27,10 +28,10 @@ from airflow_dbjobs.errors import (
     RunLost,
     Unauthenticated,
 )
+from airflow_dbjobs.transport import RetryPolicy
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.runs import Run
@@ -40,6 +41,8 @@ V = TypeVar("V")
 
 DEFAULT_PERIOD = 10.0
 LONGEST_OUTAGE_WAIT = 60.0
+# Airflow gives a trigger's `on_kill` 30 s.
+CANCEL_POLICY = RetryPolicy(budget=25.0, server_error_wait=1.0, connect_timeout=5.0, read_timeout=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,20 @@ class Watch:
         return self._patience.outage_tolerance if error.transient else 0.0
 
 
+class Logger(Protocol):
+    """What is needed of a logger, be it logging's or the one Airflow gives its triggers."""
+
+    def info(self, event: str, /, *args: object) -> object:
+        """Log at INFO."""
+
+    def warning(self, event: str, /, *args: object) -> object:
+        """Log at WARNING."""
+
+
 class StateLog:
     """Logs a run's states as they change, one line each; a state that nobody has heard of is named as a warning."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: Logger) -> None:
         self._log = log
 
     def __call__(self, run: Run) -> None:
@@ -170,7 +183,7 @@ class RunPoller:
         self._clock = clock
         self._sleep = sleep
         self._threads = _DaemonThreads(4, name="airflow_dbjobs-poller")
-        self._watchers = 0
+        self._users = 0
 
     @classmethod
     def shared(cls, client: JobsClient) -> RunPoller:
@@ -186,8 +199,7 @@ class RunPoller:
     ) -> Run:
         """Return the run when it is over; `on_change` as in `wait_for_run`, in the event loop. Raises RunLost."""
         watch = Watch(run_id, period, self._patience, self._clock, on_change)
-        self._watchers += 1
-        try:
+        with self._in_use():
             while True:
                 try:
                     run = await self._ask(run_id)
@@ -198,16 +210,24 @@ class RunPoller:
                     if wait is None:
                         return run
                 await self._sleep(wait)
-        finally:
-            self._watchers -= 1
-            if not self._watchers:
-                # Idle: threads and connections go; a watcher that comes later makes new ones.
-                self._threads.stop()
-                self._client.close()
 
     async def cancel(self, run_id: int) -> None:
-        """Ask the API to cancel a run, with the retries of the client's transport."""
-        await self._threads.run(lambda: self._client.cancel_run(run_id))
+        """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
+        quick = self._client.with_policy(CANCEL_POLICY)
+        with self._in_use():
+            await self._threads.run(lambda: quick.cancel_run(run_id))
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                # Idle: threads and connections go; who comes later makes new ones.
+                self._threads.stop()
+                self._client.close()
 
     async def _ask(self, run_id: int) -> Run:
         return await self._threads.run(lambda: self._client.poll_run(run_id))

@@ -1,0 +1,380 @@
+"""The operators of a DAG: launch a run, wait for it, return what it returned or fail with what it failed of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_dbjobs.links import DatabricksRunLink, push_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.launch import Endpoint, LaunchRequest
+    from airflow_dbjobs.runs import Run
+
+# A worker's process is killed 5 s after it was told to stop.
+KILL_BUDGET_SECONDS = 4.0
+
+
+class _LaunchOperator(BaseOperator):
+    """What the launching operators share; they differ in their payload and endpoint.
+
+    :param json: the request body (a mapping, or a template that renders to one). The named parameters win over its
+    fields. :param databricks_conn_id: the connection to the workspace. :param idempotency_token: sent as it is (at
+    most 64 characters); one is made for each launch where it is None. :param polling_period_seconds: seconds between
+    two questions for the run's state. :param wait_for_termination: False returns as soon as the run is launched.
+    :param deferrable: wait in the triggerer, occupying no worker. Default: ``[operators] default_deferrable``. :param
+    on_skipped: "fail" or "skip" the task where the job was at its ``max_concurrent_runs`` and the run never started.
+    :param fail_on_partial_success: fail where the run ended SUCCESS_WITH_FAILURES; otherwise a warning names the
+    tasks. :param retry_on_cancel: let Airflow retry a task whose run a person cancelled on Databricks. :param
+    do_xcom_push: push run_id, job_id and run_page_url at launch, and return what the run returned. :param
+    databricks_retry_limit: of the official operators, with no effect here (see README): a warning says so. :param
+    databricks_retry_delay: likewise. :param databricks_retry_args: likewise.
+    """
+
+    # The payload's fields that are parameters of the operator.
+    payload_fields: ClassVar[tuple[str, ...]] = ()
+    endpoint: ClassVar[Endpoint]
+
+    template_ext: Sequence[str] = (".json-tpl",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"json": "json"}
+    operator_extra_links = (DatabricksRunLink(),)
+    ui_color = "#ff3621"
+    ui_fgcolor = "#fff"
+
+    def __init__(
+        self,
+        *,
+        json: Any = None,
+        databricks_conn_id: str = "databricks_default",
+        idempotency_token: str | None = None,
+        polling_period_seconds: float = 10,
+        wait_for_termination: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        on_skipped: Literal["fail", "skip"] = "fail",
+        fail_on_partial_success: bool = False,
+        retry_on_cancel: bool = False,
+        databricks_retry_limit: int | None = None,
+        databricks_retry_delay: float | None = None,
+        databricks_retry_args: dict[Any, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.json = json
+        self.databricks_conn_id = databricks_conn_id
+        self.idempotency_token = idempotency_token
+        self.polling_period_seconds = polling_period_seconds
+        self.wait_for_termination = wait_for_termination
+        self.deferrable = deferrable
+        self.on_skipped = on_skipped
+        self.fail_on_partial_success = fail_on_partial_success
+        self.retry_on_cancel = retry_on_cancel
+        if on_skipped not in {"fail", "skip"}:
+            raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
+        if not polling_period_seconds > 0:
+            raise ValueError(f"polling_period_seconds is {polling_period_seconds!r}; it must be more than 0.")
+        self._warn_of_retry_settings(
+            databricks_retry_limit=databricks_retry_limit,
+            databricks_retry_delay=databricks_retry_delay,
+            databricks_retry_args=databricks_retry_args,
+        )
+        # What a kill must know: the run, or the request that may have launched one.
+        self.run_id: int | None = None
+        self.run_page_url = ""
+        self._client: JobsClient | None = None
+        self._request: LaunchRequest | None = None
+        self._killed = False
+
+    def execute(self, context: Context) -> Any:
+        """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
+        from airflow_dbjobs.hooks import DatabricksJobsHook
+        from airflow_dbjobs.launch import LaunchRequest, launch
+        from airflow_dbjobs.poller import StateLog, wait_for_run
+
+        payload = self._checked_payload()
+        self._client = client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
+        self._request = LaunchRequest.new(self.endpoint, self._resolved(payload, client))
+        self.run_id = launch(client, self._request)
+        run = self._or_cancel(lambda: self._announce(context))
+        if not self.wait_for_termination:
+            return None
+        if not run.is_terminal:
+            if self.deferrable:
+                self._defer(run)
+            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
+        return self._finish(client, run)
+
+    def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
+        """Go on after the trigger has fired: read the run once more and end as `execute` would have."""
+        from airflow_dbjobs.hooks import DatabricksJobsHook
+        from airflow_dbjobs.triggers import read_event
+
+        self.run_id, self.run_page_url = read_event(event)
+        client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
+        return self._finish(client, client.get_run(self.run_id))
+
+    def on_kill(self) -> None:
+        """Cancel the run, within the 4 s that a killed worker has. Runs in a signal handler: it shares no lock."""
+        self._killed = True
+        self._cancel()
+
+    def _payload(self) -> dict[str, Any]:
+        """Return the request body as it stands, rendered and unchecked."""
+        from airflow_dbjobs.payloads import merge
+
+        return merge(self.json, {name: getattr(self, name) for name in (*self.payload_fields, "idempotency_token")})
+
+    def _checked_payload(self) -> dict[str, Any]:
+        """Return the request body. Raises errors.ConfigurationError, before anything is sent."""
+        raise NotImplementedError
+
+    def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:  # noqa: ARG002 (for overriding)
+        """Return the payload with what only the workspace knows."""
+        return payload
+
+    def _announce(self, context: Context) -> Run:
+        """Tell where the run can be seen: in the log, in XCom and by the link, while it is still going."""
+        assert self._client is not None  # noqa: S101 (tells mypy; execute has set both)
+        assert self.run_id is not None  # noqa: S101
+        run = self._client.get_run(self.run_id)
+        self.run_page_url = run.page_url
+        self.log.info("Launched run %d%s: %s", run.run_id, f" of job {run.job_id}" if run.job_id else "", run.page_url)
+        task_instance = context["ti"]
+        if self.do_xcom_push:
+            task_instance.xcom_push(key="run_id", value=run.run_id)
+            task_instance.xcom_push(key="job_id", value=run.job_id)
+            task_instance.xcom_push(key="run_page_url", value=run.page_url)
+        push_link(task_instance, run.page_url)
+        return run
+
+    def _or_cancel(self, step: Callable[[], Run]) -> Run:
+        """Take a step after the launch; where it fails, so that nobody will watch the run, cancel the run."""
+        try:
+            return step()
+        except Exception:
+            self.log.warning("Run %s was launched, but cannot be watched: cancelling it.", self.run_id)
+            self._cancel()
+            raise
+
+    def _defer(self, run: Run) -> None:
+        from airflow_dbjobs.triggers import DatabricksRunTrigger
+
+        self.defer(
+            trigger=DatabricksRunTrigger(
+                run_id=run.run_id,
+                databricks_conn_id=self.databricks_conn_id,
+                polling_period_seconds=self.polling_period_seconds,
+                run_page_url=run.page_url,
+            ),
+            method_name="execute_complete",
+        )
+
+    def _finish(self, client: JobsClient, run: Run) -> Any:
+        """End the task as the run ended (README, "What becomes of the task")."""
+        from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+        from airflow_dbjobs.results import failed_tasks, failure_of, result_of
+        from airflow_dbjobs.runs import Outcome
+
+        outcome = run.outcome
+        if outcome is Outcome.PARTIAL_SUCCESS and not self.fail_on_partial_success:
+            names = ", ".join(task.task_key for task in failed_tasks(run)) or "unnamed"
+            self.log.warning("Run %d succeeded, but some of its tasks failed: %s. %s", run.run_id, names, run.page_url)
+        elif outcome is not Outcome.SUCCESS:
+            failure = failure_of(client, run)
+            if outcome is Outcome.SKIPPED and self.on_skipped == "skip":
+                raise AirflowSkipException(str(failure))
+            by_a_person = outcome is Outcome.CANCELED and not run.state.canceled_by_platform and not self._killed
+            if by_a_person and not self.retry_on_cancel:
+                # Who cancelled the run does not want it started again by a retry.
+                raise AirflowFailException(str(failure)) from failure
+            raise failure
+        self.log.info("Run %d: %s. %s", run.run_id, outcome.value, run.page_url)
+        return result_of(client, run) if self.do_xcom_push else None
+
+    def _cancel(self) -> None:
+        """Cancel the run; where the reply to its launch is still on its way, ask again with its token which it is."""
+        if self._client is None or self._request is None:
+            return
+        from airflow_dbjobs.errors import CallError
+        from airflow_dbjobs.launch import launch
+        from airflow_dbjobs.transport import RetryPolicy
+
+        # A client of its own: the interrupted call may hold anything of the other one.
+        quick = self._client.with_policy(
+            RetryPolicy(budget=KILL_BUDGET_SECONDS, server_error_wait=0.5, connect_timeout=2, read_timeout=2)
+        )
+        try:
+            run_id = self.run_id or launch(quick, self._request)
+            quick.cancel_run(run_id)
+        except CallError as error:
+            self.log.warning("Run %s could not be cancelled and may still be running: %s", self.run_id or "", error)
+        else:
+            self.log.info("The API accepted to cancel run %d.", run_id)
+
+    def _warn_of_retry_settings(self, **settings: object) -> None:
+        if named := [name for name, value in settings.items() if value is not None]:
+            self.log.warning(
+                "%s: %s have no effect here. A failing API call is retried for 10 minutes, a failing poll for an hour.",
+                self.task_id,
+                ", ".join(named),
+            )
+
+
+class DatabricksSubmitRunOperator(_LaunchOperator):
+    """Launches a one-time run (``jobs/runs/submit``) and waits for its end.
+
+    Returns what the run returned: the value its notebook passed to ``dbutils.notebook.exit`` (parsed if it is JSON),
+    or for a run of several tasks a dict of those by task key. Every field that ends in the payload is templated, and
+    takes XComArgs and native objects at any depth. Source: "Runs submit" of the Jobs API reference.
+
+    Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
+    fields of the reference, of the same names; the parameters of every launch are described at ``_LaunchOperator``.
+
+    :param tasks: the tasks of a multi-task run.
+    :param run_name: default: the task id.
+    :param timeout_seconds: the run's own timeout, enforced by the platform; 0 or None for none.
+
+    Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` before anything is sent, ``errors.RunFailed`` (or
+    a class below it) where the run does not succeed, ``errors.CallError`` where the API gives no usable answer.
+    """
+
+    endpoint = "runs/submit"
+    payload_fields = (
+        "tasks",
+        "notebook_task",
+        "spark_python_task",
+        "spark_jar_task",
+        "spark_submit_task",
+        "pipeline_task",
+        "dbt_task",
+        "new_cluster",
+        "existing_cluster_id",
+        "libraries",
+        "environments",
+        "run_name",
+        "timeout_seconds",
+        "access_control_list",
+        "git_source",
+        "performance_target",
+    )
+    template_fields: Sequence[str] = ("json", *payload_fields, "idempotency_token", "databricks_conn_id")
+
+    def __init__(
+        self,
+        *,
+        tasks: Sequence[Mapping[str, Any]] | None = None,
+        notebook_task: Mapping[str, Any] | None = None,
+        spark_python_task: Mapping[str, Any] | None = None,
+        spark_jar_task: Mapping[str, Any] | None = None,
+        spark_submit_task: Mapping[str, Any] | None = None,
+        pipeline_task: Mapping[str, Any] | None = None,
+        dbt_task: Mapping[str, Any] | None = None,
+        new_cluster: Mapping[str, Any] | None = None,
+        existing_cluster_id: str | None = None,
+        libraries: Sequence[Mapping[str, Any]] | None = None,
+        environments: Sequence[Mapping[str, Any]] | None = None,
+        run_name: str | None = None,
+        timeout_seconds: int | None = None,
+        access_control_list: Sequence[Mapping[str, Any]] | None = None,
+        git_source: Mapping[str, Any] | None = None,
+        performance_target: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.notebook_task = notebook_task
+        self.spark_python_task = spark_python_task
+        self.spark_jar_task = spark_jar_task
+        self.spark_submit_task = spark_submit_task
+        self.pipeline_task = pipeline_task
+        self.dbt_task = dbt_task
+        self.new_cluster = new_cluster
+        self.existing_cluster_id = existing_cluster_id
+        self.libraries = libraries
+        self.environments = environments
+        self.run_name = run_name
+        self.timeout_seconds = timeout_seconds
+        self.access_control_list = access_control_list
+        self.git_source = git_source
+        self.performance_target = performance_target
+
+    def _checked_payload(self) -> dict[str, Any]:
+        from airflow_dbjobs.payloads import check_submit
+
+        payload = {"run_name": self.task_id, **self._payload()}
+        check_submit(payload)
+        return payload
+
+
+class DatabricksRunNowOperator(_LaunchOperator):
+    """Runs an existing job (``jobs/run-now``) and waits for its end.
+
+    Returns what the run returned, as DatabricksSubmitRunOperator does. Every field that ends in the payload is
+    templated, and takes XComArgs and native objects at any depth. Source: "Run now" of the Jobs API reference.
+
+    Parameters that are not named here are fields of the reference, of the same names; the parameters of every launch
+    are described at ``_LaunchOperator``. Raises what DatabricksSubmitRunOperator raises.
+
+    :param job_id: the job.
+    :param job_name: the job's exact name instead, looked up at run time; where several jobs have it, an error lists
+    them.
+    """
+
+    endpoint = "run-now"
+    payload_fields = (
+        "job_id",
+        "job_name",
+        "job_parameters",
+        "notebook_params",
+        "python_params",
+        "python_named_params",
+        "jar_params",
+        "spark_submit_params",
+        "dbt_commands",
+        "performance_target",
+    )
+    template_fields: Sequence[str] = ("json", *payload_fields, "idempotency_token", "databricks_conn_id")
+
+    def __init__(
+        self,
+        *,
+        job_id: int | str | None = None,
+        job_name: str | None = None,
+        job_parameters: Mapping[str, Any] | None = None,
+        notebook_params: Mapping[str, Any] | None = None,
+        python_params: Sequence[str] | None = None,
+        python_named_params: Mapping[str, Any] | None = None,
+        jar_params: Sequence[str] | None = None,
+        spark_submit_params: Sequence[str] | None = None,
+        dbt_commands: Sequence[str] | None = None,
+        performance_target: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.job_name = job_name
+        self.job_parameters = job_parameters
+        self.notebook_params = notebook_params
+        self.python_params = python_params
+        self.python_named_params = python_named_params
+        self.jar_params = jar_params
+        self.spark_submit_params = spark_submit_params
+        self.dbt_commands = dbt_commands
+        self.performance_target = performance_target
+
+    def _checked_payload(self) -> dict[str, Any]:
+        from airflow_dbjobs.payloads import check_run_now
+
+        payload = self._payload()
+        check_run_now(payload)
+        return payload
+
+    def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:
+        name = payload.pop("job_name", None)
+        return payload if name is None else {**payload, "job_id": client.find_job_id(name)}

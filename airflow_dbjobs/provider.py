@@ -1,0 +1,58 @@
+"""What Airflow reads about this provider in every one of its processes: plain data, importing nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_dbjobs import __version__
+
+CONNECTION_TYPE = "databricks_jobs"
+HOOK_NAME = "Databricks Jobs"
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": [],
+    "relabeling": {
+        "host": "Workspace URL",
+        "login": "Login (empty with a token)",
+        "password": "Token or password",
+        "schema": "Schema (http or https)",
+    },
+    "placeholders": {
+        "host": "https://adb-1234567890123456.7.azuredatabricks.net",
+        "login": "",
+        "password": "dapi…",
+        "schema": "https",
+        "extra": '{"api_version": "2.2"}',
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, in the shape of Airflow's provider_info.schema.json."""
+    integration = "Databricks Jobs"
+    return {
+        "package-name": "airflow-provider-dbjobs",
+        "name": "Databricks Jobs",
+        "description": "Launches, watches and explains runs of the Databricks Jobs API.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": integration,
+                "external-doc-url": "https://docs.databricks.com/api/workspace/jobs",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.hooks"]}],
+        "operators": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.operators"]}],
+        "sensors": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.sensors"]}],
+        "triggers": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.triggers"]}],
+        "extra-links": ["airflow_dbjobs.links.DatabricksRunLink"],
+        "connection-types": [
+            {
+                "connection-type": CONNECTION_TYPE,
+                "hook-class-name": "airflow_dbjobs.hooks.DatabricksJobsHook",
+                "hook-name": HOOK_NAME,
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+            }
+        ],
+    }

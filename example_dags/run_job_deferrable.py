@@ -1,0 +1,27 @@
+"""Run a job that exists on Databricks, with parameters, waiting in the triggerer: no worker is occupied."""
+
+from datetime import datetime, timezone
+
+from airflow.providers.common.compat.sdk import dag
+
+from airflow_dbjobs.operators import DatabricksRunNowOperator
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    params={"region": "emea"},
+    tags=["databricks"],
+)
+def run_job_deferrable():
+    DatabricksRunNowOperator(
+        task_id="report",
+        job_name="daily-report",
+        notebook_params={"day": "{{ ds }}", "region": "{{ params.region }}"},
+        deferrable=True,
+        polling_period_seconds=2,
+    )
+
+
+run_job_deferrable()

@@ -1,0 +1,27 @@
+"""Wait for a run that was started elsewhere: trigger this DAG with {"run_id": ...}."""
+
+from datetime import datetime, timezone
+
+from airflow.providers.common.compat.sdk import dag
+
+from airflow_dbjobs.sensors import DatabricksRunSensor
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    params={"run_id": 0},
+    tags=["databricks"],
+)
+def wait_for_run():
+    DatabricksRunSensor(
+        task_id="wait",
+        run_id="{{ params.run_id }}",
+        deferrable=True,
+        poke_interval=2,
+        timeout=3600,
+    )
+
+
+wait_for_run()
