@@ -1,13 +1,13 @@
 """Launch one run for each element of a list that is known only when the DAG runs."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False, tags=["databricks"])
+@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, tags=["databricks"])
 def mapped_runs():
     @task
     def tables_to_load() -> list[dict]:

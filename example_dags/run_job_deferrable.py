@@ -1,6 +1,6 @@
 """Run a job that exists on Databricks, with parameters, waiting in the triggerer: no worker is occupied."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import dag
 
@@ -9,16 +9,16 @@ from airflow_dbjobs.operators import DatabricksRunNowOperator
 
 @dag(
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    params={"region": "emea"},
+    params={"day": "2026-01-01", "region": "emea"},
     tags=["databricks"],
 )
 def run_job_deferrable():
     DatabricksRunNowOperator(
         task_id="report",
         job_name="daily-report",
-        notebook_params={"day": "{{ ds }}", "region": "{{ params.region }}"},
+        notebook_params={"day": "{{ params.day }}", "region": "{{ params.region }}"},
         deferrable=True,
         polling_period_seconds=2,
     )

@@ -1,20 +1,26 @@
 """Submit a notebook as a one-time run, and pass on what it returned."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False, tags=["databricks"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    params={"text": "a rose is a rose is a rose"},
+    tags=["databricks"],
+)
 def submit_notebook():
     count = DatabricksSubmitRunOperator(
         task_id="count_words",
         # No cluster: on Databricks the notebook then runs on serverless compute.
         notebook_task={
             "notebook_path": "/notebooks/word_count",
-            "base_parameters": {"text": "a rose is a rose is a rose", "day": "{{ ds }}"},
+            "base_parameters": {"text": "{{ params.text }}"},
         },
         timeout_seconds=300,
         polling_period_seconds=2,

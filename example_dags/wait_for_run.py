@@ -1,6 +1,6 @@
 """Wait for a run that was started elsewhere: trigger this DAG with {"run_id": ...}."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import dag
 
@@ -9,7 +9,7 @@ from airflow_dbjobs.sensors import DatabricksRunSensor
 
 @dag(
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     params={"run_id": 0},
     tags=["databricks"],
