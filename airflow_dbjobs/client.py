@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.auth import BearerAuth, choose_auth
+from airflow_dbjobs.auth import choose_auth
 from airflow_dbjobs.errors import ConfigurationError, UnreadableReply
 from airflow_dbjobs.runs import Run
 from airflow_dbjobs.transport import RetryPolicy, Transport
@@ -67,7 +67,7 @@ class JobsClient:
             if not host.strip():
                 raise ConfigurationError("host is empty; give the workspace's URL.")
             if auth is None:
-                auth = BearerAuth(token) if token else choose_auth(login=username, password=password, extra={})
+                auth = choose_auth(login=username, password=password, extra={"token": token})
             url = host.strip() if "://" in host else f"https://{host.strip()}"
             transport = Transport(url, auth, policy=retry)
         self.transport = transport

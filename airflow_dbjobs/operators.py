@@ -188,7 +188,9 @@ class _LaunchOperator(BaseOperator):
         elif outcome is not Outcome.SUCCESS:
             failure = failure_of(client, run)
             if outcome is Outcome.SKIPPED and self.on_skipped == "skip":
-                raise AirflowSkipException(str(failure))
+                # Airflow logs that it skips a task, not why.
+                self.log.warning("%s", failure)
+                raise AirflowSkipException(str(failure)) from failure
             by_a_person = outcome is Outcome.CANCELED and not run.state.canceled_by_platform and not self._killed
             if by_a_person and not self.retry_on_cancel:
                 # Who cancelled the run does not want it started again by a retry.

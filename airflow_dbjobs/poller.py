@@ -102,7 +102,8 @@ class Watch:
                 f" be running. The last answer: {error}",
                 run_id=self.run_id,
             ) from error
-        return min(2.0 ** (self._failures - 1), LONGEST_OUTAGE_WAIT)
+        # The exponent is bounded for the sake of the 1025th failure: a larger one overflows a float.
+        return min(2.0 ** min(self._failures - 1, 10), LONGEST_OUTAGE_WAIT)
 
     def _tolerance(self, error: CallError) -> float:
         if isinstance(error, Unauthenticated | PermissionDenied):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 import tenacity
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3.exceptions import NameResolutionError, NewConnectionError
+from urllib3.exceptions import LocationParseError, NameResolutionError, NewConnectionError
 
 from airflow_dbjobs import __version__
 from airflow_dbjobs.errors import (
@@ -83,7 +83,8 @@ def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: 
     `repeatable` says that the call may reach the server twice without harm: it reads, it ends in the same state, or it
     carries an idempotency token.
     """
-    backoff = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_BACKOFF)
+    # The exponent is bounded for the sake of the 1025th attempt: a larger one overflows a float.
+    backoff = min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_BACKOFF)
     if isinstance(error, TooManyRequests):
         return _after(error, f"{error.status} {error.error_code}".strip(), backoff)
     if not error.transient or (error.sent and not repeatable):
@@ -263,7 +264,8 @@ class Transport:
                 # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        # requests lets the second one out: a host name with an empty label ("adb..net") or one that is too long.
+        except (requests.RequestException, LocationParseError) as error:
             raise self._no_reply(call, error) from error
         return _read(call, response, void=void)
 
@@ -284,7 +286,7 @@ class Transport:
             self._sessions.append(session)
         return session
 
-    def _no_reply(self, call: str, error: requests.RequestException) -> Exception:
+    def _no_reply(self, call: str, error: requests.RequestException | LocationParseError) -> Exception:
         """Return our error for a request that got no whole reply."""
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             return ConfigurationError(

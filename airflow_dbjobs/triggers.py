@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -12,6 +13,10 @@ from airflow_dbjobs.poller import DEFAULT_PERIOD, RunPoller, StateLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+
+# An event loop keeps only weak references to its tasks.
+_killing: set[asyncio.Task[None]] = set()
 
 
 class DatabricksRunTrigger(BaseTrigger):
@@ -69,8 +74,14 @@ class DatabricksRunTrigger(BaseTrigger):
         Airflow calls it as well when it moves the trigger to another triggerer: the task instance is still deferred
         then, and the run goes on.
         """
-        if not self.cancel_on_kill:
-            return
+        if self.cancel_on_kill:
+            # Airflow 3.3 repeats its cancellation every second and so interrupts this method; what it started goes on.
+            killing = asyncio.create_task(self._cancel_unless_moved())
+            _killing.add(killing)
+            killing.add_done_callback(_killing.discard)
+            await asyncio.shield(killing)
+
+    async def _cancel_unless_moved(self) -> None:
         state = await self._task_state()
         if state == "deferred":
             self.log.info("Run %d goes on: its task is still deferred, only its trigger moves.", self.run_id)
