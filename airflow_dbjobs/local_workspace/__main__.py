@@ -1,0 +1,113 @@
+"""Serve a local workspace: `python -m airflow_dbjobs.local_workspace --root DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .workspace import LocalWorkspace, WorkspaceError, state_folder
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+TOKEN_VARIABLE = "AIRFLOW_DBJOBS_LOCAL_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    options = _parse(argv)
+    for module in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            return _fail(f"{module} is missing: pip install 'airflow-provider-dbjobs[local]'")
+    from . import server
+
+    try:
+        workspace, listener = _open(options)
+    except WorkspaceError as error:
+        return _fail(str(error))
+    workspace.start()
+    _announce(workspace, listener)
+    server.serve(workspace, listener)
+    workspace.close(leave_running=True)
+    return 0
+
+
+def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
+    from . import server
+
+    token = options.token or os.environ.get(TOKEN_VARIABLE) or _kept_token(state_folder(options.root))
+    listener = server.bind(options.host, options.port)
+    try:
+        workspace = LocalWorkspace(
+            options.root,
+            token=token,
+            base_url=server.url(listener),
+            max_parallel_tasks=options.max_parallel_tasks,
+        )
+    except WorkspaceError:
+        listener.close()
+        raise
+    return workspace, listener
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_dbjobs.local_workspace",
+        description="Serve a folder as a Databricks workspace: its Jobs API runs the notebooks and Python files in it.",
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the folder that is the workspace")
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8765, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument(
+        "--token", help=f"what callers must present (default: ${TOKEN_VARIABLE}, or one made up and kept in the root)"
+    )
+    parser.add_argument(
+        "--max-parallel-tasks", type=int, default=64, help="further tasks wait (default: %(default)s)", metavar="N"
+    )
+    return parser.parse_args(argv)
+
+
+def _kept_token(folder: Path) -> str:
+    """Return the token in the state folder, made up the first time, readable by the user alone."""
+    file = folder / "token"
+    try:
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return file.read_text().strip()
+    with os.fdopen(descriptor, "w") as new:
+        token = secrets.token_urlsafe(24)
+        new.write(token)
+    return token
+
+
+def _announce(workspace: LocalWorkspace, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    connection = {
+        "conn_type": "databricks_jobs",
+        "host": host,
+        "port": port,
+        "schema": "http",
+        "password": workspace.token,
+    }
+    sys.stdout.write(
+        f"The local workspace is up. Tell Airflow:\n\n"
+        f"export AIRFLOW_CONN_DATABRICKS_DEFAULT='{json.dumps(connection)}'\n\n"
+        f"Runs can be seen at {workspace.base_url}/\n"
+    )
+    sys.stdout.flush()
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

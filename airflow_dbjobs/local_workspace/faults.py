@@ -1,0 +1,99 @@
+"""Faults as data: what goes wrong, with which requests, and how often."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from .wire import ApiError, Json, Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass
+class Fault:
+    """One way in which requests fail.
+
+    Parameters
+    ----------
+    operation:
+        Which requests: the part of the path after `/jobs/`, such as "runs/submit", or for other paths the whole path;
+        shell-style patterns such as "runs/*" and "*" are understood.
+    status, headers, body:
+        Reply with these instead of handling the request. A `body` that is not text is sent as JSON.
+    handled:
+        With `status`: handle the request first, as when a gateway gives up on a server that does its work.
+    hang:
+        Seconds by which the reply is late; the request is handled at once.
+    cut:
+        Drop the connection: "before" the request is handled, or "after" it was handled, so that the reply is lost.
+    times, skip:
+        Apply to so many requests (None: to all), after letting `skip` of them pass.
+    """
+
+    operation: str = "*"
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = ""
+    handled: bool = False
+    hang: float = 0.0
+    cut: Literal["before", "after"] | None = None
+    times: int | None = 1
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cut not in (None, "before", "after"):
+            raise ValueError(f"cut must be 'before' or 'after', not {self.cut!r}")
+        if self.status is None and self.cut is None and not self.hang:
+            raise ValueError("a fault needs a status, a cut or a hang")
+
+    def takes(self, operation: str) -> bool:
+        """Tell whether this request is to fail, and count it."""
+        if self.times == 0 or not fnmatch.fnmatchcase(operation, self.operation):
+            return False
+        if self.skip > 0:
+            self.skip -= 1
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+    def apply(self, request: Request, handle: Callable[[Request], Reply]) -> Reply:
+        """Return the reply that the client sees."""
+        if self.cut == "before":
+            return Reply(cut=True, delay=self.hang)
+        if self.status is not None and not self.handled and self.cut is None:
+            return self._reply()
+        reply = handle(request)
+        if self.cut:
+            return Reply(cut=True, delay=self.hang)
+        if self.status is not None:
+            return self._reply()
+        return replace(reply, delay=self.hang)
+
+    def _reply(self) -> Reply:
+        is_text = isinstance(self.body, str)
+        body = self.body if is_text else json.dumps(self.body)
+        headers = {"Content-Type": "text/html" if is_text else "application/json", **self.headers}
+        return Reply(self.status or 0, body.encode(), headers, delay=self.hang)
+
+
+def parse_faults(body: Json) -> list[Fault]:
+    """Return the faults of a request body: one fault, or `{"faults": [...]}`.
+
+    Raises:
+        ApiError: a field is unknown or has no sense.
+    """
+    known = {item.name for item in fields(Fault)}
+    faults = []
+    for item in body.get("faults", [body]):
+        if unknown := item.keys() - known:
+            raise ApiError(f"A fault has no field {min(unknown)!r}.")
+        try:
+            faults.append(Fault(**item))
+        except ValueError as error:
+            raise ApiError(f"Bad fault: {error}.") from None
+    return faults

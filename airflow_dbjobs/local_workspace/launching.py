@@ -1,0 +1,160 @@
+"""Beginning runs: of a job, of a one-time payload, and once more of tasks that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import parameters
+from .model import Episode, Job, Run, State, TaskRun
+from .scheduler import latest_attempts
+from .settings import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
+from .wire import ApiError, Json
+
+if TYPE_CHECKING:
+    from .store import Store
+
+#: Results that a repair of all failed tasks leaves alone.
+_NOT_FAILED = frozenset({"SUCCESS", "EXCLUDED", "DISABLED", "SUCCESS_WITH_FAILURES"})
+
+
+def run_job(store: Store, job: Job, args: Json, now_ms: int, *, parent: Run | None = None) -> Run:
+    """Begin a run of `job`. `args` are those of run-now; `parent` is the run whose run_job task asks for it."""
+    job.runs_started += 1
+    run_id = store.new_id()
+    run = Run(
+        run_id=run_id,
+        job_id=job.job_id,
+        number_in_job=job.runs_started,
+        run_type="JOB_RUN",
+        run_name=job.settings.get("name", "Untitled"),
+        creator=job.creator,
+        trigger="RUN_JOB_TASK" if parent else "ONE_TIME",
+        settings=without_tasks(job.settings),
+        flat=is_flat(job.settings),
+        start_ms=now_ms,
+        clock_ms=now_ms,
+        overrides={name: args[name] for name in OVERRIDES & args.keys()},
+        job_parameters=parameters.job_parameters(job.settings, args.get("job_parameters", {})),
+        trigger_run_id=parent.run_id if parent else None,
+    )
+    tasks = tasks_of(job.settings)
+    if not has_slot(store, run):
+        # The cloud turns queueing on for jobs that API 2.2 creates. Here it is asked for, so that a run too many shows.
+        queue: Json = args.get("queue") or job.settings.get("queue", {})
+        if queue.get("enabled"):
+            run.state = State("QUEUED", message="Waiting for another run of this job to end.")
+        else:
+            message = "The job has as many runs as its max_concurrent_runs allows; this one was skipped."
+            run.state = State("SKIPPED", "MAXIMUM_CONCURRENT_RUNS_REACHED", message)
+            run.end_ms = now_ms
+            tasks = []
+    store.save(job)
+    return _begin(store, run, tasks)
+
+
+def submit(store: Store, settings: Json, creator: str, now_ms: int) -> Run:
+    """Begin a one-time run of checked settings."""
+    run = Run(
+        run_id=store.new_id(),
+        job_id=store.new_id(),
+        number_in_job=1,
+        run_type="SUBMIT_RUN",
+        run_name=settings.get("run_name", "Untitled"),
+        creator=creator,
+        trigger="ONE_TIME",
+        settings=without_tasks(settings),
+        flat=is_flat(settings),
+        start_ms=now_ms,
+        clock_ms=now_ms,
+    )
+    return _begin(store, run, tasks_of(settings))
+
+
+def has_slot(store: Store, run: Run) -> bool:
+    """Tell whether the job of `run` may have one more run at work."""
+    others = sum(
+        other.job_id == run.job_id and other.run_id != run.run_id and other.state.life != "QUEUED"
+        for other in store.active_runs.values()
+    )
+    return others < int(run.settings.get("max_concurrent_runs", 1))
+
+
+def _begin(store: Store, run: Run, specs: list[Json]) -> Run:
+    tasks = [_attempt(store, run, spec, run.start_ms) for spec in specs]
+    ids = [task.run_id for task in tasks]
+    run.episodes.append(Episode(None, run.start_ms, ids, end_ms=run.end_ms, state=run.state))
+    store.save(run, *tasks)
+    return run
+
+
+def _attempt(store: Store, run: Run, spec: Json, now_ms: int, earlier: TaskRun | None = None) -> TaskRun:
+    return TaskRun(
+        run_id=store.new_id(),
+        parent_id=run.run_id,
+        task_key=spec["task_key"],
+        spec=spec,
+        start_ms=now_ms,
+        attempt=earlier.attempt + 1 if earlier else 0,
+    )
+
+
+def retry(store: Store, run: Run, failed: TaskRun, not_before_ms: int, now_ms: int) -> TaskRun:
+    """Add another attempt at a task that failed."""
+    task = _attempt(store, run, failed.spec, now_ms, failed)
+    task.retries = failed.retries + 1
+    task.not_before_ms = not_before_ms
+    task.state = State("WAITING_FOR_RETRY" if not_before_ms > now_ms else "PENDING")
+    run.episodes[-1].task_run_ids.append(task.run_id)
+    store.save(run, task)
+    return task
+
+
+def repair(store: Store, run: Run, args: Json, now_ms: int) -> Episode:
+    """Run tasks of a finished run again, as new attempts in the same run.
+
+    Raises:
+        ApiError: the run is active, `latest_repair_id` is not the latest, or the tasks are not well chosen.
+    """
+    if run.active:
+        raise ApiError(f"Run {run.run_id} is still in progress; only a finished run can be repaired.")
+    latest_id = run.episodes[-1].repair_id
+    if latest_id is not None and args.get("latest_repair_id") != latest_id:
+        raise ApiError(f"Field 'latest_repair_id' must be {latest_id}, the latest repair of run {run.run_id}.")
+    tasks = latest_attempts(store.tasks_of(run))
+    chosen = _chosen(tasks, args)
+    job = store.jobs.get(run.job_id)
+    if job is not None:
+        # A repair takes the job as it is now; parameters are not inherited from the run it repairs.
+        run.settings = without_tasks(job.settings)
+        run.job_parameters = parameters.job_parameters(job.settings, args.get("job_parameters", {}))
+        specs = {spec["task_key"]: spec for spec in tasks_of(job.settings)}
+    else:
+        specs = {}
+    run.overrides = {name: args[name] for name in OVERRIDES & args.keys()}
+    again = [
+        _attempt(store, run, specs.get(key, task.spec), now_ms, task) for key, task in tasks.items() if key in chosen
+    ]
+    episode = Episode(store.new_id(), now_ms, [task.run_id for task in again])
+    run.episodes.append(episode)
+    run.state, run.stop, run.end_ms, run.clock_ms = State("PENDING"), None, 0, now_ms
+    store.save(run, *again)
+    return episode
+
+
+def _chosen(tasks: dict[str, TaskRun], args: Json) -> set[str]:
+    named = args.get("rerun_tasks", [])
+    if bool(named) == bool(args.get("rerun_all_failed_tasks")):
+        raise ApiError("Exactly one of the fields 'rerun_tasks' and 'rerun_all_failed_tasks' is needed.")
+    if len(set(named)) != len(named):
+        raise ApiError("Field 'rerun_tasks' must not contain duplicates.")
+    if unknown := sorted(set(named) - tasks.keys()):
+        raise ApiError(f"Field 'rerun_tasks' names {unknown[0]!r}, which is no task of this run.")
+    chosen = set(named) or {key for key, task in tasks.items() if task.state.result not in _NOT_FAILED}
+    if not chosen:
+        raise ApiError("Field 'rerun_all_failed_tasks' finds no task to run again: none failed.")
+    while args.get("rerun_dependent_tasks"):
+        more = {key for key, task in tasks.items() if chosen.intersection(upstream_keys(task.spec))} - chosen
+        if not more:
+            break
+        chosen |= more
+    return chosen

@@ -1,0 +1,167 @@
+"""Pages for a person: the recent runs, and one run with its tasks, output and log. No scripts, nothing from outside."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .wire import Json, Reply
+
+if TYPE_CHECKING:
+    from .executor import Executor
+    from .model import Run, State, TaskRun
+    from .store import Store
+
+_RUN_PATH = re.compile(r"/jobs/\d+/runs/(\d+)/?")
+_RECENT = 100
+#: Of a log, in bytes, on a page.
+_LOG_TAIL = 20_000
+_REFRESH_SECONDS = 2
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --dim: #777;
+  --good: #1a7f37; --bad: #cf222e; --busy: #0969da }
+@media (prefers-color-scheme: dark) { :root { --dim: #999; --good: #3fb950; --bad: #f85149; --busy: #58a6ff } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem }
+a { color: var(--busy); text-decoration: none } a:hover { text-decoration: underline }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+th { color: var(--dim); font-weight: 500 }
+pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .8rem;
+  overflow: auto; max-height: 32rem; font: 13px/1.45 ui-monospace, monospace;
+  white-space: pre-wrap; overflow-wrap: anywhere }
+.state { font-weight: 600; white-space: nowrap }
+.good { color: var(--good) } .bad { color: var(--bad) }
+.busy { color: var(--busy) }
+.dim { color: var(--dim) } .facts th { width: 11rem }
+"""
+
+
+def find(store: Store, executor: Executor, path: str) -> Reply | None:
+    """Return the page at `path`, or None if there is none."""
+    if path == "/":
+        return _recent(store)
+    found = _RUN_PATH.fullmatch(path)
+    if found is None:
+        return None
+    run_id = int(found[1])
+    task = store.task_runs.get(run_id)
+    run = store.runs.get(task.parent_id if task else run_id)
+    if run is None or run.deleted:
+        return _page("No such run", f"<p>Run {run_id} does not exist.</p>", status=404)
+    return _task_page(executor, run, task) if task else _run_page(store, executor, run)
+
+
+def _recent(store: Store) -> Reply:
+    runs = sorted((run for run in store.runs.values() if not run.deleted), key=lambda run: -run.run_id)[:_RECENT]
+    rows = [
+        [_link(run, run.run_id), _text(run.run_name), _state(run.state), _time(run.start_ms), _took(run)]
+        for run in runs
+    ]
+    body = _table(["Run", "Name", "State", "Started", "Took"], rows) if runs else "<p>There has been no run yet.</p>"
+    return _page("Runs", body, refresh=any(run.active for run in runs))
+
+
+def _run_page(store: Store, executor: Executor, run: Run) -> Reply:
+    parameters = run.overrides | {name: item["value"] for name, item in run.job_parameters.items()}
+    facts = [
+        ("State", _state(run.state)),
+        ("Message", _text(run.state.message)),
+        ("Started", _time(run.start_ms)),
+        ("Took", _took(run)),
+        ("Job", _text(run.job_id) + (" (one-time run)" if run.run_type == "SUBMIT_RUN" else "")),
+        ("Parameters", _json(parameters)),
+    ]
+    tasks = store.tasks_of(run)
+    rows = [
+        [
+            _link(run, task.run_id, task.task_key),
+            str(task.attempt + 1),
+            _state(task.state),
+            _text(executor.output(task, max_log_bytes=0).error or task.state.message),
+            _took(task),
+        ]
+        for task in tasks
+    ]
+    body = '<p><a href="/">All runs</a></p>' + _facts(facts)
+    body += "<h2>Tasks</h2>" + _table(["Task", "Attempt", "State", "Message", "Took"], rows)
+    if len(tasks) == 1:
+        body += _output(executor, tasks[0])
+    return _page(f"Run {run.run_id}: {run.run_name}", body, refresh=run.active)
+
+
+def _task_page(executor: Executor, run: Run, task: TaskRun) -> Reply:
+    facts = [
+        ("State", _state(task.state)),
+        ("Message", _text(task.state.message)),
+        ("Part of", _link(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
+        ("Attempt", str(task.attempt + 1)),
+        ("Started", _time(task.start_ms)),
+        ("Took", _took(task)),
+        ("Outcome", _text(task.outcome or "")),
+        ("Task", _json(task.spec)),
+    ]
+    return _page(f"Task {task.task_key}", _facts(facts) + _output(executor, task), refresh=run.active)
+
+
+def _output(executor: Executor, task: TaskRun) -> str:
+    output = executor.output(task, max_log_bytes=_LOG_TAIL)
+    parts = [("Exit value", output.exit_value), ("Error", output.error), ("Traceback", output.error_trace)]
+    parts.append((f"Log, its last {_LOG_TAIL} bytes" if output.log_truncated else "Log", output.log))
+    return "".join(f"<h2>{title}</h2><pre>{_text(text)}</pre>" for title, text in parts if text)
+
+
+def _page(title: str, body: str, *, status: int = 200, refresh: bool = False) -> Reply:
+    meta = f'<meta http-equiv="refresh" content="{_REFRESH_SECONDS}">' if refresh else ""
+    document = (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{meta}'
+        f'<meta name="viewport" content="width=device-width"><title>{_text(title)}</title><style>{_STYLE}</style>'
+        f"</head><body><h1>{_text(title)}</h1>{body}</body></html>"
+    )
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Cache-Control": "no-store",
+        # Everything is escaped; were something not, it still could not run or load anything.
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    }
+    return Reply(status, document.encode(errors="replace"), headers)
+
+
+def _facts(facts: list[tuple[str, str]]) -> str:
+    rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in facts if value)
+    return f'<table class="facts">{rows}</table>'
+
+
+def _table(names: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _state(state: State) -> str:
+    words = state.result or state.life
+    tone = "busy" if not state.terminal else "good" if state.result == "SUCCESS" else "bad"
+    return f'<span class="state {tone}">{_text(words)}</span>'
+
+
+def _link(run: Run, run_id: int, text: object = None) -> str:
+    return f'<a href="/jobs/{run.job_id}/runs/{run_id}">{_text(text or run_id)}</a>'
+
+
+def _json(value: Json) -> str:
+    return f"<pre>{_text(json.dumps(value, indent=2, ensure_ascii=False))}</pre>" if value else ""
+
+
+def _time(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _took(item: Run | TaskRun) -> str:
+    return f"{(item.end_ms - item.start_ms) / 1000:.1f} s" if item.end_ms else '<span class="dim">running</span>'
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,198 @@
+"""What to do next with a run: decisions only, taken from its records and the time, and carried out by the workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .model import Run, State, TaskRun
+from .settings import upstream_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .wire import Json
+
+_FAILED = frozenset({"FAILED", "TIMEDOUT", "UPSTREAM_FAILED"})
+_CANCELED = frozenset({"CANCELED", "UPSTREAM_CANCELED"})
+#: Left out on purpose: a task downstream goes on as if these had succeeded, unless all it depends on was left out.
+_EXCLUDED = frozenset({"EXCLUDED", "DISABLED"})
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start the task run."""
+
+    task: TaskRun
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ask the process (or the run) behind the task run to end, and let it end with `result`."""
+
+    task: TaskRun
+    result: str
+
+
+@dataclass(frozen=True)
+class End:
+    """The task run ends in `state` without having started."""
+
+    task: TaskRun
+    state: State
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Add another attempt, not to be started before `not_before_ms`."""
+
+    task: TaskRun
+    not_before_ms: int
+
+
+@dataclass(frozen=True)
+class StopRun:
+    """The whole run has to end, with `result`."""
+
+    result: str
+
+
+@dataclass(frozen=True)
+class EndRun:
+    """The run ends in `state`."""
+
+    state: State
+
+
+Step = Start | Stop | End | Retry | StopRun | EndRun
+
+
+def next_steps(run: Run, attempts: Sequence[TaskRun], now_ms: int) -> list[Step]:
+    """Return what can be done now for a run that has begun (is not queued), given all attempts at its tasks."""
+    tasks = latest_attempts(attempts)
+    if run.stop is None and _overdue(run.settings, run.clock_ms, now_ms):
+        return [StopRun("TIMEDOUT")]
+    retries = [Retry(task, _retry_at(task)) for task in tasks.values() if run.stop is None and wants_retry(task)]
+    if retries:
+        return [*retries]
+    steps = [step for task in tasks.values() if (step := _task_step(run, task, tasks, now_ms)) is not None]
+    if not steps and all(task.state.terminal for task in tasks.values()):
+        return [EndRun(_rollup(run, tasks))]
+    return steps
+
+
+def latest_attempts(attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
+    """Return the newest attempt at each task, by task key."""
+    return {task.task_key: task for task in attempts}
+
+
+def wants_retry(task: TaskRun) -> bool:
+    """Tell whether a task run that ended is to be followed by another attempt."""
+    limit = task.spec.get("max_retries", 0)
+    if not task.state.terminal or (limit >= 0 and task.retries >= limit):
+        return False
+    return task.state.result == "FAILED" or (
+        task.state.result == "TIMEDOUT" and task.spec.get("retry_on_timeout", False)
+    )
+
+
+def _task_step(run: Run, task: TaskRun, tasks: dict[str, TaskRun], now_ms: int) -> Step | None:
+    match task.state.life:
+        case "RUNNING":
+            if run.stop or task.stop:
+                return Stop(task, task.stop or run.stop or "")
+            return Stop(task, "TIMEDOUT") if _overdue(task.spec, task.start_ms, now_ms) else None
+        case "BLOCKED" | "PENDING" | "WAITING_FOR_RETRY":
+            if stop := run.stop or task.stop:
+                return End(task, State("TERMINATED", stop, stop_message(stop)))
+            if now_ms < task.not_before_ms:
+                return None
+            return _unblock(task, tasks)
+    return None
+
+
+def _unblock(task: TaskRun, tasks: dict[str, TaskRun]) -> Step | None:
+    if task.spec.get("disabled"):
+        return End(task, State("TERMINATED", "DISABLED", "The task is disabled.", "DISABLED"))
+    upstream = [tasks[key] for key in upstream_keys(task.spec)]
+    if not all(item.state.terminal for item in upstream):
+        return None
+    wanted = {item["task_key"]: item.get("outcome") for item in task.spec.get("depends_on", [])}
+    # The branch of a condition that was not taken counts as left out.
+    results = [
+        "EXCLUDED" if wanted[item.task_key] and item.outcome != wanted[item.task_key] else item.state.result or ""
+        for item in upstream
+    ]
+    rule = task.spec.get("run_if", "ALL_SUCCESS")
+    reason = unmet(rule, results)
+    if reason is None:
+        return Start(task)
+    message = f"Not run: its dependencies ended {', '.join(results)}, and its run_if is {rule}."
+    return End(task, State("TERMINATED", reason, message))
+
+
+def unmet(rule: str, results: Sequence[str]) -> str | None:
+    """Return the result state of a task whose `run_if` rule is not met by its dependencies' results, or None if it is.
+
+    `unmet("ALL_SUCCESS", ["SUCCESS", "FAILED"])` is "UPSTREAM_FAILED", and of "ALL_DONE" it is None.
+    """
+    if not results:
+        return None
+    failed = [result in _FAILED for result in results]
+    canceled = [result in _CANCELED for result in results]
+    excluded = [result in _EXCLUDED for result in results]
+    if all(excluded):
+        return "EXCLUDED"
+    # A condition that was evaluated and a task that succeeded in part both count as success.
+    succeeded = [not (f or c or e) for f, c, e in zip(failed, canceled, excluded, strict=True)]
+    ran = [not flag for flag in excluded]
+    met = {
+        "ALL_SUCCESS": not any(failed) and not any(canceled),
+        "AT_LEAST_ONE_SUCCESS": any(succeeded),
+        "NONE_FAILED": not any(failed) and not any(canceled) and any(succeeded),
+        "ALL_DONE": True,
+        "AT_LEAST_ONE_FAILED": any(failed),
+        "ALL_FAILED": sum(failed) == sum(ran),
+    }[rule]
+    if met:
+        return None
+    if rule in ("AT_LEAST_ONE_FAILED", "ALL_FAILED"):
+        return "EXCLUDED"
+    return "UPSTREAM_CANCELED" if any(canceled) and not any(failed) else "UPSTREAM_FAILED"
+
+
+def _rollup(run: Run, tasks: dict[str, TaskRun]) -> State:
+    """Return how a run ends whose tasks have all ended."""
+    if run.stop:
+        return State("TERMINATED", run.stop, stop_message(run.stop))
+    if run.flat:
+        return next(iter(tasks.values())).state
+    inner = {key for task in tasks.values() for key in upstream_keys(task.spec)}
+    leaves = {task.state.result for key, task in tasks.items() if key not in inner}
+    failed = [key for key, task in tasks.items() if task.state.result in ("FAILED", "TIMEDOUT")]
+    names = ", ".join(failed)
+    if leaves & _FAILED:
+        # Recorded on the cloud: a run with failed tasks is INTERNAL_ERROR, while the task itself is TERMINATED.
+        message = f"Failed: task {names}. The output of each says why; tasks that depend on it were not run."
+        return State("INTERNAL_ERROR", "FAILED", message, "RUN_EXECUTION_ERROR")
+    if leaves & _CANCELED:
+        return State("TERMINATED", "CANCELED", stop_message("CANCELED"))
+    if failed or any(task.state.result in _CANCELED for task in tasks.values()):
+        message = "All leaf tasks succeeded, but not all others."
+        return State("TERMINATED", "SUCCESS_WITH_FAILURES", f"{message} Failed: task {names}." if failed else message)
+    return State("TERMINATED", "SUCCESS")
+
+
+def stop_message(result: str) -> str:
+    """Return the state message of what was stopped with `result`."""
+    return "It was cancelled." if result == "CANCELED" else "It ran into its timeout."
+
+
+def _overdue(limits: Json, since_ms: int, now_ms: int) -> bool:
+    timeout = limits.get("timeout_seconds", 0)
+    return bool(timeout) and now_ms - since_ms >= timeout * 1000
+
+
+def _retry_at(task: TaskRun) -> int:
+    # The interval is measured from the start of the attempt that failed.
+    return task.start_ms + int(task.spec.get("min_retry_interval_millis", 0))

@@ -1,0 +1,152 @@
+"""The workspace on a loopback socket: Starlette reads requests, uvicorn speaks HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import starlette.requests
+import uvicorn
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .wire import MAX_BODY_BYTES, ApiError, Reply, Request
+from .workspace import WorkspaceError
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from .workspace import LocalWorkspace
+
+#: Names by which a client may know this machine.
+_LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 means any free one.
+
+    Raises:
+        WorkspaceError: the host is not a loopback address, or the port is in use.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    try:
+        loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise WorkspaceError(
+            f"{host} is not a loopback address. The workspace runs code, so only this machine may call."
+        )
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    # A restart must not wait for the connections of the last one to be forgotten.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise WorkspaceError(f"Port {port} of {host} cannot be used ({error.strerror}); try --port 0.") from None
+    return listener
+
+
+def url(listener: socket.socket) -> str:
+    """Return the address of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(workspace: LocalWorkspace, listener: socket.socket) -> None:
+    """Answer on `listener` until SIGTERM or SIGINT."""
+    # uvicorn raises the signal again when it is done; these let us return instead.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        _App(workspace),
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # The workspace dates its replies itself.
+        date_header=False,
+        # A reply that a fault holds back must not hold back the end.
+        timeout_graceful_shutdown=1,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+class _Connection(H11Protocol):
+    """A connection that the app can find by its peer's address, and drop."""
+
+    open_transports: dict[tuple[str, int], asyncio.Transport] = {}  # noqa: RUF012 - shared by all connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        super().connection_made(transport)
+        if self.client:
+            self.open_transports[self.client] = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.client:
+            self.open_transports.pop(self.client, None)
+        super().connection_lost(exc)
+
+
+class _App:
+    """The ASGI application."""
+
+    def __init__(self, workspace: LocalWorkspace) -> None:
+        self._workspace = workspace
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or drop its connection."""
+        request = starlette.requests.Request(scope, receive)
+        # A page of another site could point its own name at this machine (DNS rebinding); its requests carry that name.
+        host = request.headers.get("host", "")
+        if host.rpartition(":")[0] not in _LOOPBACK_NAMES and host not in _LOOPBACK_NAMES:
+            await PlainTextResponse(f"This server is not {host!r}.\n", 403)(scope, receive, send)
+            return
+        try:
+            reply = await self._reply(request)
+        except starlette.requests.ClientDisconnect:
+            return
+        if reply.delay:
+            await asyncio.sleep(reply.delay)
+        if reply.cut:
+            # It is not there if the client has lost patience first.
+            if transport := _Connection.open_transports.get(scope["client"]):
+                transport.abort()
+            await _disconnected(receive)
+            return
+        response = Response(reply.body, reply.status, dict(reply.headers))
+        await response(scope, receive, send)
+
+    async def _reply(self, request: starlette.requests.Request) -> Reply:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                message = f"The body is larger than {MAX_BODY_BYTES} bytes."
+                return ApiError(message, code="MALFORMED_REQUEST").reply()
+        return await run_in_threadpool(
+            self._workspace.handle,
+            Request(
+                method=request.method,
+                path=request.url.path,
+                query=dict(request.query_params),
+                headers=dict(request.headers),
+                body=bytes(body),
+            ),
+        )
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Wait until uvicorn has noticed that the connection is gone, so that it does not try to answer."""
+    message: Any = {"type": "http.request"}
+    while message["type"] != "http.disconnect":
+        message = await receive()

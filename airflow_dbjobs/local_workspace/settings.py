@@ -1,0 +1,321 @@
+"""What a request body may say: JSON types as the API takes them, and the rules that job and run settings must keep."""
+
+from __future__ import annotations
+
+import graphlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from .wire import ApiError, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_TOKEN_LENGTH: Final = 64
+_MAX_CONCURRENT_RUNS: Final = 1000
+MAX_PARAMETER_BYTES: Final = 10_000
+RUN_IF_RULES: Final = frozenset(
+    {"ALL_SUCCESS", "AT_LEAST_ONE_SUCCESS", "NONE_FAILED", "ALL_DONE", "AT_LEAST_ONE_FAILED", "ALL_FAILED"}
+)
+#: Task parameters that run-now may override.
+OVERRIDES: Final = frozenset(
+    {
+        "jar_params",
+        "notebook_params",
+        "python_params",
+        "spark_submit_params",
+        "python_named_params",
+        "pipeline_params",
+        "sql_params",
+        "dbt_commands",
+    }
+)
+#: Fields of a task that the 2.0 shape puts at the top level, beside the task payload itself.
+_FLAT_TASK_FIELDS: Final = frozenset(
+    {
+        "existing_cluster_id",
+        "new_cluster",
+        "libraries",
+        "max_retries",
+        "min_retry_interval_millis",
+        "retry_on_timeout",
+        "environment_key",
+    }
+)
+_REQUIRED: Final[dict[str, tuple[str, ...]]] = {
+    "notebook_task": ("notebook_path",),
+    "spark_python_task": ("python_file",),
+    "condition_task": ("op", "left", "right"),
+    "run_job_task": ("job_id",),
+}
+_TASK_KEY: Final = re.compile(r"[\w-]{1,100}")
+_PARAMETER_NAME: Final = re.compile(r"[\w.-]+")
+
+_INTEGERS: Final = frozenset(
+    {
+        "job_id",
+        "run_id",
+        "timeout_seconds",
+        "max_retries",
+        "min_retry_interval_millis",
+        "max_concurrent_runs",
+        "limit",
+        "offset",
+        "start_time_from",
+        "start_time_to",
+        "latest_repair_id",
+        "num_workers",
+    }
+)
+_BOOLEANS: Final = frozenset(
+    {
+        "active_only",
+        "completed_only",
+        "expand_tasks",
+        "include_history",
+        "all_queued_runs",
+        "rerun_all_failed_tasks",
+        "rerun_dependent_tasks",
+        "retry_on_timeout",
+        "enabled",
+        "disabled",
+    }
+)
+_STRINGS: Final = frozenset(
+    {
+        "name",
+        "run_name",
+        "idempotency_token",
+        "task_key",
+        "notebook_path",
+        "python_file",
+        "run_if",
+        "page_token",
+        "run_type",
+        "existing_cluster_id",
+        "views_to_export",
+    }
+)
+_ARRAYS: Final = frozenset(
+    {
+        "tasks",
+        "depends_on",
+        "job_clusters",
+        "python_params",
+        "jar_params",
+        "spark_submit_params",
+        "dbt_commands",
+        "rerun_tasks",
+        "fields_to_remove",
+        "libraries",
+    }
+)
+_STRING_MAPS: Final = frozenset(
+    {"base_parameters", "notebook_params", "job_parameters", "python_named_params", "sql_params", "spark_env_vars"}
+)
+_OBJECTS: Final = frozenset({"new_settings", "new_cluster", "queue", "git_source", "schedule", "spark_conf", "tags"})
+
+
+def decode(value: Any) -> Any:
+    """Return a body, or the query of a GET, with its known fields in their own JSON types and without nulls.
+
+    Numbers may come as strings (Airflow sends all of them so) and booleans in any case ("True").
+
+    Raises:
+        ApiError: MALFORMED_REQUEST, naming the first field that has another type.
+    """
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _field(name, item) for name, item in value.items() if item is not None}
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in _STRING_MAPS:
+        return {key: _text(item) for key, item in _expect(name, value, dict, "an object").items()}
+    for names, read in _READERS:
+        if name in names:
+            return read(name, value)
+    if name.endswith("_task"):
+        return decode(_expect(name, value, dict, "an object"))
+    return decode(value)
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return int(value)
+        except ValueError:
+            pass
+    raise _malformed(name, value, "an integer")
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return bool(_expect(name, value, bool, "a boolean"))
+
+
+def _expect(name: str, value: Any, kind: type, words: str) -> Any:
+    if not isinstance(value, kind):
+        raise _malformed(name, value, words)
+    return value
+
+
+def _malformed(name: str, value: Any, words: str) -> ApiError:
+    return ApiError(f"Field '{name}' must be {words}, not {json.dumps(value)[:100]}.", code="MALFORMED_REQUEST")
+
+
+_READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Any], Any]], ...]] = (
+    (_INTEGERS, _integer),
+    (_BOOLEANS, _boolean),
+    (_STRINGS, lambda name, value: _expect(name, value, str, "a string")),
+    (_ARRAYS, lambda name, value: decode(_expect(name, value, list, "an array"))),
+    (_OBJECTS, lambda name, value: decode(_expect(name, value, dict, "an object"))),
+)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def payload_fields(task: Json) -> list[str]:
+    """Return the names of the task payloads (`notebook_task`, ...) in a task, or in settings of the 2.0 shape."""
+    return [name for name in task if name.endswith("_task")]
+
+
+def is_flat(settings: Json) -> bool:
+    """Tell whether settings have the 2.0 shape: one task, spread over the top level."""
+    return not settings.get("tasks")
+
+
+def tasks_of(settings: Json) -> list[Json]:
+    """Return the tasks of checked settings; those of the 2.0 shape have one, whose key comes from the name."""
+    if not is_flat(settings):
+        return list(settings["tasks"])
+    name = settings.get("run_name") or settings.get("name") or "Untitled"
+    fields = {key: value for key, value in settings.items() if key in _FLAT_TASK_FIELDS or key.endswith("_task")}
+    return [{"task_key": re.sub(r"[^A-Za-z0-9_-]", "_", name)[:100], **fields}]
+
+
+def without_tasks(settings: Json) -> Json:
+    """Return what settings say about the whole job or run."""
+    flat = is_flat(settings)
+    return {
+        name: value
+        for name, value in settings.items()
+        if name != "tasks" and not (flat and (name in _FLAT_TASK_FIELDS or name.endswith("_task")))
+    }
+
+
+def check_settings(settings: Json, version: str) -> None:
+    """Check the settings of a job or of a one-time run.
+
+    Raises:
+        ApiError: naming the field and the rule.
+    """
+    if is_flat(settings):
+        _check_payload(settings, "the settings")
+        if settings.get("job_clusters"):
+            raise ApiError("Field 'job_clusters' needs 'tasks': settings with a single task cannot share clusters.")
+    elif extra := payload_fields(settings):
+        raise ApiError(f"Fields 'tasks' and '{extra[0]}' exclude each other.")
+    else:
+        _check_graph(settings["tasks"], version)
+    if not 0 <= settings.get("max_concurrent_runs", 1) <= _MAX_CONCURRENT_RUNS:
+        raise ApiError(f"Field 'max_concurrent_runs' must be between 0 and {_MAX_CONCURRENT_RUNS}.")
+    if settings.get("timeout_seconds", 0) < 0:
+        raise ApiError("Field 'timeout_seconds' must not be negative.")
+    for parameter in settings.get("parameters", []):
+        if not isinstance(parameter, dict) or not _PARAMETER_NAME.fullmatch(str(parameter.get("name", ""))):
+            raise ApiError(
+                "Field 'parameters' must be a list of {name, default}; names have letters, digits, _ - and ."
+            )
+
+
+def _check_payload(task: Json, where: str) -> None:
+    payloads = payload_fields(task)
+    if len(payloads) != 1:
+        found = "none" if not payloads else " and ".join(f"'{name}'" for name in payloads)
+        raise ApiError(f"Exactly one task field, such as 'notebook_task', is needed in {where}; found {found}.")
+    for field in _REQUIRED.get(payloads[0], ()):
+        if task[payloads[0]].get(field) in (None, ""):
+            raise ApiError(f"Field '{payloads[0]}.{field}' is missing in {where}.")
+
+
+def _check_graph(tasks: list[Any], version: str) -> None:
+    limit = 1000 if version == "2.2" else 100
+    if len(tasks) > limit:
+        raise ApiError(f"Field 'tasks' has {len(tasks)} elements; API {version} takes at most {limit}.")
+    graph: dict[str, list[str]] = {}
+    for task in tasks:
+        key = _check_task(task)
+        if key in graph:
+            raise ApiError(f"Field 'task_key' must be unique; {key!r} is there twice.")
+        graph[key] = upstream_keys(task)
+    for key, upstream in graph.items():
+        for name in upstream:
+            if name not in graph:
+                raise ApiError(f"Field 'depends_on' of task {key!r} names {name!r}, which is no task of this job.")
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise ApiError(f"Field 'depends_on' has a cycle: {' <- '.join(error.args[1])}.") from None
+
+
+def _check_task(task: Any) -> str:
+    if not isinstance(task, dict):
+        raise ApiError("Field 'tasks' must hold objects.", code="MALFORMED_REQUEST")
+    key: str = task.get("task_key", "")
+    if not _TASK_KEY.fullmatch(key):
+        raise ApiError(f"Field 'task_key' must be 1 to 100 letters, digits, - or _; found {key!r}.")
+    _check_payload(task, f"task {key!r}")
+    if task.get("run_if", "ALL_SUCCESS") not in RUN_IF_RULES:
+        raise ApiError(f"Field 'run_if' of task {key!r} must be one of {', '.join(sorted(RUN_IF_RULES))}.")
+    return key
+
+
+def upstream_keys(task: Json) -> list[str]:
+    """Return the keys of the tasks that a task depends on."""
+    dependencies = task.get("depends_on", [])
+    if not all(isinstance(item, dict) and "task_key" in item for item in dependencies):
+        raise ApiError("Field 'depends_on' must hold objects with a 'task_key'.", code="MALFORMED_REQUEST")
+    return [item["task_key"] for item in dependencies]
+
+
+def check_parameters(args: Json) -> None:
+    """Check the parameters of run-now or repair.
+
+    Raises:
+        ApiError: they exclude each other, or one is larger than 10,000 bytes.
+    """
+    given = sorted(OVERRIDES & args.keys())
+    if "job_parameters" in args and given:
+        raise ApiError(f"Fields 'job_parameters' and '{given[0]}' exclude each other.")
+    if {"jar_params", "notebook_params"} <= args.keys():
+        raise ApiError("Fields 'jar_params' and 'notebook_params' exclude each other.")
+    for name in given:
+        size = len(json.dumps({name: args[name]}, separators=(",", ":"), ensure_ascii=False).encode())
+        if size > MAX_PARAMETER_BYTES:
+            raise ApiError(f"Field '{name}' is {size} bytes of JSON; at most {MAX_PARAMETER_BYTES} are allowed.")
+
+
+def merge_settings(settings: Json, new: Json, remove: list[str]) -> Json:
+    """Return what `jobs/update` makes of settings: keyed arrays are merged by key, other fields replaced whole."""
+    merged = {**settings, **new}
+    for field, key in (("tasks", "task_key"), ("job_clusters", "job_cluster_key")):
+        if field in new and settings.get(field):
+            by_key = {item.get(key): item for item in settings[field]}
+            merged[field] = list((by_key | {item.get(key): item for item in new[field]}).values())
+    for path in remove:
+        field, _, name = path.partition("/")
+        if not name:
+            merged.pop(field, None)
+        elif field in ("tasks", "job_clusters"):
+            key = "task_key" if field == "tasks" else "job_cluster_key"
+            merged[field] = [item for item in merged.get(field, []) if item.get(key) != name]
+        else:
+            raise ApiError(f"Field 'fields_to_remove' has {path!r}; only tasks/<key> and job_clusters/<key> are paths.")
+    return merged

@@ -1,0 +1,157 @@
+"""The state of the workspace: records in memory, each change written to one SQLite file before it is answered."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from .model import Episode, Job, Run, State, TaskRun
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS task_runs (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, run_id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sequence (one INTEGER PRIMARY KEY CHECK (one = 1), next_id INTEGER NOT NULL);
+"""
+#: Of everything that has an id. As long as the cloud's, and exact in JSON readers that know only doubles (< 2**53).
+_FIRST_ID = 100_000_000_000_001
+
+Record = Job | Run | TaskRun
+
+
+class Store:
+    """Jobs, runs and task runs by id.
+
+    Change a record and `save` it; `commit` makes all saved changes durable at once. Not thread-safe: the workspace
+    holds its lock around every use.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        # With WAL and NORMAL a commit survives the death of this process, however sudden, without waiting for the
+        # disk; only a power cut may lose the last commits.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_SCHEMA)
+        self._dirty: dict[tuple[str, int], Record | None] = {}
+        self._new_tokens: dict[str, int] = {}
+        self.jobs: dict[int, Job] = {}
+        self.runs: dict[int, Run] = {}
+        self.task_runs: dict[int, TaskRun] = {}
+        self.active_runs: dict[int, Run] = {}
+        self._tasks_of: dict[int, list[TaskRun]] = {}
+        self._tokens: dict[str, int] = dict(self._db.execute("SELECT token, run_id FROM tokens"))
+        row = self._db.execute("SELECT next_id FROM sequence").fetchone()
+        self._next_id: int = row[0] if row else _FIRST_ID
+        self._load()
+
+    def new_id(self) -> int:
+        """Return an id that nothing has had, and nothing will have."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def tasks_of(self, run: Run) -> list[TaskRun]:
+        """Return all attempts at all tasks of `run`, oldest first."""
+        return self._tasks_of.get(run.run_id, [])
+
+    def runs_of(self, job_id: int) -> list[Run]:
+        """Return the runs of a job, oldest first."""
+        return [run for run in self.runs.values() if run.job_id == job_id]
+
+    def save(self, *records: Record) -> None:
+        """Add or replace records."""
+        for record in records:
+            self._index(record)
+            self._dirty[_key(record)] = record
+
+    def remove_job(self, job: Job) -> None:
+        """Forget a job."""
+        del self.jobs[job.job_id]
+        self._dirty["jobs", job.job_id] = None
+
+    def remove_run(self, run: Run) -> None:
+        """Forget a run and its task runs. Its idempotency token stays taken."""
+        for task in self._tasks_of.pop(run.run_id, []):
+            del self.task_runs[task.run_id]
+            self._dirty["task_runs", task.run_id] = None
+        del self.runs[run.run_id]
+        self.active_runs.pop(run.run_id, None)
+        self._dirty["runs", run.run_id] = None
+
+    def claim_token(self, token: str, run_id: int) -> None:
+        """Let `token` stand for a run, for good."""
+        self._tokens[token] = self._new_tokens[token] = run_id
+
+    def token_run_id(self, token: str) -> int | None:
+        """Return the id of the run that `token` stands for; the run may be gone."""
+        return self._tokens.get(token)
+
+    def commit(self) -> None:
+        """Make all changes since the last commit durable."""
+        if not self._dirty and not self._new_tokens:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for (table, record_id), record in self._dirty.items():
+                if record is None:
+                    self._db.execute(f"DELETE FROM {table} WHERE id = ?", (record_id,))  # noqa: S608 - a name of ours
+                else:
+                    self._db.execute(
+                        f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - a name of ours
+                        (record_id, json.dumps(vars(record), default=vars)),
+                    )
+            self._db.executemany("INSERT INTO tokens VALUES (?, ?)", self._new_tokens.items())
+            self._db.execute("INSERT OR REPLACE INTO sequence VALUES (1, ?)", (self._next_id,))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        self._dirty.clear()
+        self._new_tokens.clear()
+
+    def close(self) -> None:
+        """Commit, and release the file."""
+        self.commit()
+        self._db.close()
+
+    def _load(self) -> None:
+        for fields in self._records("jobs"):
+            self._index(Job(**fields))
+        for fields in self._records("runs"):
+            episodes = [Episode(**{**item, "state": State(**item["state"])}) for item in fields["episodes"]]
+            self._index(Run(**{**fields, "state": State(**fields["state"]), "episodes": episodes}))
+        for fields in self._records("task_runs"):
+            self._index(TaskRun(**{**fields, "state": State(**fields["state"])}))
+
+    def _records(self, table: str) -> list[dict[str, Any]]:
+        rows = self._db.execute(f"SELECT record FROM {table} ORDER BY id")  # noqa: S608 - a name of ours
+        return [json.loads(record) for (record,) in rows]
+
+    def _index(self, record: Record) -> None:
+        match record:
+            case Job():
+                self.jobs[record.job_id] = record
+            case Run():
+                self.runs[record.run_id] = record
+                if record.active:
+                    self.active_runs[record.run_id] = record
+                else:
+                    self.active_runs.pop(record.run_id, None)
+            case TaskRun() if record.run_id not in self.task_runs:
+                self.task_runs[record.run_id] = record
+                self._tasks_of.setdefault(record.parent_id, []).append(record)
+
+
+def _key(record: Record) -> tuple[str, int]:
+    match record:
+        case Job():
+            return "jobs", record.job_id
+        case Run():
+            return "runs", record.run_id
+        case TaskRun():
+            return "task_runs", record.run_id

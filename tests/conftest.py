@@ -1,0 +1,40 @@
+"""Fixtures that every test may use: a local workspace in this process, and a client of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+# Before anything imports Airflow: its home is a folder of this run, not the developer's, and it logs no wall of text.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow_dbjobs-tests-"))
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+import pytest
+
+from airflow_dbjobs import transport
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.local_workspace import LocalWorkspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = "local-token-of-the-tests"
+WORKSPACE_URL = "http://127.0.0.1:8765"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalWorkspace]:
+    """Return a running workspace, to which every session of this process is connected without a socket."""
+    root = tmp_path / "workspace"
+    root.mkdir()
+    with LocalWorkspace(root, token=TOKEN, base_url=WORKSPACE_URL) as running:
+        monkeypatch.setattr(transport, "new_adapter", running.adapter)
+        yield running
+
+
+@pytest.fixture
+def client(workspace: LocalWorkspace) -> JobsClient:
+    """Return a client of the workspace."""
+    return JobsClient(WORKSPACE_URL, token=TOKEN)

@@ -1,0 +1,188 @@
+"""Python files really run: where, with what, and what is told about how they ended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_dbjobs.local_workspace import LocalWorkspace
+
+from .conftest import mounted
+from .support import TOKEN, Client, eventually
+
+
+def python(path: str, *parameters: str) -> dict[str, object]:
+    return {"python_file": path, "parameters": list(parameters)}
+
+
+def test_a_python_file_runs_as_main_in_its_folder_with_its_parameters(client: Client, write) -> None:
+    write("etl/helper.py", "VALUE = 'imported'")
+    write(
+        "etl/load.py",
+        "import os, sys, helper\nprint(__name__, sys.argv[1:], os.path.basename(os.getcwd()), helper.VALUE)",
+    )
+    run = client.finish(spark_python_task=python("/etl/load.py", "a", "b c"))
+    assert run["state"]["result_state"] == "SUCCESS"
+    output = client.output(run)
+    assert output["logs"] == "__main__ ['a', 'b c'] etl imported\n"
+    assert output["logs_truncated"] is False
+    assert "error" not in output
+
+
+def test_an_exception_is_told_with_a_traceback_of_the_users_own_frames(client: Client, write) -> None:
+    write(
+        "boom.py", "def f():\n    raise ValueError('no\\nway')\n\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    f()\n"
+    )
+    run = client.finish(spark_python_task=python("/boom.py"))
+    assert run["state"] == {
+        "life_cycle_state": "TERMINATED",
+        "result_state": "FAILED",
+        "state_message": run["state"]["state_message"],
+        "user_cancelled_or_timedout": False,
+    }
+    output = client.output(run)
+    assert output["error"] == "ValueError: no"
+    assert "1 / 0" in output["error_trace"]
+    assert "boom.py" in output["error_trace"]
+    assert "bootstrap" not in output["error_trace"]
+    assert output["error_trace"] in output["logs"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import sys; sys.exit(3)", "SystemExit: the program exited with code 3"),
+        ("import sys; sys.exit('bad input')", "SystemExit: bad input"),
+        ("import os; os._exit(4)", "The program exited with code 4"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "The program was ended by SIGSEGV"),
+        ("def broken(:", "SyntaxError: invalid syntax (file.py, line 1)"),
+    ],
+)
+def test_every_way_to_fail_has_its_error(client: Client, write, code: str, error: str) -> None:
+    write("file.py", code)
+    run = client.finish(spark_python_task=python("/file.py"))
+    assert run["state"]["result_state"] == "FAILED"
+    assert client.output(run)["error"] == error
+
+
+def test_sys_exit_0_is_success(client: Client, write) -> None:
+    write("file.py", "import sys; sys.exit(0)")
+    assert client.finish(spark_python_task=python("/file.py"))["state"]["result_state"] == "SUCCESS"
+
+
+def test_the_users_code_does_not_inherit_our_future_imports(client: Client, write) -> None:
+    write("file.py", "def f(x: int): pass\nprint(f.__annotations__)")
+    assert client.output(client.finish(spark_python_task=python("/file.py")))["logs"] == "{'x': <class 'int'>}\n"
+
+
+def test_programs_do_not_see_the_servers_secrets(client: Client, write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", "secret")
+    monkeypatch.setenv("AIRFLOW_DBJOBS_LOCAL_TOKEN", "secret")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    write("file.py", "import json, os; print(json.dumps(dict(os.environ)))")
+    seen = json.loads(client.output(client.finish(spark_python_task=python("/file.py")))["logs"])
+    assert "secret" not in seen.values()
+    assert seen["LC_ALL"] == "C.UTF-8"
+
+
+@pytest.mark.parametrize("path", ["/../outside.py", "../outside.py", "/link.py", "/.airflow_dbjobs/token.py"])
+def test_nothing_outside_the_root_is_run(client: Client, root, write, path: str) -> None:
+    for outside in (root.parent / "outside.py", root / ".airflow_dbjobs" / "token.py"):
+        outside.write_text(f"open({str(root / 'proof')!r}, 'w')")
+    (root / "link.py").symlink_to(root.parent / "outside.py")
+    run = client.finish(spark_python_task=python(path))
+    assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+    assert run["state"]["result_state"] == "FAILED"
+    assert "outside the root" in run["state"]["state_message"]
+    assert run["status"]["termination_details"]["code"] == "RESOURCE_NOT_FOUND"
+    assert not (root / "proof").exists()
+
+
+@pytest.mark.parametrize("path", ["/missing.py", "/", "/nul\0.py", "/circle.py", "/lone\ud800.py", "/" + "x" * 5000])
+def test_a_path_that_names_no_file_is_an_internal_error(client: Client, root, path: str) -> None:
+    (root / "circle.py").symlink_to(root / "circle.py")
+    run = client.finish(spark_python_task=python(path))
+    assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+    assert run["state"]["result_state"] == "FAILED"
+    task = run["tasks"][0]
+    assert client.send("GET", task["run_page_url"].removeprefix(client.base_url)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["dbfs:/etl/a.py", "/Workspace/etl/a.py", "file:/etl/a.py", "file:///etl/a.py", "etl/a.py"]
+)
+def test_the_prefixes_of_the_cloud_are_understood(client: Client, write, path: str) -> None:
+    write("etl/a.py", "print('ran')")
+    assert client.finish(spark_python_task=python(path))["state"]["result_state"] == "SUCCESS"
+
+
+def test_a_task_of_a_type_that_needs_the_cloud_says_so(client: Client) -> None:
+    run = client.finish(spark_jar_task={"main_class_name": "com.example.Main"})
+    assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+    assert "cannot run a spark_jar_task" in run["state"]["state_message"]
+
+
+def test_output_can_be_read_while_the_program_runs(client: Client, write) -> None:
+    write("file.py", "import time; print('begun'); time.sleep(60)")
+    run_id = client.submit(spark_python_task=python("/file.py"))
+    task = client.wait_for(run_id, "RUNNING")["tasks"][0]["run_id"]
+    eventually(lambda: client.get("runs/get-output", run_id=task)["logs"] == "begun\n")
+
+
+def test_only_the_end_of_a_long_log_is_returned(client: Client, write) -> None:
+    write("file.py", "import sys; sys.stdout.write('x' * 6 * 1024 * 1024 + 'end')")
+    output = client.output(client.finish(spark_python_task=python("/file.py")))
+    assert len(output["logs"]) == 5 * 1024 * 1024
+    assert output["logs"].endswith("end")
+    assert output["logs_truncated"] is True
+
+
+def test_what_a_program_leaves_behind_ends_with_it(client: Client, write, root) -> None:
+    write(
+        "file.py",
+        """
+        import subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        print(child.pid)
+        """,
+    )
+    output = client.output(client.finish(spark_python_task=python("/file.py")))
+    stat = f"/proc/{int(output['logs'])}/stat"
+
+    def gone() -> bool:
+        try:
+            with open(stat) as file:  # noqa: PTH123 - not a path of ours
+                return file.read().split()[2] == "Z"
+        except FileNotFoundError:
+            return True
+
+    eventually(gone)
+
+
+def test_a_run_that_cannot_be_moved_on_does_not_hold_up_others(
+    client: Client, workspace: LocalWorkspace, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("file.py", "")
+    monkeypatch.setattr("airflow_dbjobs.local_workspace.parameters.condition_outcome", lambda _: 1 / 0)
+    bad = client.submit(tasks=[{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}])
+    good = client.submit(spark_python_task=python("/file.py"))
+    assert client.wait_for(good)["state"]["result_state"] == "SUCCESS"
+    assert "its log says why" in client.wait_for(bad)["state"]["state_message"]
+
+
+def test_many_tasks_at_once_all_run(client: Client, write) -> None:
+    write("file.py", "")
+    tasks = [{"task_key": f"t{i}", "spark_python_task": python("/file.py")} for i in range(20)]
+    assert client.finish(tasks=tasks)["state"]["result_state"] == "SUCCESS"
+
+
+def test_more_tasks_than_slots_wait_their_turn(root, write) -> None:
+    write("file.py", "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(.01)")
+    with LocalWorkspace(root, token=TOKEN, max_parallel_tasks=1) as ws:
+        client = mounted(ws)
+        first, second = (client.submit(spark_python_task=python("/file.py")) for _ in range(2))
+        client.wait_for(first, "RUNNING")
+        assert client.life(second) == "PENDING"
+        write("go", "")
+        assert client.wait_for(second)["state"]["result_state"] == "SUCCESS"

@@ -1,0 +1,88 @@
+"""The pages that a person looks at."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .support import Client
+
+NASTY = "<script>alert('x')</script>"
+
+
+def page(client: Client, path: str) -> str:
+    client.session.headers.pop("Authorization", None)
+    response = client.send("GET", path)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    return response.text
+
+
+def path_of(client: Client, run: dict) -> str:
+    path: str = run["run_page_url"].removeprefix(client.base_url).partition("?")[0]
+    return path
+
+
+def test_a_run_shows_its_tasks_and_a_task_what_went_wrong(client: Client, write) -> None:
+    write("bad.py", "print('on its way')\nraise ValueError('broken')")
+    run = client.finish(
+        run_name="Nightly",
+        tasks=[
+            {"task_key": "load", "spark_python_task": {"python_file": "/bad.py"}},
+            {"task_key": "report", "depends_on": [{"task_key": "load"}], "spark_python_task": {"python_file": "/x.py"}},
+        ],
+    )
+    text = page(client, path_of(client, run))
+    for expected in ("Nightly", "FAILED", "load", "report", "UPSTREAM_FAILED", "ValueError: broken"):
+        assert expected in text
+    assert "http-equiv" not in text
+    task_path = path_of(client, run["tasks"][0])
+    assert f'href="{task_path}"' in text
+    text = page(client, task_path)
+    assert "on its way" in text
+    assert "Traceback" in text
+    assert f'href="{path_of(client, run)}"' in text
+
+
+def test_an_exit_value_and_parameters_are_shown(client: Client, notebook) -> None:
+    notebook("main", "dbutils.notebook.exit('the value')")
+    job_id = client.post("create", notebook_task={"notebook_path": "/main"})["job_id"]
+    run = client.wait_for(client.post("run-now", job_id=job_id, notebook_params={"day": "sunday"})["run_id"])
+    text = page(client, path_of(client, run))
+    assert "the value" in text
+    assert "sunday" in text
+
+
+def test_an_active_run_refreshes_itself(client: Client, write) -> None:
+    write("sleep.py", "import time; time.sleep(60)")
+    run = client.wait_for(client.submit(spark_python_task={"python_file": "/sleep.py"}), "RUNNING")
+    assert 'http-equiv="refresh"' in page(client, path_of(client, run))
+    assert 'http-equiv="refresh"' in page(client, "/")
+
+
+def test_the_front_page_lists_recent_runs(client: Client) -> None:
+    assert "no run yet" in page(client, "/")
+    client.session.headers["Authorization"] = "Bearer a-token"
+    run = client.finish(run_name="Nightly", spark_python_task={"python_file": "/missing.py"})
+    text = page(client, "/")
+    assert "Nightly" in text
+    assert path_of(client, run) in text
+
+
+def test_everything_is_escaped(client: Client, notebook) -> None:
+    notebook("main", f'print("{NASTY}")\nimport sys\nraise ValueError("{NASTY}" + dbutils.widgets.get("{NASTY}"))')
+    task = {"notebook_path": "/main", "base_parameters": {NASTY: NASTY}}
+    run = client.finish(run_name=NASTY, notebook_task=task)
+    missing = client.finish(run_name=NASTY, notebook_task={"notebook_path": NASTY})
+    for path in ("/", path_of(client, run), path_of(client, run["tasks"][0]), path_of(client, missing)):
+        text = page(client, path)
+        assert not re.search("<script", text, re.IGNORECASE)
+        assert "&lt;script&gt;" in text
+
+
+def test_a_run_that_is_not_there(client: Client) -> None:
+    response = client.send("GET", "/jobs/1/runs/7")
+    assert response.status_code == 404
+    assert "does not exist" in response.text

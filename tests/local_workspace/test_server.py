@@ -1,0 +1,243 @@
+"""The server as a process: its command line, its socket, and that runs outlive it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
+from airflow_dbjobs.local_workspace.workspace import WorkspaceError
+
+from .conftest import mounted
+from .support import TOKEN, Client, eventually
+
+Start = Callable[..., tuple["subprocess.Popen[str]", Client]]
+
+
+def command(root: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "airflow_dbjobs.local_workspace", "--root", str(root), *options]
+
+
+@pytest.fixture
+def start(root: Path) -> Iterator[Start]:
+    """Return a function that starts a server and returns its process and a client of it."""
+    servers = []
+
+    def begin(*options: str) -> tuple[subprocess.Popen[str], Client]:
+        arguments = command(root, "--port", "0", "--token", TOKEN, *options)
+        server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        servers.append(server)
+        assert server.stdout is not None
+        text = ""
+        while "Runs can be seen at" not in text:
+            line = server.stdout.readline()
+            assert line, server.communicate()
+            text += line
+        connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
+        assert connection["conn_type"] == "databricks_jobs"
+        return server, Client(
+            f"{connection['schema']}://{connection['host']}:{connection['port']}", token=connection["password"]
+        )
+
+    yield begin
+    for server in servers:
+        server.kill()
+        server.communicate()
+    # End what the servers have left running on purpose.
+    with LocalWorkspace(root, token=TOKEN):
+        pass
+
+
+def test_a_run_over_a_real_socket(start: Start, write) -> None:
+    write("file.py", "print('ran')")
+    server, client = start()
+    run = client.finish(spark_python_task={"python_file": "/file.py"})
+    assert client.output(run)["logs"] == "ran\n"
+    assert run["run_page_url"].startswith(client.base_url + "/jobs/")
+    assert "ran" in client.session.get(run["run_page_url"]).text
+    assert client.send("GET", "list").headers["Date"].endswith("GMT")
+    server.terminate()
+    assert server.wait(10) == 0
+    assert server.stderr.read() == ""
+
+
+def test_runs_outlive_a_server_that_is_killed(start: Start, root: Path, write) -> None:
+    write(
+        "file.py",
+        "import pathlib, time\nprint('begun')\nwhile not pathlib.Path('go').exists(): time.sleep(.01)\nprint('done')",
+    )
+    write("sleep.py", "import time; time.sleep(60)")
+    server, client = start()
+    here, away, lost, late, stopped = (client.submit(spark_python_task={"python_file": "/file.py"}) for _ in range(5))
+    client.submit(idempotency_token="tok", spark_python_task={"python_file": "/missing.py"})
+    tasks = {run: client.wait_for(run, "RUNNING")["tasks"][0]["run_id"] for run in (here, away, lost, late, stopped)}
+    pids = {}
+    for run, task in tasks.items():
+        eventually(lambda task=task: client.get("runs/get-output", run_id=task)["logs"] == "begun\n")
+        pids[run] = int((root / ".airflow_dbjobs" / "runs" / str(task) / "pid").read_text())
+    client.post("runs/cancel", run_id=stopped)
+    server.kill()
+    server.wait()
+    os.kill(pids[lost], 9)
+
+    server, client = start()
+    assert client.wait_for(lost)["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+    assert "vanished" in client.wait_for(lost)["state"]["state_message"]
+    assert client.wait_for(stopped)["state"]["result_state"] == "CANCELED"
+    assert client.life(here) == "RUNNING"
+    client.post("runs/cancel", run_id=late)
+    assert client.wait_for(late)["state"]["result_state"] == "CANCELED"
+    server.terminate()
+    assert server.wait(10) == 0
+
+    write("go", "")
+    eventually(lambda: not Path(f"/proc/{pids[away]}").exists())
+    _, client = start()
+    for run in (here, away):
+        ended = client.wait_for(run)
+        assert ended["state"]["result_state"] == "SUCCESS"
+        assert client.output(ended)["logs"] == "begun\ndone\n"
+        assert ended["tasks"][0]["attempt_number"] == 0
+    repeated = client.submit(idempotency_token="tok", spark_python_task={"python_file": "/file.py"})
+    assert repeated < client.submit(spark_python_task={"python_file": "/file.py"})
+    assert client.wait_for(repeated)["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+
+
+def test_a_start_that_was_noted_but_not_made_is_made_once(root: Path, write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("file.py", "open('proof', 'a').write('x')")
+    first = LocalWorkspace(root, token=TOKEN)
+    run_id = mounted(first).submit(spark_python_task={"python_file": "/file.py"})
+    monkeypatch.setattr(first._executor, "start", lambda *_: None)
+    first.tick()
+    assert mounted(first).life(run_id) == "RUNNING"
+    first.close()
+    with LocalWorkspace(root, token=TOKEN) as second:
+        assert mounted(second).wait_for(run_id)["state"]["result_state"] == "SUCCESS"
+    assert (root / "proof").read_text() == "x"
+
+
+def test_a_supervisor_that_cannot_start_ends_the_run(root: Path, write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("file.py", "")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with LocalWorkspace(root, token=TOKEN) as workspace:
+        run = mounted(workspace).finish(spark_python_task={"python_file": "/file.py"})
+        assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+        monkeypatch.setattr(sys, "executable", "/nowhere")
+        run = mounted(workspace).finish(spark_python_task={"python_file": "/file.py"})
+        assert "could not start" in run["state"]["state_message"]
+
+
+def test_ids_are_not_used_again_after_a_restart(root: Path) -> None:
+    with LocalWorkspace(root, token=TOKEN) as workspace:
+        client = mounted(workspace)
+        last = client.finish(spark_python_task={"python_file": "/missing.py"})["tasks"][0]["run_id"]
+        client.post("runs/delete", run_id=client.get("runs/list")["runs"][0]["run_id"])
+    with LocalWorkspace(root, token=TOKEN) as workspace:
+        assert mounted(workspace).submit(spark_python_task={"python_file": "/missing.py"}) > last
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_a_cut_connection_is_really_cut(start: Start, cut: str) -> None:
+    server, client = start()
+    client.post("/api/local/faults", operation="runs/submit", cut=cut)
+    with pytest.raises(requests.exceptions.ConnectionError):
+        client.send("POST", "runs/submit", json={"spark_python_task": {"python_file": "/x.py"}})
+    assert len(client.get("runs/list").get("runs", [])) == (cut == "after")
+    server.terminate()
+    assert server.communicate()[1] == ""
+
+
+def test_a_late_reply_is_late(start: Start) -> None:
+    _, client = start()
+    client.post("/api/local/faults", operation="list", hang=5)
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        client.send("GET", "list", timeout=0.2)
+    assert client.send("GET", "list").status_code == 200
+
+
+def test_requests_under_another_name_are_refused(start: Start) -> None:
+    _, client = start()
+    response = client.send("GET", "list", headers={"Host": "evil.example:80"})
+    assert response.status_code == 403
+    for name in ("localhost", "127.0.0.1:99", "[::1]:80"):
+        assert client.send("GET", "list", headers={"Host": name}).status_code == 200
+
+
+def test_a_body_beyond_10_mb_is_refused(start: Start) -> None:
+    _, client = start()
+    assert client.send("POST", "create", data=b" " * (10 * 1024 * 1024 + 1)).status_code == 400
+
+
+class TestRefusals:
+    def refusal(self, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+        assert __main__.main(options) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        return err
+
+    def test_no_root(self, capsys, tmp_path: Path) -> None:
+        assert "is not a folder" in self.refusal(capsys, "--root", str(tmp_path / "missing"), "--port", "0")
+
+    def test_a_host_that_others_can_reach(self, capsys, root: Path) -> None:
+        for host in ("0.0.0.0", "192.168.0.1", "example.org"):
+            assert "is not a loopback address" in self.refusal(capsys, "--root", str(root), "--host", host)
+
+    def test_a_port_in_use(self, capsys, root: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            assert f"Port {port}" in self.refusal(capsys, "--root", str(root), "--port", str(port))
+
+    def test_a_root_that_is_open(self, capsys, root: Path) -> None:
+        with LocalWorkspace(root, token=TOKEN):
+            assert "Another local workspace" in self.refusal(capsys, "--root", str(root), "--port", "0")
+            with pytest.raises(WorkspaceError):
+                LocalWorkspace(root, token=TOKEN)
+
+    def test_a_missing_extra(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        assert "airflow-provider-dbjobs[local]" in self.refusal(capsys, "--root", str(root))
+
+
+def test_a_made_up_token_is_kept_to_oneself_and_across_restarts(root: Path) -> None:
+    (root / ".airflow_dbjobs").mkdir()
+    token = __main__._kept_token(root / ".airflow_dbjobs")
+    assert len(token) >= 32
+    assert __main__._kept_token(root / ".airflow_dbjobs") == token
+    assert stat.S_IMODE((root / ".airflow_dbjobs" / "token").stat().st_mode) == 0o600
+
+
+def test_the_workspace_shares_no_code_with_the_client_it_stands_against() -> None:
+    code = """
+import sys, airflow_dbjobs.local_workspace as package
+light = {"requests", "sqlite3", "starlette"} & sys.modules.keys()
+package.LocalWorkspace, package.Fault
+from airflow_dbjobs.local_workspace import adapter, server
+ours = "airflow_dbjobs.local_workspace"
+alien = [m for m in sys.modules if m.split(".")[0] in ("airflow", "airflow_dbjobs") and not m.startswith(ours)]
+print(sorted(light), alien)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert shown == "[] ['airflow_dbjobs']\n"
+
+
+def test_a_cut_after_the_client_has_left_harms_nobody(start: Start) -> None:
+    server, client = start()
+    client.post("/api/local/faults", operation="list", cut="after", hang=0.3)
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        client.send("GET", "list", timeout=0.1)
+    client.post("/api/local/faults", operation="list", cut="after", hang=0.4)
+    with pytest.raises(requests.exceptions.ConnectionError):
+        client.send("GET", "list")
+    server.terminate()
+    assert server.communicate()[1] == ""
