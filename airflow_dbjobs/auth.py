@@ -83,7 +83,5 @@ def _clean(secret: str, where: str) -> str:
     """Return `secret` fit for a header; the error names the field, never the value."""
     stripped = secret.strip()
     if not stripped.isascii() or not stripped.isprintable():
-        raise ConfigurationError(
-            f"{where} has characters that cannot stand in a header: was it pasted with a line break?"
-        )
+        raise ConfigurationError(f"{where} has a line break, or other characters that cannot stand in a header.")
     return stripped

@@ -14,6 +14,7 @@ Source of endpoints and fields: the Jobs API reference, https://docs.databricks.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth import choose_auth
 from airflow_dbjobs.errors import ConfigurationError, UnreadableReply
@@ -64,12 +65,9 @@ class JobsClient:
         if api_version not in API_VERSIONS:
             raise ConfigurationError(f"api_version is {api_version!r}; it must be one of {', '.join(API_VERSIONS)}.")
         if transport is None:
-            if not host.strip():
-                raise ConfigurationError("host is empty; give the workspace's URL.")
             if auth is None:
                 auth = choose_auth(login=username, password=password, extra={"token": token})
-            url = host.strip() if "://" in host else f"https://{host.strip()}"
-            transport = Transport(url, auth, policy=retry)
+            transport = Transport(workspace_url(host), auth, policy=retry)
         self.transport = transport
         self.api_version = api_version
 
@@ -90,7 +88,7 @@ class JobsClient:
 
     def create_job(self, settings: Mapping[str, Any]) -> int:
         """Create a job (``jobs/create``) and return its job_id. Names are not unique: two calls make two jobs."""
-        return int(self._post("create", settings, repeatable=False)["job_id"])
+        return _id(self._post("create", settings, repeatable=False), "job_id", "create")
 
     def list_jobs(self, *, name: str | None = None, expand_tasks: bool = False) -> Iterator[dict[str, Any]]:
         """Yield all jobs (``jobs/list``), page by page; with `name`, those of that name (case does not matter).
@@ -180,7 +178,7 @@ class JobsClient:
         }
         pages = self._offset_pages("runs/list", query) if self.api_version == "2.0" else self._pages("runs/list", query)
         for page in pages:
-            yield from map(Run.from_json, page.get("runs") or ())
+            yield from map(_run, page.get("runs") or ())
 
     def get_run(self, run_id: int, *, include_history: bool = False) -> Run:
         """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound where there is none."""
@@ -222,7 +220,7 @@ class JobsClient:
         """Run failed or named tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id."""
         if self.api_version == "2.0":
             raise ConfigurationError("jobs/runs/repair needs api_version 2.1 or 2.2.")
-        return int(self._post("runs/repair", payload, repeatable=False)["repair_id"])
+        return _id(self._post("runs/repair", payload, repeatable=False), "repair_id", "runs/repair")
 
     # --- how a call is made ---
 
@@ -240,12 +238,8 @@ class JobsClient:
 
     def _launch(self, endpoint: str, payload: Mapping[str, Any]) -> int:
         reply = self._post(endpoint, payload, repeatable=bool(payload.get("idempotency_token")))
-        if "run_id" not in reply:
-            # A continuous job that is running already is answered so.
-            raise UnreadableReply(
-                f"POST jobs/{endpoint} launched nothing (no run_id in the reply). Is the job a continuous one?"
-            )
-        return int(reply["run_id"])
+        # A continuous job that runs already is answered without one.
+        return _id(reply, "run_id", endpoint)
 
     def _pages(self, endpoint: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         first = self._get(endpoint, query)
@@ -272,11 +266,44 @@ class JobsClient:
             offset, more = offset + count, bool(page.get("has_more")) and count > 0
 
 
+def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:
+    """Return a workspace's URL: scheme, host and port, and nothing else.
+
+    `host` may be a name, or a URL as a browser shows it, of which scheme, name and port count. `schema` (http or https)
+    and `port` win over those of `host`; the scheme is https where neither says. Raises ConfigurationError.
+    """
+    given = (host or "").strip()
+    if not given:
+        raise ConfigurationError("host is empty. Put the workspace's URL there: https://adb-….azuredatabricks.net.")
+    try:
+        parts = urlsplit(given if "://" in given else f"//{given}")
+        name, port = parts.hostname, port or parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"host is not a URL: {error}.") from error
+    scheme = (schema.strip() or parts.scheme or "https").lower()
+    if scheme not in {"http", "https"}:
+        raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
+    if not name or any(character.isspace() for character in name):
+        raise ConfigurationError(
+            "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
+        )
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{port}' if port else ''}"
+
+
+def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
+    try:
+        return int(reply[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableReply(
+            f"POST jobs/{endpoint} answered without a {name}: nothing was launched or made"
+        ) from error
+
+
 def _run(reply: dict[str, Any]) -> Run:
     try:
         return Run.from_json(reply)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableReply(f"GET jobs/runs/get answered with something that is not a run: {error!r}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableReply(f"GET jobs/runs answered with something that is not a run: {error!r}") from error
 
 
 def _extend(whole: dict[str, Any], page: Mapping[str, Any], arrays: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ JobsError
 │       ├── BadRequest           400
 │       ├── Unauthenticated      401
 │       ├── PermissionDenied     403
-│       ├── NotFound             404, and 400 where the message says that a run or job does not exist
+│       ├── NotFound             a run or job that does not exist: 404, or 400 with a message that says so
 │       ├── Conflict             409
 │       ├── TooManyRequests      429
 │       └── ServerError          5xx
@@ -34,6 +34,16 @@ if TYPE_CHECKING:
 
 class JobsError(Exception):
     """Base of every error of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the error as it is: the arguments of a subclass cannot be told from its message."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[JobsError], args: tuple[Any, ...], state: dict[str, Any]) -> JobsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigurationError(JobsError, ValueError):
@@ -97,11 +107,16 @@ class ApiError(CallError):
         self.message = message
         self.request_id = request_id
         self.retry_after = retry_after
-        code = f" {error_code}" if error_code else ""
         trail = f" (request id {request_id})" if request_id else ""
-        super().__init__(f"{call} answered {status}{code}: {message or 'no message'}{self.remedy}{trail}")
+        said = message.rstrip(".") if self.remedy else message
+        super().__init__(f"{self.summary}: {said or 'no message'}{self.remedy}{trail}")
 
     remedy = ""
+
+    @property
+    def summary(self) -> str:
+        """The call and the answer in short: ``POST jobs/run-now answered 503 TEMPORARILY_UNAVAILABLE``."""
+        return f"{self.call} answered {self.status} {self.error_code}".rstrip()
 
     @property
     def transient(self) -> bool:
@@ -129,7 +144,9 @@ class PermissionDenied(ApiError):
 
 
 class NotFound(ApiError):
-    """The run or job does not exist: never did, was deleted, or expired (runs are kept for 60 days)."""
+    """The run or job does not exist: never did, was deleted, or expired."""
+
+    remedy = ". Check the id, and that the connection names the right workspace; runs are kept for 60 days"
 
 
 class Conflict(ApiError):
@@ -145,7 +162,10 @@ class TooManyRequests(ApiError):
 class ServerError(ApiError):
     """5xx: the service, or a gateway before it, failed."""
 
-    transient = True
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later: unless it is 501, a call that this server does not know."""
+        return self.status != HTTPStatus.NOT_IMPLEMENTED
 
 
 class RunError(JobsError):
@@ -229,6 +249,9 @@ def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[
     )
     if kind is BadRequest and _DOES_NOT_EXIST.search(message):
         kind = NotFound
+    elif kind is NotFound and not code and not _DOES_NOT_EXIST.search(message):
+        # A gateway's 404, or an API version that is not served here: it says nothing about the run or job.
+        kind = ApiError
     return kind(
         call,
         status,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
@@ -78,7 +77,7 @@ class DatabricksJobsHook(BaseHook):
 
     def _client(self, connection: Connection, extra: Mapping[str, Any]) -> JobsClient:
         from airflow_dbjobs.auth import choose_auth
-        from airflow_dbjobs.client import DEFAULT_API_VERSION, JobsClient
+        from airflow_dbjobs.client import DEFAULT_API_VERSION, JobsClient, workspace_url
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.transport import Transport
 
@@ -101,31 +100,6 @@ class DatabricksJobsHook(BaseHook):
         from airflow import __version__
 
         return f"airflow/{__version__}" + (f" operator/{self.caller}" if self.caller else "")
-
-
-def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:
-    """Return the workspace's URL (scheme, host and port) from a connection's fields.
-
-    `host` may be a name, or a URL as a browser shows it, of which scheme, name and port count. `schema` (http or
-    https) and `port` win over those of `host`; the scheme is https where neither says. Raises
-    errors.ConfigurationError.
-    """
-    from airflow_dbjobs.errors import ConfigurationError
-
-    given = (host or "").strip()
-    if not given:
-        raise ConfigurationError("host is empty. Put the workspace's URL there: https://adb-….azuredatabricks.net.")
-    try:
-        parts = urlsplit(given if "://" in given else f"//{given}")
-        name, port = parts.hostname, port or parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"host is {given!r}, which is not a URL: {error}.") from error
-    scheme = (schema.strip() or parts.scheme or "https").lower()
-    if scheme not in {"http", "https"}:
-        raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
-    if not name or any(character.isspace() for character in name):
-        raise ConfigurationError(f"host is {given!r}, which names no host. Put the workspace's URL there.")
-    return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{port}' if port else ''}"
 
 
 def _verify(value: object) -> bool | str:

@@ -112,11 +112,13 @@ class _LaunchOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
         """Go on after the trigger has fired: read the run once more and end as `execute` would have."""
         from airflow_dbjobs.hooks import DatabricksJobsHook
+        from airflow_dbjobs.poller import wait_for_run
         from airflow_dbjobs.triggers import read_event
 
         self.run_id, self.run_page_url = read_event(event)
         client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
-        return self._finish(client, client.get_run(self.run_id))
+        # It is over: this asks once, and waits out an outage as it would have waited for the run.
+        return self._finish(client, wait_for_run(client, self.run_id))
 
     def on_kill(self) -> None:
         """Cancel the run, within the 4 s that a killed worker has. Runs in a signal handler: it shares no lock."""

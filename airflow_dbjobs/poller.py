@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from airflow_dbjobs.errors import (
+    ApiError,
     CallError,
     NotFound,
     PermissionDenied,
@@ -70,19 +71,20 @@ class Watch:
         self._clock = clock
         self._on_change = on_change
         self._last_state: object = None
+        # Since when polls fail, and since when all that failed were refused: two patiences.
         self._failing_since: float | None = None
+        self._refused_since: float | None = None
         self._failures = 0
 
     def answered(self, run: Run) -> float | None:
         """Take an answer; return the seconds until the next question, or None where the run is over."""
-        self._failing_since, self._failures = None, 0
+        self._failing_since, self._refused_since, self._failures = None, None, 0
         if run.state != self._last_state:
             self._last_state = run.state
             self._on_change(run)
         if run.is_terminal:
             return None
-        # Many tasks start together; their polls should not stay together.
-        return self._period * random.uniform(0.9, 1.1)  # noqa: S311 (jitter is no secret)
+        return _jittered(self._period)
 
     def failed(self, error: CallError) -> float:
         """Take a failed poll; return the seconds until the next. Raises RunLost where the patience is spent."""
@@ -92,23 +94,32 @@ class Watch:
                 run_id=self.run_id,
             ) from error
         now = self._clock()
-        if self._failing_since is None:
-            self._failing_since = now
         self._failures += 1
-        lasted = now - self._failing_since
-        if lasted >= self._tolerance(error):
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        self._refused_since = (now if self._refused_since is None else self._refused_since) if _refused(error) else None
+        if self._refused_since is not None:
+            lasted, tolerance = now - self._refused_since, self._patience.denied_tolerance
+        else:
+            lasted, tolerance = now - self._failing_since, self._patience.outage_tolerance if error.transient else 0.0
+        if lasted >= tolerance:
             raise RunLost(
                 f"Run {self.run_id} could not be asked for during {lasted / 60:.0f} min; it is left alone and may still"
                 f" be running. The last answer: {error}",
                 run_id=self.run_id,
             ) from error
-        # The exponent is bounded for the sake of the 1025th failure: a larger one overflows a float.
-        return min(2.0 ** min(self._failures - 1, 10), LONGEST_OUTAGE_WAIT)
+        return _jittered(min(2.0 ** min(self._failures - 1, 10), LONGEST_OUTAGE_WAIT))
 
-    def _tolerance(self, error: CallError) -> float:
-        if isinstance(error, Unauthenticated | PermissionDenied):
-            return self._patience.denied_tolerance
-        return self._patience.outage_tolerance if error.transient else 0.0
+
+def _refused(error: CallError) -> bool:
+    """Whether the API, or a gateway that names no error code, refused to answer: that may be mended while we wait."""
+    return isinstance(error, Unauthenticated | PermissionDenied) or (
+        isinstance(error, ApiError) and not error.transient and not error.error_code
+    )
+
+
+def _jittered(seconds: float) -> float:
+    """Spread waits by a tenth: many tasks start, or fail, together; their polls should not stay together."""
+    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 (jitter is no secret)
 
 
 class Logger(Protocol):
@@ -126,13 +137,16 @@ class StateLog:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
+        self._warned_of: set[str] = set()
 
     def __call__(self, run: Run) -> None:
         """Log the state that `run` is in now."""
         message = f": {run.state.message}" if run.state.message else ""
         self._log.info("Run %d is %s%s", run.run_id, run.state, message)
-        if not run.state.is_known:
-            self._log.warning("%r is not a state this release knows; it counts as running.", run.state.life_cycle_state)
+        name = run.state.life_cycle_state
+        if not run.state.is_known and name not in self._warned_of:
+            self._warned_of.add(name)
+            self._log.warning("%r is not a state this release knows; it counts as running.", name)
 
 
 def wait_for_run(
@@ -150,14 +164,14 @@ def wait_for_run(
     `on_change` is called with the run at its first state and at each new one. Raises RunLost.
     """
     watch = Watch(run_id, period, patience or Patience(), clock, on_change)
-    wait: float | None = 0.0
-    while wait is not None:
-        sleep(wait)
+    while True:
         try:
             wait = watch.answered(client.poll_run(run_id))
+            if wait is None:
+                return client.get_run(run_id)
         except CallError as error:
             wait = watch.failed(error)
-    return client.get_run(run_id)
+        sleep(wait)
 
 
 class RunPoller:
@@ -184,13 +198,15 @@ class RunPoller:
         self._clock = clock
         self._sleep = sleep
         self._threads = _DaemonThreads(4, name="airflow_dbjobs-poller")
+        # A cancellation has 30 s: it must not wait behind polls that hang.
+        self._cancelling = _DaemonThreads(2, name="airflow_dbjobs-cancel")
         self._users = 0
 
     @classmethod
     def shared(cls, client: JobsClient) -> RunPoller:
         """Return this event loop's poller for the workspace and credentials of `client`, made at the first call."""
         pollers = cls._shared.setdefault(asyncio.get_running_loop(), {})
-        key = (client.host, client.api_version, client.transport.auth)
+        key = (client.transport.identity, client.api_version)
         if key not in pollers:
             pollers[key] = cls(client)
         return pollers[key]
@@ -216,7 +232,7 @@ class RunPoller:
         """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
         quick = self._client.with_policy(CANCEL_POLICY)
         with self._in_use():
-            await self._threads.run(lambda: quick.cancel_run(run_id))
+            await self._cancelling.run(lambda: quick.cancel_run(run_id))
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -228,6 +244,7 @@ class RunPoller:
             if not self._users:
                 # Idle: threads and connections go; who comes later makes new ones.
                 self._threads.stop()
+                self._cancelling.stop()
                 self._client.close()
 
     async def _ask(self, run_id: int) -> Run:

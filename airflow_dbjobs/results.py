@@ -26,7 +26,8 @@ MOST_TASKS_EXPLAINED = 10
 # call.
 EXPLANATION_POLICY = RetryPolicy(budget=15.0, server_error_wait=5.0, read_timeout=15.0)
 
-_ANSI_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# Colours, other control sequences and hyperlinks of a terminal.
+_ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 # Results of tasks that never ran because of another task: they explain nothing.
 _CONSEQUENCES = frozenset({"UPSTREAM_FAILED", "UPSTREAM_CANCELED", "EXCLUDED", "DISABLED"})
 
@@ -79,7 +80,7 @@ def failed_tasks(run: Run) -> list[TaskRun]:
         task
         for task in run.tasks
         if task.state.is_terminal
-        and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS}
+        and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS, Outcome.SKIPPED}
         and task.state.result_state not in _CONSEQUENCES
     ]
 
@@ -118,6 +119,8 @@ def _exit_value(client: JobsClient, run_id: int) -> Any:
     try:
         output = client.get_run_output(run_id)
     except ApiError as error:
+        if error.transient:
+            raise
         log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
         return None
     notebook = output.get("notebook_output") or {}
@@ -127,11 +130,9 @@ def _exit_value(client: JobsClient, run_id: int) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text, parse_constant=_not_json)
-    except ValueError:
+        value = json.loads(text)
+        # Python reads more than JSON can hold (NaN, numbers that are too large); XCom could not store that.
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
         return text
-
-
-def _not_json(constant: str) -> None:
-    """Refuse NaN and the infinities, which Python would read but no JSON can hold (XCom could not store them)."""
-    raise ValueError(constant)
+    return value

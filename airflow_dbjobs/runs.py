@@ -29,7 +29,7 @@ _RESULT_OF_TERMINATION_CODE = {
     "USER_CANCELED": "CANCELED",
     "CANCELED": "CANCELED",
 }
-_SKIPPED_TERMINATION_CODES = frozenset({"SKIPPED", "MAX_CONCURRENT_RUNS_EXCEEDED"})
+_SKIPPED_TERMINATION_CODES = frozenset({"SKIPPED", "DISABLED", "MAX_CONCURRENT_RUNS_EXCEEDED"})
 
 
 class Outcome(enum.Enum):
@@ -80,7 +80,9 @@ class RunState:
         status = run.get("status") or {}
         termination = status.get("termination_details") or {}
         code = termination.get("code") or ""
-        life_cycle_state = state.get("life_cycle_state") or _life_cycle_state(status.get("state") or "", code)
+        life_cycle_state = state.get("life_cycle_state") or ""
+        if life_cycle_state not in TERMINAL_LIFE_CYCLE_STATES | ACTIVE_LIFE_CYCLE_STATES:
+            life_cycle_state = _life_cycle_state(status.get("state") or life_cycle_state, code)
         return cls(
             life_cycle_state=life_cycle_state,
             result_state=state.get("result_state") or _RESULT_OF_TERMINATION_CODE.get(code),
@@ -117,9 +119,7 @@ class RunState:
 
     def __str__(self) -> str:
         """Return the two states as a person would quote them: ``TERMINATED/FAILED``."""
-        return (
-            f"{self.life_cycle_state or 'no state'}/{self.result_state}" if self.result_state else self.life_cycle_state
-        )
+        return "/".join(filter(None, (self.life_cycle_state or "no state", self.result_state)))
 
 
 def _life_cycle_state(status: str, termination_code: str) -> str:

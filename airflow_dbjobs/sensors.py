@@ -76,11 +76,12 @@ class DatabricksRunSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
         """Go on after the trigger has fired."""
+        from airflow_dbjobs.poller import wait_for_run
         from airflow_dbjobs.triggers import read_event
 
         run_id, self.run_page_url = read_event(event)
         client = self._connect()
-        return self._finish(client, client.get_run(run_id))
+        return self._finish(client, wait_for_run(client, run_id))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask once whether the run is over."""

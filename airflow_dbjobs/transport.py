@@ -4,7 +4,7 @@ What is retried, and when (the reference advises to retry a 5xx for up to 10 min
 
 - 429 and 503 with ``Retry-After``: after what it says, capped;
 - 429 without it, and 400 ``COULD_NOT_ACQUIRE_LOCK``: exponential backoff with jitter;
-- 500, 502, 503, 504: ``server_error_wait`` apart; a GET's first wait is 1 s;
+- any other 5xx but 501: ``server_error_wait`` apart; a GET's first wait is 1 s;
 - no answer, or an unreadable one: backoff from 1 s;
 - nothing else.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import email.utils
 import json
 import logging
+import math
 import platform
 import random
 import threading
@@ -42,7 +43,7 @@ from airflow_dbjobs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from requests.auth import AuthBase
 
@@ -86,23 +87,22 @@ def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: 
     # The exponent is bounded for the sake of the 1025th attempt: a larger one overflows a float.
     backoff = min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_BACKOFF)
     if isinstance(error, TooManyRequests):
-        return _after(error, f"{error.status} {error.error_code}".strip(), backoff)
+        return _after(error, backoff)
     if not error.transient or (error.sent and not repeatable):
         return None
     if isinstance(error, ServerError):
-        reason = f"{error.status} {error.error_code}".strip()
         first_read = attempt == 1 and error.call.startswith("GET ")
         wait = FIRST_WAIT if first_read else policy.server_error_wait
-        return _after(error, reason, wait) if error.status == requests.codes.unavailable else Retry(reason, wait)
-    return Retry(error.error_code if isinstance(error, ApiError) else str(error), backoff)
+        return _after(error, wait) if error.status == requests.codes.unavailable else Retry(error.summary, wait)
+    return Retry(error.summary if isinstance(error, ApiError) else str(error), backoff)
 
 
-def _after(error: ApiError, reason: str, otherwise: float) -> Retry:
-    """Return a retry after what the reply's Retry-After says, or after `otherwise` seconds."""
+def _after(error: ApiError, otherwise: float) -> Retry:
+    """Return a retry after what the reply's Retry-After says (at least a second), or after `otherwise` seconds."""
     seconds = retry_after_seconds(error.retry_after)
     if seconds is None:
-        return Retry(reason, otherwise)
-    return Retry(f"{reason}, Retry-After {seconds:.0f} s", min(seconds, LONGEST_RETRY_AFTER))
+        return Retry(error.summary, otherwise)
+    return Retry(f"{error.summary}, Retry-After {seconds:.0f} s", max(FIRST_WAIT, min(seconds, LONGEST_RETRY_AFTER)))
 
 
 def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time) -> float | None:
@@ -164,6 +164,11 @@ class Transport:
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
 
+    @property
+    def identity(self) -> Hashable:
+        """What makes two transports interchangeable for a poller: the workspace, the credentials, the trust in it."""
+        return self.base_url, self.auth, self.verify
+
     def with_policy(self, policy: RetryPolicy) -> Transport:
         """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
         return Transport(
@@ -206,12 +211,14 @@ class Transport:
         def spent(state: tenacity.RetryCallState) -> bool:
             return self.clock() - started + state.upcoming_sleep > self.policy.budget
 
+        def attempt() -> dict[str, Any]:
+            left = self.policy.budget - (self.clock() - started)
+            return self.send(method, path, query=query, body=body, void=void, limit=left)
+
         def announce(state: tenacity.RetryCallState) -> None:
             if retry := decision(state):
                 log.warning(
-                    "%s %s: %s. Attempt %d in %.0f s, giving up in %.0f s.",
-                    method,
-                    path,
+                    "%s. Attempt %d in %.0f s, giving up in %.0f s.",
                     retry.reason,
                     state.attempt_number + 1,
                     state.upcoming_sleep,
@@ -227,7 +234,7 @@ class Transport:
             reraise=True,
         )
         try:
-            return retrying(self.send, method, path, query=query, body=body, void=void)
+            return retrying(attempt)
         except CallError as error:
             attempts = int(retrying.statistics.get("attempt_number", 1))
             if attempts > 1:
@@ -242,13 +249,16 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         void: bool = False,
+        limit: float = math.inf,
     ) -> dict[str, Any]:
         """Send a request once and return the reply's JSON object.
 
         `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
-        an empty body is one. Raises ConfigurationError (nothing sent: body over 10 MB, bad URL, untrusted
-        certificate), Unreachable, UnreadableReply or ApiError.
+        an empty body is one. `limit` shortens the policy's timeouts to so many seconds. Raises ConfigurationError
+        (nothing sent: body over 10 MB, bad URL, untrusted certificate), Unreachable, UnreadableReply or ApiError.
         """
+        # requests takes no timeout of 0 or less.
+        limit = max(limit, 0.1)
         call = f"{method} {path.partition('/')[2]}"
         data = None if body is None else _encode(call, body)
         try:
@@ -259,7 +269,7 @@ class Transport:
                 data=data,
                 headers={"Content-Type": "application/json"} if data is not None else None,
                 auth=self.auth,
-                timeout=(self.policy.connect_timeout, self.policy.read_timeout),
+                timeout=(min(self.policy.connect_timeout, limit), min(self.policy.read_timeout, limit)),
                 verify=self.verify,
                 # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
                 allow_redirects=False,
@@ -288,11 +298,8 @@ class Transport:
 
     def _no_reply(self, call: str, error: requests.RequestException | LocationParseError) -> Exception:
         """Return our error for a request that got no whole reply."""
-        if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return ConfigurationError(
-                f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"
-                " path of a CA bundle as `verify` in its extra."
-            )
+        if isinstance(error, requests.exceptions.SSLError):
+            return self._no_tls(call, error)
         if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
             return UnreadableReply(f"{call}: the reply of {self.base_url} was cut short or garbled")
         if isinstance(error, requests.ConnectTimeout):
@@ -306,6 +313,16 @@ class Transport:
             )
         # What is left is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
         return ConfigurationError(f"{call}: {self.base_url} is not a URL that can be called: {type(error).__name__}")
+
+    def _no_tls(self, call: str, error: requests.exceptions.SSLError) -> Exception:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ConfigurationError(
+                f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"
+                " path of a CA bundle as `verify` in its extra."
+            )
+        why = "no secure connection. Check the connection's schema (https or http) and port"
+        # Nothing is sent before the handshake has succeeded.
+        return Unreachable(f"{call}: {self.base_url}: {why}", sent=False)
 
 
 def _encode(call: str, body: Mapping[str, Any]) -> bytes:
@@ -345,13 +362,14 @@ def _read(call: str, response: requests.Response, *, void: bool) -> dict[str, An
             response.status_code,
             message=f"a redirect to {response.headers['Location']}. Is the connection's host the workspace's URL?",
         )
-    if response.ok and void and not response.content.strip():
+    success = response.status_code in range(200, 300)
+    if success and void and not response.content.strip():
         return {}
     try:
         body = response.json()
     except requests.JSONDecodeError:
         body = None
-    if response.ok:
+    if success:
         if isinstance(body, dict):
             return body
         kind = response.headers.get("Content-Type", "no content type")

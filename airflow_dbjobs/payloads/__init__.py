@@ -44,7 +44,7 @@ def merge(body: object, named: Mapping[str, Any]) -> dict[str, Any]:
     kept, None values are dropped at any depth. Raises ConfigurationError for anything else.
     """
     payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
-    return {name: _plain(value, name) for name, value in payload.items() if value is not None}
+    return {str(name): _plain(value, str(name)) for name, value in payload.items() if value is not None}
 
 
 def check_submit(payload: Mapping[str, Any]) -> None:
@@ -120,9 +120,9 @@ def _token_violations(payload: Mapping[str, Any]) -> list[str]:
 
 def _is_id(value: object) -> bool:
     """Whether `value` is an INT64 id; the API accepts its digits as a string too."""
-    if isinstance(value, bool):
-        return False
-    return (isinstance(value, int) and value > 0) or (isinstance(value, str) and value.strip().isdecimal())
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _mapping(body: object) -> dict[str, Any]:
@@ -136,6 +136,7 @@ def _mapping(body: object) -> dict[str, Any]:
 
 
 def _parse(text: str) -> object:
+    text = text.strip()
     try:
         return json.loads(text)
     except json.JSONDecodeError:
