@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_dbjobs.errors import JobsError, RunLost
@@ -14,6 +15,10 @@ from airflow_dbjobs.poller import DEFAULT_PERIOD, RunPoller, StateLog
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+
+# Airflow 3 fails a deferred task whose trigger fires before the scheduler has learnt that the task's first process has
+# ended, which takes until the supervisor's next heartbeat, 5 s at most (apache/airflow#71580, #72716).
+SETTLING_SECONDS = 6.0 if AIRFLOW_V_3_0_PLUS else 0.0
 
 # An event loop keeps only weak references to its tasks.
 _killing: set[asyncio.Task[None]] = set()
@@ -58,15 +63,19 @@ class DatabricksRunTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the run and yield the event that `read_event` reads."""
+        loop = asyncio.get_running_loop()
+        settled = loop.time() + SETTLING_SECONDS
         event = {"run_id": self.run_id, "run_page_url": self.run_page_url}
         try:
             client = await self._hook().aget_conn()
             poller = RunPoller.shared(client)
             run = await poller.wait(self.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
         except JobsError as error:
-            yield TriggerEvent({**event, "error": str(error)})
+            event["error"] = str(error)
         else:
-            yield TriggerEvent({**event, "state": str(run.state)})
+            event["state"] = str(run.state)
+        await asyncio.sleep(settled - loop.time())
+        yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
         """Cancel the run when a user marked or cleared the deferred task. Called by Airflow 3.3 and newer.

@@ -1,0 +1,61 @@
+# Needs GNU make, a Python, and PyPI (or a mirror of it, as pip is configured).
+
+# The first of these that is new enough, and not too new for the Airflow in question, makes the environments.
+PYTHON ?= python3
+PYTHONS = "$(PYTHON)" python3.13 python3.12 python3.11
+
+PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo check test test-client test-2.11 test-3.3 clean
+
+help: ## List what can be made
+	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; \
+	done
+
+demo: .venv/installed ## Run the example DAGs on a real Airflow; KEEP=1 keeps it up to look at
+	@.venv/bin/python tests/demo.py $(if $(KEEP),--keep)
+
+check: .venv/installed ## Lint, formatting and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: test-client test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
+
+test-client: .venv-client/installed ## The client in an environment without Airflow
+	.venv-client/bin/python tests/without_airflow.py
+
+test-2.11: .venv-2.11/installed ## The unit tests and the example DAGs on Airflow 2.11
+	.venv-2.11/bin/python -m pytest -n 2 -m "not airflow"
+
+# loadgroup: the tests that share one Airflow go to one worker.
+test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
+	.venv/bin/python -m pytest -n 2 --dist loadgroup
+
+clean: ## Remove environments and whatever else was made here
+	rm -rf .venv .venv-2.11 .venv-client .demo build dist .mypy_cache .pytest_cache .ruff_cache
+	find airflow_dbjobs example_dags tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Each environment is made anew when what it is made of changes. The file is written last: without it, an installation
+# that was broken off starts again.
+.venv/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
+	@echo "Installing Airflow 3.3 into .venv (about a minute)"
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv
+	@.venv/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[dev]"
+	@touch $@
+
+.venv-2.11/installed: pyproject.toml .ci/constraints-airflow-2.11.txt
+	@echo "Installing Airflow 2.11 into .venv-2.11 (about a minute)"
+	@python=$$(.ci/find-python 3.11 3.12 $(PYTHONS)) && "$$python" -m venv --clear .venv-2.11
+	@.venv-2.11/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-2.11.txt --editable ".[dev]"
+	@touch $@
+
+.venv-client/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
+	@echo "Installing the client's dependencies into .venv-client"
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-client
+	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity pydantic
+	@.venv-client/bin/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@

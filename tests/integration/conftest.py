@@ -1,0 +1,48 @@
+"""Airflow and a local workspace, started once for all tests that ask for them.
+
+Tests that use `airflow` carry the marks `airflow` and `xdist_group("airflow")`: the group keeps them in one worker of
+pytest-xdist, and so on one Airflow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from airflow_stack import AirflowStack, WorkspaceServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def workspace_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceServer]:
+    """Return a workspace in a process of its own; what a test puts into its folder, `root`, it can run."""
+    folder = tmp_path_factory.mktemp("workspace")
+    root = folder / "root"
+    root.mkdir()
+    with WorkspaceServer(root, folder / "logs") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
+    """Return a running Airflow whose `databricks_default` is the workspace; `airflow.add_dag` gives it a DAG file."""
+    folder = tmp_path_factory.mktemp("airflow")
+    dags_folder = folder / "dags"
+    dags_folder.mkdir()
+    connections = {"databricks_default": workspace_server.connection}
+    with AirflowStack(folder / "home", dags_folder, connections=connections) as stack:
+        yield stack
+    assert processes_of(stack.home) == [], "Airflow was stopped and left these behind"
+
+
+def processes_of(home: Path) -> list[str]:
+    """Return the command lines of all processes that have this AIRFLOW_HOME, however they came to be."""
+    return [
+        " ".join(process.info["cmdline"])
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("AIRFLOW_HOME") == str(home)
+    ]

@@ -1,0 +1,268 @@
+"""DAGs of this provider, run by real Airflow components against a local workspace in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
+
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+
+README = Path(__file__).parents[2] / "README.md"
+LINK = "Databricks run"
+
+NOTEBOOKS = {
+    "answer.py": """# Databricks notebook source
+import json
+dbutils.notebook.exit(json.dumps({"answer": 6 * int(dbutils.widgets.get("times"))}))
+""",
+    "fails.py": """# Databricks notebook source
+def divide(a, b):
+    return a / b
+
+divide(1, 0)
+""",
+    # Long enough for every test to look at it while it runs; a test that ends well cancels it.
+    "sleeps.py": """# Databricks notebook source
+import time
+time.sleep(600)
+""",
+    # Ends when a file appears beside it.
+    "waits.py": """# Databricks notebook source
+import pathlib, time
+while not pathlib.Path(dbutils.widgets.get("for_file")).exists():
+    time.sleep(0.1)
+dbutils.notebook.exit("the file is there")
+""",
+    "word_count.py": """# Databricks notebook source
+dbutils.notebook.exit(str(len(dbutils.widgets.get("text").split())))
+""",
+}
+
+DAGS = """
+from airflow.sdk import dag, task
+from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.sensors import DatabricksRunSensor
+
+FAST = {"polling_period_seconds": 0.5}
+
+def notebook(name, **parameters):
+    return {"notebook_path": f"/notebooks/{name}", "base_parameters": parameters}
+
+@dag(schedule=None, render_template_as_native_obj=True)
+def both_modes():
+    for name, deferrable in (("here", False), ("deferred", True)):
+        answer = DatabricksSubmitRunOperator(
+            task_id=name,
+            notebook_task=notebook("answer", times="{{ dag_run.conf.times }}"),
+            deferrable=deferrable,
+            **FAST,
+        )
+        @task(task_id=f"after_{name}")
+        def after(result):
+            return result["answer"] + 1
+        after(answer.output)
+
+@dag(schedule=None, render_template_as_native_obj=True)
+def one_run():
+    DatabricksSubmitRunOperator(
+        task_id="run",
+        notebook_task="{{ dag_run.conf.notebook }}",
+        databricks_conn_id="{{ dag_run.conf.get('conn_id', 'databricks_default') }}",
+        json="{{ dag_run.conf.get('json', {}) }}",
+        **FAST,
+    )
+
+@dag(schedule=None, render_template_as_native_obj=True)
+def one_run_deferred():
+    DatabricksSubmitRunOperator(
+        task_id="run", notebook_task="{{ dag_run.conf.notebook }}", deferrable=True, **FAST
+    )
+
+@dag(schedule=None, render_template_as_native_obj=True)
+def run_job():
+    DatabricksRunNowOperator(task_id="run", job_name="{{ dag_run.conf.job_name }}", on_skipped="skip", **FAST)
+
+@dag(schedule=None, render_template_as_native_obj=True)
+def sensors():
+    wanted = {"run_id": "{{ dag_run.conf.run_id }}", "poke_interval": 1}
+    DatabricksRunSensor(task_id="poke", **wanted)
+    DatabricksRunSensor(task_id="reschedule", mode="reschedule", **wanted)
+    DatabricksRunSensor(task_id="deferrable", deferrable=True, **wanted)
+
+for make in (both_modes, one_run, one_run_deferred, run_job, sensors):
+    make()
+"""
+
+
+@pytest.fixture(autouse=True)
+def material(workspace_server: WorkspaceServer, airflow: AirflowStack) -> None:
+    """Put the notebooks into the workspace and the DAGs into Airflow; the same files each time, so parsed once."""
+    folder = workspace_server.root / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for name, source in NOTEBOOKS.items():
+        (folder / name).write_text(source)
+    file = airflow.dags_folder / "provider.py"
+    if not file.exists():
+        airflow.add_dag(file.name, DAGS)
+
+
+def launched(airflow: AirflowStack, task: TaskInstance, timeout: float = 60) -> int:
+    """Return the run_id that the task pushed, as soon as it has."""
+
+    def pushed() -> int | None:
+        try:
+            return int(airflow.api.xcom(task, "run_id"))
+        except LookupError:
+            return None
+
+    return airflow.wait_for("the task to launch its run", pushed, timeout)
+
+
+def state_of(workspace_server: WorkspaceServer, run_id: int) -> dict[str, Any]:
+    return dict(workspace_server.call("GET", f"jobs/runs/get?run_id={run_id}")["state"])
+
+
+def wait_for_end(airflow: AirflowStack, workspace_server: WorkspaceServer, run_id: int) -> dict[str, Any]:
+    def ended() -> dict[str, Any] | None:
+        state = state_of(workspace_server, run_id)
+        return state if state["life_cycle_state"] in {"TERMINATED", "INTERNAL_ERROR", "SKIPPED"} else None
+
+    return airflow.wait_for(f"run {run_id} to end", ended, 30)
+
+
+def logs(airflow: AirflowStack, run: DagRun) -> str:
+    """Return the logs of all tasks: what to read when a run did not end as it should."""
+    return "\n\n".join(f"{task.name} {task.state}\n{airflow.api.log(task)}" for task in run.tasks)
+
+
+def only_task(run: DagRun) -> TaskInstance:
+    (task,) = run.tasks
+    return task
+
+
+def test_a_result_goes_on_to_the_next_task_in_both_modes(airflow: AirflowStack) -> None:
+    run = airflow.run_dag("both_modes", {"times": "7"})
+    assert run.state == "success", logs(airflow, run)
+    for name in ("here", "deferred"):
+        assert airflow.api.xcom(run.task(name)) == {"answer": 42}
+        assert airflow.api.xcom(run.task(f"after_{name}")) == 43
+        url = airflow.api.xcom(run.task(name), "run_page_url")
+        assert airflow.api.extra_links(run.task(name)) == {LINK: url}
+        assert f"/runs/{airflow.api.xcom(run.task(name), 'run_id')}" in url
+
+
+def test_a_failure_explains_itself_in_the_task_log(airflow: AirflowStack) -> None:
+    run = airflow.run_dag("one_run_deferred", {"notebook": {"notebook_path": "/notebooks/fails"}})
+    task = only_task(run)
+    assert (run.state, task.state) == ("failed", "failed")
+    log = airflow.api.log(task)
+    assert "RunFailed" in log
+    assert "ZeroDivisionError: division by zero" in log
+    assert "in divide" in log
+    assert airflow.api.xcom(task, "run_page_url") in log
+
+
+@pytest.mark.parametrize(("dag_id", "waiting"), [("one_run", "running"), ("one_run_deferred", "deferred")])
+def test_the_link_is_there_while_the_run_goes_on_and_marking_the_task_failed_cancels_the_run(
+    airflow: AirflowStack, workspace_server: WorkspaceServer, dag_id: str, waiting: str
+) -> None:
+    run = airflow.trigger(dag_id, {"notebook": {"notebook_path": "/notebooks/sleeps"}})
+    task = airflow.wait_for_task(run, "run", "running", "deferred")
+    run_id = launched(airflow, task)
+    task = airflow.wait_for_task(run, "run", waiting)
+    assert state_of(workspace_server, run_id)["life_cycle_state"] in {"PENDING", "RUNNING"}
+    url = airflow.wait_for("the link", lambda: airflow.api.extra_links(task)[LINK], 10)
+    assert f"/runs/{run_id}" in url
+    assert str(run_id) in requests.get(url, timeout=10).text
+    # A task that is marked before the triggerer has its trigger is killed by nobody: wait until somebody watches.
+    airflow.wait_for("the run to be watched", lambda: f"Run {run_id} is " in airflow.api.log(task) or None, 30)
+
+    airflow.api.set_state(task, "failed")
+    assert wait_for_end(airflow, workspace_server, run_id)["result_state"] == "CANCELED"
+
+
+def test_a_run_that_never_started_skips_the_task(airflow: AirflowStack, workspace_server: WorkspaceServer) -> None:
+    settings = {"name": "busy job", "notebook_task": {"notebook_path": "/notebooks/sleeps"}, "max_concurrent_runs": 1}
+    # Jobs made through 2.2 queue by default; then the run would wait, and so would the task.
+    settings["queue"] = {"enabled": False}
+    job_id = workspace_server.call("POST", "jobs/create", settings)["job_id"]
+    other = workspace_server.call("POST", "jobs/run-now", {"job_id": job_id})["run_id"]
+    run = airflow.run_dag("run_job", {"job_name": "busy job"})
+    assert only_task(run).state == "skipped"
+    assert "max_concurrent_runs" in airflow.api.log(only_task(run))
+    workspace_server.call("POST", "jobs/runs/cancel", {"run_id": other})
+
+
+def test_a_sensor_waits_in_each_mode_and_returns_what_the_run_returned(
+    airflow: AirflowStack, workspace_server: WorkspaceServer, tmp_path: Path
+) -> None:
+    signal = tmp_path / "go"
+    notebook = {"notebook_path": "/notebooks/waits", "base_parameters": {"for_file": str(signal)}}
+    run_id = workspace_server.call("POST", "jobs/runs/submit", {"notebook_task": notebook})["run_id"]
+    run = airflow.trigger("sensors", {"run_id": run_id})
+    airflow.wait_for_task(run, "poke", "running")
+    airflow.wait_for_task(run, "reschedule", "up_for_reschedule")
+    airflow.wait_for_task(run, "deferrable", "deferred")
+    signal.touch()
+    (run,) = airflow.wait_for_runs([run])
+    assert run.state == "success", logs(airflow, run)
+    assert {airflow.api.xcom(task) for task in run.tasks} == {"the file is there"}
+    assert all(f"/runs/{run_id}" in str(airflow.api.extra_links(task)[LINK]) for task in run.tasks)
+
+
+@pytest.mark.parametrize(
+    ("conf", "expected"),
+    [
+        ({"conn_id": "nobody"}, [r"databricks_conn_id is 'nobody'", r"AIRFLOW_CONN_NOBODY"]),
+        ({"conn_id": "no_host"}, [r"Connection 'no_host': host is empty", r"workspace's URL"]),
+        ({"conn_id": "wrong_token"}, [r"PermissionDenied", r"answered 403", r"Check that the connection's token"]),
+        ({"notebook": None}, [r"PayloadError", r"TASK-ONE", r"Give one of notebook_task"]),
+        (
+            {"json": {"spark_python_task": {"python_file": "/x.py"}}},
+            [r"notebook_task, spark_python_task \[TASK-ONE\]", r"leave one of them out"],
+        ),
+    ],
+    ids=["unknown-connection", "empty-host", "wrong-token", "no-task", "two-tasks"],
+)
+def test_bad_input_is_named_in_the_task_log_and_launches_nothing(
+    airflow: AirflowStack, workspace_server: WorkspaceServer, conf: dict[str, Any], expected: list[str]
+) -> None:
+    good = json.loads(workspace_server.connection)
+    for conn_id, change in {"no_host": {"host": ""}, "wrong_token": {"password": "not-the-token"}}.items():
+        define(airflow, {"connection_id": conn_id, **good, **change})
+    active = active_runs(workspace_server)
+    run = airflow.run_dag("one_run", {"notebook": {"notebook_path": "/notebooks/sleeps"}, **conf})
+    log = airflow.api.log(only_task(run))
+    assert run.state == "failed"
+    for pattern in expected:
+        assert re.search(pattern, log), log
+    assert active_runs(workspace_server) == active
+    assert airflow.api.extra_links(only_task(run)) == {LINK: None}
+
+
+def define(airflow: AirflowStack, connection: dict[str, Any]) -> None:
+    known = {entry["connection_id"] for entry in airflow.api.call("GET", "connections")["connections"]}
+    if connection["connection_id"] not in known:
+        airflow.api.call("POST", "connections", body=connection)
+
+
+def active_runs(workspace_server: WorkspaceServer) -> set[int]:
+    answer = workspace_server.call("GET", "jobs/runs/list?active_only=true")
+    return {run["run_id"] for run in answer.get("runs", ())}
+
+
+def test_the_dag_of_the_readme_does_what_the_readme_says(airflow: AirflowStack) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    airflow.add_dag("readme.py", source)
+    run = airflow.run_dag("count_words")
+    assert run.state == "success", logs(airflow, run)
+    assert airflow.api.xcom(run.task("count")) == 5
+    assert re.search(r"\b5\b", airflow.api.log(run.task("show")))
