@@ -8,7 +8,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 bench-imports clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -35,8 +35,11 @@ test-2.11: .venv-2.11/installed ## The unit tests and the example DAGs on Airflo
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 2 --dist loadgroup
 
+bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
+	.venv-bench/bin/python tests/benchmarks/import_time.py
+
 clean: ## Remove environments and whatever else was made here
-	rm -rf .venv .venv-2.11 .venv-client .demo build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-2.11 .venv-client .venv-bench .demo build dist .mypy_cache .pytest_cache .ruff_cache
 	find airflow_dbjobs example_dags tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Each environment is made anew when what it is made of changes. The file is written last: without it, an installation
@@ -58,4 +61,11 @@ clean: ## Remove environments and whatever else was made here
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-client
 	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity pydantic
 	@.venv-client/bin/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+# Without the constraints: the official provider's own dependencies want other versions.
+.venv-bench/installed: pyproject.toml
+	@echo "Installing Airflow 3.3 and the official provider into .venv-bench (about a minute)"
+	@python=$$(.ci/find-python 3.11 3.13 $(PYTHONS)) && "$$python" -m venv --clear .venv-bench
+	@.venv-bench/bin/$(PIP_INSTALL) --editable ".[bench]"
 	@touch $@

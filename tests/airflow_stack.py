@@ -475,10 +475,6 @@ class AirflowStack:
             "scheduler.job_heartbeat_sec": "1",
             "scheduler.trigger_timeout_check_interval": "1",
             "triggerer.job_heartbeat_sec": "1",
-            # A worker may notice the end of a task only at its next heartbeat, five seconds later by default. When that
-            # is after a deferred task has been queued again, the scheduler takes it for the end of the second part, and
-            # fails the task (apache/airflow#72716, open in 3.3.2). This makes it rare.
-            "workers.min_heartbeat_interval": "1",
         }
         variables = {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in settings.items()}
         return {"AIRFLOW_HOME": str(self.home), **variables}
