@@ -1,0 +1,159 @@
+"""What the tests of the Airflow rooms share: what Airflow does around a task, with no database and no scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pkgutil
+import textwrap
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_dbjobs.links import XCOM_KEY
+from airflow_dbjobs.local_workspace import api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+    from airflow.providers.common.compat.sdk import BaseOperator
+    from pytest_mock import MockerFixture
+
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+    from airflow_dbjobs.local_workspace.wire import Reply, Request
+
+FAST = 0.02
+LAUNCHES = ("runs/submit", "run-now")
+# A program begins with this, and so is active until the test lets it go on.
+_GATE = """\
+import pathlib, time
+while not pathlib.Path("gate").exists():
+    time.sleep(0.01)
+"""
+
+
+class TaskInstance:
+    """Records what a task pushes. `at_link` is called when the link is there: the run is being announced."""
+
+    dag_id = "nightly"
+    task_id = "load"
+    run_id = "manual__1"
+    map_index = -1
+    try_number = 1
+
+    def __init__(self) -> None:
+        self.xcom: dict[str, Any] = {}
+        self.link: str | None = None
+        self.deferred = False
+        self.at_link: Callable[[], None] = lambda: None
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        if key == XCOM_KEY:
+            self.link = value
+            self.at_link()
+        else:
+            self.xcom[key] = json.loads(json.dumps(value))
+
+    def get_first_reschedule_date(self, _: Any) -> None:
+        """Airflow 3's sensors ask for it in reschedule mode."""
+
+
+class Scene:
+    """A workspace with a connection to it, and a task instance; `sent` has the launches, `user_agents` all calls."""
+
+    def __init__(
+        self, workspace: LocalWorkspace, root: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+    ) -> None:
+        self.workspace = workspace
+        self.root = root
+        self.ti = TaskInstance()
+        self.context = {"ti": self.ti}
+        self.sent: list[dict[str, Any]] = []
+        self.user_agents: set[str] = set()
+        #: Called when the workspace has handled a launch, and before the reply is on its way.
+        self.at_launch: Callable[[], None] = lambda: None
+        # The first is Airflow's edge; the second only watches.
+        if AIRFLOW_V_3_0_PLUS:
+            mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=self._set)
+        self._handle = workspace.handle
+        monkeypatch.setattr(workspace, "handle", self._watched)
+        connect(monkeypatch, workspace.base_url, workspace.token)
+
+    def notebook(self, code: str = "", name: str = "notebook", *, gated: bool = True) -> dict[str, Any]:
+        """Write a notebook and return the `notebook_task` that runs it; unless told otherwise it waits for the gate."""
+        gate = _GATE if gated else ""
+        (self.root / f"{name}.py").write_text(f"# Databricks notebook source\n{gate}{textwrap.dedent(code)}\n")
+        return {"notebook_path": f"/{name}"}
+
+    def open_gate(self) -> None:
+        (self.root / "gate").touch()
+
+    def launches(self) -> int:
+        return sum(self.workspace.requests[operation] for operation in LAUNCHES)
+
+    def run_task(self, make: Callable[[], BaseOperator]) -> Any:
+        """Run a task as Airflow does: after a deferral in a new process, with the trigger rebuilt in another."""
+        try:
+            return make().execute(self.context)
+        except TaskDeferred as deferral:
+            self.ti.deferred = True
+            kwargs = {**(deferral.kwargs or {}), "event": fire(rebuilt(deferral.trigger))}
+            return make().resume_execution(deferral.method_name, kwargs, self.context)
+
+    def _set(self, *, key: str, value: Any, **where: Any) -> None:
+        ti = self.ti
+        assert where == {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        ti.xcom_push(key, value)
+
+    def _watched(self, request: Request) -> Reply:
+        reply = self._handle(request)
+        self.user_agents.add(request.headers["user-agent"])
+        if api.operation_of(request.path) in LAUNCHES:
+            self.sent.append(json.loads(request.body))
+            self.at_launch()
+        return reply
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, host: str, password: str, **fields: Any) -> None:
+    """Define the connection databricks_default, as a deployment may: in the environment."""
+    connection = {"conn_type": "databricks_jobs", "host": host, "password": password, **fields}
+    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
+
+
+def rebuilt(trigger: Any) -> Any:
+    """Return a trigger as the triggerer gets it: from its class path and arguments, after a stay in the database."""
+    classpath, kwargs = trigger.serialize()
+    return pkgutil.resolve_name(classpath)(**json.loads(json.dumps(kwargs)))
+
+
+def fire(trigger: Any, *, settling_seconds: float = 0) -> Any:
+    """Run a trigger and return the payload of its only event, as it comes out of the database.
+
+    No scheduler looks on here, so nothing has to settle before the trigger fires.
+    """
+
+    async def events() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    with mock.patch("airflow_dbjobs.triggers.SETTLING_SECONDS", settling_seconds):
+        (payload,) = asyncio.run(asyncio.wait_for(events(), 30))
+    return json.loads(json.dumps(payload))
+
+
+class FastTime:
+    """A clock whose sleeps take no time: an outage of minutes passes in milliseconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from airflow_dbjobs.transport import Transport
+
+        self.now = 1000.0
+        defaults = Transport.__init__.__kwdefaults__
+        monkeypatch.setitem(defaults, "clock", lambda: self.now)
+        monkeypatch.setitem(defaults, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds

@@ -1,0 +1,226 @@
+"""From an Airflow connection to a client, and what the hook says where that does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import BaseHook
+from airflow_context import FastTime, connect
+
+from airflow_dbjobs.errors import ConfigurationError, PermissionDenied
+from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.local_workspace import Fault
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.client import JobsClient
+
+SECRET = "dapi-a-very-secret-token"  # long enough for Airflow to mask it
+
+
+@pytest.fixture(params=["get_conn", "aget_conn"])
+def conn_of(request: pytest.FixtureRequest) -> Any:
+    """Return the worker's way to a client, and the triggerer's."""
+
+    def get(hook: DatabricksJobsHook | None = None) -> JobsClient:
+        hook = hook or DatabricksJobsHook()
+        return hook.get_conn() if request.param == "get_conn" else asyncio.run(hook.aget_conn())
+
+    return get
+
+
+def authorization(client: JobsClient) -> str:
+    import requests
+
+    prepared = requests.Request("GET", client.host).prepare()
+    return client.transport.auth(prepared).headers["Authorization"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "adb-1.azuredatabricks.net"}, "https://adb-1.azuredatabricks.net"),
+        ({"host": " https://adb-1.azuredatabricks.net/ "}, "https://adb-1.azuredatabricks.net"),
+        ({"host": "https://ADB-1.net/?o=12#job/3/run/4"}, "https://adb-1.net"),
+        ({"host": "adb-1.net/jobs/3?o=1"}, "https://adb-1.net"),
+        ({"host": "http://localhost:8765"}, "http://localhost:8765"),
+        ({"host": "localhost:8765", "schema": "http"}, "http://localhost:8765"),
+        ({"host": "localhost", "schema": "HTTP", "port": 8765}, "http://localhost:8765"),
+        ({"host": "https://localhost:1", "schema": "http", "port": 8765}, "http://localhost:8765"),
+        ({"host": "[::1]:8765", "schema": "http"}, "http://[::1]:8765"),
+        ({"host": "http://[::1]", "port": 8765}, "http://[::1]:8765"),
+    ],
+)
+def test_the_workspace_is_read_from_host_schema_and_port(monkeypatch, conn_of, fields, url):
+    connect(monkeypatch, password=SECRET, **fields)
+    assert conn_of().host == url
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"host": ""}, "host is empty. Put the workspace's URL there"),
+        ({"host": None}, "host is empty"),
+        ({"host": "https://"}, "names no host"),
+        ({"host": "my workspace"}, "names no host"),
+        ({"host": "localhost:port"}, "host is not a URL"),
+        ({"host": "https://[::1"}, "host is not a URL"),
+        ({"host": "ftp://localhost"}, "schema is 'ftp'; it must be https"),
+        ({"host": "localhost", "schema": "default"}, "schema is 'default'; it must be https"),
+        (
+            {"host": "localhost", "extra": {"api_version": "3.0"}},
+            "api_version is '3.0'; it must be one of 2.0, 2.1, 2.2",
+        ),
+        ({"host": "localhost", "password": None}, "no credentials"),
+        ({"host": "localhost", "login": "me", "password": None}, "no credentials"),
+        (
+            {"host": "localhost", "password": "dapi\u2026"},
+            "the connection's password has a line break, or other characters",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_connection(monkeypatch, conn_of, fields, words):
+    connect(monkeypatch, **{"password": SECRET, **fields})
+    with pytest.raises(ConfigurationError) as error:
+        conn_of()
+    assert "Connection 'databricks_default': " in str(error.value)
+    assert words in str(error.value)
+
+
+def test_the_host_may_stand_in_the_extra(monkeypatch, conn_of):
+    connect(monkeypatch, None, SECRET, extra={"host": "adb-1.net"})
+    assert conn_of().host == "https://adb-1.net"
+
+
+@pytest.mark.parametrize(
+    ("fields", "header"),
+    [
+        ({"password": SECRET}, f"Bearer {SECRET}"),
+        ({"password": f" {SECRET}\n"}, f"Bearer {SECRET}"),
+        ({"password": "", "extra": {"token": SECRET}}, f"Bearer {SECRET}"),
+        ({"login": "me", "password": "mine", "extra": {"token": SECRET}}, f"Bearer {SECRET}"),
+        ({"login": "me", "password": "mine"}, "Basic bWU6bWluZQ=="),
+    ],
+    ids=["password", "spaces around", "extra", "extra wins", "basic"],
+)
+def test_credentials_are_read_in_the_official_providers_order(monkeypatch, conn_of, fields, header):
+    connect(monkeypatch, "localhost", **fields)
+    assert authorization(conn_of()) == header
+
+
+@pytest.mark.parametrize(
+    ("extra", "version"), [({}, "2.2"), ({"api_version": "2.0"}, "2.0"), ({"api_version": 2.1}, "2.1")]
+)
+def test_the_api_version_is_an_extra(monkeypatch, conn_of, extra, version):
+    connect(monkeypatch, "localhost", SECRET, extra=extra)
+    assert conn_of().api_version == version
+
+
+@pytest.mark.parametrize(
+    ("given", "verify"),
+    [({}, True), ({"verify": False}, False), ({"verify": "False"}, False), ({"verify": "/ca.pem"}, "/ca.pem")],
+)
+def test_certificates_are_checked_unless_the_extra_says_otherwise(monkeypatch, conn_of, given, verify):
+    connect(monkeypatch, "localhost", SECRET, extra=given)
+    assert conn_of().transport.verify == verify
+
+
+@pytest.mark.parametrize("fields", [{"password": "{token}"}, {"password": "", "extra": {"token": "{token}"}}])
+def test_a_connection_of_the_official_provider_works_unchanged(workspace, monkeypatch, conn_of, fields):
+    fields = json.loads(json.dumps(fields).replace("{token}", workspace.token))
+    connect(monkeypatch, **{"host": workspace.base_url, "conn_type": "databricks", **fields})
+    assert list(conn_of().list_jobs()) == []
+
+
+def test_ways_to_sign_in_that_are_not_supported_are_named_together_and_no_secret_is_sent(
+    workspace, monkeypatch, conn_of
+):
+    extra = {"azure_tenant_id": "t-1", "service_principal_oauth": True, "use_azure_managed_identity": False}
+    connect(monkeypatch, workspace.base_url, SECRET, login="client-id", extra=extra)
+    with pytest.raises(
+        ConfigurationError, match=r"azure_tenant_id, service_principal_oauth.*personal access token"
+    ) as error:
+        conn_of()
+    assert "use_azure_managed_identity" not in str(error.value)
+    assert SECRET not in str(error.value)
+    assert not workspace.requests
+
+
+def test_an_unknown_connection_is_named_with_the_remedy(conn_of):
+    with pytest.raises(ConfigurationError) as error:
+        conn_of(DatabricksJobsHook("elsewhere"))
+    for needed in ("databricks_conn_id is 'elsewhere'", "Admin, Connections", "AIRFLOW_CONN_ELSEWHERE"):
+        assert needed in str(error.value)
+
+
+def test_a_look_up_that_fails_for_another_reason_is_not_taken_for_an_unknown_connection(mocker, conn_of):
+    for name in ("get_connection", "aget_connection"):
+        if hasattr(BaseHook, name):
+            mocker.patch.object(BaseHook, name, side_effect=PermissionError("the secrets backend says no"))
+    with pytest.raises(PermissionError, match="the secrets backend says no"):
+        conn_of()
+
+
+def test_the_test_button_says_what_answers(workspace, monkeypatch):
+    connect(monkeypatch, workspace.base_url, workspace.token, extra={"api_version": "2.1"})
+    ok, message = DatabricksJobsHook().test_connection()
+    assert ok
+    assert f"Jobs API 2.1 of {workspace.base_url} answers" in message
+    assert workspace.requests == {"list": 1}
+
+
+def test_the_test_button_says_what_is_wrong_with_the_token(workspace, monkeypatch):
+    connect(monkeypatch, workspace.base_url, SECRET)
+    ok, message = DatabricksJobsHook().test_connection()
+    assert not ok
+    assert "GET jobs/list answered 403" in message
+    assert SECRET not in message
+
+
+def test_the_test_button_says_what_is_missing():
+    assert DatabricksJobsHook("elsewhere").test_connection()[0] is False
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:1", "https://127.0.0.1:1"])
+def test_the_test_button_gives_up_on_an_unreachable_host_in_seconds(monkeypatch, host):
+    time = FastTime(monkeypatch)
+    connect(monkeypatch, host, SECRET)
+    ok, message = DatabricksJobsHook().test_connection()
+    assert not ok
+    assert f"cannot reach {host}" in message
+    assert time.now - 1000 <= 5
+
+
+@pytest.mark.parametrize("caller", ["", "MyOperator"])
+def test_calls_name_airflow_and_who_calls(workspace, monkeypatch, conn_of, caller):
+    connect(monkeypatch, workspace.base_url, workspace.token)
+    agents, handle = [], workspace.handle
+    monkeypatch.setattr(
+        workspace, "handle", lambda request: agents.append(request.headers["user-agent"]) or handle(request)
+    )
+    list(conn_of(DatabricksJobsHook(caller=caller)).list_jobs())
+    (agent,) = agents
+    assert agent.endswith(f"airflow/{airflow_version}" + (f" operator/{caller}" if caller else ""))
+    assert agent.startswith("airflow-provider-dbjobs/")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"password": SECRET}, {"login": "me", "password": SECRET}, {"extra": {"token": SECRET}}]
+)
+def test_no_secret_is_shown_anywhere(workspace, monkeypatch, conn_of, caplog, capfd, *, fields):
+    caplog.set_level(logging.DEBUG)
+    FastTime(monkeypatch)
+    connect(monkeypatch, **{"host": workspace.base_url, "password": "", **fields})
+    workspace.faults.append(Fault("list", status=503, headers={"Retry-After": "0"}))
+    hook = DatabricksJobsHook()
+    client = conn_of(hook)
+    with pytest.raises(PermissionDenied) as error:
+        list(client.list_jobs())
+    shown = [*map(repr, (hook, client, client.transport, client.transport.auth, error.value)), str(error.value)]
+    shown += [*capfd.readouterr(), *(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)]
+    assert any("503" in text for text in shown)
+    assert [text for text in shown if SECRET in text or "bWU6" in text] == []

@@ -1,0 +1,72 @@
+"""The "Databricks run" link, where Airflow reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskInstanceKey, XCom
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_context import TaskInstance
+
+from airflow_dbjobs.links import XCOM_KEY, DatabricksRunLink, push_link
+from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.sensors import DatabricksRunSensor
+
+KEY = TaskInstanceKey("nightly", "load", "manual__1", 1, -1)
+PAGE = "https://adb-1.net/jobs/1/runs/2?o=0"
+
+
+@pytest.fixture
+def stored(mocker) -> dict[str, Any]:
+    """Return the XComs of KEY's task, in the place of Airflow's database."""
+    xcoms: dict[str, Any] = {}
+
+    def get_value(*, key: str, ti_key: Any) -> Any:
+        assert ti_key is KEY
+        return xcoms.get(key)
+
+    def set_value(*, key: str, value: Any, **where: Any) -> None:
+        assert where == {"dag_id": "nightly", "task_id": "load", "run_id": "manual__1", "map_index": -1}
+        xcoms[key] = json.loads(json.dumps(value))
+
+    mocker.patch.object(XCom, "get_value", side_effect=get_value)
+    if AIRFLOW_V_3_0_PLUS:
+        mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=set_value)
+    return xcoms
+
+
+def make(kind: type) -> Any:
+    return kind(task_id="load", **({"run_id": 1} if kind is DatabricksRunSensor else {}))
+
+
+@pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunNowOperator, DatabricksRunSensor])
+def test_each_task_has_the_link(kind):
+    (link,) = make(kind).operator_extra_links
+    assert isinstance(link, DatabricksRunLink)
+    assert link.name == "Databricks run"
+
+
+def test_a_task_without_a_run_has_an_empty_link(stored):
+    operator = make(DatabricksSubmitRunOperator)
+    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
+    stored[XCOM_KEY] = None
+    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
+
+
+def test_the_link_that_was_pushed_is_the_one_that_is_read(stored):
+    ti = TaskInstance()
+    ti.at_link = lambda: stored.update({XCOM_KEY: ti.link})
+    push_link(ti, PAGE)
+    # Airflow 3 reads the XCom of this name by itself; Airflow 2 asks the link, in a process that knows the DAG only.
+    assert stored == {DatabricksRunLink().xcom_key: PAGE}
+    assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
+
+
+def test_a_task_that_knows_its_page_reads_nothing(stored):
+    # Airflow 3 writes what this returns over the XCom when the task ends.
+    operator = make(DatabricksSubmitRunOperator)
+    operator.run_page_url = PAGE
+    stored[XCOM_KEY] = "of an earlier try"
+    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE

@@ -1,0 +1,71 @@
+"""What Airflow reads of this provider in each of its processes."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.provider import UI_FIELD_BEHAVIOUR, get_provider_info
+
+
+def test_the_info_is_what_airflow_reads():
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_airflow_finds_the_info_by_its_entry_point():
+    (found,) = [entry for entry in entry_points(group="apache_airflow_provider") if entry.dist.name == _distribution()]
+    assert found.load() is get_provider_info
+
+
+def test_the_version_is_that_of_the_package():
+    assert get_provider_info()["versions"] == [version(_distribution())]
+
+
+def _paths() -> list[str]:
+    info = get_provider_info()
+    modules = [
+        module for kind in ("hooks", "operators", "sensors", "triggers") for entry in info[kind]
+        for module in entry["python-modules"]
+    ]  # fmt: skip
+    hooks = [entry["hook-class-name"] for entry in info["connection-types"]]
+    return [*modules, *hooks, *info["extra-links"]]
+
+
+@pytest.mark.parametrize("path", _paths())
+def test_what_the_info_names_exists(path):
+    assert pkgutil.resolve_name(path)
+
+
+def test_the_connection_form_is_the_same_for_airflow_before_3_2_which_asks_the_hook():
+    (declared,) = get_provider_info()["connection-types"]
+    hook = pkgutil.resolve_name(declared["hook-class-name"])
+    assert hook is DatabricksJobsHook
+    assert (hook.conn_type, hook.hook_name) == (declared["connection-type"], declared["hook-name"])
+    form = hook.get_ui_field_behaviour()
+    assert {name.replace("_", "-"): value for name, value in form.items()} == UI_FIELD_BEHAVIOUR
+    schema = json.loads((Path(airflow.__file__).parent / "customized_form_field_behaviours.schema.json").read_text())
+    jsonschema.validate(form, schema)
+
+
+def test_reading_the_info_imports_nothing_but_its_own_module():
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import airflow_dbjobs.provider as provider; provider.get_provider_info()\n"
+        "print(*sorted(n for n in set(sys.modules) - before if n.partition('.')[0] not in sys.stdlib_module_names))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert loaded == ["airflow_dbjobs", "airflow_dbjobs.provider"]
+
+
+def _distribution() -> str:
+    return str(get_provider_info()["package-name"])

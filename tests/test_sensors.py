@@ -1,0 +1,158 @@
+"""The sensor in its three modes: it waits for a run that somebody else launched, and never touches it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+    XComArg,
+)
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_context import FAST, Scene
+
+from airflow_dbjobs.errors import ConfigurationError, NotFound
+from airflow_dbjobs.operators import DatabricksSubmitRunOperator
+from airflow_dbjobs.poller import wait_for_run
+from airflow_dbjobs.sensors import DatabricksRunSensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_mock import MockerFixture
+
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+
+
+@pytest.fixture
+def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
+    return Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
+
+
+@pytest.fixture(params=[False, True], ids=["poke", "deferrable"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+def sensor(run_id: Any, **kwargs: Any) -> DatabricksRunSensor:
+    return DatabricksRunSensor(**{"task_id": "load", "run_id": run_id, "poke_interval": FAST, "timeout": 30, **kwargs})
+
+
+def launch(scene: Scene, client: JobsClient, code: str = "") -> int:
+    """Launch a run that waits for the gate, which the link of the sensor opens."""
+    scene.ti.at_link = scene.open_gate
+    return client.submit_run({"notebook_task": scene.notebook(code), "timeout_seconds": 20})
+
+
+def finished(scene: Scene, client: JobsClient, code: str) -> int:
+    scene.open_gate()
+    run_id = launch(scene, client, code)
+    wait_for_run(client, run_id, period=FAST)
+    return run_id
+
+
+def test_it_waits_for_the_run_and_returns_what_it_returned(scene, client, deferrable):
+    run_id = launch(scene, client, """dbutils.notebook.exit('{"rows": 3}')""")
+    assert scene.run_task(lambda: sensor(run_id, deferrable=deferrable)) == {"rows": 3}
+    assert scene.ti.deferred is deferrable
+    assert scene.ti.link == client.get_run(run_id).page_url
+
+
+def test_do_xcom_push_false_returns_nothing(scene, client, deferrable):
+    run_id = launch(scene, client, "dbutils.notebook.exit('x')")
+    assert scene.run_task(lambda: sensor(run_id, deferrable=deferrable, do_xcom_push=False)) is None
+
+
+def test_the_trigger_asks_at_the_poke_interval_and_gives_up_at_the_timeout(scene, client):
+    run_id = launch(scene, client)
+    with pytest.raises(TaskDeferred) as deferral:
+        sensor(run_id, deferrable=True, poke_interval=7, timeout=90).execute(scene.context)
+    assert deferral.value.trigger.polling_period_seconds == 7
+    assert deferral.value.timeout.total_seconds() == 90
+    assert scene.workspace.requests["runs/get"] == 1
+
+
+def test_in_reschedule_mode_a_poke_asks_once_and_frees_the_worker(scene, client):
+    run_id = launch(scene, client)
+    waiting = sensor(run_id, mode="reschedule")
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.exceptions import AirflowRescheduleException
+
+        with pytest.raises(AirflowRescheduleException):
+            waiting.execute(scene.context)
+    else:
+        # Its execute asks the database since when it waits.
+        assert waiting.poke(scene.context) is False
+    assert scene.workspace.requests["runs/get"] == 1
+    wait_for_run(client, run_id, period=FAST)
+    assert sensor(run_id, mode="reschedule").poke(scene.context).is_done
+
+
+def test_a_failed_run_fails_the_sensor_for_good(scene, client, deferrable):
+    run_id = launch(scene, client, "raise ValueError('no rows')")
+    with pytest.raises(AirflowFailException, match=f"(?s)Run {run_id} .*ValueError: no rows"):
+        scene.run_task(lambda: sensor(run_id, deferrable=deferrable))
+
+
+def test_a_failed_run_skips_a_soft_sensor_with_the_runs_message(scene, client, deferrable):
+    run_id = launch(scene, client, "raise ValueError('no rows')")
+    with pytest.raises(AirflowSkipException) as skip:
+        scene.run_task(lambda: sensor(run_id, deferrable=deferrable, soft_fail=True))
+    # Airflow 3 wraps the exception of a resumed sensor in another.
+    told = f"{skip.value}\n{skip.value.__cause__}"
+    assert f"Run {run_id} " in told
+    assert "ValueError: no rows" in told
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_run_that_is_over_is_not_deferred_for(scene, client, soft_fail):
+    done = finished(scene, client, "dbutils.notebook.exit('x')")
+    assert sensor(done, deferrable=True).execute(scene.context) == "x"
+    assert scene.ti.link
+    failed = finished(scene, client, "raise ValueError('no rows')")
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowFailException, match="no rows"):
+        sensor(failed, deferrable=True, soft_fail=soft_fail).execute(scene.context)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_run_id_may_be_a_template(scene, client, native):
+    run_id = finished(scene, client, "dbutils.notebook.exit('x')")
+    with DAG("nightly", schedule=None, render_template_as_native_obj=native):
+        waiting = sensor("{{ which }}", databricks_conn_id="databricks_{{ 'default' }}")
+    waiting.render_template_fields({**scene.context, "which": run_id})
+    assert waiting.execute(scene.context) == "x"
+
+
+def test_the_run_id_may_be_an_xcomarg():
+    with DAG("nightly", schedule=None):
+        launched = DatabricksSubmitRunOperator(task_id="launch", wait_for_termination=False)
+        waiting = sensor(XComArg(launched, key="run_id"))
+    assert waiting.upstream_task_ids == {"launch"}
+
+
+@pytest.mark.parametrize("run_id", ["", "None", "12.5", -1, None])
+def test_a_run_id_that_is_none_is_named_and_nothing_is_asked(scene, run_id, deferrable):
+    with pytest.raises(ConfigurationError, match=f"run_id is {run_id!r}; it must be the number of a run"):
+        sensor(run_id, deferrable=deferrable).execute(scene.context)
+    assert not scene.workspace.requests
+
+
+def test_a_run_that_does_not_exist_fails_at_once(scene, deferrable):
+    with pytest.raises(NotFound, match="Run 7 does not exist"):
+        sensor(7, deferrable=deferrable).execute(scene.context)
+    assert scene.workspace.requests == {"runs/get": 1}
+
+
+def test_the_run_is_never_cancelled(scene, client):
+    run_id = launch(scene, client)
+    waiting = sensor(run_id, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferral:
+        waiting.execute(scene.context)
+    assert deferral.value.trigger.cancel_on_kill is False
+    waiting.on_kill()
+    assert scene.workspace.requests["runs/cancel"] == 0

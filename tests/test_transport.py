@@ -1,0 +1,564 @@
+"""transport: one request, and a request with its retries, against a real server on the loopback interface."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from email.utils import format_datetime
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_dbjobs.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.errors import (
+    ApiError,
+    CallError,
+    ConfigurationError,
+    ServerError,
+    TooManyRequests,
+    Unreachable,
+    UnreadableReply,
+)
+from airflow_dbjobs.transport import MAX_REQUEST_BYTES, RetryPolicy, Transport, retry_after_seconds, retry_decision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from requests.auth import AuthBase
+
+    Connect = Callable[..., Transport]
+    Log = pytest.LogCaptureFixture
+
+SECRET = "dapi-very-secret"
+
+
+@dataclass
+class Reply:
+    """What the server does with a request: answer (`short`: with half a body), `cut` the connection, or `hang`."""
+
+    status: int = 200
+    body: object = field(default_factory=lambda: {"fine": True})
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    hang: bool = False
+    short: bool = False
+
+
+FINE = Reply()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with each of `replies` in turn, the last one for ever, and remembers what it saw."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.replies: list[Reply] = [FINE]
+        self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.connections: list[object] = []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=partial(self.serve_forever, poll_interval=0.01), daemon=True)
+        self.thread.start()
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients here hang up on purpose."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
+        self.thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.command, self.path, dict(self.headers), body))
+        self.server.connections.append(self.client_address)
+        reply = self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
+        if reply.hang:
+            self.server.ended.wait(10)
+        if reply.hang or reply.cut:
+            self.close_connection = True
+            return
+        content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        kind = "text/html" if isinstance(reply.body, str) else "application/json"
+        length = len(content) + 50 * reply.short
+        for name, value in {"Content-Type": kind, "Content-Length": str(length), **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+        self.close_connection = reply.short
+
+    do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
+
+
+class Clock:
+    """Time that passes only in `sleep`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def connect(clock: Clock) -> Iterator[Connect]:
+    """Return what makes transports in injected time, and close them all."""
+    made: list[Transport] = []
+
+    def make(url: str, auth: AuthBase | None = None, **options: Any) -> Transport:
+        made.append(Transport(url, auth or BearerAuth(SECRET), clock=clock, sleep=clock.sleep, **options))
+        return made[-1]
+
+    yield make
+    for transport in made:
+        transport.close()
+
+
+@pytest.fixture
+def transport(server: Server, connect: Connect) -> Transport:
+    return connect(server.url)
+
+
+GET = ("GET", True)
+POST = ("POST", True)
+LAUNCH_WITHOUT_TOKEN = ("POST", False)
+LOCKED = Reply(400, {"error_code": "COULD_NOT_ACQUIRE_LOCK"})
+HTML = Reply(200, "<html>Sign in</html>")
+
+
+@pytest.mark.parametrize(
+    ("reply", "call", "wait"),
+    [
+        # 429: as it says, capped; else backoff. It was refused, so even a launch without token goes again.
+        (Reply(429, headers={"Retry-After": "7"}), GET, 7),
+        (Reply(429, headers={"Retry-After": "7"}), LAUNCH_WITHOUT_TOKEN, 7),
+        (Reply(429, headers={"Retry-After": "86400"}), GET, 300),
+        (Reply(429, headers={"Retry-After": "0"}), GET, 1),
+        (Reply(429), POST, 1),
+        (Reply(429, headers={"Retry-After": "soon"}), POST, 1),
+        # 5xx: 30 s apart, but 1 s after the first failure of a GET; Retry-After counts with 503 only.
+        (Reply(503, headers={"Retry-After": "7"}), POST, 7),
+        (Reply(503, headers={"Retry-After": "7"}), LAUNCH_WITHOUT_TOKEN, None),
+        (Reply(503), GET, 1),
+        (Reply(503), POST, 30),
+        (Reply(500), GET, 1),
+        (Reply(502, "<html>Bad gateway</html>"), POST, 30),
+        (Reply(504, headers={"Retry-After": "7"}), POST, 30),
+        (Reply(500), LAUNCH_WITHOUT_TOKEN, None),
+        # The lock, no answer, or one that cannot be read: backoff from 1 s.
+        (LOCKED, POST, 1),
+        (LOCKED, LAUNCH_WITHOUT_TOKEN, None),
+        (Reply(cut=True), POST, 1),
+        (Reply(cut=True), LAUNCH_WITHOUT_TOKEN, None),
+        (Reply(short=True), POST, 1),
+        (Reply(short=True), LAUNCH_WITHOUT_TOKEN, None),
+        (HTML, POST, 1),
+        (HTML, LAUNCH_WITHOUT_TOKEN, None),
+        *[(Reply(200, body), GET, 1) for body in ("[1]", "")],
+        # Nothing else.
+        *[(Reply(status, {"message": "no"}), GET, None) for status in (400, 401, 403, 404, 409, 418, 501)],
+    ],
+    ids=str,
+)
+def test_each_failure_is_repeated_as_the_table_says(
+    server: Server, transport: Transport, clock: Clock, *, reply: Reply, call: tuple[str, bool], wait: float | None
+) -> None:
+    server.replies = [reply, FINE]
+    method, repeatable = call
+    body = {"a": 1} if method == "POST" else None
+    if wait is None:
+        with pytest.raises(CallError):
+            transport.call(method, "2.2/jobs/x", body=body, repeatable=repeatable)
+        assert (len(server.seen), clock.waits) == (1, [])
+    else:
+        assert transport.call(method, "2.2/jobs/x", body=body, repeatable=repeatable) == {"fine": True}
+        assert len(server.seen) == 2
+        (slept,) = clock.waits
+        assert wait <= slept <= wait * 1.25
+
+
+@pytest.mark.parametrize(
+    ("failure", "method", "waits"),
+    [
+        (Reply(429), "GET", [1, 2, 4, 8, 16, 32, 60, 60]),
+        (Reply(cut=True), "POST", [1, 2, 4, 8]),
+        (Reply(500), "GET", [1, 30, 30]),
+        (Reply(500), "POST", [30, 30]),
+    ],
+    ids=str,
+)
+def test_waits_grow_up_to_their_limit(
+    server: Server, transport: Transport, clock: Clock, *, failure: Reply, method: str, waits: list[float]
+) -> None:
+    server.replies = [failure] * len(waits) + [FINE]
+    transport.call(method, "2.2/jobs/x", repeatable=True)
+    assert clock.waits != waits, "calls that failed together do not come back together"
+    for slept, wait in zip(clock.waits, waits, strict=True):
+        assert wait <= slept <= wait * 1.25
+
+
+@pytest.mark.parametrize(
+    ("policy", "failure", "attempts", "error", "words"),
+    [
+        (RetryPolicy(), Reply(503, {"message": "maintenance"}), range(17, 22), ServerError, "503: maintenance"),
+        (RetryPolicy(budget=1800), Reply(503), range(48, 62), ServerError, "503"),
+        (RetryPolicy(budget=100, server_error_wait=5), Reply(500), range(17, 22), ServerError, "500"),
+        (RetryPolicy(budget=10), Reply(429, headers={"Retry-After": "9"}), range(1, 3), TooManyRequests, "429"),
+        (RetryPolicy(budget=10), Reply(429, headers={"Retry-After": "60"}), range(1, 2), TooManyRequests, "429"),
+        (RetryPolicy(budget=0), Reply(cut=True), range(1, 2), Unreachable, "the connection broke"),
+    ],
+)
+def test_an_outage_longer_than_the_budget_ends_within_it(
+    server: Server,
+    transport: Transport,
+    clock: Clock,
+    *,
+    policy: RetryPolicy,
+    failure: Reply,
+    attempts: range,
+    error: type[Exception],
+    words: str,
+) -> None:
+    server.replies = [failure]
+    limited = transport.with_policy(policy)
+    with pytest.raises(error) as caught:
+        limited.call("POST", "2.2/jobs/x", repeatable=True)
+    limited.close()
+    assert len(server.seen) in attempts
+    assert clock.now <= policy.budget
+    assert words in str(caught.value)
+    tried = f"(attempt {len(server.seen)}, after {clock.now:.0f} s)"
+    assert str(caught.value).endswith(tried) is (len(server.seen) > 1)
+
+
+def test_backoff_stays_a_number_however_often_it_is_tried() -> None:
+    late = retry_decision(TooManyRequests("GET x", 429), attempt=5000, repeatable=True, policy=RetryPolicy())
+    assert late
+    assert late.wait == 60
+
+
+def test_each_retry_is_logged_once_with_its_reason(server: Server, transport: Transport, caplog: Log) -> None:
+    limited = Reply(429, {"error_code": "REQUEST_LIMIT_EXCEEDED"}, {"Retry-After": "7"})
+    server.replies = [limited, Reply(503), LOCKED, HTML, Reply(cut=True), FINE]
+    transport.call("POST", "2.2/jobs/run-now", repeatable=True)
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    reasons = [
+        "POST jobs/run-now answered 429 REQUEST_LIMIT_EXCEEDED, Retry-After 7 s. Attempt 2 in ",
+        "POST jobs/run-now answered 503. Attempt 3 in ",
+        "POST jobs/run-now answered 400 COULD_NOT_ACQUIRE_LOCK. Attempt 4 in ",
+        "POST jobs/run-now answered 200 without a JSON object (text/html): <html>Sign in</html>. Attempt 5 in ",
+        f"POST jobs/run-now: cannot reach {server.url}: the connection broke",
+    ]
+    for line, reason in zip(lines, reasons, strict=True):
+        assert line.startswith(reason)
+    assert lines[0].endswith(" s, giving up in 600 s.")
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """Return the URL of a port which nobody else can take and nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "Connection refused. Check the connection's host and port"),
+        ("https://no-such-workspace.invalid", "its name does not resolve. Check the connection's host and port"),
+    ],
+    ids=["refused", "unknown"],
+)
+def test_what_was_never_sent_may_be_sent_again(
+    connect: Connect, clock: Clock, refusing: str, url: str, words: str
+) -> None:
+    url = url or refusing
+    with pytest.raises(Unreachable) as caught:
+        connect(url, policy=RetryPolicy(budget=5)).call("POST", "2.2/jobs/run-now", body={}, repeatable=False)
+    assert words in str(caught.value)
+    assert url in str(caught.value)
+    assert not caught.value.sent
+    assert len(clock.waits) == 2
+
+
+HANG = Reply(hang=True)
+
+
+@pytest.mark.parametrize(
+    ("replies", "policy"),
+    [
+        ([HANG], RetryPolicy(read_timeout=0.1, budget=1)),
+        # No attempt may last longer than what is left for all.
+        ([HANG], RetryPolicy(budget=0.3)),
+        ([Reply(429, headers={"Retry-After": "60"}), HANG], RetryPolicy(budget=60.3)),
+    ],
+    ids=["read_timeout", "budget", "rest of the budget"],
+)
+def test_a_server_that_hangs_is_left_after_the_read_timeout_or_with_the_budget(
+    server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, replies: list[Reply], policy: RetryPolicy
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda least, _: least)
+    server.replies = replies.copy()
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="did not answer within") as caught:
+        connect(server.url, policy=policy).call("POST", "2.2/jobs/run-now", body={}, repeatable=False)
+    assert time.monotonic() - started < 2
+    assert caught.value.sent
+    assert len(server.seen) == len(replies)
+
+
+def test_a_host_that_accepts_no_connection_is_left_after_the_connect_timeout(connect: Connect) -> None:
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        policy = RetryPolicy(connect_timeout=0.1, read_timeout=5)
+        with pytest.raises(Unreachable, match="did not accept a connection in time") as caught:
+            connect(f"http://127.0.0.1:{full.getsockname()[1]}", policy=policy).send("POST", "2.2/jobs/run-now")
+    assert not caught.value.sent
+
+
+def test_tls_to_a_port_without_it_names_schema_and_port(server: Server, connect: Connect) -> None:
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(
+        Unreachable, match=rf"{url}: .*Check the connection's schema \(https or http\) and port"
+    ) as caught:
+        connect(url).send("POST", "2.2/jobs/run-now", body={})
+    assert not caught.value.sent
+    assert server.seen == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a new self-signed certificate for 127.0.0.1, with its key, as one PEM file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "local")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    return pem
+
+
+def test_certificates_are_verified_unless_told_otherwise(
+    server: Server, connect: Connect, certificate: Path, clock: Clock
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(ConfigurationError, match=r"not trusted.*`verify` in its extra"):
+        connect(url).call("GET", "2.2/jobs/x", repeatable=True)
+    assert (server.seen, clock.waits) == ([], [])
+    assert connect(url, verify=str(certificate)).send("GET", "2.2/jobs/x") == {"fine": True}
+    with pytest.warns(Warning, match="Unverified HTTPS"):
+        assert connect(url, verify=False).send("GET", "2.2/jobs/x") == {"fine": True}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(server: Server, transport: Transport, status: int) -> None:
+    elsewhere = Server()
+    server.replies = [Reply(status, headers={"Location": f"{elsewhere.url}/login"})]
+    with pytest.raises(ApiError, match=rf"{status}: a redirect to .*/login\. Is the connection's host"):
+        transport.call("GET", "2.2/jobs/x", repeatable=True)
+    elsewhere.stop()
+    assert (len(server.seen), elsewhere.seen) == (1, [])
+
+
+@pytest.mark.parametrize("status", [300, 302, 304, 399])
+def test_a_redirect_to_nowhere_is_no_success(server: Server, transport: Transport, status: int) -> None:
+    server.replies = [Reply(status, "")]
+    for void in (False, True):
+        with pytest.raises(ApiError, match=f"POST jobs/delete answered {status}: "):
+            transport.call("POST", "2.2/jobs/delete", body={}, repeatable=True, void=void)
+    assert len(server.seen) == 2
+
+
+def test_no_secret_is_logged_or_shown(server: Server, connect: Connect, refusing: str, caplog: Log) -> None:
+    caplog.set_level(logging.DEBUG)
+    failures = [Reply(403, {"message": "no"}), Reply(500), Reply(cut=True), HTML, Reply(302, headers={"Location": "/"})]
+    shown = []
+    for auth in (BearerAuth(SECRET), BasicAuth("someone", SECRET)):
+        for url in (server.url, refusing, "http://127.0.0.1:x"):
+            client = JobsClient(transport=connect(url, auth, policy=RetryPolicy(budget=2)))
+            shown.append(f"{client!r} {client.transport!r} {auth!r}")
+            for failure in failures:
+                server.replies = [failure]
+                with pytest.raises((CallError, ConfigurationError)) as caught:
+                    client.run_now({"job_id": 1, "idempotency_token": "t"})
+                shown.append(f"{caught.value} {caught.value!r}")
+    sent = {headers["Authorization"] for _, _, headers, _ in server.seen}
+    assert len(sent) == 2
+    assert caplog.records
+    for secret in (SECRET, *sent):
+        assert secret not in caplog.text + "".join(shown)
+
+
+def test_a_request_says_who_asks_and_what(server: Server, connect: Connect) -> None:
+    transport = connect(server.url + "/", product="airflow/3.3")
+    transport.send("GET", "2.2/jobs/runs/list", query={"active_only": True, "offset": 0, "job_id": None})
+    server.replies = [Reply(body={"job_id": 5})]
+    other = transport.with_policy(RetryPolicy())
+    assert JobsClient(transport=other).create_job({"name": "ü", "schedule": None}) == 5
+    other.close()
+    (_, path, read, nothing), (_, _, wrote, body) = server.seen
+    assert (path, nothing) == ("/api/2.2/jobs/runs/list?active_only=true&offset=0", b"")
+    assert read["Authorization"] == f"Bearer {SECRET}"
+    assert read["Accept"] == wrote["Content-Type"] == "application/json"
+    assert read["User-Agent"].startswith("airflow-provider-dbjobs/")
+    assert read["User-Agent"].endswith(" airflow/3.3")
+    assert wrote["User-Agent"] == read["User-Agent"]
+    assert json.loads(body) == {"name": "ü"}
+
+
+def test_an_empty_body_is_a_success_only_where_there_is_nothing_to_tell(server: Server, transport: Transport) -> None:
+    server.replies = [Reply(200, "")]
+    assert transport.send("POST", "2.2/jobs/delete", body={}, void=True) == {}
+    with pytest.raises(UnreadableReply, match="an empty body"):
+        transport.send("POST", "2.2/jobs/delete", body={})
+    server.replies = [HTML]
+    with pytest.raises(UnreadableReply, match="Sign in"):
+        transport.send("POST", "2.2/jobs/delete", body={}, void=True)
+
+
+def test_an_error_page_of_a_gateway_is_quoted_on_one_short_line(server: Server, transport: Transport) -> None:
+    server.replies = [Reply(404, "<html>\n<pre>No such\n host</pre>" + "x" * 1000)]
+    with pytest.raises(ApiError) as caught:
+        transport.send("GET", "2.2/jobs/get")
+    assert "404: Not Found <html> <pre>No such host</pre>" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_body_over_10_mb_is_never_sent(server: Server, transport: Transport) -> None:
+    most = "x" * (MAX_REQUEST_BYTES - len('{"a":""}'))
+    transport.send("POST", "2.2/jobs/create", body={"a": most})
+    with pytest.raises(ConfigurationError, match="10000001 bytes, and the API takes at most 10000000"):
+        transport.call("POST", "2.2/jobs/create", body={"a": most + "x"}, repeatable=True)
+    assert [len(body) for *_, body in server.seen] == [MAX_REQUEST_BYTES]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x"])
+def test_what_json_cannot_hold_is_never_sent(server: Server, transport: Transport, value: object) -> None:
+    with pytest.raises(ConfigurationError, match="POST jobs/create: the payload cannot be written as JSON"):
+        transport.send("POST", "2.2/jobs/create", body={"a": value})
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "url", ["workspace.example", "http://[", "http://x:99999", "https://a b.example", "https://a..b"]
+)
+def test_a_bad_url_is_not_tried_again(connect: Connect, clock: Clock, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a URL that can be called"):
+        connect(url).call("GET", "2.2/jobs/list", repeatable=True)
+    assert clock.waits == []
+
+
+def test_workspace_credentials_and_trust_tell_transports_apart(connect: Connect) -> None:
+    one = connect("https://x", BearerAuth("t"), policy=RetryPolicy(budget=1), product="airflow/3.3")
+    same = connect("https://x/", BearerAuth("t"))
+    others = [
+        connect("https://y", BearerAuth("t")),
+        connect("https://x", BearerAuth("u")),
+        connect("https://x", BearerAuth("t"), verify=False),
+        connect("https://x", BearerAuth("t"), verify="/ca.pem"),
+    ]
+    assert one.identity == same.identity == same.with_policy(RetryPolicy(budget=2)).identity
+    assert len({transport.identity for transport in (one, same, *others)}) == 5
+
+
+def test_each_thread_has_one_connection_and_another_policy_its_own(server: Server, transport: Transport) -> None:
+    ask = partial(transport.send, "GET", "2.2/jobs/x")
+    ask()
+    ask()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    ask()
+    quick = transport.with_policy(RetryPolicy(budget=1))
+    quick.send("GET", "2.2/jobs/x")
+    quick.close()
+    transport.close()
+    ask()
+    first, second, other_thread, third, other_policy, after_closing = server.connections
+    assert first == second == third
+    assert len({first, other_thread, other_policy, after_closing}) == 4
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("7", 7),
+        ("0.5", 0.5),
+        ("-3", 0),
+        (format_datetime(datetime.datetime(2026, 11, 22, 3, 0, 0, tzinfo=datetime.UTC), usegmt=True), 90),
+        ("Sun, 22 Nov 2026 02:00:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
+    now = datetime.datetime(2026, 11, 22, 2, 58, 30, tzinfo=datetime.UTC).timestamp()
+    assert retry_after_seconds(header, lambda: now) == seconds
