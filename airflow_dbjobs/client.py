@@ -278,8 +278,9 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
     try:
         parts = urlsplit(given if "://" in given else f"//{given}")
         name, port = parts.hostname, port or parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"host is not a URL: {error}.") from error
+    except ValueError:
+        # Python's message quotes the part that is wrong, which may be a password.
+        raise ConfigurationError("host is not a URL: its name or its port cannot be read.") from None
     scheme = (schema.strip() or parts.scheme or "https").lower()
     if scheme not in {"http", "https"}:
         raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")

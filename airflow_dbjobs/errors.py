@@ -222,6 +222,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 # Where the error_code says more than the status it came with.
 _BY_ERROR_CODE: dict[str, type[ApiError]] = {
     "RESOURCE_DOES_NOT_EXIST": NotFound,
+    # The path is unknown to this server, which says nothing about the run or job.
+    "ENDPOINT_NOT_FOUND": ApiError,
     "RESOURCE_ALREADY_EXISTS": Conflict,
     "REQUEST_LIMIT_EXCEEDED": TooManyRequests,
     "RESOURCE_EXHAUSTED": TooManyRequests,

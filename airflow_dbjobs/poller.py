@@ -164,14 +164,18 @@ def wait_for_run(
     `on_change` is called with the run at its first state and at each new one. Raises RunLost.
     """
     watch = Watch(run_id, period, patience or Patience(), clock, on_change)
+    over = False
     while True:
         try:
-            wait = watch.answered(client.poll_run(run_id))
-            if wait is None:
+            if over:
                 return client.get_run(run_id)
+            wait = watch.answered(client.poll_run(run_id))
         except CallError as error:
             wait = watch.failed(error)
-        sleep(wait)
+        if wait is None:
+            over = True
+        else:
+            sleep(wait)
 
 
 class RunPoller:

@@ -71,7 +71,7 @@ def failure_of(client: JobsClient, run: Run) -> RunFailed:
             " on_skipped='skip' to skip the task instead."
         )
     lines.append(f"See {run.page_url}" if run.page_url else "The API gave no page for it.")
-    return run.failure("\n".join(lines))
+    return run.failure(_ANSI_ESCAPE.sub("", "\n".join(lines)))
 
 
 def failed_tasks(run: Run) -> list[TaskRun]:
@@ -105,10 +105,10 @@ def _explanation(client: JobsClient, run_id: int, state: RunState) -> list[str]:
     except CallError as error:
         return _indented([state.message, f"(no output: {error})"])
     reason = output.get("error") or state.message or "no error given"
-    trace = _ANSI_ESCAPE.sub("", output.get("error_trace") or "").strip().splitlines()
+    trace = (output.get("error_trace") or "").strip().splitlines()
     if len(trace) > TRACE_TAIL_LINES:
         trace = ["…", *trace[-TRACE_TAIL_LINES:]]
-    return _indented([_ANSI_ESCAPE.sub("", reason), *trace])
+    return _indented([reason, *trace])
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ import platform
 import random
 import threading
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ from airflow_dbjobs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Mapping
 
     from requests.auth import AuthBase
 
@@ -167,7 +168,9 @@ class Transport:
     @property
     def identity(self) -> Hashable:
         """What makes two transports interchangeable for a poller: the workspace, the credentials, the trust in it."""
-        return self.base_url, self.auth, self.verify
+        # Some schemes of requests define equality and so no hash: those are the same only as one object.
+        auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
+        return self.base_url, auth, self.verify
 
     def with_policy(self, policy: RetryPolicy) -> Transport:
         """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
@@ -259,6 +262,7 @@ class Transport:
         """
         # requests takes no timeout of 0 or less.
         limit = max(limit, 0.1)
+        timeout = min(self.policy.connect_timeout, limit), min(self.policy.read_timeout, limit)
         call = f"{method} {path.partition('/')[2]}"
         data = None if body is None else _encode(call, body)
         try:
@@ -269,14 +273,14 @@ class Transport:
                 data=data,
                 headers={"Content-Type": "application/json"} if data is not None else None,
                 auth=self.auth,
-                timeout=(min(self.policy.connect_timeout, limit), min(self.policy.read_timeout, limit)),
+                timeout=timeout,
                 verify=self.verify,
                 # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
                 allow_redirects=False,
             )
         # requests lets the second one out: a host name with an empty label ("adb..net") or one that is too long.
         except (requests.RequestException, LocationParseError) as error:
-            raise self._no_reply(call, error) from error
+            raise self._no_reply(call, error, timeout[1]) from error
         return _read(call, response, void=void)
 
     def close(self) -> None:
@@ -296,7 +300,9 @@ class Transport:
             self._sessions.append(session)
         return session
 
-    def _no_reply(self, call: str, error: requests.RequestException | LocationParseError) -> Exception:
+    def _no_reply(
+        self, call: str, error: requests.RequestException | LocationParseError, read_timeout: float
+    ) -> Exception:
         """Return our error for a request that got no whole reply."""
         if isinstance(error, requests.exceptions.SSLError):
             return self._no_tls(call, error)
@@ -305,7 +311,7 @@ class Transport:
         if isinstance(error, requests.ConnectTimeout):
             return Unreachable(f"{call}: {self.base_url} did not accept a connection in time", sent=False)
         if isinstance(error, requests.Timeout):
-            return Unreachable(f"{call}: {self.base_url} did not answer within {self.policy.read_timeout:g} s")
+            return Unreachable(f"{call}: {self.base_url} did not answer within {read_timeout:.3g} s")
         if isinstance(error, requests.ConnectionError):
             why, sent = _connection_failure(error)
             return Unreachable(
@@ -320,9 +326,9 @@ class Transport:
                 f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"
                 " path of a CA bundle as `verify` in its extra."
             )
+        # It may have broken after the request was read, and nothing tells.
         why = "no secure connection. Check the connection's schema (https or http) and port"
-        # Nothing is sent before the handshake has succeeded.
-        return Unreachable(f"{call}: {self.base_url}: {why}", sent=False)
+        return Unreachable(f"{call}: {self.base_url}: {why}")
 
 
 def _encode(call: str, body: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_dbjobs import client as client_module
-from airflow_dbjobs.client import API_VERSIONS, JobsClient
+from airflow_dbjobs.client import API_VERSIONS, JobsClient, workspace_url
 from airflow_dbjobs.errors import (
     ConfigurationError,
     NotFound,
@@ -319,3 +319,9 @@ def test_another_policy_makes_another_client_of_the_same_workspace() -> None:
     quick = client.with_policy(RetryPolicy(budget=1))
     assert (quick.transport.identity, quick.api_version) == (client.transport.identity, "2.1")
     assert (quick.transport.policy.budget, client.transport.policy.budget) == (1, 9)
+
+
+def test_a_host_that_is_no_url_is_not_quoted_since_it_may_hold_a_password() -> None:
+    with pytest.raises(ConfigurationError, match="host is not a URL") as caught:
+        workspace_url("https://user:pw-secret/x@adb-1.example")
+    assert "pw-secret" not in str(caught.value)

@@ -36,6 +36,7 @@ def test_the_tree_is_as_it_is_drawn() -> None:
         (400, {"error_code": "COULD_NOT_ACQUIRE_LOCK"}, errors.BadRequest, True),
         (401, {}, errors.Unauthenticated, False),
         (403, {"error_code": 403, "message": "Invalid access token."}, errors.PermissionDenied, False),
+        (404, {"error_code": "ENDPOINT_NOT_FOUND"}, errors.ApiError, False),
         (409, {}, errors.Conflict, False),
         (418, {}, errors.ApiError, False),
         (429, {}, errors.TooManyRequests, True),

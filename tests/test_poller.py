@@ -11,11 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from requests.auth import AuthBase
+from requests.auth import AuthBase, HTTPBasicAuth
 
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import Conflict, NotFound, RunLost
+from airflow_dbjobs.errors import Conflict, NotFound, RunLost, UnreadableReply
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import Patience, RunPoller, StateLog, wait_for_run
 from airflow_dbjobs.runs import Outcome, Run
@@ -414,3 +414,27 @@ def test_a_cancellation_gets_through_a_lost_request(
     asyncio.run(RunPoller(client).cancel(stuck))
     assert workspace.requests["runs/cancel"] == 3
     assert wait_for_run(client, stuck, period=0.01).outcome is Outcome.CANCELED
+
+
+def test_a_finished_run_whose_later_pages_cannot_be_read_is_lost_in_the_end(
+    client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later_page(_: int) -> Run:
+        raise UnreadableReply("page 2 is a proxy's")
+
+    over = {"run_id": 7, "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}}
+    monkeypatch.setattr(client, "poll_run", lambda _: Run.from_json(over))
+    monkeypatch.setattr(client, "get_run", later_page)
+    with pytest.raises(RunLost, match="page 2 is a proxy's"):
+        wait_for_run(client, 7, clock=clock, sleep=clock.sleep)
+    assert clock.now >= Patience().outage_tolerance
+
+
+def test_credentials_without_a_hash_are_shared_only_as_one_object(workspace: LocalWorkspace) -> None:
+    async def scene() -> None:
+        first, second = (HTTPBasicAuth("token", workspace.token) for _ in range(2))
+        pollers = [RunPoller.shared(JobsClient(workspace.base_url, auth=auth)) for auth in (first, second, first)]
+        assert pollers[0] is pollers[2]
+        assert pollers[0] is not pollers[1]
+
+    asyncio.run(scene())

@@ -372,7 +372,8 @@ def test_tls_to_a_port_without_it_names_schema_and_port(server: Server, connect:
         Unreachable, match=rf"{url}: .*Check the connection's schema \(https or http\) and port"
     ) as caught:
         connect(url).send("POST", "2.2/jobs/run-now", body={})
-    assert not caught.value.sent
+    # TLS can break after the server has read a request, and nothing tells the two apart.
+    assert caught.value.sent
     assert server.seen == []
 
 

@@ -55,7 +55,7 @@ class Workspace(BaseHTTPRequestHandler):
         signed = self.headers["Authorization"] == f"Bearer {TOKEN}"
         self.send_response((200 if body else 404) if signed else 403)
         self.end_headers()
-        self.wfile.write(json.dumps(body or {}).encode())
+        self.wfile.write(json.dumps(body or {"error_code": "RESOURCE_DOES_NOT_EXIST"}).encode())
 
 
 def round_trip() -> None:
