@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -9,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -93,14 +94,15 @@ class _LaunchOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
         from airflow_dbjobs.hooks import DatabricksJobsHook
-        from airflow_dbjobs.launch import LaunchRequest, launch
-        from airflow_dbjobs.poller import StateLog, wait_for_run
+        from airflow_dbjobs.launch import LaunchRequest
+        from airflow_dbjobs.poller import StateLog, ask_for_run, wait_for_run
 
         payload = self._checked_payload()
         self._client = client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
         self._request = LaunchRequest.new(self.endpoint, self._resolved(payload, client))
-        self.run_id = launch(client, self._request)
-        run = self._or_cancel(lambda: self._announce(context))
+        self.run_id = self._launch(client, self._request)
+        run = ask_for_run(client, self.run_id)
+        self._announce(run, context)
         if not self.wait_for_termination:
             return None
         if not run.is_terminal:
@@ -112,13 +114,12 @@ class _LaunchOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
         """Go on after the trigger has fired: read the run once more and end as `execute` would have."""
         from airflow_dbjobs.hooks import DatabricksJobsHook
-        from airflow_dbjobs.poller import wait_for_run
+        from airflow_dbjobs.poller import ask_for_run
         from airflow_dbjobs.triggers import read_event
 
         self.run_id, self.run_page_url = read_event(event)
         client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
-        # It is over: this asks once, and waits out an outage as it would have waited for the run.
-        return self._finish(client, wait_for_run(client, self.run_id))
+        return self._finish(client, ask_for_run(client, self.run_id))
 
     def on_kill(self) -> None:
         """Cancel the run, within the 4 s that a killed worker has. Runs in a signal handler: it shares no lock."""
@@ -139,27 +140,36 @@ class _LaunchOperator(BaseOperator):
         """Return the payload with what only the workspace knows."""
         return payload
 
-    def _announce(self, context: Context) -> Run:
-        """Tell where the run can be seen: in the log, in XCom and by the link, while it is still going."""
-        assert self._client is not None  # noqa: S101 (tells mypy; execute has set both)
-        assert self.run_id is not None  # noqa: S101
-        run = self._client.get_run(self.run_id)
-        self.run_page_url = run.page_url
-        self.log.info("Launched run %d%s: %s", run.run_id, f" of job {run.job_id}" if run.job_id else "", run.page_url)
-        task_instance = context["ti"]
-        if self.do_xcom_push:
-            task_instance.xcom_push(key="run_id", value=run.run_id)
-            task_instance.xcom_push(key="job_id", value=run.job_id)
-            task_instance.xcom_push(key="run_page_url", value=run.page_url)
-        push_link(task_instance, run.page_url)
-        return run
+    def _launch(self, client: JobsClient, request: LaunchRequest) -> int:
+        """Launch the run; where the API goes silent for good, leave no run behind that may have been launched."""
+        from airflow_dbjobs.errors import ServerError, Unreachable, UnreadableReply
+        from airflow_dbjobs.launch import launch
 
-    def _or_cancel(self, step: Callable[[], Run]) -> Run:
-        """Take a step after the launch; where it fails, so that nobody will watch the run, cancel the run."""
         try:
-            return step()
+            return launch(client, request)
+        except (Unreachable, UnreadableReply, ServerError) as error:
+            if error.sent:
+                self.log.warning("The launch was not answered, and may have launched a run: cancelling it.")
+                self._cancel()
+            raise
+
+    def _announce(self, run: Run, context: Context) -> None:
+        """Tell where the run can be seen, while it is still going: in the log, in XCom and by the link.
+
+        Where Airflow cannot store that, the task fails with nobody left to watch the run, so the run is cancelled.
+        """
+        self.run_page_url = run.page_url
+        job = f" of job {run.job_id}" if run.job_id else ""
+        self.log.info("Launched run %d%s: %s", run.run_id, job, run.page_url or "the API gave no page for it")
+        task_instance = context["ti"]
+        try:
+            if self.do_xcom_push:
+                task_instance.xcom_push(key="run_id", value=run.run_id)
+                task_instance.xcom_push(key="job_id", value=run.job_id)
+                task_instance.xcom_push(key="run_page_url", value=run.page_url)
+            push_link(task_instance, run.page_url)
         except Exception:
-            self.log.warning("Run %s was launched, but cannot be watched: cancelling it.", self.run_id)
+            self.log.warning("Run %d was launched, but Airflow does not take note of it: cancelling it.", run.run_id)
             self._cancel()
             raise
 
@@ -180,13 +190,12 @@ class _LaunchOperator(BaseOperator):
         """End the task as the run ended (README, "What becomes of the task")."""
         from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-        from airflow_dbjobs.results import failed_tasks, failure_of, result_of
+        from airflow_dbjobs.results import failure_of, partial_success_of, result_of
         from airflow_dbjobs.runs import Outcome
 
         outcome = run.outcome
         if outcome is Outcome.PARTIAL_SUCCESS and not self.fail_on_partial_success:
-            names = ", ".join(task.task_key for task in failed_tasks(run)) or "unnamed"
-            self.log.warning("Run %d succeeded, but some of its tasks failed: %s. %s", run.run_id, names, run.page_url)
+            self.log.warning("%s", partial_success_of(run))
         elif outcome is not Outcome.SUCCESS:
             failure = failure_of(client, run)
             if outcome is Outcome.SKIPPED and self.on_skipped == "skip":
@@ -203,19 +212,24 @@ class _LaunchOperator(BaseOperator):
 
     def _cancel(self) -> None:
         """Cancel the run; where the reply to its launch is still on its way, ask again with its token which it is."""
-        if self._client is None or self._request is None:
+        client, request = self._client, self._request
+        if client is None or request is None:
             return
         from airflow_dbjobs.errors import CallError
         from airflow_dbjobs.launch import launch
         from airflow_dbjobs.transport import RetryPolicy
 
-        # A client of its own: the interrupted call may hold anything of the other one.
-        quick = self._client.with_policy(
-            RetryPolicy(budget=KILL_BUDGET_SECONDS, server_error_wait=0.5, connect_timeout=2, read_timeout=2)
-        )
+        deadline = time.monotonic() + KILL_BUDGET_SECONDS
+
+        def quick() -> JobsClient:
+            # A client of its own: the interrupted call may hold anything of the other one.
+            left = deadline - time.monotonic()
+            policy = RetryPolicy(budget=left, server_error_wait=0.5, connect_timeout=2, read_timeout=2)
+            return client.with_policy(policy)
+
         try:
-            run_id = self.run_id or launch(quick, self._request)
-            quick.cancel_run(run_id)
+            run_id = self.run_id or launch(quick(), request)
+            quick().cancel_run(run_id)
         except CallError as error:
             self.log.warning("Run %s could not be cancelled and may still be running: %s", self.run_id or "", error)
         else:
@@ -381,4 +395,4 @@ class DatabricksRunNowOperator(_LaunchOperator):
 
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:
         name = payload.pop("job_name", None)
-        return payload if name is None else {**payload, "job_id": client.find_job_id(name)}
+        return {**payload, "job_id": client.find_job_id(name)} if name else payload

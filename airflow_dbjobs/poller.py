@@ -149,6 +149,23 @@ class StateLog:
             self._log.warning("%r is not a state this release knows; it counts as running.", name)
 
 
+def ask_for_run(
+    client: JobsClient,
+    run_id: int,
+    *,
+    patience: Patience | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Run:
+    """Return a run as it is now, with all its tasks, however long the API does not answer. Raises RunLost."""
+    watch = Watch(run_id, DEFAULT_PERIOD, patience or Patience(), clock, lambda _: None)
+    while True:
+        try:
+            return client.get_run(run_id)
+        except CallError as error:
+            sleep(watch.failed(error))
+
+
 def wait_for_run(
     client: JobsClient,
     run_id: int,
@@ -159,23 +176,19 @@ def wait_for_run(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Run:
-    """Ask for a run every `period` seconds until it is over, and return it as ``client.get_run`` does.
+    """Ask for a run every `period` seconds until it is over, and return it with all its tasks.
 
     `on_change` is called with the run at its first state and at each new one. Raises RunLost.
     """
     watch = Watch(run_id, period, patience or Patience(), clock, on_change)
-    over = False
     while True:
         try:
-            if over:
-                return client.get_run(run_id)
             wait = watch.answered(client.poll_run(run_id))
         except CallError as error:
             wait = watch.failed(error)
         if wait is None:
-            over = True
-        else:
-            sleep(wait)
+            return ask_for_run(client, run_id, patience=patience, clock=clock, sleep=sleep)
+        sleep(wait)
 
 
 class RunPoller:

@@ -74,6 +74,12 @@ def failure_of(client: JobsClient, run: Run) -> RunFailed:
     return run.failure(_ANSI_ESCAPE.sub("", "\n".join(lines)))
 
 
+def partial_success_of(run: Run) -> str:
+    """Return the warning for a run that succeeded although some of its tasks failed."""
+    names = ", ".join(task.task_key for task in failed_tasks(run)) or "unnamed"
+    return f"Run {run.run_id} succeeded, but some of its tasks failed: {names}. {run.page_url}".rstrip()
+
+
 def failed_tasks(run: Run) -> list[TaskRun]:
     """Return the tasks that failed by themselves, not those that another's failure kept from running."""
     return [

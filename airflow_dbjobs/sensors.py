@@ -76,12 +76,12 @@ class DatabricksRunSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
         """Go on after the trigger has fired."""
-        from airflow_dbjobs.poller import wait_for_run
+        from airflow_dbjobs.poller import ask_for_run
         from airflow_dbjobs.triggers import read_event
 
         run_id, self.run_page_url = read_event(event)
         client = self._connect()
-        return self._finish(client, wait_for_run(client, run_id))
+        return self._finish(client, ask_for_run(client, run_id))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask once whether the run is over."""
@@ -117,12 +117,16 @@ class DatabricksRunSensor(BaseSensorOperator):
     def _finish(self, client: JobsClient, run: Run) -> Any:
         from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-        from airflow_dbjobs.results import failure_of, result_of
+        from airflow_dbjobs.results import failure_of, partial_success_of, result_of
         from airflow_dbjobs.runs import Outcome
 
+        if run.outcome is Outcome.PARTIAL_SUCCESS:
+            self.log.warning("%s", partial_success_of(run))
         if run.outcome in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS}:
             return result_of(client, run) if self.do_xcom_push else None
         failure = failure_of(client, run)
-        if self.soft_fail:
+        if self.soft_fail or self.never_fail:
+            # Airflow logs that it skips a task, not why.
+            self.log.warning("%s", failure)
             raise AirflowSkipException(str(failure)) from failure
         raise AirflowFailException(str(failure)) from failure

@@ -10,7 +10,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_dbjobs.errors import JobsError, RunLost
 from airflow_dbjobs.hooks import DatabricksJobsHook
-from airflow_dbjobs.poller import DEFAULT_PERIOD, RunPoller, StateLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -36,7 +35,7 @@ class DatabricksRunTrigger(BaseTrigger):
         self,
         run_id: int,
         databricks_conn_id: str,
-        polling_period_seconds: float = DEFAULT_PERIOD,
+        polling_period_seconds: float = 10,
         run_page_url: str = "",
         cancel_on_kill: bool = True,
         **_: Any,
@@ -63,6 +62,8 @@ class DatabricksRunTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the run and yield the event that `read_event` reads."""
+        from airflow_dbjobs.poller import RunPoller, StateLog
+
         loop = asyncio.get_running_loop()
         settled = loop.time() + SETTLING_SECONDS
         event = {"run_id": self.run_id, "run_page_url": self.run_page_url}
@@ -91,6 +92,8 @@ class DatabricksRunTrigger(BaseTrigger):
             await asyncio.shield(killing)
 
     async def _cancel_unless_moved(self) -> None:
+        from airflow_dbjobs.poller import RunPoller
+
         state = await self._task_state()
         if state == "deferred":
             self.log.info("Run %d goes on: its task is still deferred, only its trigger moves.", self.run_id)

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_context import FAST, FastTime, Scene, connect, fire, rebuilt
 
 from airflow_dbjobs import operators, sensors
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
     from pytest_mock import MockerFixture
 
-    from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.local_workspace import LocalWorkspace
 
 TRUE = {"op": "EQUAL_TO", "left": "1", "right": "1"}
@@ -474,6 +475,45 @@ def test_a_kill_that_cannot_cancel_says_that_the_run_may_go_on(scene, capfd):
     scene.workspace.faults.append(Fault("runs/cancel", status=403, body={"message": "not yours"}))
     operator.on_kill()
     assert "may still be running: POST jobs/runs/cancel answered 403: not yours" in capfd.readouterr().out
+
+
+def test_launch_and_cancellation_share_the_time_of_a_kill(scene, monkeypatch, mocker):
+    operator = submit(notebook_task=scene.notebook())
+    now = iter([100.0, 100.0, 103.0])
+    with_policy = mocker.spy(JobsClient, "with_policy")
+
+    def kill() -> None:
+        scene.at_launch = lambda: None
+        with monkeypatch.context() as during_the_kill:
+            during_the_kill.setattr(operators, "time", SimpleNamespace(monotonic=lambda: next(now)))
+            operator.on_kill()
+        raise Killed
+
+    scene.at_launch = kill
+    with pytest.raises(Killed):
+        operator.execute(scene.context)
+    assert [call.args[1].budget for call in with_policy.call_args_list] == [4.0, 1.0]
+
+
+def test_a_launch_that_is_never_answered_says_that_a_run_may_be_left(scene, client, monkeypatch, capfd):
+    FastTime(monkeypatch)
+    scene.workspace.faults.append(Fault("runs/submit", cut="after", times=None))
+    with pytest.raises(Unreachable, match="the connection broke"):
+        submit(notebook_task=scene.notebook()).execute(scene.context)
+    said = capfd.readouterr().out
+    assert "may have launched a run: cancelling it" in said
+    assert "could not be cancelled and may still be running" in said
+    # However often it was sent.
+    assert len(list(client.list_runs())) == 1
+
+
+def test_an_outage_right_after_the_launch_is_waited_out_and_cancels_nothing(scene, monkeypatch):
+    FastTime(monkeypatch)
+    # More than the ten minutes that one call is retried for.
+    scene.workspace.faults.append(Fault("runs/get", status=503, times=25))
+    notebook = scene.notebook("dbutils.notebook.exit('x')", gated=False)
+    assert submit(notebook_task=notebook).execute(scene.context) == "x"
+    assert (scene.workspace.requests["runs/cancel"], scene.launches()) == (0, 1)
 
 
 def test_a_run_that_cannot_be_announced_is_cancelled(scene, client, deferrable):

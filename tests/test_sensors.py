@@ -16,6 +16,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, Scene
 
 from airflow_dbjobs.errors import ConfigurationError, NotFound
+from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 from airflow_dbjobs.poller import wait_for_run
 from airflow_dbjobs.sensors import DatabricksRunSensor
@@ -107,6 +108,27 @@ def test_a_failed_run_skips_a_soft_sensor_with_the_runs_message(scene, client, d
     told = f"{skip.value}\n{skip.value.__cause__}"
     assert f"Run {run_id} " in told
     assert "ValueError: no rows" in told
+
+
+def test_a_failed_run_skips_a_sensor_that_never_fails(scene, client, deferrable):
+    failed = finished(scene, client, "raise ValueError('no rows')")
+    with pytest.raises(AirflowSkipException):
+        sensor(failed, deferrable=deferrable, never_fail=True).execute(scene.context)
+
+
+def test_a_partial_success_is_a_success_with_a_warning(scene, client, capfd):
+    never = {"op": "EQUAL_TO", "left": "a", "right": "b"}
+    state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS_WITH_FAILURES"}
+    failed = {
+        "run_id": 8,
+        "task_key": "optional",
+        "state": {**state, "result_state": "FAILED"},
+        "condition_task": never,
+    }
+    reply = {"run_id": 7, "state": state, "tasks": [failed]}
+    scene.workspace.faults.append(Fault("runs/get", status=200, body=reply))
+    assert sensor(7, deferrable=True).execute(scene.context) is None
+    assert "some of its tasks failed: optional." in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])

@@ -74,7 +74,7 @@ def check_run_now(payload: Mapping[str, Any]) -> None:
     """
     violations = _token_violations(payload)
     job_id, job_name = payload.get("job_id"), payload.get("job_name")
-    if job_id is not None and job_name is not None:
+    if job_id is not None and job_name:
         violations.append(
             f"- job_id={job_id!r}, job_name={job_name!r} [REQ-JOB-ID]: both name the job to run; leave one of them out."
         )
