@@ -106,6 +106,7 @@ class JobsClient:
 
     def find_job_id(self, name: str) -> int:
         """Return the id of the only job called exactly `name`. Raises ConfigurationError if none is, or several."""
+        name = str(name)  # a native template makes a number of "2024"
         found = [job["job_id"] for job in self.list_jobs(name=name) if job.get("settings", {}).get("name") == name]
         if len(found) == 1:
             return int(found[0])

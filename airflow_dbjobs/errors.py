@@ -5,6 +5,7 @@ JobsError
 │   └── PayloadError         a request body breaks a rule of the API: nothing was sent
 ├── CallError                one API call did not give a usable answer
 │   ├── Unreachable          no answer: refused, reset, timed out, name not resolved
+│   │   └── UntrustedCertificate
 │   ├── UnreadableReply      an answer that is not a JSON object: a proxy's page, a cut body
 │   └── ApiError             the API said no: status, error_code, message
 │       ├── BadRequest           400
@@ -78,6 +79,12 @@ class CallError(JobsError):
 
 class Unreachable(CallError):
     """No answer: connection refused or reset, a timeout, a name that does not resolve."""
+
+
+class UntrustedCertificate(Unreachable):
+    """The server's certificate is not trusted, so nothing was sent to it."""
+
+    transient = False
 
 
 class UnreadableReply(CallError):
@@ -207,7 +214,7 @@ class RunSkipped(RunFailed):
 
 
 class RunLost(RunError):
-    """A run that was being watched can no longer be asked for: deleted, or forbidden to this connection."""
+    """A run can no longer be asked for: deleted, forbidden to this connection, or the API is silent for too long."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -219,11 +226,11 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     429: TooManyRequests,
 }
 
+_MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+
 # Where the error_code says more than the status it came with.
 _BY_ERROR_CODE: dict[str, type[ApiError]] = {
     "RESOURCE_DOES_NOT_EXIST": NotFound,
-    # The path is unknown to this server, which says nothing about the run or job.
-    "ENDPOINT_NOT_FOUND": ApiError,
     "RESOURCE_ALREADY_EXISTS": Conflict,
     "REQUEST_LIMIT_EXCEEDED": TooManyRequests,
     "RESOURCE_EXHAUSTED": TooManyRequests,
@@ -231,7 +238,7 @@ _BY_ERROR_CODE: dict[str, type[ApiError]] = {
 }
 
 # The Jobs API answers 400 INVALID_PARAMETER_VALUE, not 404, for a run or job that does not exist; only the text tells.
-_DOES_NOT_EXIST = re.compile(r"\b(run|job)\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
+_DOES_NOT_EXIST = re.compile(r"\s*(run|job):? \d+\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
 
 
 def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> ApiError:
@@ -249,10 +256,10 @@ def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[
         or _BY_STATUS.get(status)
         or (ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ApiError)
     )
-    if kind is BadRequest and _DOES_NOT_EXIST.search(message):
+    if kind is BadRequest and _DOES_NOT_EXIST.match(message):
         kind = NotFound
-    elif kind is NotFound and not code and not _DOES_NOT_EXIST.search(message):
-        # A gateway's 404, or an API version that is not served here: it says nothing about the run or job.
+    elif kind is NotFound and code not in _MISSING and not _DOES_NOT_EXIST.match(message):
+        # A gateway's 404, or an API that is not served or not enabled here: it says nothing about the run or job.
         kind = ApiError
     return kind(
         call,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -9,8 +10,6 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_dbjobs.provider import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_dbjobs.client import JobsClient
@@ -54,7 +53,7 @@ class DatabricksJobsHook(BaseHook):
         return self._client(connection, await get_async_extra_dejson(connection))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the Jobs API for one job: the "Test" button of the connection form."""
+        """Ask the Jobs API for its jobs: the "Test" button of the connection form."""
         from airflow_dbjobs.errors import JobsError
         from airflow_dbjobs.transport import RetryPolicy
 
@@ -81,6 +80,8 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.transport import Transport
 
+        if not isinstance(extra, Mapping) or (not extra and (connection.extra or "").strip() not in {"", "{}"}):
+            raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: extra must be a JSON object.")
         try:
             return JobsClient(
                 transport=Transport(

@@ -1,8 +1,8 @@
 """Waiting for runs: one shared poller per workspace and event loop; a worker that waits by itself keeps the same rules.
 
 A failed poll is not an outcome. Rate limits, 5xx, broken connections and unreadable replies are waited out for
-``outage_tolerance``; refused credentials for ``denied_tolerance`` (a rotated token, a maintenance window). Then the
-task fails and the run is left alone: it may be doing well. Only ``runs/get`` decides that a run is over.
+``outage_tolerance``; refused credentials for ``denied_tolerance`` (a maintenance window, permissions set late). Then
+the task fails and the run is left alone: it may be doing well. Only ``runs/get`` decides that a run is over.
 
 ``RunPoller`` asks ``runs/get`` for each run it watches. Everything else (who shares a poller, its threads and
 connections, periods, outages) is as it stays when a listing answers for many runs at once: that goes into
@@ -17,7 +17,7 @@ import random
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ from airflow_dbjobs.errors import (
     PermissionDenied,
     RunLost,
     Unauthenticated,
+    UntrustedCertificate,
 )
 from airflow_dbjobs.transport import RetryPolicy
 
@@ -112,7 +113,7 @@ class Watch:
 
 def _refused(error: CallError) -> bool:
     """Whether the API, or a gateway that names no error code, refused to answer: that may be mended while we wait."""
-    return isinstance(error, Unauthenticated | PermissionDenied) or (
+    return isinstance(error, Unauthenticated | PermissionDenied | UntrustedCertificate) or (
         isinstance(error, ApiError) and not error.transient and not error.error_code
     )
 
@@ -149,21 +150,26 @@ class StateLog:
             self._log.warning("%r is not a state this release knows; it counts as running.", name)
 
 
-def ask_for_run(
-    client: JobsClient,
+def patiently(
+    call: Callable[[], T],
     run_id: int,
     *,
     patience: Patience | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Run:
-    """Return a run as it is now, with all its tasks, however long the API does not answer. Raises RunLost."""
+) -> T:
+    """Return what a call about a run returns, however long the API does not answer it. Raises RunLost."""
     watch = Watch(run_id, DEFAULT_PERIOD, patience or Patience(), clock, lambda _: None)
     while True:
         try:
-            return client.get_run(run_id)
+            return call()
         except CallError as error:
             sleep(watch.failed(error))
+
+
+def ask_for_run(client: JobsClient, run_id: int) -> Run:
+    """Return a run as it is now, with all its tasks, however long the API does not answer. Raises RunLost."""
+    return patiently(lambda: client.get_run(run_id), run_id)
 
 
 def wait_for_run(
@@ -187,7 +193,11 @@ def wait_for_run(
         except CallError as error:
             wait = watch.failed(error)
         if wait is None:
-            return ask_for_run(client, run_id, patience=patience, clock=clock, sleep=sleep)
+            run = patiently(lambda: client.get_run(run_id), run_id, patience=patience, clock=clock, sleep=sleep)
+            if run.is_terminal:
+                return run
+            # Somebody has repaired it since the poll.
+            wait = watch.answered(run) or 0.0
         sleep(wait)
 
 
@@ -209,6 +219,7 @@ class RunPoller:
         patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Any] = asyncio.sleep,
+        on_idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._client = client
         self._patience = patience or Patience()
@@ -217,6 +228,7 @@ class RunPoller:
         self._threads = _DaemonThreads(4, name="airflow_dbjobs-poller")
         # A cancellation has 30 s: it must not wait behind polls that hang.
         self._cancelling = _DaemonThreads(2, name="airflow_dbjobs-cancel")
+        self._on_idle = on_idle
         self._users = 0
 
     @classmethod
@@ -225,7 +237,7 @@ class RunPoller:
         pollers = cls._shared.setdefault(asyncio.get_running_loop(), {})
         key = (client.transport.identity, client.api_version)
         if key not in pollers:
-            pollers[key] = cls(client)
+            pollers[key] = cls(client, on_idle=lambda: pollers.pop(key, None))
         return pollers[key]
 
     async def wait(
@@ -248,7 +260,7 @@ class RunPoller:
     async def cancel(self, run_id: int) -> None:
         """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
         quick = self._client.with_policy(CANCEL_POLICY)
-        with self._in_use():
+        with self._in_use(), closing(quick):
             await self._cancelling.run(lambda: quick.cancel_run(run_id))
 
     @contextmanager
@@ -259,7 +271,8 @@ class RunPoller:
         finally:
             self._users -= 1
             if not self._users:
-                # Idle: threads and connections go; who comes later makes new ones.
+                # Idle: threads, connections and credentials go; who comes later makes new ones.
+                self._on_idle()
                 self._threads.stop()
                 self._cancelling.stop()
                 self._client.close()
@@ -287,19 +300,35 @@ class _DaemonThreads:
             try:
                 result = call()
             except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
-                _settle(loop, future, future.set_exception, error)
+                self._settle(loop, future, future.set_exception, error)
             else:
-                _settle(loop, future, future.set_result, result)
+                self._settle(loop, future, future.set_result, result)
 
         self._pending += 1
         if self._started < min(self._limit, self._pending):
             self._started += 1
             threading.Thread(target=self._serve, args=(self._calls,), name=self._name, daemon=True).start()
         self._calls.put(work)
-        try:
-            return await future
-        finally:
+        return await future
+
+    def _settle(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Any],
+        setter: Callable[[V], None],
+        value: V,
+    ) -> None:
+        """Settle `future` in its loop, unless who waited for it has gone, or the loop has."""
+
+        def in_loop() -> None:
+            # Only now is the thread free, however early who waited has gone.
             self._pending -= 1
+            if not future.done():
+                setter(value)
+
+        # A loop that is closed takes no calls: the process is on its way out, and nobody waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(in_loop)
 
     def stop(self) -> None:
         """Let the threads end when they have done what they were given; the next `run` starts new ones."""
@@ -311,19 +340,3 @@ class _DaemonThreads:
     def _serve(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
         while work := calls.get():
             work()
-
-
-def _settle(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], setter: Callable[[V], None], value: V
-) -> None:
-    """Settle `future` in its loop, unless who waited for it has gone, or the loop has."""
-
-    def unless_gone() -> None:
-        if not future.done():
-            setter(value)
-
-    try:
-        loop.call_soon_threadsafe(unless_gone)
-    except RuntimeError:
-        # The loop is closed: the process is on its way out, and nobody waits.
-        return

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ApiError, CallError, RunFailed
+from airflow_dbjobs.poller import patiently
 from airflow_dbjobs.runs import Outcome, RunState
 from airflow_dbjobs.transport import RetryPolicy
 
@@ -106,12 +107,14 @@ def _job(run: Run) -> str:
 
 def _explanation(client: JobsClient, run_id: int, state: RunState) -> list[str]:
     """Return lines that say why one task run failed."""
+    if not run_id:
+        return _indented([state.message])
     try:
         output = client.get_run_output(run_id)
     except CallError as error:
         return _indented([state.message, f"(no output: {error})"])
-    reason = output.get("error") or state.message or "no error given"
-    trace = (output.get("error_trace") or "").strip().splitlines()
+    reason = str(output.get("error") or state.message or "no error given")
+    trace = str(output.get("error_trace") or "").strip().splitlines()
     if len(trace) > TRACE_TAIL_LINES:
         trace = ["…", *trace[-TRACE_TAIL_LINES:]]
     return _indented([reason, *trace])
@@ -122,19 +125,13 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _exit_value(client: JobsClient, run_id: int) -> Any:
-    try:
-        output = client.get_run_output(run_id)
-    except ApiError as error:
-        if error.transient:
-            raise
-        log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
-        return None
+    output = patiently(lambda: _readable_output(client, run_id), run_id) if run_id else {}
     notebook = output.get("notebook_output") or {}
     if notebook.get("truncated"):
         log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)
     text = notebook.get("result")
-    if text is None:
-        return None
+    if not isinstance(text, str):
+        return text
     try:
         value = json.loads(text)
         # Python reads more than JSON can hold (NaN, numbers that are too large); XCom could not store that.
@@ -142,3 +139,14 @@ def _exit_value(client: JobsClient, run_id: int) -> Any:
     except (ValueError, RecursionError):
         return text
     return value
+
+
+def _readable_output(client: JobsClient, run_id: int) -> dict[str, Any]:
+    """Return the output of a task run, {} with a warning where the API refuses it: the run succeeded all the same."""
+    try:
+        return client.get_run_output(run_id)
+    except ApiError as error:
+        if error.transient:
+            raise
+        log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
+        return {}

@@ -133,7 +133,7 @@ def _life_cycle_state(status: str, termination_code: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One task of a run (its latest attempt)."""
+    """One task of a run (its latest attempt). ``run_id`` is 0 where the reply has none: it has no output to ask for."""
 
     run_id: int
     task_key: str
@@ -146,7 +146,7 @@ class TaskRun:
     def from_json(cls, task: Mapping[str, Any]) -> TaskRun:
         """Read one element of a run's ``tasks``."""
         return cls(
-            run_id=int(task["run_id"]),
+            run_id=int(task.get("run_id") or 0),
             task_key=task.get("task_key") or "",
             state=RunState.from_json(task),
             attempt_number=int(task.get("attempt_number") or 0),

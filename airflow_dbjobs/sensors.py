@@ -58,11 +58,27 @@ class DatabricksRunSensor(BaseSensorOperator):
             return super().execute(context)
         client = self._connect()
         run = self._look(client, context)
-        if run.is_terminal:
-            return self._finish(client, run)
+        if not run.is_terminal:
+            self._defer(run)
+        return self._finish(client, run)
+
+    def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
+        """Go on after the trigger has fired."""
+        from airflow_dbjobs.poller import ask_for_run
+        from airflow_dbjobs.triggers import read_event
+
+        run_id, self.run_page_url = read_event(event)
+        client = self._connect()
+        run = ask_for_run(client, run_id)
+        if not run.is_terminal:
+            # Somebody has repaired it since.
+            self._defer(run)
+        return self._finish(client, run)
+
+    def _defer(self, run: Run) -> None:
         from airflow_dbjobs.triggers import DatabricksRunTrigger
 
-        return self.defer(
+        self.defer(
             trigger=DatabricksRunTrigger(
                 run_id=run.run_id,
                 databricks_conn_id=self.databricks_conn_id,
@@ -74,21 +90,21 @@ class DatabricksRunSensor(BaseSensorOperator):
             method_name="execute_complete",
         )
 
-    def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
-        """Go on after the trigger has fired."""
-        from airflow_dbjobs.poller import ask_for_run
-        from airflow_dbjobs.triggers import read_event
-
-        run_id, self.run_page_url = read_event(event)
-        client = self._connect()
-        return self._finish(client, ask_for_run(client, run_id))
-
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask once whether the run is over."""
         from airflow.providers.common.compat.sdk import PokeReturnValue
 
+        from airflow_dbjobs.errors import CallError
+
         client = self._connect()
-        run = self._look(client, context)
+        try:
+            run = self._look(client, context)
+        except CallError as error:
+            if not error.transient:
+                raise
+            # The next poke asks again; the sensor's timeout ends it.
+            self.log.warning("%s", error)
+            return False
         if not run.is_terminal:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(client, run))

@@ -40,6 +40,7 @@ from airflow_dbjobs.errors import (
     TooManyRequests,
     Unreachable,
     UnreadableReply,
+    UntrustedCertificate,
     api_error,
 )
 
@@ -258,7 +259,7 @@ class Transport:
 
         `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
         an empty body is one. `limit` shortens the policy's timeouts to so many seconds. Raises ConfigurationError
-        (nothing sent: body over 10 MB, bad URL, untrusted certificate), Unreachable, UnreadableReply or ApiError.
+        (nothing sent: body over 10 MB, bad URL), Unreachable, UnreadableReply or ApiError.
         """
         # requests takes no timeout of 0 or less.
         limit = max(limit, 0.1)
@@ -322,9 +323,10 @@ class Transport:
 
     def _no_tls(self, call: str, error: requests.exceptions.SSLError) -> Exception:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return ConfigurationError(
+            return UntrustedCertificate(
                 f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"
-                " path of a CA bundle as `verify` in its extra."
+                " path of a CA bundle as `verify` in its extra.",
+                sent=False,
             )
         # It may have broken after the request was read, and nothing tells.
         why = "no secure connection. Check the connection's schema (https or http) and port"

@@ -14,10 +14,16 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from airflow_dbjobs.client import JobsClient
+
 
 # Airflow 3 fails a deferred task whose trigger fires before the scheduler has learnt that the task's first process has
 # ended, which takes until the supervisor's next heartbeat, 5 s at most (apache/airflow#71580, #72716).
 SETTLING_SECONDS = 6.0 if AIRFLOW_V_3_0_PLUS else 0.0
+
+# For how long, and how often, a connection that cannot be read is looked up again.
+LOOKUP_TOLERANCE_SECONDS = 600.0
+LOOKUP_WAIT_SECONDS = 20.0
 
 # An event loop keeps only weak references to its tasks.
 _killing: set[asyncio.Task[None]] = set()
@@ -68,8 +74,7 @@ class DatabricksRunTrigger(BaseTrigger):
         settled = loop.time() + SETTLING_SECONDS
         event = {"run_id": self.run_id, "run_page_url": self.run_page_url}
         try:
-            client = await self._hook().aget_conn()
-            poller = RunPoller.shared(client)
+            poller = RunPoller.shared(await self._connect())
             run = await poller.wait(self.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
         except JobsError as error:
             event["error"] = str(error)
@@ -94,7 +99,11 @@ class DatabricksRunTrigger(BaseTrigger):
     async def _cancel_unless_moved(self) -> None:
         from airflow_dbjobs.poller import RunPoller
 
-        state = await self._task_state()
+        try:
+            state = await self._task_state()
+        except Exception as error:  # noqa: BLE001 (whatever it is, nobody else would tell)
+            self.log.warning("What became of the task cannot be learnt: %r", error)
+            state = None
         if state == "deferred":
             self.log.info("Run %d goes on: its task is still deferred, only its trigger moves.", self.run_id)
             return
@@ -107,6 +116,26 @@ class DatabricksRunTrigger(BaseTrigger):
             self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, error)
         else:
             self.log.info("Run %d: its task is %s now, and the API accepted to cancel it.", self.run_id, state)
+
+    async def _connect(self) -> JobsClient:
+        """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.
+
+        Raises RunLost in the end, naming the run that is left alone.
+        """
+        deadline = asyncio.get_running_loop().time() + LOOKUP_TOLERANCE_SECONDS
+        while True:
+            try:
+                return await self._hook().aget_conn()
+            except Exception as error:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise RunLost(
+                        f"Run {self.run_id} cannot be asked for, is left alone and may still be running"
+                        f" ({self.run_page_url}): the triggerer cannot read the connection. {error}",
+                        run_id=self.run_id,
+                        page_url=self.run_page_url,
+                    ) from error
+                self.log.warning("The connection cannot be read, which is tried again: %s", error)
+            await asyncio.sleep(LOOKUP_WAIT_SECONDS)
 
     def _hook(self) -> DatabricksJobsHook:
         return DatabricksJobsHook(self.databricks_conn_id, caller=type(self).__name__)

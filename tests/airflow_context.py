@@ -130,7 +130,7 @@ def rebuilt(trigger: Any) -> Any:
     return pkgutil.resolve_name(classpath)(**json.loads(json.dumps(kwargs)))
 
 
-def fire(trigger: Any, *, settling_seconds: float = 0) -> Any:
+def fire(trigger: Any, *, settling_seconds: float = 0, lookup_seconds: float = 0) -> Any:
     """Run a trigger and return the payload of its only event, as it comes out of the database.
 
     No scheduler looks on here, so nothing has to settle before the trigger fires.
@@ -139,7 +139,11 @@ def fire(trigger: Any, *, settling_seconds: float = 0) -> Any:
     async def events() -> list[Any]:
         return [event.payload async for event in trigger.run()]
 
-    with mock.patch("airflow_dbjobs.triggers.SETTLING_SECONDS", settling_seconds):
+    with (
+        mock.patch("airflow_dbjobs.triggers.SETTLING_SECONDS", settling_seconds),
+        mock.patch("airflow_dbjobs.triggers.LOOKUP_TOLERANCE_SECONDS", lookup_seconds),
+        mock.patch("airflow_dbjobs.triggers.LOOKUP_WAIT_SECONDS", 0.01),
+    ):
         (payload,) = asyncio.run(asyncio.wait_for(events(), 30))
     return json.loads(json.dumps(payload))
 

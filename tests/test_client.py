@@ -243,9 +243,7 @@ def test_a_call_that_made_nothing_is_no_success(
         assert workspace.requests[endpoint] == count
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"run_id": "x"}, {"run_id": 1, "tasks": [{}]}, {"run_id": 1, "state": "?"}], ids=str
-)
+@pytest.mark.parametrize("body", [{}, {"run_id": "x"}, {"run_id": 1, "state": "?"}], ids=str)
 def test_a_reply_that_is_not_a_run_is_unreadable(
     client: JobsClient, workspace: LocalWorkspace, body: dict[str, object]
 ) -> None:

@@ -54,7 +54,7 @@ def test_the_tree_is_as_it_is_drawn() -> None:
         (400, {"message": "Cluster 0923-1 does not exist"}, errors.BadRequest, False),
         (500, {"message": "Run 7 does not exist."}, errors.ServerError, True),
         # A gateway's 404 says nothing about the run or job.
-        (404, {"error_code": "A_CODE_OF_2031"}, errors.NotFound, False),
+        (404, {"error_code": "A_CODE_OF_2031"}, errors.ApiError, False),
         (404, {"message": "Run 7 does not exist."}, errors.NotFound, False),
         (404, {"error_code": 404, "error": "Bad Target: /api/2.2/jobs/x"}, errors.ApiError, False),
     ],
@@ -98,8 +98,13 @@ def test_the_text_carries_call_status_code_message_and_request_id(
     ],
 )
 def test_a_refusal_that_the_user_can_mend_comes_with_a_remedy(status: int, remedy: str) -> None:
-    text = str(api_error("GET jobs/list", status, {"error_code": "X", "message": "The API's own words."}, {}))
-    assert f"{status} X: The API's own words. Check " in text
+    body = (
+        {"error_code": "NOT_FOUND", "message": "The API's own words."}
+        if status == 404
+        else {"message": "The API's own words."}
+    )
+    text = str(api_error("GET jobs/list", status, body, {}))
+    assert ": The API's own words. Check " in text
     assert remedy in text
 
 

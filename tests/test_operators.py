@@ -19,11 +19,12 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow_context import FAST, FastTime, Scene, connect, fire, rebuilt
 
-from airflow_dbjobs import operators, sensors
+from airflow_dbjobs import launch_operator, sensors
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
+    JobsError,
     PermissionDenied,
     RunCanceled,
     RunFailed,
@@ -32,6 +33,7 @@ from airflow_dbjobs.errors import (
     RunTimedOut,
     Unreachable,
 )
+from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.poller import wait_for_run
@@ -260,7 +262,7 @@ def test_a_name_of_no_job_or_of_several_launches_nothing(scene, client, jobs, wo
         (lambda: submit(tasks=[]), ["tasks", "at least one task"]),
         (lambda: submit(tasks=[{"task_key": "a"}, {}]), ["tasks[0]", "tasks[1]"]),
         (lambda: submit(json=[1]), ["json must be a mapping", "list"]),
-        (lambda: submit(json="no } json"), ["json is a text", "no } json", "template"]),
+        (lambda: submit(json="no } json"), ["json is a text", "9 characters", "template"]),
         (lambda: submit(notebook_task={"base_parameters": {"day": datetime(2026, 1, 1, tzinfo=UTC)}}),
          ["notebook_task.base_parameters.day is a datetime"]),
         (lambda: submit(notebook_task=NOTEBOOK, idempotency_token="t" * 65), ["idempotency_token", "65", "64"]),
@@ -485,14 +487,14 @@ def test_launch_and_cancellation_share_the_time_of_a_kill(scene, monkeypatch, mo
     def kill() -> None:
         scene.at_launch = lambda: None
         with monkeypatch.context() as during_the_kill:
-            during_the_kill.setattr(operators, "time", SimpleNamespace(monotonic=lambda: next(now)))
+            during_the_kill.setattr(launch_operator, "time", SimpleNamespace(monotonic=lambda: next(now)))
             operator.on_kill()
         raise Killed
 
     scene.at_launch = kill
     with pytest.raises(Killed):
         operator.execute(scene.context)
-    assert [call.args[1].budget for call in with_policy.call_args_list] == [4.0, 1.0]
+    assert [call.args[1].budget for call in with_policy.call_args_list] == [2.0, 1.0]
 
 
 def test_a_launch_that_is_never_answered_says_that_a_run_may_be_left(scene, client, monkeypatch, capfd):
@@ -514,6 +516,38 @@ def test_an_outage_right_after_the_launch_is_waited_out_and_cancels_nothing(scen
     notebook = scene.notebook("dbutils.notebook.exit('x')", gated=False)
     assert submit(notebook_task=notebook).execute(scene.context) == "x"
     assert (scene.workspace.requests["runs/cancel"], scene.launches()) == (0, 1)
+
+
+def test_a_task_killed_before_its_launch_launches_nothing(scene, monkeypatch):
+    operator = submit(notebook_task=scene.notebook())
+    get_conn = DatabricksJobsHook.get_conn
+
+    def killed_meanwhile(hook: DatabricksJobsHook) -> JobsClient:
+        operator.on_kill()
+        return get_conn(hook)
+
+    monkeypatch.setattr(DatabricksJobsHook, "get_conn", killed_meanwhile)
+    with pytest.raises(JobsError, match="killed before it launched"):
+        operator.execute(scene.context)
+    assert scene.launches() == 0
+
+
+def test_a_run_that_may_be_launched_but_not_seen_is_cancelled(scene, client, monkeypatch):
+    # Refusals are waited out for ten minutes; here for no time.
+    monkeypatch.setattr("airflow_dbjobs.poller.Patience.__init__.__defaults__", (3600.0, 0.0))
+    scene.workspace.faults.append(Fault("runs/get", status=403))
+    with pytest.raises(RunLost, match="left alone"):
+        submit(notebook_task=scene.notebook()).execute(scene.context)
+    (run,) = client.list_runs()
+    assert scene.ti.xcom["run_id"] == run.run_id
+    assert wait_for_run(client, run.run_id, period=FAST).state.result_state == "CANCELED"
+
+
+def test_a_run_that_is_active_again_at_the_resume_is_waited_for_again(scene, client):
+    operator = submit(notebook_task=scene.notebook(), wait_for_termination=False)
+    operator.execute(scene.context)
+    with pytest.raises(TaskDeferred):
+        operator.execute_complete(scene.context, {"run_id": operator.run_id})
 
 
 def test_a_run_that_cannot_be_announced_is_cancelled(scene, client, deferrable):
@@ -540,7 +574,7 @@ def test_retry_settings_of_the_official_operators_are_accepted_and_named_in_a_wa
 @pytest.mark.parametrize("kind", BOTH)
 def test_default_args_reach_every_parameter(kind):
     special = {"on_skipped": "skip", "polling_period_seconds": 3, "task_id": "load"}
-    parameters = {*inspect.signature(kind).parameters, *inspect.signature(operators._LaunchOperator).parameters}
+    parameters = {*inspect.signature(kind).parameters, *inspect.signature(launch_operator.LaunchOperator).parameters}
     ours = {name for name in parameters - {"kwargs", "args", "task_id"} if not name.startswith("databricks_retry_")}
     assert {"json", "deferrable", "retry_on_cancel", kind.payload_fields[0]} <= ours
     defaults = {name: special.get(name, f"default of {name}") for name in ours}
@@ -550,19 +584,18 @@ def test_default_args_reach_every_parameter(kind):
 
 
 @pytest.mark.parametrize(
-    ("module", "names"),
-    [(operators, ["DatabricksSubmitRunOperator", "DatabricksRunNowOperator"]), (sensors, ["DatabricksRunSensor"])],
+    ("module", "name"),
+    [(launch_operator, "LaunchOperator"), (sensors, "DatabricksRunSensor")],
 )
 @pytest.mark.parametrize("configured", [True, False])
-def test_deferrable_defaults_to_what_airflow_is_configured_to(monkeypatch, module, names, configured):
+def test_deferrable_defaults_to_what_airflow_is_configured_to(monkeypatch, module, name, configured):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", str(configured))
     # Read anew, as a process does that starts with this setting.
     spec = importlib.util.spec_from_file_location("read_anew", module.__file__)
     anew = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(anew)
-    for name in names:
-        more = {"run_id": 1} if name == "DatabricksRunSensor" else {}
-        assert getattr(anew, name)(task_id="load", **more).deferrable is configured
+    more = {"run_id": 1} if name == "DatabricksRunSensor" else {}
+    assert getattr(anew, name)(task_id="load", **more).deferrable is configured
 
 
 def test_a_mapped_operator_is_built_per_element(scene):

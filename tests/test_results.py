@@ -8,9 +8,9 @@ import pytest
 
 from airflow_dbjobs import results
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import CallError, RunCanceled, RunFailed, RunSkipped, RunTimedOut
+from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.poller import wait_for_run
+from airflow_dbjobs.poller import patiently, wait_for_run
 from airflow_dbjobs.results import MOST_TASKS_EXPLAINED, TRACE_TAIL_LINES, failed_tasks, failure_of, result_of
 from airflow_dbjobs.runs import Outcome, Run
 from airflow_dbjobs.transport import RetryPolicy
@@ -138,12 +138,15 @@ def test_a_result_that_is_forbidden_or_cut_comes_with_a_warning(
 
 
 @pytest.mark.parametrize("outage", [{"cut": "before"}, {"status": 503}, {"status": 429}, {"status": 200}], ids=str)
-def test_a_result_lost_to_an_outage_is_an_error_and_not_nothing(
-    client: JobsClient, workspace: LocalWorkspace, outage: dict[str, Any]
+def test_a_result_is_waited_for_through_an_outage(
+    client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch, outage: dict[str, Any]
 ) -> None:
-    workspace.faults.append(Fault("runs/get-output", times=None, **outage))
-    with pytest.raises(CallError):
-        result_of(client.with_policy(RetryPolicy(budget=0)), NOTEBOOK_RUN)
+    waits: list[float] = []
+    monkeypatch.setitem(patiently.__kwdefaults__, "sleep", waits.append)
+    answer = Fault("runs/get-output", status=200, body={"notebook_output": {"result": "x"}})
+    workspace.faults += [Fault("runs/get-output", times=2, **outage), answer]
+    assert result_of(client.with_policy(RetryPolicy(budget=0)), NOTEBOOK_RUN) == "x"
+    assert len(waits) == 2
 
 
 def test_a_failure_names_all_there_is_to_know(client: JobsClient, workspace: LocalWorkspace, notebook: Write) -> None:

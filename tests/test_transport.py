@@ -29,6 +29,7 @@ from airflow_dbjobs.errors import (
     TooManyRequests,
     Unreachable,
     UnreadableReply,
+    UntrustedCertificate,
 )
 from airflow_dbjobs.transport import MAX_REQUEST_BYTES, RetryPolicy, Transport, retry_after_seconds, retry_decision
 
@@ -410,8 +411,9 @@ def test_certificates_are_verified_unless_told_otherwise(
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     url = server.url.replace("http:", "https:")
-    with pytest.raises(ConfigurationError, match=r"not trusted.*`verify` in its extra"):
+    with pytest.raises(UntrustedCertificate, match=r"not trusted.*`verify` in its extra") as caught:
         connect(url).call("GET", "2.2/jobs/x", repeatable=True)
+    assert not caught.value.sent
     assert (server.seen, clock.waits) == ([], [])
     assert connect(url, verify=str(certificate)).send("GET", "2.2/jobs/x") == {"fine": True}
     with pytest.warns(Warning, match="Unverified HTTPS"):

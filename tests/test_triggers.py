@@ -15,6 +15,7 @@ from airflow_context import FAST, connect, fire, rebuilt
 
 from airflow_dbjobs import triggers
 from airflow_dbjobs.errors import JobsError, RunLost
+from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import wait_for_run
 from airflow_dbjobs.triggers import DatabricksRunTrigger, read_event
@@ -86,8 +87,22 @@ def test_a_run_that_does_not_exist_fires_an_event_that_says_so():
 
 def test_a_connection_that_is_gone_fires_an_event_that_says_so():
     event = fire(DatabricksRunTrigger(7, "elsewhere"))
-    with pytest.raises(RunLost, match="databricks_conn_id is 'elsewhere'"):
+    with pytest.raises(RunLost, match=r"Run 7 .*left alone and may still be running.*is 'elsewhere'"):
         read_event(event)
+
+
+def test_a_connection_that_cannot_be_read_for_a_while_is_looked_up_again(client, monkeypatch):
+    run_id = start(client)
+    wait_for_run(client, run_id, period=FAST)
+    aget_conn, failures = DatabricksJobsHook.aget_conn, iter([ConnectionError("the secrets backend is down")] * 3)
+
+    async def flaky(hook: DatabricksJobsHook) -> JobsClient:
+        if error := next(failures, None):
+            raise error
+        return await aget_conn(hook)
+
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", flaky)
+    assert fire(watching(run_id), lookup_seconds=10)["state"] == "TERMINATED/SUCCESS"
 
 
 def test_an_event_is_held_back_until_airflow_3_has_noticed_the_deferral(client):

@@ -81,7 +81,7 @@ def check_run_now(payload: Mapping[str, Any]) -> None:
     elif job_id is None and not job_name:
         violations.append("- job_id [REQ-JOB-ID]: missing. Give the job's id, or its job_name.")
     elif job_id is not None and not _is_id(job_id):
-        violations.append(f"- job_id [REQ-JOB-ID]: must be a positive integer, and is {_brief(job_id)}.")
+        violations.append(f"- job_id [REQ-JOB-ID]: must be a positive integer, and is {job_id!r}.")
     if violations:
         raise PayloadError("jobs/run-now", violations)
 
@@ -144,10 +144,12 @@ def _parse(text: str) -> object:
     try:
         # What classic Jinja makes of a dict: its repr.
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        # Neither the text nor Python's error, which quotes it: it may hold secrets.
         raise ConfigurationError(
-            f"json is a text that is neither JSON nor a Python literal: {_brief(text)}. Check how its template renders."
-        ) from error
+            f"json is a text of {len(text)} characters that is neither JSON nor a Python literal."
+            " Check how its template renders."
+        ) from None
 
 
 def _plain(value: object, path: str) -> Any:
@@ -164,6 +166,5 @@ def _plain(value: object, path: str) -> Any:
 
 
 def _brief(value: object) -> str:
-    """Quote a value's type and start; a whole payload in a message would drown it (and may hold secrets)."""
-    text = repr(value)
-    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}"  # noqa: PLR2004 (a line's worth)
+    """Name a value's type; the value itself may be a whole payload, and hold secrets."""
+    return f"of type {type(value).__name__}"
