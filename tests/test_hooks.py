@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -224,3 +225,13 @@ def test_no_secret_is_shown_anywhere(workspace, monkeypatch, conn_of, caplog, ca
     shown += [*capfd.readouterr(), *(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)]
     assert any("503" in text for text in shown)
     assert [text for text in shown if SECRET in text or "bWU6" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [('["token"]', ["token"]), ('"token"', "token"), ("{token: x}", {})], ids=str
+)
+def test_an_extra_that_is_no_json_object_is_named(text: str, read: Any) -> None:
+    # Airflow 3 reads what it cannot parse as nothing; Airflow 2 refuses to store it.
+    connection = SimpleNamespace(extra=text, host="adb-1.net", password=SECRET)
+    with pytest.raises(ConfigurationError, match="'databricks_default': extra must be a JSON object"):
+        DatabricksJobsHook()._client(connection, read)

@@ -438,3 +438,27 @@ def test_credentials_without_a_hash_are_shared_only_as_one_object(workspace: Loc
         assert pollers[0] is not pollers[1]
 
     asyncio.run(scene())
+
+
+def test_a_poller_that_nobody_uses_is_forgotten_with_its_credentials(client: JobsClient) -> None:
+    run_id = client.submit_run({"tasks": [{"task_key": "a", **TASK}]})
+
+    async def scene() -> None:
+        poller = RunPoller.shared(client)
+        await poller.wait(run_id, period=0.01)
+        assert RunPoller.shared(client) is not poller
+
+    asyncio.run(scene())
+
+
+def test_a_run_that_was_repaired_meanwhile_is_waited_for_again(
+    client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(life_cycle_state: str) -> Run:
+        return Run.from_json({"run_id": 7, "state": {"life_cycle_state": life_cycle_state, "result_state": "FAILED"}})
+
+    polled, read = iter([run("TERMINATED")] * 2), iter([run("RUNNING"), run("TERMINATED")])
+    monkeypatch.setattr(client, "poll_run", lambda _: next(polled))
+    monkeypatch.setattr(client, "get_run", lambda _: next(read))
+    assert wait_for_run(client, 7, clock=clock, sleep=clock.sleep).is_terminal
+    assert len(clock.waits) == 1

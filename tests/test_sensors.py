@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import (
     XComArg,
 )
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import FAST, Scene
+from airflow_context import FAST, FastTime, Scene
 
 from airflow_dbjobs.errors import ConfigurationError, NotFound
 from airflow_dbjobs.local_workspace import Fault
@@ -178,3 +178,13 @@ def test_the_run_is_never_cancelled(scene, client):
     assert deferral.value.trigger.cancel_on_kill is False
     waiting.on_kill()
     assert scene.workspace.requests["runs/cancel"] == 0
+
+
+def test_an_outage_during_a_poke_is_left_to_the_next_poke(scene, client, monkeypatch):
+    FastTime(monkeypatch)
+    run_id = finished(scene, client, "dbutils.notebook.exit('x')")
+    waiting = sensor(run_id)
+    # More than the ten minutes that one call is retried for.
+    scene.workspace.faults.append(Fault("runs/get", status=503, times=25))
+    assert waiting.poke(scene.context) is False
+    assert waiting.poke(scene.context).xcom_value == "x"
