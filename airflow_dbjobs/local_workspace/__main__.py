@@ -6,12 +6,12 @@ import argparse
 import importlib.util
 import json
 import os
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .workspace import LocalWorkspace, WorkspaceError, state_folder
+from .folder import WorkspaceError, kept_token, state_folder
+from .workspace import LocalWorkspace
 
 if TYPE_CHECKING:
     import socket
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
     from . import server
 
-    token = options.token or os.environ.get(TOKEN_VARIABLE) or _kept_token(state_folder(options.root))
+    token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_token(state_folder(options.root))
     listener = server.bind(options.host, options.port)
     try:
         workspace = LocalWorkspace(
@@ -63,7 +63,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Serve a folder as a Databricks workspace: its Jobs API runs the notebooks and Python files in it.",
     )
     parser.add_argument("--root", type=Path, required=True, help="the folder that is the workspace")
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="127.0.0.1, localhost or ::1 (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8765, help="0 picks a free one (default: %(default)s)")
     parser.add_argument(
         "--token", help=f"what callers must present (default: ${TOKEN_VARIABLE}, or one made up and kept in the root)"
@@ -74,21 +74,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _kept_token(folder: Path) -> str:
-    """Return the token in the state folder, made up the first time, readable by the user alone."""
-    file = folder / "token"
-    try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return file.read_text().strip()
-    with os.fdopen(descriptor, "w") as new:
-        token = secrets.token_urlsafe(24)
-        new.write(token)
-    return token
-
-
 def _announce(workspace: LocalWorkspace, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
+    from . import server
+
+    host, port = server.address(listener)
     connection = {
         "conn_type": "databricks_jobs",
         "host": host,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import getpass
 import hmac
@@ -79,6 +78,11 @@ def arguments(request: Request) -> Json:
     if request.body.strip():
         try:
             body = json.loads(request.body)
+            # Half a character ("\\ud800") is JSON, but no database, file or command line can hold it.
+            json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            message = f"The body has text that is not Unicode: {error.reason}."
+            raise ApiError(message, code="MALFORMED_REQUEST") from None
         except (ValueError, RecursionError) as error:
             raise ApiError(f"The body is not JSON: {error}", code="MALFORMED_REQUEST") from None
         if not isinstance(body, dict):
@@ -99,9 +103,11 @@ def check_credentials(request: Request, token: str) -> None:
         raise ApiError("Credentials are needed to call this API.", code="UNAUTHENTICATED", status=401)
     password = value if scheme.lower() == "bearer" else ""
     if scheme.lower() == "basic":
-        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+        # It may be no base64, or no UTF-8.
+        with contextlib.suppress(ValueError):
             password = base64.b64decode(value).decode().partition(":")[2]
-    if not hmac.compare_digest(password.encode(), token.encode()):
+    # An empty password is wrong even where the token has come to be empty.
+    if not password or not hmac.compare_digest(password.encode(), token.encode()):
         # What the cloud does: here alone the code is a number.
         raise ApiError("The access token is not valid.", code=403, status=403)
 

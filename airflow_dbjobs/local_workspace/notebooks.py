@@ -59,12 +59,13 @@ def find_file(root: Path, path: str, *, folder: Path | None = None, suffixes: tu
     for suffix in suffixes:
         try:
             file = (start / (bare.lstrip("/") + suffix)).resolve()
-        except (ValueError, RuntimeError):
-            # It has a character that no path has, or links in a circle.
+            found = file.is_file()
+        except (ValueError, RuntimeError, OSError):
+            # It has a character that no path has, links in a circle, or is too long.
             continue
         if not file.is_relative_to(root) or file.is_relative_to(root / STATE_FOLDER):
             raise WorkspaceFileError(f"{path!r} is outside the root folder of the local workspace; it was not run.")
-        if file.is_file():
+        if found:
             return file
     raise WorkspaceFileError(f"{path!r} was not found under the root folder of the local workspace.")
 
@@ -78,9 +79,13 @@ def find_notebook(root: Path, path: str, *, folder: Path | None = None) -> Path:
     file = find_file(root, path, folder=folder, suffixes=("", ".py", ".ipynb"))
     if file.suffix == ".ipynb":
         return file
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        if lines.readline().strip().removeprefix("\ufeff") != _HEADER:
-            raise WorkspaceFileError(f"{path!r} is not a notebook: its first line is not {_HEADER!r}.")
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            first = lines.readline().strip().removeprefix("\ufeff")
+    except OSError as error:
+        raise WorkspaceFileError(f"{path!r} cannot be read: {error.strerror}.") from None
+    if first != _HEADER:
+        raise WorkspaceFileError(f"{path!r} is not a notebook: its first line is not {_HEADER!r}.")
     return file
 
 

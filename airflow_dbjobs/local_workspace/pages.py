@@ -8,14 +8,18 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from .model import Run, State, TaskRun
+from .scheduler import latest_attempts
+from .settings import OVERRIDES, payload_fields
 from .wire import Json, Reply
 
 if TYPE_CHECKING:
     from .executor import Executor
-    from .model import Run, State, TaskRun
     from .store import Store
 
 _RUN_PATH = re.compile(r"/jobs/\d+/runs/(\d+)/?")
+#: Fields of a task's payload that are its parameters.
+_PARAMETERS = frozenset({"base_parameters", "parameters", "named_parameters", "job_parameters"}) | OVERRIDES
 _RECENT = 100
 #: Of a log, in bytes, on a page.
 _LOG_TAIL = 20_000
@@ -33,6 +37,7 @@ th { color: var(--dim); font-weight: 500 }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .8rem;
   overflow: auto; max-height: 32rem; font: 13px/1.45 ui-monospace, monospace;
   white-space: pre-wrap; overflow-wrap: anywhere }
+td pre { margin: 0; padding: .2rem .5rem; max-height: 16rem }
 .state { font-weight: 600; white-space: nowrap }
 .good { color: var(--good) } .bad { color: var(--bad) }
 .busy { color: var(--busy) }
@@ -75,7 +80,9 @@ def _run_page(store: Store, executor: Executor, run: Run) -> Reply:
         ("Job", _text(run.job_id) + (" (one-time run)" if run.run_type == "SUBMIT_RUN" else "")),
         ("Parameters", _json(parameters)),
     ]
-    tasks = store.tasks_of(run)
+    attempts = store.tasks_of(run)
+    newest = list(latest_attempts(attempts).values())
+    names = ["Task", "Attempt", "State", "Message", "Took", "Parameters"]
     rows = [
         [
             _link(run, task.run_id, task.task_key),
@@ -83,13 +90,16 @@ def _run_page(store: Store, executor: Executor, run: Run) -> Reply:
             _state(task.state),
             _text(executor.output(task, max_log_bytes=0).error or task.state.message),
             _took(task),
+            _json(_parameters(task)),
         ]
-        for task in tasks
+        for task in attempts
     ]
-    body = '<p><a href="/">All runs</a></p>' + _facts(facts)
-    body += "<h2>Tasks</h2>" + _table(["Task", "Attempt", "State", "Message", "Took"], rows)
-    if len(tasks) == 1:
-        body += _output(executor, tasks[0])
+    if len(newest) == 1:
+        # Its definition and output stand below: nobody has to follow a link to see what a run of one task did.
+        names, rows = names[:-1], [row[:-1] for row in rows]
+    body = '<p><a href="/">All runs</a></p>' + _facts(facts) + "<h2>Tasks</h2>" + _table(names, rows)
+    if len(newest) == 1:
+        body += f"<h2>Definition</h2>{_json(newest[0].spec)}" + _output(executor, newest[0])
     return _page(f"Run {run.run_id}: {run.run_name}", body, refresh=run.active)
 
 
@@ -99,12 +109,17 @@ def _task_page(executor: Executor, run: Run, task: TaskRun) -> Reply:
         ("Message", _text(task.state.message)),
         ("Part of", _link(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
         ("Attempt", str(task.attempt + 1)),
-        ("Started", _time(task.start_ms)),
+        ("Started", _time(task.start_ms) if task.started else ""),
         ("Took", _took(task)),
         ("Outcome", _text(task.outcome or "")),
         ("Task", _json(task.spec)),
     ]
     return _page(f"Task {task.task_key}", _facts(facts) + _output(executor, task), refresh=run.active)
+
+
+def _parameters(task: TaskRun) -> Json:
+    payload: Json = task.spec[payload_fields(task.spec)[0]]
+    return {name: value for name, value in payload.items() if name in _PARAMETERS}
 
 
 def _output(executor: Executor, task: TaskRun) -> str:
@@ -160,6 +175,8 @@ def _time(ms: int) -> str:
 
 
 def _took(item: Run | TaskRun) -> str:
+    if isinstance(item, TaskRun) and not item.started:
+        return ""
     return f"{(item.end_ms - item.start_ms) / 1000:.1f} s" if item.end_ms else '<span class="dim">running</span>'
 
 

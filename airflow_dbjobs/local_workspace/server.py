@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .folder import WorkspaceError
 from .wire import MAX_BODY_BYTES, ApiError, Reply, Request
-from .workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from .workspace import LocalWorkspace
 
+#: Where to listen, by what the user says. Not all of 127.0.0.0/8: who calls must use one of the names below.
+_HOSTS = {
+    "127.0.0.1": (socket.AF_INET, "127.0.0.1"),
+    "localhost": (socket.AF_INET, "127.0.0.1"),
+    "::1": (socket.AF_INET6, "::1"),
+}
 #: Names by which a client may know this machine.
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -30,23 +35,17 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 means any free one.
 
     Raises:
-        WorkspaceError: the host is not a loopback address, or the port is in use.
+        WorkspaceError: the host is not one of this machine's own, or the port is in use.
     """
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        loopback = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise WorkspaceError(
-            f"{host} is not a loopback address. The workspace runs code, so only this machine may call."
-        )
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if host not in _HOSTS:
+        names = " nor ".join(_HOSTS)
+        raise WorkspaceError(f"{host} is neither {names}. The workspace runs code, so only this machine may call.")
+    family, numeric = _HOSTS[host]
     listener = socket.socket(family, socket.SOCK_STREAM)
     # A restart must not wait for the connections of the last one to be forgotten.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((address, port))
+        listener.bind((numeric, port))
         listener.listen(512)
     except OSError as error:
         listener.close()
@@ -54,10 +53,16 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url(listener: socket.socket) -> str:
-    """Return the address of a listening socket."""
+def address(listener: socket.socket) -> tuple[str, int]:
+    """Return the host (in brackets if it is IPv6, as URLs have it) and the port of a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]" if ":" in host else host, port
+
+
+def url(listener: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = address(listener)
+    return f"http://{host}:{port}"
 
 
 def serve(workspace: LocalWorkspace, listener: socket.socket) -> None:

@@ -95,26 +95,24 @@ _STRINGS: Final = frozenset(
         "run_type",
         "existing_cluster_id",
         "views_to_export",
+        "job_cluster_key",
+        "outcome",
+        "op",
     }
 )
-_ARRAYS: Final = frozenset(
-    {
-        "tasks",
-        "depends_on",
-        "job_clusters",
-        "python_params",
-        "jar_params",
-        "spark_submit_params",
-        "dbt_commands",
-        "rerun_tasks",
-        "fields_to_remove",
-        "libraries",
-    }
-)
+#: Of strings, but callers send numbers and booleans too.
+_VALUES: Final = frozenset({"left", "right", "default"})
+_STRING_ARRAYS: Final = frozenset({"rerun_tasks", "fields_to_remove"})
+_VALUE_ARRAYS: Final = frozenset({"python_params", "jar_params", "spark_submit_params", "dbt_commands"})
+_OBJECT_ARRAYS: Final = frozenset({"tasks", "depends_on", "job_clusters", "environments", "libraries"})
 _STRING_MAPS: Final = frozenset(
     {"base_parameters", "notebook_params", "job_parameters", "python_named_params", "sql_params", "spark_env_vars"}
 )
-_OBJECTS: Final = frozenset({"new_settings", "new_cluster", "queue", "git_source", "schedule", "spark_conf", "tags"})
+_OBJECTS: Final = frozenset(
+    {"new_settings", "new_cluster", "queue", "git_source", "schedule", "spark_conf", "tags", "pipeline_params"}
+)
+#: Task payloads whose `parameters` are an array of values; those of others may be a map.
+_PARAMETER_ARRAYS: Final = frozenset({"spark_python_task", "spark_jar_task", "spark_submit_task", "python_wheel_task"})
 
 
 def decode(value: Any) -> Any:
@@ -134,12 +132,15 @@ def decode(value: Any) -> Any:
 
 def _field(name: str, value: Any) -> Any:
     if name in _STRING_MAPS:
-        return {key: _text(item) for key, item in _expect(name, value, dict, "an object").items()}
+        return {key: _value(f"{name}.{key}", item) for key, item in _expect(name, value, dict, "an object").items()}
     for names, read in _READERS:
         if name in names:
             return read(name, value)
     if name.endswith("_task"):
-        return decode(_expect(name, value, dict, "an object"))
+        payload = decode(_expect(name, value, dict, "an object"))
+        if name in _PARAMETER_ARRAYS and "parameters" in payload:
+            _value_array(f"{name}.parameters", payload["parameters"])
+        return payload
     return decode(value)
 
 
@@ -164,6 +165,31 @@ def _expect(name: str, value: Any, kind: type, words: str) -> Any:
     return value
 
 
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise _malformed(name, value, "a string, a number or a boolean")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _value_array(name: str, value: Any) -> Any:
+    """Check an array of values; they are kept as they were given."""
+    for item in _expect(name, value, list, "an array"):
+        _value(name, item)
+    return value
+
+
+def _string_array(name: str, value: Any) -> Any:
+    if not all(isinstance(item, str) for item in _expect(name, value, list, "an array")):
+        raise _malformed(name, value, "an array of strings")
+    return value
+
+
+def _object_array(name: str, value: Any) -> Any:
+    if not all(isinstance(item, dict) for item in _expect(name, value, list, "an array")):
+        raise _malformed(name, value, "an array of objects")
+    return decode(value)
+
+
 def _malformed(name: str, value: Any, words: str) -> ApiError:
     return ApiError(f"Field '{name}' must be {words}, not {json.dumps(value)[:100]}.", code="MALFORMED_REQUEST")
 
@@ -172,13 +198,12 @@ _READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Any], Any]], ...]] = 
     (_INTEGERS, _integer),
     (_BOOLEANS, _boolean),
     (_STRINGS, lambda name, value: _expect(name, value, str, "a string")),
-    (_ARRAYS, lambda name, value: decode(_expect(name, value, list, "an array"))),
+    (_VALUES, _value),
+    (_STRING_ARRAYS, _string_array),
+    (_VALUE_ARRAYS, _value_array),
+    (_OBJECT_ARRAYS, _object_array),
     (_OBJECTS, lambda name, value: decode(_expect(name, value, dict, "an object"))),
 )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def payload_fields(task: Json) -> list[str]:
@@ -228,8 +253,8 @@ def check_settings(settings: Json, version: str) -> None:
         raise ApiError(f"Field 'max_concurrent_runs' must be between 0 and {_MAX_CONCURRENT_RUNS}.")
     if settings.get("timeout_seconds", 0) < 0:
         raise ApiError("Field 'timeout_seconds' must not be negative.")
-    for parameter in settings.get("parameters", []):
-        if not isinstance(parameter, dict) or not _PARAMETER_NAME.fullmatch(str(parameter.get("name", ""))):
+    for parameter in _object_array("parameters", settings.get("parameters", [])):
+        if not _PARAMETER_NAME.fullmatch(parameter.get("name", "")):
             raise ApiError(
                 "Field 'parameters' must be a list of {name, default}; names have letters, digits, _ - and ."
             )
@@ -245,7 +270,7 @@ def _check_payload(task: Json, where: str) -> None:
             raise ApiError(f"Field '{payloads[0]}.{field}' is missing in {where}.")
 
 
-def _check_graph(tasks: list[Any], version: str) -> None:
+def _check_graph(tasks: list[Json], version: str) -> None:
     limit = 1000 if version == "2.2" else 100
     if len(tasks) > limit:
         raise ApiError(f"Field 'tasks' has {len(tasks)} elements; API {version} takes at most {limit}.")
@@ -265,9 +290,7 @@ def _check_graph(tasks: list[Any], version: str) -> None:
         raise ApiError(f"Field 'depends_on' has a cycle: {' <- '.join(error.args[1])}.") from None
 
 
-def _check_task(task: Any) -> str:
-    if not isinstance(task, dict):
-        raise ApiError("Field 'tasks' must hold objects.", code="MALFORMED_REQUEST")
+def _check_task(task: Json) -> str:
     key: str = task.get("task_key", "")
     if not _TASK_KEY.fullmatch(key):
         raise ApiError(f"Field 'task_key' must be 1 to 100 letters, digits, - or _; found {key!r}.")
@@ -280,7 +303,7 @@ def _check_task(task: Any) -> str:
 def upstream_keys(task: Json) -> list[str]:
     """Return the keys of the tasks that a task depends on."""
     dependencies = task.get("depends_on", [])
-    if not all(isinstance(item, dict) and "task_key" in item for item in dependencies):
+    if not all("task_key" in item for item in dependencies):
         raise ApiError("Field 'depends_on' must hold objects with a 'task_key'.", code="MALFORMED_REQUEST")
     return [item["task_key"] for item in dependencies]
 

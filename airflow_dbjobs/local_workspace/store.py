@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .model import Episode, Job, Run, State, TaskRun
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _SCHEMA = """
@@ -27,8 +29,8 @@ Record = Job | Run | TaskRun
 class Store:
     """Jobs, runs and task runs by id.
 
-    Change a record and `save` it; `commit` makes all saved changes durable at once. Not thread-safe: the workspace
-    holds its lock around every use.
+    Change a record and `save` it; `commit`, or the end of `changes`, makes all saved changes durable at once. Not
+    thread-safe: the workspace holds its lock around every use.
     """
 
     def __init__(self, file: Path) -> None:
@@ -38,14 +40,6 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_SCHEMA)
-        self._dirty: dict[tuple[str, int], Record | None] = {}
-        self._new_tokens: dict[str, int] = {}
-        self.jobs: dict[int, Job] = {}
-        self.runs: dict[int, Run] = {}
-        self.task_runs: dict[int, TaskRun] = {}
-        self.active_runs: dict[int, Run] = {}
-        self._tasks_of: dict[int, list[TaskRun]] = {}
-        self._tokens: dict[str, int] = dict(self._db.execute("SELECT token, run_id FROM tokens"))
         row = self._db.execute("SELECT next_id FROM sequence").fetchone()
         self._next_id: int = row[0] if row else _FIRST_ID
         self._load()
@@ -91,6 +85,17 @@ class Store:
         """Return the id of the run that `token` stands for; the run may be gone."""
         return self._tokens.get(token)
 
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[None]:
+        """Commit what is changed inside; if anything raises, forget what is not committed, in memory too."""
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            if self._dirty or self._new_tokens:
+                self._load()
+            raise
+
     def commit(self) -> None:
         """Make all changes since the last commit durable."""
         if not self._dirty and not self._new_tokens:
@@ -107,25 +112,40 @@ class Store:
                     )
             self._db.executemany("INSERT INTO tokens VALUES (?, ?)", self._new_tokens.items())
             self._db.execute("INSERT OR REPLACE INTO sequence VALUES (1, ?)", (self._next_id,))
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # After some errors, such as a full disk, SQLite has done so itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
         self._dirty.clear()
         self._new_tokens.clear()
 
     def close(self) -> None:
         """Commit, and release the file."""
-        self.commit()
-        self._db.close()
+        try:
+            self.commit()
+        finally:
+            self._db.close()
 
     def _load(self) -> None:
-        for fields in self._records("jobs"):
+        """Let memory be what the file says."""
+        # Read before anything is forgotten: reading may fail as well.
+        jobs, runs, task_runs = (self._records(table) for table in ("jobs", "runs", "task_runs"))
+        self._tokens: dict[str, int] = dict(self._db.execute("SELECT token, run_id FROM tokens"))
+        self._dirty: dict[tuple[str, int], Record | None] = {}
+        self._new_tokens: dict[str, int] = {}
+        self.jobs: dict[int, Job] = {}
+        self.runs: dict[int, Run] = {}
+        self.task_runs: dict[int, TaskRun] = {}
+        self.active_runs: dict[int, Run] = {}
+        self._tasks_of: dict[int, list[TaskRun]] = {}
+        for fields in jobs:
             self._index(Job(**fields))
-        for fields in self._records("runs"):
+        for fields in runs:
             episodes = [Episode(**{**item, "state": State(**item["state"])}) for item in fields["episodes"]]
             self._index(Run(**{**fields, "state": State(**fields["state"]), "episodes": episodes}))
-        for fields in self._records("task_runs"):
+        for fields in task_runs:
             self._index(TaskRun(**{**fields, "state": State(**fields["state"])}))
 
     def _records(self, table: str) -> list[dict[str, Any]]:

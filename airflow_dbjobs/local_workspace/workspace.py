@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -16,8 +16,8 @@ from . import api, launching, pages, parameters
 from .call import Call
 from .executor import CannotRunError, Executor
 from .faults import Fault, parse_faults
+from .folder import WorkspaceError, claim, state_folder
 from .model import Run, State, TaskRun
-from .notebooks import STATE_FOLDER
 from .render import Renderer
 from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_steps
 from .settings import payload_fields
@@ -37,10 +37,6 @@ _TICK_SECONDS = 0.05
 #: Starting a process takes milliseconds, during which no request is answered; so many at a time, then others' turn.
 _STARTS_PER_TICK = 8
 _RUNNABLE = "notebook_task, spark_python_task, condition_task and run_job_task"
-
-
-class WorkspaceError(Exception):
-    """The workspace cannot be opened; the message says what to do."""
 
 
 class LocalWorkspace:
@@ -65,7 +61,7 @@ class LocalWorkspace:
     Raises
     ------
     WorkspaceError
-        `root` is no folder, or another workspace has it open.
+        `root` is no folder, another workspace has it open, or the token is empty.
     """
 
     def __init__(
@@ -77,8 +73,10 @@ class LocalWorkspace:
         clock: Callable[[], float] = time.time,
         max_parallel_tasks: int = 64,
     ) -> None:
+        if not token.strip():
+            raise WorkspaceError("The token is empty; a workspace runs code, so it does not open without one.")
         folder = state_folder(root)
-        self._lock_file = _claim(folder)
+        self._lock_file = claim(folder)
         self.token = token
         self.base_url = base_url
         #: What goes wrong with requests; add to it at will.
@@ -119,8 +117,10 @@ class LocalWorkspace:
             if not leave_running:
                 runs = self._store.active_runs.values()
                 self._executor.kill(task for run in runs for task in self._store.tasks_of(run) if task.started)
-            self._store.close()
-            os.close(self._lock_file)
+            try:
+                self._store.close()
+            finally:
+                os.close(self._lock_file)
 
     def adapter(self) -> WorkspaceAdapter:
         """Return what makes a `requests.Session` talk to this workspace: `session.mount(ws.base_url, ws.adapter())`."""
@@ -144,9 +144,8 @@ class LocalWorkspace:
 
     def _answer(self, request: Request) -> Reply:
         try:
-            with self._lock:
+            with self._lock, self._store.changes():
                 reply = self._route(request)
-                self._store.commit()
         except ApiError as error:
             return error.reply()
         except Exception:
@@ -206,27 +205,28 @@ class LocalWorkspace:
 
     def tick(self) -> None:
         """Do what is due: notice programs that ended, start tasks, stop those out of time, end runs."""
-        with self._lock:
+        with self._lock, self._store.changes():
             self._free_slots = min(_STARTS_PER_TICK, self._max_parallel_tasks - self._executor.count_running())
             for run in list(self._store.active_runs.values()):
                 try:
                     self._advance(run)
+                except sqlite3.Error:
+                    # Not a matter of this run: nothing can be noted now, so the tick is tried again.
+                    raise
                 except Exception:
                     # Whatever is wrong with this run, others go on, and nobody waits for it for ever.
                     log.exception("Run %s could not go on", run.run_id)
-                    message = "The local workspace failed to go on with this run; its log says why."
-                    self._end_run(run, State("INTERNAL_ERROR", "FAILED", message))
-            self._store.commit()
+                    self._give_up(run)
 
     def _keep_ticking(self) -> None:
         while not self._closing:
-            # Cleared first: what comes in during the tick is seen by the next one.
-            self._wake.clear()
             try:
                 self.tick()
             except Exception:
                 log.exception("The local workspace could not move its runs on; it tries again.")
             self._wake.wait(_TICK_SECONDS if self._store.active_runs else None)
+            # Only now, before `_closing` and the runs are looked at again: whoever sets it has changed those before.
+            self._wake.clear()
 
     def _now_ms(self) -> int:
         return round(self._clock() * 1000)
@@ -358,6 +358,20 @@ class LocalWorkspace:
         task.state, task.end_ms = state, self._now_ms()
         self._store.save(task)
 
+    def _give_up(self, run: Run) -> None:
+        """End a run with which something is wrong; its tasks end at once, and their programs are told to."""
+        message = "The local workspace failed to go on with this run; its log says why."
+        state = State("INTERNAL_ERROR", "FAILED", message)
+        for task in self._store.tasks_of(run):
+            if task.state.terminal:
+                continue
+            try:
+                self._stop(task, "CANCELED")
+            except Exception:
+                log.exception("The program of task run %s could not be stopped", task.run_id)
+            self._end(task, state)
+        self._end_run(run, state)
+
     def _end_run(self, run: Run, state: State) -> None:
         run.state, run.end_ms = state, self._now_ms()
         run.episodes[-1].state, run.episodes[-1].end_ms = state, run.end_ms
@@ -366,31 +380,3 @@ class LocalWorkspace:
             for task in self._store.tasks_of(run):
                 self._executor.forget(task)
             self._store.remove_run(run)
-
-
-def state_folder(root: Path) -> Path:
-    """Return the folder of a workspace's state, made if need be.
-
-    Raises:
-        WorkspaceError: `root` is no folder, or cannot be written to.
-    """
-    if not root.is_dir():
-        raise WorkspaceError(f"{root} is not a folder; give the folder that holds your notebooks and Python files.")
-    folder = root.resolve() / STATE_FOLDER
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(f"The workspace keeps its state in {folder}, which cannot be made: {error}") from None
-    return folder
-
-
-def _claim(folder: Path) -> int:
-    """Claim a state folder for this process; the kernel gives it back, whatever ends us."""
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        message = f"Another local workspace has {folder.parent} open; stop it, or use its address."
-        raise WorkspaceError(message) from None
-    return lock

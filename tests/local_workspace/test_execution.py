@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +12,9 @@ from airflow_dbjobs.local_workspace import LocalWorkspace
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.local_workspace.model import State, TaskRun
 
 
 def python(path: str, *parameters: str) -> dict[str, object]:
@@ -99,12 +104,16 @@ def test_nothing_outside_the_root_is_run(client: Client, root, write, path: str)
     assert not (root / "proof").exists()
 
 
-@pytest.mark.parametrize("path", ["/missing.py", "/", "/nul\0.py", "/circle.py", "/lone\ud800.py", "/" + "x" * 5000])
-def test_a_path_that_names_no_file_is_an_internal_error(client: Client, root, path: str) -> None:
+@pytest.mark.parametrize("path", ["/missing.py", "/", "/nul\0.py", "/circle.py", "/" + "x" * 254, "/" + "x" * 5000])
+@pytest.mark.parametrize("kind", ["python", "notebook"])
+def test_a_path_that_names_no_file_is_an_internal_error(client: Client, root, kind: str, path: str) -> None:
     (root / "circle.py").symlink_to(root / "circle.py")
-    run = client.finish(spark_python_task=python(path))
+    payload = {"spark_python_task": python(path)} if kind == "python" else {"notebook_task": {"notebook_path": path}}
+    run = client.finish(**payload)
     assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
     assert run["state"]["result_state"] == "FAILED"
+    assert run["state"]["state_message"] == f"{path!r} was not found under the root folder of the local workspace."
+    assert run["status"]["termination_details"]["code"] == "RESOURCE_NOT_FOUND"
     task = run["tasks"][0]
     assert client.send("GET", task["run_page_url"].removeprefix(client.base_url)).status_code == 200
 
@@ -169,6 +178,33 @@ def test_a_run_that_cannot_be_moved_on_does_not_hold_up_others(
     good = client.submit(spark_python_task=python("/file.py"))
     assert client.wait_for(good)["state"]["result_state"] == "SUCCESS"
     assert "its log says why" in client.wait_for(bad)["state"]["state_message"]
+
+
+def test_a_run_that_cannot_be_moved_on_takes_its_programs_along(root, write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("sleep.py", "import os, time; print(os.getpid()); time.sleep(60)")
+    with LocalWorkspace(root, token=TOKEN) as workspace:
+        client = mounted(workspace)
+        inner = client.post("create", spark_python_task=python("/sleep.py"))["job_id"]
+        tasks = [
+            {"task_key": "sleep", "spark_python_task": python("/sleep.py")},
+            {"task_key": "job", "run_job_task": {"job_id": inner}},
+            {"task_key": "later", "depends_on": [{"task_key": "sleep"}], "spark_python_task": python("/sleep.py")},
+        ]
+        bad = client.submit(tasks=tasks)
+        task = client.wait_for(bad, "RUNNING")["tasks"][0]["run_id"]
+        pid = int(eventually(lambda: client.get("runs/get-output", run_id=task)["logs"]))
+        (child,) = (run["run_id"] for run in client.get("runs/list", job_id=inner)["runs"])
+        poll = workspace._executor.poll
+
+        def break_(item: TaskRun) -> State | None:
+            return poll(item) if item.run_id != task else 1 / 0
+
+        monkeypatch.setattr(workspace._executor, "poll", break_)
+        run = client.wait_for(bad)
+        assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+        assert [item["state"]["life_cycle_state"] for item in run["tasks"]] == ["INTERNAL_ERROR"] * 3
+        assert client.wait_for(child)["state"]["result_state"] == "CANCELED"
+        eventually(lambda: not Path(f"/proc/{pid}").exists(), "the program being gone")
 
 
 def test_many_tasks_at_once_all_run(client: Client, write) -> None:

@@ -55,6 +55,45 @@ def test_an_exit_value_and_parameters_are_shown(client: Client, notebook) -> Non
     assert "sunday" in text
 
 
+def test_the_page_of_a_run_of_one_task_has_everything(client: Client, write) -> None:
+    write("bad.py", "print('on its way')\nraise ValueError('broken')")
+    task = {"python_file": "/bad.py", "parameters": ["sunday", NASTY]}
+    run = client.finish(spark_python_task=task, max_retries=1)
+    assert len(run["tasks"]) == 2
+    text = page(client, path_of(client, run))
+    for expected in ("/bad.py", "sunday", "on its way", "ValueError: broken", "Traceback"):
+        assert expected in text
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_page_of_a_run_of_several_tasks_has_their_parameters(client: Client, notebook) -> None:
+    notebook("main", "")
+    tasks = [
+        {"task_key": "a", "notebook_task": {"notebook_path": "/main", "base_parameters": {"day": "sunday"}}},
+        {"task_key": "b", "spark_python_task": {"python_file": "/missing.py", "parameters": [NASTY]}},
+        {"task_key": "c", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}},
+    ]
+    text = page(client, path_of(client, client.finish(tasks=tasks)))
+    for expected in ("base_parameters", "sunday", "&lt;script&gt;"):
+        assert expected in text
+    assert "<script" not in text
+
+
+def test_a_task_that_never_ran_took_no_time(client: Client) -> None:
+    run = client.finish(
+        tasks=[
+            {"task_key": "a", "spark_python_task": {"python_file": "/missing.py"}},
+            {"task_key": "b", "depends_on": [{"task_key": "a"}], "spark_python_task": {"python_file": "/x.py"}},
+        ]
+    )
+    assert len(re.findall(r"\d s<", page(client, path_of(client, run)))) == 2, "of the run, and of its first task"
+    text = page(client, path_of(client, run["tasks"][1]))
+    assert "UPSTREAM_FAILED" in text
+    assert "<th>Took" not in text
+    assert "<th>Started" not in text
+
+
 def test_an_active_run_refreshes_itself(client: Client, write) -> None:
     write("sleep.py", "import time; time.sleep(60)")
     run = client.wait_for(client.submit(spark_python_task={"python_file": "/sleep.py"}), "RUNNING")

@@ -16,10 +16,10 @@ import pytest
 import requests
 
 from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
-from airflow_dbjobs.local_workspace.workspace import WorkspaceError
+from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_token
 
 from .conftest import mounted
-from .support import TOKEN, Client, eventually
+from .support import DEADLINE, TOKEN, Client, eventually
 
 Start = Callable[..., tuple["subprocess.Popen[str]", Client]]
 
@@ -191,7 +191,18 @@ class TestRefusals:
 
     def test_a_host_that_others_can_reach(self, capsys, root: Path) -> None:
         for host in ("0.0.0.0", "192.168.0.1", "example.org"):
-            assert "is not a loopback address" in self.refusal(capsys, "--root", str(root), "--host", host)
+            assert "only this machine may call" in self.refusal(capsys, "--root", str(root), "--host", host)
+
+    def test_a_host_by_which_no_request_may_call(self, capsys, root: Path) -> None:
+        for host in ("127.0.0.2", "[::1]", "0:0:0:0:0:0:0:1"):
+            refusal = self.refusal(capsys, "--root", str(root), "--host", host)
+            assert "neither 127.0.0.1 nor localhost nor ::1" in refusal
+
+    def test_an_empty_token_file(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(__main__.TOKEN_VARIABLE, raising=False)
+        (root / ".airflow_dbjobs").mkdir()
+        (root / ".airflow_dbjobs" / "token").touch()
+        assert "token is empty; remove it" in self.refusal(capsys, "--root", str(root), "--port", "0")
 
     def test_a_port_in_use(self, capsys, root: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -211,10 +222,60 @@ class TestRefusals:
 
 def test_a_made_up_token_is_kept_to_oneself_and_across_restarts(root: Path) -> None:
     (root / ".airflow_dbjobs").mkdir()
-    token = __main__._kept_token(root / ".airflow_dbjobs")
+    token = kept_token(root / ".airflow_dbjobs")
     assert len(token) >= 32
-    assert __main__._kept_token(root / ".airflow_dbjobs") == token
-    assert stat.S_IMODE((root / ".airflow_dbjobs" / "token").stat().st_mode) == 0o600
+    assert kept_token(root / ".airflow_dbjobs") == token
+    (file,) = (root / ".airflow_dbjobs").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_token_is_kept_whole_or_not_at_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(_: int) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secrets.token_urlsafe", die)
+    with pytest.raises(KeyboardInterrupt):
+        kept_token(root)
+    assert not (root / "token").exists()
+
+    def lose_the_race(_: int) -> str:
+        (root / "token").write_text("of the other server")
+        return "late"
+
+    monkeypatch.setattr("secrets.token_urlsafe", lose_the_race)
+    assert kept_token(root) == "of the other server"
+
+
+@pytest.mark.parametrize("token", ["", " "])
+def test_a_workspace_does_not_open_without_a_token(root: Path, token: str) -> None:
+    with pytest.raises(WorkspaceError, match="token is empty"):
+        LocalWorkspace(root, token=token)
+
+
+def test_closing_at_the_worst_moment_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = LocalWorkspace(root, token=TOKEN)
+    clear = workspace._wake.clear
+
+    def clear_what_close_has_set() -> None:
+        workspace._closing = True
+        workspace._wake.set()
+        clear()
+
+    monkeypatch.setattr(workspace._wake, "clear", clear_what_close_has_set)
+    workspace.start()
+    thread = workspace._thread
+    workspace._wake.set()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    workspace.close()
+
+
+@pytest.mark.parametrize(("host", "announced"), [("::1", "[::1]"), ("localhost", "127.0.0.1")])
+def test_every_host_is_announced_as_urls_have_it(start: Start, host: str, announced: str) -> None:
+    _, client = start("--host", host)
+    assert client.base_url.startswith(f"http://{announced}:")
+    run_id = client.submit(spark_python_task={"python_file": "/missing.py"})
+    assert client.get("runs/get", run_id=run_id)["run_page_url"].startswith(f"{client.base_url}/jobs/")
 
 
 def test_the_workspace_shares_no_code_with_the_client_it_stands_against() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,12 @@ def test_a_wrong_token_is_forbidden_with_a_number_for_a_code(client: Client, hea
     response = client.send("GET", "list", headers={"Authorization": header})
     assert response.status_code == 403
     assert response.json()["error_code"] == 403
+
+
+@pytest.mark.parametrize("header", ["Bearer wrong", basic("token", ""), "Basic %%", "Basic \u00e9", "Foo bar"])
+def test_an_empty_token_lets_nobody_in(client: Client, workspace: LocalWorkspace, header: str) -> None:
+    workspace.token = ""
+    assert client.send("GET", "list", headers={"Authorization": header.encode("latin-1")}).status_code == 403
 
 
 def test_no_credentials_are_unauthorized(client: Client) -> None:
@@ -99,6 +106,11 @@ def test_what_is_no_json_object_is_malformed(client: Client, body: str) -> None:
         ("spark_python_task", "file.py"),
         ("run_name", 7),
         ("queue", True),
+        ("parameters", 5),
+        ("parameters", {"a": "b"}),
+        ("parameters", ["a"]),
+        ("environments", 5),
+        ("job_clusters", ["a"]),
     ],
 )
 def test_a_field_of_another_type_is_malformed_and_named(client: Client, field: str, value: object) -> None:
@@ -107,9 +119,65 @@ def test_a_field_of_another_type_is_malformed_and_named(client: Client, field: s
     assert f"'{field}'" in error["message"]
 
 
-def test_tasks_are_objects(client: Client) -> None:
-    for tasks in (["a"], [{"task_key": "a", "depends_on": ["b"], **QUICK}]):
-        assert client.refused("POST", "runs/submit", {"tasks": tasks})["error_code"] == "MALFORMED_REQUEST"
+@pytest.mark.parametrize(
+    ("task", "named"),
+    [
+        ("a", "'tasks'"),
+        (None, "'tasks'"),
+        ({"depends_on": {}}, "'depends_on'"),
+        ({"depends_on": ["b"]}, "'depends_on'"),
+        ({"depends_on": [{"task_key": "b", "outcome": True}]}, "'outcome'"),
+        ({"depends_on": [{"task_key": 5}]}, "'task_key'"),
+        ({"spark_python_task": {"python_file": 5}}, "'python_file'"),
+        ({"spark_python_task": {"python_file": "/a.py", "parameters": 5}}, "'spark_python_task.parameters'"),
+        ({"spark_python_task": {"python_file": "/a.py", "parameters": "a"}}, "'spark_python_task.parameters'"),
+        ({"spark_python_task": {"python_file": "/a.py", "parameters": [["a"]]}}, "'spark_python_task.parameters'"),
+        ({"notebook_task": {"notebook_path": "/a", "base_parameters": 5}}, "'base_parameters'"),
+        ({"notebook_task": {"notebook_path": "/a", "base_parameters": {"b": ["c"]}}}, "'base_parameters.b'"),
+        ({"condition_task": {"op": "EQUAL_TO", "left": [], "right": "1"}}, "'left'"),
+        ({"run_job_task": {"job_id": "seven"}}, "'job_id'"),
+        ({"run_job_task": {"job_id": 7, "python_params": "a"}}, "'python_params'"),
+    ],
+)
+def test_a_field_of_a_task_of_another_type_is_malformed_and_named(client: Client, task: object, named: str) -> None:
+    tasks = [{"task_key": "a", **task} if isinstance(task, dict) else task]
+    for operation in ("create", "runs/submit"):
+        error = client.refused("POST", operation, {"tasks": tasks})
+        assert error["error_code"] == "MALFORMED_REQUEST"
+        assert named in error["message"]
+    assert client.get("list") == client.get("runs/list") == {}
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "value"),
+    [
+        ("run-now", "notebook_params", ["a"]),
+        ("run-now", "notebook_params", {"a": {}}),
+        ("run-now", "python_params", {"a": "b"}),
+        ("run-now", "python_params", [{}]),
+        ("run-now", "job_parameters", ["a"]),
+        ("run-now", "pipeline_params", 5),
+        ("runs/repair", "rerun_tasks", [[]]),
+        ("update", "fields_to_remove", [5]),
+        ("update", "new_settings", []),
+    ],
+)
+def test_an_argument_of_another_type_is_malformed_and_named(
+    client: Client, operation: str, field: str, value: object
+) -> None:
+    error = client.refused("POST", operation, {"job_id": 1, "run_id": 1, field: value})
+    assert error["error_code"] == "MALFORMED_REQUEST"
+    assert f"'{field}" in error["message"]
+
+
+def test_parameters_may_be_numbers_and_booleans(client: Client, write) -> None:
+    write("quick.py", "import sys; print(sys.argv[1:])")
+    run = client.finish(spark_python_task={"python_file": "/quick.py", "parameters": ["a", 1, 1.5, True]})
+    assert client.output(run)["logs"] == "['a', '1', '1.5', 'true']\n"
+    job_id = client.post("create", **QUICK, parameters=[{"name": "flag", "default": False}])["job_id"]
+    run = client.wait_for(client.post("run-now", job_id=job_id, python_params=[2, False])["run_id"])
+    assert client.output(run)["logs"] == "['2', 'false']\n"
+    assert run["job_parameters"] == [{"name": "flag", "default": "false", "value": "false"}]
 
 
 def test_nulls_and_unknown_fields_are_ignored(client: Client) -> None:
@@ -145,6 +213,41 @@ def test_oauth_discovery_leads_to_a_token(client: Client) -> None:
     assert client.session.post(url, data=in_form).json()["token_type"] == "Bearer"
     assert client.session.post(url, data=form, auth=("id", "wrong")).status_code == 401
     assert client.session.post(url, data={"grant_type": "password"}).status_code == 400
+
+
+@pytest.mark.parametrize("text", [r"\ud800", "\ud800", r"a\udfffb"])
+@pytest.mark.parametrize("field", ["idempotency_token", "run_name", "whatever"])
+def test_half_a_character_is_malformed_and_harms_nobody(client: Client, field: str, text: str) -> None:
+    body = json.dumps(QUICK)[:-1] + f', "{field}": {{"a": ["{text}"]}}}}'
+    response = client.send("POST", "runs/submit", data=body.encode("utf-8", "surrogatepass"))
+    assert response.status_code == 400
+    assert response.json()["error_code"] == "MALFORMED_REQUEST"
+    assert "not Unicode" in response.json()["message"]
+    assert client.get("runs/list") == {}
+    assert client.submit(run_name="\U0001f600", **QUICK)
+
+
+def test_a_change_that_cannot_be_kept_is_not_made(stepped: LocalWorkspace) -> None:
+    client = mounted(stepped)
+    job_id = client.post("create", name="before", **QUICK)["job_id"]
+    stepped._store._db.execute("PRAGMA query_only = ON")
+    for operation, body in (
+        ("runs/submit", {"idempotency_token": "t", **QUICK}),
+        ("update", {"job_id": job_id, "new_settings": {"name": "after"}}),
+        ("delete", {"job_id": job_id}),
+    ):
+        assert client.send("POST", operation, json=body).json()["error_code"] == "INTERNAL_ERROR"
+        assert client.get("runs/list") == {}
+        assert client.get("get", job_id=job_id)["settings"]["name"] == "before"
+    stepped._store._db.execute("PRAGMA query_only = OFF")
+    run_id = client.submit(idempotency_token="t", **QUICK)
+    stepped._store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(sqlite3.OperationalError):
+        stepped.tick()
+    assert client.life(run_id) == "PENDING"
+    stepped._store._db.execute("PRAGMA query_only = OFF")
+    stepped.tick()
+    assert client.life(run_id) == "INTERNAL_ERROR"
 
 
 def test_a_bug_of_ours_is_an_internal_error(
