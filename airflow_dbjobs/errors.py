@@ -153,7 +153,7 @@ class PermissionDenied(ApiError):
 class NotFound(ApiError):
     """The run or job does not exist: never did, was deleted, or expired."""
 
-    remedy = ". Check the id, and that the connection names the right workspace; runs are kept for 60 days"
+    remedy = ". Check the id, and that the connection names the right workspace (a run is kept for 60 days)"
 
 
 class Conflict(ApiError):

@@ -88,7 +88,8 @@ class LaunchOperator(BaseOperator):
         )
         # What a kill must know: the run, or the request that may have launched one.
         self.run_id: int | None = None
-        self.run_page_url = ""
+        # None: not known in this process, but a link may be stored. "": there is no run.
+        self.run_page_url: str | None = None
         self._client: JobsClient | None = None
         self._request: LaunchRequest | None = None
         self._killed = False
@@ -100,6 +101,7 @@ class LaunchOperator(BaseOperator):
         from airflow_dbjobs.launch import LaunchRequest
         from airflow_dbjobs.poller import StateLog, wait_for_run
 
+        self.run_page_url = ""
         payload = self._checked_payload()
         self._client = client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
         self._request = LaunchRequest.new(self.endpoint, self._resolved(payload, client))
@@ -193,7 +195,7 @@ class LaunchOperator(BaseOperator):
                 for key, value in facts.items():
                     context["ti"].xcom_push(key=key, value=value)
             if "run_page_url" in facts:
-                push_link(context["ti"], self.run_page_url)
+                push_link(context["ti"], self.run_page_url or "")
         except Exception:
             self.log.warning("Run %s was launched, but Airflow does not take note of it: cancelling it.", self.run_id)
             self._cancel()

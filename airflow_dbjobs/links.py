@@ -26,7 +26,8 @@ class DatabricksRunLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the run's page, or "" where the task has no run."""
         # When a task ends, Airflow 3 asks this in its own process, where the operator knows; nothing needs to be read.
-        if url := getattr(operator, "run_page_url", None):
+        url = getattr(operator, "run_page_url", None)
+        if url is not None:
             return str(url)
         from airflow.providers.common.compat.sdk import XCom
 

@@ -50,7 +50,7 @@ class DatabricksRunSensor(BaseSensorOperator):
         self.run_id = run_id
         self.databricks_conn_id = databricks_conn_id
         self.deferrable = deferrable
-        self.run_page_url = ""
+        self.run_page_url: str | None = None
 
     def execute(self, context: Context) -> Any:
         """Wait for the run's end, in the mode that was asked for. Returns what the run returned."""

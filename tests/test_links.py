@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import TaskInstanceKey, XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import TaskInstance
 
+from airflow_dbjobs.errors import PayloadError
 from airflow_dbjobs.links import XCOM_KEY, DatabricksRunLink, push_link
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
@@ -70,3 +71,11 @@ def test_a_task_that_knows_its_page_reads_nothing(stored):
     operator.run_page_url = PAGE
     stored[XCOM_KEY] = "of an earlier try"
     assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE
+
+
+def test_a_task_that_failed_before_its_launch_has_an_empty_link_and_airflow_is_not_asked(stored):
+    stored[XCOM_KEY] = PAGE  # of an earlier try
+    operator = DatabricksSubmitRunOperator(task_id="load")
+    with pytest.raises(PayloadError):
+        operator.execute({})
+    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
