@@ -13,19 +13,25 @@ Source of endpoints and fields: the Jobs API reference, https://docs.databricks.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth import choose_auth
 from airflow_dbjobs.errors import ConfigurationError, UnreadableReply
+from airflow_dbjobs.retries import Patience
 from airflow_dbjobs.runs import Run
-from airflow_dbjobs.transport import RetryPolicy, Transport
+from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Literal
 
     from requests.auth import AuthBase
+
+    from airflow_dbjobs.retries import RetryPolicy
+
+log = logging.getLogger(__name__)
 
 API_VERSIONS = ("2.0", "2.1", "2.2")
 DEFAULT_API_VERSION = "2.2"
@@ -43,7 +49,10 @@ class JobsClient:
 
     `host` is a URL (``https://`` is assumed where the scheme is missing). Sign in with `token` (a personal access
     token), with `username` and `password`, or with any ``requests.auth.AuthBase`` as `auth`. `api_version` is one of
-    API_VERSIONS. `transport` replaces host and credentials; it is how the hook and the tests set limits and clocks.
+    API_VERSIONS. `retry` says how long a call goes on trying, `patience` how long those who wait for a run put up with
+    calls that fail. `transport` replaces host and credentials; it is how the hook and the tests set limits and clocks.
+    `reread` returns a transport with the credentials as they are now: who waits for a run calls it when they are
+    refused.
 
     Every method raises ``errors.CallError`` (Unreachable, UnreadableReply, ApiError) where the API gave no usable
     answer even after the retries of ``transport``. Ids are INT64, times epoch milliseconds. Payloads and replies are
@@ -60,7 +69,9 @@ class JobsClient:
         auth: AuthBase | None = None,
         api_version: str = DEFAULT_API_VERSION,
         retry: RetryPolicy | None = None,
+        patience: Patience | None = None,
         transport: Transport | None = None,
+        reread: Callable[[], Transport] | None = None,
     ) -> None:
         if api_version not in API_VERSIONS:
             raise ConfigurationError(f"api_version is {api_version!r}; it must be one of {', '.join(API_VERSIONS)}.")
@@ -70,15 +81,47 @@ class JobsClient:
             transport = Transport(workspace_url(host), auth, policy=retry)
         self.transport = transport
         self.api_version = api_version
+        self.patience = patience or Patience()
+        self._reread = reread
 
     @property
     def host(self) -> str:
         """The workspace's URL: scheme, host and port."""
         return self.transport.base_url
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What time is read from: monotonic seconds, unless the transport has another."""
+        return self.transport.clock
+
+    @property
+    def sleep(self) -> Callable[[float], None]:
+        """What waits, for so many seconds."""
+        return self.transport.sleep
+
+    def server_time(self, reading: float) -> float:
+        """Return what the server's clock said, in epoch seconds, when `clock` read `reading`."""
+        return self.transport.server_time(reading)
+
     def with_policy(self, retry: RetryPolicy) -> JobsClient:
         """Return a client of the same workspace with other limits, sharing no session and no lock with this one."""
-        return JobsClient(api_version=self.api_version, transport=self.transport.with_policy(retry))
+        return JobsClient(
+            api_version=self.api_version, transport=self.transport.with_policy(retry), patience=self.patience
+        )
+
+    def renew_credentials(self) -> None:
+        """Read the credentials anew, where somebody has said how: they may have been rotated since."""
+        if self._reread is None:
+            return
+        try:
+            transport = self._reread()
+        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
+            log.warning("The connection cannot be read anew: %s", error)
+            return
+        if transport.identity != self.transport.identity:
+            log.warning("The connection has changed: going on with what it says now.")
+            self.transport.close()
+            self.transport = transport
 
     def close(self) -> None:
         """Close all connections."""

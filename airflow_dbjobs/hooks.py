@@ -10,9 +10,12 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_dbjobs.provider import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.transport import Transport
 
 DEFAULT_CONN_ID = "databricks_default"
 
@@ -40,7 +43,7 @@ class DatabricksJobsHook(BaseHook):
             connection = self.get_connection(self.databricks_conn_id)
         except Exception as error:
             raise _unknown(self.databricks_conn_id, error) from error
-        return self._client(connection, connection.extra_dejson)
+        return self._client(connection, connection.extra_dejson, reread=lambda: self.get_conn().transport)
 
     async def aget_conn(self) -> JobsClient:
         """Return a client for the connection, without blocking the event loop. Raises errors.ConfigurationError."""
@@ -55,11 +58,11 @@ class DatabricksJobsHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask the Jobs API for its jobs: the "Test" button of the connection form."""
         from airflow_dbjobs.errors import JobsError
-        from airflow_dbjobs.transport import RetryPolicy
+        from airflow_dbjobs.retries import RetryPolicy
 
         try:
             # Somebody is waiting in front of the form: no ten minutes of retries.
-            client = self.get_conn().with_policy(RetryPolicy(budget=5, server_error_wait=1, read_timeout=15))
+            client = self.get_conn().with_policy(RetryPolicy(retry_budget=5, server_error_wait=1, read_timeout=15))
             next(client.list_jobs(), None)
         except JobsError as error:
             return False, str(error)
@@ -74,25 +77,32 @@ class DatabricksJobsHook(BaseHook):
             "placeholders": UI_FIELD_BEHAVIOUR["placeholders"],
         }
 
-    def _client(self, connection: Connection, extra: Mapping[str, Any]) -> JobsClient:
+    def _client(
+        self, connection: Connection, extra: Mapping[str, Any], reread: Callable[[], Transport] | None = None
+    ) -> JobsClient:
         from airflow_dbjobs.auth import choose_auth
         from airflow_dbjobs.client import DEFAULT_API_VERSION, JobsClient, workspace_url
         from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.retries import settings_from
         from airflow_dbjobs.transport import Transport
 
         if not isinstance(extra, Mapping) or (not extra and (connection.extra or "").strip() not in {"", "{}"}):
             raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: extra must be a JSON object.")
         try:
+            policy, patience = settings_from(extra)
             return JobsClient(
                 transport=Transport(
                     workspace_url(
                         connection.host or extra.get("host"), schema=connection.schema or "", port=connection.port
                     ),
                     choose_auth(login=connection.login, password=connection.password, extra=extra),
+                    policy=policy,
                     verify=_verify(extra.get("verify", True)),
                     product=self._product(),
                 ),
                 api_version=str(extra.get("api_version") or DEFAULT_API_VERSION),
+                patience=patience,
+                reread=reread,
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: {error}") from None

@@ -1,45 +1,267 @@
-"""Launching: one run for each call of `launch`, however often its requests are lost, repeated or answered late.
+"""Launching exactly once: which run a try of a task waits for, and when a new one is launched.
 
-Every launch carries an idempotency token, for which the API starts exactly one run; a POST whose reply was lost is
-sent again. This is the seam for joining the run of an earlier try: whatever decides which token to send, and whether
-the run that answers it is the one to wait for, stands behind `launch`.
+Every launch carries an idempotency token, for which the API starts exactly one run: the POST that first brings a token
+launches, every later one returns that run's id. The k-th token of a task instance is made of its identity and of k, so
+each try can find what the tries before it launched by walking k = 1, 2, ... until it meets a run to wait for; no
+state is kept anywhere. On a first try that is one POST, and the one GET that is wanted anyway.
+
+Source: ``idempotency_token`` of "Run now" and "Runs submit" in the Jobs API reference.
 """
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass
+import enum
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from airflow_dbjobs.errors import ApiError, BadRequest, Conflict, JobsError, NotFound, RunLost
+from airflow_dbjobs.runs import Outcome
+from airflow_dbjobs.waiting import ask_for_run, wait_for_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.runs import Run
 
 Endpoint = Literal["run-now", "runs/submit"]
 
+# A run that was just launched may not be readable at once; after these waits (seconds) it counts as deleted.
+_VISIBILITY_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)
+# For so many seconds after a clear, whoever cleared the task may still be about to cancel the run of the try before.
+CLEAR_SETTLING_SECONDS = 10.0
+# How the API refuses the token of a run that was deleted is not documented: the text may tell, or the code may not
+# contradict.
+_TELLS_OF_DELETION = re.compile(r"idempotency|\bdeleted\b", re.IGNORECASE)
+_MAY_MEAN_DELETION = frozenset(
+    {"", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "NOT_FOUND"}
+)
+# So many in a row, or the text means something else.
+_MOST_DELETIONS = 20
+
 
 @dataclass(frozen=True, slots=True)
-class LaunchRequest:
-    """One run to launch: the endpoint, and the payload with its ``idempotency_token``."""
+class TaskTry:
+    """One try of one Airflow task instance.
 
-    endpoint: Endpoint
-    payload: Mapping[str, Any]
-
-    @classmethod
-    def new(cls, endpoint: Endpoint, payload: Mapping[str, Any]) -> LaunchRequest:
-        """Make a request with a token of its own, unless the payload has one, which is kept as it is."""
-        if payload.get("idempotency_token"):
-            return cls(endpoint, payload)
-        return cls(endpoint, {**payload, "idempotency_token": f"airflow-{uuid.uuid4().hex}"})
-
-
-def launch(client: JobsClient, request: LaunchRequest) -> int:
-    """Launch the run and return its run_id.
-
-    Called again with the same request, by this process or another, it returns the same run: so a task that is killed
-    while the first reply is on its way learns which run to cancel. Raises ``errors.CallError``.
+    `tries_before_clear` counts the tries before the task was last cleared, `dag_run_start` is in epoch seconds (None
+    where the DAG run has no start).
     """
-    if request.endpoint == "run-now":
-        return client.run_now(request.payload)
-    return client.submit_run(request.payload)
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 1
+    tries_before_clear: int = 0
+    dag_run_start: float | None = None
+
+    def identity(self, host: str, *, of_this_try_alone: bool = False) -> tuple[object, ...]:
+        """Return what tells this task instance (or this try of it) from all others that use a workspace.
+
+        Nothing in it changes when a task is retried (unless it is of this try alone) or cleared.
+        """
+        task = (urlsplit(host).netloc.lower(), self.dag_id, self.run_id, self.task_id, self.map_index)
+        return (*task, self.try_number) if of_this_try_alone else task
+
+
+def token_of(identity: tuple[object, ...], ordinal: int) -> str:
+    """Return the idempotency token of the `ordinal`-th run (from 1) of a task instance; the API takes 64 characters."""
+    return f"airflow-{hashlib.sha256(json.dumps([*identity, ordinal]).encode()).hexdigest()[:48]}"
+
+
+class Verdict(enum.Enum):
+    """What a run that a token stands for is to the try that asks."""
+
+    LAUNCHED = "launched by this try"
+    JOIN = "launched by an earlier try, and active"
+    TAKE = "launched by an earlier try whose success was lost with its worker"
+    ENDING = "launched by an earlier try, and about to end, nobody knows how"
+    PASS = "no run of this try"  # noqa: S105 (a verdict, not a password)
+
+
+def judge(run: Run, ordinal: int, task_try: TaskTry, *, since: float, successes: Collection[Outcome]) -> Verdict:
+    """Say what the run of the `ordinal`-th token is to `task_try`.
+
+    `since` is the server's time of this walk's first POST, in epoch seconds. `successes` are the outcomes that let the
+    task succeed. A run that another try launched in the second before counts as launched by this one, since the server
+    tells its time in whole seconds.
+    """
+    if run.start_time is None or run.start_time >= since:
+        return Verdict.LAUNCHED
+    if not run.is_terminal:
+        if run.state.is_being_stopped:
+            return Verdict.PASS
+        return Verdict.ENDING if run.state.life_cycle_state == "TERMINATING" else Verdict.JOIN
+    # An older success counts only where no clear can have come after it: at most one token is used by each try, so
+    # those beyond the tries before the clear were used after it. The first try after a clear always runs anew.
+    lost = (
+        run.outcome in successes
+        and ordinal > task_try.tries_before_clear
+        and task_try.try_number > task_try.tries_before_clear + 1
+        and task_try.dag_run_start is not None
+        and run.start_time > task_try.dag_run_start
+    )
+    return Verdict.TAKE if lost else Verdict.PASS
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The run to wait for. `story` tells in one line how it came to be this one.
+
+    `joined` says that an earlier try launched it. `token_is_used_up` says that the user's own token stands for a run
+    that was over before it was sent.
+    """
+
+    run: Run
+    story: str
+    joined: bool = False
+    token_is_used_up: bool = False
+
+
+class Launcher:
+    """Launches the run of one try of a task, or finds the one it is to wait for.
+
+    `payload` is the request body; a token in it is sent as it is. `durable` False lets each try launch a run of its
+    own.
+    """
+
+    def __init__(
+        self,
+        client: JobsClient,
+        endpoint: Endpoint,
+        payload: Mapping[str, Any],
+        task_try: TaskTry,
+        *,
+        durable: bool = True,
+        successes: Collection[Outcome] = frozenset({Outcome.SUCCESS}),
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._payload = dict(payload)
+        self._identity = task_try.identity(client.host, of_this_try_alone=not durable)
+        # Where no other try counts, this one is the first.
+        self._try = task_try if durable else replace(task_try, try_number=1, tries_before_clear=0)
+        self._successes = successes
+        # What `find_in_flight` sends again.
+        self._token: str | None = None
+        self._stopped = False
+
+    def launch(self) -> Launched:
+        """Return the run that this try waits for. Raises ``errors.CallError`` and ``errors.RunLost``."""
+        if self._payload.get("idempotency_token"):
+            return self._launch_with_the_users_token()
+        ordinal, since, passed, refusals = 0, None, None, 0
+        while True:
+            ordinal += 1
+            reading = self._client.clock()
+            try:
+                run_id = self._post(token_of(self._identity, ordinal))
+            except (BadRequest, NotFound, Conflict) as error:
+                if not _may_mean_deletion(error, refusals):
+                    raise
+                run, refusals, passed = None, refusals + 1, "the run of an earlier try was deleted"
+            else:
+                run, refusals = self._look(run_id), 0
+                passed = passed if run else f"run {run_id} of an earlier try was deleted"
+            since = self._client.server_time(reading) if since is None else since
+            if run is None:
+                continue
+            run, verdict = self._settled(run, ordinal, since)
+            if verdict is not Verdict.PASS:
+                return _launched(run, verdict, ordinal, passed)
+            passed = _why_not(run)
+
+    def find_in_flight(self, client: JobsClient) -> int | None:
+        """Return the run that the call which is under way launches or finds; None where none was made.
+
+        It sends the same token once more, through `client`: a signal handler must not use the one it broke into.
+        """
+        return None if self._token is None else self._post(self._token, client)
+
+    def stop(self) -> None:
+        """Launch nothing from now on: the next launch raises JobsError."""
+        self._stopped = True
+
+    def _launch_with_the_users_token(self) -> Launched:
+        reading = self._client.clock()
+        run_id = self._post(str(self._payload["idempotency_token"]))
+        since = self._client.server_time(reading)
+        run = self._look(run_id) or ask_for_run(self._client, run_id)
+        if run.start_time is None or run.start_time >= since:
+            return _launched(run, Verdict.LAUNCHED, 1, None)
+        story = f"Found run {run_id}, launched at {_at(run.start_time)} with the same idempotency_token: {run.page_url}"
+        return Launched(run, story, token_is_used_up=run.is_terminal)
+
+    def _post(self, token: str, client: JobsClient | None = None) -> int:
+        if client is None:
+            client = self._client
+            self._token = token
+            # After the token is known to `find_in_flight`: a kill in between cancels what is launched here.
+            if self._stopped:
+                raise JobsError("The task was killed before it launched its run.")
+        payload = {**self._payload, "idempotency_token": token}
+        return client.run_now(payload) if self._endpoint == "run-now" else client.submit_run(payload)
+
+    def _look(self, run_id: int) -> Run | None:
+        """Return the run as it is now, or None where it is gone."""
+        for wait in (*_VISIBILITY_WAITS, None):
+            try:
+                return ask_for_run(self._client, run_id)
+            except RunLost as error:
+                if not isinstance(error.__cause__, NotFound):
+                    raise
+            if wait is not None:
+                self._client.sleep(wait)
+        return None
+
+    def _settled(self, run: Run, ordinal: int, since: float) -> tuple[Run, Verdict]:
+        """Return the run and what it is to this try, once that is clear."""
+        verdict = judge(run, ordinal, self._try, since=since, successes=self._successes)
+        if verdict is Verdict.JOIN and ordinal <= self._try.tries_before_clear:
+            self._client.sleep(CLEAR_SETTLING_SECONDS)
+            run = ask_for_run(self._client, run.run_id)
+            verdict = judge(run, ordinal, self._try, since=since, successes=self._successes)
+        if verdict is Verdict.ENDING:
+            run = wait_for_run(self._client, run.run_id)
+            verdict = judge(run, ordinal, self._try, since=since, successes=self._successes)
+        return run, verdict
+
+
+def _may_mean_deletion(error: ApiError, refusals: int) -> bool:
+    """Whether a token may have been refused because its run was deleted, after so many refusals just before.
+
+    Where two in a row are refused and nobody says why, it was not for the token.
+    """
+    if _TELLS_OF_DELETION.search(error.message):
+        return refusals < _MOST_DELETIONS
+    return refusals == 0 and error.error_code in _MAY_MEAN_DELETION
+
+
+def _launched(run: Run, verdict: Verdict, ordinal: int, passed: str | None) -> Launched:
+    job = f" of job {run.job_id}" if run.job_id else ""
+    page = run.page_url or "the API gave no page for it"
+    if verdict is Verdict.LAUNCHED:
+        why = f" anew, as {passed}" if passed else ""
+        return Launched(run, f"Launched run {run.run_id}{job}{why}: {page}")
+    when = f"an earlier try launched at {_at(run.start_time)} (launch {ordinal} of this task)"
+    if verdict is Verdict.JOIN:
+        return Launched(run, f"Joined run {run.run_id}{job}, which {when}: {page}", joined=True)
+    return Launched(
+        run, f"Took the result of run {run.run_id}{job}, which {when} and which succeeded: {page}", joined=True
+    )
+
+
+def _why_not(run: Run) -> str:
+    if not run.is_terminal:
+        return f"run {run.run_id} of an earlier try is being cancelled"
+    return f"run {run.run_id} of an earlier try has ended {run.state}"
+
+
+def _at(epoch_seconds: float | None) -> str:
+    return datetime.fromtimestamp(epoch_seconds or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,11 +15,24 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.launch import Endpoint, LaunchRequest
-    from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.launch import Endpoint, Launched, Launcher, TaskTry
+    from airflow_dbjobs.runs import Outcome, Run
+
+_USED_UP = (
+    "The idempotency_token stands for this run, which was over before this try began: the try has launched nothing."
+    " Let the token vary by try (with {{ ti.try_number }}), or leave it out: then a retry launches anew, never twice."
+)
 
 # A worker's process is killed 5 s after it was told to stop.
 KILL_BUDGET_SECONDS = 4.0
+
+
+def deadline_of(task: BaseOperator, context: Context) -> float | None:
+    """Return when ``execution_timeout`` has passed (epoch seconds): Airflow 3 does not watch it during a deferral."""
+    if task.execution_timeout is None:
+        return None
+    start = getattr(context["ti"], "start_date", None)
+    return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
 
 
 class LaunchOperator(BaseOperator):
@@ -27,7 +40,10 @@ class LaunchOperator(BaseOperator):
 
     :param json: the request body (a mapping, or a template that renders to one). Named parameters win over its fields.
     :param databricks_conn_id: the connection to the workspace.
-    :param idempotency_token: sent as it is (at most 64 characters); where it is None, each launch has one of its own.
+    :param idempotency_token: sent as it is (at most 64 characters). Where it is None, the operator makes tokens by
+    which a
+        try of the task joins the run of an earlier try that is still going on (``launch``).
+    :param durable: False lets each try launch a run of its own instead.
     :param polling_period_seconds: seconds between two questions for the run's state.
     :param wait_for_termination: False ends the task as soon as the run is launched.
     :param deferrable: wait in the triggerer, occupying no worker.
@@ -56,6 +72,7 @@ class LaunchOperator(BaseOperator):
         json: Any = None,
         databricks_conn_id: str = "databricks_default",
         idempotency_token: str | None = None,
+        durable: bool = True,
         polling_period_seconds: float = 10,
         wait_for_termination: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -71,6 +88,7 @@ class LaunchOperator(BaseOperator):
         self.json = json
         self.databricks_conn_id = databricks_conn_id
         self.idempotency_token = idempotency_token
+        self.durable = durable
         self.polling_period_seconds = polling_period_seconds
         self.wait_for_termination = wait_for_termination
         self.deferrable = deferrable
@@ -86,58 +104,51 @@ class LaunchOperator(BaseOperator):
             databricks_retry_delay=databricks_retry_delay,
             databricks_retry_args=databricks_retry_args,
         )
-        # What a kill must know: the run, or the request that may have launched one.
+        # What a kill must know: the run, or what may be launching one.
         self.run_id: int | None = None
         # None: not known in this process, but a link may be stored. "": there is no run.
         self.run_page_url: str | None = None
         self._client: JobsClient | None = None
-        self._request: LaunchRequest | None = None
+        self._launcher: Launcher | None = None
         self._killed = False
 
     def execute(self, context: Context) -> Any:
         """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
-        from airflow_dbjobs.errors import JobsError
-        from airflow_dbjobs.hooks import DatabricksJobsHook
-        from airflow_dbjobs.launch import LaunchRequest
-        from airflow_dbjobs.poller import StateLog, wait_for_run
-
         self.run_page_url = ""
         payload = self._checked_payload()
-        self._client = client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
-        self._request = LaunchRequest.new(self.endpoint, self._resolved(payload, client))
-        if self._killed:
-            # Airflow 3 lets a killed task go on for some seconds.
-            raise JobsError("The task was killed before it launched its run.")
-        self.run_id = self._launch(client, self._request)
-        self._announce(context, run_id=self.run_id)
-        run = self._first_look(client, self.run_id)
-        self.run_page_url = run.page_url
-        self._announce(context, job_id=run.job_id, run_page_url=run.page_url)
-        if not self.wait_for_termination:
-            return None
-        if self.deferrable and not run.is_terminal:
-            self._defer(run)
-        if not run.is_terminal:
-            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
-        return self._finish(client, run)
+        client = self._connect()
+        return self._run(context, client, self._resolved(payload, client), deadline=deadline_of(self, context))
 
-    def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
+    def execute_complete(
+        self, context: Context, event: Any, joined: bool = False, deadline: float | None = None
+    ) -> Any:
         """Go on after the trigger has fired: read the run once more and end as `execute` would have."""
-        from airflow_dbjobs.hooks import DatabricksJobsHook
-        from airflow_dbjobs.poller import ask_for_run
-        from airflow_dbjobs.triggers import read_event
+        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-        self.run_id, self.run_page_url = read_event(event)
-        client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
+        from airflow_dbjobs.triggers import read_event
+        from airflow_dbjobs.waiting import ask_for_run
+
+        self.run_id, self.run_page_url, timed_out = read_event(event)
+        client = self._connect()
+        if timed_out:
+            raise AirflowTaskTimeout(
+                f"Run {self.run_id} did not end within the task's execution_timeout of {self.execution_timeout}:"
+                f" {timed_out}. {self.run_page_url}"
+            )
         run = ask_for_run(client, self.run_id)
         if not run.is_terminal:
             # Somebody has repaired it since.
-            self._defer(run)
+            self._defer(run, joined=joined, deadline=deadline)
+        if self._was_canceled_for_another_try(run, joined=joined):
+            payload = self._resolved(self._checked_payload(), client)
+            return self._run(context, client, payload, deadline=deadline, again=True)
         return self._finish(client, run)
 
     def on_kill(self) -> None:
         """Cancel the run, within the 4 s that a killed worker has. Runs in a signal handler: it shares no lock."""
         self._killed = True
+        if self._launcher:
+            self._launcher.stop()
         self._cancel()
 
     def _payload(self) -> dict[str, Any]:
@@ -154,54 +165,118 @@ class LaunchOperator(BaseOperator):
         """Return the payload with what only the workspace knows."""
         return payload
 
-    def _launch(self, client: JobsClient, request: LaunchRequest) -> int:
-        """Launch the run; where the API goes silent for good, leave no run behind that may have been launched."""
-        from airflow_dbjobs.errors import ServerError, Unreachable, UnreadableReply
-        from airflow_dbjobs.launch import launch
+    def _connect(self) -> JobsClient:
+        from airflow_dbjobs.hooks import DatabricksJobsHook
 
+        self._client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
+        return self._client
+
+    def _run(
+        self,
+        context: Context,
+        client: JobsClient,
+        payload: dict[str, Any],
+        *,
+        deadline: float | None,
+        again: bool = False,
+    ) -> Any:
+        """Launch the run, or join it, and see it through; `again` where a run that was joined has been cancelled."""
+        from airflow_dbjobs.waiting import StateLog, wait_for_run
+
+        launched = self._launch(context, client, payload)
+        run, joined = launched.run, launched.joined and not again
+        self.run_id, self.run_page_url = run.run_id, run.page_url
+        self._announce(context, run)
+        if not self.wait_for_termination:
+            return None
+        if not run.is_terminal:
+            if self.deferrable:
+                self._defer(run, joined=joined, deadline=deadline)
+            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
+        if self._was_canceled_for_another_try(run, joined=joined):
+            return self._run(context, client, payload, deadline=deadline, again=True)
+        return self._finish(client, run, token_is_used_up=launched.token_is_used_up)
+
+    def _launch(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> Launched:
+        from airflow_dbjobs.errors import CallError
+        from airflow_dbjobs.launch import Launcher
+
+        self.run_id = None
+        self._launcher = Launcher(
+            client,
+            self.endpoint,
+            payload,
+            self._task_try(context),
+            durable=self.durable,
+            successes=self._successes(),
+        )
+        if self._killed:
+            # Airflow 3 lets a killed task go on for some seconds.
+            self._launcher.stop()
         try:
-            run_id = launch(client, request)
-        except (Unreachable, UnreadableReply, ServerError) as error:
-            if error.sent:
-                self.log.warning("The launch was not answered, and may have launched a run: cancelling it.")
-                self._cancel()
+            launched = self._launcher.launch()
+        except CallError as error:
+            if error.transient and error.sent:
+                self._abandon(context, "The launch was not answered, and may have launched a run")
             raise
-        self.log.info("Launched run %d.", run_id)
-        return run_id
+        self.log.info("%s", launched.story)
+        return launched
 
-    def _first_look(self, client: JobsClient, run_id: int) -> Run:
-        """Return the launched run as it is now; one that these credentials may not see is cancelled."""
-        from airflow_dbjobs.errors import PermissionDenied, RunLost
-        from airflow_dbjobs.poller import ask_for_run
+    def _task_try(self, context: Context) -> TaskTry:
+        """Return which try of which task instance this is."""
+        from airflow_dbjobs.launch import TaskTry
 
-        try:
-            run = ask_for_run(client, run_id)
-        except RunLost as error:
-            if isinstance(error.__cause__, PermissionDenied):
-                self.log.warning("Run %d was launched, but may not be watched: cancelling it.", run_id)
-                self._cancel()
-            raise
-        job = f" of job {run.job_id}" if run.job_id else ""
-        self.log.info("Run %d%s: %s", run.run_id, job, run.page_url or "the API gave no page for it")
-        return run
+        ti, dag_run = context["ti"], context.get("dag_run")
+        # `airflow tasks test` counts no tries and has no start dates.
+        start = getattr(dag_run, "start_date", None)
+        return TaskTry(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=max(1, ti.try_number),
+            # A clear adds the tries so far to `max_tries`.
+            tries_before_clear=max(0, (ti.max_tries or 0) - (self.retries or 0)),
+            dag_run_start=start.timestamp() if start else None,
+        )
 
-    def _announce(self, context: Context, **facts: object) -> None:
-        """Push what is known of the run, while it is still going: to XCom, and its page to the link.
+    def _successes(self) -> frozenset[Outcome]:
+        from airflow_dbjobs.runs import Outcome
 
-        Where Airflow cannot store that, the task fails with nobody left to watch the run, so the run is cancelled.
-        """
+        partial = () if self.fail_on_partial_success else (Outcome.PARTIAL_SUCCESS,)
+        return frozenset({Outcome.SUCCESS, *partial})
+
+    def _was_canceled_for_another_try(self, run: Run, *, joined: bool) -> bool:
+        """Whether this try joined a run that was then cancelled: that was meant for the try which launched it."""
+        from airflow_dbjobs.runs import Outcome
+
+        if not joined or self._killed or run.outcome is not Outcome.CANCELED:
+            return False
+        self.log.warning("Run %d, which this try had joined, was cancelled. Launching a run of its own.", run.run_id)
+        return True
+
+    def _abandon(self, context: Context, what: str) -> None:
+        """Leave a run to the next try of the task, which will join it; where none will come, cancel it."""
+        ti = context["ti"]
+        if self.durable and max(1, ti.try_number) <= (ti.max_tries or 0):
+            self.log.warning("%s: the next try of this task will find it.", what)
+        else:
+            self.log.warning("%s: cancelling it.", what)
+            self._cancel()
+
+    def _announce(self, context: Context, run: Run) -> None:
+        """Push what is known of the run, while it is still going: to XCom, and its page to the link."""
+        ti = context["ti"]
         try:
             if self.do_xcom_push:
-                for key, value in facts.items():
-                    context["ti"].xcom_push(key=key, value=value)
-            if "run_page_url" in facts:
-                push_link(context["ti"], self.run_page_url or "")
+                for key, value in {"run_id": run.run_id, "job_id": run.job_id, "run_page_url": run.page_url}.items():
+                    ti.xcom_push(key=key, value=value)
+            push_link(ti, run.page_url)
         except Exception:
-            self.log.warning("Run %s was launched, but Airflow does not take note of it: cancelling it.", self.run_id)
-            self._cancel()
+            self._abandon(context, f"Airflow does not take note of run {run.run_id}")
             raise
 
-    def _defer(self, run: Run) -> None:
+    def _defer(self, run: Run, *, joined: bool, deadline: float | None) -> None:
         from airflow_dbjobs.triggers import DatabricksRunTrigger
 
         self.defer(
@@ -210,11 +285,13 @@ class LaunchOperator(BaseOperator):
                 databricks_conn_id=self.databricks_conn_id,
                 polling_period_seconds=self.polling_period_seconds,
                 run_page_url=run.page_url,
+                deadline=deadline,
             ),
             method_name="execute_complete",
+            kwargs={"joined": joined, "deadline": deadline},
         )
 
-    def _finish(self, client: JobsClient, run: Run) -> Any:
+    def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:
         """End the task as the run ended (README, "What becomes of the task")."""
         from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
@@ -226,6 +303,8 @@ class LaunchOperator(BaseOperator):
             self.log.warning("%s", partial_success_of(run))
         elif outcome is not Outcome.SUCCESS:
             failure = failure_of(client, run)
+            if token_is_used_up:
+                failure.args = (f"{failure}\n{_USED_UP}",)
             if outcome is Outcome.SKIPPED and self.on_skipped == "skip":
                 # Airflow logs that it skips a task, not why.
                 self.log.warning("%s", failure)
@@ -240,12 +319,11 @@ class LaunchOperator(BaseOperator):
 
     def _cancel(self) -> None:
         """Cancel the run; where the reply to its launch is still on its way, ask again with its token which it is."""
-        client, request = self._client, self._request
-        if client is None or request is None:
+        client = self._client
+        if client is None:
             return
         from airflow_dbjobs.errors import CallError
-        from airflow_dbjobs.launch import launch
-        from airflow_dbjobs.transport import RetryPolicy
+        from airflow_dbjobs.retries import RetryPolicy
 
         deadline = time.monotonic() + KILL_BUDGET_SECONDS
 
@@ -253,14 +331,20 @@ class LaunchOperator(BaseOperator):
             # A client of its own: the interrupted call may hold anything of the other one.
             left = (deadline - time.monotonic()) * share
             return client.with_policy(
-                RetryPolicy(budget=left, server_error_wait=0.5, connect_timeout=1.5, read_timeout=2.0)
+                RetryPolicy(
+                    retry_budget=left, server_error_wait=0.5, connect_timeout=1.5, read_timeout=2.0, first_wait=0.5
+                )
             )
 
+        run_id = self.run_id
         try:
-            run_id = self.run_id or launch(quick(share=0.5), request)
+            if run_id is None and self._launcher:
+                run_id = self._launcher.find_in_flight(quick(share=0.5))
+            if run_id is None:
+                return
             quick(share=1.0).cancel_run(run_id)
         except CallError as error:
-            self.log.warning("Run %s could not be cancelled and may still be running: %s", self.run_id or "", error)
+            self.log.warning("Run %s could not be cancelled and may still be running: %s", run_id or "", error)
         else:
             self.log.info("The API accepted to cancel run %d.", run_id)
 

@@ -8,9 +8,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ApiError, CallError, RunFailed
-from airflow_dbjobs.poller import patiently
+from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome, RunState
-from airflow_dbjobs.transport import RetryPolicy
+from airflow_dbjobs.waiting import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ TRACE_TAIL_LINES = 20
 MOST_TASKS_EXPLAINED = 10
 # The failure is known already: an API that is down may delay its explanation a little, not by the usual ten minutes a
 # call.
-EXPLANATION_POLICY = RetryPolicy(budget=15.0, server_error_wait=5.0, read_timeout=15.0)
+EXPLANATION_POLICY = RetryPolicy(retry_budget=15.0, server_error_wait=5.0, read_timeout=15.0)
 
 # Colours, other control sequences and hyperlinks of a terminal.
 _ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
@@ -125,7 +125,7 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _exit_value(client: JobsClient, run_id: int) -> Any:
-    output = patiently(lambda: _readable_output(client, run_id), run_id) if run_id else {}
+    output = patiently(client, lambda: _readable_output(client, run_id), run_id) if run_id else {}
     notebook = output.get("notebook_output") or {}
     if notebook.get("truncated"):
         log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)

@@ -65,13 +65,15 @@ class RunState:
     """The state of a run or of one of its tasks.
 
     ``life_cycle_state`` and ``result_state`` (None while there is none) are the API's own words, ``message`` its text.
-    ``termination_code`` is "" in 2.0. Source: RunState, RunLifeCycleState, RunResultState of the Jobs API reference.
+    ``termination_code`` is "" in 2.0. ``user_cancelled_or_timedout`` may be true while the run is still terminating.
+    Source: RunState, RunLifeCycleState, RunResultState of the Jobs API reference.
     """
 
     life_cycle_state: str
     result_state: str | None = None
     message: str = ""
     termination_code: str = ""
+    user_cancelled_or_timedout: bool = False
 
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> RunState:
@@ -88,6 +90,7 @@ class RunState:
             result_state=state.get("result_state") or _RESULT_OF_TERMINATION_CODE.get(code),
             message=state.get("state_message") or termination.get("message") or "",
             termination_code=code,
+            user_cancelled_or_timedout=state.get("user_cancelled_or_timedout") is True,
         )
 
     @property
@@ -111,6 +114,11 @@ class RunState:
         if self.life_cycle_state == "INTERNAL_ERROR" and self.result_state in {"SUCCESS", "SUCCESS_WITH_FAILURES"}:
             return Outcome.FAILED
         return _OUTCOME_OF_RESULT.get(self.result_state or "", Outcome.FAILED)
+
+    @property
+    def is_being_stopped(self) -> bool:
+        """Whether the run still goes on, but was cancelled or has passed its timeout. Not each TERMINATING run is."""
+        return not self.is_terminal and (self.user_cancelled_or_timedout or self.result_state == "CANCELED")
 
     @property
     def canceled_by_platform(self) -> bool:
@@ -162,6 +170,8 @@ class Run:
     run_id: int
     job_id: int | None
     state: RunState
+    #: In epoch seconds; None where the reply has none.
+    start_time: float | None
     page_url: str
     run_name: str
     tasks: tuple[TaskRun, ...]
@@ -170,11 +180,12 @@ class Run:
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> Run:
         """Read a Run object of any API version. Raises KeyError where it has no ``run_id``."""
-        job_id = run.get("job_id")
+        job_id, start_ms = run.get("job_id"), run.get("start_time")
         return cls(
             run_id=int(run["run_id"]),
             job_id=int(job_id) if job_id else None,
             state=RunState.from_json(run),
+            start_time=float(start_ms) / 1000 if start_ms else None,
             page_url=run.get("run_page_url") or "",
             run_name=run.get("run_name") or "",
             tasks=latest_attempts(TaskRun.from_json(task) for task in run.get("tasks") or ()),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 
+from airflow_dbjobs.launch_operator import deadline_of
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 
 if TYPE_CHECKING:
@@ -59,23 +60,35 @@ class DatabricksRunSensor(BaseSensorOperator):
         client = self._connect()
         run = self._look(client, context)
         if not run.is_terminal:
-            self._defer(run)
+            self._defer(run, deadline_of(self, context))
         return self._finish(client, run)
 
-    def execute_complete(self, context: Context, event: Any) -> Any:  # noqa: ARG002 (Airflow passes it)
+    def execute_complete(
+        self,
+        context: Context,  # noqa: ARG002 (Airflow passes it)
+        event: Any,
+        *,
+        deadline: float | None = None,
+    ) -> Any:
         """Go on after the trigger has fired."""
-        from airflow_dbjobs.poller import ask_for_run
-        from airflow_dbjobs.triggers import read_event
+        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-        run_id, self.run_page_url = read_event(event)
+        from airflow_dbjobs.triggers import read_event
+        from airflow_dbjobs.waiting import ask_for_run
+
+        run_id, self.run_page_url, timed_out = read_event(event)
+        if timed_out:
+            raise AirflowTaskTimeout(
+                f"Run {run_id} did not end within the task's execution_timeout of {self.execution_timeout}: {timed_out}"
+            )
         client = self._connect()
         run = ask_for_run(client, run_id)
         if not run.is_terminal:
             # Somebody has repaired it since.
-            self._defer(run)
+            self._defer(run, deadline)
         return self._finish(client, run)
 
-    def _defer(self, run: Run) -> None:
+    def _defer(self, run: Run, deadline: float | None) -> None:
         from airflow_dbjobs.triggers import DatabricksRunTrigger
 
         self.defer(
@@ -85,9 +98,11 @@ class DatabricksRunSensor(BaseSensorOperator):
                 polling_period_seconds=self.poke_interval,
                 run_page_url=run.page_url,
                 cancel_on_kill=False,
+                deadline=deadline,
             ),
             timeout=timedelta(seconds=self.timeout),
             method_name="execute_complete",
+            kwargs={"deadline": deadline},
         )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

@@ -1,15 +1,6 @@
 """One HTTP request to the Jobs API, or a request with its retries, as the caller asks. The only place that retries.
 
-What is retried, and when (the reference advises to retry a 5xx for up to 10 minutes, at least 30 s apart):
-
-- 429 and 503 with ``Retry-After``: after what it says, capped;
-- 429 without it, and 400 ``COULD_NOT_ACQUIRE_LOCK``: exponential backoff with jitter;
-- any other 5xx but 501: ``server_error_wait`` apart; a GET's first wait is 1 s;
-- no answer, or an unreadable one: backoff from 1 s;
-- nothing else.
-
-A call that is not repeatable (it would launch or create a second time) is repeated only where the request provably
-never reached the server, or was refused by a rate limit.
+What is retried, and when, is decided in ``retries``.
 """
 
 from __future__ import annotations
@@ -23,7 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -36,13 +27,12 @@ from airflow_dbjobs.errors import (
     ApiError,
     CallError,
     ConfigurationError,
-    ServerError,
-    TooManyRequests,
     Unreachable,
     UnreadableReply,
     UntrustedCertificate,
     api_error,
 )
+from airflow_dbjobs.retries import Retry, RetryPolicy, retry_decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,72 +43,6 @@ log = logging.getLogger(__name__)
 
 # The reference says "10 MB" without saying which; the smaller reading is safe.
 MAX_REQUEST_BYTES = 10_000_000
-FIRST_WAIT = 1.0
-LONGEST_BACKOFF = 60.0
-LONGEST_RETRY_AFTER = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long one call goes on trying. All values are seconds.
-
-    `budget`: all attempts and waits of one call. `server_error_wait`: the least wait after a 5xx. `connect_timeout` and
-    `read_timeout`: of one attempt.
-    """
-
-    budget: float = 600.0
-    server_error_wait: float = 30.0
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The decision to try again: why, and the least number of seconds to wait before."""
-
-    reason: str
-    wait: float
-
-
-def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: RetryPolicy) -> Retry | None:
-    """Decide whether to repeat a call whose `attempt`-th try (from 1) ended in `error`; None means no.
-
-    `repeatable` says that the call may reach the server twice without harm: it reads, it ends in the same state, or it
-    carries an idempotency token.
-    """
-    # The exponent is bounded for the sake of the 1025th attempt: a larger one overflows a float.
-    backoff = min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_BACKOFF)
-    if isinstance(error, TooManyRequests):
-        return _after(error, backoff)
-    if not error.transient or (error.sent and not repeatable):
-        return None
-    if isinstance(error, ServerError):
-        first_read = attempt == 1 and error.call.startswith("GET ")
-        wait = FIRST_WAIT if first_read else policy.server_error_wait
-        return _after(error, wait) if error.status == requests.codes.unavailable else Retry(error.summary, wait)
-    return Retry(error.summary if isinstance(error, ApiError) else str(error), backoff)
-
-
-def _after(error: ApiError, otherwise: float) -> Retry:
-    """Return a retry after what the reply's Retry-After says (at least a second), or after `otherwise` seconds."""
-    seconds = retry_after_seconds(error.retry_after)
-    if seconds is None:
-        return Retry(error.summary, otherwise)
-    return Retry(f"{error.summary}, Retry-After {seconds:.0f} s", max(FIRST_WAIT, min(seconds, LONGEST_RETRY_AFTER)))
-
-
-def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """Return the seconds that a Retry-After header (a number, or an HTTP date) asks for; None if it is not usable."""
-    if not header:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now())
-    except ValueError:
-        return None
 
 
 def user_agent(product: str = "") -> str:
@@ -165,6 +89,8 @@ class Transport:
         self.sleep = sleep
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
+        # The server's clock at a reading of ours. One assignment: threads, and a signal handler, see both or neither.
+        self._server_clock: tuple[float, float] | None = None
 
     @property
     def identity(self) -> Hashable:
@@ -195,7 +121,7 @@ class Transport:
         repeatable: bool,
         void: bool = False,
     ) -> dict[str, Any]:
-        """Send a request, and again as the module's table says, until it is answered or ``policy.budget`` is spent.
+        """Send a request, and again as ``retries`` says, until it is answered or the budget is spent.
 
         Raises what `send` raises; the error of the last attempt says how often and how long it was tried.
         """
@@ -213,10 +139,10 @@ class Transport:
             return retry.wait * random.uniform(1.0, 1.25) if retry else 0.0  # noqa: S311 (jitter is no secret)
 
         def spent(state: tenacity.RetryCallState) -> bool:
-            return self.clock() - started + state.upcoming_sleep > self.policy.budget
+            return self.clock() - started + state.upcoming_sleep > self.policy.retry_budget
 
         def attempt() -> dict[str, Any]:
-            left = self.policy.budget - (self.clock() - started)
+            left = self.policy.retry_budget - (self.clock() - started)
             return self.send(method, path, query=query, body=body, void=void, limit=left)
 
         def announce(state: tenacity.RetryCallState) -> None:
@@ -226,7 +152,7 @@ class Transport:
                     retry.reason,
                     state.attempt_number + 1,
                     state.upcoming_sleep,
-                    self.policy.budget - (self.clock() - started),
+                    self.policy.retry_budget - (self.clock() - started),
                 )
 
         retrying = tenacity.Retrying(
@@ -282,7 +208,24 @@ class Transport:
         # requests lets the second one out: a host name with an empty label ("adb..net") or one that is too long.
         except (requests.RequestException, LocationParseError) as error:
             raise self._no_reply(call, error, timeout[1]) from error
+        self._note_server_clock(response.headers.get("Date"))
         return _read(call, response, void=void)
+
+    def server_time(self, reading: float) -> float:
+        """Return what the server's clock said (epoch seconds) when `clock` read `reading`.
+
+        It is told by the last reply's ``Date``, in whole seconds, and so is early by the second's fraction and by the
+        time that the reply took; where no reply had one, this machine's clock stands in.
+        """
+        if self._server_clock is None:
+            return time.time() - (self.clock() - reading)
+        said, when = self._server_clock
+        return said - (when - reading)
+
+    def _note_server_clock(self, date: str | None) -> None:
+        with suppress(ValueError):
+            if date:
+                self._server_clock = email.utils.parsedate_to_datetime(date).timestamp(), self.clock()
 
     def close(self) -> None:
         """Close the sessions of all threads."""

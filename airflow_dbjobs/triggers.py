@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import contextvars
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.runs import Run
 
 
 # Airflow 3 fails a deferred task whose trigger fires before the scheduler has learnt that the task's first process has
@@ -25,25 +29,40 @@ SETTLING_SECONDS = 6.0 if AIRFLOW_V_3_0_PLUS else 0.0
 LOOKUP_TOLERANCE_SECONDS = 600.0
 LOOKUP_WAIT_SECONDS = 20.0
 
+# For how long the task's state is asked for: at a shutdown nobody answers any more.
+STATE_TOLERANCE_SECONDS = 10.0
+
+# From 3.3 on Airflow calls a trigger's `on_kill`; before, a trigger learns of a kill by being cancelled.
+_ON_KILL_IS_CALLED = hasattr(BaseTrigger, "on_kill")
+
 # An event loop keeps only weak references to its tasks.
 _killing: set[asyncio.Task[None]] = set()
 
+# The look-ups of connections that are under way, by event loop and connection id.
+_lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[JobsClient]]] = (
+    weakref.WeakKeyDictionary()
+)
+
 
 class DatabricksRunTrigger(BaseTrigger):
-    """Fires once, when a run is over, or when it can no longer be waited for.
+    """Fires once, when a run is over, when its task's time is, or when the run can no longer be waited for.
 
     `run_id` is the run, `databricks_conn_id` the connection to ask through, `polling_period_seconds` the time between
-    two questions. `run_page_url` is carried for the resumed task. Arguments of another release are ignored, so that a
-    trigger written to Airflow's database before an upgrade or a downgrade goes on.
+    two questions. `run_page_url` is carried for the resumed task. `deadline` (epoch seconds) is when the task's
+    ``execution_timeout`` has passed. `cancel_on_kill` says that the run belongs to the task: it is cancelled at the
+    deadline, and when the task is killed. Arguments of another release are ignored, so that a trigger written to
+    Airflow's database before an upgrade or a downgrade goes on.
     """
 
     def __init__(
         self,
         run_id: int,
         databricks_conn_id: str,
+        *,
         polling_period_seconds: float = 10,
         run_page_url: str = "",
         cancel_on_kill: bool = True,
+        deadline: float | None = None,
         **_: Any,
     ) -> None:
         super().__init__()
@@ -52,6 +71,7 @@ class DatabricksRunTrigger(BaseTrigger):
         self.polling_period_seconds = polling_period_seconds
         self.run_page_url = run_page_url
         self.cancel_on_kill = cancel_on_kill
+        self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; no credentials among them."""
@@ -63,59 +83,82 @@ class DatabricksRunTrigger(BaseTrigger):
                 "polling_period_seconds": self.polling_period_seconds,
                 "run_page_url": self.run_page_url,
                 "cancel_on_kill": self.cancel_on_kill,
+                "deadline": self.deadline,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the run and yield the event that `read_event` reads."""
-        from airflow_dbjobs.poller import RunPoller, StateLog
-
-        loop = asyncio.get_running_loop()
-        settled = loop.time() + SETTLING_SECONDS
-        event = {"run_id": self.run_id, "run_page_url": self.run_page_url}
+        settled = asyncio.get_running_loop().time() + SETTLING_SECONDS
+        event: dict[str, Any] = {"run_id": self.run_id, "run_page_url": self.run_page_url}
+        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
-            poller = RunPoller.shared(await self._connect())
-            run = await poller.wait(self.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
+            async with asyncio.timeout(left):
+                run = await self._wait()
+        except TimeoutError:
+            event["timed_out"] = await self._cancel("its task has passed its execution_timeout")
         except JobsError as error:
             event["error"] = str(error)
+        except asyncio.CancelledError:
+            if not _ON_KILL_IS_CALLED:
+                await self.on_kill()
+            raise
         else:
             event["state"] = str(run.state)
-        await asyncio.sleep(settled - loop.time())
+        await asyncio.sleep(settled - asyncio.get_running_loop().time())
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Cancel the run when a user marked or cleared the deferred task. Called by Airflow 3.3 and newer.
+        """Cancel the run when a user marked or cleared the deferred task.
 
-        Airflow calls it as well when it moves the trigger to another triggerer: the task instance is still deferred
-        then, and the run goes on.
+        That a trigger is told to stop does not mean that: it may be moved to another triggerer, or its triggerer may be
+        going. The task instance is still deferred then, and the run goes on.
         """
         if self.cancel_on_kill:
-            # Airflow 3.3 repeats its cancellation every second and so interrupts this method; what it started goes on.
+            # Airflow repeats its cancellation every second and so interrupts this method; what it started goes on.
             killing = asyncio.create_task(self._cancel_unless_moved())
             _killing.add(killing)
             killing.add_done_callback(_killing.discard)
             await asyncio.shield(killing)
 
-    async def _cancel_unless_moved(self) -> None:
+    async def _wait(self) -> Run:
+        """Return the run when it is over. Raises JobsError."""
         from airflow_dbjobs.poller import RunPoller
+        from airflow_dbjobs.waiting import StateLog, Watch
 
+        client = await self._connect()
+        watch = Watch(self.run_id, self.polling_period_seconds, client.patience, client.clock, StateLog(self.log))
+        while (run := await RunPoller.shared(client).wait(watch)) is None:
+            client = await self._reconnect(client)
+        return run
+
+    async def _cancel_unless_moved(self) -> None:
         try:
-            state = await self._task_state()
+            async with asyncio.timeout(STATE_TOLERANCE_SECONDS):
+                state = await self._task_state()
         except Exception as error:  # noqa: BLE001 (whatever it is, nobody else would tell)
             self.log.warning("What became of the task cannot be learnt: %r", error)
             state = None
         if state == "deferred":
             self.log.info("Run %d goes on: its task is still deferred, only its trigger moves.", self.run_id)
-            return
-        if state is None:
+        elif state is None:
             self.log.warning("Run %d is left alone: what became of its task cannot be learnt.", self.run_id)
-            return
-        try:
-            await RunPoller.shared(await self._hook().aget_conn()).cancel(self.run_id)
-        except JobsError as error:
-            self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, error)
         else:
-            self.log.info("Run %d: its task is %s now, and the API accepted to cancel it.", self.run_id, state)
+            await self._cancel(f"its task is {state} now")
+
+    async def _cancel(self, why: str) -> str:
+        """Cancel the run, if it belongs to the task, and return what became of that."""
+        from airflow_dbjobs.poller import RunPoller
+
+        if not self.cancel_on_kill:
+            return "it is left alone"
+        try:
+            await RunPoller.shared(await _look_up(self.databricks_conn_id)).cancel(self.run_id)
+        except Exception as error:  # noqa: BLE001 (the secrets backend may raise anything, and nobody else would tell)
+            self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, error)
+            return f"it could not be cancelled and may still be running: {error}"
+        self.log.info("Run %d: %s, and the API accepted to cancel it.", self.run_id, why)
+        return "the API accepted to cancel it"
 
     async def _connect(self) -> JobsClient:
         """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.
@@ -125,7 +168,7 @@ class DatabricksRunTrigger(BaseTrigger):
         deadline = asyncio.get_running_loop().time() + LOOKUP_TOLERANCE_SECONDS
         while True:
             try:
-                return await self._hook().aget_conn()
+                return await _look_up(self.databricks_conn_id)
             except Exception as error:
                 if asyncio.get_running_loop().time() >= deadline:
                     raise RunLost(
@@ -137,35 +180,37 @@ class DatabricksRunTrigger(BaseTrigger):
                 self.log.warning("The connection cannot be read, which is tried again: %s", error)
             await asyncio.sleep(LOOKUP_WAIT_SECONDS)
 
-    def _hook(self) -> DatabricksJobsHook:
-        return DatabricksJobsHook(self.databricks_conn_id, caller=type(self).__name__)
+    async def _reconnect(self, client: JobsClient) -> JobsClient:
+        """Return a client with the credentials as they are now; `client` itself where nobody can tell."""
+        try:
+            renewed = await _look_up(self.databricks_conn_id)
+        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
+            self.log.warning("The connection cannot be read anew: %s", error)
+            return client
+        if renewed.transport.identity != client.transport.identity:
+            self.log.warning("The connection has changed: going on with what it says now.")
+        return renewed
 
     async def _task_state(self) -> str | None:
         """Return the task instance's state ("cleared" where it has none), or None where it cannot be learnt."""
         from asgiref.sync import sync_to_async
 
-        instance = self.task_instance
-        if instance is None:
+        if self.task_instance is None:
             return None
-        # Airflow 3.3, the first version to call `on_kill`, gives a trigger this one way to ask.
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        states: Mapping[str, Mapping[str, Any]] = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=instance.dag_id,
-            task_ids=[instance.task_id],
-            run_ids=[instance.run_id],
-            map_index=instance.map_index,
-        )
-        key = instance.task_id if instance.map_index < 0 else f"{instance.task_id}_{instance.map_index}"
-        of_run = states.get(instance.run_id, {})
-        if key not in of_run:
-            return None
-        state = of_run[key]
-        return "cleared" if state is None else str(getattr(state, "value", state))
+        ask = _state_from_supervisor if AIRFLOW_V_3_0_PLUS else _state_from_database
+        return await sync_to_async(ask)(self)
 
 
-def read_event(event: Any) -> tuple[int, str]:
-    """Return the run_id and the page of the run that `DatabricksRunTrigger` saw end.
+class Ending(NamedTuple):
+    """What a trigger's event says: the run, and, where the task's time was over before it, what became of the run."""
+
+    run_id: int
+    page_url: str
+    timed_out: str = ""
+
+
+def read_event(event: Any) -> Ending:
+    """Return what `DatabricksRunTrigger` has fired.
 
     Raises errors.RunLost where the trigger could not wait for the end, and errors.JobsError for an event that is not
     ours.
@@ -175,4 +220,67 @@ def read_event(event: Any) -> tuple[int, str]:
     run_id, page_url = event["run_id"], str(event.get("run_page_url") or "")
     if error := event.get("error"):
         raise RunLost(str(error), run_id=run_id, page_url=page_url)
-    return run_id, page_url
+    return Ending(run_id, page_url, str(event.get("timed_out") or ""))
+
+
+async def _look_up(conn_id: str) -> JobsClient:
+    """Return a client for a connection, which is looked up once for all triggers that ask at the same time."""
+    loop = asyncio.get_running_loop()
+    lookups = _lookups.setdefault(loop, {})
+
+    def finished(lookup: asyncio.Task[JobsClient]) -> None:
+        del lookups[conn_id]
+        if not lookup.cancelled():
+            # Whoever waits is told. Where nobody does any more, asyncio shall not complain.
+            lookup.exception()
+
+    if conn_id not in lookups:
+        hook = DatabricksJobsHook(conn_id, caller=DatabricksRunTrigger.__name__)
+        # With no context: it belongs to none of the triggers that wait for it.
+        lookups[conn_id] = loop.create_task(hook.aget_conn(), context=contextvars.Context())
+        lookups[conn_id].add_done_callback(finished)
+    return await asyncio.shield(lookups[conn_id])
+
+
+def _state_from_supervisor(trigger: DatabricksRunTrigger) -> str | None:
+    # The one way to ask that Airflow 3 gives a trigger.
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    instance: Any = trigger.task_instance
+    states: Mapping[str, Mapping[str, Any]] = RuntimeTaskInstance.get_task_states(
+        dag_id=instance.dag_id,
+        task_ids=[instance.task_id],
+        run_ids=[instance.run_id],
+        map_index=instance.map_index,
+    )
+    key = instance.task_id if instance.map_index < 0 else f"{instance.task_id}_{instance.map_index}"
+    of_run = states.get(instance.run_id, {})
+    return _named(of_run[key]) if key in of_run else None
+
+
+def _state_from_database(trigger: DatabricksRunTrigger) -> str | None:
+    # In Airflow 2 the triggerer works on the database itself.
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    instance: Any = trigger.task_instance
+    with create_session() as session:
+        found = (
+            session.query(TaskInstance.state, TaskInstance.trigger_id)
+            .filter_by(
+                dag_id=instance.dag_id,
+                task_id=instance.task_id,
+                run_id=instance.run_id,
+                map_index=instance.map_index,
+            )
+            .one_or_none()
+        )
+    if found is None:
+        return None
+    state, trigger_id = found
+    # A trigger that is moved stays the task's trigger; a task that was cleared may have been deferred again.
+    return "deferred anew" if state == "deferred" and trigger_id != trigger.trigger_id else _named(state)
+
+
+def _named(state: Any) -> str:
+    return "cleared" if state is None else str(getattr(state, "value", state))

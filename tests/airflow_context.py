@@ -17,6 +17,7 @@ from airflow_dbjobs.local_workspace import api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     import pytest
@@ -44,6 +45,8 @@ class TaskInstance:
     run_id = "manual__1"
     map_index = -1
     try_number = 1
+    max_tries = 0
+    start_date: datetime | None = None
 
     def __init__(self) -> None:
         self.xcom: dict[str, Any] = {}
@@ -71,7 +74,7 @@ class Scene:
         self.workspace = workspace
         self.root = root
         self.ti = TaskInstance()
-        self.context = {"ti": self.ti}
+        self.context: dict[str, Any] = {"ti": self.ti}
         self.sent: list[dict[str, Any]] = []
         self.user_agents: set[str] = set()
         #: Called when the workspace has handled a launch, and before the reply is on its way.

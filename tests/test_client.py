@@ -16,9 +16,10 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
 )
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.poller import wait_for_run
+from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome
-from airflow_dbjobs.transport import RetryPolicy, Transport
+from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,10 +314,10 @@ def test_calls_that_may_act_twice_are_repeated(impatient: JobsClient, workspace:
 
 
 def test_another_policy_makes_another_client_of_the_same_workspace() -> None:
-    client = JobsClient("x.example", token="t", api_version="2.1", retry=RetryPolicy(budget=9))
-    quick = client.with_policy(RetryPolicy(budget=1))
+    client = JobsClient("x.example", token="t", api_version="2.1", retry=RetryPolicy(retry_budget=9))
+    quick = client.with_policy(RetryPolicy(retry_budget=1))
     assert (quick.transport.identity, quick.api_version) == (client.transport.identity, "2.1")
-    assert (quick.transport.policy.budget, client.transport.policy.budget) == (1, 9)
+    assert (quick.transport.policy.retry_budget, client.transport.policy.retry_budget) == (1, 9)
 
 
 def test_a_host_that_is_no_url_is_not_quoted_since_it_may_hold_a_password() -> None:

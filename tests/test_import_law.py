@@ -10,7 +10,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 HEAVY = (
     "airflow.models", "airflow.providers_manager", "airflow.triggers.base", "airflow_dbjobs.auth",
     "airflow_dbjobs.client", "airflow_dbjobs.launch", "airflow_dbjobs.payloads", "airflow_dbjobs.poller",
-    "airflow_dbjobs.transport", "airflow_dbjobs.triggers", "pydantic", "requests", "starlette", "tenacity", "uvicorn",
+    "airflow_dbjobs.retries", "airflow_dbjobs.transport", "airflow_dbjobs.triggers", "airflow_dbjobs.waiting",
+    "pydantic", "requests", "starlette", "tenacity", "uvicorn",
 )  # fmt: skip
 # What every DAG file has imported before it imports a provider.
 AIRFLOW = "import airflow.sdk" if AIRFLOW_V_3_0_PLUS else "import airflow, airflow.decorators, airflow.sensors.base"
@@ -50,7 +51,10 @@ def test_the_hook_loads_nothing_heavy():
 
 
 def test_the_client_and_all_below_it_load_no_airflow():
-    rooms = ("client", "errors", "launch", "payloads", "poller", "results", "runs", "transport", "auth")
+    rooms = (
+        "auth", "client", "errors", "launch", "payloads", "poller", "results", "retries", "runs", "transport",
+        "waiting",
+    )  # fmt: skip
     loaded = added("", f"import {', '.join(f'airflow_dbjobs.{room}' for room in rooms)}")
     assert "airflow_dbjobs.client" in loaded
     assert {name for name in loaded if name.partition(".")[0] == "airflow"} == set()

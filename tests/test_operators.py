@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
     XComArg,
 )
-from airflow_context import FAST, FastTime, Scene, connect, fire, rebuilt
+from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, rebuilt
 
 from airflow_dbjobs import launch_operator, sensors
 from airflow_dbjobs.client import JobsClient
@@ -36,7 +36,7 @@ from airflow_dbjobs.errors import (
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.poller import wait_for_run
+from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,14 +218,6 @@ def test_each_field_of_a_run_now_is_sent(scene):
     assert body_of(scene, run_now(**fields)) == fields
 
 
-def test_each_launch_has_a_token_of_its_own(scene):
-    for _ in range(2):
-        submit(tasks=[{"task_key": "a", "condition_task": TRUE}]).execute(scene.context)
-    first, second = (body["idempotency_token"] for body in scene.sent)
-    assert first != second
-    assert 0 < len(first) <= 64
-
-
 @pytest.mark.parametrize(
     "given", [{"idempotency_token": "of-the-user"}, {"json": {"idempotency_token": "of-the-user"}}]
 )
@@ -306,7 +298,7 @@ def test_an_unreachable_host_is_named_when_the_retries_are_spent(monkeypatch):
     time = FastTime(monkeypatch)
     connect(monkeypatch, "http://127.0.0.1:1", "x-token")
     with pytest.raises(Unreachable, match=r"cannot reach http://127.0.0.1:1: .*refused. Check .* host"):
-        submit(notebook_task=NOTEBOOK).execute({})
+        submit(notebook_task=NOTEBOOK).execute({"ti": TaskInstance()})
     assert 500 < time.now - 1000 < 600
 
 
@@ -494,7 +486,7 @@ def test_launch_and_cancellation_share_the_time_of_a_kill(scene, monkeypatch, mo
     scene.at_launch = kill
     with pytest.raises(Killed):
         operator.execute(scene.context)
-    assert [call.args[1].budget for call in with_policy.call_args_list] == [2.0, 1.0]
+    assert [call.args[1].retry_budget for call in with_policy.call_args_list] == [2.0, 1.0]
 
 
 def test_a_launch_that_is_never_answered_says_that_a_run_may_be_left(scene, client, monkeypatch, capfd):
@@ -532,15 +524,14 @@ def test_a_task_killed_before_its_launch_launches_nothing(scene, monkeypatch):
     assert scene.launches() == 0
 
 
-def test_a_run_that_may_be_launched_but_not_seen_is_cancelled(scene, client, monkeypatch):
-    # Refusals are waited out for ten minutes; here for no time.
-    monkeypatch.setattr("airflow_dbjobs.poller.Patience.__init__.__defaults__", (3600.0, 0.0))
+def test_a_run_that_may_be_launched_but_not_seen_is_left_alone(scene, client, monkeypatch):
+    connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"denied_tolerance": 0})
     scene.workspace.faults.append(Fault("runs/get", status=403))
     with pytest.raises(RunLost, match="left alone"):
         submit(notebook_task=scene.notebook()).execute(scene.context)
     (run,) = client.list_runs()
-    assert scene.ti.xcom["run_id"] == run.run_id
-    assert wait_for_run(client, run.run_id, period=FAST).state.result_state == "CANCELED"
+    assert not run.is_terminal
+    assert scene.workspace.requests["runs/cancel"] == 0
 
 
 def test_a_run_that_is_active_again_at_the_resume_is_waited_for_again(scene, client):
@@ -550,14 +541,19 @@ def test_a_run_that_is_active_again_at_the_resume_is_waited_for_again(scene, cli
         operator.execute_complete(scene.context, {"run_id": operator.run_id})
 
 
-def test_a_run_that_cannot_be_announced_is_cancelled(scene, client, deferrable):
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_run_that_cannot_be_announced_is_left_to_the_next_try_or_cancelled(scene, client, deferrable, retries):
     def broken() -> None:
         raise RuntimeError("XCom is down")
 
-    scene.ti.at_link = broken
+    scene.ti.at_link, scene.ti.max_tries = broken, retries
     with pytest.raises(RuntimeError, match="XCom is down"):
         scene.run_task(lambda: submit(notebook_task=scene.notebook(), deferrable=deferrable))
-    assert wait_for_run(client, scene.ti.xcom["run_id"], period=FAST).state.result_state == "CANCELED"
+    run_id = scene.ti.xcom["run_id"]
+    if retries:
+        assert not client.get_run(run_id).is_terminal
+    else:
+        assert wait_for_run(client, run_id, period=FAST).state.result_state == "CANCELED"
 
 
 # --- parameters ---

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from injected_clock import Clock
 
 from airflow_dbjobs import results
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.poller import patiently, wait_for_run
 from airflow_dbjobs.results import MOST_TASKS_EXPLAINED, TRACE_TAIL_LINES, failed_tasks, failure_of, result_of
+from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome, Run
-from airflow_dbjobs.transport import RetryPolicy
+from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,14 +140,14 @@ def test_a_result_that_is_forbidden_or_cut_comes_with_a_warning(
 
 @pytest.mark.parametrize("outage", [{"cut": "before"}, {"status": 503}, {"status": 429}, {"status": 200}], ids=str)
 def test_a_result_is_waited_for_through_an_outage(
-    client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch, outage: dict[str, Any]
+    client: JobsClient, workspace: LocalWorkspace, outage: dict[str, Any]
 ) -> None:
-    waits: list[float] = []
-    monkeypatch.setitem(patiently.__kwdefaults__, "sleep", waits.append)
+    clock = Clock()
+    clock.rule(client)
     answer = Fault("runs/get-output", status=200, body={"notebook_output": {"result": "x"}})
     workspace.faults += [Fault("runs/get-output", times=2, **outage), answer]
-    assert result_of(client.with_policy(RetryPolicy(budget=0)), NOTEBOOK_RUN) == "x"
-    assert len(waits) == 2
+    assert result_of(client.with_policy(RetryPolicy(retry_budget=0)), NOTEBOOK_RUN) == "x"
+    assert len(clock.waits) == 2
 
 
 def test_a_failure_names_all_there_is_to_know(client: JobsClient, workspace: LocalWorkspace, notebook: Write) -> None:
@@ -209,7 +210,7 @@ def test_of_a_trace_the_end_is_shown_and_no_colours_or_links(client: JobsClient,
 def test_a_failure_stays_the_runs_own_where_its_explanation_cannot_be_read(
     client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch, fault: dict[str, Any], words: str
 ) -> None:
-    monkeypatch.setattr(results, "EXPLANATION_POLICY", RetryPolicy(budget=0))
+    monkeypatch.setattr(results, "EXPLANATION_POLICY", RetryPolicy(retry_budget=0))
     workspace.faults.append(Fault("runs/get-output", times=None, **fault))
     error = failure_of(client, FAILED_RUN)
     assert type(error) is RunFailed

@@ -18,8 +18,8 @@ from airflow_context import FAST, FastTime, Scene
 from airflow_dbjobs.errors import ConfigurationError, NotFound
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
-from airflow_dbjobs.poller import wait_for_run
 from airflow_dbjobs.sensors import DatabricksRunSensor
+from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,7 +31,8 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
     UntrustedCertificate,
 )
-from airflow_dbjobs.transport import MAX_REQUEST_BYTES, RetryPolicy, Transport, retry_after_seconds, retry_decision
+from airflow_dbjobs.retries import RetryPolicy, retry_after_seconds, retry_decision
+from airflow_dbjobs.transport import MAX_REQUEST_BYTES, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,11 +248,11 @@ def test_waits_grow_up_to_their_limit(
     ("policy", "failure", "attempts", "error", "words"),
     [
         (RetryPolicy(), Reply(503, {"message": "maintenance"}), range(17, 22), ServerError, "503: maintenance"),
-        (RetryPolicy(budget=1800), Reply(503), range(48, 62), ServerError, "503"),
-        (RetryPolicy(budget=100, server_error_wait=5), Reply(500), range(17, 22), ServerError, "500"),
-        (RetryPolicy(budget=10), Reply(429, headers={"Retry-After": "9"}), range(1, 3), TooManyRequests, "429"),
-        (RetryPolicy(budget=10), Reply(429, headers={"Retry-After": "60"}), range(1, 2), TooManyRequests, "429"),
-        (RetryPolicy(budget=0), Reply(cut=True), range(1, 2), Unreachable, "the connection broke"),
+        (RetryPolicy(retry_budget=1800), Reply(503), range(48, 62), ServerError, "503"),
+        (RetryPolicy(retry_budget=100, server_error_wait=5), Reply(500), range(17, 22), ServerError, "500"),
+        (RetryPolicy(retry_budget=10), Reply(429, headers={"Retry-After": "9"}), range(1, 3), TooManyRequests, "429"),
+        (RetryPolicy(retry_budget=10), Reply(429, headers={"Retry-After": "60"}), range(1, 2), TooManyRequests, "429"),
+        (RetryPolicy(retry_budget=0), Reply(cut=True), range(1, 2), Unreachable, "the connection broke"),
     ],
 )
 def test_an_outage_longer_than_the_budget_ends_within_it(
@@ -271,7 +272,7 @@ def test_an_outage_longer_than_the_budget_ends_within_it(
         limited.call("POST", "2.2/jobs/x", repeatable=True)
     limited.close()
     assert len(server.seen) in attempts
-    assert clock.now <= policy.budget
+    assert clock.now <= policy.retry_budget
     assert words in str(caught.value)
     tried = f"(attempt {len(server.seen)}, after {clock.now:.0f} s)"
     assert str(caught.value).endswith(tried) is (len(server.seen) > 1)
@@ -321,7 +322,7 @@ def test_what_was_never_sent_may_be_sent_again(
 ) -> None:
     url = url or refusing
     with pytest.raises(Unreachable) as caught:
-        connect(url, policy=RetryPolicy(budget=5)).call("POST", "2.2/jobs/run-now", body={}, repeatable=False)
+        connect(url, policy=RetryPolicy(retry_budget=5)).call("POST", "2.2/jobs/run-now", body={}, repeatable=False)
     assert words in str(caught.value)
     assert url in str(caught.value)
     assert not caught.value.sent
@@ -334,10 +335,10 @@ HANG = Reply(hang=True)
 @pytest.mark.parametrize(
     ("replies", "policy"),
     [
-        ([HANG], RetryPolicy(read_timeout=0.1, budget=1)),
+        ([HANG], RetryPolicy(read_timeout=0.1, retry_budget=1)),
         # No attempt may last longer than what is left for all.
-        ([HANG], RetryPolicy(budget=0.3)),
-        ([Reply(429, headers={"Retry-After": "60"}), HANG], RetryPolicy(budget=60.3)),
+        ([HANG], RetryPolicy(retry_budget=0.3)),
+        ([Reply(429, headers={"Retry-After": "60"}), HANG], RetryPolicy(retry_budget=60.3)),
     ],
     ids=["read_timeout", "budget", "rest of the budget"],
 )
@@ -445,7 +446,7 @@ def test_no_secret_is_logged_or_shown(server: Server, connect: Connect, refusing
     shown = []
     for auth in (BearerAuth(SECRET), BasicAuth("someone", SECRET)):
         for url in (server.url, refusing, "http://127.0.0.1:x"):
-            client = JobsClient(transport=connect(url, auth, policy=RetryPolicy(budget=2)))
+            client = JobsClient(transport=connect(url, auth, policy=RetryPolicy(retry_budget=2)))
             shown.append(f"{client!r} {client.transport!r} {auth!r}")
             for failure in failures:
                 server.replies = [failure]
@@ -519,7 +520,7 @@ def test_a_bad_url_is_not_tried_again(connect: Connect, clock: Clock, url: str) 
 
 
 def test_workspace_credentials_and_trust_tell_transports_apart(connect: Connect) -> None:
-    one = connect("https://x", BearerAuth("t"), policy=RetryPolicy(budget=1), product="airflow/3.3")
+    one = connect("https://x", BearerAuth("t"), policy=RetryPolicy(retry_budget=1), product="airflow/3.3")
     same = connect("https://x/", BearerAuth("t"))
     others = [
         connect("https://y", BearerAuth("t")),
@@ -527,7 +528,7 @@ def test_workspace_credentials_and_trust_tell_transports_apart(connect: Connect)
         connect("https://x", BearerAuth("t"), verify=False),
         connect("https://x", BearerAuth("t"), verify="/ca.pem"),
     ]
-    assert one.identity == same.identity == same.with_policy(RetryPolicy(budget=2)).identity
+    assert one.identity == same.identity == same.with_policy(RetryPolicy(retry_budget=2)).identity
     assert len({transport.identity for transport in (one, same, *others)}) == 5
 
 
@@ -539,7 +540,7 @@ def test_each_thread_has_one_connection_and_another_policy_its_own(server: Serve
     thread.start()
     thread.join()
     ask()
-    quick = transport.with_policy(RetryPolicy(budget=1))
+    quick = transport.with_policy(RetryPolicy(retry_budget=1))
     quick.send("GET", "2.2/jobs/x")
     quick.close()
     transport.close()

@@ -17,8 +17,8 @@ from airflow_dbjobs import triggers
 from airflow_dbjobs.errors import JobsError, RunLost
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.poller import wait_for_run
 from airflow_dbjobs.triggers import DatabricksRunTrigger, read_event
+from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
@@ -34,7 +34,9 @@ def _connection(workspace, monkeypatch):
 
 
 def watching(run_id: int, **kwargs: Any) -> DatabricksRunTrigger:
-    return DatabricksRunTrigger(run_id, "databricks_default", FAST, "http://page", **kwargs)
+    return DatabricksRunTrigger(
+        run_id, "databricks_default", polling_period_seconds=FAST, run_page_url="http://page", **kwargs
+    )
 
 
 def start(client: JobsClient, left: str = "1") -> int:
@@ -43,7 +45,7 @@ def start(client: JobsClient, left: str = "1") -> int:
 
 
 def test_what_is_serialized_makes_the_same_trigger_and_holds_no_secret(workspace):
-    trigger = watching(7, cancel_on_kill=False)
+    trigger = watching(7, cancel_on_kill=False, deadline=1.5)
     path, kwargs = trigger.serialize()
     assert path == "airflow_dbjobs.triggers.DatabricksRunTrigger"
     assert kwargs == {
@@ -52,6 +54,7 @@ def test_what_is_serialized_makes_the_same_trigger_and_holds_no_secret(workspace
         "polling_period_seconds": FAST,
         "run_page_url": "http://page",
         "cancel_on_kill": False,
+        "deadline": 1.5,
     }
     assert rebuilt(trigger).serialize() == trigger.serialize()
     assert workspace.token not in json.dumps(kwargs)
@@ -68,7 +71,7 @@ def test_the_end_of_a_run_fires_one_event(client, left, state):
     run_id = start(client, left)
     event = fire(rebuilt(watching(run_id)))
     assert event == {"run_id": run_id, "run_page_url": "http://page", "state": state}
-    assert read_event(event) == (run_id, "http://page")
+    assert read_event(event) == (run_id, "http://page", "")
 
 
 def test_the_event_waits_for_the_end_of_the_run(workspace, client):

@@ -90,7 +90,7 @@ class Renderer:
             "format": "SINGLE_TASK" if run.flat and not self._modern else "MULTI_TASK",
             "start_time": run.start_ms,
             "end_time": run.end_ms,
-            **self._states(run.state),
+            **self._states(run.state, run.stop),
             **_durations(last),
         }
         shown |= _given(run)
@@ -133,7 +133,7 @@ class Renderer:
             "start_time": task.start_ms,
             "end_time": task.end_ms,
             "run_page_url": f"{self._base_url}/jobs/{run.job_id}/runs/{task.run_id}?o=0",
-            **self._states(task.state),
+            **self._states(task.state, task.stop),
             **_durations(task),
         }
         if task.outcome is not None:
@@ -155,9 +155,10 @@ class Renderer:
         }
         return shown if episode.repair_id is None else {"id": episode.repair_id, **shown}
 
-    def _states(self, state: State) -> Json:
+    def _states(self, state: State, stop: str | None = None) -> Json:
+        """Show a state; `stop` is the result that was asked for while the run still goes on."""
         v1: Json = {"life_cycle_state": state.life, "state_message": state.message}
-        v1["user_cancelled_or_timedout"] = state.result in ("CANCELED", "TIMEDOUT")
+        v1["user_cancelled_or_timedout"] = (state.result or stop) in ("CANCELED", "TIMEDOUT")
         # 2.0 knows no result of a run that was skipped.
         if state.result and (self._modern or state.result != "MAXIMUM_CONCURRENT_RUNS_REACHED"):
             v1["result_state"] = state.result

@@ -1,0 +1,186 @@
+"""Waiting for a run: the rules that hold in a worker and in a triggerer, and the worker's own waiting.
+
+A failed poll is not an outcome. Rate limits, 5xx, broken connections and unreadable replies are waited out for
+``outage_tolerance``; refused credentials, which are read anew meanwhile, for ``denied_tolerance`` (a rotated token, a
+maintenance window, permissions set late). Then the task fails and the run is left alone: it may be doing well. Only
+``runs/get`` decides that a run is over.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from airflow_dbjobs.errors import (
+    ApiError,
+    CallError,
+    NotFound,
+    PermissionDenied,
+    RunLost,
+    Unauthenticated,
+    UntrustedCertificate,
+)
+from airflow_dbjobs.retries import asked_wait, backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.retries import Patience
+    from airflow_dbjobs.runs import Run
+
+T = TypeVar("T")
+
+DEFAULT_PERIOD = 10.0
+
+
+class Watch:
+    """One run being waited for: when to ask again, and when to give up. It neither sleeps nor calls.
+
+    `period` is in seconds; `clock` reads monotonic seconds. `on_change` is called with the run at its first state and
+    at each new one.
+    """
+
+    def __init__(
+        self,
+        run_id: int,
+        period: float,
+        patience: Patience,
+        clock: Callable[[], float],
+        on_change: Callable[[Run], None] = lambda _: None,
+    ) -> None:
+        self.run_id = run_id
+        #: Whether the last answer was a refusal of the credentials: it may help to read them anew.
+        self.refused = False
+        self._period = period
+        self._patience = patience
+        self._clock = clock
+        self._on_change = on_change
+        self._last_state: object = None
+        # Since when polls fail, and since when all that failed were refused: two patiences.
+        self._failing_since: float | None = None
+        self._refused_since: float | None = None
+        self._failures = 0
+
+    def answered(self, run: Run) -> float | None:
+        """Take an answer; return the seconds until the next question, or None where the run is over."""
+        self._failing_since, self._refused_since, self._failures, self.refused = None, None, 0, False
+        if run.state != self._last_state:
+            self._last_state = run.state
+            self._on_change(run)
+        if run.is_terminal:
+            return None
+        return _jittered(self._period)
+
+    def failed(self, error: CallError) -> float:
+        """Take a failed poll; return the seconds until the next. Raises RunLost where the patience is spent."""
+        if isinstance(error, NotFound):
+            raise RunLost(
+                f"Run {self.run_id} does not exist any more: it was deleted, or is older than 60 days. ({error})",
+                run_id=self.run_id,
+            ) from error
+        now = self._clock()
+        self._failures += 1
+        self.refused = isinstance(error, Unauthenticated | PermissionDenied)
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        mendable = self.refused or _mendable(error)
+        self._refused_since = (now if self._refused_since is None else self._refused_since) if mendable else None
+        if self._refused_since is not None:
+            lasted, tolerance = now - self._refused_since, self._patience.denied_tolerance
+        else:
+            lasted, tolerance = now - self._failing_since, self._patience.outage_tolerance if error.transient else 0.0
+        if lasted >= tolerance:
+            raise RunLost(
+                f"Run {self.run_id} could not be asked for during {lasted / 60:.0f} min; it is left alone and may still"
+                f" be running. The last answer: {error}",
+                run_id=self.run_id,
+            ) from error
+        return _jittered(max(backoff(self._failures), asked_wait(error) or 0.0))
+
+
+def _mendable(error: CallError) -> bool:
+    """Whether a gateway that names no error code, or a certificate, is in the way: that may be mended while we wait."""
+    return isinstance(error, UntrustedCertificate) or (
+        isinstance(error, ApiError) and not error.transient and not error.error_code
+    )
+
+
+def _jittered(seconds: float) -> float:
+    """Spread waits by a tenth: many tasks start, or fail, together; their polls should not stay together."""
+    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 (jitter is no secret)
+
+
+class Logger(Protocol):
+    """What is needed of a logger, be it logging's or the one Airflow gives its triggers."""
+
+    def info(self, event: str, /, *args: object) -> object:
+        """Log at INFO."""
+
+    def warning(self, event: str, /, *args: object) -> object:
+        """Log at WARNING."""
+
+
+class StateLog:
+    """Logs a run's states as they change, one line each; a state that nobody has heard of is named as a warning."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._warned_of: set[str] = set()
+
+    def __call__(self, run: Run) -> None:
+        """Log the state that `run` is in now."""
+        message = f": {run.state.message}" if run.state.message else ""
+        self._log.info("Run %d is %s%s", run.run_id, run.state, message)
+        name = run.state.life_cycle_state
+        if not run.state.is_known and name not in self._warned_of:
+            self._warned_of.add(name)
+            self._log.warning("%r is not a state this release knows; it counts as running.", name)
+
+
+def patiently(client: JobsClient, call: Callable[[], T], run_id: int) -> T:
+    """Return what a call about a run returns, however long the API does not answer it. Raises RunLost."""
+    watch = Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock)
+    while True:
+        try:
+            return call()
+        except CallError as error:
+            _wait_after(error, watch, client)
+
+
+def ask_for_run(client: JobsClient, run_id: int) -> Run:
+    """Return a run as it is now, with all its tasks, however long the API does not answer. Raises RunLost."""
+    return patiently(client, lambda: client.get_run(run_id), run_id)
+
+
+def wait_for_run(
+    client: JobsClient,
+    run_id: int,
+    *,
+    period: float = DEFAULT_PERIOD,
+    on_change: Callable[[Run], None] = lambda _: None,
+) -> Run:
+    """Ask for a run every `period` seconds until it is over, and return it with all its tasks.
+
+    `on_change` is called with the run at its first state and at each new one. Raises RunLost.
+    """
+    watch = Watch(run_id, period, client.patience, client.clock, on_change)
+    while True:
+        try:
+            wait = watch.answered(client.poll_run(run_id))
+        except CallError as error:
+            _wait_after(error, watch, client)
+            continue
+        if wait is None:
+            run = ask_for_run(client, run_id)
+            if run.is_terminal:
+                return run
+            # Somebody has repaired it since the poll.
+            wait = watch.answered(run) or 0.0
+        client.sleep(wait)
+
+
+def _wait_after(error: CallError, watch: Watch, client: JobsClient) -> None:
+    wait = watch.failed(error)
+    if watch.refused:
+        client.renew_credentials()
+    client.sleep(wait)

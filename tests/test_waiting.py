@@ -1,0 +1,249 @@
+"""waiting: in a worker and in a triggerer, by the same rules and in injected time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from injected_clock import Clock
+
+from airflow_dbjobs.errors import Conflict, NotFound, RunLost, UnreadableReply
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.poller import RunPoller
+from airflow_dbjobs.retries import Patience
+from airflow_dbjobs.runs import Outcome, Run
+from airflow_dbjobs.waiting import StateLog, Watch, wait_for_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+
+    Wait = Callable[..., Run]
+    Log = pytest.LogCaptureFixture
+
+TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+# A run of such a job is active until somebody cancels it.
+STUCK = {"max_concurrent_runs": 0, "queue": {"enabled": True}, **TASK}
+
+
+@pytest.fixture
+def clock(client: JobsClient) -> Clock:
+    """Return the clock by which the client waits."""
+    clock = Clock()
+    clock.rule(client)
+    return clock
+
+
+@pytest.fixture(params=["worker", "triggerer"])
+def wait(request: pytest.FixtureRequest, client: JobsClient, clock: Clock) -> Wait:
+    """Return what waits for a run in injected time, in both places where this is done."""
+
+    def in_worker(run_id: int, **options: Any) -> Run:
+        return wait_for_run(client, run_id, **options)
+
+    def in_triggerer(run_id: int, *, period: float = 10, on_change: Callable[[Run], None] = lambda _: None) -> Run:
+        poller = RunPoller(client, sleep=clock.sleep_async)
+        watch = Watch(run_id, period, client.patience, clock, on_change)
+
+        async def wait_for_end() -> Run:
+            while (run := await poller.wait(watch)) is None:
+                pass
+            return run
+
+        return asyncio.run(wait_for_end())
+
+    return in_worker if request.param == "worker" else in_triggerer
+
+
+@pytest.fixture
+def stuck(client: JobsClient) -> int:
+    """Return the id of a run that is active until somebody cancels it."""
+    return client.run_now({"job_id": client.create_job(STUCK)})
+
+
+def reply(life: str, result: str | None = None, message: str = "", times: int = 1) -> Fault:
+    """Return the fault by which `runs/get` tells of run 7 in a state of our choice."""
+    state = {"life_cycle_state": life, "result_state": result, "state_message": message}
+    return Fault("runs/get", status=200, body={"run_id": 7, "state": state}, times=times)
+
+
+def end(workspace: LocalWorkspace) -> None:
+    """Let run 7 be over."""
+    workspace.faults[:] = [reply("TERMINATED", "SUCCESS", times=2)]
+
+
+def test_a_run_is_asked_for_every_period_until_it_is_over(wait: Wait, workspace: LocalWorkspace, clock: Clock) -> None:
+    workspace.faults += [reply("PENDING"), reply("RUNNING", times=3), reply("TERMINATED", "FAILED", times=2)]
+    assert wait(7, period=100.0).outcome is Outcome.FAILED
+    assert len(clock.waits) == 4
+    assert all(90 <= seconds <= 110 for seconds in clock.waits)
+    assert len(set(clock.waits)) > 1, "tasks that start together do not stay together"
+
+
+OUTAGE, REFUSAL = 3000, 500
+
+
+@pytest.mark.parametrize(
+    ("failure", "seconds"),
+    [
+        ({"status": 503}, OUTAGE),
+        ({"status": 429}, OUTAGE),
+        ({"status": 200, "body": "<html>"}, OUTAGE),
+        ({"status": 200, "body": {}}, OUTAGE),
+        ({"cut": "before"}, OUTAGE),
+        ({"hang": 3600}, OUTAGE),
+        ({"status": 400, "body": {"error_code": "COULD_NOT_ACQUIRE_LOCK"}}, OUTAGE),
+        ({"status": 401}, REFUSAL),
+        ({"status": 403, "body": {"error_code": "PERMISSION_DENIED"}}, REFUSAL),
+        # A gateway before the API: what it says is nothing about the run.
+        ({"status": 404, "body": "<html>"}, REFUSAL),
+        ({"status": 302, "headers": {"Location": "/login"}}, REFUSAL),
+    ],
+    ids=str,
+)
+def test_outages_and_refusals_are_waited_out(
+    wait: Wait, workspace: LocalWorkspace, clock: Clock, failure: dict[str, Any], seconds: float
+) -> None:
+    workspace.faults += [reply("RUNNING"), Fault("runs/get", times=None, **failure)]
+    clock.at[seconds] = lambda: end(workspace)
+    assert wait(7).outcome is Outcome.SUCCESS
+    assert seconds <= clock.now <= seconds + 100
+    assert workspace.requests["runs/get"] < 70, "an API that is down is not hammered"
+
+
+def test_polls_that_fail_are_repeated_with_backoff(wait: Wait, workspace: LocalWorkspace, clock: Clock) -> None:
+    workspace.faults += [Fault("runs/get", status=503, times=8), reply("TERMINATED", "SUCCESS", times=2)]
+    wait(7)
+    for slept, least in zip(clock.waits, [1, 2, 4, 8, 16, 32, 60, 60], strict=True):
+        assert 0.9 * least <= slept <= 1.1 * least
+    assert clock.waits[-1] != clock.waits[-2], "tasks that fail together do not come back together"
+
+
+@pytest.mark.parametrize("status", [503, 403])
+def test_each_outage_is_measured_by_itself(
+    wait: Wait, workspace: LocalWorkspace, client: JobsClient, status: int
+) -> None:
+    client.patience = Patience(outage_tolerance=150, denied_tolerance=150)
+    for _ in range(3):
+        workspace.faults += [Fault("runs/get", status=status, times=7), reply("RUNNING")]
+    workspace.faults.append(reply("TERMINATED", "SUCCESS", times=2))
+    assert wait(7).outcome is Outcome.SUCCESS
+
+
+def test_a_refusal_after_an_outage_has_its_own_patience(wait: Wait, workspace: LocalWorkspace, clock: Clock) -> None:
+    down, refused = Fault("runs/get", status=503, times=None), Fault("runs/get", status=403, times=None)
+    workspace.faults.append(down)
+    for moment, fault in ((1000, refused), (1500, down), (2000, refused)):
+        clock.at[moment] = partial(workspace.faults.__setitem__, 0, fault)
+    with pytest.raises(RunLost, match=r"during 1[01] min.* 403"):
+        wait(7)
+    assert 2600 <= clock.now <= 2750
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"status": 503}, Patience(), 60),
+        ({"status": 403}, Patience(), 10),
+        ({"status": 401}, Patience(denied_tolerance=300), 5),
+        # Longer than any float could double its waits.
+        ({"status": 503}, Patience(outage_tolerance=86400), 1440),
+    ],
+    ids=str,
+)
+def test_past_the_tolerance_the_run_is_lost_and_left_alone(
+    wait: Wait, workspace: LocalWorkspace, client: JobsClient, clock: Clock, stuck: int, *, case: Any
+) -> None:
+    failure, client.patience, minutes = case
+    workspace.faults.append(Fault("runs/get", times=None, **failure))
+    with pytest.raises(RunLost) as caught:
+        wait(stuck)
+    lasted = round(clock.now / 60)
+    assert f"asked for during {lasted} min; it is left alone and may still be running" in str(caught.value)
+    assert caught.value.run_id == stuck
+    assert minutes * 60 <= clock.now <= minutes * 60 + 66
+    assert not [operation for operation in workspace.requests if "cancel" in operation]
+
+
+def test_a_run_that_was_deleted_is_lost_at_once(wait: Wait, workspace: LocalWorkspace) -> None:
+    with pytest.raises(RunLost, match="Run 7 does not exist any more") as caught:
+        wait(7)
+    assert isinstance(caught.value.__cause__, NotFound)
+    assert workspace.requests["runs/get"] == 1
+
+
+def test_a_refusal_that_no_time_can_heal_is_not_waited_out(wait: Wait, workspace: LocalWorkspace) -> None:
+    workspace.faults.append(Fault("runs/get", status=409, body={"error_code": "A_CODE_OF_2031"}, times=None))
+    with pytest.raises(RunLost) as caught:
+        wait(7)
+    assert isinstance(caught.value.__cause__, Conflict)
+    assert workspace.requests["runs/get"] == 1
+
+
+def test_a_state_is_logged_once(wait: Wait, workspace: LocalWorkspace, caplog: Log) -> None:
+    caplog.set_level(logging.INFO)
+    workspace.faults += [
+        reply("PENDING", message="Waiting for a cluster", times=3),
+        Fault("runs/get", status=503, times=2),
+        reply("PENDING", message="Waiting for a cluster"),
+        reply("RUNNING", times=3),
+        reply("TERMINATED", "FAILED", "boom", times=2),
+    ]
+    wait(7, on_change=StateLog(logging.getLogger("task")))
+    lines = [record.getMessage() for record in caplog.records if record.name == "task"]
+    assert lines == ["Run 7 is PENDING: Waiting for a cluster", "Run 7 is RUNNING", "Run 7 is TERMINATED/FAILED: boom"]
+
+
+def test_an_unknown_state_is_waited_out_and_named_once(wait: Wait, workspace: LocalWorkspace, caplog: Log) -> None:
+    workspace.faults += [reply("HIBERNATING", message=text, times=2) for text in ("", "falling asleep", "asleep")]
+    workspace.faults.append(reply("TERMINATED", "SUCCESS", times=2))
+    assert wait(7, on_change=StateLog(logging.getLogger("task"))).outcome is Outcome.SUCCESS
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "'HIBERNATING' is not a state this release knows; it counts as running" in warning.getMessage()
+
+
+def test_a_worker_gets_all_tasks_of_a_large_run(client: JobsClient) -> None:
+    tasks = [{"task_key": f"t{number}", **TASK} for number in range(120)]
+    run = wait_for_run(client, client.submit_run({"tasks": tasks}), period=0.05)
+    assert len(run.tasks) == 120
+
+
+def test_a_worker_asks_again_where_the_end_cannot_be_read_whole(
+    client: JobsClient, workspace: LocalWorkspace, clock: Clock
+) -> None:
+    end, end_once_more = reply("TERMINATED", "FAILED"), reply("TERMINATED", "FAILED", times=2)
+    workspace.faults += [end, Fault("runs/get", status=403), end_once_more]
+    assert wait_for_run(client, 7).outcome is Outcome.FAILED
+    assert len(clock.waits) == 1
+
+
+def test_a_finished_run_whose_later_pages_cannot_be_read_is_lost_in_the_end(
+    client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later_page(_: int) -> Run:
+        raise UnreadableReply("page 2 is a proxy's")
+
+    over = {"run_id": 7, "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}}
+    monkeypatch.setattr(client, "poll_run", lambda _: Run.from_json(over))
+    monkeypatch.setattr(client, "get_run", later_page)
+    with pytest.raises(RunLost, match="page 2 is a proxy's"):
+        wait_for_run(client, 7)
+    assert clock.now >= Patience().outage_tolerance
+
+
+def test_a_run_that_was_repaired_meanwhile_is_waited_for_again(
+    client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(life_cycle_state: str) -> Run:
+        return Run.from_json({"run_id": 7, "state": {"life_cycle_state": life_cycle_state, "result_state": "FAILED"}})
+
+    polled, read = iter([run("TERMINATED")] * 2), iter([run("RUNNING"), run("TERMINATED")])
+    monkeypatch.setattr(client, "poll_run", lambda _: next(polled))
+    monkeypatch.setattr(client, "get_run", lambda _: next(read))
+    assert wait_for_run(client, 7).is_terminal
+    assert len(clock.waits) == 1
