@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -29,8 +30,10 @@ SETTLING_SECONDS = 6.0 if AIRFLOW_V_3_0_PLUS else 0.0
 LOOKUP_TOLERANCE_SECONDS = 600.0
 LOOKUP_WAIT_SECONDS = 20.0
 
-# For how long the task's state is asked for: at a shutdown nobody answers any more.
-STATE_TOLERANCE_SECONDS = 10.0
+# For how long the task's state is asked for. The first answer in a triggerer takes seconds, on a busy machine many.
+STATE_TOLERANCE_SECONDS = 60.0
+# For how long a trigger that is told to stop holds its triggerer up; what it has begun goes on after that.
+STOPPING_SECONDS = 5.0
 
 # From 3.3 on Airflow calls a trigger's `on_kill`; before, a trigger learns of a kill by being cancelled.
 _ON_KILL_IS_CALLED = hasattr(BaseTrigger, "on_kill")
@@ -101,7 +104,9 @@ class DatabricksRunTrigger(BaseTrigger):
             event["error"] = str(error)
         except asyncio.CancelledError:
             if not _ON_KILL_IS_CALLED:
-                await self.on_kill()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(STOPPING_SECONDS):
+                        await self.on_kill()
             raise
         else:
             event["state"] = str(run.state)
