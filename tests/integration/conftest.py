@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_stack import AirflowStack, WorkspaceServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# `AirflowStack` is of Airflow 3.
+collect_ignore = (
+    ["test_airflow_2.py"]
+    if AIRFLOW_V_3_0_PLUS
+    else ["test_airflow_stack.py", "test_chaos.py", "test_provider_in_airflow.py"]
+)
 
 
 @pytest.fixture(scope="session")

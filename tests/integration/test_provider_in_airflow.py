@@ -47,6 +47,7 @@ dbutils.notebook.exit(str(len(dbutils.widgets.get("text").split())))
 }
 
 DAGS = """
+from datetime import timedelta
 from airflow.sdk import dag, task
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
@@ -86,6 +87,20 @@ def one_run_deferred():
         task_id="run", notebook_task="{{ dag_run.conf.notebook }}", deferrable=True, **FAST
     )
 
+@dag(schedule=None)
+def out_of_time():
+    for name, deferrable in (("here", False), ("deferred", True)):
+        DatabricksSubmitRunOperator(
+            task_id=name,
+            run_name=name,
+            notebook_task=notebook("sleeps"),
+            deferrable=deferrable,
+            execution_timeout=timedelta(seconds=4),
+            retries=1,
+            retry_delay=timedelta(seconds=1),
+            **FAST,
+        )
+
 @dag(schedule=None, render_template_as_native_obj=True)
 def run_job():
     DatabricksRunNowOperator(task_id="run", job_name="{{ dag_run.conf.job_name }}", on_skipped="skip", **FAST)
@@ -97,7 +112,7 @@ def sensors():
     DatabricksRunSensor(task_id="reschedule", mode="reschedule", **wanted)
     DatabricksRunSensor(task_id="deferrable", deferrable=True, **wanted)
 
-for make in (both_modes, one_run, one_run_deferred, run_job, sensors):
+for make in (both_modes, one_run, one_run_deferred, out_of_time, run_job, sensors):
     make()
 """
 
@@ -187,6 +202,23 @@ def test_the_link_is_there_while_the_run_goes_on_and_marking_the_task_failed_can
 
     airflow.api.set_state(task, "failed")
     assert wait_for_end(airflow, workspace_server, run_id)["result_state"] == "CANCELED"
+
+
+def test_execution_timeout_cancels_the_run_and_fails_the_try_in_both_modes(
+    airflow: AirflowStack, workspace_server: WorkspaceServer
+) -> None:
+    run = airflow.run_dag("out_of_time")
+    for task in run.tasks:
+        assert (task.state, task.try_number) == ("failed", 2), "a timeout is a failure that Airflow retries"
+        assert "AirflowTaskTimeout" in airflow.api.log(task)
+        runs = [
+            run for run in workspace_server.call("GET", "jobs/runs/list")["runs"] if run["run_name"] == task.task_id
+        ]
+        states = [wait_for_end(airflow, workspace_server, run["run_id"])["result_state"] for run in runs]
+        assert states == ["CANCELED", "CANCELED"], "each try launches a run, as that of the try before was cancelled"
+    log = airflow.api.log(run.task("deferred"))
+    assert "did not end within the task's execution_timeout of 0:00:04: the API accepted to cancel it" in log
+    assert re.search(r"Launched run \d+ .*anew, as run \d+ of an earlier try", log)
 
 
 def test_a_run_that_never_started_skips_the_task(airflow: AirflowStack, workspace_server: WorkspaceServer) -> None:

@@ -1,0 +1,181 @@
+"""Deferred tasks on a real Airflow 2.11, which tells a trigger of a kill only by stopping it."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from airflow_stack import Processes, WorkspaceServer, clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+
+NOTEBOOKS = {
+    # Long enough for every test to look at it while it runs; what ends well is cancelled.
+    "sleeps.py": "# Databricks notebook source\nimport time\ntime.sleep(600)\n",
+    "waits.py": """# Databricks notebook source
+import pathlib, time
+while not pathlib.Path(dbutils.widgets.get("for_file")).exists():
+    time.sleep(0.1)
+""",
+}
+
+DAGS = """
+from datetime import datetime, timedelta
+from airflow import DAG
+from airflow_dbjobs.operators import DatabricksSubmitRunOperator
+
+def make(name, notebook="sleeps", parameters=None, **options):
+    with DAG(name, schedule="@once", start_date=datetime(2024, 1, 1)):
+        DatabricksSubmitRunOperator(
+            task_id="run",
+            run_name=name,
+            notebook_task={"notebook_path": f"/notebooks/{notebook}", "base_parameters": parameters or {}},
+            deferrable=True,
+            polling_period_seconds=0.5,
+            **options,
+        )
+
+for name in ("failed", "success", "cleared"):
+    make(name)
+make("moved", "waits", {"for_file": "GO"})
+make("out_of_time", execution_timeout=timedelta(seconds=15), retries=1, retry_delay=timedelta(seconds=1))
+"""
+
+
+class Airflow2:
+    """Airflow 2.11 on SQLite: scheduler with a SequentialExecutor, and triggerer. Tests look into its database."""
+
+    def __init__(self, home: Path, workspace: WorkspaceServer) -> None:
+        self.home = home
+        self.workspace = workspace
+        settings = {
+            "core.dags_folder": str(home / "dags"),
+            "core.executor": "SequentialExecutor",
+            "core.load_examples": "False",
+            "core.dags_are_paused_at_creation": "False",
+            "core.hostname_callable": "socket.gethostname",
+            "database.sql_alchemy_conn": f"sqlite:///{home}/airflow.db?timeout=30",
+            "scheduler.scheduler_idle_sleep_time": "0.2",
+            "scheduler.trigger_timeout_check_interval": "1",
+            "triggerer.job_heartbeat_sec": "1",
+        }
+        variables = {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in settings.items()}
+        environment = {
+            **clean_environment(),
+            **variables,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW_CONN_DATABRICKS_DEFAULT": workspace.connection,
+        }
+        # The executor starts tasks with the command `airflow`.
+        environment["PATH"] = f"{sys.prefix}/bin:{environment['PATH']}"
+        self.processes = Processes(home / "logs", environment)
+
+    def __enter__(self) -> Self:
+        try:
+            self.airflow("db", "migrate")
+            self.start("scheduler", "--skip-serve-logs")
+            self.start("triggerer", "--skip-serve-logs")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.processes.stop_all()
+
+    def start(self, component: str, *options: str) -> None:
+        self.processes.start(component, sys.executable, "-m", "airflow", component, *options)
+
+    def airflow(self, *arguments: str) -> None:
+        self.processes.run("-".join(arguments[:2]), sys.executable, "-m", "airflow", *arguments, timeout=120)
+
+    def database(self, statement: str, *values: object) -> list[Any]:
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as database, database:
+            return database.execute(statement, values).fetchall()
+
+    def task(self, dag_id: str) -> tuple[str, int]:
+        """Return the state of the DAG's task, and which try it is in."""
+        ((state, try_number),) = self.database(
+            "select state, try_number from task_instance where dag_id = ?", dag_id
+        ) or [("none", 0)]
+        return state, try_number
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs that the DAG's task has launched, the latest first."""
+        runs = self.workspace.call("GET", "jobs/runs/list").get("runs", [])
+        return [run for run in runs if run["run_name"] == dag_id]
+
+    def results(self, dag_id: str) -> list[str | None]:
+        return [run["state"].get("result_state") for run in self.runs(dag_id)]
+
+    def log(self, dag_id: str) -> str:
+        """Return what all tries of the DAG's task have logged, and their triggers."""
+        files = (self.home / "logs" / f"dag_id={dag_id}").rglob("*.log*")
+        return "\n".join(file.read_text() for file in sorted(files))
+
+    def wait_for(self, what: str, condition: Callable[[], bool], timeout: float = 60) -> None:
+        self.processes.wait_for(what, lambda: condition() or None, timeout)
+
+    def wait_until_watched(self, dag_id: str) -> None:
+        """Wait until a trigger has asked for the task's latest run."""
+
+        def watched() -> bool:
+            runs = self.runs(dag_id)
+            return bool(runs) and f"Run {runs[0]['run_id']} is RUNNING" in self.log(dag_id)
+
+        self.wait_for(f"{dag_id} to be deferred and its run watched", watched)
+
+
+@pytest.fixture(scope="module")
+def airflow2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
+    folder = tmp_path_factory.mktemp("airflow2")
+    for name in ("workspace/notebooks", "home/dags", "home/logs"):
+        (folder / name).mkdir(parents=True)
+    for name, source in NOTEBOOKS.items():
+        (folder / "workspace" / "notebooks" / name).write_text(source)
+    (folder / "home" / "dags" / "deferred.py").write_text(DAGS.replace("GO", str(folder / "home" / "go")))
+    with (
+        WorkspaceServer(folder / "workspace", folder / "logs") as workspace,
+        Airflow2(folder / "home", workspace) as running,
+    ):
+        yield running
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_marking_a_deferred_task_cancels_its_run(airflow2: Airflow2, state: str) -> None:
+    airflow2.wait_until_watched(state)
+    # What the UI does to a task instance.
+    airflow2.database("update task_instance set state = ? where dag_id = ?", state, state)
+    airflow2.wait_for("the run to be cancelled", lambda: airflow2.results(state) == ["CANCELED"], 30)
+    assert f"its task is {state} now, and the API accepted to cancel it" in airflow2.log(state)
+
+
+def test_clearing_a_deferred_task_cancels_its_run_and_launches_another(airflow2: Airflow2) -> None:
+    airflow2.wait_until_watched("cleared")
+    airflow2.airflow("tasks", "clear", "--yes", "cleared")
+    airflow2.wait_for("a new run", lambda: airflow2.results("cleared") == [None, "CANCELED"])
+    assert "anew, as run" in airflow2.log("cleared")
+
+
+def test_execution_timeout_of_a_deferred_task_cancels_its_run_and_fails_the_try(airflow2: Airflow2) -> None:
+    airflow2.wait_for("both tries to fail", lambda: airflow2.task("out_of_time") == ("failed", 2), 120)
+    assert airflow2.results("out_of_time") == ["CANCELED", "CANCELED"]
+    assert "AirflowTaskTimeout" in airflow2.log("out_of_time")
+    assert "has passed its execution_timeout, and the API accepted to cancel it" in airflow2.log("out_of_time")
+
+
+def test_a_triggerer_that_stops_leaves_the_run_alone_and_the_next_one_goes_on(airflow2: Airflow2) -> None:
+    airflow2.wait_until_watched("moved")
+    airflow2.processes.stop("triggerer")
+    airflow2.start("triggerer", "--skip-serve-logs")
+    (airflow2.home / "go").touch()
+    airflow2.wait_for("the task to succeed", lambda: airflow2.task("moved") == ("success", 1))
+    assert airflow2.results("moved") == ["SUCCESS"]
+    assert "its task is still deferred" in airflow2.log("moved")
