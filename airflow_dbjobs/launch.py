@@ -24,7 +24,7 @@ from airflow_dbjobs.runs import Outcome
 from airflow_dbjobs.waiting import ask_for_run, wait_for_run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.runs import Run
@@ -41,6 +41,9 @@ _TELLS_OF_DELETION = re.compile(r"idempotency|\bdeleted\b", re.IGNORECASE)
 _MAY_MEAN_DELETION = frozenset(
     {"", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "NOT_FOUND"}
 )
+# Two runs that began as far apart as two POSTs of one walk, give or take so much, were launched by these. Runs of two
+# tries are seconds apart, and the POSTs of a walk mostly a tenth of a second.
+_SAME_WALK_SECONDS = 0.5
 # So many in a row, or the text means something else.
 _MOST_DELETIONS = 20
 
@@ -85,12 +88,12 @@ class Verdict(enum.Enum):
     PASS = "no run of this try"  # noqa: S105 (a verdict, not a password)
 
 
-def judge(run: Run, ordinal: int, task_try: TaskTry, *, since: float, successes: Collection[Outcome]) -> Verdict:
-    """Say what the run of the `ordinal`-th token is to `task_try`.
+def judge(run: Run, launches: int, task_try: TaskTry, *, since: float, successes: Collection[Outcome]) -> Verdict:
+    """Say what a run that a token stands for is to `task_try`.
 
-    `since` is the server's time of this walk's first POST, in epoch seconds. `successes` are the outcomes that let the
-    task succeed. A run that another try launched in the second before counts as launched by this one, since the server
-    tells its time in whole seconds.
+    It is the `launches`-th run of the task instance since its DAG run began. `since` is the server's time of this
+    walk's first POST, in epoch seconds. `successes` are the outcomes that let the task succeed. A run that another try
+    launched in the second before counts as launched by this one: the server tells its time in whole seconds.
     """
     if run.start_time is None or run.start_time >= since:
         return Verdict.LAUNCHED
@@ -98,11 +101,11 @@ def judge(run: Run, ordinal: int, task_try: TaskTry, *, since: float, successes:
         if run.state.is_being_stopped:
             return Verdict.PASS
         return Verdict.ENDING if run.state.life_cycle_state == "TERMINATING" else Verdict.JOIN
-    # An older success counts only where no clear can have come after it: at most one token is used by each try, so
-    # those beyond the tries before the clear were used after it. The first try after a clear always runs anew.
+    # An older success counts only where no clear can have come after it: each try launches one run at most, so those
+    # beyond the tries before the clear came after it. The first try after a clear always runs anew.
     lost = (
         run.outcome in successes
-        and ordinal > task_try.tries_before_clear
+        and launches > task_try.tries_before_clear
         and task_try.try_number > task_try.tries_before_clear + 1
         and task_try.dag_run_start is not None
         and run.start_time > task_try.dag_run_start
@@ -150,39 +153,48 @@ class Launcher:
         self._successes = successes
         # What `find_in_flight` sends again.
         self._token: str | None = None
+        self._ordinal = 0
         self._stopped = False
 
     def launch(self) -> Launched:
         """Return the run that this try waits for. Raises ``errors.CallError`` and ``errors.RunLost``."""
         if self._payload.get("idempotency_token"):
             return self._launch_with_the_users_token()
-        ordinal, since, passed, refusals = 0, None, None, 0
+        walk = _Walk(self._try, self._successes)
         while True:
-            ordinal += 1
+            self._ordinal = walk.ordinal = walk.ordinal + 1
             reading = self._client.clock()
+            run_id: int | None
             try:
-                run_id = self._post(token_of(self._identity, ordinal))
+                run_id = self._post(token_of(self._identity, walk.ordinal))
             except (BadRequest, NotFound, Conflict) as error:
-                if not _may_mean_deletion(error, refusals):
+                if not _may_mean_deletion(error, walk.refusals):
                     raise
-                run, refusals, passed = None, refusals + 1, "the run of an earlier try was deleted"
+                run_id, run, walk.refusals = None, None, walk.refusals + 1
             else:
-                run, refusals = self._look(run_id), 0
-                passed = passed if run else f"run {run_id} of an earlier try was deleted"
-            since = self._client.server_time(reading) if since is None else since
+                run, walk.refusals = self._look(run_id), 0
+            walk.posted(reading, self._client)
             if run is None:
-                continue
-            run, verdict = self._settled(run, ordinal, since)
-            if verdict is not Verdict.PASS:
-                return _launched(run, verdict, ordinal, passed)
-            passed = _why_not(run)
+                walk.passes_deleted(run_id)
+            elif launched := self._launched(run, walk):
+                return launched
 
     def find_in_flight(self, client: JobsClient) -> int | None:
         """Return the run that the call which is under way launches or finds; None where none was made.
 
-        It sends the same token once more, through `client`: a signal handler must not use the one it broke into.
+        It sends the same token once more, through `client`: a signal handler must not use the one it broke into. Where
+        that stands for a run that is over, an earlier try may have launched another one.
         """
-        return None if self._token is None else self._post(self._token, client)
+        if self._token is None:
+            return None
+        run_id = self._post(self._token, client)
+        # Each try before this one has launched one run at most. With the user's own token nothing is walked.
+        for ordinal in range(self._ordinal + 1, self._try.try_number if self._ordinal else 0):
+            run = client.get_run(run_id)
+            if not run.is_terminal and not run.state.is_being_stopped:
+                break
+            run_id = self._post(token_of(self._identity, ordinal), client)
+        return run_id
 
     def stop(self) -> None:
         """Launch nothing from now on: the next launch raises JobsError."""
@@ -194,43 +206,118 @@ class Launcher:
         since = self._client.server_time(reading)
         run = self._look(run_id) or ask_for_run(self._client, run_id)
         if run.start_time is None or run.start_time >= since:
-            return _launched(run, Verdict.LAUNCHED, 1, None)
+            return Launched(run, _story(run, Verdict.LAUNCHED, _Walk(self._try, self._successes)))
         story = f"Found run {run_id}, launched at {_at(run.start_time)} with the same idempotency_token: {run.page_url}"
         return Launched(run, story, token_is_used_up=run.is_terminal)
 
     def _post(self, token: str, client: JobsClient | None = None) -> int:
         if client is None:
             client = self._client
+            self._refuse_if_stopped()
             self._token = token
-            # After the token is known to `find_in_flight`: a kill in between cancels what is launched here.
-            if self._stopped:
-                raise JobsError("The task was killed before it launched its run.")
+            # Once more: a kill in between has cancelled what the token now stands for.
+            self._refuse_if_stopped()
         payload = {**self._payload, "idempotency_token": token}
         return client.run_now(payload) if self._endpoint == "run-now" else client.submit_run(payload)
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise JobsError("The task was killed before it launched its run.")
 
     def _look(self, run_id: int) -> Run | None:
         """Return the run as it is now, or None where it is gone."""
         for wait in (*_VISIBILITY_WAITS, None):
-            try:
-                return ask_for_run(self._client, run_id)
-            except RunLost as error:
-                if not isinstance(error.__cause__, NotFound):
-                    raise
+            if run := _unless_deleted(lambda: ask_for_run(self._client, run_id)):
+                return run
             if wait is not None:
                 self._client.sleep(wait)
         return None
 
-    def _settled(self, run: Run, ordinal: int, since: float) -> tuple[Run, Verdict]:
-        """Return the run and what it is to this try, once that is clear."""
-        verdict = judge(run, ordinal, self._try, since=since, successes=self._successes)
-        if verdict is Verdict.JOIN and ordinal <= self._try.tries_before_clear:
+    def _launched(self, run: Run, walk: _Walk) -> Launched | None:
+        """Return the run as the one to wait for, once it is clear that it is, or None where the walk goes on."""
+        found: Run | None = run
+        verdict = walk.judge(run)
+        if verdict is Verdict.JOIN and walk.launches <= self._try.tries_before_clear:
             self._client.sleep(CLEAR_SETTLING_SECONDS)
-            run = ask_for_run(self._client, run.run_id)
-            verdict = judge(run, ordinal, self._try, since=since, successes=self._successes)
+            found = _unless_deleted(lambda: ask_for_run(self._client, run.run_id))
+            verdict = walk.judge(found) if found else Verdict.PASS
         if verdict is Verdict.ENDING:
-            run = wait_for_run(self._client, run.run_id)
-            verdict = judge(run, ordinal, self._try, since=since, successes=self._successes)
-        return run, verdict
+            found = _unless_deleted(lambda: wait_for_run(self._client, run.run_id))
+            verdict = walk.judge(found) if found else Verdict.PASS
+        if found and verdict is not Verdict.PASS:
+            return Launched(found, _story(found, verdict, walk), joined=verdict is not Verdict.LAUNCHED)
+        walk.passes(found or run)
+        return None
+
+
+class _Walk:
+    """What one walk over a task's tokens has learnt so far."""
+
+    def __init__(self, task_try: TaskTry, successes: Collection[Outcome]) -> None:
+        self.ordinal = 0
+        #: How many tokens in a row were refused just now.
+        self.refusals = 0
+        #: Of the run before, in one line, where there was one.
+        self.passed = ""
+        self._try = task_try
+        self._successes = successes
+        # The server's time of the first POST.
+        self._since: float | None = None
+        # When the last POST was sent, by our clock, and the one before; and when the run before began, by the server's.
+        self._reading = self._reading_before = 0.0
+        self._start_before: float | None = None
+        # Runs that may have been launched before the DAG run began: it may have been deleted and made again.
+        self._older = 0
+
+    @property
+    def launches(self) -> int:
+        """How many runs the task has launched since its DAG run began, up to the one that is looked at."""
+        return self.ordinal - self._older
+
+    def posted(self, reading: float, client: JobsClient) -> None:
+        """Take note of a POST, which was sent when our clock read `reading`."""
+        self._reading_before, self._reading = self._reading, reading
+        if self._since is None:
+            self._since = client.server_time(reading)
+
+    def judge(self, run: Run) -> Verdict:
+        if self._is_launched_after_all(run):
+            return Verdict.LAUNCHED
+        return judge(run, self.launches, self._try, since=self._since or 0.0, successes=self._successes)
+
+    def passes(self, run: Run) -> None:
+        """Take note that `run` is not the one to wait for."""
+        self.passed = f"run {run.run_id} of an earlier try " + (
+            f"has ended {run.state}" if run.is_terminal else "is being cancelled"
+        )
+        self._start_before = run.start_time
+        start = self._try.dag_run_start
+        self._older += start is None or run.start_time is None or run.start_time <= start
+
+    def passes_deleted(self, run_id: int | None) -> None:
+        """Take note that the run of a token was deleted; its id is known only where the token was not refused."""
+        self.passed = f"{f'run {run_id}' if run_id else 'the run'} of an earlier try was deleted"
+        self._start_before = None
+        self._older += 1
+
+    def _is_launched_after_all(self, run: Run) -> bool:
+        """Whether `run` and the one before began as far apart as our POSTs: then both are ours, whatever Date said.
+
+        Where a gateway's clock is ahead, a run that ends at once would otherwise count as older, again and again.
+        """
+        if run.start_time is None or self._start_before is None:
+            return False
+        apart = run.start_time - self._start_before
+        return abs(apart - (self._reading - self._reading_before)) < _SAME_WALK_SECONDS
+
+
+def _unless_deleted(ask: Callable[[], Run]) -> Run | None:
+    try:
+        return ask()
+    except RunLost as error:
+        if isinstance(error.__cause__, NotFound):
+            return None
+        raise
 
 
 def _may_mean_deletion(error: ApiError, refusals: int) -> bool:
@@ -243,24 +330,15 @@ def _may_mean_deletion(error: ApiError, refusals: int) -> bool:
     return refusals == 0 and error.error_code in _MAY_MEAN_DELETION
 
 
-def _launched(run: Run, verdict: Verdict, ordinal: int, passed: str | None) -> Launched:
-    job = f" of job {run.job_id}" if run.job_id else ""
+def _story(run: Run, verdict: Verdict, walk: _Walk) -> str:
+    name = f"run {run.run_id} of job {run.job_id}" if run.job_id else f"run {run.run_id}"
     page = run.page_url or "the API gave no page for it"
     if verdict is Verdict.LAUNCHED:
-        why = f" anew, as {passed}" if passed else ""
-        return Launched(run, f"Launched run {run.run_id}{job}{why}: {page}")
-    when = f"an earlier try launched at {_at(run.start_time)} (launch {ordinal} of this task)"
+        return f"Launched {name}{f' anew, as {walk.passed}' if walk.passed else ''}: {page}"
+    when = f"an earlier try launched at {_at(run.start_time)} (launch {walk.ordinal} of this task)"
     if verdict is Verdict.JOIN:
-        return Launched(run, f"Joined run {run.run_id}{job}, which {when}: {page}", joined=True)
-    return Launched(
-        run, f"Took the result of run {run.run_id}{job}, which {when} and which succeeded: {page}", joined=True
-    )
-
-
-def _why_not(run: Run) -> str:
-    if not run.is_terminal:
-        return f"run {run.run_id} of an earlier try is being cancelled"
-    return f"run {run.run_id} of an earlier try has ended {run.state}"
+        return f"Joined {name}, which {when}: {page}"
+    return f"Took the result of {name}, which {when} and which succeeded: {page}"
 
 
 def _at(epoch_seconds: float | None) -> str:
