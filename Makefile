@@ -8,7 +8,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 bench-imports bench-breakage clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 chaos bench-imports bench-breakage clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -35,11 +35,15 @@ test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 2 --dist loadgroup
 
+chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
+	@.venv/bin/python tests/chaos.py $(ONLY)
+
 bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
 	.venv-bench/bin/python tests/benchmarks/import_time.py
 
-bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, beside the official provider; OUTPUT=report.md
-	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/breakage.py $(if $(OUTPUT),--output $(OUTPUT))
+bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, beside the official provider (ten minutes); OUTPUT=file
+	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/breakage.py \
+		$(if $(OUTPUT),--output $(OUTPUT)) $(if $(ONLY),--only $(ONLY))
 
 clean: ## Remove environments and whatever else was made here
 	rm -rf .venv .venv-2.11 .venv-client .venv-bench .demo build dist .mypy_cache .pytest_cache .ruff_cache

@@ -64,11 +64,13 @@ class CallError(JobsError):
     """One API call gave no usable answer.
 
     ``sent`` is False where the request provably never reached the server, so that even a call which is not idempotent
-    may be repeated.
+    may be repeated. ``unclear`` says that the server may have done what was asked, in this attempt or in an earlier
+    one of the same call.
     """
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         self.sent = sent
+        self.unclear = sent
         super().__init__(message)
 
     @property
@@ -117,6 +119,7 @@ class ApiError(CallError):
         trail = f" (request id {request_id})" if request_id else ""
         said = message.rstrip(".") if self.remedy else message
         super().__init__(f"{self.summary}: {said or 'no message'}{self.remedy}{trail}")
+        self.unclear = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
     remedy = ""
 

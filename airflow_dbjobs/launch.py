@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import logging
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,21 +30,21 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.runs import Run
 
+log = logging.getLogger(__name__)
+
 Endpoint = Literal["run-now", "runs/submit"]
 
 # A run that was just launched may not be readable at once; after these waits (seconds) it counts as deleted.
 _VISIBILITY_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)
-# For so many seconds after a clear, whoever cleared the task may still be about to cancel the run of the try before.
-CLEAR_SETTLING_SECONDS = 10.0
 # How the API refuses the token of a run that was deleted is not documented: the text may tell, or the code may not
 # contradict.
 _TELLS_OF_DELETION = re.compile(r"idempotency|\bdeleted\b", re.IGNORECASE)
 _MAY_MEAN_DELETION = frozenset(
     {"", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "NOT_FOUND"}
 )
-# Two runs that began as far apart as two POSTs of one walk, give or take so much, were launched by these. Runs of two
-# tries are seconds apart, and the POSTs of a walk mostly a tenth of a second.
-_SAME_WALK_SECONDS = 0.5
+# Two runs that began as far apart as two POSTs of one walk were answered, give or take so much, were launched by these.
+# Runs of two tries are seconds apart, and the POSTs of a walk mostly a tenth of a second.
+_SAME_WALK_SECONDS = 0.25
 # So many in a row, or the text means something else.
 _MOST_DELETIONS = 20
 
@@ -64,6 +65,11 @@ class TaskTry:
     tries_before_clear: int = 0
     dag_run_start: float | None = None
 
+    @property
+    def is_first_after_clear(self) -> bool:
+        """Whether all that was launched before this try was launched before the task was cleared."""
+        return 0 < self.tries_before_clear == self.try_number - 1
+
     def identity(self, host: str, *, of_this_try_alone: bool = False) -> tuple[object, ...]:
         """Return what tells this task instance (or this try of it) from all others that use a workspace.
 
@@ -83,8 +89,9 @@ class Verdict(enum.Enum):
 
     LAUNCHED = "launched by this try"
     JOIN = "launched by an earlier try, and active"
+    CLEARED = "launched before the task was cleared, and still active"
     TAKE = "launched by an earlier try whose success was lost with its worker"
-    ENDING = "launched by an earlier try, and about to end, nobody knows how"
+    ENDING = "launched by an earlier try, and about to end: what it is, its end will tell"
     PASS = "no run of this try"  # noqa: S105 (a verdict, not a password)
 
 
@@ -98,9 +105,9 @@ def judge(run: Run, launches: int, task_try: TaskTry, *, since: float, successes
     if run.start_time is None or run.start_time >= since:
         return Verdict.LAUNCHED
     if not run.is_terminal:
-        if run.state.is_being_stopped:
-            return Verdict.PASS
-        return Verdict.ENDING if run.state.life_cycle_state == "TERMINATING" else Verdict.JOIN
+        if run.state.is_being_stopped or run.state.life_cycle_state == "TERMINATING":
+            return Verdict.ENDING
+        return Verdict.CLEARED if task_try.is_first_after_clear else Verdict.JOIN
     # An older success counts only where no clear can have come after it: each try launches one run at most, so those
     # beyond the tries before the clear came after it. The first try after a clear always runs anew.
     lost = (
@@ -131,7 +138,8 @@ class Launcher:
     """Launches the run of one try of a task, or finds the one it is to wait for.
 
     `payload` is the request body; a token in it is sent as it is. `durable` False lets each try launch a run of its
-    own.
+    own. `cancels` says that a run from before a clear is cancelled where it still goes on, as it is when a task is
+    cleared that waits for it; a task that does not wait leaves it alone.
     """
 
     def __init__(
@@ -142,6 +150,7 @@ class Launcher:
         task_try: TaskTry,
         *,
         durable: bool = True,
+        cancels: bool = True,
         successes: Collection[Outcome] = frozenset({Outcome.SUCCESS}),
     ) -> None:
         self._client = client
@@ -150,6 +159,7 @@ class Launcher:
         self._identity = task_try.identity(client.host, of_this_try_alone=not durable)
         # Where no other try counts, this one is the first.
         self._try = task_try if durable else replace(task_try, try_number=1, tries_before_clear=0)
+        self._cancels = cancels
         self._successes = successes
         # What `find_in_flight` sends again.
         self._token: str | None = None
@@ -163,17 +173,18 @@ class Launcher:
         walk = _Walk(self._try, self._successes)
         while True:
             self._ordinal = walk.ordinal = walk.ordinal + 1
-            reading = self._client.clock()
+            sent = self._client.clock()
             run_id: int | None
             try:
                 run_id = self._post(token_of(self._identity, walk.ordinal))
             except (BadRequest, NotFound, Conflict) as error:
                 if not _may_mean_deletion(error, walk.refusals):
                     raise
-                run_id, run, walk.refusals = None, None, walk.refusals + 1
+                run_id, walk.refusals = None, walk.refusals + 1
             else:
-                run, walk.refusals = self._look(run_id), 0
-            walk.posted(reading, self._client)
+                walk.refusals = 0
+            walk.posted(sent, self._client)
+            run = self._look(run_id) if run_id else None
             if run is None:
                 walk.passes_deleted(run_id)
             elif launched := self._launched(run, walk):
@@ -237,14 +248,18 @@ class Launcher:
         """Return the run as the one to wait for, once it is clear that it is, or None where the walk goes on."""
         found: Run | None = run
         verdict = walk.judge(run)
-        if verdict is Verdict.JOIN and walk.launches <= self._try.tries_before_clear:
-            self._client.sleep(CLEAR_SETTLING_SECONDS)
-            found = _unless_deleted(lambda: ask_for_run(self._client, run.run_id))
-            verdict = walk.judge(found) if found else Verdict.PASS
+        if verdict is Verdict.CLEARED and self._cancels:
+            # Whoever cleared the task has had it cancelled, or will, or nobody could: it is not to go on.
+            log.info("Run %d was launched before the task was cleared: cancelling it.", run.run_id)
+            self._client.cancel_run(run.run_id)
+            verdict = Verdict.ENDING
         if verdict is Verdict.ENDING:
+            # Where it is being cancelled, too: until its end it may write, and takes the place of the only run that its
+            # job allows by default.
+            log.info("Run %d of an earlier try is about to end, which is waited for.", run.run_id)
             found = _unless_deleted(lambda: wait_for_run(self._client, run.run_id))
             verdict = walk.judge(found) if found else Verdict.PASS
-        if found and verdict is not Verdict.PASS:
+        if found and verdict not in {Verdict.PASS, Verdict.CLEARED}:
             return Launched(found, _story(found, verdict, walk), joined=verdict is not Verdict.LAUNCHED)
         walk.passes(found or run)
         return None
@@ -263,8 +278,8 @@ class _Walk:
         self._successes = successes
         # The server's time of the first POST.
         self._since: float | None = None
-        # When the last POST was sent, by our clock, and the one before; and when the run before began, by the server's.
-        self._reading = self._reading_before = 0.0
+        # When the last POST was answered, by our clock, and the one before; when the run before began, by the server's.
+        self._answered = self._answered_before = 0.0
         self._start_before: float | None = None
         # Runs that may have been launched before the DAG run began: it may have been deleted and made again.
         self._older = 0
@@ -274,11 +289,11 @@ class _Walk:
         """How many runs the task has launched since its DAG run began, up to the one that is looked at."""
         return self.ordinal - self._older
 
-    def posted(self, reading: float, client: JobsClient) -> None:
-        """Take note of a POST, which was sent when our clock read `reading`."""
-        self._reading_before, self._reading = self._reading, reading
+    def posted(self, sent: float, client: JobsClient) -> None:
+        """Take note of a POST that was just answered, and was first sent when our clock read `sent`."""
+        self._answered_before, self._answered = self._answered, client.clock()
         if self._since is None:
-            self._since = client.server_time(reading)
+            self._since = client.server_time(sent)
 
     def judge(self, run: Run) -> Verdict:
         if self._is_launched_after_all(run):
@@ -288,7 +303,7 @@ class _Walk:
     def passes(self, run: Run) -> None:
         """Take note that `run` is not the one to wait for."""
         self.passed = f"run {run.run_id} of an earlier try " + (
-            f"has ended {run.state}" if run.is_terminal else "is being cancelled"
+            f"has ended {run.state}" if run.is_terminal else "is from before the clear"
         )
         self._start_before = run.start_time
         start = self._try.dag_run_start
@@ -301,14 +316,14 @@ class _Walk:
         self._older += 1
 
     def _is_launched_after_all(self, run: Run) -> bool:
-        """Whether `run` and the one before began as far apart as our POSTs: then both are ours, whatever Date said.
+        """Whether `run` and the one before began as far apart as our POSTs were: then both are ours, for all Date says.
 
         Where a gateway's clock is ahead, a run that ends at once would otherwise count as older, again and again.
         """
         if run.start_time is None or self._start_before is None:
             return False
         apart = run.start_time - self._start_before
-        return abs(apart - (self._reading - self._reading_before)) < _SAME_WALK_SECONDS
+        return abs(apart - (self._answered - self._answered_before)) < _SAME_WALK_SECONDS
 
 
 def _unless_deleted(ask: Callable[[], Run]) -> Run | None:

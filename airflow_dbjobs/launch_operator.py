@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -129,12 +130,15 @@ class LaunchOperator(BaseOperator):
         from airflow_dbjobs.waiting import ask_for_run
 
         self.run_id, self.run_page_url, timed_out = read_event(event)
-        client = self._connect()
         if timed_out:
+            # For `on_kill`, which Airflow calls now. The timeout is what must be told.
+            with suppress(Exception):
+                self._connect()
             raise AirflowTaskTimeout(
                 f"Run {self.run_id} did not end within the task's execution_timeout of {self.execution_timeout}:"
                 f" {timed_out}. {self.run_page_url}"
             )
+        client = self._connect()
         run = ask_for_run(client, self.run_id)
         if not run.is_terminal:
             # Somebody has repaired it since.
@@ -208,6 +212,7 @@ class LaunchOperator(BaseOperator):
             payload,
             self._task_try(context),
             durable=self.durable,
+            cancels=self.wait_for_termination,
             successes=self._successes(),
         )
         if self._killed:
@@ -216,7 +221,7 @@ class LaunchOperator(BaseOperator):
         try:
             launched = self._launcher.launch()
         except CallError as error:
-            if error.transient and error.sent:
+            if error.unclear:
                 self._abandon(context, "The launch was not answered, and may have launched a run")
             raise
         self.log.info("%s", launched.story)
@@ -344,7 +349,8 @@ class LaunchOperator(BaseOperator):
                 return
             quick(share=1.0).cancel_run(run_id)
         except CallError as error:
-            self.log.warning("Run %s could not be cancelled and may still be running: %s", run_id or "", error)
+            name = f"Run {run_id}" if run_id else "The run"
+            self.log.warning("%s could not be cancelled and may still be running: %s", name, error)
         else:
             self.log.info("The API accepted to cancel run %d.", run_id)
 

@@ -76,6 +76,7 @@ class RunPoller:
         """
         with self._in_use():
             while True:
+                watch.asks()
                 try:
                     run = await self._ask(watch.run_id)
                     wait = watch.answered(run)

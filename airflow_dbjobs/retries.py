@@ -75,7 +75,7 @@ def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
         name: _seconds(name, extra[name], zero=zero)
         for name, zero in SETTINGS.items()
         # A form leaves an empty text where nothing was typed.
-        if extra.get(name) not in {None, ""}
+        if extra.get(name) not in (None, "")
     }
 
     def of(kind: type[RetryPolicy | Patience]) -> dict[str, float]:
@@ -155,5 +155,5 @@ def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time
         return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
         return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -111,7 +111,7 @@ class Transport:
             sleep=self.sleep,
         )
 
-    def call(
+    def call(  # noqa: C901 (the callbacks of one tenacity loop, which share its state)
         self,
         method: str,
         path: str,
@@ -126,6 +126,8 @@ class Transport:
         Raises what `send` raises; the error of the last attempt says how often and how long it was tried.
         """
         started = self.clock()
+        # Whether an attempt may have been carried out, although nobody said so.
+        unclear = False
 
         def decision(state: tenacity.RetryCallState) -> Retry | None:
             error = state.outcome.exception() if state.outcome else None
@@ -142,8 +144,13 @@ class Transport:
             return self.clock() - started + state.upcoming_sleep > self.policy.retry_budget
 
         def attempt() -> dict[str, Any]:
+            nonlocal unclear
             left = self.policy.retry_budget - (self.clock() - started)
-            return self.send(method, path, query=query, body=body, void=void, limit=left)
+            try:
+                return self.send(method, path, query=query, body=body, void=void, limit=left)
+            except CallError as error:
+                error.unclear = unclear = unclear or error.unclear
+                raise
 
         def announce(state: tenacity.RetryCallState) -> None:
             if retry := decision(state):
@@ -223,7 +230,7 @@ class Transport:
         return said - (when - reading)
 
     def _note_server_clock(self, date: str | None) -> None:
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             if date:
                 self._server_clock = email.utils.parsedate_to_datetime(date).timestamp(), self.clock()
 

@@ -32,6 +32,8 @@ LOOKUP_WAIT_SECONDS = 20.0
 
 # For how long the task's state is asked for. The first answer in a triggerer takes seconds, on a busy machine many.
 STATE_TOLERANCE_SECONDS = 60.0
+# For how long the connection is looked up and the run cancelled; what is left of Airflow's 30 s for an `on_kill`.
+CANCEL_SECONDS = 28.0
 # For how long a trigger that is told to stop holds its triggerer up; what it has begun goes on after that.
 STOPPING_SECONDS = 5.0
 
@@ -132,7 +134,14 @@ class DatabricksRunTrigger(BaseTrigger):
         from airflow_dbjobs.waiting import StateLog, Watch
 
         client = await self._connect()
-        watch = Watch(self.run_id, self.polling_period_seconds, client.patience, client.clock, StateLog(self.log))
+        watch = Watch(
+            self.run_id,
+            self.polling_period_seconds,
+            client.patience,
+            client.clock,
+            on_change=StateLog(self.log),
+            warn=self.log.warning,
+        )
         while (run := await RunPoller.shared(client).wait(watch)) is None:
             client = await self._reconnect(client)
         return run
@@ -158,10 +167,12 @@ class DatabricksRunTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return "it is left alone"
         try:
-            await RunPoller.shared(await _look_up(self.databricks_conn_id)).cancel(self.run_id)
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await RunPoller.shared(await _look_up(self.databricks_conn_id)).cancel(self.run_id)
         except Exception as error:  # noqa: BLE001 (the secrets backend may raise anything, and nobody else would tell)
-            self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, error)
-            return f"it could not be cancelled and may still be running: {error}"
+            why_not = str(error) or repr(error)
+            self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, why_not)
+            return f"it could not be cancelled and may still be running: {why_not}"
         self.log.info("Run %d: %s, and the API accepted to cancel it.", self.run_id, why)
         return "the API accepted to cancel it"
 

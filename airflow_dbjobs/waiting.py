@@ -8,6 +8,7 @@ maintenance window, permissions set late). Then the task fails and the run is le
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.retries import Patience
     from airflow_dbjobs.runs import Run
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 DEFAULT_PERIOD = 10.0
@@ -38,7 +41,7 @@ class Watch:
     """One run being waited for: when to ask again, and when to give up. It neither sleeps nor calls.
 
     `period` is in seconds; `clock` reads monotonic seconds. `on_change` is called with the run at its first state and
-    at each new one.
+    at each new one, `warn` with a text when polls begin to fail and when they work again.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Watch:
         period: float,
         patience: Patience,
         clock: Callable[[], float],
+        *,
         on_change: Callable[[Run], None] = lambda _: None,
+        warn: Callable[[str], object] = log.warning,
     ) -> None:
         self.run_id = run_id
         #: Whether the last answer was a refusal of the credentials: it may help to read them anew.
@@ -56,14 +61,22 @@ class Watch:
         self._patience = patience
         self._clock = clock
         self._on_change = on_change
+        self._warn = warn
+        self._asked_at = clock()
         self._last_state: object = None
         # Since when polls fail, and since when all that failed were refused: two patiences.
         self._failing_since: float | None = None
         self._refused_since: float | None = None
         self._failures = 0
 
+    def asks(self) -> None:
+        """Take note that the run is asked for now: a question that fails after minutes failed all that time."""
+        self._asked_at = self._clock()
+
     def answered(self, run: Run) -> float | None:
         """Take an answer; return the seconds until the next question, or None where the run is over."""
+        if self._failing_since is not None:
+            self._warn(f"Run {self.run_id} can be asked for again, after {self._clock() - self._failing_since:.0f} s.")
         self._failing_since, self._refused_since, self._failures, self.refused = None, None, 0, False
         if run.state != self._last_state:
             self._last_state = run.state
@@ -82,9 +95,13 @@ class Watch:
         now = self._clock()
         self._failures += 1
         self.refused = isinstance(error, Unauthenticated | PermissionDenied)
-        self._failing_since = now if self._failing_since is None else self._failing_since
-        mendable = self.refused or _mendable(error)
-        self._refused_since = (now if self._refused_since is None else self._refused_since) if mendable else None
+        if self._failing_since is None:
+            self._failing_since = self._asked_at
+            self._warn(f"Run {self.run_id} cannot be asked for at the moment, which is tried again: {error}")
+        if not (self.refused or _mendable(error)):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = self._asked_at
         if self._refused_since is not None:
             lasted, tolerance = now - self._refused_since, self._patience.denied_tolerance
         else:
@@ -141,6 +158,7 @@ def patiently(client: JobsClient, call: Callable[[], T], run_id: int) -> T:
     """Return what a call about a run returns, however long the API does not answer it. Raises RunLost."""
     watch = Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock)
     while True:
+        watch.asks()
         try:
             return call()
         except CallError as error:
@@ -163,8 +181,9 @@ def wait_for_run(
 
     `on_change` is called with the run at its first state and at each new one. Raises RunLost.
     """
-    watch = Watch(run_id, period, client.patience, client.clock, on_change)
+    watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
     while True:
+        watch.asks()
         try:
             wait = watch.answered(client.poll_run(run_id))
         except CallError as error:

@@ -6,24 +6,31 @@ import asyncio
 import json
 import pkgutil
 import textwrap
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_dbjobs.links import XCOM_KEY
 from airflow_dbjobs.local_workspace import api
+from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.triggers import DatabricksRunTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
-    import pytest
     from airflow.providers.common.compat.sdk import BaseOperator
     from pytest_mock import MockerFixture
 
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.hooks import DatabricksJobsHook
     from airflow_dbjobs.local_workspace import LocalWorkspace
     from airflow_dbjobs.local_workspace.wire import Reply, Request
 
@@ -46,6 +53,8 @@ class TaskInstance:
     map_index = -1
     try_number = 1
     max_tries = 0
+    #: What the task's `retries` are; a clear adds them to `max_tries`.
+    retries = 0
     start_date: datetime | None = None
 
     def __init__(self) -> None:
@@ -65,8 +74,15 @@ class TaskInstance:
         """Airflow 3's sensors ask for it in reschedule mode."""
 
 
+class WorkerLost(BaseException):
+    """What ends a process in the middle, with nobody to tell the task."""
+
+
 class Scene:
-    """A workspace with a connection to it, and a task instance; `sent` has the launches, `user_agents` all calls."""
+    """A workspace with a connection to it, and a task instance.
+
+    `sent` has the launches, `user_agents` those of all calls, `deferrals` what became of the tasks that were run.
+    """
 
     def __init__(
         self, workspace: LocalWorkspace, root: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
@@ -74,7 +90,10 @@ class Scene:
         self.workspace = workspace
         self.root = root
         self.ti = TaskInstance()
-        self.context: dict[str, Any] = {"ti": self.ti}
+        self.dag_run = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=1))
+        self.context: dict[str, Any] = {"ti": self.ti, "dag_run": self.dag_run}
+        self.deferrals: list[TaskDeferred] = []
+        self._ahead = 0.0
         self.sent: list[dict[str, Any]] = []
         self.user_agents: set[str] = set()
         #: Called when the workspace has handled a launch, and before the reply is on its way.
@@ -98,14 +117,51 @@ class Scene:
     def launches(self) -> int:
         return sum(self.workspace.requests[operation] for operation in LAUNCHES)
 
+    def later(self, seconds: float) -> None:
+        """Let so many seconds pass for the workspace; its time goes on from there."""
+        self._ahead += seconds
+        self.workspace._clock = lambda: time.time() + self._ahead
+
+    def next_try(self, *, cleared: bool = False) -> None:
+        """Let the task's next try begin, some seconds later: a retry, or the first try after the task was cleared.
+
+        A test that needs it says in `ti.retries` how many the task has.
+        """
+        self.later(3)
+        earlier, self.ti = self.ti, TaskInstance()
+        self.ti.map_index, self.ti.retries = earlier.map_index, earlier.retries
+        self.ti.try_number = earlier.try_number + 1
+        self.ti.max_tries = earlier.try_number + earlier.retries if cleared else earlier.max_tries
+        self.context["ti"] = self.ti
+
+    def lose_worker(self, make: Callable[[], BaseOperator]) -> int:
+        """Run a task whose worker is lost when the run is launched; return the run, which goes on."""
+
+        def lost() -> None:
+            raise WorkerLost
+
+        self.ti.at_link = lost
+        with pytest.raises(WorkerLost):
+            make().execute(self.context)
+        return int(self.ti.xcom["run_id"])
+
+    def defer_task(self, make: Callable[[], BaseOperator]) -> TaskDeferred:
+        """Run a task up to its deferral, which is returned."""
+        with pytest.raises(TaskDeferred) as deferral:
+            make().execute(self.context)
+        return deferral.value
+
     def run_task(self, make: Callable[[], BaseOperator]) -> Any:
         """Run a task as Airflow does: after a deferral in a new process, with the trigger rebuilt in another."""
-        try:
-            return make().execute(self.context)
-        except TaskDeferred as deferral:
-            self.ti.deferred = True
-            kwargs = {**(deferral.kwargs or {}), "event": fire(rebuilt(deferral.trigger))}
-            return make().resume_execution(deferral.method_name, kwargs, self.context)
+        go_on = make().execute
+        while True:
+            try:
+                return go_on(self.context)
+            except TaskDeferred as deferral:
+                self.ti.deferred = True
+                self.deferrals.append(deferral)
+                kwargs = {**json.loads(json.dumps(deferral.kwargs or {})), "event": fire(rebuilt(deferral.trigger))}
+                go_on = partial(make().resume_execution, deferral.method_name, kwargs)
 
     def _set(self, *, key: str, value: Any, **where: Any) -> None:
         ti = self.ti
@@ -119,6 +175,25 @@ class Scene:
             self.sent.append(json.loads(request.body))
             self.at_launch()
         return reply
+
+
+def submit(**kwargs: Any) -> DatabricksSubmitRunOperator:
+    # A program whose gate nobody opens ends by this timeout, and fails the test.
+    return DatabricksSubmitRunOperator(
+        **{"task_id": "load", "polling_period_seconds": FAST, "timeout_seconds": 20, **kwargs}
+    )
+
+
+def run_now(**kwargs: Any) -> DatabricksRunNowOperator:
+    return DatabricksRunNowOperator(**{"task_id": "load", "polling_period_seconds": FAST, **kwargs})
+
+
+def launching(kind: type[BaseOperator], client: JobsClient, tasks: list[Any], **kwargs: Any) -> Callable[[], Any]:
+    """Return what makes an operator of `kind` that runs `tasks`."""
+    if kind is DatabricksSubmitRunOperator:
+        return lambda: submit(tasks=tasks, **kwargs)
+    job_id = client.create_job({"name": "nightly", "tasks": tasks, "timeout_seconds": 20})
+    return lambda: run_now(job_id=job_id, **kwargs)
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, host: str, password: str, **fields: Any) -> None:
@@ -149,6 +224,31 @@ def fire(trigger: Any, *, settling_seconds: float = 0, lookup_seconds: float = 0
     ):
         (payload,) = asyncio.run(asyncio.wait_for(events(), 30))
     return json.loads(json.dumps(payload))
+
+
+def watching(run_id: int, **kwargs: Any) -> DatabricksRunTrigger:
+    """Return the trigger of a run."""
+    return DatabricksRunTrigger(
+        run_id, "databricks_default", polling_period_seconds=FAST, run_page_url="http://page", **kwargs
+    )
+
+
+def launch_endless(client: JobsClient) -> int:
+    """Launch a run that is active until somebody cancels it."""
+    task = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+    return client.run_now({"job_id": client.create_job({"max_concurrent_runs": 0, "queue": {"enabled": True}, **task})})
+
+
+async def no_connection(_: DatabricksJobsHook) -> JobsClient:
+    """Look a connection up as a triggerer does whose secrets backend is down."""
+    raise ConnectionError("the secrets backend is down")
+
+
+async def until(happened: Callable[[], Any]) -> None:
+    """Let the loop go on until something has happened elsewhere."""
+    async with asyncio.timeout(10):
+        while not happened():  # noqa: ASYNC110 (neither workspace nor threads have an event to wait for)
+            await asyncio.sleep(0.001)
 
 
 class FastTime:

@@ -46,8 +46,8 @@ MARK = "DBJOBS_TEST_PROCESSES"
 # the command in its own place, so that the process id stays the one we know.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
 
-# `latest_<key>_heartbeat` in the answer of /monitor/health. The api-server has none: it is up when it answers at all.
-_HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+# What the components are called in Airflow's list of jobs. The api-server is not there: it is up when it answers.
+_JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 
 
 class ProcessDied(RuntimeError):
@@ -63,6 +63,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _kind(component: str) -> str:
+    return "triggerer" if component.startswith("triggerer-") else component
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def clean_environment() -> dict[str, str]:
@@ -89,6 +99,7 @@ class Processes:
         self._grace = grace
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._unmarked: set[psutil.Process] = set()
+        self._paused: set[psutil.Process] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -138,11 +149,34 @@ class Processes:
             self._kill(tree)
             process.wait()
 
-    def kill(self, name: str) -> None:
-        """End a process and its children as a power cut would: with SIGKILL, all at once."""
+    def kill(self, name: str, *, children: bool = True) -> None:
+        """End a process, and its children unless told otherwise, as a power cut would: with SIGKILL, all at once."""
         process = self._running.pop(name)
-        self._kill(self._tree(process))
+        self._kill(self._tree(process) if children else [psutil.Process(process.pid)])
         process.wait()
+
+    def pause(self, *processes: psutil.Process) -> None:
+        """Stop processes and their children where they are, as a machine that is suspended, until `resume`."""
+        tree = {member for process in processes for member in (process, *_children(process))}
+        _signal_each(tree, signal.SIGSTOP)
+        self._paused |= tree
+
+    def resume(self) -> None:
+        """Let all that is paused go on."""
+        _signal_each(self._paused, signal.SIGCONT)
+        self._paused.clear()
+
+    def process(self, name: str) -> psutil.Process:
+        """Return a running process."""
+        return psutil.Process(self._running[name].pid)
+
+    def descendant(self, pid: int) -> psutil.Process:
+        """Return a process that was started here, or by one that was. Raises LookupError: a stranger, or gone."""
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process = psutil.Process(pid)
+            if process.environ().get(MARK) == self._mark:
+                return process
+        raise LookupError(f"No process that was started here has the id {pid}")
 
     def check(self) -> None:
         """Raise an error that explains itself if a process has ended that should be running."""
@@ -153,6 +187,7 @@ class Processes:
     def stop_all(self) -> None:
         """End everything that was started here: politely, then not. Ctrl-C has to wait for the end of this."""
         with _interrupts_ignored():
+            self.resume()
             self._signal_until_gone(signal.SIGTERM, self._grace)
             self._signal_until_gone(signal.SIGKILL, self._grace)
             for process in self._running.values():
@@ -175,8 +210,8 @@ class Processes:
         deadline = time.monotonic() + timeout
         while True:
             self.check()
-            # The server does not answer yet, or not any more because a test has killed it: ask again.
-            with suppress(requests.ConnectionError):
+            # The server does not answer yet, not in time, or not any more because a test has killed it: ask again.
+            with suppress(requests.ConnectionError, requests.Timeout):
                 if (found := condition()) is not None:
                     return found
             if time.monotonic() > deadline:
@@ -192,9 +227,7 @@ class Processes:
         signalled: set[psutil.Process] = set()
         deadline = time.monotonic() + patience
         while (alive := self.alive()) and time.monotonic() < deadline:
-            for process in alive - signalled:
-                with suppress(psutil.NoSuchProcess):  # it may have ended since we looked, which is what we want
-                    process.send_signal(signal_number)
+            _signal_each(alive - signalled, signal_number)
             signalled |= alive
             time.sleep(0.05)
 
@@ -205,9 +238,7 @@ class Processes:
 
     @staticmethod
     def _kill(tree: Iterable[psutil.Process]) -> None:
-        for process in tree:
-            with suppress(psutil.NoSuchProcess):  # a child that ended with its parent
-                process.kill()
+        _signal_each(tree, signal.SIGKILL)
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -222,6 +253,12 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+
+
+def _signal_each(processes: Iterable[psutil.Process], signal_number: int) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it may have ended since we looked
+            process.send_signal(signal_number)
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -259,9 +296,7 @@ class WorkspaceServer:
 
     def __enter__(self) -> Self:
         try:
-            options = ("--root", str(self.root), "--port", str(self._port), "--token", self._token)
-            self.processes.start("workspace", sys.executable, "-m", "airflow_dbjobs.local_workspace", *options)
-            self.processes.wait_for("the local workspace", lambda: self.call("GET", "jobs/list"), timeout=30)
+            self.start()
         except BaseException:
             self.__exit__()
             raise
@@ -271,6 +306,16 @@ class WorkspaceServer:
         self.processes.stop_all()
         self._session.close()
 
+    def start(self) -> None:
+        """Start the server, again after `kill`: it is the same workspace, at the same place."""
+        options = ("--root", str(self.root), "--port", str(self._port), "--token", self._token)
+        self.processes.start("workspace", sys.executable, "-m", "airflow_dbjobs.local_workspace", *options)
+        self.processes.wait_for("the local workspace", lambda: self.call("GET", "jobs/list"), timeout=30)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL. The programs of its runs go on, as they do in the cloud."""
+        self.processes.kill("workspace", children=False)
+
     @property
     def connection(self) -> str:
         """The Airflow connection that leads here, as JSON."""
@@ -279,8 +324,33 @@ class WorkspaceServer:
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Make a call of the Jobs API, `path` being what follows `/api/2.2/`, and return its JSON."""
+        return self._call(method, f"2.2/{path}", body)
+
+    def runs(self, *, active_only: bool = False) -> list[dict[str, Any]]:
+        """Return the runs, oldest first, as `jobs/runs/list` shows them."""
+        first = f"jobs/runs/list?limit=25&active_only={str(active_only).lower()}"
+        page = self.call("GET", first)
+        runs = list(page.get("runs", ()))
+        while token := page.get("next_page_token"):
+            page = self.call("GET", f"{first}&page_token={token}")
+            runs += page.get("runs", ())
+        return sorted(runs, key=lambda run: int(run["run_id"]))
+
+    def add_fault(self, operation: str, **how: Any) -> None:
+        """Let requests fail; the parameters are those of `airflow_dbjobs.local_workspace.Fault`."""
+        self._call("POST", "local/faults", {"operation": operation, **how})
+
+    def clear_faults(self) -> None:
+        """Let new requests succeed again. A reply that is late already stays late."""
+        self._call("DELETE", "local/faults")
+
+    def requests(self) -> dict[str, int]:
+        """Return how many requests have come in since the server's start, by operation ("runs/get")."""
+        return dict(self._call("GET", "local/requests")["requests"])
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         headers = {"Authorization": f"Bearer {self._token}"}
-        reply = self._session.request(method, f"{self.url}/api/2.2/{path}", json=body, headers=headers, timeout=30)
+        reply = self._session.request(method, f"{self.url}/api/{path}", json=body, headers=headers, timeout=30)
         return _json(reply)
 
 
@@ -297,6 +367,8 @@ class TaskInstance:
     start: datetime | None
     end: datetime | None
     pid: int | None
+    # The job id of the triggerer that has its trigger.
+    triggerer: int | None
 
     @property
     def name(self) -> str:
@@ -327,6 +399,16 @@ class DagRun:
         raise LookupError(f"{self.dag_id} has no task {task_id} with map index {map_index}, only {names}")
 
 
+@dataclass(frozen=True)
+class Job:
+    """A component as it enters itself in Airflow's database."""
+
+    job_id: int
+    job_type: str
+    start: datetime | None
+    heartbeat: datetime | None
+
+
 class AirflowApi:
     """What the tests ask of Airflow's public REST API (v2), as plain values.
 
@@ -347,10 +429,10 @@ class AirflowApi:
         reply = self._session.request(method, f"{self.url}/api/v2/{path}", params=params, json=body, timeout=30)
         return _json(reply)
 
-    def heartbeats(self) -> dict[str, datetime | None]:
-        """Return when each component but the api-server last gave a sign of life."""
-        health = self.call("GET", "monitor/health")
-        return {name: _when(health[key].get(f"latest_{key}_heartbeat")) for name, key in _HEALTH_KEYS.items()}
+    def jobs(self) -> list[Job]:
+        """Return all components but the api-server that were ever started, oldest first."""
+        jobs = self._pages("jobs", "jobs")
+        return sorted((_job(job) for job in jobs), key=lambda job: job.job_id)
 
     def dags(self) -> dict[str, str]:
         """Return the ids of the parsed DAGs, each with its file's path in the DAG folder."""
@@ -399,6 +481,12 @@ class AirflowApi:
         path = _path(task) if task.map_index < 0 else f"{_path(task)}/{task.map_index}"
         self.call("PATCH", path, body={"new_state": state})
 
+    def clear(self, task: TaskInstance) -> None:
+        """Clear the task, whatever its state, as a user does in the UI to have it run again."""
+        wanted = task.task_id if task.map_index < 0 else [task.task_id, task.map_index]
+        body = {"dag_run_id": task.run_id, "task_ids": [wanted], "only_failed": False, "dry_run": False}
+        self.call("POST", f"dags/{task.dag_id}/clearTaskInstances", body=body)
+
     def extra_links(self, task: TaskInstance) -> dict[str, str | None]:
         """Return the URLs of the task's buttons in the UI, by name."""
         links = self.call("GET", f"{_path(task)}/links", params={"map_index": task.map_index})
@@ -420,6 +508,10 @@ class AirflowStack:
 
     `home` becomes AIRFLOW_HOME: database, configuration and logs, `home/logs/<component>.log` among them.
     `connections` are URIs or JSON by connection id. `extra_env` is for everything else that a test wants to set.
+
+    `own_execution_api` gives the tasks an API server of their own. Else a user's action, while tasks come and go, may
+    block the API server for as long as Airflow waits for a lock: it is entered into the audit log in the event loop,
+    which the request that holds SQLite's lock needs to let go of it.
     """
 
     def __init__(
@@ -429,11 +521,13 @@ class AirflowStack:
         *,
         connections: Mapping[str, str] | None = None,
         extra_env: Mapping[str, str] | None = None,
+        own_execution_api: bool = False,
     ) -> None:
         self.home = home.resolve()
         self.dags_folder = dags_folder.resolve()
         port = free_port()
         self.api = AirflowApi(f"http://127.0.0.1:{port}")
+        self._execution_port = free_port() if own_execution_api else port
         self._commands = {
             "api-server": ("api-server", "--host", "127.0.0.1", "--port", str(port)),
             # Logs are read from the folder, by the api-server: it needs nobody to serve them.
@@ -441,10 +535,15 @@ class AirflowStack:
             "dag-processor": ("dag-processor",),
             "triggerer": ("triggerer", "--skip-serve-logs"),
         }
+        if own_execution_api:
+            host_and_port = ("--host", "127.0.0.1", "--port", str(self._execution_port))
+            self._commands["execution-api-server"] = ("api-server", *host_and_port, "--apps", "execution")
+            self._commands["api-server"] += ("--apps", "core")
         environment = {**clean_environment(), **self._settings()}
         environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
         self.processes = Processes(self.home / "logs", environment | dict(extra_env or {}))
-        self._started: dict[str, datetime] = {}
+        # The job ids of the components that are up, by name.
+        self._jobs: dict[str, int] = {}
 
     def _settings(self) -> dict[str, str]:
         settings = {
@@ -453,7 +552,7 @@ class AirflowStack:
             "core.parallelism": "4",
             "core.load_examples": "False",
             "core.simple_auth_manager_all_admins": "True",
-            "core.execution_api_server_url": f"{self.api.url}/execution/",
+            "core.execution_api_server_url": f"http://127.0.0.1:{self._execution_port}/execution/",
             # The default asks the name service for this machine's full name, which takes seconds where there is none.
             "core.hostname_callable": "socket.gethostname",
             # A file that a test has just rewritten takes effect at once.
@@ -499,17 +598,27 @@ class AirflowStack:
         return [sys.executable, "-m", "airflow", *arguments]
 
     def start(self, *components: str, timeout: float = 120) -> None:
-        """Start components and wait until each is up: until its heartbeat is younger than its start."""
+        """Start components and wait until each is up. `triggerer-2` and the like are further triggerers."""
+        begin = datetime.now(UTC)
         for name in components:
-            self._started[name] = datetime.now(UTC)
-            self.processes.start(name, *self._airflow(*self._commands[name]))
+            self._jobs.pop(name, None)
+            self.processes.start(name, *self._airflow(*self._commands[_kind(name)]))
 
         def all_up() -> bool | None:
-            beats = self.api.heartbeats()
-            up = ((beat := beats[name]) and beat > self._started[name] for name in self.processes.names & beats.keys())
-            return all(up) or None
+            # Two triggerers that are started together are both up, but which is which cannot be told.
+            jobs = [job for job in self.api.jobs() if job.start and job.start > begin]
+            wanted = [name for name in components if _kind(name) in _JOB_TYPES]
+            for name in wanted:
+                ids = {job.job_id for job in jobs if job.job_type == _JOB_TYPES[_kind(name)]}
+                if name not in self._jobs and (new := ids - set(self._jobs.values())):
+                    self._jobs[name] = min(new)
+            return (self._jobs.keys() >= set(wanted) and _listens(self._execution_port)) or None
 
         self.wait_for("Airflow to start", all_up, timeout)
+
+    def job(self, component: str) -> Job:
+        """Return what Airflow knows of a component that was started."""
+        return next(job for job in self.api.jobs() if job.job_id == self._jobs[component])
 
     def stop(self, component: str) -> None:
         """Stop a component in good order."""
@@ -518,6 +627,31 @@ class AirflowStack:
     def kill(self, component: str) -> None:
         """Kill a component with all its children, as when its machine dies; the scheduler takes its tasks along."""
         self.processes.kill(component)
+
+    def pause(self, component: str) -> None:
+        """Stop a component where it is, as when its machine is suspended, until `processes.resume`."""
+        self.processes.pause(self.processes.process(component))
+
+    def kill_task(self, task: TaskInstance, *, with_supervisor: bool = False) -> None:
+        """Kill a running task's process; with its supervisor nobody is left to tell Airflow, as when a machine dies."""
+        supervisor, process = self._processes_of(task)
+        _signal_each([supervisor, process] if with_supervisor else [process], signal.SIGKILL)
+
+    def pause_task(self, task: TaskInstance) -> psutil.Process:
+        """Stop a running task and its supervisor where they are, until `processes.resume`; return the task process."""
+        supervisor, process = self._processes_of(task)
+        self.processes.pause(supervisor)
+        return process
+
+    def _processes_of(self, task: TaskInstance) -> tuple[psutil.Process, psutil.Process]:
+        """Return the supervisor of a running task, and the task's own process."""
+        if task.state != "running" or task.pid is None:
+            raise LookupError(f"{task.dag_id}.{task.name} has no process: it is {task.state}")
+        process = self.processes.descendant(task.pid)
+        supervisor = process.parent()
+        if supervisor is None or supervisor not in _children(self.processes.process("scheduler")):
+            raise LookupError(f"{task.dag_id}.{task.name} has no supervisor any more")
+        return supervisor, process
 
     def add_dag(self, file_name: str, source: str) -> Path:
         """Write a DAG file as a whole, so that it is never parsed half-written."""
@@ -639,6 +773,16 @@ def _task_instance(answer: Mapping[str, Any]) -> TaskInstance:
         start=_when(answer["start_date"]),
         end=_when(answer["end_date"]),
         pid=answer["pid"],
+        triggerer=(answer["trigger"] or {}).get("triggerer_id"),
+    )
+
+
+def _job(answer: Mapping[str, Any]) -> Job:
+    return Job(
+        job_id=answer["id"],
+        job_type=answer["job_type"],
+        start=_when(answer["start_date"]),
+        heartbeat=_when(answer["latest_heartbeat"]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import asdict, fields
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from airflow_context import FastTime, connect
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.retries import SETTINGS, Patience, RetryPolicy
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
@@ -235,3 +237,114 @@ def test_an_extra_that_is_no_json_object_is_named(text: str, read: Any) -> None:
     connection = SimpleNamespace(extra=text, host="adb-1.net", password=SECRET)
     with pytest.raises(ConfigurationError, match="'databricks_default': extra must be a JSON object"):
         DatabricksJobsHook()._client(connection, read)
+
+
+# --- settings in the extra ---
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", [90, 7.5, "90", " 7.5 "], ids=repr)
+def test_a_setting_of_the_extra_reaches_what_it_rules(monkeypatch, conn_of, name, value):
+    connect(monkeypatch, "localhost", SECRET, extra={name: value})
+    client = conn_of()
+    ruled = {**asdict(client.transport.policy), **asdict(client.patience)}
+    assert ruled == {**asdict(RetryPolicy()), **asdict(Patience()), name: float(value)}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", ["", None], ids=repr)
+def test_a_setting_that_is_left_empty_is_the_default(monkeypatch, conn_of, name, value):
+    connect(monkeypatch, "localhost", SECRET, extra={name: value})
+    client = conn_of()
+    assert (client.transport.policy, client.patience) == (RetryPolicy(), Patience())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", [0, "0", "0.0"], ids=repr)
+def test_only_a_timeout_may_not_be_0(monkeypatch, conn_of, name, value):
+    connect(monkeypatch, "localhost", SECRET, extra={name: value})
+    if name in {"connect_timeout", "read_timeout"}:
+        with pytest.raises(ConfigurationError, match="must be a number of seconds, more than 0"):
+            conn_of()
+    else:
+        client = conn_of()
+        assert {**asdict(client.transport.policy), **asdict(client.patience)}[name] == 0
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", [-1, "-0.5", "ten minutes", "10m", True, False, "nan", "inf", "1e999"], ids=repr)
+def test_a_setting_that_is_no_number_of_seconds_is_named_with_the_rule(monkeypatch, conn_of, name, value):
+    connect(monkeypatch, "localhost", SECRET, extra={name: value})
+    rule = "more than 0" if name.endswith("_timeout") else "0 or more"
+    with pytest.raises(ConfigurationError) as error:
+        conn_of()
+    text = f"extra {name} is {value!r}; it must be a number of seconds, {rule}."
+    assert str(error.value) == f"Connection 'databricks_default': {text}"
+
+
+@pytest.mark.parametrize("value", [[], {"seconds": 3}], ids=repr)
+def test_a_setting_of_another_type_is_named_with_the_rule(monkeypatch, conn_of, value):
+    connect(monkeypatch, "localhost", SECRET, extra={"read_timeout": value})
+    with pytest.raises(ConfigurationError, match=r"extra read_timeout is .*; it must be a number of seconds"):
+        conn_of()
+
+
+def test_what_an_extra_may_set_is_what_there_is():
+    ruled = {field.name for kind in (RetryPolicy, Patience) for field in fields(kind)}
+    assert ruled - SETTINGS.keys() == {"first_wait"}
+    assert SETTINGS.keys() <= ruled
+
+
+# --- credentials that are read anew ---
+
+
+def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("airflow_dbjobs")]
+
+
+def test_a_worker_reads_changed_credentials_anew(workspace, monkeypatch, caplog):
+    connect(monkeypatch, workspace.base_url, "of-yesterday")
+    client = DatabricksJobsHook().get_conn()
+    with pytest.raises(PermissionDenied):
+        client.get_run(7)
+    connect(monkeypatch, workspace.base_url, workspace.token)
+    old = client.transport
+    client.renew_credentials()
+    assert client.transport is not old
+    assert list(client.list_runs()) == []
+    assert said_by_us(caplog) == ["The connection has changed: going on with what it says now."]
+    # And once more.
+    connect(monkeypatch, workspace.base_url, "of-tomorrow")
+    client.renew_credentials()
+    with pytest.raises(PermissionDenied):
+        client.get_run(7)
+
+
+def test_credentials_that_have_not_changed_keep_their_connections(workspace, monkeypatch, caplog):
+    connect(monkeypatch, workspace.base_url, workspace.token)
+    client = DatabricksJobsHook().get_conn()
+    transport = client.transport
+    client.renew_credentials()
+    assert client.transport is transport
+    assert said_by_us(caplog) == []
+
+
+@pytest.mark.parametrize("broken", ["gone", "wrong"])
+def test_credentials_that_cannot_be_read_anew_stay_as_they_are(workspace, monkeypatch, caplog, broken):
+    connect(monkeypatch, workspace.base_url, workspace.token)
+    client = DatabricksJobsHook().get_conn()
+    if broken == "gone":
+        monkeypatch.delenv("AIRFLOW_CONN_DATABRICKS_DEFAULT")
+    else:
+        connect(monkeypatch, workspace.base_url, SECRET, extra={"retry_budget": "soon"})
+    client.renew_credentials()
+    assert list(client.list_runs()) == []
+    (said,) = said_by_us(caplog)
+    assert said.startswith("The connection cannot be read anew: ")
+    assert SECRET not in said
+
+
+def test_a_client_that_nobody_told_how_to_read_credentials_keeps_them(client):
+    transport = client.transport
+    client.renew_credentials()
+    assert client.transport is transport

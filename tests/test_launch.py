@@ -14,7 +14,7 @@ from airflow_dbjobs import transport
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import BadRequest, JobsError, NotFound, PermissionDenied, RunLost, Unreachable
-from airflow_dbjobs.launch import CLEAR_SETTLING_SECONDS, Launched, Launcher, TaskTry, Verdict, judge, token_of
+from airflow_dbjobs.launch import Launched, Launcher, TaskTry, Verdict, judge, token_of
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
 from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome, Run
@@ -209,12 +209,13 @@ CASES = {
     "running": (OLD, state("RUNNING"), 1, SECOND, Verdict.JOIN),
     "in a state nobody knows": (OLD, state("DREAMING"), 1, SECOND, Verdict.JOIN),
     "running, first try": (OLD, state("RUNNING"), 1, nth(1), Verdict.JOIN),
-    "running since before the clear": (OLD, state("RUNNING"), 1, nth(2, before_clear=1), Verdict.JOIN),
+    "running since before the clear": (OLD, state("RUNNING"), 1, nth(2, before_clear=1), Verdict.CLEARED),
+    "running, second try after the clear": (OLD, state("RUNNING"), 1, nth(3, before_clear=1), Verdict.JOIN),
     "running since before the DAG run": (OLD, state("RUNNING"), 1, nth(2, dag_run_start=SINCE), Verdict.JOIN),
     # About to end.
-    "being cancelled": (OLD, state("TERMINATING", stopped=True), 1, SECOND, Verdict.PASS),
-    "cancelled, still running": (OLD, state("RUNNING", stopped=True), 1, SECOND, Verdict.PASS),
-    "being cancelled, by its result": (OLD, state("TERMINATING", "CANCELED"), 1, SECOND, Verdict.PASS),
+    "being cancelled": (OLD, state("TERMINATING", stopped=True), 1, SECOND, Verdict.ENDING),
+    "cancelled, still running": (OLD, state("RUNNING", stopped=True), 1, SECOND, Verdict.ENDING),
+    "being cancelled, by its result": (OLD, state("TERMINATING", "CANCELED"), 1, SECOND, Verdict.ENDING),
     "ending": (OLD, state("TERMINATING"), 1, SECOND, Verdict.ENDING),
     "ending, result known": (OLD, state("TERMINATING", "SUCCESS"), 1, SECOND, Verdict.ENDING),
     # Over.
@@ -311,14 +312,16 @@ def test_a_success_that_was_lost_with_its_worker_is_taken(past: Past, client: Jo
     [
         ("failure", "run {} of an earlier try has ended TERMINATED/FAILED"),
         ("cancel", "run {} of an earlier try has ended TERMINATED/CANCELED"),
-        ("stopping", "run {} of an earlier try is being cancelled"),
+        # Its end is waited for: until then its job may be full.
+        ("stopping", "run {} of an earlier try has ended TERMINATED/CANCELED"),
         ("deletion", "the run of an earlier try was deleted"),
     ],
 )
 def test_a_run_that_is_no_use_any_more_is_followed_by_another(
-    past: Past, client: JobsClient, ended: str, why: str
+    past: Past, client: JobsClient, clock: Clock, ended: str, why: str
 ) -> None:
     first = past.run(ended)
+    clock.meanwhile = past.workspace.tick
     launched = launch(client, nth(2))
     assert not launched.joined
     assert launched.run.run_id > first
@@ -456,32 +459,26 @@ def test_a_success_that_may_be_from_before_the_clear_is_not_taken(past: Past, cl
     assert launch(client, nth(3, before_clear=1)).run.run_id > first
 
 
-def test_a_clear_joins_a_run_that_goes_on_once_a_kill_had_its_time(
-    past: Past, client: JobsClient, clock: Clock
+def test_a_run_from_before_the_clear_that_goes_on_is_cancelled_and_followed_by_another(
+    past: Past, client: JobsClient, clock: Clock, workspace: LocalWorkspace
 ) -> None:
+    """Whoever cleared the task would have it cancelled; where nobody could, or has not yet, this try does."""
     run_id = past.run()
-    launched = launch(client, nth(2, before_clear=1))
-    assert (launched.run.run_id, launched.joined) == (run_id, True)
-    assert clock.waits == [CLEAR_SETTLING_SECONDS]
-
-
-@pytest.mark.parametrize("ended", ["stopping", "cancel", "success", "failure"])
-def test_a_run_that_is_killed_or_ends_while_the_clear_settles_is_not_joined(
-    past: Past, client: JobsClient, clock: Clock, workspace: LocalWorkspace, ended: str
-) -> None:
-    run_id = launch(client, nth(1), FAILING if ended == "failure" else SUCCEEDING).run.run_id
-    past.pass_time()
-
-    def meanwhile() -> None:
-        if ended in {"stopping", "cancel"}:
-            client.cancel_run(run_id)
-        if ended != "stopping":
-            workspace.tick()
-
-    clock.meanwhile = meanwhile
+    clock.meanwhile = workspace.tick
     launched = launch(client, nth(2, before_clear=1))
     assert launched.run.run_id > run_id
-    assert not launched.joined
+    assert f"anew, as run {run_id} of an earlier try has ended TERMINATED/CANCELED" in launched.story
+    assert workspace.requests["runs/cancel"] == 1
+
+
+def test_a_task_that_does_not_wait_leaves_the_run_from_before_the_clear_alone(
+    past: Past, client: JobsClient, workspace: LocalWorkspace
+) -> None:
+    run_id = past.run()
+    launched = launch(client, nth(2, before_clear=1), cancels=False)
+    assert launched.run.run_id > run_id
+    assert f"anew, as run {run_id} of an earlier try is from before the clear" in launched.story
+    assert workspace.requests["runs/cancel"] == 0
 
 
 def test_a_run_from_after_the_clear_is_joined_at_once(past: Past, client: JobsClient, clock: Clock) -> None:
@@ -645,7 +642,6 @@ def test_a_run_that_is_deleted_while_it_is_watched_counts_as_deleted(
 
     clock.meanwhile = end
     assert launch(client, nth(2, before_clear=1)).run.run_id > first
-    assert clock.waits[0] == CLEAR_SETTLING_SECONDS
 
 
 def test_a_run_that_cannot_be_asked_for_is_not_launched_again(client: JobsClient, workspace: LocalWorkspace) -> None:

@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 import json
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,14 +16,12 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
     XComArg,
 )
-from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, rebuilt
+from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, launching, rebuilt, run_now, submit
 
 from airflow_dbjobs import launch_operator, sensors
-from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
-    JobsError,
     PermissionDenied,
     RunCanceled,
     RunFailed,
@@ -33,13 +30,11 @@ from airflow_dbjobs.errors import (
     RunTimedOut,
     Unreachable,
 )
-from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import BaseOperator
@@ -61,25 +56,6 @@ def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture(params=[False, True], ids=["sync", "deferrable"])
 def deferrable(request: pytest.FixtureRequest) -> bool:
     return request.param
-
-
-def submit(**kwargs: Any) -> DatabricksSubmitRunOperator:
-    # A program whose gate nobody opens ends by this timeout, and fails the test.
-    return DatabricksSubmitRunOperator(
-        **{"task_id": "load", "polling_period_seconds": FAST, "timeout_seconds": 20, **kwargs}
-    )
-
-
-def run_now(**kwargs: Any) -> DatabricksRunNowOperator:
-    return DatabricksRunNowOperator(**{"task_id": "load", "polling_period_seconds": FAST, **kwargs})
-
-
-def launching(kind: type[BaseOperator], client: JobsClient, tasks: list[Any], **kwargs: Any) -> Callable[[], Any]:
-    """Return what makes an operator of `kind` that runs `tasks`."""
-    if kind is DatabricksSubmitRunOperator:
-        return lambda: submit(tasks=tasks, **kwargs)
-    job_id = client.create_job({"name": "nightly", "tasks": tasks, "timeout_seconds": 20})
-    return lambda: run_now(job_id=job_id, **kwargs)
 
 
 # --- what a task returns and pushes ---
@@ -424,136 +400,6 @@ def test_an_outage_when_the_task_resumes_is_waited_out(scene):
     event = fire(rebuilt(deferral.value.trigger))
     scene.workspace.faults.append(Fault("runs/get", status=502, body="<html>gateway</html>"))
     assert submit(notebook_task=notebook).resume_execution("execute_complete", {"event": event}, scene.context) == "x"
-
-
-# --- kills ---
-
-
-class Killed(BaseException):
-    """What ends a task after its signal handler has called on_kill."""
-
-
-def test_a_kill_cancels_the_run(scene, client):
-    operator = submit(notebook_task=scene.notebook())
-    scene.ti.at_link = operator.on_kill
-    # Not AirflowFailException: the run was cancelled for us, and a retry may follow.
-    with pytest.raises(RunCanceled):
-        operator.execute(scene.context)
-    assert client.get_run(scene.ti.xcom["run_id"]).state.result_state == "CANCELED"
-
-
-def test_a_kill_before_the_launch_calls_nothing(scene):
-    submit(notebook_task=NOTEBOOK).on_kill()
-    assert not scene.workspace.requests
-
-
-def test_a_kill_while_the_reply_to_the_launch_is_on_its_way_cancels_that_run(scene, client):
-    operator = submit(notebook_task=scene.notebook())
-
-    def kill() -> None:
-        scene.at_launch = lambda: None
-        operator.on_kill()
-        raise Killed
-
-    scene.at_launch = kill
-    with pytest.raises(Killed):
-        operator.execute(scene.context)
-    (run,) = client.list_runs()
-    assert wait_for_run(client, run.run_id, period=FAST).state.result_state == "CANCELED"
-    assert len(scene.sent) == 2
-
-
-def test_a_kill_that_cannot_cancel_says_that_the_run_may_go_on(scene, capfd):
-    operator = submit(notebook_task=scene.notebook(), wait_for_termination=False)
-    operator.execute(scene.context)
-    scene.workspace.faults.append(Fault("runs/cancel", status=403, body={"message": "not yours"}))
-    operator.on_kill()
-    assert "may still be running: POST jobs/runs/cancel answered 403: not yours" in capfd.readouterr().out
-
-
-def test_launch_and_cancellation_share_the_time_of_a_kill(scene, monkeypatch, mocker):
-    operator = submit(notebook_task=scene.notebook())
-    now = iter([100.0, 100.0, 103.0])
-    with_policy = mocker.spy(JobsClient, "with_policy")
-
-    def kill() -> None:
-        scene.at_launch = lambda: None
-        with monkeypatch.context() as during_the_kill:
-            during_the_kill.setattr(launch_operator, "time", SimpleNamespace(monotonic=lambda: next(now)))
-            operator.on_kill()
-        raise Killed
-
-    scene.at_launch = kill
-    with pytest.raises(Killed):
-        operator.execute(scene.context)
-    assert [call.args[1].retry_budget for call in with_policy.call_args_list] == [2.0, 1.0]
-
-
-def test_a_launch_that_is_never_answered_says_that_a_run_may_be_left(scene, client, monkeypatch, capfd):
-    FastTime(monkeypatch)
-    scene.workspace.faults.append(Fault("runs/submit", cut="after", times=None))
-    with pytest.raises(Unreachable, match="the connection broke"):
-        submit(notebook_task=scene.notebook()).execute(scene.context)
-    said = capfd.readouterr().out
-    assert "may have launched a run: cancelling it" in said
-    assert "could not be cancelled and may still be running" in said
-    # However often it was sent.
-    assert len(list(client.list_runs())) == 1
-
-
-def test_an_outage_right_after_the_launch_is_waited_out_and_cancels_nothing(scene, monkeypatch):
-    FastTime(monkeypatch)
-    # More than the ten minutes that one call is retried for.
-    scene.workspace.faults.append(Fault("runs/get", status=503, times=25))
-    notebook = scene.notebook("dbutils.notebook.exit('x')", gated=False)
-    assert submit(notebook_task=notebook).execute(scene.context) == "x"
-    assert (scene.workspace.requests["runs/cancel"], scene.launches()) == (0, 1)
-
-
-def test_a_task_killed_before_its_launch_launches_nothing(scene, monkeypatch):
-    operator = submit(notebook_task=scene.notebook())
-    get_conn = DatabricksJobsHook.get_conn
-
-    def killed_meanwhile(hook: DatabricksJobsHook) -> JobsClient:
-        operator.on_kill()
-        return get_conn(hook)
-
-    monkeypatch.setattr(DatabricksJobsHook, "get_conn", killed_meanwhile)
-    with pytest.raises(JobsError, match="killed before it launched"):
-        operator.execute(scene.context)
-    assert scene.launches() == 0
-
-
-def test_a_run_that_may_be_launched_but_not_seen_is_left_alone(scene, client, monkeypatch):
-    connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"denied_tolerance": 0})
-    scene.workspace.faults.append(Fault("runs/get", status=403))
-    with pytest.raises(RunLost, match="left alone"):
-        submit(notebook_task=scene.notebook()).execute(scene.context)
-    (run,) = client.list_runs()
-    assert not run.is_terminal
-    assert scene.workspace.requests["runs/cancel"] == 0
-
-
-def test_a_run_that_is_active_again_at_the_resume_is_waited_for_again(scene, client):
-    operator = submit(notebook_task=scene.notebook(), wait_for_termination=False)
-    operator.execute(scene.context)
-    with pytest.raises(TaskDeferred):
-        operator.execute_complete(scene.context, {"run_id": operator.run_id})
-
-
-@pytest.mark.parametrize("retries", [0, 1])
-def test_a_run_that_cannot_be_announced_is_left_to_the_next_try_or_cancelled(scene, client, deferrable, retries):
-    def broken() -> None:
-        raise RuntimeError("XCom is down")
-
-    scene.ti.at_link, scene.ti.max_tries = broken, retries
-    with pytest.raises(RuntimeError, match="XCom is down"):
-        scene.run_task(lambda: submit(notebook_task=scene.notebook(), deferrable=deferrable))
-    run_id = scene.ti.xcom["run_id"]
-    if retries:
-        assert not client.get_run(run_id).is_terminal
-    else:
-        assert wait_for_run(client, run_id, period=FAST).state.result_state == "CANCELED"
 
 
 # --- parameters ---

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from injected_clock import Clock
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from airflow_dbjobs.auth import BearerAuth
@@ -47,7 +48,7 @@ def over(workspace: LocalWorkspace, times: int = 1) -> None:
 
 
 def watch(run_id: int, on_change: Callable[[Run], None] = lambda _: None) -> Watch:
-    return Watch(run_id, 0.01, Patience(), time.monotonic, on_change)
+    return Watch(run_id, 0.01, Patience(), time.monotonic, on_change=on_change)
 
 
 def client_of(
@@ -221,10 +222,14 @@ def test_a_cancellation_does_not_wait_behind_polls_that_hang(workspace: LocalWor
 def test_a_cancellation_gets_through_a_lost_request(
     client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.transport, "sleep", lambda _: None)
-    workspace.faults.append(Fault("runs/cancel", cut="before", times=2))
+    waits: list[float] = []
+    monkeypatch.setattr(client.transport, "sleep", waits.append)
+    workspace.faults += [Fault("runs/cancel", cut="before", times=2), Fault("runs/cancel", status=503)]
     asyncio.run(RunPoller(client).cancel(stuck))
-    assert workspace.requests["runs/cancel"] == 3
+    assert workspace.requests["runs/cancel"] == 4
+    # There are 30 s for it.
+    for slept, least in zip(waits, [0.5, 1, 0.5], strict=True):
+        assert least <= slept <= least * 1.25
     assert wait_for_run(client, stuck, period=0.01).outcome is Outcome.CANCELED
 
 
@@ -245,5 +250,47 @@ def test_a_poller_that_nobody_uses_is_forgotten_with_its_credentials(client: Job
         poller = RunPoller.shared(client)
         await poller.wait(watch(run_id))
         assert RunPoller.shared(client) is not poller
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_watcher_whose_credentials_are_refused_is_told_after_the_wait_that_is_due(
+    client: JobsClient, workspace: LocalWorkspace, status: int
+) -> None:
+    clock = Clock()
+    workspace.faults += [Fault("runs/get", status=503), Fault("runs/get", status=status)]
+    over(workspace)
+    watched = Watch(7, 10, Patience(), clock)
+
+    async def scene() -> None:
+        poller = RunPoller.shared(client)
+        refused = await RunPoller(client, sleep=clock.sleep_async).wait(watched)
+        assert refused is None
+        assert workspace.requests["runs/get"] == 2
+        assert len(clock.waits) == 2
+        # The answer is the run's, and the refusal is forgotten.
+        run = await poller.wait(watched)
+        assert run is not None
+        assert run.outcome is Outcome.SUCCESS
+        assert not watched.refused
+
+    asyncio.run(scene())
+
+
+def test_an_old_and_a_new_password_have_pollers_of_their_own_and_the_old_one_goes(workspace: LocalWorkspace) -> None:
+    workspace.faults.append(Fault("runs/get", status=403))
+    over(workspace)
+    clock = Clock()
+    watched = Watch(7, 10, Patience(), clock)
+
+    async def scene() -> None:
+        old = RunPoller.shared(client_of(workspace, BearerAuth("of-yesterday")))
+        old._sleep = clock.sleep_async
+        assert await old.wait(watched) is None
+        assert RunPoller._shared[asyncio.get_running_loop()] == {}
+        new = RunPoller.shared(client_of(workspace))
+        assert new is not old
+        assert await new.wait(watched)
 
     asyncio.run(scene())

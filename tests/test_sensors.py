@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,12 +11,14 @@ from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowFailException,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
     XComArg,
 )
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene
 
+from airflow_dbjobs import launch_operator
 from airflow_dbjobs.errors import ConfigurationError, NotFound
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
@@ -178,6 +182,42 @@ def test_the_run_is_never_cancelled(scene, client):
     assert deferral.value.trigger.cancel_on_kill is False
     waiting.on_kill()
     assert scene.workspace.requests["runs/cancel"] == 0
+
+
+@pytest.mark.parametrize("started", [True, False], ids=["", "no start_date"])
+def test_the_trigger_knows_when_the_sensors_execution_timeout_is_over(scene, client, monkeypatch, started):
+    now, minute = datetime.now(UTC), timedelta(minutes=1)
+    scene.ti.start_date = now - minute / 4 if started else None
+    monkeypatch.setattr(launch_operator, "time", SimpleNamespace(time=now.timestamp))
+    run_id = launch(scene, client)
+    deferral = scene.defer_task(lambda: sensor(run_id, deferrable=True, execution_timeout=minute))
+    assert deferral.trigger.deadline == (now - minute / 4 + minute if started else now + minute).timestamp()
+    # Airflow does not wait for longer than the sensor's timeout, whatever the deadline.
+    assert deferral.timeout == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_sensor_that_is_out_of_time_fails_and_leaves_the_run_alone(scene, client, soft_fail):
+    run_id = launch(scene, client)
+    scene.ti.at_link = lambda: None
+    scene.ti.start_date = datetime.now(UTC) - timedelta(hours=1)
+    make = lambda: sensor(  # noqa: E731
+        run_id, deferrable=True, execution_timeout=timedelta(minutes=1), soft_fail=soft_fail
+    )
+    with pytest.raises(AirflowTaskTimeout) as error:
+        scene.run_task(make)
+    text = f"Run {run_id} did not end within the task's execution_timeout of 0:01:00: it is left alone"
+    assert str(error.value) == text
+    assert scene.workspace.requests["runs/cancel"] == 0
+    assert not client.get_run(run_id).is_terminal
+
+
+def test_the_deadline_of_a_sensor_survives_another_deferral(scene, client):
+    run_id = launch(scene, client)
+    with pytest.raises(TaskDeferred) as deferral:
+        # It is active again: somebody has repaired it.
+        sensor(run_id).execute_complete(scene.context, {"run_id": run_id}, deadline=5e9)
+    assert deferral.value.trigger.deadline == deferral.value.kwargs["deadline"] == 5e9
 
 
 def test_an_outage_during_a_poke_is_left_to_the_next_poke(scene, client, monkeypatch):

@@ -11,14 +11,17 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from email.utils import format_datetime
+from email.utils import format_datetime, formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_dbjobs import transport as transport_module
 from airflow_dbjobs.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import (
@@ -108,7 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
+        # No Date but that of the reply.
+        self.send_response_only(reply.status)
         kind = "text/html" if isinstance(reply.body, str) else "application/json"
         length = len(content) + 50 * reply.short
         for name, value in {"Content-Type": kind, "Content-Length": str(length), **reply.headers}.items():
@@ -566,3 +570,104 @@ def test_each_thread_has_one_connection_and_another_policy_its_own(server: Serve
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
     now = datetime.datetime(2026, 11, 22, 2, 58, 30, tzinfo=datetime.UTC).timestamp()
     assert retry_after_seconds(header, lambda: now) == seconds
+
+
+@pytest.mark.parametrize(
+    ("failures", "call", "waits"),
+    [
+        ([Reply(cut=True)] * 3, POST, [0.5, 1, 2]),
+        ([HTML] * 2, POST, [0.5, 1]),
+        ([LOCKED] * 2, POST, [0.5, 1]),
+        ([Reply(429)] * 2, LAUNCH_WITHOUT_TOKEN, [0.5, 1]),
+        ([Reply(500)] * 3, GET, [0.5, 3, 3]),
+        ([Reply(500)] * 2, POST, [3, 3]),
+        ([Reply(429, headers={"Retry-After": "0"}), Reply(503, headers={"Retry-After": "7"})], POST, [1, 7]),
+        ([Reply(429)] * 8, GET, [0.5, 1, 2, 4, 8, 16, 32, 60]),
+    ],
+    ids=str,
+)
+def test_the_first_wait_is_the_policys(
+    server: Server, connect: Connect, clock: Clock, *, failures: list[Reply], call: Any, waits: list[float]
+) -> None:
+    method, repeatable = call
+    server.replies = [*failures, FINE]
+    policy = RetryPolicy(first_wait=0.5, server_error_wait=3)
+    connect(server.url, policy=policy).call(method, "2.2/jobs/x", repeatable=repeatable)
+    for slept, wait in zip(clock.waits, waits, strict=True):
+        assert wait <= slept <= wait * 1.25
+
+
+# --- the server's clock ---
+
+HERE = 1_800_000_000.0
+
+
+def dated(epoch_seconds: float) -> Reply:
+    return Reply(headers={"Date": formatdate(epoch_seconds, usegmt=True)})
+
+
+@pytest.fixture
+def local_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Callable[[], float]:
+    """Let this machine's date be HERE at the start of the test, and go as `clock` does."""
+    date = lambda: HERE + clock.now  # noqa: E731
+    monkeypatch.setattr(transport_module, "time", SimpleNamespace(time=date))
+    return date
+
+
+@pytest.mark.parametrize("skew", [0, -86400, 3600, 365 * 86400], ids=str)
+@pytest.mark.usefixtures("local_time")
+def test_the_servers_time_is_told_by_its_date_whatever_ours_is(
+    server: Server, transport: Transport, clock: Clock, skew: float
+) -> None:
+    server.replies = [dated(HERE + skew + 100.9), dated(HERE + skew + 500)]
+    clock.now = 100
+    transport.send("GET", "2.2/jobs/x")
+    clock.now = 400
+    # In whole seconds, and at whichever reading of our clock.
+    assert transport.server_time(100) == HERE + skew + 100
+    assert transport.server_time(40) == HERE + skew + 40
+    assert JobsClient(transport=transport).server_time(130) == HERE + skew + 130
+    # The last reply counts: 100 s of ours that were not the server's, say.
+    transport.send("GET", "2.2/jobs/x")
+    assert transport.server_time(400) == HERE + skew + 500
+
+
+@pytest.mark.parametrize("status", [200, 503, 403])
+def test_a_reply_of_any_status_tells_the_servers_time(server: Server, transport: Transport, status: int) -> None:
+    server.replies = [Reply(status, headers=dated(HERE).headers)]
+    with suppress(CallError):
+        transport.send("GET", "2.2/jobs/x")
+    assert transport.server_time(0) == HERE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(None, {}, {"Date": ""}, {"Date": "yesterday"}, {"Date": "Sun, 99 Nov 2026 25:00:00 GMT"}, {"Date": "0"}),
+        {"Date": "Sun, 99999999999999999999 Nov 2026 25:00:00 GMT"},
+    ],
+    ids=str,
+)
+def test_without_a_date_that_can_be_read_our_own_clock_stands_in(
+    server: Server, transport: Transport, clock: Clock, local_time: Callable[[], float], headers: dict[str, str] | None
+) -> None:
+    clock.now = 50
+    if headers is not None:
+        server.replies = [Reply(headers=headers)]
+        transport.send("GET", "2.2/jobs/x")
+    clock.now = 400
+    assert transport.server_time(400) == local_time()
+    assert transport.server_time(100) == HERE + 100
+    # What was known stays so.
+    server.replies = [dated(HERE - 7000), Reply(headers=headers or {})]
+    for _ in server.replies.copy():
+        transport.send("GET", "2.2/jobs/x")
+    assert transport.server_time(400) == HERE - 7000
+
+
+def test_each_policys_transport_has_seen_its_own_replies(
+    server: Server, transport: Transport, connect: Connect
+) -> None:
+    server.replies = [dated(HERE)]
+    transport.send("GET", "2.2/jobs/x")
+    assert transport.with_policy(RetryPolicy()).server_time(0) != HERE

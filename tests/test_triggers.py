@@ -1,31 +1,27 @@
-"""The trigger: what it carries, what it fires, and what it does when it is killed."""
+"""The trigger: what it carries, what it fires, and how it looks its connection up."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import json
-import threading
 import time
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import FAST, connect, fire, rebuilt
+from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
-from airflow_dbjobs import triggers
+from airflow_dbjobs import triggers, waiting
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import JobsError, RunLost
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.triggers import DatabricksRunTrigger, read_event
 from airflow_dbjobs.waiting import wait_for_run
-
-if TYPE_CHECKING:
-    from airflow_dbjobs.client import JobsClient
-
-needs_task_states = pytest.mark.skipif(
-    not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 neither calls on_kill of a trigger nor lets one ask for a task's state"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +29,9 @@ def _connection(workspace, monkeypatch):
     connect(monkeypatch, workspace.base_url, workspace.token)
 
 
-def watching(run_id: int, **kwargs: Any) -> DatabricksRunTrigger:
-    return DatabricksRunTrigger(
-        run_id, "databricks_default", polling_period_seconds=FAST, run_page_url="http://page", **kwargs
-    )
+@pytest.fixture
+def endless(client) -> int:
+    return launch_endless(client)
 
 
 def start(client: JobsClient, left: str = "1") -> int:
@@ -130,104 +125,182 @@ def test_an_event_that_is_not_ours_is_refused(event):
         read_event(event)
 
 
-def killed(mocker: Any, client: JobsClient, told: Any, *, map_index: int = -1, **kwargs: Any) -> str | None:
-    """Kill the trigger of an active run, where Airflow tells `told` of its task; return what became of the run."""
-    run_id = client.submit_run({"timeout_seconds": 60, "spark_python_task": {"python_file": "sleep.py"}})
-    asked = mocker.patch(
-        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states",
-        side_effect=lambda **_: told,
-    )
-    trigger = rebuilt(watching(run_id, **kwargs))
-    trigger.task_instance = SimpleNamespace(dag_id="nightly", task_id="load", run_id="manual__1", map_index=map_index)
-    asyncio.run(trigger.on_kill())
-    if trigger.cancel_on_kill:
-        asked.assert_called_once_with(dag_id="nightly", task_ids=["load"], run_ids=["manual__1"], map_index=map_index)
-    if client.get_run(run_id).state.life_cycle_state in {"PENDING", "RUNNING"}:
-        return None
-    return wait_for_run(client, run_id, period=FAST).state.result_state
+# --- credentials that are read anew ---
 
 
 @pytest.fixture
-def _sleeper(workspace, tmp_path):
-    (tmp_path / "workspace" / "sleep.py").write_text("import time; time.sleep(60)")
+def lookups(monkeypatch) -> list[DatabricksJobsHook]:
+    """Return the look-ups of the connection so far."""
+    seen: list[DatabricksJobsHook] = []
+    aget_conn = DatabricksJobsHook.aget_conn
+
+    async def look_up(hook: DatabricksJobsHook) -> JobsClient:
+        seen.append(hook)
+        # A secrets backend takes its time.
+        await asyncio.sleep(0.02)
+        return await aget_conn(hook)
+
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", look_up)
+    return seen
 
 
-@needs_task_states
-@pytest.mark.usefixtures("_sleeper")
-@pytest.mark.parametrize(
-    ("told", "map_index"),
-    [
-        ({"manual__1": {"load": "failed"}}, -1),
-        ({"manual__1": {"load": "success"}}, -1),
-        ({"manual__1": {"load": None}}, -1),
-        ({"manual__1": {"load_2": "failed"}}, 2),
-    ],
-    ids=["failed", "success", "cleared", "mapped"],
-)
-def test_a_kill_after_the_task_was_marked_or_cleared_cancels_the_run(mocker, client, told, map_index):
-    assert killed(mocker, client, told, map_index=map_index) == "CANCELED"
+async def payloads(*watched: DatabricksRunTrigger) -> list[Any]:
+    """Run triggers together, as a triggerer does, and return what they fire."""
+    with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+        async with asyncio.timeout(20):
+            events = await asyncio.gather(*(anext(trigger.run()) for trigger in watched))
+    return [event.payload for event in events]
 
 
-@needs_task_states
-@pytest.mark.usefixtures("_sleeper")
-@pytest.mark.parametrize(
-    ("told", "map_index"),
-    [
-        ({"manual__1": {"load": "deferred"}}, -1),
-        ({"manual__1": {"load_2": "deferred"}}, 2),
-        ({"manual__1": {}}, -1),
-        ({}, -1),
-    ],
-    ids=["moved to another triggerer", "moved, mapped", "unknown task", "unknown run"],
-)
-def test_a_kill_leaves_the_run_alone_unless_the_task_is_known_to_be_over(mocker, client, told, map_index):
-    assert killed(mocker, client, told, map_index=map_index) is None
+def test_a_rotated_token_is_taken_up_while_the_run_goes_on(workspace, monkeypatch, endless, lookups, capfd):
+    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+
+    async def scene() -> list[Any]:
+        firing = asyncio.create_task(payloads(watching(endless)))
+        await until(lambda: workspace.requests["runs/get"] > 1)
+        (old,) = RunPoller._shared[asyncio.get_running_loop()].values()
+        workspace.token = "local-token-of-tomorrow"
+        connect(monkeypatch, workspace.base_url, workspace.token)
+        asked = workspace.requests["runs/get"]
+        # One is refused, or the one before it; the next is answered.
+        await until(lambda: workspace.requests["runs/get"] > asked + 3)
+        (new,) = RunPoller._shared[asyncio.get_running_loop()].values()
+        assert new is not old, "the old credentials are forgotten"
+        JobsClient(workspace.base_url, token=workspace.token).cancel_run(endless)
+        return await firing
+
+    (event,) = asyncio.run(scene())
+    assert event["state"] == "TERMINATED/CANCELED"
+    assert len(lookups) == 2
+    said = capfd.readouterr().out
+    assert said.count("The connection has changed: going on with what it says now.") == 1
+    assert workspace.token not in said
 
 
-@needs_task_states
-@pytest.mark.usefixtures("_sleeper")
-def test_a_sensors_trigger_never_cancels(mocker, client):
-    assert killed(mocker, client, {"manual__1": {"load": "failed"}}, cancel_on_kill=False) is None
+def test_a_refusal_with_unchanged_credentials_is_waited_out_with_them(workspace, client, lookups, capfd, monkeypatch):
+    # The first wait after a failure is a second.
+    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    workspace.faults.append(Fault("runs/get", status=403, times=3))
+    (event,) = asyncio.run(payloads(watching(start(client))))
+    assert event["state"] == "TERMINATED/SUCCESS"
+    assert len(lookups) == 4
+    assert "has changed" not in capfd.readouterr().out
 
 
-@needs_task_states
-@pytest.mark.usefixtures("_sleeper")
-def test_a_kill_cancels_the_run_although_airflow_interrupts_it(mocker, client):
-    run_id = client.submit_run({"timeout_seconds": 60, "spark_python_task": {"python_file": "sleep.py"}})
-    interrupted = threading.Event()
-    mocker.patch(
-        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states",
-        side_effect=lambda **_: interrupted.wait(10) and {"manual__1": {"load": "failed"}},
-    )
-    trigger = watching(run_id)
-    trigger.task_instance = SimpleNamespace(dag_id="nightly", task_id="load", run_id="manual__1", map_index=-1)
+def test_a_refusal_while_the_connection_cannot_be_read_is_waited_out(workspace, client, monkeypatch, capfd):
+    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    workspace.faults.append(Fault("runs/get", status=401, times=3))
+    run_id, aget_conn, asked = start(client), DatabricksJobsHook.aget_conn, []
 
-    async def interrupt() -> None:
-        killing = asyncio.create_task(trigger.on_kill())
+    async def only_once(hook: DatabricksJobsHook) -> JobsClient:
+        asked.append(hook)
+        return await (no_connection if len(asked) > 1 else aget_conn)(hook)
+
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", only_once)
+    (event,) = asyncio.run(payloads(watching(run_id)))
+    assert event["state"] == "TERMINATED/SUCCESS"
+    assert len(asked) == 4
+    assert "The connection cannot be read anew: the secrets backend is down" in capfd.readouterr().out
+
+
+def test_the_patience_with_refusals_goes_on_over_the_readings(workspace, client, monkeypatch):
+    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    connect(monkeypatch, workspace.base_url, workspace.token, extra={"denied_tolerance": 0.2})
+    workspace.faults.append(Fault("runs/get", status=403, times=None))
+    (event,) = asyncio.run(payloads(watching(start(client))))
+    assert "left alone" in event["error"]
+    assert "answered 403" in event["error"]
+
+
+def test_many_triggers_look_the_connection_up_once(workspace, client, lookups, monkeypatch, endless):
+    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    many, asking, hold = 50, [], asyncio.Event()
+    look_up, aget_conn = triggers._look_up, DatabricksJobsHook.aget_conn
+
+    async def counted(conn_id: str) -> JobsClient:
+        asking.append(conn_id)
+        return await look_up(conn_id)
+
+    async def held(hook: DatabricksJobsHook) -> JobsClient:
+        renewed = await aget_conn(hook)
+        await hold.wait()
+        return renewed
+
+    monkeypatch.setattr(triggers, "_look_up", counted)
+
+    async def scene() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(payloads(*(watching(endless) for _ in range(many))))
+            await until(lambda: workspace.requests["runs/get"] >= many)
+            assert len(lookups) == 1, "those that start together"
+            monkeypatch.setattr(DatabricksJobsHook, "aget_conn", held)
+            workspace.faults.append(Fault("runs/get", status=403, times=many))
+            # Who waits for the look-up does not ask on: each is refused once.
+            await until(lambda: len(asking) == 2 * many)
+            client.cancel_run(endless)
+            hold.set()
+        assert len(lookups) == 2, "those that are refused together"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("ends", ["answers", "fails"])
+def test_a_look_up_that_nobody_waits_for_any_more_ends_quietly(client, monkeypatch, ends):
+    complaints: list[Any] = []
+    go_on = asyncio.Event()
+
+    async def slow(_: DatabricksJobsHook) -> JobsClient:
+        await go_on.wait()
+        if ends == "fails":
+            raise ConnectionError("the secrets backend is down")
+        return client
+
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", slow)
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        waiters = [asyncio.create_task(triggers._look_up("databricks_default")) for _ in range(3)]
         await asyncio.sleep(0)
-        killing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await killing
-        interrupted.set()
-        while not client.get_run(run_id).is_terminal:  # noqa: ASYNC110 (the workspace has no event to wait for)
-            await asyncio.sleep(FAST)
+        for waiter in waiters:
+            waiter.cancel()
+        await asyncio.wait(waiters)
+        assert all(waiter.cancelled() for waiter in waiters)
+        go_on.set()
+        await until(lambda: not triggers._lookups[asyncio.get_running_loop()])
+        gc.collect()
+        await asyncio.sleep(0)
 
-    asyncio.run(asyncio.wait_for(interrupt(), 10))
-    assert client.get_run(run_id).state.result_state == "CANCELED"
-
-
-def test_a_kill_of_a_trigger_without_a_task_cancels_nothing(workspace):
-    asyncio.run(watching(7).on_kill())
-    assert not workspace.requests
+    asyncio.run(scene())
+    assert complaints == []
 
 
-@needs_task_states
-def test_a_cancel_that_is_refused_does_not_break_the_triggerer(mocker, workspace, capfd):
-    mocker.patch(
-        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states",
-        return_value={"manual__1": {"load": "failed"}},
-    )
-    trigger = watching(7)
-    trigger.task_instance = SimpleNamespace(dag_id="nightly", task_id="load", run_id="manual__1", map_index=-1)
-    asyncio.run(trigger.on_kill())
-    assert "Run 7 could not be cancelled and may still be running" in capfd.readouterr().out
+def test_a_waiter_that_is_cancelled_does_not_cancel_the_look_up_of_others(client, lookups):
+    async def scene() -> None:
+        leaving, staying = (asyncio.create_task(triggers._look_up("databricks_default")) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert (await staying).host == client.host
+        assert leaving.cancelled()
+        # The next asks anew: somebody may have changed it.
+        await triggers._look_up("databricks_default")
+
+    asyncio.run(scene())
+    assert len(lookups) == 2
+
+
+def test_a_look_up_belongs_to_no_trigger(client, monkeypatch):
+    whose = contextvars.ContextVar("whose", default="nobody's")
+    seen: list[str] = []
+
+    async def look(_: DatabricksJobsHook) -> JobsClient:
+        seen.append(whose.get())
+        return client
+
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", look)
+
+    async def scene() -> None:
+        whose.set("the first trigger's")
+        await triggers._look_up("databricks_default")
+
+    asyncio.run(scene())
+    assert seen == ["nobody's"]

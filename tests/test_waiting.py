@@ -8,13 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import WORKSPACE_URL
 from injected_clock import Clock
 
+from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.errors import Conflict, NotFound, RunLost, UnreadableReply
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import Patience
 from airflow_dbjobs.runs import Outcome, Run
+from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import StateLog, Watch, wait_for_run
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ def wait(request: pytest.FixtureRequest, client: JobsClient, clock: Clock) -> Wa
 
     def in_triggerer(run_id: int, *, period: float = 10, on_change: Callable[[Run], None] = lambda _: None) -> Run:
         poller = RunPoller(client, sleep=clock.sleep_async)
-        watch = Watch(run_id, period, client.patience, clock, on_change)
+        watch = Watch(run_id, period, client.patience, clock, on_change=on_change)
 
         async def wait_for_end() -> Run:
             while (run := await poller.wait(watch)) is None:
@@ -247,3 +250,81 @@ def test_a_run_that_was_repaired_meanwhile_is_waited_for_again(
     monkeypatch.setattr(client, "get_run", lambda _: next(read))
     assert wait_for_run(client, 7).is_terminal
     assert len(clock.waits) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "failures", "least"),
+    [
+        (429, {"Retry-After": "120"}, 1, 120),
+        (503, {"Retry-After": "120"}, 1, 120),
+        (503, {"Retry-After": "5"}, 1, 5),
+        # Neither at once, nor hours later.
+        (429, {"Retry-After": "0"}, 1, 1),
+        (429, {"Retry-After": "86400"}, 1, 300),
+        # The longer of what is asked for and the backoff.
+        (429, {"Retry-After": "5"}, 5, 16),
+        # Only where it counts.
+        (500, {"Retry-After": "120"}, 1, 1),
+        (429, {"Retry-After": "soon"}, 1, 1),
+        (429, {}, 1, 1),
+    ],
+    ids=str,
+)
+def test_polls_wait_as_long_as_the_api_asks_for(
+    wait: Wait, workspace: LocalWorkspace, clock: Clock, *, status: int, headers: Any, failures: int, least: float
+) -> None:
+    workspace.faults += [
+        Fault("runs/get", status=status, headers=headers, times=failures),
+        reply("TERMINATED", "SUCCESS", times=2),
+    ]
+    wait(7)
+    assert len(clock.waits) == failures
+    assert 0.9 * least <= clock.waits[-1] <= 1.1 * least
+
+
+@pytest.fixture
+def rereadings(client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[Transport]:
+    """Return what the client has read its credentials anew as; they are those of the workspace by then."""
+    read: list[Transport] = []
+
+    def reread() -> Transport:
+        read.append(Transport(WORKSPACE_URL, BearerAuth("local-token-of-tomorrow"), clock=clock, sleep=clock.sleep))
+        return read[-1]
+
+    monkeypatch.setattr(client, "_reread", reread)
+    return read
+
+
+def test_a_worker_whose_credentials_are_refused_goes_on_with_those_of_now(
+    client: JobsClient, workspace: LocalWorkspace, clock: Clock, stuck: int, rereadings: list[Transport]
+) -> None:
+    def rotate() -> None:
+        workspace.token = "local-token-of-tomorrow"
+
+    clock.at[100] = rotate
+    clock.at[200] = lambda: client.cancel_run(stuck)
+    assert wait_for_run(client, stuck).outcome is Outcome.CANCELED
+    assert client.transport is rereadings[0]
+    assert len(rereadings) == 1, "they were accepted, so nobody read on"
+
+
+@pytest.mark.parametrize(
+    ("failure", "read"),
+    [
+        ({"status": 401}, 3),
+        ({"status": 403, "body": {"error_code": "PERMISSION_DENIED"}}, 3),
+        ({"status": 503}, 0),
+        ({"status": 429}, 0),
+        ({"cut": "before"}, 0),
+        ({"status": 404, "body": "<html>"}, 0),
+    ],
+    ids=str,
+)
+def test_a_worker_reads_credentials_anew_only_where_they_are_refused(
+    client: JobsClient, workspace: LocalWorkspace, rereadings: list[Transport], failure: dict[str, Any], read: int
+) -> None:
+    # What is read is no better.
+    workspace.faults += [Fault("runs/get", times=3, **failure), reply("TERMINATED", "SUCCESS", times=2)]
+    workspace.token = "local-token-of-tomorrow" if read else workspace.token
+    assert wait_for_run(client, 7).outcome is Outcome.SUCCESS
+    assert len(rereadings) == read

@@ -66,8 +66,8 @@ def round_trip() -> None:
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.errors import NotFound
     from airflow_dbjobs.launch import LaunchRequest, launch
-    from airflow_dbjobs.poller import wait_for_run
     from airflow_dbjobs.results import result_of
+    from airflow_dbjobs.waiting import wait_for_run
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Workspace)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,0 +1,410 @@
+"""The operators over several tries of a task: which run each try waits for, and when it launches another."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow_context import FAST, FastTime, Scene, launching, submit
+
+from airflow_dbjobs.errors import RunCanceled, RunFailed, Unreachable
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.waiting import wait_for_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_mock import MockerFixture
+
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+
+    Make = Callable[..., Any]
+
+RETRIES = 3
+# Fails as long as a file says so.
+CODE = """
+import pathlib
+if pathlib.Path("fails").exists():
+    raise ValueError("no rows")
+dbutils.notebook.exit('{"rows": 3}')
+"""
+ROWS = {"rows": 3}
+PARTLY = [
+    {"task_key": "optional", "condition_task": {"op": "LESS_THAN", "left": "one", "right": "2"}},
+    {
+        "task_key": "rest",
+        "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"},
+        "depends_on": [{"task_key": "optional"}],
+        "run_if": "ALL_DONE",
+    },
+]
+
+
+@pytest.fixture
+def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
+    scene = Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
+    scene.ti.retries = scene.ti.max_tries = RETRIES
+    return scene
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "deferrable"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture(params=[DatabricksSubmitRunOperator, DatabricksRunNowOperator], ids=["submit", "run-now"])
+def make(request: pytest.FixtureRequest, scene: Scene, client: JobsClient, deferrable: bool) -> Make:
+    """Return what makes the task's operator, of either kind and in either mode, as each of its processes does."""
+    build = launching(
+        request.param, client, [{"task_key": "main", "notebook_task": scene.notebook(CODE)}], retries=RETRIES
+    )
+
+    def operator(**parameters: Any) -> Any:
+        made = build()
+        for name, value in {"deferrable": deferrable, **parameters}.items():
+            assert hasattr(made, name)
+            setattr(made, name, value)
+        return made
+
+    return operator
+
+
+@pytest.fixture
+def lost_result(scene: Scene, client: JobsClient, make: Make) -> int:
+    """Return the run that an earlier try launched, and which succeeded after the worker was lost."""
+    run_id = scene.lose_worker(make)
+    scene.open_gate()
+    assert wait_for_run(client, run_id, period=FAST).is_terminal
+    return run_id
+
+
+def runs_of(client: JobsClient) -> list[int]:
+    """Return all runs, the oldest first."""
+    return sorted(run.run_id for run in client.list_runs())
+
+
+def told(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what was logged since of how the task came to its run."""
+    story = re.compile(r"(?:Launched|Joined|Found|Took the result of) run \d+.*")
+    return [found.group() for line in capfd.readouterr().out.splitlines() if (found := story.search(line))]
+
+
+def log_of(capfd: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capfd.readouterr().out.split())
+
+
+def canceller(scene: Scene, client: JobsClient) -> Callable[[], None]:
+    """Return what cancels the run that is announced first, and lets the next one end."""
+
+    def cancel() -> None:
+        scene.ti.at_link = scene.open_gate
+        client.cancel_run(scene.ti.xcom["run_id"])
+
+    return cancel
+
+
+def ended(scene: Scene, client: JobsClient, run_id: int, how: str) -> str:
+    """Let a run end, and return how a try tells of it."""
+    (scene.root / "fails").touch()
+    if how == "failed":
+        scene.open_gate()
+    else:
+        client.cancel_run(run_id)
+    run = wait_for_run(client, run_id, period=FAST)
+    (scene.root / "fails").unlink()
+    scene.open_gate()
+    if how == "deleted":
+        client.delete_run(run_id)
+        return "the run of an earlier try was deleted"
+    return f"run {run_id} of an earlier try has ended {run.state}"
+
+
+def test_the_first_try_tells_its_story_once(scene, client, make, capfd):
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(make) == ROWS
+    run = client.get_run(scene.ti.xcom["run_id"])
+    (line,) = told(capfd)
+    assert line.startswith(f"Launched run {run.run_id} of job {run.job_id}: {run.page_url}")
+
+
+def test_a_retry_joins_the_run_of_an_earlier_try_that_is_still_active(scene, client, make, capfd):
+    run_id = scene.lose_worker(make)
+    capfd.readouterr()
+    scene.next_try()
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [scene.ti.xcom["run_id"]] == [run_id]
+    (line,) = told(capfd)
+    assert line.startswith(f"Joined run {run_id} of job ")
+    assert "which an earlier try launched at " in line
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled", "deleted"])
+def test_a_retry_after_a_run_without_success_launches_anew_and_says_why(scene, client, make, capfd, how):
+    lost = scene.lose_worker(make)
+    why = ended(scene, client, lost, how)
+    capfd.readouterr()
+    scene.next_try()
+    assert scene.run_task(make) == ROWS
+    anew = scene.ti.xcom["run_id"]
+    assert runs_of(client) == ([anew] if how == "deleted" else [lost, anew])
+    (line,) = told(capfd)
+    assert line.startswith(f"Launched run {anew} of job ")
+    assert f" anew, as {why}: http" in line
+
+
+def test_each_try_that_fails_is_followed_by_a_run_of_its_own(scene, client, make):
+    (scene.root / "fails").touch()
+    scene.open_gate()
+    for tries in (1, 2, 3):
+        with pytest.raises(RunFailed, match="no rows"):
+            scene.run_task(make)
+        assert len(runs_of(client)) == tries
+        scene.next_try()
+
+
+def test_a_success_whose_result_was_lost_is_taken(scene, client, make, capfd, lost_result):
+    capfd.readouterr()
+    scene.next_try()
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [lost_result]
+    assert scene.ti.xcom["run_id"] == lost_result
+    assert scene.ti.link
+    assert not scene.ti.deferred
+    (line,) = told(capfd)
+    assert line.startswith(f"Took the result of run {lost_result} of job ")
+
+
+@pytest.mark.parametrize("dag_run", [None, "no start", "a later start"])
+def test_a_success_that_may_be_of_an_earlier_dag_run_is_not_taken(scene, client, make, lost_result, dag_run):
+    if dag_run is None:
+        del scene.context["dag_run"]
+    else:
+        scene.dag_run.start_date = None if dag_run == "no start" else datetime.now(UTC) + timedelta(minutes=1)
+    scene.next_try()
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [lost_result, scene.ti.xcom["run_id"]]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_partial_success_that_was_lost_is_taken_unless_it_is_a_failure(scene, client, deferrable, strict):
+    make = lambda: submit(  # noqa: E731
+        tasks=PARTLY, deferrable=deferrable, retries=RETRIES, fail_on_partial_success=strict
+    )
+    lost = scene.lose_worker(make)
+    wait_for_run(client, lost, period=FAST)
+    scene.next_try()
+    if strict:
+        with pytest.raises(RunFailed, match="succeeded in part"):
+            scene.run_task(make)
+    else:
+        scene.run_task(make)
+    assert runs_of(client) == [lost, scene.ti.xcom["run_id"]][: 1 + strict]
+
+
+# --- after a clear ---
+
+
+def test_a_cleared_task_launches_anew_after_a_success(scene, client, make, capfd):
+    scene.open_gate()
+    assert scene.run_task(make) == ROWS
+    before = scene.ti.xcom["run_id"]
+    capfd.readouterr()
+    scene.next_try(cleared=True)
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [before, scene.ti.xcom["run_id"]]
+    assert f" anew, as run {before} of an earlier try has ended TERMINATED/SUCCESS: http" in told(capfd)[0]
+
+
+def test_a_retry_after_a_clear_takes_what_the_cleared_task_has_launched(scene, client, make):
+    scene.open_gate()
+    scene.run_task(make)
+    before = scene.ti.xcom["run_id"]
+    scene.next_try(cleared=True)
+    lost = scene.lose_worker(make)
+    wait_for_run(client, lost, period=FAST)
+    scene.next_try()
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [before, lost] == [before, scene.ti.xcom["run_id"]]
+
+
+def test_a_cleared_task_cancels_the_run_of_before_the_clear_that_goes_on(scene, client, make):
+    running = scene.lose_worker(make)
+    scene.next_try(cleared=True)
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [running, scene.ti.xcom["run_id"]]
+    assert client.get_run(running).state.result_state == "CANCELED"
+
+
+def test_a_cleared_task_passes_a_run_that_is_being_cancelled(scene, client, make, capfd):
+    running = scene.lose_worker(make)
+    stopping = {"life_cycle_state": "TERMINATING", "user_cancelled_or_timedout": True}
+    reply = {**client.get_run(running).raw, "state": stopping, "status": {"state": "TERMINATING"}}
+    scene.workspace.faults.append(Fault("runs/get", status=200, body=reply))
+    capfd.readouterr()
+    scene.next_try(cleared=True)
+    make(wait_for_termination=False).execute(scene.context)
+    assert f" anew, as run {running} of an earlier try has ended TERMINATED/" in told(capfd)[0]
+
+
+# --- a run that was joined, and then cancelled ---
+
+
+def test_a_joined_run_that_is_cancelled_is_followed_by_a_run_of_the_trys_own(scene, client, make, capfd):
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    scene.ti.at_link = canceller(scene, client)
+    assert scene.run_task(make) == ROWS
+    own = scene.ti.xcom["run_id"]
+    assert runs_of(client) == [joined, own]
+    assert scene.ti.link == client.get_run(own).page_url
+    assert [deferral.kwargs["joined"] for deferral in scene.deferrals] == [True, False][: 2 * scene.ti.deferred]
+    assert f"Run {joined}, which this try had joined, was cancelled. Launching a run of its own." in log_of(capfd)
+
+
+def test_a_run_of_the_trys_own_that_is_over_at_once_gives_its_result(scene, client, make):
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    scene.ti.at_link = canceller(scene, client)
+
+    def over() -> None:
+        if client.get_run(joined).is_terminal:
+            scene.open_gate()
+            wait_for_run(client, runs_of(client)[-1], period=FAST)
+
+    scene.at_launch = over
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [joined, scene.ti.xcom["run_id"]]
+    assert len(scene.deferrals) == scene.ti.deferred
+
+
+@pytest.mark.parametrize(("retry", "error"), [(False, AirflowFailException), (True, RunCanceled)])
+def test_a_second_cancel_counts(scene, client, make, retry, error):
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    scene.ti.at_link = lambda: client.cancel_run(scene.ti.xcom["run_id"])
+    with pytest.raises(error, match="was cancelled"):
+        scene.run_task(lambda: make(retry_on_cancel=retry))
+    assert runs_of(client) == [joined, scene.ti.xcom["run_id"]]
+    assert joined != scene.ti.xcom["run_id"]
+
+
+def test_a_killed_try_launches_nothing_in_place_of_the_run_that_it_had_joined(scene, client, make):
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    operator = make(deferrable=False)
+    scene.ti.at_link = operator.on_kill
+    with pytest.raises(RunCanceled):
+        operator.execute(scene.context)
+    assert runs_of(client) == [joined]
+
+
+def test_what_is_launched_after_a_deferral_is_rendered_anew(scene, client):
+    notebook, days = scene.notebook(), iter(["of the lost worker", "joins", "resumes", "resumes again"])
+
+    def make() -> Any:
+        with DAG("nightly", schedule=None):
+            operator = submit(notebook_task=notebook, run_name="{{ day }}", deferrable=True, retries=RETRIES)
+        operator.render_template_fields({**scene.context, "day": next(days)})
+        return operator
+
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    scene.ti.at_link = canceller(scene, client)
+    scene.run_task(make)
+    assert [client.get_run(run_id).run_name for run_id in runs_of(client)] == ["of the lost worker", "resumes"]
+    assert runs_of(client)[0] == joined
+
+
+# --- other ways to launch ---
+
+
+def test_without_durable_each_try_launches_a_run_of_its_own(scene, client, make, capfd):
+    first = scene.lose_worker(lambda: make(durable=False))
+    again = scene.lose_worker(lambda: make(durable=False))
+    assert again == first, "it is the same try, whichever worker it is on"
+    scene.next_try()
+    capfd.readouterr()
+    make(durable=False, wait_for_termination=False).execute(scene.context)
+    second = scene.ti.xcom["run_id"]
+    assert runs_of(client) == [first, second]
+    assert " anew" not in told(capfd)[0]
+    assert len({body["idempotency_token"] for body in scene.sent}) == 2
+
+
+def test_a_token_of_the_user_is_verbatim_and_joins_an_active_run(scene, client, make, capfd):
+    run_id = scene.lose_worker(lambda: make(idempotency_token="mine"))
+    capfd.readouterr()
+    scene.next_try()
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(lambda: make(idempotency_token="mine")) == ROWS
+    assert runs_of(client) == [run_id]
+    assert {body["idempotency_token"] for body in scene.sent} == {"mine"}
+    (line,) = told(capfd)
+    assert re.match(rf"Found run {run_id}, launched at \S+Z with the same idempotency_token: http", line)
+
+
+@pytest.mark.parametrize(("how", "error"), [("failed", RunFailed), ("cancelled", AirflowFailException)])
+def test_a_token_of_the_user_that_is_used_up_is_named_with_the_remedy(scene, client, make, how, error):
+    run_id = scene.lose_worker(lambda: make(idempotency_token="mine"))
+    ended(scene, client, run_id, how)
+    scene.next_try()
+    with pytest.raises(error, match=rf"(?s)Run {run_id} .*The idempotency_token .*launched nothing.*ti\.try_number"):
+        scene.run_task(lambda: make(idempotency_token="mine"))
+    assert runs_of(client) == [run_id]
+
+
+def test_the_run_that_a_token_of_the_user_has_launched_now_fails_without_that_remedy(scene, make):
+    (scene.root / "fails").touch()
+    scene.ti.at_link = scene.open_gate
+    with pytest.raises(RunFailed, match="no rows") as error:
+        scene.run_task(lambda: make(idempotency_token="mine"))
+    assert "idempotency_token" not in str(error.value)
+
+
+def test_mapped_instances_have_runs_of_their_own_and_find_them_again(scene, client, deferrable):
+    notebook = scene.notebook(CODE)
+    make = lambda: submit(notebook_task=notebook, deferrable=deferrable, retries=RETRIES)  # noqa: E731
+    runs = {}
+    for scene.ti.map_index in (-1, 0, 1):
+        runs[scene.ti.map_index] = scene.lose_worker(make)
+    assert len(set(runs.values())) == 3
+    scene.next_try()
+    for scene.ti.map_index, run_id in runs.items():
+        scene.ti.at_link = scene.open_gate
+        assert scene.run_task(make) == ROWS
+        assert scene.ti.xcom["run_id"] == run_id
+    assert runs_of(client) == sorted(runs.values())
+
+
+def test_without_waiting_a_retry_launches_nothing_while_the_run_goes_on_or_has_succeeded(scene, client, make):
+    run_id = scene.lose_worker(lambda: make(wait_for_termination=False))
+    for _ in ("active", "over"):
+        scene.next_try()
+        assert make(wait_for_termination=False).execute(scene.context) is None
+        assert scene.ti.xcom["run_id"] == run_id
+        scene.open_gate()
+        wait_for_run(client, run_id, period=FAST)
+    assert runs_of(client) == [run_id]
+
+
+def test_a_launch_that_was_never_answered_is_found_by_the_next_try(scene, client, make, monkeypatch, capfd):
+    with monkeypatch.context() as outage:
+        FastTime(outage)
+        scene.workspace.faults.append(Fault("run*", cut="after", times=None))
+        with pytest.raises(Unreachable):
+            make().execute(scene.context)
+        scene.workspace.faults.clear()
+    assert "may have launched a run: the next try of this task will find it." in log_of(capfd)
+    scene.next_try()
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(make) == ROWS
+    assert runs_of(client) == [scene.ti.xcom["run_id"]]
+    assert scene.workspace.requests["runs/cancel"] == 0
