@@ -509,9 +509,9 @@ class AirflowStack:
     `home` becomes AIRFLOW_HOME: database, configuration and logs, `home/logs/<component>.log` among them.
     `connections` are URIs or JSON by connection id. `extra_env` is for everything else that a test wants to set.
 
-    `own_execution_api` gives the tasks an API server of their own. Else a user's action, while tasks come and go, may
-    block the API server for as long as Airflow waits for a lock: it is entered into the audit log in the event loop,
-    which the request that holds SQLite's lock needs to let go of it.
+    Tasks have an API server of their own. Else a user's action, while tasks come and go, may block the API server for
+    as long as Airflow waits for a lock: it is entered into the audit log in the event loop, which the request that
+    holds SQLite's lock needs to let go of it.
     """
 
     def __init__(
@@ -521,24 +521,21 @@ class AirflowStack:
         *,
         connections: Mapping[str, str] | None = None,
         extra_env: Mapping[str, str] | None = None,
-        own_execution_api: bool = False,
     ) -> None:
         self.home = home.resolve()
         self.dags_folder = dags_folder.resolve()
-        port = free_port()
+        port, self._execution_port = free_port(), free_port()
         self.api = AirflowApi(f"http://127.0.0.1:{port}")
-        self._execution_port = free_port() if own_execution_api else port
         self._commands = {
-            "api-server": ("api-server", "--host", "127.0.0.1", "--port", str(port)),
+            "api-server": ("api-server", "--host", "127.0.0.1", "--port", str(port), "--apps", "core"),
+            "execution-api-server": (
+                *("api-server", "--host", "127.0.0.1", "--port", str(self._execution_port), "--apps", "execution"),
+            ),
             # Logs are read from the folder, by the api-server: it needs nobody to serve them.
             "scheduler": ("scheduler", "--skip-serve-logs"),
             "dag-processor": ("dag-processor",),
             "triggerer": ("triggerer", "--skip-serve-logs"),
         }
-        if own_execution_api:
-            host_and_port = ("--host", "127.0.0.1", "--port", str(self._execution_port))
-            self._commands["execution-api-server"] = ("api-server", *host_and_port, "--apps", "execution")
-            self._commands["api-server"] += ("--apps", "core")
         environment = {**clean_environment(), **self._settings()}
         environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
         self.processes = Processes(self.home / "logs", environment | dict(extra_env or {}))

@@ -137,7 +137,7 @@ def run(waves: Sequence[Sequence[str]], folder: Path, progress: Progress, *, sho
     settings = {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in SETTINGS.items()}
     results = []
     progress.say(f"starting Airflow in {folder}")
-    with AirflowStack(folder / "airflow", folder / "dags", extra_env=settings, own_execution_api=True) as airflow:
+    with AirflowStack(folder / "airflow", folder / "dags", extra_env=settings) as airflow:
         progress.say(f"Airflow is up: {airflow.api.url}")
         for name, workspace in workspaces.items():
             # In Airflow's database, as most have them; then what answers triggers is up before a user kills a task.
