@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "a-token"
 TASK_RUN_ID = 8
-STATES = [{"life_cycle_state": "PENDING"}, {"life_cycle_state": "RUNNING"}]
+STATES = [{"life_cycle_state": state} for state in ("PENDING", "PENDING", "RUNNING")]
 OVER = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
 
 
@@ -39,7 +39,7 @@ class Workspace(BaseHTTPRequestHandler):
             self.answer({"run_id": run_id} if self.path == "/api/2.2/jobs/runs/submit" else None)
 
     def do_GET(self) -> None:
-        """Tell of the run, which is over at the third question, or what its task returned."""
+        """Tell of the run, which is over at the fourth question, or what its task returned."""
         url = urlsplit(self.path)
         run_id = int(parse_qs(url.query)["run_id"][0])
         if url.path == "/api/2.2/jobs/runs/get":
@@ -65,7 +65,7 @@ def round_trip() -> None:
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.errors import NotFound
-    from airflow_dbjobs.launch import LaunchRequest, launch
+    from airflow_dbjobs.launch import Launcher, TaskTry
     from airflow_dbjobs.results import result_of
     from airflow_dbjobs.waiting import wait_for_run
 
@@ -73,7 +73,8 @@ def round_trip() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     client = JobsClient(f"http://127.0.0.1:{server.server_address[1]}", token=TOKEN)
     task = {"task_key": "one", "notebook_task": {"notebook_path": "/one"}}
-    run_id = launch(client, LaunchRequest.new("runs/submit", {"tasks": [task]}))
+    launcher = Launcher(client, "runs/submit", {"tasks": [task]}, TaskTry("nightly", "manual__1", "load"))
+    run_id = launcher.launch().run.run_id
     assert (Workspace.posts, len(Workspace.runs)) == (2, 1), "the lost reply was asked for again, and one run launched"
     seen: list[str] = []
     run = wait_for_run(client, run_id, period=0.01, on_change=lambda run: seen.append(str(run.state)))
