@@ -339,9 +339,9 @@ def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
     try:
         return int(reply[name])
     except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableReply(
-            f"POST jobs/{endpoint} answered without a {name}: nothing was launched or made"
-        ) from error
+        nothing = UnreadableReply(f"POST jobs/{endpoint} answered without a {name}: nothing was launched or made")
+        nothing.unclear = False
+        raise nothing from error
 
 
 def _run(reply: dict[str, Any]) -> Run:

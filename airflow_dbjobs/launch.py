@@ -17,12 +17,12 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.errors import ApiError, BadRequest, Conflict, JobsError, NotFound, RunLost
 from airflow_dbjobs.runs import Outcome
-from airflow_dbjobs.waiting import ask_for_run, wait_for_run
+from airflow_dbjobs.waiting import ask_for_run, patiently, wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Endpoint = Literal["run-now", "runs/submit"]
 
 # A run that was just launched may not be readable at once; after these waits (seconds) it counts as deleted.
@@ -65,10 +66,10 @@ class TaskTry:
     tries_before_clear: int = 0
     dag_run_start: float | None = None
 
-    @property
-    def is_first_after_clear(self) -> bool:
-        """Whether all that was launched before this try was launched before the task was cleared."""
-        return 0 < self.tries_before_clear == self.try_number - 1
+    def was_cleared_since(self, launches: int) -> bool:
+        """Whether the `launches`-th run may be from before the last clear: before the first try after it all are."""
+        first_after_clear = 0 < self.tries_before_clear == self.try_number - 1
+        return first_after_clear or launches <= self.tries_before_clear
 
     def identity(self, host: str, *, of_this_try_alone: bool = False) -> tuple[object, ...]:
         """Return what tells this task instance (or this try of it) from all others that use a workspace.
@@ -107,13 +108,13 @@ def judge(run: Run, launches: int, task_try: TaskTry, *, since: float, successes
     if not run.is_terminal:
         if run.state.is_being_stopped or run.state.life_cycle_state == "TERMINATING":
             return Verdict.ENDING
-        return Verdict.CLEARED if task_try.is_first_after_clear else Verdict.JOIN
+        return Verdict.CLEARED if task_try.was_cleared_since(launches) else Verdict.JOIN
     # An older success counts only where no clear can have come after it: each try launches one run at most, so those
     # beyond the tries before the clear came after it. The first try after a clear always runs anew.
     lost = (
         run.outcome in successes
-        and launches > task_try.tries_before_clear
-        and task_try.try_number > task_try.tries_before_clear + 1
+        and not task_try.was_cleared_since(launches)
+        and task_try.try_number > 1
         and task_try.dag_run_start is not None
         and run.start_time > task_try.dag_run_start
     )
@@ -162,8 +163,7 @@ class Launcher:
         self._cancels = cancels
         self._successes = successes
         # What `find_in_flight` sends again.
-        self._token: str | None = None
-        self._ordinal = 0
+        self._in_flight: tuple[str, int] | None = None
         self._stopped = False
 
     def launch(self) -> Launched:
@@ -172,11 +172,11 @@ class Launcher:
             return self._launch_with_the_users_token()
         walk = _Walk(self._try, self._successes)
         while True:
-            self._ordinal = walk.ordinal = walk.ordinal + 1
+            walk.ordinal += 1
             sent = self._client.clock()
             run_id: int | None
             try:
-                run_id = self._post(token_of(self._identity, walk.ordinal))
+                run_id = self._send(token_of(self._identity, walk.ordinal), walk.ordinal)
             except (BadRequest, NotFound, Conflict) as error:
                 if not _may_mean_deletion(error, walk.refusals):
                     raise
@@ -196,13 +196,14 @@ class Launcher:
         It sends the same token once more, through `client`: a signal handler must not use the one it broke into. Where
         that stands for a run that is over, an earlier try may have launched another one.
         """
-        if self._token is None:
+        if self._in_flight is None:
             return None
-        run_id = self._post(self._token, client)
+        token, sent = self._in_flight
+        run_id = self._post(token, client)
         # Each try before this one has launched one run at most. With the user's own token nothing is walked.
-        for ordinal in range(self._ordinal + 1, self._try.try_number if self._ordinal else 0):
-            run = client.get_run(run_id)
-            if not run.is_terminal and not run.state.is_being_stopped:
+        for ordinal in range(sent + 1, self._try.try_number if sent else 0):
+            if not client.get_run(run_id).is_terminal:
+                # An active run is never passed before its end, so there is none beyond it.
                 break
             run_id = self._post(token_of(self._identity, ordinal), client)
         return run_id
@@ -213,7 +214,7 @@ class Launcher:
 
     def _launch_with_the_users_token(self) -> Launched:
         reading = self._client.clock()
-        run_id = self._post(str(self._payload["idempotency_token"]))
+        run_id = self._send(str(self._payload["idempotency_token"]), 0)
         since = self._client.server_time(reading)
         run = self._look(run_id) or ask_for_run(self._client, run_id)
         if run.start_time is None or run.start_time >= since:
@@ -221,13 +222,14 @@ class Launcher:
         story = f"Found run {run_id}, launched at {_at(run.start_time)} with the same idempotency_token: {run.page_url}"
         return Launched(run, story, token_is_used_up=run.is_terminal)
 
-    def _post(self, token: str, client: JobsClient | None = None) -> int:
-        if client is None:
-            client = self._client
-            self._refuse_if_stopped()
-            self._token = token
-            # Once more: a kill in between has cancelled what the token now stands for.
-            self._refuse_if_stopped()
+    def _send(self, token: str, ordinal: int) -> int:
+        self._refuse_if_stopped()
+        self._in_flight = token, ordinal
+        # Once more: a kill in between has cancelled what the token now stands for.
+        self._refuse_if_stopped()
+        return self._post(token, self._client)
+
+    def _post(self, token: str, client: JobsClient) -> int:
         payload = {**self._payload, "idempotency_token": token}
         return client.run_now(payload) if self._endpoint == "run-now" else client.submit_run(payload)
 
@@ -242,7 +244,13 @@ class Launcher:
                 return run
             if wait is not None:
                 self._client.sleep(wait)
+        # Where it is there after all, and only cannot be seen, it is not to go on beside the next one.
+        self._cancel(run_id)
         return None
+
+    def _cancel(self, run_id: int) -> None:
+        """Cancel a run, if there is one. Raises RunLost."""
+        _unless_deleted(lambda: patiently(self._client, lambda: self._client.cancel_run(run_id), run_id))
 
     def _launched(self, run: Run, walk: _Walk) -> Launched | None:
         """Return the run as the one to wait for, once it is clear that it is, or None where the walk goes on."""
@@ -251,7 +259,7 @@ class Launcher:
         if verdict is Verdict.CLEARED and self._cancels:
             # Whoever cleared the task has had it cancelled, or will, or nobody could: it is not to go on.
             log.info("Run %d was launched before the task was cleared: cancelling it.", run.run_id)
-            self._client.cancel_run(run.run_id)
+            self._cancel(run.run_id)
             verdict = Verdict.ENDING
         if verdict is Verdict.ENDING:
             # Where it is being cancelled, too: until its end it may write, and takes the place of the only run that its
@@ -326,7 +334,7 @@ class _Walk:
         return abs(apart - (self._answered - self._answered_before)) < _SAME_WALK_SECONDS
 
 
-def _unless_deleted(ask: Callable[[], Run]) -> Run | None:
+def _unless_deleted(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
     except RunLost as error:

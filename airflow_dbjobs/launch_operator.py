@@ -42,8 +42,7 @@ class LaunchOperator(BaseOperator):
     :param json: the request body (a mapping, or a template that renders to one). Named parameters win over its fields.
     :param databricks_conn_id: the connection to the workspace.
     :param idempotency_token: sent as it is (at most 64 characters). Where it is None, the operator makes tokens by
-    which a
-        try of the task joins the run of an earlier try that is still going on (``launch``).
+        which a try of the task finds the run of an earlier try (``launch``).
     :param durable: False lets each try launch a run of its own instead.
     :param polling_period_seconds: seconds between two questions for the run's state.
     :param wait_for_termination: False ends the task as soon as the run is launched.
@@ -185,12 +184,16 @@ class LaunchOperator(BaseOperator):
         again: bool = False,
     ) -> Any:
         """Launch the run, or join it, and see it through; `again` where a run that was joined has been cancelled."""
+        from airflow_dbjobs.errors import JobsError
         from airflow_dbjobs.waiting import StateLog, wait_for_run
 
         launched = self._launch(context, client, payload)
         run, joined = launched.run, launched.joined and not again
         self.run_id, self.run_page_url = run.run_id, run.page_url
         self._announce(context, run)
+        if self._killed:
+            # Airflow 3 lets a killed task go on for some seconds: it must not defer, nor end well.
+            raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
         if not self.wait_for_termination:
             return None
         if not run.is_terminal:
@@ -327,7 +330,7 @@ class LaunchOperator(BaseOperator):
         client = self._client
         if client is None:
             return
-        from airflow_dbjobs.errors import CallError
+        from airflow_dbjobs.errors import JobsError
         from airflow_dbjobs.retries import RetryPolicy
 
         deadline = time.monotonic() + KILL_BUDGET_SECONDS
@@ -348,7 +351,7 @@ class LaunchOperator(BaseOperator):
             if run_id is None:
                 return
             quick(share=1.0).cancel_run(run_id)
-        except CallError as error:
+        except JobsError as error:
             name = f"Run {run_id}" if run_id else "The run"
             self.log.warning("%s could not be cancelled and may still be running: %s", name, error)
         else:

@@ -7,7 +7,7 @@ import contextvars
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -16,11 +16,13 @@ from airflow_dbjobs.errors import JobsError, RunLost
 from airflow_dbjobs.hooks import DatabricksJobsHook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.runs import Run
 
+
+T = TypeVar("T")
 
 # Airflow 3 fails a deferred task whose trigger fires before the scheduler has learnt that the task's first process has
 # ended, which takes until the supervisor's next heartbeat, 5 s at most (apache/airflow#71580, #72716).
@@ -40,8 +42,11 @@ STOPPING_SECONDS = 5.0
 # From 3.3 on Airflow calls a trigger's `on_kill`; before, a trigger learns of a kill by being cancelled.
 _ON_KILL_IS_CALLED = hasattr(BaseTrigger, "on_kill")
 
+# For how long one look-up of a connection may take.
+LOOKUP_SECONDS = 60.0
+
 # An event loop keeps only weak references to its tasks.
-_killing: set[asyncio.Task[None]] = set()
+_going_on: set[asyncio.Task[Any]] = set()
 
 # The look-ups of connections that are under way, by event loop and connection id.
 _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[JobsClient]]] = (
@@ -101,7 +106,7 @@ class DatabricksRunTrigger(BaseTrigger):
             async with asyncio.timeout(left):
                 run = await self._wait()
         except TimeoutError:
-            event["timed_out"] = await self._cancel("its task has passed its execution_timeout")
+            event["timed_out"] = await _to_its_end(self._cancel("its task has passed its execution_timeout"))
         except JobsError as error:
             event["error"] = str(error)
         except asyncio.CancelledError:
@@ -122,11 +127,8 @@ class DatabricksRunTrigger(BaseTrigger):
         going. The task instance is still deferred then, and the run goes on.
         """
         if self.cancel_on_kill:
-            # Airflow repeats its cancellation every second and so interrupts this method; what it started goes on.
-            killing = asyncio.create_task(self._cancel_unless_moved())
-            _killing.add(killing)
-            killing.add_done_callback(_killing.discard)
-            await asyncio.shield(killing)
+            # Airflow repeats its cancellation every second and so interrupts this method.
+            await _to_its_end(self._cancel_unless_moved())
 
     async def _wait(self) -> Run:
         """Return the run when it is over. Raises JobsError."""
@@ -193,7 +195,7 @@ class DatabricksRunTrigger(BaseTrigger):
                         run_id=self.run_id,
                         page_url=self.run_page_url,
                     ) from error
-                self.log.warning("The connection cannot be read, which is tried again: %s", error)
+                self.log.warning("The connection cannot be read, which is tried again: %s", str(error) or repr(error))
             await asyncio.sleep(LOOKUP_WAIT_SECONDS)
 
     async def _reconnect(self, client: JobsClient) -> JobsClient:
@@ -239,6 +241,14 @@ def read_event(event: Any) -> Ending:
     return Ending(run_id, page_url, str(event.get("timed_out") or ""))
 
 
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; it goes on where who waits for it is told to stop."""
+    going_on = asyncio.create_task(work)
+    _going_on.add(going_on)
+    going_on.add_done_callback(_going_on.discard)
+    return await asyncio.shield(going_on)
+
+
 async def _look_up(conn_id: str) -> JobsClient:
     """Return a client for a connection, which is looked up once for all triggers that ask at the same time."""
     loop = asyncio.get_running_loop()
@@ -253,7 +263,8 @@ async def _look_up(conn_id: str) -> JobsClient:
     if conn_id not in lookups:
         hook = DatabricksJobsHook(conn_id, caller=DatabricksRunTrigger.__name__)
         # With no context: it belongs to none of the triggers that wait for it.
-        lookups[conn_id] = loop.create_task(hook.aget_conn(), context=contextvars.Context())
+        look_up = asyncio.wait_for(hook.aget_conn(), LOOKUP_SECONDS)
+        lookups[conn_id] = loop.create_task(look_up, context=contextvars.Context())
         lookups[conn_id].add_done_callback(finished)
     return await asyncio.shield(lookups[conn_id])
 

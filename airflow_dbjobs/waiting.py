@@ -112,7 +112,8 @@ class Watch:
                 f" be running. The last answer: {error}",
                 run_id=self.run_id,
             ) from error
-        return _jittered(max(backoff(self._failures), asked_wait(error) or 0.0))
+        # What the API asks for is the least.
+        return max(_jittered(backoff(self._failures)), asked_wait(error) or 0.0)
 
 
 def _mendable(error: CallError) -> bool:

@@ -210,7 +210,8 @@ CASES = {
     "in a state nobody knows": (OLD, state("DREAMING"), 1, SECOND, Verdict.JOIN),
     "running, first try": (OLD, state("RUNNING"), 1, nth(1), Verdict.JOIN),
     "running since before the clear": (OLD, state("RUNNING"), 1, nth(2, before_clear=1), Verdict.CLEARED),
-    "running, second try after the clear": (OLD, state("RUNNING"), 1, nth(3, before_clear=1), Verdict.JOIN),
+    "running since after the clear": (OLD, state("RUNNING"), 2, nth(3, before_clear=1), Verdict.JOIN),
+    "running since nobody knows when": (OLD, state("RUNNING"), 1, nth(3, before_clear=1), Verdict.CLEARED),
     "running since before the DAG run": (OLD, state("RUNNING"), 1, nth(2, dag_run_start=SINCE), Verdict.JOIN),
     # About to end.
     "being cancelled": (OLD, state("TERMINATING", stopped=True), 1, SECOND, Verdict.ENDING),

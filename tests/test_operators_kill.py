@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
+    from airflow_dbjobs.runs import Run
 
 NOTEBOOK = {"notebook_path": "/x"}
 MINUTE = timedelta(minutes=1)
@@ -46,10 +47,25 @@ class Killed(BaseException):
     """What ends a task after its signal handler has called on_kill."""
 
 
-def test_a_kill_cancels_the_run(scene, client):
-    operator = submit(notebook_task=scene.notebook())
+def test_a_task_that_is_killed_right_after_its_launch_cancels_the_run_and_does_not_defer(scene, client, deferrable):
+    operator = submit(notebook_task=scene.notebook(), deferrable=deferrable)
     scene.ti.at_link = operator.on_kill
     # Not AirflowFailException: the run was cancelled for us, and a retry may follow.
+    with pytest.raises(JobsError, match=r"was killed; run \d+ is cancelled"):
+        operator.execute(scene.context)
+    assert wait_for_run(client, scene.ti.xcom["run_id"], period=FAST).state.result_state == "CANCELED"
+
+
+def test_a_kill_during_the_wait_cancels_the_run(scene, client, monkeypatch):
+    operator = submit(notebook_task=scene.notebook())
+    poll_run = JobsClient.poll_run
+
+    def killed_meanwhile(client: JobsClient, run_id: int) -> Run:
+        monkeypatch.setattr(JobsClient, "poll_run", poll_run)
+        operator.on_kill()
+        return poll_run(client, run_id)
+
+    monkeypatch.setattr(JobsClient, "poll_run", killed_meanwhile)
     with pytest.raises(RunCanceled):
         operator.execute(scene.context)
     assert client.get_run(scene.ti.xcom["run_id"]).state.result_state == "CANCELED"

@@ -317,7 +317,7 @@ def test_a_kill_cancels_the_run_although_airflow_interrupts_it(
         interrupted.set()
         await until(lambda: client.get_run(endless).is_terminal)
         # Nothing of it is left.
-        await until(lambda: not triggers._killing)
+        await until(lambda: not triggers._going_on)
 
     asyncio.run(asyncio.wait_for(interrupt(), 20))
     assert client.get_run(endless).state.result_state == "CANCELED"
@@ -340,7 +340,7 @@ def test_a_trigger_that_is_cancelled_leaves_soon_and_what_it_has_begun_goes_on(
         assert workspace.requests["runs/cancel"] == 0
         airflow.over.set()
         await until(lambda: workspace.requests["runs/cancel"] == 1)
-        await until(lambda: not triggers._killing)
+        await until(lambda: not triggers._going_on)
 
     asyncio.run(leave())
 
