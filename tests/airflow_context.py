@@ -17,6 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
 from airflow_dbjobs.local_workspace import api
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
     from pytest_mock import MockerFixture
 
-    from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.hooks import DatabricksJobsHook
+    from airflow_dbjobs.launch_operator import LaunchOperator
     from airflow_dbjobs.local_workspace import LocalWorkspace
     from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.runs import Run
 
 FAST = 0.02
 LAUNCHES = ("runs/submit", "run-now")
@@ -194,6 +196,18 @@ def launching(kind: type[BaseOperator], client: JobsClient, tasks: list[Any], **
         return lambda: submit(tasks=tasks, **kwargs)
     job_id = client.create_job({"name": "nightly", "tasks": tasks, "timeout_seconds": 20})
     return lambda: run_now(job_id=job_id, **kwargs)
+
+
+def kill_at_the_first_poll(operator: LaunchOperator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the task be killed while it waits for its run."""
+    poll_run = JobsClient.poll_run
+
+    def killed_meanwhile(client: JobsClient, run_id: int) -> Run:
+        monkeypatch.setattr(JobsClient, "poll_run", poll_run)
+        operator.on_kill()
+        return poll_run(client, run_id)
+
+    monkeypatch.setattr(JobsClient, "poll_run", killed_meanwhile)
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, host: str, password: str, **fields: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
-from airflow_context import FAST, FastTime, Scene, connect, fire, launching, rebuilt, submit
+from airflow_context import FAST, FastTime, Scene, connect, fire, kill_at_the_first_poll, launching, rebuilt, submit
 
 from airflow_dbjobs import launch_operator
 from airflow_dbjobs.client import JobsClient
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
 
 NOTEBOOK = {"notebook_path": "/x"}
 MINUTE = timedelta(minutes=1)
@@ -58,14 +57,7 @@ def test_a_task_that_is_killed_right_after_its_launch_cancels_the_run_and_does_n
 
 def test_a_kill_during_the_wait_cancels_the_run(scene, client, monkeypatch):
     operator = submit(notebook_task=scene.notebook())
-    poll_run = JobsClient.poll_run
-
-    def killed_meanwhile(client: JobsClient, run_id: int) -> Run:
-        monkeypatch.setattr(JobsClient, "poll_run", poll_run)
-        operator.on_kill()
-        return poll_run(client, run_id)
-
-    monkeypatch.setattr(JobsClient, "poll_run", killed_meanwhile)
+    kill_at_the_first_poll(operator, monkeypatch)
     with pytest.raises(RunCanceled):
         operator.execute(scene.context)
     assert client.get_run(scene.ti.xcom["run_id"]).state.result_state == "CANCELED"

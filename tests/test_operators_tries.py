@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
-from airflow_context import FAST, FastTime, Scene, launching, submit
+from airflow_context import FAST, FastTime, Scene, kill_at_the_first_poll, launching, submit
 
-from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import RunCanceled, RunFailed, Unreachable
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
+    from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
 
     Make = Callable[..., Any]
 
@@ -301,14 +300,7 @@ def test_a_killed_try_launches_nothing_in_place_of_the_run_that_it_had_joined(sc
     joined = scene.lose_worker(make)
     scene.next_try()
     operator = make(deferrable=False)
-    poll_run = JobsClient.poll_run
-
-    def killed_meanwhile(client: JobsClient, run_id: int) -> Run:
-        monkeypatch.setattr(JobsClient, "poll_run", poll_run)
-        operator.on_kill()
-        return poll_run(client, run_id)
-
-    monkeypatch.setattr(JobsClient, "poll_run", killed_meanwhile)
+    kill_at_the_first_poll(operator, monkeypatch)
     with pytest.raises(RunCanceled):
         operator.execute(scene.context)
     assert runs_of(client) == [joined]
