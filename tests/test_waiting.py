@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import WORKSPACE_URL
 from injected_clock import Clock
 
 from airflow_dbjobs.auth import BearerAuth
@@ -288,7 +287,7 @@ def rereadings(client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
     read: list[Transport] = []
 
     def reread() -> Transport:
-        read.append(Transport(WORKSPACE_URL, BearerAuth("local-token-of-tomorrow"), clock=clock, sleep=clock.sleep))
+        read.append(Transport(client.host, BearerAuth("local-token-of-tomorrow"), clock=clock, sleep=clock.sleep))
         return read[-1]
 
     monkeypatch.setattr(client, "_reread", reread)
