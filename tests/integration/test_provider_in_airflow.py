@@ -92,7 +92,7 @@ def out_of_time():
     for name, deferrable in (("here", False), ("deferred", True)):
         DatabricksSubmitRunOperator(
             task_id=name,
-            run_name=name,
+            run_name=f"out of time {name}",
             notebook_task=notebook("sleeps"),
             deferrable=deferrable,
             execution_timeout=timedelta(seconds=4),
