@@ -212,7 +212,9 @@ def test_execution_timeout_cancels_the_run_and_fails_the_try_in_both_modes(
         assert (task.state, task.try_number) == ("failed", 2), "a timeout is a failure that Airflow retries"
         assert "AirflowTaskTimeout" in airflow.api.log(task)
         runs = [
-            run for run in workspace_server.call("GET", "jobs/runs/list")["runs"] if run["run_name"] == task.task_id
+            run
+            for run in workspace_server.call("GET", "jobs/runs/list")["runs"]
+            if run["run_name"] == f"out of time {task.task_id}"
         ]
         states = [wait_for_end(airflow, workspace_server, run["run_id"])["result_state"] for run in runs]
         assert states == ["CANCELED", "CANCELED"], "each try launches a run, as that of the try before was cancelled"
