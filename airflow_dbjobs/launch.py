@@ -267,10 +267,13 @@ class Launcher:
             log.info("Run %d of an earlier try is about to end, which is waited for.", run.run_id)
             found = _unless_deleted(lambda: wait_for_run(self._client, run.run_id))
             verdict = walk.judge(found) if found else Verdict.PASS
-        if found and verdict not in {Verdict.PASS, Verdict.CLEARED}:
-            return Launched(found, _story(found, verdict, walk), joined=verdict is not Verdict.LAUNCHED)
-        walk.passes(found or run)
-        return None
+        if found is None:
+            walk.passes_deleted(run.run_id)
+            return None
+        if verdict in {Verdict.PASS, Verdict.CLEARED}:
+            walk.passes(found)
+            return None
+        return Launched(found, _story(found, verdict, walk), joined=verdict is not Verdict.LAUNCHED)
 
 
 class _Walk:

@@ -84,6 +84,11 @@ def clean_environment() -> dict[str, str]:
     return environment
 
 
+def variables_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return Airflow's settings ("core.executor") as the environment variables by which it reads them."""
+    return {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in settings.items()}
+
+
 class Processes:
     """Named subprocesses with a log each, none of which outlives `stop_all`: nor do their children and grandchildren.
 
@@ -572,8 +577,7 @@ class AirflowStack:
             "scheduler.trigger_timeout_check_interval": "1",
             "triggerer.job_heartbeat_sec": "1",
         }
-        variables = {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in settings.items()}
-        return {"AIRFLOW_HOME": str(self.home), **variables}
+        return {"AIRFLOW_HOME": str(self.home), **variables_of(settings)}
 
     def __enter__(self) -> Self:
         try:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_stack import AirflowStack, DagImportFailed, ProcessDied, WorkspaceServer
+from airflow_stack import AirflowStack, DagImportFailed, ProcessDied, WorkspaceServer, variables_of
 from chaos_scenarios import SHORT_WAVES, WAVES
 from chaos_scene import SCENARIOS, Scene, by_owner, owner_of, play
 from demo import STOPPING, Progress, interrupt_once
@@ -134,10 +134,9 @@ def run(waves: Sequence[Sequence[str]], folder: Path, progress: Progress, *, sho
     source = DAGS.replace("RETRIES_PLACE", str(RETRIES)).replace("SCENARIOS_PLACE", json.dumps(dags))
     (folder / "dags").mkdir()
     (folder / "dags" / "chaos.py").write_text(source)
-    settings = {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in SETTINGS.items()}
     results = []
     progress.say(f"starting Airflow in {folder}")
-    with AirflowStack(folder / "airflow", folder / "dags", extra_env=settings) as airflow:
+    with AirflowStack(folder / "airflow", folder / "dags", extra_env=variables_of(SETTINGS)) as airflow:
         progress.say(f"Airflow is up: {airflow.api.url}")
         for name, workspace in workspaces.items():
             # In Airflow's database, as most have them; then what answers triggers is up before a user kills a task.

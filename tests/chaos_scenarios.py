@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 from chaos_scene import Group, Wait, scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_stack import TaskInstance
     from chaos_scene import Scene, Steps
+
+
+def kill_and_try_again(scene: Scene, tasks: Sequence[TaskInstance]) -> Steps:
+    """Kill the workers of all tasks ("lost": with their supervisors), and let the runs end when all wait again."""
+    scene.kill(task for task in tasks if task.task_id != "lost")
+    scene.kill((task for task in tasks if task.task_id == "lost"), with_supervisor=True)
+    yield from scene.tried_again(tasks)
+    yield from scene.watched()
+    scene.open_gates()
 
 
 @scenario(
@@ -25,11 +36,7 @@ def killed_at_launch(scene: Scene) -> Steps:
     scene.trigger()
     tasks = yield from scene.launched()
     scene.workspace.clear_faults()
-    scene.kill(task for task in tasks if task.task_id != "lost")
-    scene.kill((task for task in tasks if task.task_id == "lost"), with_supervisor=True)
-    yield from scene.tried_again(tasks)
-    yield from scene.watched()
-    scene.open_gates()
+    yield from kill_and_try_again(scene, tasks)
 
 
 @scenario(
@@ -42,11 +49,7 @@ def killed_at_launch(scene: Scene) -> Steps:
 def killed_while_waiting(scene: Scene) -> Steps:
     scene.trigger()
     tasks = yield from scene.watched()
-    scene.kill(task for task in tasks if task.task_id != "lost")
-    scene.kill((task for task in tasks if task.task_id == "lost"), with_supervisor=True)
-    yield from scene.tried_again(tasks)
-    yield from scene.watched()
-    scene.open_gates()
+    yield from kill_and_try_again(scene, tasks)
 
 
 @scenario(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from airflow_context import Scene
+    from pytest_mock import MockerFixture
+
 TOKEN = "local-token-of-the-tests"
 WORKSPACE_URL = "http://127.0.0.1:8765"
 
@@ -32,6 +35,20 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
     with LocalWorkspace(root, token=TOKEN, base_url=WORKSPACE_URL) as running:
         monkeypatch.setattr(transport, "new_adapter", running.adapter)
         yield running
+
+
+@pytest.fixture
+def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
+    """Return what Airflow has around a task that runs on the workspace."""
+    from airflow_context import Scene
+
+    return Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "deferrable"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    """Run a test in both modes."""
+    return request.param
 
 
 @pytest.fixture

@@ -1055,7 +1055,7 @@ def test_a_workspace_that_is_killed_and_comes_back_is_waited_for(
 ) -> None:
     desk = SocketDesk(served)
     stand_in = SimpleNamespace(base_url=served.url, token=TOKEN, handle=None, requests={})
-    scene = Scene(stand_in, Path(), monkeypatch, mocker)  # type: ignore[arg-type]
+    scene = Scene(stand_in, Path(), monkeypatch, mocker)
     # A run of the same task instance that began in this second would be taken for this one.
     scene.ti.run_id = desk.name
 

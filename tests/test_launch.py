@@ -103,6 +103,9 @@ def launch(client: JobsClient, task_try: TaskTry, condition: dict[str, str] = SU
     return launcher(client, task_try, condition, **kwargs).launch()
 
 
+FIRST = nth(1)
+
+
 class Past:
     """What tries before left behind: runs, each launched a minute after the one before, that ended as told."""
 
@@ -111,7 +114,7 @@ class Past:
         self.workspace = workspace
         self.clock = clock
 
-    def run(self, ended: str = "", task_try: TaskTry = nth(1)) -> int:  # noqa: B008 (it is frozen)
+    def run(self, ended: str = "", task_try: TaskTry = FIRST) -> int:
         """Launch a run; `ended` is success, failure, cancel, deletion, or stopping, or "" for a run that goes on."""
         launched = launch(self.client, task_try, FAILING if ended == "failure" else SUCCEEDING).run.run_id
         if ended in {"cancel", "stopping"}:
@@ -778,11 +781,12 @@ def test_a_try_that_is_alone_still_launches_once_for_each_time_it_is_made(
 
 @pytest.mark.parametrize("handled", [True, False], ids=["reply on its way", "request on its way"])
 @pytest.mark.parametrize("ordinal", [1, 2])
-def test_a_kill_learns_which_run_is_being_launched(  # noqa: PLR0917
+def test_a_kill_learns_which_run_is_being_launched(
     past: Past,
     client: JobsClient,
     workspace: LocalWorkspace,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     handled: bool,
     ordinal: int,
 ) -> None:

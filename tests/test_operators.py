@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,27 +36,13 @@ from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitR
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow.providers.common.compat.sdk import BaseOperator
-    from pytest_mock import MockerFixture
 
-    from airflow_dbjobs.local_workspace import LocalWorkspace
 
 TRUE = {"op": "EQUAL_TO", "left": "1", "right": "1"}
 FAILING = {"op": "LESS_THAN", "left": "one", "right": "2"}
 BOTH = (DatabricksSubmitRunOperator, DatabricksRunNowOperator)
 NOTEBOOK = {"notebook_path": "/x"}
-
-
-@pytest.fixture
-def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
-    return Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "deferrable"])
-def deferrable(request: pytest.FixtureRequest) -> bool:
-    return request.param
 
 
 # --- what a task returns and pushes ---
@@ -378,7 +365,7 @@ def test_a_state_nobody_has_heard_of_is_running(scene, capfd):
 
 
 def test_a_run_that_was_deleted_while_deferred_is_reported_as_such(scene, client):
-    make = lambda: submit(notebook_task=scene.notebook(gated=False), deferrable=True)  # noqa: E731
+    make = partial(submit, notebook_task=scene.notebook(gated=False), deferrable=True)
 
     def delete() -> None:
         wait_for_run(client, scene.ti.xcom["run_id"], period=FAST)

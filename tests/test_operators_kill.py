@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +22,12 @@ from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from airflow.providers.common.compat.sdk import BaseOperator
-    from pytest_mock import MockerFixture
 
-    from airflow_dbjobs.local_workspace import LocalWorkspace
 
 NOTEBOOK = {"notebook_path": "/x"}
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
-    return Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "deferrable"])
-def deferrable(request: pytest.FixtureRequest) -> bool:
-    return request.param
 
 
 class Killed(BaseException):
@@ -280,7 +268,7 @@ def test_a_timeout_in_the_middle_of_the_waiting_ends_it_and_the_kill_cancels_the
     scene, client, monkeypatch, joined
 ):
     notebook = scene.notebook()
-    make = lambda: submit(notebook_task=notebook, execution_timeout=MINUTE, retries=1)  # noqa: E731
+    make = partial(submit, notebook_task=notebook, execution_timeout=MINUTE, retries=1)
     if joined:
         scene.ti.max_tries = scene.ti.retries = 1
         scene.lose_worker(make)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +18,8 @@ from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
-    from pytest_mock import MockerFixture
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.local_workspace import LocalWorkspace
 
     Make = Callable[..., Any]
 
@@ -47,15 +44,9 @@ PARTLY = [
 
 
 @pytest.fixture
-def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
-    scene = Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
+def scene(scene: Scene) -> Scene:
     scene.ti.retries = scene.ti.max_tries = RETRIES
     return scene
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "deferrable"])
-def deferrable(request: pytest.FixtureRequest) -> bool:
-    return request.param
 
 
 @pytest.fixture(params=[DatabricksSubmitRunOperator, DatabricksRunNowOperator], ids=["submit", "run-now"])
@@ -194,9 +185,7 @@ def test_a_success_that_may_be_of_an_earlier_dag_run_is_not_taken(scene, client,
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_partial_success_that_was_lost_is_taken_unless_it_is_a_failure(scene, client, deferrable, strict):
-    make = lambda: submit(  # noqa: E731
-        tasks=PARTLY, deferrable=deferrable, retries=RETRIES, fail_on_partial_success=strict
-    )
+    make = partial(submit, tasks=PARTLY, deferrable=deferrable, retries=RETRIES, fail_on_partial_success=strict)
     lost = scene.lose_worker(make)
     wait_for_run(client, lost, period=FAST)
     scene.next_try()
@@ -371,7 +360,7 @@ def test_the_run_that_a_token_of_the_user_has_launched_now_fails_without_that_re
 
 def test_mapped_instances_have_runs_of_their_own_and_find_them_again(scene, client, deferrable):
     notebook = scene.notebook(CODE)
-    make = lambda: submit(notebook_task=notebook, deferrable=deferrable, retries=RETRIES)  # noqa: E731
+    make = partial(submit, notebook_task=notebook, deferrable=deferrable, retries=RETRIES)
     runs = {}
     for scene.ti.map_index in (-1, 0, 1):
         runs[scene.ti.map_index] = scene.lose_worker(make)

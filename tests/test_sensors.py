@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +27,7 @@ from airflow_dbjobs.sensors import DatabricksRunSensor
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pytest_mock import MockerFixture
-
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.local_workspace import LocalWorkspace
-
-
-@pytest.fixture
-def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Scene:
-    return Scene(workspace, tmp_path / "workspace", monkeypatch, mocker)
 
 
 @pytest.fixture(params=[False, True], ids=["poke", "deferrable"])
@@ -201,9 +192,7 @@ def test_a_sensor_that_is_out_of_time_fails_and_leaves_the_run_alone(scene, clie
     run_id = launch(scene, client)
     scene.ti.at_link = lambda: None
     scene.ti.start_date = datetime.now(UTC) - timedelta(hours=1)
-    make = lambda: sensor(  # noqa: E731
-        run_id, deferrable=True, execution_timeout=timedelta(minutes=1), soft_fail=soft_fail
-    )
+    make = partial(sensor, run_id, deferrable=True, execution_timeout=timedelta(minutes=1), soft_fail=soft_fail)
     with pytest.raises(AirflowTaskTimeout) as error:
         scene.run_task(make)
     text = f"Run {run_id} did not end within the task's execution_timeout of 0:01:00: it is left alone"

@@ -609,7 +609,10 @@ def dated(epoch_seconds: float) -> Reply:
 @pytest.fixture
 def local_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Callable[[], float]:
     """Let this machine's date be HERE at the start of the test, and go as `clock` does."""
-    date = lambda: HERE + clock.now  # noqa: E731
+
+    def date() -> float:
+        return HERE + clock.now
+
     monkeypatch.setattr(transport_module, "time", SimpleNamespace(time=date))
     return date
 

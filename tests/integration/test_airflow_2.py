@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from airflow_stack import Processes, WorkspaceServer, clean_environment
+from airflow_stack import Processes, WorkspaceServer, clean_environment, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,10 +66,9 @@ class Airflow2:
             "scheduler.trigger_timeout_check_interval": "1",
             "triggerer.job_heartbeat_sec": "1",
         }
-        variables = {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in settings.items()}
         environment = {
             **clean_environment(),
-            **variables,
+            **variables_of(settings),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": workspace.connection,
         }
@@ -154,19 +153,21 @@ def test_marking_a_deferred_task_cancels_its_run(airflow2: Airflow2, state: str)
     # What the UI does to a task instance.
     airflow2.database("update task_instance set state = ? where dag_id = ?", state, state)
     airflow2.wait_for("the run to be cancelled", lambda: airflow2.results(state) == ["CANCELED"], 30)
-    assert f"its task is {state} now, and the API accepted to cancel it" in airflow2.log(state)
+    # The trigger logs after the API has answered.
+    said = f"its task is {state} now, and the API accepted to cancel it"
+    airflow2.wait_for("the trigger's word", lambda: said in airflow2.log(state), 10)
 
 
 def test_clearing_a_deferred_task_cancels_its_run_and_launches_another(airflow2: Airflow2) -> None:
     airflow2.wait_until_watched("cleared")
     airflow2.airflow("tasks", "clear", "--yes", "cleared")
-    airflow2.wait_for("a new run", lambda: airflow2.results("cleared") == [None, "CANCELED"])
-    assert "anew, as run" in airflow2.log("cleared")
+    airflow2.wait_for("a new run", lambda: "anew, as run" in airflow2.log("cleared"))
+    assert airflow2.results("cleared") == [None, "CANCELED"]
 
 
 def test_execution_timeout_of_a_deferred_task_cancels_its_run_and_fails_the_try(airflow2: Airflow2) -> None:
     airflow2.wait_for("both tries to fail", lambda: airflow2.task("out_of_time") == ("failed", 2), 120)
-    assert airflow2.results("out_of_time") == ["CANCELED", "CANCELED"]
+    airflow2.wait_for("the runs to end", lambda: airflow2.results("out_of_time") == ["CANCELED", "CANCELED"], 10)
     assert "AirflowTaskTimeout" in airflow2.log("out_of_time")
     assert "has passed its execution_timeout, and the API accepted to cancel it" in airflow2.log("out_of_time")
 
