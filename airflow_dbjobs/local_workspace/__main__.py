@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WorkspaceError as error:
         return _fail(str(error))
     workspace.start()
-    _announce(workspace, listener)
+    _announce(workspace, listener, options.simulate)
     server.serve(workspace, listener)
     workspace.close(leave_running=True)
     return 0
@@ -50,6 +50,8 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
             token=token,
             base_url=server.url(listener),
             max_parallel_tasks=options.max_parallel_tasks,
+            simulate=options.simulate,
+            max_page=options.max_page,
         )
     except WorkspaceError:
         listener.close()
@@ -71,10 +73,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--max-parallel-tasks", type=int, default=64, help="further tasks wait (default: %(default)s)", metavar="N"
     )
+    parser.add_argument(
+        "--simulate", type=float, help="run nothing: each task succeeds after SECONDS", metavar="SECONDS"
+    )
+    parser.add_argument(
+        "--max-page",
+        type=int,
+        default=1000,
+        help="the largest page of runs/list in API 2.0 (default: %(default)s)",
+        metavar="N",
+    )
     return parser.parse_args(argv)
 
 
-def _announce(workspace: LocalWorkspace, listener: socket.socket) -> None:
+def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: float | None) -> None:
     from . import server
 
     host, port = server.address(listener)
@@ -85,10 +97,11 @@ def _announce(workspace: LocalWorkspace, listener: socket.socket) -> None:
         "schema": "http",
         "password": workspace.token,
     }
+    simulated = "" if simulate is None else f"Nothing is run here: each task takes {simulate:g} s and succeeds.\n"
     sys.stdout.write(
         f"The local workspace is up. Tell Airflow:\n\n"
         f"export AIRFLOW_CONN_DATABRICKS_DEFAULT='{json.dumps(connection)}'\n\n"
-        f"Runs can be seen at {workspace.base_url}/\n"
+        f"{simulated}Runs can be seen at {workspace.base_url}/\n"
     )
     sys.stdout.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +14,7 @@ from .wire import ApiError, Json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .executor import Executor
+    from .simulation import AnyExecutor
     from .store import Store
 
 Item = TypeVar("Item", Job, Run)
@@ -21,15 +22,16 @@ Item = TypeVar("Item", Job, Run)
 
 @dataclass(frozen=True)
 class Call:
-    """A call. `args` are the decoded query and body; `user` is who calls."""
+    """A call. `args` are the decoded query and body; `user` is who calls; `max_page` bounds the lists of runs."""
 
     store: Store
-    executor: Executor
+    executor: AnyExecutor
     render: Renderer
     version: str
     args: Json
     user: str
     now_ms: int
+    max_page: int
 
     @property
     def modern(self) -> bool:
@@ -75,7 +77,7 @@ class Call:
 
     def limit(self, default: int, maximum: int) -> int:
         """Return the page size: 0 means the maximum."""
-        limit: int = self.args.get("limit", default)
+        limit: int = self.args.get("limit", min(default, maximum))
         if not 0 <= limit <= maximum:
             raise ApiError(f"Field 'limit' must be between 0 and {maximum}.")
         return limit or maximum
@@ -99,9 +101,9 @@ def page(call: Call, items: Sequence[Item], limit: int) -> tuple[list[Item], Jso
     if token := call.args.get("page_token"):
         content = decode_token(token)
         if "before" in content:
-            offset = sum(_id(item) >= content["before"] for item in items)
+            offset = bisect.bisect_right(items, -content["before"], key=_newest_first)
         else:
-            offset = max(0, sum(_id(item) > content.get("after", 0) for item in items) - limit)
+            offset = max(0, bisect.bisect_left(items, -content.get("after", 0), key=_newest_first) - limit)
     shown = list(items[offset : offset + limit])
     more = offset + limit < len(items)
     if not call.modern:
@@ -113,6 +115,10 @@ def page(call: Call, items: Sequence[Item], limit: int) -> tuple[list[Item], Jso
     if shown and offset:
         links["prev_page_token"] = encode_token({"after": _id(shown[0])})
     return shown, links
+
+
+def _newest_first(item: Job | Run) -> int:
+    return -_id(item)
 
 
 def _id(item: Job | Run) -> int:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from . import parameters
 from .bootstrap import read_json, write_program
@@ -73,11 +73,17 @@ class Output:
 class Executor:
     """Starts, watches and stops the programs of task runs. Not thread-safe: the workspace holds its lock."""
 
+    starts_programs: Final = True
+
     def __init__(self, root: Path, folder: Path) -> None:
         self._root = root
         self._folder = folder
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
         self._started: set[int] = set()
+
+    def can_run(self, kind: str) -> bool:
+        """Tell whether there is a program to start for tasks with this payload."""
+        return kind in ("notebook_task", "spark_python_task")
 
     def count_running(self) -> int:
         """Return how many of the programs that this server has started still run."""
@@ -129,6 +135,9 @@ class Executor:
 
     def never_began(self, task: TaskRun) -> bool:
         """Tell whether an earlier server died between noting that a program runs and starting it."""
+        if task.planned_end_ms is not None:
+            # It was simulated: where nothing was to run, nothing runs later either.
+            return False
         folder = self._folder / str(task.run_id)
         return task.run_id not in self._started and not (folder / "pid").exists() and not _alive(folder)
 

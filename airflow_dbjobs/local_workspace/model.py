@@ -66,6 +66,9 @@ class TaskRun:
     outcome: str | None = None
     #: Of a run_job task: the run it started.
     child_run_id: int | None = None
+    #: Of a task that is simulated, once it has started: when it ends, and with which result state.
+    planned_end_ms: int | None = None
+    planned_result: str | None = None
 
 
 @dataclass

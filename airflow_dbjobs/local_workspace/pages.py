@@ -14,7 +14,7 @@ from .settings import OVERRIDES, payload_fields
 from .wire import Json, Reply
 
 if TYPE_CHECKING:
-    from .executor import Executor
+    from .simulation import AnyExecutor
     from .store import Store
 
 _RUN_PATH = re.compile(r"/jobs/\d+/runs/(\d+)/?")
@@ -45,7 +45,7 @@ td pre { margin: 0; padding: .2rem .5rem; max-height: 16rem }
 """
 
 
-def find(store: Store, executor: Executor, path: str) -> Reply | None:
+def find(store: Store, executor: AnyExecutor, path: str) -> Reply | None:
     """Return the page at `path`, or None if there is none."""
     if path == "/":
         return _recent(store)
@@ -70,7 +70,7 @@ def _recent(store: Store) -> Reply:
     return _page("Runs", body, refresh=any(run.active for run in runs))
 
 
-def _run_page(store: Store, executor: Executor, run: Run) -> Reply:
+def _run_page(store: Store, executor: AnyExecutor, run: Run) -> Reply:
     parameters = run.overrides | {name: item["value"] for name, item in run.job_parameters.items()}
     facts = [
         ("State", _state(run.state)),
@@ -103,7 +103,7 @@ def _run_page(store: Store, executor: Executor, run: Run) -> Reply:
     return _page(f"Run {run.run_id}: {run.run_name}", body, refresh=run.active)
 
 
-def _task_page(executor: Executor, run: Run, task: TaskRun) -> Reply:
+def _task_page(executor: AnyExecutor, run: Run, task: TaskRun) -> Reply:
     facts = [
         ("State", _state(task.state)),
         ("Message", _text(task.state.message)),
@@ -122,7 +122,7 @@ def _parameters(task: TaskRun) -> Json:
     return {name: value for name, value in payload.items() if name in _PARAMETERS}
 
 
-def _output(executor: Executor, task: TaskRun) -> str:
+def _output(executor: AnyExecutor, task: TaskRun) -> str:
     output = executor.output(task, max_log_bytes=_LOG_TAIL)
     parts = [("Exit value", output.exit_value), ("Error", output.error), ("Traceback", output.error_trace)]
     parts.append((f"Log, its last {_LOG_TAIL} bytes" if output.log_truncated else "Log", output.log))

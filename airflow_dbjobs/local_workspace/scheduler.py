@@ -81,6 +81,27 @@ def next_steps(run: Run, attempts: Sequence[TaskRun], now_ms: int) -> list[Step]
     return steps
 
 
+def next_look(run: Run, attempts: Sequence[TaskRun]) -> int:
+    """Return when an active run with which all has been done has to be looked at again, if nothing changes it before.
+
+    0 means again and again: it waits for something that does not announce itself, such as the end of a program.
+    """
+    tasks = latest_attempts(attempts).values()
+    if run.state.life in ("QUEUED", "TERMINATING"):
+        return 0
+    times = [_deadline(run.settings, run.clock_ms)]
+    for task in tasks:
+        match task.state.life:
+            case "RUNNING" if task.planned_end_ms is not None:
+                times += [task.planned_end_ms, _deadline(task.spec, task.start_ms)]
+            case "BLOCKED" | "WAITING_FOR_RETRY":
+                # With no such time it waits for another task, whose end is a change.
+                times.append(task.not_before_ms)
+            case "RUNNING" | "TERMINATING" | "PENDING":
+                return 0
+    return min(filter(None, times), default=0)
+
+
 def latest_attempts(attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
     """Return the newest attempt at each task, by task key."""
     return {task.task_key: task for task in attempts}
@@ -189,8 +210,14 @@ def stop_message(result: str) -> str:
 
 
 def _overdue(limits: Json, since_ms: int, now_ms: int) -> bool:
-    timeout = limits.get("timeout_seconds", 0)
-    return bool(timeout) and now_ms - since_ms >= timeout * 1000
+    deadline = _deadline(limits, since_ms)
+    return bool(deadline) and now_ms >= deadline
+
+
+def _deadline(limits: Json, since_ms: int) -> int:
+    """Return when a timeout is reached; 0: there is none."""
+    timeout = int(limits.get("timeout_seconds", 0))
+    return since_ms + timeout * 1000 if timeout else 0
 
 
 def _retry_at(task: TaskRun) -> int:

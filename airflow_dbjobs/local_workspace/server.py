@@ -82,6 +82,8 @@ def serve(workspace: LocalWorkspace, listener: socket.socket) -> None:
         date_header=False,
         # A reply that a fault holds back must not hold back the end.
         timeout_graceful_shutdown=1,
+        # As long as load balancers keep them: clients that ask every ten seconds shall not connect anew each time.
+        timeout_keep_alive=60,
     )
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -57,10 +57,22 @@ class Store:
         """Return the runs of a job, oldest first."""
         return [run for run in self.runs.values() if run.job_id == job_id]
 
+    def take_changed_runs(self) -> set[int]:
+        """Return the ids of the runs that were changed, or whose task runs were, since this was last asked."""
+        changed = self._changed_runs.copy()
+        self._changed_runs.clear()
+        return changed
+
+    def mark_all_changed(self) -> None:
+        """Let all active runs count as changed."""
+        self._changed_runs.update(self.active_runs)
+
     def save(self, *records: Record) -> None:
         """Add or replace records."""
         for record in records:
             self._index(record)
+            if not isinstance(record, Job):
+                self._changed_runs.add(record.parent_id if isinstance(record, TaskRun) else record.run_id)
             self._dirty[_key(record)] = record
 
     def remove_job(self, job: Job) -> None:
@@ -139,6 +151,7 @@ class Store:
         self.runs: dict[int, Run] = {}
         self.task_runs: dict[int, TaskRun] = {}
         self.active_runs: dict[int, Run] = {}
+        self._changed_runs: set[int] = set()
         self._tasks_of: dict[int, list[TaskRun]] = {}
         for fields in jobs:
             self._index(Job(**fields))
@@ -147,6 +160,7 @@ class Store:
             self._index(Run(**{**fields, "state": State(**fields["state"]), "episodes": episodes}))
         for fields in task_runs:
             self._index(TaskRun(**{**fields, "state": State(**fields["state"])}))
+        self.mark_all_changed()
 
     def _records(self, table: str) -> list[dict[str, Any]]:
         rows = self._db.execute(f"SELECT record FROM {table} ORDER BY id")  # noqa: S608 - a name of ours

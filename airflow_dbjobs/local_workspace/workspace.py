@@ -1,10 +1,9 @@
-"""The local workspace: it answers requests, and moves runs on as time passes and programs end."""
+"""The local workspace: it answers requests, and lets a thread move its runs on."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -12,20 +11,19 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
-from . import api, launching, pages, parameters
+from . import api, bulk, pages
 from .call import Call
-from .executor import CannotRunError, Executor
+from .executor import Executor
 from .faults import Fault, parse_faults
 from .folder import WorkspaceError, claim, state_folder
-from .model import Run, State, TaskRun
 from .render import Renderer
-from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_steps
-from .settings import payload_fields
+from .runner import Runner
+from .simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
 from .store import Store
 from .wire import ApiError, Reply, Request, json_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from .adapter import WorkspaceAdapter
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.05
-#: Starting a process takes milliseconds, during which no request is answered; so many at a time, then others' turn.
-_STARTS_PER_TICK = 8
-_RUNNABLE = "notebook_task, spark_python_task, condition_task and run_job_task"
 
 
 class LocalWorkspace:
@@ -57,11 +52,17 @@ class LocalWorkspace:
         The time in seconds since the epoch.
     max_parallel_tasks:
         Further tasks wait as PENDING until a program ends.
+    simulate:
+        Run nothing: each task takes so many seconds and succeeds, unless its parameters `simulated_seconds` and
+        `simulated_result` say otherwise. None: tasks are run.
+    max_page:
+        The largest page of runs/list in API 2.0; newer real servers have 25. Later versions never exceed 25.
 
     Raises
     ------
     WorkspaceError
-        `root` is no folder, another workspace has it open, or the token is empty.
+        `root` is no folder, another workspace has it open, or the token is empty; `simulate` or `max_page` is out of
+        range.
     """
 
     def __init__(
@@ -72,9 +73,15 @@ class LocalWorkspace:
         base_url: str = "http://127.0.0.1:8765",
         clock: Callable[[], float] = time.time,
         max_parallel_tasks: int = 64,
+        simulate: float | None = None,
+        max_page: int = 1000,
     ) -> None:
         if not token.strip():
             raise WorkspaceError("The token is empty; a workspace runs code, so it does not open without one.")
+        if simulate is not None and not 0 <= simulate <= MAX_SECONDS:
+            raise WorkspaceError(f"Simulated tasks take from 0 to {MAX_SECONDS} seconds, not {simulate}.")
+        if max_page < 1:
+            raise WorkspaceError(f"A page holds at least 1 run; max_page is {max_page}.")
         folder = state_folder(root)
         self._lock_file = claim(folder)
         self.token = token
@@ -84,11 +91,14 @@ class LocalWorkspace:
         #: How many requests came in, by operation ("runs/get"), failed ones included.
         self.requests: Counter[str] = Counter()
         self._clock = clock
-        self._max_parallel_tasks = max_parallel_tasks
-        self._free_slots = 0
+        self._simulate = simulate
+        self._max_page = max_page
         self._user = api.user_name()
         self._store = Store(folder / "workspace.sqlite3")
-        self._executor = Executor(root.resolve(), folder / "runs")
+        self._executor: AnyExecutor = (
+            Executor(root.resolve(), folder / "runs") if simulate is None else SimulatedExecutor(simulate, self._now_ms)
+        )
+        self._runner = Runner(self._store, self._executor, max_parallel_tasks)
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._closing = False
@@ -182,6 +192,7 @@ class LocalWorkspace:
             args=api.arguments(request),
             user=self._user,
             now_ms=self._now_ms(),
+            max_page=self._max_page,
         )
         return json_reply(operation(call))
 
@@ -193,6 +204,11 @@ class LocalWorkspace:
             case "GET", "/api/2.1/clusters/spark-versions":
                 # Airflow asks for it to test a connection; there are no clusters here.
                 return {"versions": []}
+        return self._control(request)
+
+    def _control(self, request: Request) -> Json | None:
+        """Answer what only this workspace has, for tests and benchmarks; None: it is something else."""
+        match request.method, request.path:
             case "POST", "/api/local/faults":
                 self.faults += parse_faults(api.arguments(request))
                 return {}
@@ -201,22 +217,60 @@ class LocalWorkspace:
                 return {}
             case "GET", "/api/local/requests":
                 return {"requests": dict(self.requests)}
+            case "POST", "/api/local/runs":
+                return {"run_ids": self.create_runs(**self._bulk_fields(request, "count", "seconds", "result"))}
+            case "POST", "/api/local/end-runs":
+                return {"end_time": self.end_runs(**self._bulk_fields(request, "run_ids", "result"))}
         return None
+
+    def create_runs(self, count: int, *, seconds: float | None = None, result: str = "SUCCESS") -> list[int]:
+        """Begin so many simulated runs of one task, which ends after `seconds` with `result`; return their ids.
+
+        Raises:
+            ApiError: an argument is wrong, or the workspace does not simulate.
+        """
+        default = self._simulated_seconds()
+        with self._lock, self._store.changes():
+            seconds = default if seconds is None else seconds
+            ids = bulk.create(
+                self._store,
+                self._runner,
+                count=count,
+                seconds=seconds,
+                result=result,
+                user=self._user,
+                now_ms=self._now_ms(),
+            )
+        self._wake.set()
+        return ids
+
+    def end_runs(self, run_ids: Sequence[int], *, result: str = "SUCCESS") -> int:
+        """End active simulated runs, all in the same instant; return it in epoch milliseconds.
+
+        Raises:
+            ApiError: an argument or a run is wrong, or the workspace does not simulate. Then none has ended.
+        """
+        self._simulated_seconds()
+        with self._lock, self._store.changes():
+            now_ms = self._now_ms()
+            bulk.end(self._store, self._runner, run_ids=run_ids, result=result, now_ms=now_ms)
+        return now_ms
+
+    def _bulk_fields(self, request: Request, required: str, *optional: str) -> Json:
+        self._simulated_seconds()
+        body = api.arguments(request)
+        bulk.check_names(body, required, *optional)
+        return body
+
+    def _simulated_seconds(self) -> float:
+        if self._simulate is None:
+            raise ApiError("This workspace runs its tasks; only one that was started with --simulate can do this.")
+        return self._simulate
 
     def tick(self) -> None:
         """Do what is due: notice programs that ended, start tasks, stop those out of time, end runs."""
         with self._lock, self._store.changes():
-            self._free_slots = min(_STARTS_PER_TICK, self._max_parallel_tasks - self._executor.count_running())
-            for run in list(self._store.active_runs.values()):
-                try:
-                    self._advance(run)
-                except sqlite3.Error:
-                    # Not a matter of this run: nothing can be noted now, so the tick is tried again.
-                    raise
-                except Exception:
-                    # Whatever is wrong with this run, others go on, and nobody waits for it for ever.
-                    log.exception("Run %s could not go on", run.run_id)
-                    self._give_up(run)
+            self._runner.tick(self._now_ms())
 
     def _keep_ticking(self) -> None:
         while not self._closing:
@@ -230,153 +284,3 @@ class LocalWorkspace:
 
     def _now_ms(self) -> int:
         return round(self._clock() * 1000)
-
-    def _advance(self, run: Run) -> None:
-        if run.state.life == "QUEUED":
-            if not launching.has_slot(self._store, run):
-                return
-            run.state, run.clock_ms = State("PENDING"), self._now_ms()
-            self._store.save(run)
-        for task in self._store.tasks_of(run):
-            if task.state.life in ("RUNNING", "TERMINATING"):
-                self._look_after(run, task)
-        progress = True
-        while progress and run.active:
-            steps = next_steps(run, self._store.tasks_of(run), self._now_ms())
-            # Each step is carried out, whether or not one before it changed anything.
-            progress = sum(self._carry_out(run, step) for step in steps) > 0
-
-    def _look_after(self, run: Run, task: TaskRun) -> None:
-        """Notice how a task run that is under way ended."""
-        if task.child_run_id is not None:
-            if state := self._child_state(task):
-                self._end(task, state)
-            return
-        if task.state.life == "RUNNING" and self._executor.never_began(task):
-            # The server was killed after it had noted the start, and before it started anything.
-            self._execute(run, task)
-        elif state := self._executor.poll(task):
-            self._end(task, state)
-        elif task.state.life == "TERMINATING":
-            self._executor.stop(task)
-
-    def _child_state(self, task: TaskRun) -> State | None:
-        """Return how a run_job task ends, given the run it started; None while that run is active."""
-        child = self._store.runs.get(task.child_run_id or 0)
-        if child is None:
-            return State("INTERNAL_ERROR", "FAILED", "The run that this task started has been deleted.")
-        if child.active:
-            return None
-        if task.stop:
-            return State("TERMINATED", task.stop, child.state.message)
-        if child.state.result in ("SUCCESS", "SUCCESS_WITH_FAILURES"):
-            return State("TERMINATED", "SUCCESS")
-        result = "CANCELED" if child.state.result == "CANCELED" else "FAILED"
-        ended = child.state.result or child.state.life
-        return State("TERMINATED", result, f"Run {child.run_id} of job {child.job_id} ended {ended}.")
-
-    def _carry_out(self, run: Run, step: Step) -> bool:
-        """Carry out what the scheduler decided; tell whether anything changed."""
-        match step:
-            case Start(task):
-                return self._start(run, task)
-            case Stop(task, result):
-                self._stop(task, result)
-            case End(task, state):
-                self._end(task, state)
-            case Retry(task, not_before_ms):
-                launching.retry(self._store, run, task, not_before_ms, self._now_ms())
-            case StopRun(result):
-                run.stop, run.state = result, State("TERMINATING", message="Being stopped.")
-                self._store.save(run)
-            case EndRun(state):
-                self._end_run(run, state)
-        return True
-
-    def _start(self, run: Run, task: TaskRun) -> bool:
-        kind = payload_fields(task.spec)[0]
-        executes = kind in ("notebook_task", "spark_python_task")
-        if executes and self._free_slots <= 0:
-            if task.state.life == "PENDING":
-                return False
-            task.state = State("PENDING", message="Waiting for its turn on this machine.")
-            self._store.save(task)
-            return True
-        task.state, task.started, task.start_ms = State("RUNNING"), True, self._now_ms()
-        if run.state.life != "RUNNING":
-            run.state = State("RUNNING")
-        self._store.save(run, task)
-        if executes:
-            # Noted before it happens: a server that dies in between must not start the program twice.
-            self._store.commit()
-            self._free_slots -= 1
-            self._execute(run, task)
-        else:
-            self._run_without_program(run, task, kind)
-        return True
-
-    def _execute(self, run: Run, task: TaskRun) -> None:
-        try:
-            self._executor.start(run, task, parameters.resolved_spec(run, task))
-        except CannotRunError as error:
-            self._end(task, State("INTERNAL_ERROR", "FAILED", str(error), error.code))
-
-    def _run_without_program(self, run: Run, task: TaskRun, kind: str) -> None:
-        payload = parameters.resolved_spec(run, task)[kind]
-        if kind == "condition_task":
-            try:
-                task.outcome = "true" if parameters.condition_outcome(payload) else "false"
-            except ValueError as error:
-                self._end(task, State("TERMINATED", "FAILED", f"The condition cannot be evaluated: {error}."))
-            else:
-                self._end(task, State("TERMINATED", "SUCCESS"))
-        elif kind == "run_job_task":
-            job = self._store.jobs.get(payload["job_id"])
-            if job is None:
-                message = f"Job {payload['job_id']} does not exist."
-                self._end(task, State("INTERNAL_ERROR", "FAILED", message, "RESOURCE_NOT_FOUND"))
-            else:
-                child = launching.run_job(self._store, job, payload, self._now_ms(), parent=run)
-                task.child_run_id = child.run_id
-        else:
-            message = f"The local workspace cannot run a {kind}; it can run {_RUNNABLE}."
-            self._end(task, State("INTERNAL_ERROR", "FAILED", message, "INVALID_RUN_CONFIGURATION"))
-
-    def _stop(self, task: TaskRun, result: str) -> None:
-        task.stop = result
-        task.state = State("TERMINATING", message="Being stopped.")
-        child = self._store.runs.get(task.child_run_id or 0)
-        if child is None:
-            self._executor.stop(task)
-        elif child.active:
-            child.stop = "CANCELED"
-            child.state = State("TERMINATING", message="Being cancelled with the run that started it.")
-            self._store.save(child)
-        self._store.save(task)
-
-    def _end(self, task: TaskRun, state: State) -> None:
-        task.state, task.end_ms = state, self._now_ms()
-        self._store.save(task)
-
-    def _give_up(self, run: Run) -> None:
-        """End a run with which something is wrong; its tasks end at once, and their programs are told to."""
-        message = "The local workspace failed to go on with this run; its log says why."
-        state = State("INTERNAL_ERROR", "FAILED", message)
-        for task in self._store.tasks_of(run):
-            if task.state.terminal:
-                continue
-            try:
-                self._stop(task, "CANCELED")
-            except Exception:
-                log.exception("The program of task run %s could not be stopped", task.run_id)
-            self._end(task, state)
-        self._end_run(run, state)
-
-    def _end_run(self, run: Run, state: State) -> None:
-        run.state, run.end_ms = state, self._now_ms()
-        run.episodes[-1].state, run.episodes[-1].end_ms = state, run.end_ms
-        self._store.save(run)
-        if run.deleted:
-            for task in self._store.tasks_of(run):
-                self._executor.forget(task)
-            self._store.remove_run(run)

@@ -33,7 +33,7 @@ def start(root: Path) -> Iterator[Start]:
     """Return a function that starts a server and returns its process and a client of it."""
     servers = []
 
-    def begin(*options: str) -> tuple[subprocess.Popen[str], Client]:
+    def begin(*options: str, announced: str = "") -> tuple[subprocess.Popen[str], Client]:
         arguments = command(root, "--port", "0", "--token", TOKEN, *options)
         server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         servers.append(server)
@@ -43,6 +43,7 @@ def start(root: Path) -> Iterator[Start]:
             line = server.stdout.readline()
             assert line, server.communicate()
             text += line
+        assert announced in text
         connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
         assert connection["conn_type"] == "databricks_jobs"
         return server, Client(
@@ -66,6 +67,22 @@ def test_a_run_over_a_real_socket(start: Start, write) -> None:
     assert run["run_page_url"].startswith(client.base_url + "/jobs/")
     assert "ran" in client.session.get(run["run_page_url"]).text
     assert client.send("GET", "list").headers["Date"].endswith("GMT")
+    server.terminate()
+    assert server.wait(10) == 0
+    assert server.stderr.read() == ""
+
+
+def test_a_simulating_server_says_so_and_runs_nothing(start: Start) -> None:
+    server, client = start(
+        "--simulate", "0.2", "--max-page", "3", announced="Nothing is run here: each task takes 0.2 s"
+    )
+    run = client.finish(spark_python_task={"python_file": "/missing.py"})
+    assert run["state"]["result_state"] == "SUCCESS"
+    assert run["execution_duration"] >= 200
+    ids = client.post("/api/local/runs", count=4, seconds=600)["run_ids"]
+    assert [run["run_id"] for run in client.get("runs/list", version="2.0", limit=0)["runs"]] == ids[:0:-1]
+    client.post("/api/local/end-runs", run_ids=ids[:1])
+    assert client.life(ids[0]) == "TERMINATED"
     server.terminate()
     assert server.wait(10) == 0
     assert server.stderr.read() == ""
