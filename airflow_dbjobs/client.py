@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth import choose_auth
 from airflow_dbjobs.errors import ConfigurationError, UnreadableReply
-from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.runs import Run
+from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience
+from airflow_dbjobs.runs import Run, RunsPage, parse_runs_page
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class JobsClient:
     `host` is a URL (``https://`` is assumed where the scheme is missing). Sign in with `token` (a personal access
     token), with `username` and `password`, or with any ``requests.auth.AuthBase`` as `auth`. `api_version` is one of
     API_VERSIONS. `retry` says how long a call goes on trying, `patience` how long those who wait for a run put up with
-    calls that fail. `transport` replaces host and credentials; it is how the hook and the tests set limits and clocks.
+    calls that fail; `max_requests_per_second` is what all that wait in one process may ask of the workspace together
+    (those that wait in a worker ask one by one and are not counted). `transport` replaces host and credentials; it is
+    how the hook and the tests set limits and clocks.
     `reread` returns a transport with the credentials as they are now: who waits for a run calls it when they are
     refused.
 
@@ -70,6 +72,7 @@ class JobsClient:
         api_version: str = DEFAULT_API_VERSION,
         retry: RetryPolicy | None = None,
         patience: Patience | None = None,
+        max_requests_per_second: float = MAX_REQUESTS_PER_SECOND,
         transport: Transport | None = None,
         reread: Callable[[], Transport] | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class JobsClient:
         self.transport = transport
         self.api_version = api_version
         self.patience = patience or Patience()
+        self.max_requests_per_second = max_requests_per_second
         self._reread = reread
 
     @property
@@ -235,6 +239,17 @@ class JobsClient:
     def poll_run(self, run_id: int) -> Run:
         """Ask for a run once, with no retry and only its first page: what a poller does that waits by itself."""
         return _run(self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
+
+    def poll_active_runs(
+        self, *, limit: int, offset: int | None = None, page_token: str | None = None, api_version: str | None = None
+    ) -> RunsPage:
+        """Ask once for a page of the active runs, of which only ids and states are read: what a poller does.
+
+        2.0 has pages of up to 1000 runs (`limit` 0 means as many as may be), others of 25.
+        """
+        query = {"active_only": True, "limit": limit, "offset": offset, "page_token": page_token}
+        path = f"{api_version or self.api_version}/jobs/runs/list"
+        return RunsPage.from_json(self.transport.send("GET", path, query=query, parse=parse_runs_page))
 
     def export_run(self, run_id: int, *, views: Literal["CODE", "DASHBOARDS", "ALL"] = "CODE") -> list[dict[str, Any]]:
         """Return the HTML views of a notebook run (``jobs/runs/export``): dicts of content, name and type."""

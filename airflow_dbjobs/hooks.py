@@ -83,7 +83,7 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.auth import choose_auth
         from airflow_dbjobs.client import DEFAULT_API_VERSION, JobsClient, workspace_url
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.retries import settings_from
+        from airflow_dbjobs.retries import requests_per_second_from, settings_from
         from airflow_dbjobs.transport import Transport
 
         if not isinstance(extra, Mapping) or (not extra and (connection.extra or "").strip() not in {"", "{}"}):
@@ -102,6 +102,7 @@ class DatabricksJobsHook(BaseHook):
                 ),
                 api_version=str(extra.get("api_version") or DEFAULT_API_VERSION),
                 patience=patience,
+                max_requests_per_second=requests_per_second_from(extra),
                 reread=reread,
             )
         except ConfigurationError as error:

@@ -199,7 +199,8 @@ class LaunchOperator(BaseOperator):
         if not run.is_terminal:
             if self.deferrable:
                 self._defer(run, joined=joined, deadline=deadline)
-            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds, on_change=StateLog(self.log))
+            told = StateLog(self.log, run.run_id)
+            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds, on_change=told)
         if self._was_canceled_for_another_try(run, joined=joined):
             return self._run(context, client, payload, deadline=deadline, again=True)
         return self._finish(client, run, token_is_used_up=launched.token_is_used_up)

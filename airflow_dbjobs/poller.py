@@ -1,43 +1,74 @@
 """The shared poller: one per workspace, credentials and event loop, for all triggers of a triggerer.
 
-``RunPoller`` asks ``runs/get`` for each run it watches. Everything else (who shares a poller, its threads and
-connections, periods, outages) is as it stays when a listing answers for many runs at once: that goes into
-``RunPoller._ask``.
+A list of the active runs answers for many runs at once, where that is the cheaper way; the others are asked for one by
+one. Only ``runs/get`` decides that a run is over: a list that is stale, shifting, forbidden or blind costs requests,
+never a wrong answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
+import contextvars
+import math
+import time
 import weakref
-from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections import deque
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from airflow_dbjobs.errors import CallError
+from airflow_dbjobs.errors import CallError, NotFound, TooManyRequests
+from airflow_dbjobs.listing import Listing
+from airflow_dbjobs.pace import Gate, TokenBucket
 from airflow_dbjobs.retries import RetryPolicy
+from airflow_dbjobs.threads import DaemonThreads
+from airflow_dbjobs.waiting import jittered
+from airflow_dbjobs.watched import Round, Watched, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+    from typing import Literal
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.listing import PageRequest
+    from airflow_dbjobs.runs import Run, RunsPage
     from airflow_dbjobs.waiting import Watch
 
 T = TypeVar("T")
-V = TypeVar("V")
 
 # Airflow gives a trigger's `on_kill` 30 s.
 CANCEL_POLICY = RetryPolicy(
     retry_budget=25.0, server_error_wait=0.5, connect_timeout=5.0, read_timeout=10.0, first_wait=0.5
 )
 
+# Requests at a time; with the threads that cancel, so many connections.
+_CONCURRENCY = 6
+_CANCELLING = 2
+
+# Runs that become due within this part of the shortest period are asked for together.
+_GATHERING = 1 / 50
+# Sooner than so much of a period after the last list began (jitter takes a tenth), it is too soon for the next.
+_LIST_EVERY = 0.85
+# For how long a run that goes on without being in the list is not looked for in it.
+_BLIND_SECONDS = 300.0
+# A list may take twice as long as asking singly would, but at least this long.
+_LEAST_PATIENCE = 10.0
+
+# For how long the event loop is held by what is done for many runs.
+_SLICE_SECONDS = 0.005
+
+
+class Metrics(Protocol):
+    """Takes measurements; README, "Metrics", has their names and units."""
+
+    def __call__(self, kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> object:
+        """Take a value; a timing is in seconds, `workspace` the URL of who is asked."""
+
 
 class RunPoller:
     """Watches the runs of one workspace, with one set of credentials, for all triggers of one event loop.
 
-    Get the shared one with `RunPoller.shared`. Its calls run in a few daemon threads of its own: asyncio's default
-    executor is not used, since its threads are joined at exit and a hanging request would hold up the triggerer.
+    Get the shared one with `RunPoller.shared`. Its calls run in a few daemon threads of its own. `metrics` is called
+    in the event loop and must not block.
     """
 
     _shared: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, RunPoller]]] = (
@@ -48,24 +79,41 @@ class RunPoller:
         self,
         client: JobsClient,
         *,
-        sleep: Callable[[float], Any] = asyncio.sleep,
+        metrics: Metrics = lambda *_: None,
+        sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep,
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
-        self._client = client
+        self.client = client
+        self._clock = client.clock
+        self._metrics = metrics
         self._sleep = sleep
-        self._threads = _DaemonThreads(4, name="airflow_dbjobs-poller")
-        # A cancellation has 30 s: it must not wait behind polls that hang.
-        self._cancelling = _DaemonThreads(2, name="airflow_dbjobs-cancel")
         self._on_idle = on_idle
+        self._threads = DaemonThreads(_CONCURRENCY, name="airflow_dbjobs-poller")
+        # A cancellation has 30 s: it must not wait behind polls that hang.
+        self._cancelling = DaemonThreads(_CANCELLING, name="airflow_dbjobs-cancel")
+        bucket = TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
+        self._gate = Gate(bucket, clock=client.clock, sleep=sleep)
+        self._listing = Listing(self._ask_for_page, clock=client.clock, sleep=sleep)
         self._users = 0
+        self._watched: dict[int, Watched] = {}
+        self._queue: deque[Watched] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._lister: asyncio.Task[None] | None = None
+        # When runs were last taken up; when the next ones are; what wakes who waits for that.
+        self._gathered_at = self._listed_at = -math.inf
+        self._next_at = math.inf
+        self._woken = asyncio.Event()
+        self._requests = 0
+        self._seconds_per_get = 0.0
 
     @classmethod
-    def shared(cls, client: JobsClient) -> RunPoller:
+    def shared(cls, client: JobsClient, metrics: Metrics = lambda *_: None) -> RunPoller:
         """Return this event loop's poller for the workspace and credentials of `client`, made at the first call."""
         pollers = cls._shared.setdefault(asyncio.get_running_loop(), {})
         key = (client.transport.identity, client.api_version)
         if key not in pollers:
-            pollers[key] = cls(client, on_idle=lambda: pollers.pop(key, None))
+            pollers[key] = cls(client, metrics=metrics, on_idle=lambda: pollers.pop(key, None))
         return pollers[key]
 
     async def wait(self, watch: Watch) -> Run | None:
@@ -75,23 +123,19 @@ class RunPoller:
         credentials that were read anew, or with this one.
         """
         with self._in_use():
-            while True:
-                watch.asks()
-                try:
-                    run = await self._ask(watch.run_id)
-                    wait = watch.answered(run)
-                except CallError as error:
-                    wait = watch.failed(error)
-                else:
-                    if wait is None:
-                        return run
+            watcher = Watcher(watch, asyncio.get_running_loop().create_future(), contextvars.copy_context())
+            watched = self._join(watcher)
+            try:
+                run, wait = await watcher.future
+            finally:
+                self._leave(watched, watcher)
+            if run is None:
                 await self._sleep(wait)
-                if watch.refused:
-                    return None
+            return run
 
     async def cancel(self, run_id: int) -> None:
         """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
-        quick = self._client.with_policy(CANCEL_POLICY)
+        quick = self.client.with_policy(CANCEL_POLICY)
         with self._in_use(), closing(quick):
             await self._cancelling.run(lambda: quick.cancel_run(run_id))
 
@@ -105,70 +149,264 @@ class RunPoller:
             if not self._users:
                 # Idle: threads, connections and credentials go; who comes later makes new ones.
                 self._on_idle()
+                for task in self._tasks:
+                    task.cancel()
+                self._tasks, self._workers, self._lister = set(), set(), None
+                self._queue.clear()
                 self._threads.stop()
                 self._cancelling.stop()
-                self._client.close()
+                self.client.close()
 
-    async def _ask(self, run_id: int) -> Run:
-        return await self._threads.run(lambda: self._client.poll_run(run_id))
+    def _join(self, watcher: Watcher) -> Watched:
+        run_id = watcher.watch.run_id
+        if run_id not in self._watched:
+            self._watched[run_id] = Watched(run_id)
+            self._listing.goes_on(run_id)
+        watched = self._watched[run_id]
+        watched.add(watcher)
+        watched.due = self._clock()
+        self._wake_for(watched.due)
+        if not self._tasks:
+            self._start(self._keep_asking())
+        return watched
 
+    def _leave(self, watched: Watched, watcher: Watcher) -> None:
+        watched.remove(watcher)
+        if not watched.watchers:
+            del self._watched[watched.run_id]
 
-class _DaemonThreads:
-    """Runs blocking calls for an event loop in at most `limit` daemon threads, started as they are needed."""
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let `work` go on in a task with no context: it belongs to none of the watchers."""
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        tasks = self._tasks
+        tasks.add(task)
 
-    def __init__(self, limit: int, *, name: str) -> None:
-        self._limit = limit
-        self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._started = 0
-        self._pending = 0
+        def ended(_: object) -> None:
+            tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()):
+                # A mistake of ours: who waits shall hear of it rather than wait for ever.
+                for watched in self._watched.values():
+                    _fail_all(watched, error)
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns, or raise what it raises, without blocking the event loop."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        task.add_done_callback(ended)
+        return task
 
-        def work() -> None:
-            try:
-                result = call()
-            except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
-                self._settle(loop, future, future.set_exception, error)
+    # --- when to ask, and in which way ---
+
+    async def _keep_asking(self) -> None:
+        while True:
+            self._woken.clear()
+            now = self._clock()
+            due, soonest, shortest = self._look_around(now)
+            self._next_at = max(soonest, self._gathered_at + shortest * _GATHERING, self._gate.closed_until)
+            if self._next_at > now:
+                await self._sleep_or_wake(self._next_at - now)
             else:
-                self._settle(loop, future, future.set_result, result)
+                self._gathered_at = now
+                self._measure("gauge", "watched_runs", len(self._watched))
+                self._ask_for(due, now, shortest)
 
-        self._pending += 1
-        if self._started < min(self._limit, self._pending):
-            self._started += 1
-            threading.Thread(target=self._serve, args=(self._calls,), name=self._name, daemon=True).start()
-        self._calls.put(work)
-        return await future
+    def _look_around(self, now: float) -> tuple[list[Watched], float, float]:
+        """Return the runs that are due, when the next one is, and the shortest period."""
+        due, soonest, shortest = [], math.inf, math.inf
+        is_listing = self._lister is not None
+        for watched in self._watched.values():
+            shortest = min(shortest, watched.period)
+            # While a list is read, those that the next one may answer for wait for it.
+            if watched.asking is None and not (is_listing and watched.blind_until <= now):
+                soonest = min(soonest, watched.due)
+                if watched.due <= now:
+                    due.append(watched)
+        return due, soonest, shortest
 
-    def _settle(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[Any],
-        setter: Callable[[V], None],
-        value: V,
-    ) -> None:
-        """Settle `future` in its loop, unless who waited for it has gone, or the loop has."""
+    async def _sleep_or_wake(self, seconds: float) -> None:
+        """Sleep until something has changed, at most for so many seconds."""
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._woken.wait())]
+        if seconds < math.inf:
+            waits.append(asyncio.create_task(self._sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
-        def in_loop() -> None:
-            # Only now is the thread free, however early who waited has gone.
-            self._pending -= 1
-            if not future.done():
-                setter(value)
+    def _wake_for(self, due: float) -> None:
+        """Wake who waits for the next run to be due, if this is sooner."""
+        if max(due, self._gate.closed_until) < self._next_at:
+            self._woken.set()
 
-        # A loop that is closed takes no calls: the process is on its way out, and nobody waits.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(in_loop)
+    def _ask_for(self, due: list[Watched], now: float, shortest: float) -> None:
+        """Begin to ask for the runs that are due, in the cheaper way."""
+        together = Round(now)
+        # While the API is down, one request tells whether it still is.
+        if self._lister is None and not self._gate.is_down:
+            listable = [watched for watched in self._watched.values() if watched.is_listable(now)]
+            # What a list would save: the questions due now or, once in a period, all those of the period.
+            saved: float = sum(watched.is_listable(now) for watched in due)
+            if now - self._listed_at >= shortest * _LIST_EVERY:
+                saved = max(saved, sum(shortest / watched.period for watched in listable))
+            if self._listing.is_worth(saved):
+                for watched in listable:
+                    _take_up(watched, together)
+                self._listed_at = now
+                self._lister = self._start(self._read_list(listable, now))
+        for watched in due:
+            if watched.asking is None:
+                self._enqueue(watched, together)
 
-    def stop(self) -> None:
-        """Let the threads end when they have done what they were given; the next `run` starts new ones."""
-        for _ in range(self._started):
-            self._calls.put(None)
-        self._calls, self._started = queue.SimpleQueue(), 0
+    # --- asking for all at once ---
 
-    @staticmethod
-    def _serve(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-        while work := calls.get():
-            work()
+    async def _read_list(self, listable: list[Watched], now: float) -> None:
+        wanted = {watched.run_id for watched in listable}
+        singly = len(wanted) * max(self._gate.seconds_per_request, self._seconds_per_get / _CONCURRENCY)
+        found = await self._listing.walk(wanted, max(_LEAST_PATIENCE, 2 * singly))
+        # All stay together: the next list answers for them again.
+        factor = jittered(1.0)
+        longest_unasked: Watched | None = None
+        async for watched in _in_slices(listable):
+            state = found.states.get(watched.run_id)
+            if state is not None and not state.is_terminal:
+                watched.is_listed, watched.blind_until = True, -math.inf
+                watched.saw(state)
+                self._settle(watched, self._clock() + watched.period * factor)
+                if longest_unasked is None or watched.asked_at < longest_unasked.asked_at:
+                    longest_unasked = watched
+            elif watched.is_listed or watched.due <= now:
+                watched.is_listed, watched.is_missed = False, found.complete
+                self._enqueue(watched)
+            else:
+                self._settle(watched, watched.due)
+        if longest_unasked and longest_unasked.asking is None:
+            # Should the list never forget a run that is over, this finds out.
+            self._enqueue(longest_unasked, Round(self._clock()))
+        self._lister = None
+        self._woken.set()
+
+    async def _ask_for_page(self, request: PageRequest) -> RunsPage:
+        await self._gate.pass_through()
+        self._requests += 1
+        try:
+            return await self._threads.run(lambda: self.client.poll_active_runs(**request._asdict()))
+        except TooManyRequests as error:
+            self._gate.close(error)
+            raise
+
+    # --- asking for one ---
+
+    def _enqueue(self, watched: Watched, together: Round | None = None) -> None:
+        """Let a run be asked for singly, as part of a round where it is not of one already."""
+        if together is not None:
+            _take_up(watched, together)
+        self._queue.append(watched)
+        if len(self._workers) < self._most_workers:
+            workers = self._workers
+            worker = self._start(self._work())
+            workers.add(worker)
+            worker.add_done_callback(workers.discard)
+
+    @property
+    def _most_workers(self) -> int:
+        return 1 if self._gate.is_down else _CONCURRENCY
+
+    async def _work(self) -> None:
+        """Ask for one run of the queue after the other, until it is empty or there are too many who do so."""
+        me = asyncio.current_task()
+        while self._queue and len(self._workers) <= self._most_workers:
+            await self._gate.pass_through()
+            if self._queue:
+                await self._ask(self._queue.popleft())
+        if me is not None:
+            # Now, not when asyncio comes to tell: else the others might all think that somebody else goes on.
+            self._workers.discard(me)
+
+    async def _ask(self, watched: Watched) -> None:
+        if not watched.watchers:
+            self._settle(watched, math.inf)
+            return
+        asked_at = self._clock()
+        self._requests += 1
+        try:
+            run = await self._threads.run(lambda: self.client.poll_run(watched.run_id))
+        except CallError as error:
+            await self._failed(watched, error, asked_at)
+        except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
+            _fail_all(watched, error)
+            self._settle(watched, math.inf)
+        else:
+            self._seconds_per_get += (self._clock() - asked_at - self._seconds_per_get) / 5
+            self._answered(watched, run)
+
+    def _answered(self, watched: Watched, run: Run) -> None:
+        self._api_answers()
+        now = watched.asked_at = self._clock()
+        if watched.state is not None and run.state != watched.state:
+            watched.blind_until = -math.inf
+        elif watched.is_missed:
+            # It goes on, yet the list does not show it: until its state changes, or for some minutes.
+            watched.blind_until = now + _BLIND_SECONDS
+        watched.is_missed = False
+        watched.saw(run.state)
+        if run.is_terminal:
+            self._listing.ended(run.run_id)
+            for watcher in watched.watchers:
+                watcher.tell(run)
+            self._settle(watched, math.inf)
+        else:
+            self._settle(watched, now + jittered(watched.period))
+
+    async def _failed(self, watched: Watched, error: CallError, asked_at: float) -> None:
+        """Tell those who wait for a run that it could not be asked for; all others too, where that is the API's."""
+        self._settle(watched, self._clock() + watched.failed(error, asked_at))
+        if isinstance(error, NotFound):
+            self._api_answers()
+        elif self._gate.failed(watched.run_id, error, asked_at, of=len(self._watched)):
+            self._listing.was_not_to_blame()
+            others, self._queue = self._queue, deque()
+            async for other in _in_slices(others):
+                began = other.asking.began if other.asking else asked_at
+                self._settle(other, self._clock() + other.failed(error, began))
+
+    def _api_answers(self) -> None:
+        if self._gate.answered():
+            # Those that wait are due: perhaps a list answers for all of them.
+            while self._queue:
+                self._settle(self._queue.popleft(), self._clock())
+
+    def _settle(self, watched: Watched, due: float) -> None:
+        """Note when a run that was asked for is to be asked for again."""
+        now = self._clock()
+        together, watched.asking = watched.asking, None
+        if together is not None:
+            together.lag = max(together.lag, now - watched.due)
+            together.pending -= 1
+            if not together.pending:
+                self._measure("timing", "tick_duration", now - together.began)
+                self._measure("timing", "lag", together.lag)
+                self._measure("gauge", "outage_seconds", self._gate.outage_seconds)
+                self._measure("count", "requests", self._requests)
+                self._requests = 0
+        watched.due = due
+        self._wake_for(due)
+
+    def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
+        self._metrics(kind, name, value, self.client.host)
+
+
+def _take_up(watched: Watched, together: Round) -> None:
+    watched.asking = together
+    together.pending += 1
+
+
+def _fail_all(watched: Watched, error: BaseException) -> None:
+    for watcher in watched.watchers:
+        watcher.fail(error)
+
+
+async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield items, and let the event loop go on in between before they have held it for long."""
+    began = time.perf_counter()
+    for item in items:
+        yield item
+        if time.perf_counter() - began > _SLICE_SECONDS:
+            await asyncio.sleep(0)
+            began = time.perf_counter()

@@ -58,6 +58,9 @@ class Patience:
     denied_tolerance: float = 600.0
 
 
+# Of those that wait for runs in a triggerer, for each workspace.
+MAX_REQUESTS_PER_SECOND = 100.0
+
 # What a connection's extra may set, and whether it may be 0: a timeout of 0 would let no request through.
 SETTINGS = {
     "retry_budget": True,
@@ -71,12 +74,7 @@ SETTINGS = {
 
 def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
     """Read the SETTINGS of a connection's extra; numbers may be written as text. Raises ConfigurationError."""
-    given = {
-        name: _seconds(name, extra[name], zero=zero)
-        for name, zero in SETTINGS.items()
-        # A form leaves an empty text where nothing was typed.
-        if extra.get(name) not in (None, "")
-    }
+    given = {name: _number(name, extra, zero=zero) for name, zero in SETTINGS.items() if _is_given(name, extra)}
 
     def of(kind: type[RetryPolicy | Patience]) -> dict[str, float]:
         return {field.name: given[field.name] for field in fields(kind) if field.name in given}
@@ -84,15 +82,27 @@ def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
     return RetryPolicy(**of(RetryPolicy)), Patience(**of(Patience))
 
 
-def _seconds(name: str, value: object, *, zero: bool) -> float:
+def requests_per_second_from(extra: Mapping[str, Any]) -> float:
+    """Read `max_requests_per_second` of a connection's extra. Raises ConfigurationError."""
+    name = "max_requests_per_second"
+    return _number(name, extra, what="a number", zero=False) if _is_given(name, extra) else MAX_REQUESTS_PER_SECOND
+
+
+def _is_given(name: str, extra: Mapping[str, Any]) -> bool:
+    # A form leaves an empty text where nothing was typed.
+    return extra.get(name) not in (None, "")
+
+
+def _number(name: str, extra: Mapping[str, Any], *, what: str = "a number of seconds", zero: bool) -> float:
+    value = extra[name]
     try:
-        seconds = math.nan if isinstance(value, bool) else float(str(value))
+        number = math.nan if isinstance(value, bool) else float(str(value))
     except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
+        number = math.nan
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
-        raise ConfigurationError(f"extra {name} is {value!r}; it must be a number of seconds, {least}.")
-    return seconds
+        raise ConfigurationError(f"extra {name} is {value!r}; it must be {what}, {least}.")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,11 +187,13 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         void: bool = False,
         limit: float = math.inf,
+        parse: Callable[[bytes], dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Send a request once and return the reply's JSON object.
 
         `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
-        an empty body is one. `limit` shortens the policy's timeouts to so many seconds. Raises ConfigurationError
+        an empty body is one. `limit` shortens the policy's timeouts to so many seconds. `parse` reads the body of a
+        success in place of a plain JSON parser, and raises ValueError where it cannot. Raises ConfigurationError
         (nothing sent: body over 10 MB, bad URL), Unreachable, UnreadableReply or ApiError.
         """
         # requests takes no timeout of 0 or less.
@@ -208,15 +210,14 @@ class Transport:
                 headers={"Content-Type": "application/json"} if data is not None else None,
                 auth=self.auth,
                 timeout=timeout,
-                verify=self.verify,
                 # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
                 allow_redirects=False,
             )
-        # requests lets the second one out: a host name with an empty label ("adb..net") or one that is too long.
-        except (requests.RequestException, LocationParseError) as error:
+        # requests lets the others out: a host name with an empty label ("adb..net"), or no host at all ("http://[").
+        except (requests.RequestException, LocationParseError, ValueError) as error:
             raise self._no_reply(call, error, timeout[1]) from error
         self._note_server_clock(response.headers.get("Date"))
-        return _read(call, response, void=void)
+        return _read(call, response, void=void, parse=parse)
 
     def server_time(self, reading: float) -> float:
         """Return what the server's clock said (epoch seconds) when `clock` read `reading`.
@@ -243,6 +244,10 @@ class Transport:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
+            # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of
+            # its time, and all go to one host.
+            environment = session.merge_environment_settings(self.base_url, {}, None, self.verify, None)
+            session.proxies, session.verify, session.trust_env = environment["proxies"], environment["verify"], False
             session.mount(self.base_url, new_adapter())
             session.headers["User-Agent"] = user_agent(self.product)
             session.headers["Accept"] = "application/json"
@@ -251,9 +256,7 @@ class Transport:
             self._sessions.append(session)
         return session
 
-    def _no_reply(
-        self, call: str, error: requests.RequestException | LocationParseError, read_timeout: float
-    ) -> Exception:
+    def _no_reply(self, call: str, error: Exception, read_timeout: float) -> Exception:
         """Return our error for a request that got no whole reply."""
         if isinstance(error, requests.exceptions.SSLError):
             return self._no_tls(call, error)
@@ -312,7 +315,9 @@ def _connection_failure(error: requests.ConnectionError) -> tuple[str, bool]:
     return f"the connection broke ({type(reason).__name__})", True
 
 
-def _read(call: str, response: requests.Response, *, void: bool) -> dict[str, Any]:
+def _read(
+    call: str, response: requests.Response, *, void: bool, parse: Callable[[bytes], dict[str, Any]] | None
+) -> dict[str, Any]:
     """Return the JSON object of a reply. Raises ApiError or UnreadableReply."""
     if response.is_redirect:
         raise ApiError(
@@ -324,8 +329,9 @@ def _read(call: str, response: requests.Response, *, void: bool) -> dict[str, An
     if success and void and not response.content.strip():
         return {}
     try:
-        body = response.json()
-    except requests.JSONDecodeError:
+        body = parse(response.content) if success and parse else response.json()
+    # A JSONDecodeError is one, and so is pydantic's ValidationError.
+    except ValueError:
         body = None
     if success:
         if isinstance(body, dict):

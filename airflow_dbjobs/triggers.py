@@ -132,6 +132,7 @@ class DatabricksRunTrigger(BaseTrigger):
 
     async def _wait(self) -> Run:
         """Return the run when it is over. Raises JobsError."""
+        from airflow_dbjobs.metrics import to_airflow
         from airflow_dbjobs.poller import RunPoller
         from airflow_dbjobs.waiting import StateLog, Watch
 
@@ -141,12 +142,16 @@ class DatabricksRunTrigger(BaseTrigger):
             self.polling_period_seconds,
             client.patience,
             client.clock,
-            on_change=StateLog(self.log),
+            on_change=StateLog(self.log, self.run_id),
             warn=self.log.warning,
         )
-        while (run := await RunPoller.shared(client).wait(watch)) is None:
+        while True:
+            # From here on all triggers of the poller hold the same client.
+            poller = RunPoller.shared(client, to_airflow)
+            client = poller.client
+            if run := await poller.wait(watch):
+                return run
             client = await self._reconnect(client)
-        return run
 
     async def _cancel_unless_moved(self) -> None:
         try:

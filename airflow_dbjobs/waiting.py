@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.retries import Patience
-    from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.runs import Run, RunState
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,24 @@ DEFAULT_PERIOD = 10.0
 class Watch:
     """One run being waited for: when to ask again, and when to give up. It neither sleeps nor calls.
 
-    `period` is in seconds; `clock` reads monotonic seconds. `on_change` is called with the run at its first state and
-    at each new one, `warn` with a text when polls begin to fail and when they work again.
+    `period` is in seconds; `clock` reads monotonic seconds. `on_change` is called with the run's first state and each
+    new one, `warn` with a text when polls begin to fail and when they work again.
     """
+
+    # A triggerer holds ten thousand of them.
+    __slots__ = (
+        "_clock",
+        "_failing_since",
+        "_failures",
+        "_last_state",
+        "_on_change",
+        "_patience",
+        "_refused_since",
+        "_warn",
+        "period",
+        "refused",
+        "run_id",
+    )
 
     def __init__(
         self,
@@ -51,42 +66,37 @@ class Watch:
         patience: Patience,
         clock: Callable[[], float],
         *,
-        on_change: Callable[[Run], None] = lambda _: None,
+        on_change: Callable[[RunState], None] = lambda _: None,
         warn: Callable[[str], object] = log.warning,
     ) -> None:
         self.run_id = run_id
+        self.period = period
         #: Whether the last answer was a refusal of the credentials: it may help to read them anew.
         self.refused = False
-        self._period = period
         self._patience = patience
         self._clock = clock
         self._on_change = on_change
         self._warn = warn
-        self._asked_at = clock()
-        self._last_state: object = None
+        self._last_state: RunState | None = None
         # Since when polls fail, and since when all that failed were refused: two patiences.
         self._failing_since: float | None = None
         self._refused_since: float | None = None
         self._failures = 0
 
-    def asks(self) -> None:
-        """Take note that the run is asked for now: a question that fails after minutes failed all that time."""
-        self._asked_at = self._clock()
-
-    def answered(self, run: Run) -> float | None:
-        """Take an answer; return the seconds until the next question, or None where the run is over."""
+    def saw(self, state: RunState) -> None:
+        """Take an answer."""
         if self._failing_since is not None:
             self._warn(f"Run {self.run_id} can be asked for again, after {self._clock() - self._failing_since:.0f} s.")
         self._failing_since, self._refused_since, self._failures, self.refused = None, None, 0, False
-        if run.state != self._last_state:
-            self._last_state = run.state
-            self._on_change(run)
-        if run.is_terminal:
-            return None
-        return _jittered(self._period)
+        if state != self._last_state:
+            self._last_state = state
+            self._on_change(state)
 
-    def failed(self, error: CallError) -> float:
-        """Take a failed poll; return the seconds until the next. Raises RunLost where the patience is spent."""
+    def failed(self, error: CallError, asked_at: float) -> float:
+        """Take a failed poll; return the seconds until the next. Raises RunLost where the patience is spent.
+
+        `asked_at` is when `clock` was read before it: a question that fails after minutes failed all that time.
+        """
         if isinstance(error, NotFound):
             raise RunLost(
                 f"Run {self.run_id} does not exist any more: it was deleted, or is older than 60 days. ({error})",
@@ -96,12 +106,12 @@ class Watch:
         self._failures += 1
         self.refused = isinstance(error, Unauthenticated | PermissionDenied)
         if self._failing_since is None:
-            self._failing_since = self._asked_at
+            self._failing_since = asked_at
             self._warn(f"Run {self.run_id} cannot be asked for at the moment, which is tried again: {error}")
         if not (self.refused or _mendable(error)):
             self._refused_since = None
         elif self._refused_since is None:
-            self._refused_since = self._asked_at
+            self._refused_since = asked_at
         if self._refused_since is not None:
             lasted, tolerance = now - self._refused_since, self._patience.denied_tolerance
         else:
@@ -113,7 +123,7 @@ class Watch:
                 run_id=self.run_id,
             ) from error
         # What the API asks for is the least.
-        return max(_jittered(backoff(self._failures)), asked_wait(error) or 0.0)
+        return max(jittered(backoff(self._failures)), asked_wait(error) or 0.0)
 
 
 def _mendable(error: CallError) -> bool:
@@ -123,7 +133,7 @@ def _mendable(error: CallError) -> bool:
     )
 
 
-def _jittered(seconds: float) -> float:
+def jittered(seconds: float) -> float:
     """Spread waits by a tenth: many tasks start, or fail, together; their polls should not stay together."""
     return seconds * random.uniform(0.9, 1.1)  # noqa: S311 (jitter is no secret)
 
@@ -141,17 +151,19 @@ class Logger(Protocol):
 class StateLog:
     """Logs a run's states as they change, one line each; a state that nobody has heard of is named as a warning."""
 
-    def __init__(self, log: Logger) -> None:
-        self._log = log
-        self._warned_of: set[str] = set()
+    __slots__ = ("_log", "_run_id", "_warned_of")
 
-    def __call__(self, run: Run) -> None:
-        """Log the state that `run` is in now."""
-        message = f": {run.state.message}" if run.state.message else ""
-        self._log.info("Run %d is %s%s", run.run_id, run.state, message)
-        name = run.state.life_cycle_state
-        if not run.state.is_known and name not in self._warned_of:
-            self._warned_of.add(name)
+    def __init__(self, log: Logger, run_id: int) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._warned_of: tuple[str, ...] = ()
+
+    def __call__(self, state: RunState) -> None:
+        """Log the state that the run is in now."""
+        self._log.info("Run %d is %s%s", self._run_id, state, f": {state.message}" if state.message else "")
+        name = state.life_cycle_state
+        if not state.is_known and name not in self._warned_of:
+            self._warned_of += (name,)
             self._log.warning("%r is not a state this release knows; it counts as running.", name)
 
 
@@ -159,11 +171,11 @@ def patiently(client: JobsClient, call: Callable[[], T], run_id: int) -> T:
     """Return what a call about a run returns, however long the API does not answer it. Raises RunLost."""
     watch = Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock)
     while True:
-        watch.asks()
+        asked_at = client.clock()
         try:
             return call()
         except CallError as error:
-            _wait_after(error, watch, client)
+            _wait_after(error, asked_at, watch, client)
 
 
 def ask_for_run(client: JobsClient, run_id: int) -> Run:
@@ -176,31 +188,32 @@ def wait_for_run(
     run_id: int,
     *,
     period: float = DEFAULT_PERIOD,
-    on_change: Callable[[Run], None] = lambda _: None,
+    on_change: Callable[[RunState], None] = lambda _: None,
 ) -> Run:
     """Ask for a run every `period` seconds until it is over, and return it with all its tasks.
 
-    `on_change` is called with the run at its first state and at each new one. Raises RunLost.
+    `on_change` is called with the run's first state and each new one. Raises RunLost.
     """
     watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
     while True:
-        watch.asks()
+        asked_at = client.clock()
         try:
-            wait = watch.answered(client.poll_run(run_id))
+            run = client.poll_run(run_id)
         except CallError as error:
-            _wait_after(error, watch, client)
+            _wait_after(error, asked_at, watch, client)
             continue
-        if wait is None:
+        watch.saw(run.state)
+        if run.is_terminal:
             run = ask_for_run(client, run_id)
             if run.is_terminal:
                 return run
             # Somebody has repaired it since the poll.
-            wait = watch.answered(run) or 0.0
-        client.sleep(wait)
+            watch.saw(run.state)
+        client.sleep(jittered(period))
 
 
-def _wait_after(error: CallError, watch: Watch, client: JobsClient) -> None:
-    wait = watch.failed(error)
+def _wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:
+    wait = watch.failed(error, asked_at)
     if watch.refused:
         client.renew_credentials()
     client.sleep(wait)

@@ -18,7 +18,7 @@ from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.runs import Outcome
+from airflow_dbjobs.runs import Outcome, Run
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import Watch, wait_for_run
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.runs import RunState
 
 TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 # A run of such a job is active until somebody cancels it.
@@ -47,7 +47,7 @@ def over(workspace: LocalWorkspace, times: int = 1) -> None:
     workspace.faults.append(Fault("runs/get", status=200, body={"run_id": 7, "state": state}, times=times))
 
 
-def watch(run_id: int, on_change: Callable[[Run], None] = lambda _: None) -> Watch:
+def watch(run_id: int, on_change: Callable[[RunState], None] = lambda _: None) -> Watch:
     return Watch(run_id, 0.01, Patience(), time.monotonic, on_change=on_change)
 
 
@@ -78,7 +78,7 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 class Gate(AuthBase):
-    """Signs requests, and holds each that reads up until it is opened: an API that takes its time."""
+    """Signs requests, and holds each that asks for a run up until it is opened: an API that takes its time."""
 
     def __init__(self, workspace: LocalWorkspace) -> None:
         self.sign = BearerAuth(workspace.token)
@@ -86,7 +86,7 @@ class Gate(AuthBase):
         self.waiting = threading.Semaphore(0)
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        if request.method == "GET":
+        if "/runs/get?" in str(request.url):
             self.waiting.release()
             assert self.opened.wait(10), "nobody opened the gate"
         return self.sign(request)
@@ -143,11 +143,11 @@ def test_many_watchers_need_few_threads_and_these_end_with_them(workspace: Local
     async def scene() -> None:
         poller = RunPoller(client_of(workspace, gate))
         for _ in range(2):  # once more after it was idle
-            watching = [asyncio.create_task(poller.wait(watch(7))) for _ in range(20)]
-            for _ in range(4):
+            watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in range(20)]
+            for _ in range(6):
                 await until(lambda: gate.waiting.acquire(blocking=False))
             seen[:] = poller_threads()
-            assert len(seen) == 4
+            assert len(seen) == 6
             assert all(thread.daemon for thread in seen)
             gate.opened.set()
             await asyncio.gather(*watching)
@@ -206,17 +206,19 @@ def test_a_watcher_that_is_cancelled_during_its_call_is_not_waited_for(workspace
 def test_a_cancellation_does_not_wait_behind_polls_that_hang(workspace: LocalWorkspace, stuck: int) -> None:
     gate = Gate(workspace)
 
-    async def scene() -> list[Run]:
+    async def scene() -> Run:
         poller = RunPoller(client_of(workspace, gate))
-        watching = [asyncio.create_task(poller.wait(watch(stuck))) for _ in range(8)]
-        for _ in range(4):
+        watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in (stuck, *range(8))]
+        for _ in range(6):
             await until(lambda: gate.waiting.acquire(blocking=False))
         async with asyncio.timeout(5):
             await poller.cancel(stuck)
         gate.opened.set()
-        return await asyncio.gather(*watching)
+        run, *_ = await asyncio.gather(*watching, return_exceptions=True)
+        assert isinstance(run, Run)
+        return run
 
-    assert {run.outcome for run in asyncio.run(scene())} == {Outcome.CANCELED}
+    assert asyncio.run(scene()).outcome is Outcome.CANCELED
 
 
 def test_a_cancellation_gets_through_a_lost_request(
@@ -259,6 +261,7 @@ def test_a_watcher_whose_credentials_are_refused_is_told_after_the_wait_that_is_
     client: JobsClient, workspace: LocalWorkspace, status: int
 ) -> None:
     clock = Clock()
+    clock.rule(client)
     workspace.faults += [Fault("runs/get", status=503), Fault("runs/get", status=status)]
     over(workspace)
     watched = Watch(7, 10, Patience(), clock)
@@ -285,7 +288,9 @@ def test_an_old_and_a_new_password_have_pollers_of_their_own_and_the_old_one_goe
     watched = Watch(7, 10, Patience(), clock)
 
     async def scene() -> None:
-        old = RunPoller.shared(client_of(workspace, BearerAuth("of-yesterday")))
+        client = client_of(workspace, BearerAuth("of-yesterday"))
+        clock.rule(client)
+        old = RunPoller.shared(client)
         old._sleep = clock.sleep_async
         assert await old.wait(watched) is None
         assert RunPoller._shared[asyncio.get_running_loop()] == {}

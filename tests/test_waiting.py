@@ -15,7 +15,7 @@ from airflow_dbjobs.errors import Conflict, NotFound, RunLost, UnreadableReply
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.runs import Outcome, Run
+from airflow_dbjobs.runs import Outcome, Run, RunState
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import StateLog, Watch, wait_for_run
 
@@ -48,7 +48,7 @@ def wait(request: pytest.FixtureRequest, client: JobsClient, clock: Clock) -> Wa
     def in_worker(run_id: int, **options: Any) -> Run:
         return wait_for_run(client, run_id, **options)
 
-    def in_triggerer(run_id: int, *, period: float = 10, on_change: Callable[[Run], None] = lambda _: None) -> Run:
+    def in_triggerer(run_id: int, *, period: float = 10, on_change: Callable[[RunState], None] = lambda _: None) -> Run:
         poller = RunPoller(client, sleep=clock.sleep_async)
         watch = Watch(run_id, period, client.patience, clock, on_change=on_change)
 
@@ -196,7 +196,7 @@ def test_a_state_is_logged_once(wait: Wait, workspace: LocalWorkspace, caplog: L
         reply("RUNNING", times=3),
         reply("TERMINATED", "FAILED", "boom", times=2),
     ]
-    wait(7, on_change=StateLog(logging.getLogger("task")))
+    wait(7, on_change=StateLog(logging.getLogger("task"), 7))
     lines = [record.getMessage() for record in caplog.records if record.name == "task"]
     assert lines == ["Run 7 is PENDING: Waiting for a cluster", "Run 7 is RUNNING", "Run 7 is TERMINATED/FAILED: boom"]
 
@@ -204,7 +204,7 @@ def test_a_state_is_logged_once(wait: Wait, workspace: LocalWorkspace, caplog: L
 def test_an_unknown_state_is_waited_out_and_named_once(wait: Wait, workspace: LocalWorkspace, caplog: Log) -> None:
     workspace.faults += [reply("HIBERNATING", message=text, times=2) for text in ("", "falling asleep", "asleep")]
     workspace.faults.append(reply("TERMINATED", "SUCCESS", times=2))
-    assert wait(7, on_change=StateLog(logging.getLogger("task"))).outcome is Outcome.SUCCESS
+    assert wait(7, on_change=StateLog(logging.getLogger("task"), 7)).outcome is Outcome.SUCCESS
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "'HIBERNATING' is not a state this release knows; it counts as running" in warning.getMessage()
 

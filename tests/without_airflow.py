@@ -77,7 +77,7 @@ def round_trip() -> None:
     run_id = launcher.launch().run.run_id
     assert (Workspace.posts, len(Workspace.runs)) == (2, 1), "the lost reply was asked for again, and one run launched"
     seen: list[str] = []
-    run = wait_for_run(client, run_id, period=0.01, on_change=lambda run: seen.append(str(run.state)))
+    run = wait_for_run(client, run_id, period=0.01, on_change=lambda state: seen.append(str(state)))
     assert seen == ["PENDING", "RUNNING", "TERMINATED/SUCCESS"], seen
     assert result_of(client, run) == {"rows": 3}
     try:

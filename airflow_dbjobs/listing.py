@@ -1,0 +1,197 @@
+"""The list of a workspace's active runs, as a poller reads it: how it is asked for, and when it is worth it.
+
+A list never says that a run is over: it may lag behind, shift while it is read, or leave runs out. It only says of the
+runs in it that they go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_dbjobs.errors import ApiError, CallError, PermissionDenied, TooManyRequests, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
+
+    from airflow_dbjobs.runs import RunsPage, RunState
+
+# The ways to ask, best first: API version ("" is the connection's) and `limit`. The 2.0 reference gives pages of up to
+# 1000 runs, and 0 for the largest; newer servers are said to allow 150, 100 or 25, and some refuse a 0.
+_FORMS = (("2.0", 0), ("2.0", 999), ("2.0", 150), ("2.0", 100), ("2.0", 25), ("", 25), ("", 24), ("", 20))
+_LARGEST_PAGE = 1000
+
+# Measured: to send, parse and render one entry of a list costs a fiftieth of what a request costs.
+_ENTRIES_PER_REQUEST = 50
+
+# For how long it counts how many runs of others there were; then they are counted again.
+_FOREIGN_SECONDS = 300.0
+# For how long a list is left alone that is forbidden, not served, or lags behind; that was too slow; or that failed.
+_USELESS_SECONDS = 600.0
+_SLOW_SECONDS = 300.0
+_FAILED_SECONDS = 60.0
+
+_ATTEMPTS = 3
+
+# A list that still has runs which have been over for so long lags too far behind.
+_TOLERATED_LAG_SECONDS = 60.0
+_REMEMBERED_ENDS = 1000
+
+
+class PageRequest(NamedTuple):
+    """The arguments of ``JobsClient.poll_active_runs``."""
+
+    api_version: str | None
+    limit: int
+    offset: int | None = None
+    page_token: str | None = None
+
+
+class Found(NamedTuple):
+    """What a walk has found: the states of runs that go on, and whether the list was read to its end."""
+
+    states: Mapping[int, RunState]
+    complete: bool
+
+
+class Listing:
+    """Reads the list of active runs page by page, and remembers what that costs and what this server puts up with.
+
+    `ask` requests a page, once; `sleep` waits between two attempts; `clock` reads monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[PageRequest], Awaitable[RunsPage]],
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._sleep = sleep
+        self._form = 0
+        self._page_size = _LARGEST_PAGE
+        self._foreign = 0
+        self._foreign_until = 0.0
+        self._usable_at = -math.inf
+        self._failed_until = -math.inf
+        self._ended: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_ENDS)
+
+    def is_worth(self, runs: float) -> bool:
+        """Whether reading the list costs less than asking for so many runs one by one."""
+        now = self._clock()
+        entries = runs + (self._foreign if now < self._foreign_until else 0)
+        usable = now >= max(self._usable_at, self._failed_until)
+        return usable and _cost(math.ceil(entries / self._page_size), entries) < runs
+
+    async def walk(self, wanted: Collection[int], patience: float) -> Found:
+        """Read the list for at most `patience` seconds, or until that has cost as much as asking for `wanted` singly.
+
+        Raises nothing: what goes wrong only leaves runs to be asked for.
+        """
+        began = self._clock()
+        states: dict[int, RunState] = {}
+        complete = False
+        try:
+            async with asyncio.timeout(patience):
+                complete = await self._read(wanted, states)
+        except TimeoutError:
+            self._usable_at = self._clock() + _SLOW_SECONDS
+        except PermissionDenied:
+            self._usable_at = self._clock() + _USELESS_SECONDS
+        except CallError:
+            self._failed_until = self._clock() + _FAILED_SECONDS
+        if self._lags_behind(states, began):
+            self._usable_at = self._clock() + _USELESS_SECONDS
+            return Found({}, complete=False)
+        return Found(states, complete)
+
+    def was_not_to_blame(self) -> None:
+        """Take note that the whole API fails: that the list failed says nothing about it."""
+        self._failed_until = -math.inf
+
+    def ended(self, run_id: int) -> None:
+        """Take note that a run is over: a list that goes on showing it lags behind."""
+        self._ended.append((run_id, self._clock()))
+
+    def goes_on(self, run_id: int) -> None:
+        """Take note that a run is watched, again perhaps: it was repaired since it ended."""
+        for end in [end for end in self._ended if end[0] == run_id]:
+            self._ended.remove(end)
+
+    async def _read(self, wanted: Collection[int], states: dict[int, RunState]) -> bool:
+        """Fill `states` page by page; return whether all that matters of the list was read. Raises CallError."""
+        page = await self._first_page()
+        pages, offset, token = 1, 0, ""
+        while True:
+            offset += len(page.states)
+            is_new = page.next_page_token != token if page.next_page_token else not page.states.keys() <= states.keys()
+            states.update(page.states)
+            if not page.has_more or all(run_id in states for run_id in wanted):
+                self._know_foreign(len(states) - sum(run_id in states for run_id in wanted))
+                return True
+            if not is_new:
+                # The same page again: this server does not turn pages the way it was asked to.
+                self._try_next_form()
+                return False
+            self._page_size = len(page.states) or self._page_size
+            if _cost(pages, offset) >= len(wanted):
+                # How many more there are is anybody's guess.
+                self._know_foreign(2 * offset)
+                return False
+            token = page.next_page_token
+            page = await self._page(offset, token)
+            pages += 1
+
+    async def _first_page(self) -> RunsPage:
+        """Return the first page, in the first form that the server accepts. Raises CallError."""
+        while True:
+            try:
+                return await self._page(None, "")
+            except ApiError as error:
+                # A limit or a version that it does not serve.
+                if error.transient or isinstance(error, Unauthenticated | PermissionDenied):
+                    raise
+                if not self._try_next_form():
+                    raise
+
+    def _try_next_form(self) -> bool:
+        """Ask in another form from now on; return False where none was left, so that it begins anew, later."""
+        self._form = (self._form + 1) % len(_FORMS)
+        self._page_size = _FORMS[self._form][1] or _LARGEST_PAGE
+        if self._form == 0:
+            self._usable_at = self._clock() + _USELESS_SECONDS
+        return self._form > 0
+
+    async def _page(self, offset: int | None, token: str) -> RunsPage:
+        version, limit = _FORMS[self._form]
+        request = PageRequest(version or None, limit, None if token else offset, token or None)
+        attempt = 1
+        while True:
+            try:
+                return await self._ask(request)
+            except CallError as error:
+                # A rate limit is waited out by whoever sends the requests.
+                if not error.transient or attempt == _ATTEMPTS:
+                    raise
+                if not isinstance(error, TooManyRequests):
+                    await self._sleep(attempt)
+            attempt += 1
+
+    def _know_foreign(self, count: int) -> None:
+        self._foreign, self._foreign_until = count, self._clock() + _FOREIGN_SECONDS
+
+    def _lags_behind(self, states: Mapping[int, RunState], began: float) -> bool:
+        """Whether the list shows runs as active that were over long before it was read."""
+        shown = sum(run_id in states for run_id, when in self._ended if began - when > _TOLERATED_LAG_SECONDS)
+        # One may have been repaired.
+        return shown > 1
+
+
+def _cost(pages: float, entries: float) -> float:
+    """Return the cost of reading so much of the list, in requests for single runs."""
+    # A run that is in the list is asked for once in a while all the same.
+    return pages + entries / _ENTRIES_PER_REQUEST + 1

@@ -1,0 +1,125 @@
+"""What a poller knows of the runs it watches, and those who wait for them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_dbjobs.errors import JobsError
+
+if TYPE_CHECKING:
+    import asyncio
+    import contextvars
+
+    from airflow_dbjobs.errors import CallError
+    from airflow_dbjobs.runs import Run, RunState
+    from airflow_dbjobs.waiting import Watch
+
+
+class Watcher(NamedTuple):
+    """Somebody who waits for a run, and is told by `future`: the run, or None and for how long to wait.
+
+    `context` is theirs: what is logged for them goes where their log goes.
+    """
+
+    watch: Watch
+    future: asyncio.Future[tuple[Run | None, float]]
+    context: contextvars.Context
+
+    def tell(self, run: Run | None, wait: float = 0.0) -> None:
+        """Let them go on with the run that is over, or with None, for them to come back after so many seconds."""
+        if not self.future.done():
+            self.future.set_result((run, wait))
+
+    def fail(self, error: BaseException) -> None:
+        """Let them go on with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Round:
+    """The runs that became due together: when, how many are still to be answered, and the latest of the answers."""
+
+    __slots__ = ("began", "lag", "pending")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.pending = 0
+        self.lag = 0.0
+
+
+class Watched:
+    """A run that somebody waits for. Times are readings of the poller's clock."""
+
+    __slots__ = (
+        "asked_at",
+        "asking",
+        "blind_until",
+        "due",
+        "is_listed",
+        "is_missed",
+        "period",
+        "run_id",
+        "state",
+        "watchers",
+    )
+
+    def __init__(self, run_id: int) -> None:
+        self.run_id = run_id
+        self.watchers: list[Watcher] = []
+        #: The shortest of the watchers', in seconds.
+        self.period = math.inf
+        #: When it is to be asked for; while it is, as part of what; when ``runs/get`` last told of it.
+        self.due = 0.0
+        self.asking: Round | None = None
+        self.asked_at = -math.inf
+        #: The state that all watchers know; None: they have to be told.
+        self.state: RunState | None = None
+        #: Whether the last list had it.
+        self.is_listed = False
+        #: Whether a list did not have it, so that it is asked for now. Where it then goes on, until when no list is
+        #: expected to have it.
+        self.is_missed = False
+        self.blind_until = -math.inf
+
+    def is_listable(self, now: float) -> bool:
+        """Whether a list may answer for it."""
+        return self.asking is None and self.blind_until <= now
+
+    def add(self, watcher: Watcher) -> None:
+        """Let somebody wait for it."""
+        self.watchers.append(watcher)
+        self.period = min(self.period, watcher.watch.period)
+        self.state = None
+
+    def remove(self, watcher: Watcher) -> None:
+        """Let somebody wait for it no longer."""
+        self.watchers.remove(watcher)
+        self.period = min((other.watch.period for other in self.watchers), default=math.inf)
+
+    def saw(self, state: RunState) -> None:
+        """Tell the watchers a state, where it is news."""
+        if state == self.state:
+            return
+        self.state = state
+        for watcher in self.watchers:
+            try:
+                watcher.context.run(watcher.watch.saw, state)
+            except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
+                watcher.fail(error)
+
+    def failed(self, error: CallError, asked_at: float) -> float:
+        """Tell the watchers that it could not be asked for; return the seconds until it is to be asked for again."""
+        self.state = None
+        soonest = math.inf
+        for watcher in self.watchers:
+            try:
+                wait = watcher.context.run(watcher.watch.failed, error, asked_at)
+            except JobsError as lost:
+                watcher.fail(lost)
+                continue
+            if watcher.watch.refused:
+                watcher.tell(None, wait)
+            else:
+                soonest = min(soonest, wait)
+        return soonest
