@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_dbjobs.errors import ApiError, CallError, PermissionDenied, TooManyRequests, Unauthenticated
@@ -32,12 +31,12 @@ _FOREIGN_SECONDS = 300.0
 _USELESS_SECONDS = 600.0
 _SLOW_SECONDS = 300.0
 _FAILED_SECONDS = 60.0
+# After so long a better form is tried again: it may have been a gateway that refused it.
+_FORM_SECONDS = 3600.0
+# The size of a page where nobody asks for another.
+_DEFAULT_PAGE = 20
 
 _ATTEMPTS = 3
-
-# A list that still has runs which have been over for so long lags too far behind.
-_TOLERATED_LAG_SECONDS = 60.0
-_REMEMBERED_ENDS = 1000
 
 
 class PageRequest(NamedTuple):
@@ -73,56 +72,47 @@ class Listing:
         self._clock = clock
         self._sleep = sleep
         self._form = 0
+        self._form_until = -math.inf
         self._page_size = _LARGEST_PAGE
         self._foreign = 0
         self._foreign_until = 0.0
         self._usable_at = -math.inf
         self._failed_until = -math.inf
-        self._ended: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_ENDS)
 
-    def is_worth(self, runs: float) -> bool:
-        """Whether reading the list costs less than asking for so many runs one by one."""
+    def is_worth(self, saved: float, runs: int) -> bool:
+        """Whether reading the list, with so many runs of ours in it, costs less than the requests it saves."""
         now = self._clock()
         entries = runs + (self._foreign if now < self._foreign_until else 0)
         usable = now >= max(self._usable_at, self._failed_until)
-        return usable and _cost(math.ceil(entries / self._page_size), entries) < runs
+        return usable and _cost(math.ceil(entries / self._page_size), entries) < saved
 
-    async def walk(self, wanted: Collection[int], patience: float) -> Found:
-        """Read the list for at most `patience` seconds, or until that has cost as much as asking for `wanted` singly.
+    async def walk(self, wanted: Collection[int], *, saved: float, patience: float) -> Found:
+        """Read the list for at most `patience` seconds, or until it has cost more requests than it saves.
 
         Raises nothing: what goes wrong only leaves runs to be asked for.
         """
-        began = self._clock()
         states: dict[int, RunState] = {}
         complete = False
         try:
             async with asyncio.timeout(patience):
-                complete = await self._read(wanted, states)
+                complete = await self._read(wanted, states, saved)
         except TimeoutError:
             self._usable_at = self._clock() + _SLOW_SECONDS
         except PermissionDenied:
             self._usable_at = self._clock() + _USELESS_SECONDS
         except CallError:
             self._failed_until = self._clock() + _FAILED_SECONDS
-        if self._lags_behind(states, began):
-            self._usable_at = self._clock() + _USELESS_SECONDS
-            return Found({}, complete=False)
         return Found(states, complete)
+
+    def lags_behind(self) -> None:
+        """Take note that the list went on showing a run long after its end."""
+        self._usable_at = self._clock() + _USELESS_SECONDS
 
     def was_not_to_blame(self) -> None:
         """Take note that the whole API fails: that the list failed says nothing about it."""
         self._failed_until = -math.inf
 
-    def ended(self, run_id: int) -> None:
-        """Take note that a run is over: a list that goes on showing it lags behind."""
-        self._ended.append((run_id, self._clock()))
-
-    def goes_on(self, run_id: int) -> None:
-        """Take note that a run is watched, again perhaps: it was repaired since it ended."""
-        for end in [end for end in self._ended if end[0] == run_id]:
-            self._ended.remove(end)
-
-    async def _read(self, wanted: Collection[int], states: dict[int, RunState]) -> bool:
+    async def _read(self, wanted: Collection[int], states: dict[int, RunState], saved: float) -> bool:
         """Fill `states` page by page; return whether all that matters of the list was read. Raises CallError."""
         page = await self._first_page()
         pages, offset, token = 1, 0, ""
@@ -138,7 +128,11 @@ class Listing:
                 self._try_next_form()
                 return False
             self._page_size = len(page.states) or self._page_size
-            if _cost(pages, offset) >= len(wanted):
+            if self._form == 0 and len(page.states) <= _DEFAULT_PAGE:
+                # 0 is no maximum to this server. This page is as good as any other.
+                self._try_next_form()
+                return False
+            if _cost(pages, offset) >= saved:
                 # How many more there are is anybody's guess.
                 self._know_foreign(2 * offset)
                 return False
@@ -148,6 +142,8 @@ class Listing:
 
     async def _first_page(self) -> RunsPage:
         """Return the first page, in the first form that the server accepts. Raises CallError."""
+        if self._clock() >= self._form_until:
+            self._form = 0
         while True:
             try:
                 return await self._page(None, "")
@@ -160,6 +156,8 @@ class Listing:
 
     def _try_next_form(self) -> bool:
         """Ask in another form from now on; return False where none was left, so that it begins anew, later."""
+        if self._form == 0:
+            self._form_until = self._clock() + _FORM_SECONDS
         self._form = (self._form + 1) % len(_FORMS)
         self._page_size = _FORMS[self._form][1] or _LARGEST_PAGE
         if self._form == 0:
@@ -183,12 +181,6 @@ class Listing:
 
     def _know_foreign(self, count: int) -> None:
         self._foreign, self._foreign_until = count, self._clock() + _FOREIGN_SECONDS
-
-    def _lags_behind(self, states: Mapping[int, RunState], began: float) -> bool:
-        """Whether the list shows runs as active that were over long before it was read."""
-        shown = sum(run_id in states for run_id, when in self._ended if began - when > _TOLERATED_LAG_SECONDS)
-        # One may have been repaired.
-        return shown > 1
 
 
 def _cost(pages: float, entries: float) -> float:

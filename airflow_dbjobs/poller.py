@@ -40,16 +40,20 @@ CANCEL_POLICY = RetryPolicy(
     retry_budget=25.0, server_error_wait=0.5, connect_timeout=5.0, read_timeout=10.0, first_wait=0.5
 )
 
-# Requests at a time; with the threads that cancel, so many connections.
-_CONCURRENCY = 6
+# Requests for single runs at a time. Together with the threads below: the connections.
+_CONCURRENCY = 5
 _CANCELLING = 2
+# A page takes megabytes to read, which the allocator keeps for the thread that has read it.
+_LISTING = 1
 
 # Runs that become due within this part of the shortest period are asked for together.
 _GATHERING = 1 / 50
 # Sooner than so much of a period after the last list began (jitter takes a tenth), it is too soon for the next.
 _LIST_EVERY = 0.85
-# For how long a run that goes on without being in the list is not looked for in it.
+# For how long, at most, a run that goes on without being in the list is not looked for in it.
 _BLIND_SECONDS = 300.0
+# A list that shows a run as active which had been over for so long lags too far behind.
+_TOLERATED_LAG_SECONDS = 60.0
 # A list may take twice as long as asking singly would, but at least this long.
 _LEAST_PATIENCE = 10.0
 
@@ -89,6 +93,7 @@ class RunPoller:
         self._sleep = sleep
         self._on_idle = on_idle
         self._threads = DaemonThreads(_CONCURRENCY, name="airflow_dbjobs-poller")
+        self._listing_thread = DaemonThreads(_LISTING, name="airflow_dbjobs-list")
         # A cancellation has 30 s: it must not wait behind polls that hang.
         self._cancelling = DaemonThreads(_CANCELLING, name="airflow_dbjobs-cancel")
         bucket = TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
@@ -153,15 +158,14 @@ class RunPoller:
                     task.cancel()
                 self._tasks, self._workers, self._lister = set(), set(), None
                 self._queue.clear()
-                self._threads.stop()
-                self._cancelling.stop()
+                for threads in (self._threads, self._listing_thread, self._cancelling):
+                    threads.stop()
                 self.client.close()
 
     def _join(self, watcher: Watcher) -> Watched:
         run_id = watcher.watch.run_id
         if run_id not in self._watched:
-            self._watched[run_id] = Watched(run_id)
-            self._listing.goes_on(run_id)
+            self._watched[run_id] = Watched(run_id, self._clock())
         watched = self._watched[run_id]
         watched.add(watcher)
         watched.due = self._clock()
@@ -186,7 +190,7 @@ class RunPoller:
             if not task.cancelled() and (error := task.exception()):
                 # A mistake of ours: who waits shall hear of it rather than wait for ever.
                 for watched in self._watched.values():
-                    _fail_all(watched, error)
+                    watched.fail(error)
 
         task.add_done_callback(ended)
         return task
@@ -245,28 +249,31 @@ class RunPoller:
             saved: float = sum(watched.is_listable(now) for watched in due)
             if now - self._listed_at >= shortest * _LIST_EVERY:
                 saved = max(saved, sum(shortest / watched.period for watched in listable))
-            if self._listing.is_worth(saved):
+            if self._listing.is_worth(saved, len(listable)):
                 for watched in listable:
-                    _take_up(watched, together)
+                    watched.take_up(together)
                 self._listed_at = now
-                self._lister = self._start(self._read_list(listable, now))
+                self._lister = self._start(self._read_list(listable, now, saved))
+        if self._gate.is_down:
+            # In turn: what is wrong may be wrong with some runs only.
+            due.sort(key=lambda watched: watched.asked_at)
         for watched in due:
             if watched.asking is None:
                 self._enqueue(watched, together)
 
     # --- asking for all at once ---
 
-    async def _read_list(self, listable: list[Watched], now: float) -> None:
+    async def _read_list(self, listable: list[Watched], now: float, saved: float) -> None:
         wanted = {watched.run_id for watched in listable}
         singly = len(wanted) * max(self._gate.seconds_per_request, self._seconds_per_get / _CONCURRENCY)
-        found = await self._listing.walk(wanted, max(_LEAST_PATIENCE, 2 * singly))
+        found = await self._listing.walk(wanted, saved=saved, patience=max(_LEAST_PATIENCE, 2 * singly))
         # All stay together: the next list answers for them again.
         factor = jittered(1.0)
         longest_unasked: Watched | None = None
         async for watched in _in_slices(listable):
             state = found.states.get(watched.run_id)
             if state is not None and not state.is_terminal:
-                watched.is_listed, watched.blind_until = True, -math.inf
+                watched.is_in_list()
                 watched.saw(state)
                 self._settle(watched, self._clock() + watched.period * factor)
                 if longest_unasked is None or watched.asked_at < longest_unasked.asked_at:
@@ -286,7 +293,7 @@ class RunPoller:
         await self._gate.pass_through()
         self._requests += 1
         try:
-            return await self._threads.run(lambda: self.client.poll_active_runs(**request._asdict()))
+            return await self._listing_thread.run(lambda: self.client.poll_active_runs(**request._asdict()))
         except TooManyRequests as error:
             self._gate.close(error)
             raise
@@ -296,7 +303,7 @@ class RunPoller:
     def _enqueue(self, watched: Watched, together: Round | None = None) -> None:
         """Let a run be asked for singly, as part of a round where it is not of one already."""
         if together is not None:
-            _take_up(watched, together)
+            watched.take_up(together)
         self._queue.append(watched)
         if len(self._workers) < self._most_workers:
             workers = self._workers
@@ -311,26 +318,29 @@ class RunPoller:
     async def _work(self) -> None:
         """Ask for one run of the queue after the other, until it is empty or there are too many who do so."""
         me = asyncio.current_task()
-        while self._queue and len(self._workers) <= self._most_workers:
+        while self._drop_left() and len(self._workers) <= self._most_workers:
             await self._gate.pass_through()
-            if self._queue:
+            if self._drop_left():
                 await self._ask(self._queue.popleft())
         if me is not None:
             # Now, not when asyncio comes to tell: else the others might all think that somebody else goes on.
             self._workers.discard(me)
 
+    def _drop_left(self) -> bool:
+        """Drop those that nobody waits for any more from the head of the queue; return whether there is one left."""
+        while self._queue and not self._queue[0].watchers:
+            self._settle(self._queue.popleft(), math.inf)
+        return bool(self._queue)
+
     async def _ask(self, watched: Watched) -> None:
-        if not watched.watchers:
-            self._settle(watched, math.inf)
-            return
-        asked_at = self._clock()
+        asked_at = watched.asked_at = self._clock()
         self._requests += 1
         try:
             run = await self._threads.run(lambda: self.client.poll_run(watched.run_id))
         except CallError as error:
             await self._failed(watched, error, asked_at)
         except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
-            _fail_all(watched, error)
+            watched.fail(error)
             self._settle(watched, math.inf)
         else:
             self._seconds_per_get += (self._clock() - asked_at - self._seconds_per_get) / 5
@@ -338,18 +348,20 @@ class RunPoller:
 
     def _answered(self, watched: Watched, run: Run) -> None:
         self._api_answers()
-        now = watched.asked_at = self._clock()
+        now = self._clock()
         if watched.state is not None and run.state != watched.state:
+            # As QUEUED it may not have been in the list.
             watched.blind_until = -math.inf
         elif watched.is_missed:
-            # It goes on, yet the list does not show it: until its state changes, or for some minutes.
-            watched.blind_until = now + _BLIND_SECONDS
+            watched.is_not_in_list(now, _BLIND_SECONDS)
         watched.is_missed = False
         watched.saw(run.state)
         if run.is_terminal:
-            self._listing.ended(run.run_id)
-            for watcher in watched.watchers:
-                watcher.tell(run)
+            if watched.is_listed and run.end_time is not None:
+                over_when_listed = self.client.server_time(self._listed_at) - run.end_time
+                if over_when_listed > _TOLERATED_LAG_SECONDS:
+                    self._listing.lags_behind()
+            watched.ended(run)
             self._settle(watched, math.inf)
         else:
             self._settle(watched, now + jittered(watched.period))
@@ -363,8 +375,7 @@ class RunPoller:
             self._listing.was_not_to_blame()
             others, self._queue = self._queue, deque()
             async for other in _in_slices(others):
-                began = other.asking.began if other.asking else asked_at
-                self._settle(other, self._clock() + other.failed(error, began))
+                self._settle(other, self._clock() + other.failed(error, asked_at))
 
     def _api_answers(self) -> None:
         if self._gate.answered():
@@ -390,16 +401,6 @@ class RunPoller:
 
     def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
         self._metrics(kind, name, value, self.client.host)
-
-
-def _take_up(watched: Watched, together: Round) -> None:
-    watched.asking = together
-    together.pending += 1
-
-
-def _fail_all(watched: Watched, error: BaseException) -> None:
-    for watcher in watched.watchers:
-        watcher.fail(error)
 
 
 async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:

@@ -176,6 +176,8 @@ class Run:
     state: RunState
     #: In epoch seconds; None where the reply has none.
     start_time: float | None
+    #: In epoch seconds; None while it goes on.
+    end_time: float | None
     page_url: str
     run_name: str
     tasks: tuple[TaskRun, ...]
@@ -184,12 +186,13 @@ class Run:
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> Run:
         """Read a Run object of any API version. Raises KeyError where it has no ``run_id``."""
-        job_id, start_ms = run.get("job_id"), run.get("start_time")
+        job_id, start_ms, end_ms = run.get("job_id"), run.get("start_time"), run.get("end_time")
         return cls(
             run_id=int(run["run_id"]),
             job_id=int(job_id) if job_id else None,
             state=RunState.from_json(run),
             start_time=float(start_ms) / 1000 if start_ms else None,
+            end_time=float(end_ms) / 1000 if end_ms else None,
             page_url=run.get("run_page_url") or "",
             run_name=run.get("run_name") or "",
             tasks=latest_attempts(TaskRun.from_json(task) for task in run.get("tasks") or ()),

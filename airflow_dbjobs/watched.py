@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_dbjobs.errors import JobsError
-
 if TYPE_CHECKING:
     import asyncio
     import contextvars
@@ -54,6 +52,7 @@ class Watched:
     __slots__ = (
         "asked_at",
         "asking",
+        "blind_for",
         "blind_until",
         "due",
         "is_listed",
@@ -64,23 +63,24 @@ class Watched:
         "watchers",
     )
 
-    def __init__(self, run_id: int) -> None:
+    def __init__(self, run_id: int, now: float) -> None:
         self.run_id = run_id
         self.watchers: list[Watcher] = []
         #: The shortest of the watchers', in seconds.
         self.period = math.inf
-        #: When it is to be asked for; while it is, as part of what; when ``runs/get`` last told of it.
-        self.due = 0.0
+        #: When it is to be asked for; while it is, as part of what; when it was last asked for singly, or came.
+        self.due = now
         self.asking: Round | None = None
-        self.asked_at = -math.inf
+        self.asked_at = now
         #: The state that all watchers know; None: they have to be told.
         self.state: RunState | None = None
         #: Whether the last list had it.
         self.is_listed = False
-        #: Whether a list did not have it, so that it is asked for now. Where it then goes on, until when no list is
-        #: expected to have it.
+        #: Whether a list did not have it, so that it is asked for now. Where it then goes on, no list is expected to
+        #: have it for some time.
         self.is_missed = False
         self.blind_until = -math.inf
+        self.blind_for = 0.0
 
     def is_listable(self, now: float) -> bool:
         """Whether a list may answer for it."""
@@ -92,10 +92,34 @@ class Watched:
         self.period = min(self.period, watcher.watch.period)
         self.state = None
 
+    def take_up(self, together: Round) -> None:
+        """Let it be asked for, as part of a round."""
+        self.asking = together
+        together.pending += 1
+
+    def is_in_list(self) -> None:
+        """Take note that a list has it."""
+        self.is_listed, self.blind_until, self.blind_for = True, -math.inf, 0.0
+
+    def is_not_in_list(self, now: float, longest: float) -> None:
+        """Take note that it goes on and yet no list shows it: it is not looked for there, longer each time."""
+        self.blind_for = min(max(self.period, 2 * self.blind_for), longest)
+        self.blind_until = now + self.blind_for
+
     def remove(self, watcher: Watcher) -> None:
         """Let somebody wait for it no longer."""
         self.watchers.remove(watcher)
         self.period = min((other.watch.period for other in self.watchers), default=math.inf)
+
+    def ended(self, run: Run) -> None:
+        """Tell the watchers that it is over."""
+        for watcher in self.watchers:
+            watcher.tell(run)
+
+    def fail(self, error: BaseException) -> None:
+        """Let the watchers go on with an error."""
+        for watcher in self.watchers:
+            watcher.fail(error)
 
     def saw(self, state: RunState) -> None:
         """Tell the watchers a state, where it is news."""
@@ -115,7 +139,8 @@ class Watched:
         for watcher in self.watchers:
             try:
                 wait = watcher.context.run(watcher.watch.failed, error, asked_at)
-            except JobsError as lost:
+            # RunLost, or whatever goes wrong in what the watcher brought along.
+            except Exception as lost:  # noqa: BLE001 (it is raised where the run is waited for)
                 watcher.fail(lost)
                 continue
             if watcher.watch.refused:

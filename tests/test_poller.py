@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -144,10 +147,10 @@ def test_many_watchers_need_few_threads_and_these_end_with_them(workspace: Local
         poller = RunPoller(client_of(workspace, gate))
         for _ in range(2):  # once more after it was idle
             watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in range(20)]
-            for _ in range(6):
+            for _ in range(5):
                 await until(lambda: gate.waiting.acquire(blocking=False))
             seen[:] = poller_threads()
-            assert len(seen) == 6
+            assert len(seen) == 6, "one has asked for the list"
             assert all(thread.daemon for thread in seen)
             gate.opened.set()
             await asyncio.gather(*watching)
@@ -209,7 +212,7 @@ def test_a_cancellation_does_not_wait_behind_polls_that_hang(workspace: LocalWor
     async def scene() -> Run:
         poller = RunPoller(client_of(workspace, gate))
         watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in (stuck, *range(8))]
-        for _ in range(6):
+        for _ in range(5):
             await until(lambda: gate.waiting.acquire(blocking=False))
         async with asyncio.timeout(5):
             await poller.cancel(stuck)
@@ -299,3 +302,44 @@ def test_an_old_and_a_new_password_have_pollers_of_their_own_and_the_old_one_goe
         assert await new.wait(watched)
 
     asyncio.run(scene())
+
+
+HANGING = """
+import asyncio, signal, sys
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.poller import RunPoller
+from airflow_dbjobs.retries import Patience
+from airflow_dbjobs.waiting import Watch
+
+
+async def main():
+    client = JobsClient(sys.argv[1], token="a-token")
+    watching = [RunPoller.shared(client).wait(Watch(run, 10, Patience(), client.clock)) for run in range(3)]
+    all_of_them = asyncio.ensure_future(asyncio.gather(*watching))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, all_of_them.cancel)
+    try:
+        await all_of_them
+    except asyncio.CancelledError:
+        print("told to stop", flush=True)
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_ends_at_once_while_requests_hang() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-c", HANGING, url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                asked, _ = silent.accept()
+                with asked:
+                    assert asked.recv(4), "the request is sent, and nobody answers"
+                    process.terminate()
+                    # Airflow gives its triggerer no longer.
+                    assert process.communicate(timeout=5) == ("told to stop\n", None)
+                assert process.returncode == 0
+            finally:
+                process.kill()
