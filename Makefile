@@ -8,7 +8,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 chaos bench-imports bench-breakage clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 chaos bench bench-imports bench-breakage clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -37,6 +37,9 @@ test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflo
 
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
 	@.venv/bin/python tests/chaos.py $(ONLY)
+
+bench: .venv-bench/installed ## What watching runs costs, beside the official provider (twenty minutes); ARGS="--quick --plot FILE ..."
+	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/polling.py $(ARGS)
 
 bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
 	.venv-bench/bin/python tests/benchmarks/import_time.py

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_stack import AirflowStack, WorkspaceServer
+from airflow_stack import AirflowStack, WorkspaceServer, variables_of
+from statsd_listener import StatsdListener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +37,23 @@ def workspace_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
+def statsd() -> Iterator[StatsdListener]:
+    """Return what receives Airflow's metrics."""
+    with StatsdListener() as listener:
+        yield listener
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer, statsd: StatsdListener
+) -> Iterator[AirflowStack]:
     """Return a running Airflow whose `databricks_default` is the workspace; `airflow.add_dag` gives it a DAG file."""
     folder = tmp_path_factory.mktemp("airflow")
     dags_folder = folder / "dags"
     dags_folder.mkdir()
     connections = {"databricks_default": workspace_server.connection}
-    with AirflowStack(folder / "home", dags_folder, connections=connections) as stack:
+    metrics = variables_of(statsd.settings)
+    with AirflowStack(folder / "home", dags_folder, connections=connections, extra_env=metrics) as stack:
         yield stack
     assert processes_of(stack.home) == [], "Airflow was stopped and left these behind"
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from statsd_listener import StatsdListener
+
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
 NOTEBOOKS = {
@@ -49,10 +51,13 @@ make("out_of_time", execution_timeout=timedelta(seconds=15), retries=1, retry_de
 """
 
 
+MEASUREMENTS = {"watched_runs", "requests", "tick_duration", "lag", "outage_seconds"}
+
+
 class Airflow2:
     """Airflow 2.11 on SQLite: scheduler with a SequentialExecutor, and triggerer. Tests look into its database."""
 
-    def __init__(self, home: Path, workspace: WorkspaceServer) -> None:
+    def __init__(self, home: Path, workspace: WorkspaceServer, statsd: StatsdListener) -> None:
         self.home = home
         self.workspace = workspace
         settings = {
@@ -65,6 +70,7 @@ class Airflow2:
             "scheduler.scheduler_idle_sleep_time": "0.2",
             "scheduler.trigger_timeout_check_interval": "1",
             "triggerer.job_heartbeat_sec": "1",
+            **statsd.settings,
         }
         environment = {
             **clean_environment(),
@@ -133,7 +139,7 @@ class Airflow2:
 
 
 @pytest.fixture(scope="module")
-def airflow2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
+def airflow2(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener) -> Iterator[Airflow2]:
     folder = tmp_path_factory.mktemp("airflow2")
     for name in ("workspace/notebooks", "home/dags", "home/logs"):
         (folder / name).mkdir(parents=True)
@@ -142,7 +148,7 @@ def airflow2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
     (folder / "home" / "dags" / "deferred.py").write_text(DAGS.replace("GO", str(folder / "home" / "go")))
     with (
         WorkspaceServer(folder / "workspace", folder / "logs") as workspace,
-        Airflow2(folder / "home", workspace) as running,
+        Airflow2(folder / "home", workspace, statsd) as running,
     ):
         yield running
 
@@ -179,4 +185,13 @@ def test_a_triggerer_that_stops_leaves_the_run_alone_and_the_next_one_goes_on(ai
     (airflow2.home / "go").touch()
     airflow2.wait_for("the task to succeed", lambda: airflow2.task("moved") == ("success", 1))
     assert airflow2.results("moved") == ["SUCCESS"]
+
+
+def test_the_triggerer_sends_the_pollers_measurements_where_airflows_go(
+    airflow2: Airflow2, statsd: StatsdListener
+) -> None:
+    airflow2.wait_for(
+        "all of them",
+        lambda: {name for name in MEASUREMENTS if statsd.values(f"airflow.dbjobs.poller.{name}")} == MEASUREMENTS,
+    )
     assert "its task is still deferred" in airflow2.log("moved")

@@ -12,6 +12,7 @@ import requests
 
 if TYPE_CHECKING:
     from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
+    from statsd_listener import StatsdListener
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
@@ -236,7 +237,7 @@ def test_a_run_that_never_started_skips_the_task(airflow: AirflowStack, workspac
 
 
 def test_a_sensor_waits_in_each_mode_and_returns_what_the_run_returned(
-    airflow: AirflowStack, workspace_server: WorkspaceServer, tmp_path: Path
+    airflow: AirflowStack, workspace_server: WorkspaceServer, statsd: StatsdListener, tmp_path: Path
 ) -> None:
     signal = tmp_path / "go"
     notebook = {"notebook_path": "/notebooks/waits", "base_parameters": {"for_file": str(signal)}}
@@ -245,11 +246,16 @@ def test_a_sensor_waits_in_each_mode_and_returns_what_the_run_returned(
     airflow.wait_for_task(run, "poke", "running")
     airflow.wait_for_task(run, "reschedule", "up_for_reschedule")
     airflow.wait_for_task(run, "deferrable", "deferred")
+    # The triggerer sends the poller's measurements where Airflow's go.
+    watched = "airflow.dbjobs.poller.watched_runs"
+    airflow.processes.wait_for("the poller's metrics", lambda: "1|g" in statsd.values(watched) or None, timeout=60)
     signal.touch()
     (run,) = airflow.wait_for_runs([run])
     assert run.state == "success", logs(airflow, run)
     assert {airflow.api.xcom(task) for task in run.tasks} == {"the file is there"}
     assert all(f"/runs/{run_id}" in str(airflow.api.extra_links(task)[LINK]) for task in run.tasks)
+    for name, kind in (("requests", "c"), ("tick_duration", "ms"), ("lag", "ms"), ("outage_seconds", "g")):
+        assert {value.rpartition("|")[2] for value in statsd.values(f"airflow.dbjobs.poller.{name}")} == {kind}
 
 
 @pytest.mark.parametrize(
