@@ -76,14 +76,15 @@ class Listing:
         self._page_size = _LARGEST_PAGE
         self._foreign = 0
         self._foreign_until = 0.0
-        self._usable_at = -math.inf
-        self._failed_until = -math.inf
+        # Two reasons to leave it alone: it was not to be had, or not in time; it was, and lags behind.
+        self._unusable_until = -math.inf
+        self._lags_until = -math.inf
 
     def is_worth(self, saved: float, runs: int) -> bool:
         """Whether reading the list, with so many runs of ours in it, costs less than the requests it saves."""
         now = self._clock()
         entries = runs + (self._foreign if now < self._foreign_until else 0)
-        usable = now >= max(self._usable_at, self._failed_until)
+        usable = now >= max(self._unusable_until, self._lags_until)
         return usable and _cost(math.ceil(entries / self._page_size), entries) < saved
 
     async def walk(self, wanted: Collection[int], *, saved: float, patience: float) -> Found:
@@ -97,20 +98,21 @@ class Listing:
             async with asyncio.timeout(patience):
                 complete = await self._read(wanted, states, saved)
         except TimeoutError:
-            self._usable_at = self._clock() + _SLOW_SECONDS
+            self._leave_alone(_SLOW_SECONDS)
         except PermissionDenied:
-            self._usable_at = self._clock() + _USELESS_SECONDS
+            self._leave_alone(_USELESS_SECONDS)
         except CallError:
-            self._failed_until = self._clock() + _FAILED_SECONDS
+            self._leave_alone(_FAILED_SECONDS)
         return Found(states, complete)
 
     def lags_behind(self) -> None:
         """Take note that the list went on showing a run long after its end."""
-        self._usable_at = self._clock() + _USELESS_SECONDS
+        self._lags_until = self._clock() + _USELESS_SECONDS
 
     def was_not_to_blame(self) -> None:
-        """Take note that the whole API fails: that the list failed says nothing about it."""
-        self._failed_until = -math.inf
+        """Take note that the API failed, or refused, whatever it was asked: that says nothing about the list."""
+        self._unusable_until = -math.inf
+        self._form = 0
 
     async def _read(self, wanted: Collection[int], states: dict[int, RunState], saved: float) -> bool:
         """Fill `states` page by page; return whether all that matters of the list was read. Raises CallError."""
@@ -161,7 +163,7 @@ class Listing:
         self._form = (self._form + 1) % len(_FORMS)
         self._page_size = _FORMS[self._form][1] or _LARGEST_PAGE
         if self._form == 0:
-            self._usable_at = self._clock() + _USELESS_SECONDS
+            self._leave_alone(_USELESS_SECONDS)
         return self._form > 0
 
     async def _page(self, offset: int | None, token: str) -> RunsPage:
@@ -178,6 +180,9 @@ class Listing:
                 if not isinstance(error, TooManyRequests):
                     await self._sleep(attempt)
             attempt += 1
+
+    def _leave_alone(self, seconds: float) -> None:
+        self._unusable_until = max(self._unusable_until, self._clock() + seconds)
 
     def _know_foreign(self, count: int) -> None:
         self._foreign, self._foreign_until = count, self._clock() + _FOREIGN_SECONDS

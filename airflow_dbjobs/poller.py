@@ -104,9 +104,11 @@ class RunPoller:
         self._queue: deque[Watched] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers: set[asyncio.Task[None]] = set()
+        self._scheduler: asyncio.Task[None] | None = None
         self._lister: asyncio.Task[None] | None = None
-        # When runs were last taken up; when the next ones are; what wakes who waits for that.
-        self._gathered_at = self._listed_at = -math.inf
+        # When a list was last begun; until when runs are gathered; when they are taken up; what wakes who waits for it.
+        self._listed_at = -math.inf
+        self._gathering_until = -math.inf
         self._next_at = math.inf
         self._woken = asyncio.Event()
         self._requests = 0
@@ -156,7 +158,7 @@ class RunPoller:
                 self._on_idle()
                 for task in self._tasks:
                     task.cancel()
-                self._tasks, self._workers, self._lister = set(), set(), None
+                self._tasks, self._workers, self._scheduler, self._lister = set(), set(), None, None
                 self._queue.clear()
                 for threads in (self._threads, self._listing_thread, self._cancelling):
                     threads.stop()
@@ -170,8 +172,8 @@ class RunPoller:
         watched.add(watcher)
         watched.due = self._clock()
         self._wake_for(watched.due)
-        if not self._tasks:
-            self._start(self._keep_asking())
+        if not _goes_on(self._scheduler):
+            self._scheduler = self._start(self._keep_asking())
         return watched
 
     def _leave(self, watched: Watched, watcher: Watcher) -> None:
@@ -191,6 +193,7 @@ class RunPoller:
                 # A mistake of ours: who waits shall hear of it rather than wait for ever.
                 for watched in self._watched.values():
                     watched.fail(error)
+                self._woken.set()
 
         task.add_done_callback(ended)
         return task
@@ -202,22 +205,22 @@ class RunPoller:
             self._woken.clear()
             now = self._clock()
             due, soonest, shortest = self._look_around(now)
-            self._next_at = max(soonest, self._gathered_at + shortest * _GATHERING, self._gate.closed_until)
+            self._next_at = max(soonest, self._gathering_until, self._gate.closed_until)
             if self._next_at > now:
                 await self._sleep_or_wake(self._next_at - now)
             else:
-                self._gathered_at = now
+                self._gathering_until = now + shortest * _GATHERING
                 self._measure("gauge", "watched_runs", len(self._watched))
                 self._ask_for(due, now, shortest)
 
     def _look_around(self, now: float) -> tuple[list[Watched], float, float]:
         """Return the runs that are due, when the next one is, and the shortest period."""
         due, soonest, shortest = [], math.inf, math.inf
-        is_listing = self._lister is not None
+        is_listing = _goes_on(self._lister)
         for watched in self._watched.values():
             shortest = min(shortest, watched.period)
             # While a list is read, those that the next one may answer for wait for it.
-            if watched.asking is None and not (is_listing and watched.blind_until <= now):
+            if watched.asking is None and not (is_listing and watched.is_listable(now)):
                 soonest = min(soonest, watched.due)
                 if watched.due <= now:
                     due.append(watched)
@@ -236,30 +239,38 @@ class RunPoller:
 
     def _wake_for(self, due: float) -> None:
         """Wake who waits for the next run to be due, if this is sooner."""
-        if max(due, self._gate.closed_until) < self._next_at:
+        if max(due, self._gathering_until, self._gate.closed_until) < self._next_at:
             self._woken.set()
 
     def _ask_for(self, due: list[Watched], now: float, shortest: float) -> None:
         """Begin to ask for the runs that are due, in the cheaper way."""
         together = Round(now)
         # While the API is down, one request tells whether it still is.
-        if self._lister is None and not self._gate.is_down:
-            listable = [watched for watched in self._watched.values() if watched.is_listable(now)]
-            # What a list would save: the questions due now or, once in a period, all those of the period.
-            saved: float = sum(watched.is_listable(now) for watched in due)
-            if now - self._listed_at >= shortest * _LIST_EVERY:
-                saved = max(saved, sum(shortest / watched.period for watched in listable))
-            if self._listing.is_worth(saved, len(listable)):
-                for watched in listable:
-                    watched.take_up(together)
-                self._listed_at = now
-                self._lister = self._start(self._read_list(listable, now, saved))
+        if not (_goes_on(self._lister) or self._gate.is_down):
+            self._list_if_worth(due, together, shortest)
         if self._gate.is_down:
             # In turn: what is wrong may be wrong with some runs only.
             due.sort(key=lambda watched: watched.asked_at)
         for watched in due:
             if watched.asking is None:
                 self._enqueue(watched, together)
+
+    def _list_if_worth(self, due: list[Watched], together: Round, shortest: float) -> None:
+        """Begin to read the list for all it may answer for, if that is cheaper than to ask for those that are due."""
+        now = together.began
+        free = [watched for watched in self._watched.values() if watched.asking is None and watched.is_listable(now)]
+        queued = [watched for watched in self._queue if watched.is_listable(now) and not watched.is_missed]
+        # What a list would save: the questions that wait or, once in a period, all those of the period.
+        saved: float = len(queued) + sum(watched.is_listable(now) for watched in due)
+        if now - self._listed_at >= shortest * _LIST_EVERY:
+            saved = max(saved, sum(shortest / watched.period for watched in (*free, *queued)))
+        if self._listing.is_worth(saved, len(free) + len(queued)):
+            taken = set(queued)
+            self._queue = deque(watched for watched in self._queue if watched not in taken)
+            for watched in free:
+                watched.take_up(together)
+            self._listed_at = now
+            self._lister = self._start(self._read_list([*free, *queued], now, saved))
 
     # --- asking for all at once ---
 
@@ -401,6 +412,10 @@ class RunPoller:
 
     def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
         self._metrics(kind, name, value, self.client.host)
+
+
+def _goes_on(task: asyncio.Task[None] | None) -> bool:
+    return task is not None and not task.done()
 
 
 async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:

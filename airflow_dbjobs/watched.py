@@ -84,7 +84,7 @@ class Watched:
 
     def is_listable(self, now: float) -> bool:
         """Whether a list may answer for it."""
-        return self.asking is None and self.blind_until <= now
+        return self.blind_until <= now
 
     def add(self, watcher: Watcher) -> None:
         """Let somebody wait for it."""
