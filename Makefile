@@ -38,8 +38,9 @@ test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflo
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
 	@.venv/bin/python tests/chaos.py $(ONLY)
 
-bench: .venv-bench/installed ## What watching runs costs, beside the official provider (twenty minutes); ARGS="--quick --plot FILE ..."
-	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/polling.py $(ARGS)
+bench: .venv-bench/installed ## What watching runs costs, beside the official provider (twenty minutes); QUICK=1, ONLY=N,N, OUTPUT=file, PLOT=file
+	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/polling.py $(if $(QUICK),--quick) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(PLOT),--plot $(PLOT))
 
 bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
 	.venv-bench/bin/python tests/benchmarks/import_time.py
