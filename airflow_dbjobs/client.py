@@ -14,7 +14,7 @@ Source of endpoints and fields: the Jobs API reference, https://docs.databricks.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth import choose_auth
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from requests.auth import AuthBase
 
     from airflow_dbjobs.retries import RetryPolicy
+
+T = TypeVar("T", Run, RunsPage)
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,10 @@ class JobsClient:
     def with_policy(self, retry: RetryPolicy) -> JobsClient:
         """Return a client of the same workspace with other limits, sharing no session and no lock with this one."""
         return JobsClient(
-            api_version=self.api_version, transport=self.transport.with_policy(retry), patience=self.patience
+            api_version=self.api_version,
+            transport=self.transport.with_policy(retry),
+            patience=self.patience,
+            max_requests_per_second=self.max_requests_per_second,
         )
 
     def renew_credentials(self) -> None:
@@ -226,7 +231,8 @@ class JobsClient:
         }
         pages = self._offset_pages("runs/list", query) if self.api_version == "2.0" else self._pages("runs/list", query)
         for page in pages:
-            yield from map(_run, page.get("runs") or ())
+            for run in page.get("runs") or ():
+                yield _read_as(Run, run)
 
     def get_run(self, run_id: int, *, include_history: bool = False) -> Run:
         """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound where there is none."""
@@ -234,11 +240,11 @@ class JobsClient:
         run = self._get("runs/get", query)
         for page in self._further_pages("runs/get", query, run):
             _extend(run, page, _PAGED_RUN_ARRAYS)
-        return _run(run)
+        return _read_as(Run, run)
 
     def poll_run(self, run_id: int) -> Run:
         """Ask for a run once, with no retry and only its first page: what a poller does that waits by itself."""
-        return _run(self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
+        return _read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
 
     def poll_active_runs(
         self, *, limit: int, offset: int | None = None, page_token: str | None = None, api_version: str | None = None
@@ -249,7 +255,7 @@ class JobsClient:
         """
         query = {"active_only": True, "limit": limit, "offset": offset, "page_token": page_token}
         path = f"{api_version or self.api_version}/jobs/runs/list"
-        return RunsPage.from_json(self.transport.send("GET", path, query=query, parse=parse_runs_page))
+        return _read_as(RunsPage, self.transport.send("GET", path, query=query, parse=parse_runs_page))
 
     def export_run(self, run_id: int, *, views: Literal["CODE", "DASHBOARDS", "ALL"] = "CODE") -> list[dict[str, Any]]:
         """Return the HTML views of a notebook run (``jobs/runs/export``): dicts of content, name and type."""
@@ -359,11 +365,11 @@ def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
         raise nothing from error
 
 
-def _run(reply: dict[str, Any]) -> Run:
+def _read_as(kind: type[T], reply: dict[str, Any]) -> T:
     try:
-        return Run.from_json(reply)
+        return kind.from_json(reply)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableReply(f"GET jobs/runs answered with something that is not a run: {error!r}") from error
+        raise UnreadableReply(f"GET jobs/runs answered with something that is no {kind.__name__}: {error!r}") from error
 
 
 def _extend(whole: dict[str, Any], page: Mapping[str, Any], arrays: tuple[str, ...]) -> None:

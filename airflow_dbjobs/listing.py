@@ -80,15 +80,16 @@ class Listing:
         self._unusable_until = -math.inf
         self._lags_until = -math.inf
 
-    def is_worth(self, saved: float, runs: int) -> bool:
-        """Whether reading the list, with so many runs of ours in it, costs less than the requests it saves."""
+    def cost(self, runs: int) -> float:
+        """Return what reading the list costs, with so many runs of ours in it, in requests for single runs."""
         now = self._clock()
+        if now < max(self._unusable_until, self._lags_until):
+            return math.inf
         entries = runs + (self._foreign if now < self._foreign_until else 0)
-        usable = now >= max(self._unusable_until, self._lags_until)
-        return usable and _cost(math.ceil(entries / self._page_size), entries) < saved
+        return _cost(math.ceil(entries / self._page_size), entries)
 
-    async def walk(self, wanted: Collection[int], *, saved: float, patience: float) -> Found:
-        """Read the list for at most `patience` seconds, or until it has cost more requests than it saves.
+    async def walk(self, wanted: Collection[int], patience: float) -> Found:
+        """Read the list for at most `patience` seconds, or until that has cost as much as asking for `wanted` singly.
 
         Raises nothing: what goes wrong only leaves runs to be asked for.
         """
@@ -96,7 +97,7 @@ class Listing:
         complete = False
         try:
             async with asyncio.timeout(patience):
-                complete = await self._read(wanted, states, saved)
+                complete = await self._read(wanted, states)
         except TimeoutError:
             self._leave_alone(_SLOW_SECONDS)
         except PermissionDenied:
@@ -114,7 +115,7 @@ class Listing:
         self._unusable_until = -math.inf
         self._form = 0
 
-    async def _read(self, wanted: Collection[int], states: dict[int, RunState], saved: float) -> bool:
+    async def _read(self, wanted: Collection[int], states: dict[int, RunState]) -> bool:
         """Fill `states` page by page; return whether all that matters of the list was read. Raises CallError."""
         page = await self._first_page()
         pages, offset, token = 1, 0, ""
@@ -134,7 +135,7 @@ class Listing:
                 # 0 is no maximum to this server. This page is as good as any other.
                 self._try_next_form()
                 return False
-            if _cost(pages, offset) >= saved:
+            if _cost(pages, offset) >= len(wanted):
                 # How many more there are is anybody's guess.
                 self._know_foreign(2 * offset)
                 return False

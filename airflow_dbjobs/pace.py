@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 _TELLING_FAILURES = 3
 # For how long a rate limit only delays, before it counts as an outage.
 _LIMITED_SECONDS = 60.0
+# After a rate limit: requests per second at least, and how long it takes to come from none to all again.
+_LEAST_RATE = 1.0
+_RECOVERY_SECONDS = 600.0
 
 
 class TokenBucket:
     """Lets `rate` requests per second through, and after a pause as many at once as one second brings.
+
+    Where the API answers that this is too often, it lets fewer through, and slowly more again.
 
     Get the one of a workspace with `TokenBucket.of`: pollers with other credentials, and those of other event loops,
     ask the same API. `clock` reads monotonic seconds.
@@ -35,6 +40,9 @@ class TokenBucket:
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
         self.rate = rate
         self._clock = clock
+        # What is let through now, and since when.
+        self._slowed = rate
+        self._slowed_at = clock()
         # When the bucket would be full, were nothing taken any more: one number, and no tokens to count.
         self._full_at = clock()
 
@@ -49,14 +57,26 @@ class TokenBucket:
             bucket.rate = min(bucket.rate, rate)
             return bucket
 
+    @property
+    def seconds_per_request(self) -> float:
+        """The time between two requests, now and in the long run."""
+        recovered = self.rate * (self._clock() - self._slowed_at) / _RECOVERY_SECONDS
+        return 1.0 / min(self.rate, self._slowed + recovered)
+
     def take(self) -> float:
         """Take a token, and return for how many seconds to wait until it is there."""
         with self._lock:
-            now = self._clock()
+            now, each = self._clock(), self.seconds_per_request
             # At less than one request per second there is still room for one.
-            burst = max(1.0, 1.0 / self.rate)
-            self._full_at = max(self._full_at, now) + 1.0 / self.rate
+            burst = max(1.0, each)
+            self._full_at = max(self._full_at, now) + each
             return max(0.0, self._full_at - now - burst)
+
+    def slow_down(self) -> None:
+        """Let half as many through."""
+        with self._lock:
+            self._slowed = max(0.5 / self.seconds_per_request, min(_LEAST_RATE, self.rate))
+            self._slowed_at = self._clock()
 
 
 class Gate:
@@ -83,8 +103,8 @@ class Gate:
 
     @property
     def seconds_per_request(self) -> float:
-        """The least time between two requests, in the long run."""
-        return 1.0 / self._bucket.rate
+        """The time between two requests, now and in the long run."""
+        return self._bucket.seconds_per_request
 
     @property
     def outage_seconds(self) -> float:
@@ -104,6 +124,8 @@ class Gate:
         # The answers to requests that were sent together are one.
         if now >= self.closed_until:
             self._pauses += 1
+            if isinstance(error, TooManyRequests):
+                self._bucket.slow_down()
             self.closed_until = now + (asked_wait(error) or jittered(backoff(self._pauses)))
 
     def answered(self) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import math
 import time
 import weakref
 from collections import deque
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from airflow_dbjobs.errors import CallError, NotFound, TooManyRequests
+from airflow_dbjobs.errors import CallError, NotFound, TooManyRequests, Unreachable
 from airflow_dbjobs.listing import Listing
 from airflow_dbjobs.pace import Gate, TokenBucket
 from airflow_dbjobs.retries import RetryPolicy
@@ -40,8 +41,10 @@ CANCEL_POLICY = RetryPolicy(
     retry_budget=25.0, server_error_wait=0.5, connect_timeout=5.0, read_timeout=10.0, first_wait=0.5
 )
 
-# Requests for single runs at a time. Together with the threads below: the connections.
+# Requests for single runs at a time: so many, and more where requests take so long that the rate asks for it. Together
+# with the threads below: the connections.
 _CONCURRENCY = 5
+_MOST_CONCURRENCY = 20
 _CANCELLING = 2
 # A page takes megabytes to read, which the allocator keeps for the thread that has read it.
 _LISTING = 1
@@ -56,6 +59,9 @@ _BLIND_SECONDS = 300.0
 _TOLERATED_LAG_SECONDS = 60.0
 # A list may take twice as long as asking singly would, but at least this long.
 _LEAST_PATIENCE = 10.0
+
+# How much longer than its timeouts a call may take.
+_TRICKLE_SECONDS = 10.0
 
 # For how long the event loop is held by what is done for many runs.
 _SLICE_SECONDS = 0.005
@@ -88,11 +94,12 @@ class RunPoller:
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
         self.client = client
+        self._canceller = client.with_policy(CANCEL_POLICY)
         self._clock = client.clock
         self._metrics = metrics
         self._sleep = sleep
         self._on_idle = on_idle
-        self._threads = DaemonThreads(_CONCURRENCY, name="airflow_dbjobs-poller")
+        self._threads = DaemonThreads(_MOST_CONCURRENCY, name="airflow_dbjobs-poller")
         self._listing_thread = DaemonThreads(_LISTING, name="airflow_dbjobs-list")
         # A cancellation has 30 s: it must not wait behind polls that hang.
         self._cancelling = DaemonThreads(_CANCELLING, name="airflow_dbjobs-cancel")
@@ -121,6 +128,8 @@ class RunPoller:
         key = (client.transport.identity, client.api_version)
         if key not in pollers:
             pollers[key] = cls(client, metrics=metrics, on_idle=lambda: pollers.pop(key, None))
+        # Another connection to the same workspace may want it to be asked less often.
+        TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
         return pollers[key]
 
     async def wait(self, watch: Watch) -> Run | None:
@@ -142,9 +151,10 @@ class RunPoller:
 
     async def cancel(self, run_id: int) -> None:
         """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
-        quick = self.client.with_policy(CANCEL_POLICY)
-        with self._in_use(), closing(quick):
-            await self._cancelling.run(lambda: quick.cancel_run(run_id))
+        # What is logged in the thread goes where the caller's log goes.
+        context = contextvars.copy_context()
+        with self._in_use():
+            await self._cancelling.run(lambda: context.run(self._canceller.cancel_run, run_id))
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -163,6 +173,7 @@ class RunPoller:
                 for threads in (self._threads, self._listing_thread, self._cancelling):
                     threads.stop()
                 self.client.close()
+                self._canceller.close()
 
     def _join(self, watcher: Watcher) -> Watched:
         run_id = watcher.watch.run_id
@@ -211,7 +222,7 @@ class RunPoller:
             else:
                 self._gathering_until = now + shortest * _GATHERING
                 self._measure("gauge", "watched_runs", len(self._watched))
-                self._ask_for(due, now, shortest)
+                self._ask_for(due, now)
 
     def _look_around(self, now: float) -> tuple[list[Watched], float, float]:
         """Return the runs that are due, when the next one is, and the shortest period."""
@@ -242,12 +253,12 @@ class RunPoller:
         if max(due, self._gathering_until, self._gate.closed_until) < self._next_at:
             self._woken.set()
 
-    def _ask_for(self, due: list[Watched], now: float, shortest: float) -> None:
+    def _ask_for(self, due: list[Watched], now: float) -> None:
         """Begin to ask for the runs that are due, in the cheaper way."""
         together = Round(now)
         # While the API is down, one request tells whether it still is.
         if not (_goes_on(self._lister) or self._gate.is_down):
-            self._list_if_worth(due, together, shortest)
+            self._list_if_worth(due, together)
         if self._gate.is_down:
             # In turn: what is wrong may be wrong with some runs only.
             due.sort(key=lambda watched: watched.asked_at)
@@ -255,29 +266,31 @@ class RunPoller:
             if watched.asking is None:
                 self._enqueue(watched, together)
 
-    def _list_if_worth(self, due: list[Watched], together: Round, shortest: float) -> None:
+    def _list_if_worth(self, due: list[Watched], together: Round) -> None:
         """Begin to read the list for all it may answer for, if that is cheaper than to ask for those that are due."""
         now = together.began
         free = [watched for watched in self._watched.values() if watched.asking is None and watched.is_listable(now)]
         queued = [watched for watched in self._queue if watched.is_listable(now) and not watched.is_missed]
-        # What a list would save: the questions that wait or, once in a period, all those of the period.
-        saved: float = len(queued) + sum(watched.is_listable(now) for watched in due)
-        if now - self._listed_at >= shortest * _LIST_EVERY:
-            saved = max(saved, sum(shortest / watched.period for watched in (*free, *queued)))
-        if self._listing.is_worth(saved, len(free) + len(queued)):
-            taken = set(queued)
-            self._queue = deque(watched for watched in self._queue if watched not in taken)
-            for watched in free:
-                watched.take_up(together)
-            self._listed_at = now
-            self._lister = self._start(self._read_list([*free, *queued], now, saved))
+        listable = [*free, *queued]
+        cost = self._listing.cost(len(listable))
+        waiting = len(queued) + sum(watched.is_listable(now) for watched in due)
+        # It may be read as often as it answers for more questions than it costs: a few that are asked for more often
+        # than the others are asked for singly in between.
+        if waiting <= cost and (len(listable) <= cost or now - self._listed_at < _LIST_EVERY * _period(listable, cost)):
+            return
+        taken = set(queued)
+        self._queue = deque(watched for watched in self._queue if watched not in taken)
+        for watched in free:
+            watched.take_up(together)
+        self._listed_at = now
+        self._lister = self._start(self._read_list(listable, now))
 
     # --- asking for all at once ---
 
-    async def _read_list(self, listable: list[Watched], now: float, saved: float) -> None:
+    async def _read_list(self, listable: list[Watched], now: float) -> None:
         wanted = {watched.run_id for watched in listable}
-        singly = len(wanted) * max(self._gate.seconds_per_request, self._seconds_per_get / _CONCURRENCY)
-        found = await self._listing.walk(wanted, saved=saved, patience=max(_LEAST_PATIENCE, 2 * singly))
+        singly = len(wanted) * max(self._gate.seconds_per_request, self._seconds_per_get / _MOST_CONCURRENCY)
+        found = await self._listing.walk(wanted, patience=max(_LEAST_PATIENCE, 2 * singly))
         # All stay together: the next list answers for them again.
         factor = jittered(1.0)
         longest_unasked: Watched | None = None
@@ -296,7 +309,7 @@ class RunPoller:
                 self._settle(watched, watched.due)
         if longest_unasked and longest_unasked.asking is None:
             # Should the list never forget a run that is over, this finds out.
-            self._enqueue(longest_unasked, Round(self._clock()))
+            self._enqueue(longest_unasked, Round(self._clock(), is_check=True))
         self._lister = None
         self._woken.set()
 
@@ -316,7 +329,11 @@ class RunPoller:
         if together is not None:
             watched.take_up(together)
         self._queue.append(watched)
-        if len(self._workers) < self._most_workers:
+        self._employ()
+
+    def _employ(self) -> None:
+        """Start a worker, if there is work for one more."""
+        if self._queue and len(self._workers) < self._most_workers:
             workers = self._workers
             worker = self._start(self._work())
             workers.add(worker)
@@ -324,7 +341,10 @@ class RunPoller:
 
     @property
     def _most_workers(self) -> int:
-        return 1 if self._gate.is_down else _CONCURRENCY
+        if self._gate.is_down:
+            return 1
+        wanted = math.ceil(self._seconds_per_get / self._gate.seconds_per_request)
+        return min(max(wanted, _CONCURRENCY), _MOST_CONCURRENCY)
 
     async def _work(self) -> None:
         """Ask for one run of the queue after the other, until it is empty or there are too many who do so."""
@@ -333,6 +353,7 @@ class RunPoller:
             await self._gate.pass_through()
             if self._drop_left():
                 await self._ask(self._queue.popleft())
+                self._employ()
         if me is not None:
             # Now, not when asyncio comes to tell: else the others might all think that somebody else goes on.
             self._workers.discard(me)
@@ -347,7 +368,7 @@ class RunPoller:
         asked_at = watched.asked_at = self._clock()
         self._requests += 1
         try:
-            run = await self._threads.run(lambda: self.client.poll_run(watched.run_id))
+            run = await self._in_time(self._threads.run(lambda: self.client.poll_run(watched.run_id)))
         except CallError as error:
             await self._failed(watched, error, asked_at)
         except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
@@ -356,6 +377,18 @@ class RunPoller:
         else:
             self._seconds_per_get += (self._clock() - asked_at - self._seconds_per_get) / 5
             self._answered(watched, run)
+
+    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return what a call returns. Raises Unreachable where it takes longer than its timeouts can explain."""
+        policy = self.client.transport.policy
+        longest = policy.connect_timeout + policy.read_timeout + _TRICKLE_SECONDS
+        try:
+            async with asyncio.timeout(longest):
+                return await call
+        except TimeoutError:
+            # A reply that trickles is never late for requests. Its thread is left to it.
+            self._threads.stop()
+            raise Unreachable(f"{self.client.host} did not answer in full within {longest:.0f} s") from None
 
     def _answered(self, watched: Watched, run: Run) -> None:
         self._api_answers()
@@ -401,7 +434,7 @@ class RunPoller:
         if together is not None:
             together.lag = max(together.lag, now - watched.due)
             together.pending -= 1
-            if not together.pending:
+            if not (together.pending or together.is_check):
                 self._measure("timing", "tick_duration", now - together.began)
                 self._measure("timing", "lag", together.lag)
                 self._measure("gauge", "outage_seconds", self._gate.outage_seconds)
@@ -412,6 +445,11 @@ class RunPoller:
 
     def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
         self._metrics(kind, name, value, self.client.host)
+
+
+def _period(runs: list[Watched], number: float) -> float:
+    """Return the period within which more than so many of these runs, the hastiest, are due."""
+    return heapq.nsmallest(math.floor(number) + 1, (watched.period for watched in runs))[-1]
 
 
 def _goes_on(task: asyncio.Task[None] | None) -> bool:

@@ -12,6 +12,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_dbjobs.errors import Unreachable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,24 +32,40 @@ class DaemonThreads:
         self._pending = 0
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns, or raise what it raises, without blocking the event loop."""
+        """Return what `call` returns, or raise what it raises, without blocking the event loop.
+
+        Raises errors.Unreachable where no thread can be had.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
+            if future.done():
+                # Who waited has gone, and may have told that it was not done.
+                self._settle(loop, future, lambda _: None, None)
+                return
             try:
                 result = call()
-            except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
+            except BaseException as error:  # noqa: BLE001 (it is raised where it is awaited; Rust's panics are such)
                 self._settle(loop, future, future.set_exception, error)
             else:
                 self._settle(loop, future, future.set_result, result)
 
+        if self._started < min(self._limit, self._pending + 1):
+            self._start_thread()
         self._pending += 1
-        if self._started < min(self._limit, self._pending):
-            self._started += 1
-            threading.Thread(target=self._serve, args=(self._calls,), name=self._name, daemon=True).start()
         self._calls.put(work)
         return await future
+
+    def _start_thread(self) -> None:
+        """Start one more. Raises Unreachable where none is to be had, and there is none that could do the work."""
+        try:
+            threading.Thread(target=self._serve, args=(self._calls,), name=self._name, daemon=True).start()
+        except RuntimeError as error:
+            if not self._started:
+                raise Unreachable("This machine has no thread left to ask with", sent=False) from error
+        else:
+            self._started += 1
 
     def _settle(
         self,

@@ -213,8 +213,9 @@ class Transport:
                 # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
                 allow_redirects=False,
             )
-        # requests lets the others out: a host name with an empty label ("adb..net"), or no host at all ("http://[").
-        except (requests.RequestException, LocationParseError, ValueError) as error:
+        # requests' own errors are OSErrors, and so is that of a CA bundle which is not there. It lets the others out: a
+        # host name with an empty label ("adb..net"), or no host at all ("http://[").
+        except (OSError, LocationParseError, ValueError) as error:
             raise self._no_reply(call, error, timeout[1]) from error
         self._note_server_clock(response.headers.get("Date"))
         return _read(call, response, void=void, parse=parse)
@@ -236,7 +237,8 @@ class Transport:
                 self._server_clock = email.utils.parsedate_to_datetime(date).timestamp(), self.clock()
 
     def close(self) -> None:
-        """Close the sessions of all threads."""
+        """Close the sessions of all threads; who asks again gets a new one."""
+        self._local = threading.local()
         while self._sessions:
             self._sessions.pop().close()
 
@@ -258,7 +260,8 @@ class Transport:
 
     def _no_reply(self, call: str, error: Exception, read_timeout: float) -> Exception:
         """Return our error for a request that got no whole reply."""
-        if isinstance(error, requests.exceptions.SSLError):
+        is_missing_file = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+        if isinstance(error, requests.exceptions.SSLError) or is_missing_file:
             return self._no_tls(call, error)
         if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
             return UnreadableReply(f"{call}: the reply of {self.base_url} was cut short or garbled")
@@ -274,7 +277,13 @@ class Transport:
         # What is left is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
         return ConfigurationError(f"{call}: {self.base_url} is not a URL that can be called: {type(error).__name__}")
 
-    def _no_tls(self, call: str, error: requests.exceptions.SSLError) -> Exception:
+    def _no_tls(self, call: str, error: Exception) -> Exception:
+        if not isinstance(error, requests.exceptions.SSLError):
+            return UntrustedCertificate(
+                f"{call}: nothing to trust {self.base_url} by: {error}. Check `verify` in the connection's extra, and"
+                " REQUESTS_CA_BUNDLE.",
+                sent=False,
+            )
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return UntrustedCertificate(
                 f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_PERIOD = 10.0
+# A sensor may have a `poke_interval` of 0.
+LEAST_PERIOD = 0.01
 
 
 class Watch:
@@ -70,7 +72,7 @@ class Watch:
         warn: Callable[[str], object] = log.warning,
     ) -> None:
         self.run_id = run_id
-        self.period = period
+        self.period = max(period, LEAST_PERIOD)
         #: Whether the last answer was a refusal of the credentials: it may help to read them anew.
         self.refused = False
         self._patience = patience
@@ -209,7 +211,7 @@ def wait_for_run(
                 return run
             # Somebody has repaired it since the poll.
             watch.saw(run.state)
-        client.sleep(jittered(period))
+        client.sleep(jittered(watch.period))
 
 
 def _wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:

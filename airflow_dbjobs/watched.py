@@ -36,12 +36,16 @@ class Watcher(NamedTuple):
 
 
 class Round:
-    """The runs that became due together: when, how many are still to be answered, and the latest of the answers."""
+    """The runs that became due together: when, how many are still to be answered, and the latest of the answers.
 
-    __slots__ = ("began", "lag", "pending")
+    `is_check` says that none was due: what it measures tells nothing.
+    """
 
-    def __init__(self, began: float) -> None:
+    __slots__ = ("began", "is_check", "lag", "pending")
+
+    def __init__(self, began: float, *, is_check: bool = False) -> None:
         self.began = began
+        self.is_check = is_check
         self.pending = 0
         self.lag = 0.0
 
@@ -50,6 +54,7 @@ class Watched:
     """A run that somebody waits for. Times are readings of the poller's clock."""
 
     __slots__ = (
+        "_period",
         "asked_at",
         "asking",
         "blind_for",
@@ -57,7 +62,6 @@ class Watched:
         "due",
         "is_listed",
         "is_missed",
-        "period",
         "run_id",
         "state",
         "watchers",
@@ -66,8 +70,7 @@ class Watched:
     def __init__(self, run_id: int, now: float) -> None:
         self.run_id = run_id
         self.watchers: list[Watcher] = []
-        #: The shortest of the watchers', in seconds.
-        self.period = math.inf
+        self._period = math.inf
         #: When it is to be asked for; while it is, as part of what; when it was last asked for singly, or came.
         self.due = now
         self.asking: Round | None = None
@@ -82,6 +85,14 @@ class Watched:
         self.blind_until = -math.inf
         self.blind_for = 0.0
 
+    @property
+    def period(self) -> float:
+        """The shortest of the watchers' periods, in seconds."""
+        if not self._period:
+            # Worked out when it is asked for, not for each of a thousand watchers who leave.
+            self._period = min((watcher.watch.period for watcher in self.watchers), default=math.inf)
+        return self._period
+
     def is_listable(self, now: float) -> bool:
         """Whether a list may answer for it."""
         return self.blind_until <= now
@@ -89,7 +100,7 @@ class Watched:
     def add(self, watcher: Watcher) -> None:
         """Let somebody wait for it."""
         self.watchers.append(watcher)
-        self.period = min(self.period, watcher.watch.period)
+        self._period = min(self.period, watcher.watch.period)
         self.state = None
 
     def take_up(self, together: Round) -> None:
@@ -109,7 +120,7 @@ class Watched:
     def remove(self, watcher: Watcher) -> None:
         """Let somebody wait for it no longer."""
         self.watchers.remove(watcher)
-        self.period = min((other.watch.period for other in self.watchers), default=math.inf)
+        self._period = 0.0
 
     def ended(self, run: Run) -> None:
         """Tell the watchers that it is over."""

@@ -253,7 +253,7 @@ def test_a_reply_that_is_not_a_run_is_unreadable(
         Fault("runs/list", status=200, body={"runs": [body]}),
     ]
     for call in (lambda: client.poll_run(1), lambda: list(client.list_runs())):
-        with pytest.raises(UnreadableReply, match="not a run"):
+        with pytest.raises(UnreadableReply, match="no Run"):
             call()
 
 
