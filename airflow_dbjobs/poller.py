@@ -17,11 +17,10 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from airflow_dbjobs.errors import CallError, NotFound, TooManyRequests, Unreachable
+from airflow_dbjobs.asking import Asker
+from airflow_dbjobs.errors import NotFound
 from airflow_dbjobs.listing import Listing
-from airflow_dbjobs.pace import Gate, TokenBucket
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.threads import DaemonThreads
+from airflow_dbjobs.pace import TokenBucket
 from airflow_dbjobs.waiting import jittered
 from airflow_dbjobs.watched import Round, Watched, Watcher
 
@@ -30,24 +29,11 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.listing import PageRequest
-    from airflow_dbjobs.runs import Run, RunsPage
+    from airflow_dbjobs.errors import CallError
+    from airflow_dbjobs.runs import Run
     from airflow_dbjobs.waiting import Watch
 
 T = TypeVar("T")
-
-# Airflow gives a trigger's `on_kill` 30 s.
-CANCEL_POLICY = RetryPolicy(
-    retry_budget=25.0, server_error_wait=0.5, connect_timeout=5.0, read_timeout=10.0, first_wait=0.5
-)
-
-# Requests for single runs at a time: so many, and more where requests take so long that the rate asks for it. Together
-# with the threads below: the connections.
-_CONCURRENCY = 5
-_MOST_CONCURRENCY = 20
-_CANCELLING = 2
-# A page takes megabytes to read, which the allocator keeps for the thread that has read it.
-_LISTING = 1
 
 # Runs that become due within this part of the shortest period are asked for together.
 _GATHERING = 1 / 50
@@ -59,9 +45,6 @@ _BLIND_SECONDS = 300.0
 _TOLERATED_LAG_SECONDS = 60.0
 # A list may take twice as long as asking singly would, but at least this long.
 _LEAST_PATIENCE = 10.0
-
-# How much longer than its timeouts a call may take.
-_TRICKLE_SECONDS = 10.0
 
 # For how long the event loop is held by what is done for many runs.
 _SLICE_SECONDS = 0.005
@@ -77,8 +60,7 @@ class Metrics(Protocol):
 class RunPoller:
     """Watches the runs of one workspace, with one set of credentials, for all triggers of one event loop.
 
-    Get the shared one with `RunPoller.shared`. Its calls run in a few daemon threads of its own. `metrics` is called
-    in the event loop and must not block.
+    Get the shared one with `RunPoller.shared`. `metrics` is called in the event loop and must not block.
     """
 
     _shared: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, RunPoller]]] = (
@@ -94,23 +76,16 @@ class RunPoller:
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
         self.client = client
-        self._canceller = client.with_policy(CANCEL_POLICY)
         self._clock = client.clock
         self._metrics = metrics
         self._sleep = sleep
         self._on_idle = on_idle
-        self._threads = DaemonThreads(_MOST_CONCURRENCY, name="airflow_dbjobs-poller")
-        self._listing_thread = DaemonThreads(_LISTING, name="airflow_dbjobs-list")
-        # A cancellation has 30 s: it must not wait behind polls that hang.
-        self._cancelling = DaemonThreads(_CANCELLING, name="airflow_dbjobs-cancel")
-        bucket = TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
-        self._gate = Gate(bucket, clock=client.clock, sleep=sleep)
-        self._listing = Listing(self._ask_for_page, clock=client.clock, sleep=sleep)
+        self._asker = Asker(client, self, start=self._start, sleep=sleep)
+        self._gate = self._asker.gate
+        self._listing = Listing(self._asker.ask_for_page, clock=client.clock, sleep=sleep)
         self._users = 0
         self._watched: dict[int, Watched] = {}
-        self._queue: deque[Watched] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._workers: set[asyncio.Task[None]] = set()
         self._scheduler: asyncio.Task[None] | None = None
         self._lister: asyncio.Task[None] | None = None
         # When a list was last begun; until when runs are gathered; when they are taken up; what wakes who waits for it.
@@ -118,8 +93,6 @@ class RunPoller:
         self._gathering_until = -math.inf
         self._next_at = math.inf
         self._woken = asyncio.Event()
-        self._requests = 0
-        self._seconds_per_get = 0.0
 
     @classmethod
     def shared(cls, client: JobsClient, metrics: Metrics = lambda *_: None) -> RunPoller:
@@ -151,10 +124,8 @@ class RunPoller:
 
     async def cancel(self, run_id: int) -> None:
         """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
-        # What is logged in the thread goes where the caller's log goes.
-        context = contextvars.copy_context()
         with self._in_use():
-            await self._cancelling.run(lambda: context.run(self._canceller.cancel_run, run_id))
+            await self._asker.cancel(run_id)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -168,12 +139,8 @@ class RunPoller:
                 self._on_idle()
                 for task in self._tasks:
                     task.cancel()
-                self._tasks, self._workers, self._scheduler, self._lister = set(), set(), None, None
-                self._queue.clear()
-                for threads in (self._threads, self._listing_thread, self._cancelling):
-                    threads.stop()
-                self.client.close()
-                self._canceller.close()
+                self._tasks, self._scheduler, self._lister = set(), None, None
+                self._asker.close()
 
     def _join(self, watcher: Watcher) -> Watched:
         run_id = watcher.watch.run_id
@@ -264,13 +231,14 @@ class RunPoller:
             due.sort(key=lambda watched: watched.asked_at)
         for watched in due:
             if watched.asking is None:
-                self._enqueue(watched, together)
+                watched.take_up(together)
+                self._asker.ask_for(watched)
 
     def _list_if_worth(self, due: list[Watched], together: Round) -> None:
         """Begin to read the list for all it may answer for, if that is cheaper than to ask for those that are due."""
         now = together.began
         free = [watched for watched in self._watched.values() if watched.asking is None and watched.is_listable(now)]
-        queued = [watched for watched in self._queue if watched.is_listable(now) and not watched.is_missed]
+        queued = [watched for watched in self._asker.queue if watched.is_listable(now) and not watched.is_missed]
         listable = [*free, *queued]
         cost = self._listing.cost(len(listable))
         waiting = len(queued) + sum(watched.is_listable(now) for watched in due)
@@ -279,7 +247,7 @@ class RunPoller:
         if waiting <= cost and (len(listable) <= cost or now - self._listed_at < _LIST_EVERY * _period(listable, cost)):
             return
         taken = set(queued)
-        self._queue = deque(watched for watched in self._queue if watched not in taken)
+        self._asker.queue = deque(watched for watched in self._asker.queue if watched not in taken)
         for watched in free:
             watched.take_up(together)
         self._listed_at = now
@@ -289,7 +257,7 @@ class RunPoller:
 
     async def _read_list(self, listable: list[Watched], now: float) -> None:
         wanted = {watched.run_id for watched in listable}
-        singly = len(wanted) * max(self._gate.seconds_per_request, self._seconds_per_get / _MOST_CONCURRENCY)
+        singly = len(wanted) * self._asker.seconds_per_run
         found = await self._listing.walk(wanted, patience=max(_LEAST_PATIENCE, 2 * singly))
         # All stay together: the next list answers for them again.
         factor = jittered(1.0)
@@ -304,93 +272,20 @@ class RunPoller:
                     longest_unasked = watched
             elif watched.is_listed or watched.due <= now:
                 watched.is_listed, watched.is_missed = False, found.complete
-                self._enqueue(watched)
+                self._asker.ask_for(watched)
             else:
                 self._settle(watched, watched.due)
         if longest_unasked and longest_unasked.asking is None:
             # Should the list never forget a run that is over, this finds out.
-            self._enqueue(longest_unasked, Round(self._clock(), is_check=True))
+            longest_unasked.take_up(Round(self._clock(), is_check=True))
+            self._asker.ask_for(longest_unasked)
         self._lister = None
         self._woken.set()
 
-    async def _ask_for_page(self, request: PageRequest) -> RunsPage:
-        await self._gate.pass_through()
-        self._requests += 1
-        try:
-            return await self._listing_thread.run(lambda: self.client.poll_active_runs(**request._asdict()))
-        except TooManyRequests as error:
-            self._gate.close(error)
-            raise
+    # --- what became of the requests for single runs ---
 
-    # --- asking for one ---
-
-    def _enqueue(self, watched: Watched, together: Round | None = None) -> None:
-        """Let a run be asked for singly, as part of a round where it is not of one already."""
-        if together is not None:
-            watched.take_up(together)
-        self._queue.append(watched)
-        self._employ()
-
-    def _employ(self) -> None:
-        """Start a worker, if there is work for one more."""
-        if self._queue and len(self._workers) < self._most_workers:
-            workers = self._workers
-            worker = self._start(self._work())
-            workers.add(worker)
-            worker.add_done_callback(workers.discard)
-
-    @property
-    def _most_workers(self) -> int:
-        if self._gate.is_down:
-            return 1
-        wanted = math.ceil(self._seconds_per_get / self._gate.seconds_per_request)
-        return min(max(wanted, _CONCURRENCY), _MOST_CONCURRENCY)
-
-    async def _work(self) -> None:
-        """Ask for one run of the queue after the other, until it is empty or there are too many who do so."""
-        me = asyncio.current_task()
-        while self._drop_left() and len(self._workers) <= self._most_workers:
-            await self._gate.pass_through()
-            if self._drop_left():
-                await self._ask(self._queue.popleft())
-                self._employ()
-        if me is not None:
-            # Now, not when asyncio comes to tell: else the others might all think that somebody else goes on.
-            self._workers.discard(me)
-
-    def _drop_left(self) -> bool:
-        """Drop those that nobody waits for any more from the head of the queue; return whether there is one left."""
-        while self._queue and not self._queue[0].watchers:
-            self._settle(self._queue.popleft(), math.inf)
-        return bool(self._queue)
-
-    async def _ask(self, watched: Watched) -> None:
-        asked_at = watched.asked_at = self._clock()
-        self._requests += 1
-        try:
-            run = await self._in_time(self._threads.run(lambda: self.client.poll_run(watched.run_id)))
-        except CallError as error:
-            await self._failed(watched, error, asked_at)
-        except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
-            watched.fail(error)
-            self._settle(watched, math.inf)
-        else:
-            self._seconds_per_get += (self._clock() - asked_at - self._seconds_per_get) / 5
-            self._answered(watched, run)
-
-    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
-        """Return what a call returns. Raises Unreachable where it takes longer than its timeouts can explain."""
-        policy = self.client.transport.policy
-        longest = policy.connect_timeout + policy.read_timeout + _TRICKLE_SECONDS
-        try:
-            async with asyncio.timeout(longest):
-                return await call
-        except TimeoutError:
-            # A reply that trickles is never late for requests. Its thread is left to it.
-            self._threads.stop()
-            raise Unreachable(f"{self.client.host} did not answer in full within {longest:.0f} s") from None
-
-    def _answered(self, watched: Watched, run: Run) -> None:
+    def answered(self, watched: Watched, run: Run) -> None:
+        """Tell those who wait for a run what the API has answered."""
         self._api_answers()
         now = self._clock()
         if watched.state is not None and run.state != watched.state:
@@ -410,22 +305,26 @@ class RunPoller:
         else:
             self._settle(watched, now + jittered(watched.period))
 
-    async def _failed(self, watched: Watched, error: CallError, asked_at: float) -> None:
+    async def failed(self, watched: Watched, error: CallError, asked_at: float) -> None:
         """Tell those who wait for a run that it could not be asked for; all others too, where that is the API's."""
         self._settle(watched, self._clock() + watched.failed(error, asked_at))
         if isinstance(error, NotFound):
             self._api_answers()
         elif self._gate.failed(watched.run_id, error, asked_at, of=len(self._watched)):
             self._listing.was_not_to_blame()
-            others, self._queue = self._queue, deque()
+            others, self._asker.queue = self._asker.queue, deque()
             async for other in _in_slices(others):
                 self._settle(other, self._clock() + other.failed(error, asked_at))
 
     def _api_answers(self) -> None:
         if self._gate.answered():
             # Those that wait are due: perhaps a list answers for all of them.
-            while self._queue:
-                self._settle(self._queue.popleft(), self._clock())
+            while self._asker.queue:
+                self._settle(self._asker.queue.popleft(), self._clock())
+
+    def left(self, watched: Watched) -> None:
+        """Take note that a run is not asked for, as nobody waits for it."""
+        self._settle(watched, math.inf)
 
     def _settle(self, watched: Watched, due: float) -> None:
         """Note when a run that was asked for is to be asked for again."""
@@ -438,8 +337,8 @@ class RunPoller:
                 self._measure("timing", "tick_duration", now - together.began)
                 self._measure("timing", "lag", together.lag)
                 self._measure("gauge", "outage_seconds", self._gate.outage_seconds)
-                self._measure("count", "requests", self._requests)
-                self._requests = 0
+                self._measure("count", "requests", self._asker.requests)
+                self._asker.requests = 0
         watched.due = due
         self._wake_for(due)
 

@@ -52,8 +52,8 @@ def test_the_hook_loads_nothing_heavy():
 
 def test_the_client_and_all_below_it_load_no_airflow():
     rooms = (
-        "auth", "client", "errors", "launch", "listing", "pace", "payloads", "poller", "results", "retries", "runs",
-        "threads", "transport", "waiting", "watched",
+        "asking", "auth", "client", "errors", "launch", "listing", "pace", "payloads", "poller", "results", "retries",
+        "runs", "threads", "transport", "waiting", "watched",
     )  # fmt: skip
     loaded = added("", f"import {', '.join(f'airflow_dbjobs.{room}' for room in rooms)}")
     assert "airflow_dbjobs.client" in loaded
