@@ -32,7 +32,8 @@ CANCEL_POLICY = RetryPolicy(
 # with the threads below: the connections.
 _CONCURRENCY = 5
 _MOST_CONCURRENCY = 20
-_CANCELLING = 2
+# A DAG run of a thousand deferred tasks may be marked failed.
+_CANCELLING = 10
 # A page takes megabytes to read, which the allocator keeps for the thread that has read it.
 _LISTING = 1
 
@@ -172,9 +173,12 @@ class Asker:
         policy = self.client.transport.policy
         longest = policy.connect_timeout + policy.read_timeout + _TRICKLE_SECONDS
         try:
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(longest) as limit:
                 return await call
         except TimeoutError:
+            if not limit.expired():
+                # Somebody else's.
+                raise
             # A reply that trickles is never late for requests. Its thread is left to it.
             self._threads.stop()
             raise Unreachable(f"{self.client.host} did not answer in full within {longest:.0f} s") from None

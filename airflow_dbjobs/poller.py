@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Runs that become due within this part of the shortest period are asked for together.
+# Runs that become due within this part of the shortest period are asked for together; with many runs, within longer:
+# to look at each of them takes time.
 _GATHERING = 1 / 50
+_GATHERING_SECONDS_PER_RUN = 20e-6
 # Sooner than so much of a period after the last list began (jitter takes a tenth), it is too soon for the next.
 _LIST_EVERY = 0.85
 # For how long, at most, a run that goes on without being in the list is not looked for in it.
@@ -187,7 +189,8 @@ class RunPoller:
             if self._next_at > now:
                 await self._sleep_or_wake(self._next_at - now)
             else:
-                self._gathering_until = now + shortest * _GATHERING
+                look = len(self._watched) * _GATHERING_SECONDS_PER_RUN
+                self._gathering_until = now + max(shortest * _GATHERING, look)
                 self._measure("gauge", "watched_runs", len(self._watched))
                 self._ask_for(due, now)
 

@@ -46,8 +46,10 @@ class DaemonThreads:
                 return
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 (it is raised where it is awaited; Rust's panics are such)
+            except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
                 self._settle(loop, future, future.set_exception, error)
+            except BaseException as error:  # noqa: BLE001 (as it is; a panic in pydantic's Rust is one, and ends no thread)
+                self._settle(loop, future, future.set_exception, RuntimeError(repr(error)))
             else:
                 self._settle(loop, future, future.set_result, result)
 

@@ -260,8 +260,8 @@ class Transport:
 
     def _no_reply(self, call: str, error: Exception, read_timeout: float) -> Exception:
         """Return our error for a request that got no whole reply."""
-        is_missing_file = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
-        if isinstance(error, requests.exceptions.SSLError) or is_missing_file:
+        # That is how requests tells of a CA bundle that is not there.
+        if isinstance(error, requests.exceptions.SSLError) or type(error) is OSError:
             return self._no_tls(call, error)
         if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
             return UnreadableReply(f"{call}: the reply of {self.base_url} was cut short or garbled")
@@ -269,7 +269,8 @@ class Transport:
             return Unreachable(f"{call}: {self.base_url} did not accept a connection in time", sent=False)
         if isinstance(error, requests.Timeout):
             return Unreachable(f"{call}: {self.base_url} did not answer within {read_timeout:.3g} s")
-        if isinstance(error, requests.ConnectionError):
+        is_bare = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+        if isinstance(error, requests.ConnectionError) or is_bare:
             why, sent = _connection_failure(error)
             return Unreachable(
                 f"{call}: cannot reach {self.base_url}: {why}. Check the connection's host and port", sent=sent
@@ -313,9 +314,9 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _connection_failure(error: requests.ConnectionError) -> tuple[str, bool]:
+def _connection_failure(error: Exception) -> tuple[str, bool]:
     """Return why there was no connection, or why it broke, and whether the request may have reached the server."""
-    cause: object = error.args[0] if error.args else error
+    cause: object = error.args[0] if error.args and isinstance(error, requests.RequestException) else error
     reason = getattr(cause, "reason", cause)
     if isinstance(reason, NameResolutionError):
         return "its name does not resolve", False

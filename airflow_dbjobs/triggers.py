@@ -34,7 +34,8 @@ LOOKUP_WAIT_SECONDS = 20.0
 
 # For how long the task's state is asked for. The first answer in a triggerer takes seconds, on a busy machine many.
 STATE_TOLERANCE_SECONDS = 60.0
-# For how long the connection is looked up and the run cancelled; what is left of Airflow's 30 s for an `on_kill`.
+# For how long the connection is looked up and the run cancelled when the task's time is over: its next try joins what
+# goes on then, and must not have it cancelled later.
 CANCEL_SECONDS = 28.0
 # For how long a trigger that is told to stop holds its triggerer up; what it has begun goes on after that.
 STOPPING_SECONDS = 5.0
@@ -103,10 +104,14 @@ class DatabricksRunTrigger(BaseTrigger):
         event: dict[str, Any] = {"run_id": self.run_id, "run_page_url": self.run_page_url}
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(left) as limit:
                 run = await self._wait()
-        except TimeoutError:
-            event["timed_out"] = await _to_its_end(self._cancel("its task has passed its execution_timeout"))
+        except TimeoutError as error:
+            if limit.expired():
+                why = "its task has passed its execution_timeout"
+                event["timed_out"] = await _to_its_end(self._cancel(why, within=CANCEL_SECONDS))
+            else:
+                event["error"] = f"Run {self.run_id} is left alone and may still be running: {error!r}"
         except JobsError as error:
             event["error"] = str(error)
         except asyncio.CancelledError:
@@ -165,16 +170,17 @@ class DatabricksRunTrigger(BaseTrigger):
         elif state is None:
             self.log.warning("Run %d is left alone: what became of its task cannot be learnt.", self.run_id)
         else:
-            await self._cancel(f"its task is {state} now")
+            # However long it takes with a thousand at once: no next try joins this run.
+            await self._cancel(f"its task is {state} now", within=None)
 
-    async def _cancel(self, why: str) -> str:
-        """Cancel the run, if it belongs to the task, and return what became of that."""
+    async def _cancel(self, why: str, *, within: float | None) -> str:
+        """Cancel the run, if it belongs to the task, and return what became of that; give up after so many seconds."""
         from airflow_dbjobs.poller import RunPoller
 
         if not self.cancel_on_kill:
             return "it is left alone"
         try:
-            async with asyncio.timeout(CANCEL_SECONDS):
+            async with asyncio.timeout(within):
                 await RunPoller.shared(await _look_up(self.databricks_conn_id)).cancel(self.run_id)
         except Exception as error:  # noqa: BLE001 (the secrets backend may raise anything, and nobody else would tell)
             why_not = str(error) or repr(error)

@@ -244,6 +244,27 @@ def test_a_call_that_made_nothing_is_no_success(
         assert workspace.requests[endpoint] == count
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"run_id": "x"},
+        {"run_id": 1, "state": "?"},
+        {"run_id": 1, "state": {"life_cycle_state": ["RUNNING"]}},
+        {"run_id": 1, "status": {"state": "TERMINATED", "termination_details": "?"}},
+    ],
+    ids=str,
+)
+def test_a_page_with_something_that_is_not_a_run_is_unreadable_to_a_poller(
+    client: JobsClient, workspace: LocalWorkspace, entry: dict[str, object]
+) -> None:
+    good = {"run_id": 7, "state": {"life_cycle_state": "RUNNING"}}
+    workspace.faults.append(Fault("runs/list", status=200, body={"runs": [good, entry]}))
+    with pytest.raises(UnreadableReply):
+        client.poll_active_runs(limit=0)
+    assert client.poll_active_runs(limit=0).states == {}
+
+
 @pytest.mark.parametrize("body", [{}, {"run_id": "x"}, {"run_id": 1, "state": "?"}], ids=str)
 def test_a_reply_that_is_not_a_run_is_unreadable(
     client: JobsClient, workspace: LocalWorkspace, body: dict[str, object]

@@ -11,16 +11,18 @@ import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from injected_clock import Clock
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from airflow_dbjobs import asking, pace, waiting
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience
+from airflow_dbjobs.retries import Patience, RetryPolicy
 from airflow_dbjobs.runs import Outcome, Run
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import Watch, wait_for_run
@@ -81,15 +83,16 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 class Gate(AuthBase):
-    """Signs requests, and holds each that asks for a run up until it is opened: an API that takes its time."""
+    """Signs requests, and holds those to an endpoint up until it is opened: an API that takes its time."""
 
-    def __init__(self, workspace: LocalWorkspace) -> None:
+    def __init__(self, workspace: LocalWorkspace, endpoint: str = "/runs/get?") -> None:
         self.sign = BearerAuth(workspace.token)
+        self.endpoint = endpoint
         self.opened = threading.Event()
         self.waiting = threading.Semaphore(0)
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        if "/runs/get?" in str(request.url):
+        if self.endpoint in str(request.url):
             self.waiting.release()
             assert self.opened.wait(10), "nobody opened the gate"
         return self.sign(request)
@@ -304,11 +307,82 @@ def test_an_old_and_a_new_password_have_pollers_of_their_own_and_the_old_one_goe
     asyncio.run(scene())
 
 
+def test_a_cancellation_that_was_given_up_is_not_sent_later(workspace: LocalWorkspace) -> None:
+    # A next try of the task may have joined the run by then.
+    gate = Gate(workspace, "/runs/cancel")
+
+    async def scene() -> None:
+        poller = RunPoller(client_of(workspace, gate))
+        cancelling = [asyncio.create_task(poller.cancel(run_id)) for run_id in range(30)]
+        for _ in range(10):
+            await until(lambda: gate.waiting.acquire(blocking=False))
+        for task in cancelling:
+            task.cancel()
+        await asyncio.wait(cancelling)
+        gate.opened.set()
+        await until(lambda: not poller_threads())
+
+    asyncio.run(scene())
+    assert workspace.requests["runs/cancel"] == 10
+
+
+def test_a_second_connection_may_lower_the_rate_of_the_workspace(workspace: LocalWorkspace) -> None:
+    async def scene() -> None:
+        poller = RunPoller.shared(client_of(workspace))
+        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=5))
+        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=50))
+        assert poller._gate.seconds_per_request == pytest.approx(1 / 5)
+
+    asyncio.run(scene())
+
+
+def test_a_reply_that_trickles_is_an_outage_and_holds_nobody_up(workspace: LocalWorkspace) -> None:
+    # requests' own timeout is for each read: it would wait for ever.
+    gate = Gate(workspace)
+    warnings: list[str] = []
+    policy = RetryPolicy(connect_timeout=0.01, read_timeout=0.01)
+
+    async def scene() -> Run | None:
+        client = client_of(workspace, gate).with_policy(policy)
+        watched = Watch(7, 0.01, Patience(), client.clock, warn=warnings.append)
+        watching = asyncio.create_task(RunPoller(client).wait(watched))
+        await until(lambda: bool(warnings))
+        gate.opened.set()
+        return await watching
+
+    over(workspace, times=2)
+    with mock.patch.object(asking, "_TRICKLE_SECONDS", 0.05):
+        run = asyncio.run(scene())
+    assert run is not None
+    assert run.outcome is Outcome.SUCCESS
+    assert "did not answer in full" in warnings[0]
+
+
+def test_threads_that_cannot_be_started_are_an_outage_that_ends(workspace: LocalWorkspace) -> None:
+    warnings: list[str] = []
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> Run | None:
+        watched = Watch(7, 0.01, Patience(), time.monotonic, warn=warnings.append)
+        with mock.patch.object(threading.Thread, "start", none_left):
+            watching = asyncio.create_task(RunPoller(client_of(workspace)).wait(watched))
+            await until(lambda: bool(warnings))
+        return await watching
+
+    over(workspace)
+    quick = {"return_value": 0.01}
+    with mock.patch.object(pace, "backoff", **quick), mock.patch.object(waiting, "backoff", **quick):
+        assert asyncio.run(scene())
+    assert "no thread left" in warnings[0]
+
+
 HANGING = """
 import asyncio, signal, sys
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience
+from airflow_dbjobs.retries import Patience, RetryPolicy
 from airflow_dbjobs.waiting import Watch
 
 

@@ -674,3 +674,11 @@ def test_each_policys_transport_has_seen_its_own_replies(
     server.replies = [dated(HERE)]
     transport.send("GET", "2.2/jobs/x")
     assert transport.with_policy(RetryPolicy()).server_time(0) != HERE
+
+
+def test_a_ca_bundle_that_is_away_is_named_and_may_come_back(tmp_path: Path) -> None:
+    bundle = tmp_path / "away.pem"
+    transport = Transport("https://127.0.0.1:1", BearerAuth("a-token"), verify=str(bundle))
+    with pytest.raises(UntrustedCertificate, match=rf"{bundle}.*Check `verify` in the connection's extra") as caught:
+        transport.send("GET", "2.2/jobs/list")
+    assert not caught.value.sent

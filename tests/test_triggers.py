@@ -304,3 +304,30 @@ def test_a_look_up_belongs_to_no_trigger(client, monkeypatch):
 
     asyncio.run(scene())
     assert seen == ["nobody's"]
+
+
+def test_a_timeout_that_is_not_the_tasks_own_leaves_the_run_alone(workspace, endless, monkeypatch):
+    def hasty(*_: object, **__: object) -> None:
+        raise TimeoutError("of somebody else")
+
+    monkeypatch.setattr(JobsClient, "poll_run", hasty)
+    event = fire(watching(endless, deadline=time.time() + 600))
+    with pytest.raises(RunLost, match=rf"Run {endless} is left alone and may still be running: TimeoutError"):
+        read_event(event)
+    assert workspace.requests["runs/cancel"] == 0
+
+
+def test_a_poll_interval_of_zero_fails_nobody(client, workspace, endless):
+    runs = [start(client) for _ in range(5)]
+
+    async def scene() -> list[Any]:
+        impatient = asyncio.create_task(
+            payloads(DatabricksRunTrigger(endless, "databricks_default", polling_period_seconds=0))
+        )
+        told = await payloads(*map(watching, runs))
+        assert not impatient.done()
+        client.cancel_run(endless)
+        return [*told, *await impatient]
+
+    states = [event["state"] for event in asyncio.run(scene())]
+    assert states == ["TERMINATED/SUCCESS"] * 5 + ["TERMINATED/CANCELED"]
