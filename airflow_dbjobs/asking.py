@@ -14,7 +14,7 @@ from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.listing import PageRequest
@@ -50,7 +50,7 @@ class Answers(Protocol):
     async def failed(self, watched: Watched, error: CallError, asked_at: float) -> None:
         """Take the error that a request, sent at a reading of the clock, ended in."""
 
-    def left(self, watched: Watched) -> None:
+    def dropped(self, watched: Watched) -> None:
         """Take back a run that is not asked for: nobody waits for it any more, or its watchers were told why."""
 
 
@@ -72,11 +72,10 @@ class Asker:
         self.client = client
         bucket = TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
         self.gate = Gate(bucket, clock=client.clock, sleep=sleep)
-        #: The runs that wait to be asked for.
-        self.queue: deque[Watched] = deque()
         #: How many requests were sent; whoever reports it sets it back.
         self.requests = 0
         self._answers = answers
+        self._queue: deque[Watched] = deque()
         self._start = start
         self._canceller = client.with_policy(CANCEL_POLICY)
         self._threads = DaemonThreads(_MOST_CONCURRENCY, name="airflow_dbjobs-poller")
@@ -93,7 +92,7 @@ class Asker:
 
     def close(self) -> None:
         """Forget what is to be asked for, and let threads and connections go."""
-        self.queue.clear()
+        self._queue.clear()
         self._workers = set()
         for threads in (self._threads, self._listing_thread, self._cancelling):
             threads.stop()
@@ -118,12 +117,23 @@ class Asker:
 
     def ask_for(self, watched: Watched) -> None:
         """Let a run be asked for when it is its turn."""
-        self.queue.append(watched)
+        self._queue.append(watched)
         self._employ()
+
+    @property
+    def queue(self) -> Sequence[Watched]:
+        """The runs that wait for their turn."""
+        return self._queue
+
+    def take_back(self, which: Callable[[Watched], bool] = lambda _: True) -> list[Watched]:
+        """Return those of the runs that wait for their turn that are not to be asked for after all."""
+        taken = [watched for watched in self._queue if which(watched)]
+        self._queue = deque(watched for watched in self._queue if not which(watched))
+        return taken
 
     def _employ(self) -> None:
         """Start a worker, if there is work for one more."""
-        if self.queue and len(self._workers) < self._most_workers:
+        if self._queue and len(self._workers) < self._most_workers:
             workers = self._workers
             worker = self._start(self._work())
             workers.add(worker)
@@ -142,7 +152,7 @@ class Asker:
         while self._has_work() and len(self._workers) <= self._most_workers:
             await self.gate.pass_through()
             if self._has_work():
-                await self._ask(self.queue.popleft())
+                await self._ask(self._queue.popleft())
                 self._employ()
         if me is not None:
             # Now, not when asyncio comes to tell: else the others might all think that somebody else goes on.
@@ -150,9 +160,9 @@ class Asker:
 
     def _has_work(self) -> bool:
         """Drop those that nobody waits for any more from the head of the queue; return whether there is one left."""
-        while self.queue and not self.queue[0].watchers:
-            self._answers.left(self.queue.popleft())
-        return bool(self.queue)
+        while self._queue and not self._queue[0].watchers:
+            self._answers.dropped(self._queue.popleft())
+        return bool(self._queue)
 
     async def _ask(self, watched: Watched) -> None:
         asked_at = watched.asked_at = self.client.clock()
@@ -163,7 +173,7 @@ class Asker:
             await self._answers.failed(watched, error, asked_at)
         except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
             watched.fail(error)
-            self._answers.left(watched)
+            self._answers.dropped(watched)
         else:
             self._seconds_per_get += (self.client.clock() - asked_at - self._seconds_per_get) / 5
             self._answers.answered(watched, run)
@@ -179,6 +189,5 @@ class Asker:
             if not limit.expired():
                 # Somebody else's.
                 raise
-            # A reply that trickles is never late for requests. Its thread is left to it.
-            self._threads.stop()
+            # A reply that trickles is never late for requests.
             raise Unreachable(f"{self.client.host} did not answer in full within {longest:.0f} s") from None

@@ -26,7 +26,7 @@ _RECOVERY_SECONDS = 600.0
 
 
 class TokenBucket:
-    """Lets `rate` requests per second through, and after a pause as many at once as one second brings.
+    """Lets `rate` requests per second through, and after a pause as many at once as one second brings, one at least.
 
     Where the API answers that this is too often, it lets fewer through, and slowly more again.
 
@@ -124,8 +124,6 @@ class Gate:
         # The answers to requests that were sent together are one.
         if now >= self.closed_until:
             self._pauses += 1
-            if isinstance(error, TooManyRequests):
-                self._bucket.slow_down()
             self.closed_until = now + (asked_wait(error) or jittered(backoff(self._pauses)))
 
     def answered(self) -> bool:
@@ -143,6 +141,8 @@ class Gate:
         self._failing.add(run_id)
         self._failing_since = min(self._failing_since, asked_at)
         limited = isinstance(error, TooManyRequests) and self.outage_seconds < _LIMITED_SECONDS
+        if limited and self._clock() >= self.closed_until:
+            self._bucket.slow_down()
         self.is_down = not limited and len(self._failing) >= min(_TELLING_FAILURES, of)
         if limited or self.is_down:
             self.close(error)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import logging
 import math
 import time
 import weakref
-from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.errors import CallError
     from airflow_dbjobs.runs import Run
     from airflow_dbjobs.waiting import Watch
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -102,7 +104,8 @@ class RunPoller:
         pollers = cls._shared.setdefault(asyncio.get_running_loop(), {})
         key = (client.transport.identity, client.api_version)
         if key not in pollers:
-            pollers[key] = cls(client, metrics=metrics, on_idle=lambda: pollers.pop(key, None))
+            poller = cls(client, metrics=metrics, on_idle=lambda: pollers.get(key) is poller and pollers.pop(key))
+            pollers[key] = poller
         # Another connection to the same workspace may want it to be asked less often.
         TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
         return pollers[key]
@@ -249,8 +252,7 @@ class RunPoller:
         # than the others are asked for singly in between.
         if waiting <= cost and (len(listable) <= cost or now - self._listed_at < _LIST_EVERY * _period(listable, cost)):
             return
-        taken = set(queued)
-        self._asker.queue = deque(watched for watched in self._asker.queue if watched not in taken)
+        self._asker.take_back(set(queued).__contains__)
         for watched in free:
             watched.take_up(together)
         self._listed_at = now
@@ -268,13 +270,13 @@ class RunPoller:
         async for watched in _in_slices(listable):
             state = found.states.get(watched.run_id)
             if state is not None and not state.is_terminal:
-                watched.is_in_list()
+                watched.is_in_list(now)
                 watched.saw(state)
                 self._settle(watched, self._clock() + watched.period * factor)
                 if longest_unasked is None or watched.asked_at < longest_unasked.asked_at:
                     longest_unasked = watched
-            elif watched.is_listed or watched.due <= now:
-                watched.is_listed, watched.is_missed = False, found.complete
+            elif watched.listed_at is not None or watched.due <= now:
+                watched.listed_at, watched.is_missed = None, found.complete
                 self._asker.ask_for(watched)
             else:
                 self._settle(watched, watched.due)
@@ -299,8 +301,8 @@ class RunPoller:
         watched.is_missed = False
         watched.saw(run.state)
         if run.is_terminal:
-            if watched.is_listed and run.end_time is not None:
-                over_when_listed = self.client.server_time(self._listed_at) - run.end_time
+            if watched.listed_at is not None and run.end_time is not None:
+                over_when_listed = self.client.server_time(watched.listed_at) - run.end_time
                 if over_when_listed > _TOLERATED_LAG_SECONDS:
                     self._listing.lags_behind()
             watched.ended(run)
@@ -315,17 +317,16 @@ class RunPoller:
             self._api_answers()
         elif self._gate.failed(watched.run_id, error, asked_at, of=len(self._watched)):
             self._listing.was_not_to_blame()
-            others, self._asker.queue = self._asker.queue, deque()
-            async for other in _in_slices(others):
+            async for other in _in_slices(self._asker.take_back()):
                 self._settle(other, self._clock() + other.failed(error, asked_at))
 
     def _api_answers(self) -> None:
         if self._gate.answered():
             # Those that wait are due: perhaps a list answers for all of them.
-            while self._asker.queue:
-                self._settle(self._asker.queue.popleft(), self._clock())
+            for watched in self._asker.take_back():
+                self._settle(watched, self._clock())
 
-    def left(self, watched: Watched) -> None:
+    def dropped(self, watched: Watched) -> None:
         """Take note that a run is not asked for, as nobody waits for it."""
         self._settle(watched, math.inf)
 
@@ -346,7 +347,11 @@ class RunPoller:
         self._wake_for(due)
 
     def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
-        self._metrics(kind, name, value, self.client.host)
+        try:
+            self._metrics(kind, name, value, self.client.host)
+        except Exception as error:  # noqa: BLE001 (whatever it is, no run is to be lost over it)
+            log.warning("The poller goes on without metrics: %r", error)
+            self._metrics = lambda *_: None
 
 
 def _period(runs: list[Watched], number: float) -> float:

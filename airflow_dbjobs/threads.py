@@ -38,12 +38,15 @@ class DaemonThreads:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        begun = False
 
         def work() -> None:
+            nonlocal begun
             if future.done():
                 # Who waited has gone, and may have told that it was not done.
                 self._settle(loop, future, lambda _: None, None)
                 return
+            begun = True
             try:
                 result = call()
             except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
@@ -57,7 +60,13 @@ class DaemonThreads:
             self._start_thread()
         self._pending += 1
         self._calls.put(work)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if begun:
+                # It may go on for long, and who gave it up has more to do: the thread is left to it.
+                self.stop()
+            raise
 
     def _start_thread(self) -> None:
         """Start one more. Raises Unreachable where none is to be had, and there is none that could do the work."""

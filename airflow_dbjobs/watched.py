@@ -60,8 +60,8 @@ class Watched:
         "blind_for",
         "blind_until",
         "due",
-        "is_listed",
         "is_missed",
+        "listed_at",
         "run_id",
         "state",
         "watchers",
@@ -77,8 +77,8 @@ class Watched:
         self.asked_at = now
         #: The state that all watchers know; None: they have to be told.
         self.state: RunState | None = None
-        #: Whether the last list had it.
-        self.is_listed = False
+        #: When the last list was begun, if that had it.
+        self.listed_at: float | None = None
         #: Whether a list did not have it, so that it is asked for now. Where it then goes on, no list is expected to
         #: have it for some time.
         self.is_missed = False
@@ -108,9 +108,9 @@ class Watched:
         self.asking = together
         together.pending += 1
 
-    def is_in_list(self) -> None:
-        """Take note that a list has it."""
-        self.is_listed, self.blind_until, self.blind_for = True, -math.inf, 0.0
+    def is_in_list(self, begun_at: float) -> None:
+        """Take note that a list, begun at a reading of the clock, has it."""
+        self.listed_at, self.blind_until, self.blind_for = begun_at, -math.inf, 0.0
 
     def is_not_in_list(self, now: float, longest: float) -> None:
         """Take note that it goes on and yet no list shows it: it is not looked for there, longer each time."""
