@@ -17,6 +17,7 @@ from airflow_context import FastTime, connect
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import SETTINGS, Patience, RetryPolicy
 
 if TYPE_CHECKING:
@@ -287,6 +288,41 @@ def test_a_setting_of_another_type_is_named_with_the_rule(monkeypatch, conn_of, 
     connect(monkeypatch, "localhost", SECRET, extra={"read_timeout": value})
     with pytest.raises(ConfigurationError, match=r"extra read_timeout is .*; it must be a number of seconds"):
         conn_of()
+
+
+@pytest.mark.parametrize(
+    ("extra", "rate"),
+    [
+        ({}, 100.0),
+        ({"max_requests_per_second": ""}, 100.0),
+        ({"max_requests_per_second": None}, 100.0),
+        ({"max_requests_per_second": 20}, 20.0),
+        ({"max_requests_per_second": 0.5}, 0.5),
+        ({"max_requests_per_second": " 7.5 "}, 7.5),
+    ],
+    ids=str,
+)
+def test_the_rate_of_requests_is_an_extra_that_reaches_the_poller(monkeypatch, conn_of, extra, rate):
+    # The lowest rate that anybody has set for a workspace holds.
+    connect(monkeypatch, f"at-{rate}.example", SECRET, extra=extra)
+    client = conn_of()
+    assert client.max_requests_per_second == rate
+    # And is none of the other settings.
+    assert (client.transport.policy, client.patience) == (RetryPolicy(), Patience())
+
+    async def seconds_per_request():
+        return RunPoller(client)._gate.seconds_per_request
+
+    assert asyncio.run(seconds_per_request()) == pytest.approx(1 / rate)
+
+
+@pytest.mark.parametrize("value", [0, "0", -1, "many", "10/s", True, False, "nan", "inf", [], {"rate": 3}], ids=repr)
+def test_a_rate_that_is_no_number_above_0_is_named_with_the_rule(monkeypatch, conn_of, value):
+    connect(monkeypatch, "localhost", SECRET, extra={"max_requests_per_second": value})
+    with pytest.raises(ConfigurationError) as error:
+        conn_of()
+    text = f"extra max_requests_per_second is {value!r}; it must be a number, more than 0."
+    assert str(error.value) == f"Connection 'databricks_default': {text}"
 
 
 def test_what_an_extra_may_set_is_what_there_is():

@@ -1,0 +1,320 @@
+"""A model of the Jobs API as a poller sees it, in virtual time: runs that end at given times, and a server's quirks.
+
+It stands where HTTP begins: below the client, the transport and `requests`, which are the real ones.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import io
+import json
+import math
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from virtual_time import VirtualLoop
+
+GET, LIST, CANCEL = "runs/get", "runs/list", "runs/cancel"
+# Of a list asked for with no limit.
+DEFAULT_PAGE = 20
+# What later versions allow.
+SHORT_PAGE = 25
+FIRST_FOREIGN_ID = 10_000_000
+# From the request to the end of a run that is cancelled.
+STOPPING = 3.0
+# What the server's clock, in epoch seconds, says when the virtual time is 0.
+EPOCH = 1_800_000_000
+
+_SERVED: dict[str, tuple[World, VirtualLoop]] = {}
+
+
+@dataclass
+class ModelRun:
+    """A run: RUNNING, but for what `states` says (since when, which), from `born` on until it `ends` with `result`.
+
+    One that is `hidden` is in no list, as the runs of tasks are; a `zombie` is in each, even after its end.
+    """
+
+    run_id: int
+    ends: float = math.inf
+    result: str = "SUCCESS"
+    born: float = -math.inf
+    states: tuple[tuple[float, str], ...] = ()
+    deleted: float = math.inf
+    hidden: bool = False
+    zombie: bool = False
+
+    def life(self, at: float) -> str:
+        """Return its life cycle state."""
+        if at >= self.ends:
+            return "TERMINATED"
+        past = bisect_right(self.states, at, key=lambda state: state[0])
+        return self.states[past - 1][1] if past else "RUNNING"
+
+    def entry(self, at: float) -> str:
+        """Return it as JSON."""
+        life = self.life(at)
+        if life != "TERMINATED":
+            return f'{{"run_id":{self.run_id},"state":{{"life_cycle_state":"{life}"}}}}'
+        state = {"life_cycle_state": life, "result_state": self.result}
+        return json.dumps({"run_id": self.run_id, "state": state, "end_time": int(1000 * (EPOCH + self.ends))})
+
+
+@dataclass
+class Failure:
+    """What goes wrong between two moments: for one operation or all, for one run or all. Status 0 is a cut connection.
+
+    `hang` is for how many seconds nothing comes at all.
+    """
+
+    status: int = 503
+    operation: str = ""
+    begin: float = -math.inf
+    end: float = math.inf
+    run_id: int | None = None
+    error_code: str = ""
+    message: str = "the model says no"
+    headers: dict[str, str] = field(default_factory=dict)
+    hang: float = 0.0
+
+    def strikes(self, at: float, operation: str, run_id: int | None) -> bool:
+        """Whether it is the answer to a request."""
+        return (
+            self.begin <= at < self.end
+            and self.operation in {"", operation}
+            and (self.run_id is None or self.run_id == run_id)
+        )
+
+
+class Request(NamedTuple):
+    """A request as the server noted it down, with the status of its answer."""
+
+    at: float
+    operation: str
+    run_id: int | None
+    status: int
+    version: str
+    query: dict[str, str]
+
+
+class Reply(NamedTuple):
+    """What the server answers; status 0 is a connection that breaks."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass
+class World:
+    """A workspace: its runs, what its server does about lists, and what goes wrong.
+
+    `largest_page`: a larger `limit` is cut to it, or refused; `zero` is what it makes of ``limit=0``. Lists of 2.0 are
+    turned by offset, and shift; those of later versions by token, and show what there was at their first page.
+    `lag`: lists show what was so many seconds ago; `frozen_at`: they show for ever what was at that time.
+    `same_page`: it answers with its first page, whatever is asked. `empty_pages`: an empty one follows each.
+    `foreign`: so many active runs of others, listed before ours, after them, or among them.
+    `most_per_second`: 429 above that, with ``Retry-After`` where `retry_after` says so.
+    """
+
+    runs: dict[int, ModelRun] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    largest_page: int = 1000
+    over_limit: Literal["cut", "refused"] = "cut"
+    zero: Literal["largest", "refused", "default"] = "largest"
+    serves_2_0: bool = True
+    get_seconds: float = 0.05
+    page_seconds: float = 0.1
+    lag: float = 0.0
+    frozen_at: float = math.inf
+    same_page: bool = False
+    empty_pages: bool = False
+    shows_queued: bool = True
+    foreign: int = 0
+    foreign_place: Literal["before", "after", "among"] = "before"
+    most_per_second: float = math.inf
+    retry_after: str = ""
+    base_url: str = "http://model.example"
+
+    def __post_init__(self) -> None:
+        #: All requests, and when ``runs/get`` first said that a run is over.
+        self.log: list[Request] = []
+        self.shown_over: dict[int, float] = {}
+        self._foreign = [
+            f'{{"run_id":{run_id},"state":{{"life_cycle_state":"RUNNING"}}}}'
+            for run_id in range(FIRST_FOREIGN_ID, FIRST_FOREIGN_ID + self.foreign)
+        ]
+        self._lists: list[list[str]] = []
+
+    @classmethod
+    def of(cls, runs: int | Iterable[ModelRun], **quirks: Any) -> World:
+        """Return a world with some runs, or with so many that never end: 1, 2, 3, …."""
+        made = (ModelRun(run_id) for run_id in range(1, runs + 1)) if isinstance(runs, int) else runs
+        return cls({run.run_id: run for run in made}, **quirks)
+
+    def count(self, operation: str = "", begin: float = -math.inf, end: float = math.inf) -> int:
+        """Return how many requests there were, from one moment up to another."""
+        return sum(seen.operation.startswith(operation) and begin <= seen.at < end for seen in self.log)
+
+    def gets_by_run(self, begin: float = -math.inf, end: float = math.inf) -> Counter[int]:
+        """Return how often each run was asked for singly."""
+        return Counter(seen.run_id for seen in self.log if seen.run_id is not None and begin <= seen.at < end)
+
+    def most_within(self, seconds: float) -> int:
+        """Return the largest number of requests in any span of so many seconds."""
+        times = [seen.at for seen in self.log]
+        return max((bisect_right(times, at + seconds) - index for index, at in enumerate(times)), default=0)
+
+    def serve(self, loop: VirtualLoop) -> None:
+        """Answer from now on to `base_url`, in the time of `loop`."""
+        _SERVED[self.base_url] = self, loop
+
+    def answer(self, url: str, body: bytes, at: float) -> tuple[float, Reply]:
+        """Return the answer to a request, and for how many seconds it is under way."""
+        parts = urlsplit(url)
+        version, _, operation = parts.path.removeprefix("/api/").partition("/jobs/")
+        query = dict(parse_qsl(parts.query))
+        given = json.loads(body) if body else query
+        run_id = int(given["run_id"]) if "run_id" in given else None
+        seconds, reply = self._answer(operation, version, query, run_id, at)
+        self.log.append(Request(at, operation, run_id, reply.status, version, query))
+        return seconds, reply
+
+    def _answer(
+        self, operation: str, version: str, query: dict[str, str], run_id: int | None, at: float
+    ) -> tuple[float, Reply]:
+        seconds = self.page_seconds if operation == LIST else self.get_seconds
+        if sum(1 for seen in self._last_second(at) if seen.status != 429) >= self.most_per_second:
+            return seconds, _error(429, "REQUEST_LIMIT_EXCEEDED", headers={"Retry-After": self.retry_after})
+        for failure in self.failures:
+            if failure.strikes(at, operation, run_id):
+                reply = _error(failure.status, failure.error_code, failure.message, failure.headers)
+                return failure.hang or seconds, reply
+        if operation == LIST:
+            return seconds, self._list(version, query, at)
+        run = self.runs.get(run_id or 0)
+        if run is None or not run.born <= at < run.deleted:
+            return seconds, _error(400, "INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
+        if operation == CANCEL:
+            if at + STOPPING < run.ends:
+                run.ends, run.result = at + STOPPING, "CANCELED"
+            return seconds, Reply(200, b"{}")
+        if at >= run.ends:
+            self.shown_over.setdefault(run.run_id, at)
+        return seconds, Reply(200, run.entry(at).encode())
+
+    def _last_second(self, at: float) -> list[Request]:
+        if self.most_per_second == math.inf:
+            return []
+        return self.log[bisect_right(self.log, at - 1.0, key=lambda seen: seen.at) :]
+
+    # --- runs/list ---
+
+    def _list(self, version: str, query: dict[str, str], at: float) -> Reply:
+        if version == "2.0" and not self.serves_2_0:
+            return _error(404, message="No API found for GET /jobs/runs/list")
+        limit = self._limit(version, int(query.get("limit", DEFAULT_PAGE)))
+        if limit is None:
+            return _error(400, "INVALID_PARAMETER_VALUE", "Limit value is out of range")
+        if version == "2.0":
+            offset = 0 if self.same_page else int(query.get("offset", 0))
+            entries = self._entries(at)
+            page = {"has_more": offset + limit < len(entries)}
+        else:
+            token = "" if self.same_page else query.get("page_token", "")
+            if not token:
+                # One that repeats its first page repeats its token, too.
+                self._lists[:] = [] if self.same_page else self._lists
+                self._lists.append(self._entries(at))
+            number, offset, was_empty = map(int, token.split(".")) if token else (len(self._lists) - 1, 0, 1)
+            entries = self._lists[number]
+            if self.empty_pages and not was_empty:
+                page, limit = {"next_page_token": f"{number}.{offset}.1"}, 0
+            elif offset + limit < len(entries):
+                page = {"next_page_token": f"{number}.{offset + limit}.0", "has_more": True}
+            else:
+                page = {"next_page_token": ""}
+        body = json.dumps(page)[:-1] + ',"runs":[' + ",".join(entries[offset : offset + limit]) + "]}"
+        return Reply(200, body.encode())
+
+    def _limit(self, version: str, asked: int) -> int | None:
+        """Return how many runs a page has, or None where so many are refused."""
+        largest = self.largest_page if version == "2.0" else min(self.largest_page, SHORT_PAGE)
+        if asked == 0:
+            return {"largest": largest, "refused": None, "default": DEFAULT_PAGE}[self.zero]
+        if asked > largest and self.over_limit == "refused":
+            return None
+        return min(asked, largest)
+
+    def _entries(self, at: float) -> list[str]:
+        """Return the active runs as the list shows them, latest first."""
+        then = min(at - self.lag, self.frozen_at)
+        shown = [run for run in reversed(self.runs.values()) if self._is_listed(run, then)]
+        own = [run.entry(-math.inf if run.zombie else then) for run in shown]
+        if self.foreign_place == "among" and own:
+            step = len(self._foreign) // max(1, len(own)) + 1
+            return [
+                entry
+                for index, mine in enumerate(own)
+                for entry in (mine, *self._foreign[index * step : (index + 1) * step])
+            ]
+        return self._foreign + own if self.foreign_place == "before" else own + self._foreign
+
+    def _is_listed(self, run: ModelRun, then: float) -> bool:
+        if run.hidden or not run.born <= then < min(run.deleted, math.inf if run.zombie else run.ends):
+            return False
+        return self.shows_queued or run.life(then) != "QUEUED"
+
+
+def _error(
+    status: int, error_code: str = "", message: str = "the model says no", headers: dict[str, str] | None = None
+) -> Reply:
+    body = {"message": message, **({"error_code": error_code} if error_code else {})}
+    return Reply(status, json.dumps(body).encode(), {name: text for name, text in (headers or {}).items() if text})
+
+
+class ModelAdapter(BaseAdapter):
+    """Carries the requests of a session to the world that serves their URL."""
+
+    def send(  # noqa: PLR0917 - the signature of the base class
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Return the world's reply, after the virtual time that it takes."""
+        url, body = str(request.url), request.body or b""
+        world, loop = _SERVED[url.partition("/api/")[0]]
+
+        def decide() -> tuple[float, Reply | None]:
+            seconds, reply = world.answer(url, body if isinstance(body, bytes) else body.encode(), loop.time())
+            return (timeout[1], None) if seconds > timeout[1] else (seconds, reply)
+
+        reply = loop.hold(f"{url} {request.body!r}", decide)
+        date = email.utils.formatdate(EPOCH + loop.time(), usegmt=True)
+        if reply is None:
+            raise requests.exceptions.ReadTimeout("no reply in time", request=request)
+        if not reply.status:
+            raise requests.exceptions.ConnectionError("connection dropped", request=request)
+        response = requests.Response()
+        response.status_code, response.url, response.request = reply.status, url, request
+        response.headers = CaseInsensitiveDict({"Content-Type": "application/json", "Date": date, **reply.headers})
+        response.raw = io.BytesIO(reply.body)
+        return response
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
