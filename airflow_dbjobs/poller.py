@@ -279,6 +279,8 @@ class RunPoller:
                 watched.listed_at, watched.is_missed = None, found.complete
                 self._asker.ask_for(watched)
             else:
+                # Its own next answer tells whether it goes on.
+                watched.is_missed = found.complete
                 self._settle(watched, watched.due)
         if longest_unasked and longest_unasked.asking is None:
             # Should the list never forget a run that is over, this finds out.

@@ -43,7 +43,8 @@ _SERVED: dict[str, tuple[World, VirtualLoop]] = {}
 class ModelRun:
     """A run: RUNNING, but for what `states` says (since when, which), from `born` on until it `ends` with `result`.
 
-    One that is `hidden` is in no list, as the runs of tasks are; a `zombie` is in each, even after its end.
+    One that is `hidden` is in no list, as the runs of tasks are; a `zombie` is in each, even after its end. `listed_as`
+    is the state that lists show, whatever it is.
     """
 
     run_id: int
@@ -54,6 +55,7 @@ class ModelRun:
     deleted: float = math.inf
     hidden: bool = False
     zombie: bool = False
+    listed_as: str = ""
 
     def life(self, at: float) -> str:
         """Return its life cycle state."""
@@ -62,13 +64,13 @@ class ModelRun:
         past = bisect_right(self.states, at, key=lambda state: state[0])
         return self.states[past - 1][1] if past else "RUNNING"
 
-    def entry(self, at: float) -> str:
-        """Return it as JSON."""
-        life = self.life(at)
+    def entry(self, at: float, life: str = "") -> str:
+        """Return it as JSON, in a state that is not its own perhaps."""
+        life = life or self.life(at)
         if life != "TERMINATED":
             return f'{{"run_id":{self.run_id},"state":{{"life_cycle_state":"{life}"}}}}'
         state = {"life_cycle_state": life, "result_state": self.result}
-        return json.dumps({"run_id": self.run_id, "state": state, "end_time": int(1000 * (EPOCH + self.ends))})
+        return json.dumps({"run_id": self.run_id, "state": state, "end_time": int(1000 * (EPOCH + min(at, self.ends)))})
 
 
 @dataclass
@@ -261,7 +263,7 @@ class World:
         """Return the active runs as the list shows them, latest first."""
         then = min(at - self.lag, self.frozen_at)
         shown = [run for run in reversed(self.runs.values()) if self._is_listed(run, then)]
-        own = [run.entry(-math.inf if run.zombie else then) for run in shown]
+        own = [run.entry(-math.inf if run.zombie else then, run.listed_as) for run in shown]
         if self.foreign_place == "among" and own:
             step = len(self._foreign) // max(1, len(own)) + 1
             return [

@@ -374,6 +374,17 @@ def test_two_runs_that_were_repaired_do_not_spoil_the_list() -> None:
     assert world.count(GET, begin=60) <= 3 * 240 / PERIOD
 
 
+@pytest.mark.parametrize("listed_as", ["TERMINATED", "INTERNAL_ERROR", "SKIPPED"])
+def test_a_list_that_shows_an_end_is_not_believed(listed_as: str) -> None:
+    wrong = [ModelRun(run_id, ends=100.0, listed_as=listed_as) for run_id in range(1, 6)]
+    world = World.of([*wrong, *(ModelRun(run_id) for run_id in range(6, 31))])
+    scene = play(world, watch_all_until(130))
+    assert len(scene.delays()) == 5
+    assert all(watching.lives == ["RUNNING", "TERMINATED"] for watching in scene.watchings[:5])
+    assert all(watching.states[1][0] >= 100 for watching in scene.watchings[:5])
+    assert max(scene.delays()) <= LATEST
+
+
 # --- lists that shift, and lists that do not show all ---
 
 
@@ -398,6 +409,12 @@ def test_runs_of_tasks_are_asked_for_and_the_others_listed(hidden: int) -> None:
     gets = world.gets_by_run(begin=50, end=150)
     assert all(gets[run_id] in {9, 10, 11, 12} for run_id in range(1, hidden + 1))
     assert sum(gets[run_id] for run_id in range(hidden + 1, 61)) <= 100 / (0.9 * PERIOD) + 1
+
+
+def test_where_the_list_shows_none_it_is_read_ever_more_rarely() -> None:
+    world = World.of([ModelRun(run_id, hidden=True) for run_id in range(1, 21)])
+    play(world, watch_all_until(700))
+    assert lists(world, 300) <= 15
 
 
 def test_a_run_that_is_not_listed_while_it_is_queued_is_listed_from_its_start_on() -> None:

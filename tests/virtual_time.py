@@ -27,7 +27,7 @@ T = TypeVar("T")
 # Of real time: no thread of a test is at work for so long.
 PATIENCE = 30.0
 # Of one moment of virtual time: whoever goes around so often without waiting will do so for ever.
-MOST_ROUNDS = 500_000
+MOST_ROUNDS = 100_000
 # Apart from each other, for their order to be certain; more than the loop's own resolution of a nanosecond.
 APART = 1e-6
 
