@@ -100,7 +100,7 @@ class Asker:
         self._canceller.close()
 
     async def cancel(self, run_id: int) -> None:
-        """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
+        """Ask the API to cancel a run, for as long as CANCEL_POLICY says once it is its turn. Raises CallError."""
         # What is logged in the thread goes where the caller's log goes.
         context = contextvars.copy_context()
         await self._cancelling.run(lambda: context.run(self._canceller.cancel_run, run_id))

@@ -128,7 +128,7 @@ class RunPoller:
             return run
 
     async def cancel(self, run_id: int) -> None:
-        """Ask the API to cancel a run, within the 30 s that Airflow gives. Raises CallError."""
+        """Ask the API to cancel a run, for some 30 s at most once it is its turn. Raises CallError."""
         with self._in_use():
             await self._asker.cancel(run_id)
 

@@ -10,7 +10,7 @@ import asyncio
 import queue
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from airflow_dbjobs.errors import Unreachable
 
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-V = TypeVar("V")
 
 
 class DaemonThreads:
-    """Runs blocking calls for one event loop in at most `limit` daemon threads, started as they are needed."""
+    """Runs blocking calls for one event loop in at most `limit` daemon threads, started as they are needed.
+
+    A call that is given up (who waits for it is cancelled) is not begun any more. If it was, its thread is left to it
+    and another takes its place: it may go on for long.
+    """
 
     def __init__(self, limit: int, *, name: str) -> None:
         self._limit = limit
         self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call[object] | None] = queue.SimpleQueue()
         self._started = 0
         self._pending = 0
 
@@ -36,66 +39,21 @@ class DaemonThreads:
 
         Raises errors.Unreachable where no thread can be had.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        begun = False
-
-        def work() -> None:
-            nonlocal begun
-            if future.done():
-                # Who waited has gone, and may have told that it was not done.
-                self._settle(loop, future, lambda _: None, None)
-                return
-            begun = True
-            try:
-                result = call()
-            except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
-                self._settle(loop, future, future.set_exception, error)
-            except BaseException as error:  # noqa: BLE001 (as it is; a panic in pydantic's Rust is one, and ends no thread)
-                self._settle(loop, future, future.set_exception, RuntimeError(repr(error)))
-            else:
-                self._settle(loop, future, future.set_result, result)
-
+        work = _Call(call, self._ended)
         if self._started < min(self._limit, self._pending + 1):
             self._start_thread()
         self._pending += 1
-        self._calls.put(work)
+        calls = self._calls
+        calls.put(work)  # type: ignore[arg-type] # a thread does not look at what comes of it
         try:
-            return await future
+            return await work.future
         except asyncio.CancelledError:
-            if begun:
-                # It may go on for long, and who gave it up has more to do: the thread is left to it.
-                self.stop()
+            # Not after `stop`, which has told the threads of these calls to end.
+            if work.give_up() and calls is self._calls:
+                self._started -= 1
+                with suppress(Unreachable):
+                    self._start_thread()
             raise
-
-    def _start_thread(self) -> None:
-        """Start one more. Raises Unreachable where none is to be had, and there is none that could do the work."""
-        try:
-            threading.Thread(target=self._serve, args=(self._calls,), name=self._name, daemon=True).start()
-        except RuntimeError as error:
-            if not self._started:
-                raise Unreachable("This machine has no thread left to ask with", sent=False) from error
-        else:
-            self._started += 1
-
-    def _settle(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[Any],
-        setter: Callable[[V], None],
-        value: V,
-    ) -> None:
-        """Settle `future` in its loop, unless who waited for it has gone, or the loop has."""
-
-        def in_loop() -> None:
-            # Only now is the thread free, however early who waited has gone.
-            self._pending -= 1
-            if not future.done():
-                setter(value)
-
-        # A loop that is closed takes no calls: the process is on its way out, and nobody waits.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(in_loop)
 
     def stop(self) -> None:
         """Let the threads end when they have done what they were given; the next `run` starts new ones."""
@@ -103,7 +61,70 @@ class DaemonThreads:
             self._calls.put(None)
         self._calls, self._started = queue.SimpleQueue(), 0
 
-    @staticmethod
-    def _serve(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-        while work := calls.get():
-            work()
+    def _start_thread(self) -> None:
+        """Start one more. Raises Unreachable where none is to be had, and there is none that could do the work."""
+        try:
+            threading.Thread(target=_serve, args=(self._calls,), name=self._name, daemon=True).start()
+        except RuntimeError as error:
+            if not self._started:
+                raise Unreachable("This machine has no thread left to ask with", sent=False) from error
+        else:
+            self._started += 1
+
+    def _ended(self) -> None:
+        self._pending -= 1
+
+
+class _Call(Generic[T]):
+    """A call on its way from the event loop to a thread and back. `ended` is called in the loop when it is over."""
+
+    def __init__(self, call: Callable[[], T], ended: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] = self._loop.create_future()
+        self._call = call
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._is_begun = self._is_over = self._is_given_up = False
+
+    def give_up(self) -> bool:
+        """Take note that nobody waits for it any more; return whether a thread is at it, which it then keeps."""
+        with self._lock:
+            self._is_given_up = True
+            return self._is_begun and not self._is_over
+
+    def make(self) -> bool:
+        """Make the call, in a thread; return whether that thread is to go on to the next one."""
+        with self._lock:
+            # The future tells it sooner than `give_up`, which has yet to be called by a task that is cancelled.
+            self._is_begun = not self.future.done()
+        settle = self._make() if self._is_begun else lambda: None
+        with self._lock:
+            self._is_over = True
+            goes_on = not (self._is_begun and self._is_given_up)
+        # A loop that is closed takes no calls: the process is on its way out, and nobody waits.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, settle)
+        return goes_on
+
+    def _make(self) -> Callable[[], None]:
+        """Return what tells the loop what came of it."""
+        try:
+            result = self._call()
+        except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
+            failure: Exception = error
+        except BaseException as error:  # noqa: BLE001 (as it is; a panic in pydantic's Rust is one, and ends no thread)
+            failure = RuntimeError(repr(error))
+        else:
+            return lambda: self.future.set_result(result)
+        return lambda: self.future.set_exception(failure)
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        # Only now is the thread free, however early who waited has gone.
+        self._ended()
+        if not self.future.done():
+            settle()
+
+
+def _serve(calls: queue.SimpleQueue[_Call[object] | None]) -> None:
+    while (call := calls.get()) and call.make():
+        pass

@@ -1,0 +1,52 @@
+"""threads: blocking calls for an event loop, of which none that goes wrong or on for ever holds the others up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from airflow_dbjobs.threads import DaemonThreads
+
+
+class Panic(BaseException):
+    """What Rust raises: no Exception."""
+
+
+def test_a_call_that_is_given_up_leaves_the_next_one_a_thread() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def trickles() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def scene() -> str:
+        threads = DaemonThreads(1, name="test-threads")
+        given_up = asyncio.create_task(threads.run(trickles))
+        async with asyncio.timeout(10):
+            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
+                await asyncio.sleep(0.001)
+            given_up.cancel()
+            answer = await threads.run(lambda: "in time")
+        threads.stop()
+        go_on.set()
+        return answer
+
+    assert asyncio.run(scene()) == "in time"
+
+
+def test_a_call_that_panics_is_an_error_of_its_own_and_ends_no_thread() -> None:
+    def panic() -> None:
+        raise Panic("in Rust")
+
+    async def scene() -> int:
+        threads = DaemonThreads(1, name="test-threads")
+        with pytest.raises(RuntimeError, match="in Rust"):
+            await threads.run(panic)
+        async with asyncio.timeout(10):
+            answer = await threads.run(lambda: 7)
+        threads.stop()
+        return answer
+
+    assert asyncio.run(scene()) == 7
