@@ -345,3 +345,8 @@ def test_a_host_that_is_no_url_is_not_quoted_since_it_may_hold_a_password() -> N
     with pytest.raises(ConfigurationError, match="host is not a URL") as caught:
         workspace_url("https://user:pw-secret/x@adb-1.example")
     assert "pw-secret" not in str(caught.value)
+
+
+def test_a_client_with_other_limits_asks_as_often() -> None:
+    client = JobsClient("https://workspace.example", token="a-token", max_requests_per_second=7)
+    assert client.with_policy(RetryPolicy()).max_requests_per_second == 7

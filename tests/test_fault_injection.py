@@ -119,8 +119,6 @@ def workspace(tmp_path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(local_workspace, "Store", lambda _: Store(":memory:"))
     opened = LocalWorkspace(root, token=TOKEN, base_url=URL, clock=clock.wall)
     monkeypatch.setattr(transport, "new_adapter", lambda: Adapter(opened, clock))
-    # It takes longer than all the rest of a request, and nothing here is behind a proxy.
-    monkeypatch.setattr(requests.sessions, "get_environ_proxies", lambda *_, **__: {})
     yield opened
     opened.close()
 

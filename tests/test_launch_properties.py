@@ -31,19 +31,17 @@ from __future__ import annotations
 import email.utils
 import logging
 import math
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
+from made_up import REPEATABLE
 
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
@@ -56,9 +54,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_dbjobs.retries import RetryPolicy
-
-# Where it keeps what it learns of this Python, which is nothing of the repository: with all else of this test run.
-set_hypothesis_home_dir(Path(os.environ["AIRFLOW_HOME"]) / "hypothesis")
 
 HOST = "https://model.example"
 EPOCH = 1_800_000_000.0
@@ -536,14 +531,7 @@ PLANS = st.builds(
 )
 
 
-@settings(
-    max_examples=400,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-)
+@settings(REPEATABLE, max_examples=400)
 @given(
     plans=st.lists(PLANS, min_size=2, max_size=6),
     retries=st.sampled_from([0, 2, 3, 4]),

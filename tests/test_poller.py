@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from injected_clock import Clock
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from airflow_dbjobs import asking, pace, waiting
+from airflow_dbjobs import asking, pace, transport, waiting
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import Fault
@@ -239,6 +240,23 @@ def test_a_cancellation_gets_through_a_lost_request(
     for slept, least in zip(waits, [0.5, 1, 0.5], strict=True):
         assert least <= slept <= least * 1.25
     assert wait_for_run(client, stuck, period=0.01).outcome is Outcome.CANCELED
+
+
+def test_what_a_cancellation_logs_goes_where_the_log_of_its_trigger_goes(
+    client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whose = contextvars.ContextVar("whose", default="nobody's")
+    logged: list[str] = []
+    monkeypatch.setattr(client.transport, "sleep", lambda _: None)
+    monkeypatch.setattr(transport.log, "warning", lambda *_: logged.append(whose.get()))
+    workspace.faults.append(Fault("runs/cancel", status=503))
+
+    async def scene() -> None:
+        whose.set("the trigger's")
+        await RunPoller(client).cancel(stuck)
+
+    asyncio.run(scene())
+    assert logged == ["the trigger's"]
 
 
 def test_credentials_without_a_hash_are_shared_only_as_one_object(workspace: LocalWorkspace) -> None:

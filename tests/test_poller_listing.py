@@ -170,10 +170,10 @@ def test_moments_in_which_a_gateway_does_not_find_the_list_do_not_cost_the_large
             while world.count(LIST) == before:
                 await scene.until(scene.now + 0.01)
             world.failures = []
-        await scene.until(3900)
+        await scene.until(3750)
 
     play(world, story)
-    assert world.count(LIST, begin=3700) <= 200 / (0.85 * PERIOD)
+    assert world.count(LIST, begin=3680) <= 70 / (0.85 * PERIOD)
 
 
 # --- runs of others ---
@@ -197,9 +197,9 @@ def test_among_fifty_thousand_runs_of_others_few_are_asked_for_singly(place: Any
 
 
 def test_among_fifty_thousand_runs_of_others_many_are_found_in_the_list() -> None:
-    world = World.of(3000, foreign=50_000, foreign_place="among", page_seconds=0.02, get_seconds=0.02)
-    ends_at(world, 5.0, 1, 3000)
-    scene = play(world, watch_all_until(25))
+    world = World.of(2000, foreign=50_000, foreign_place="among", page_seconds=0.02, get_seconds=0.02)
+    ends_at(world, 5.0, 1, 2000)
+    scene = play(world, watch_all_until(18))
     assert len(scene.delays()) == 2
     assert world.count(GET) <= 10
     assert world.count(LIST) <= 54 * lists(world)

@@ -233,6 +233,13 @@ def test_runs_that_end_in_the_same_second_are_told_of_at_the_rate_of_the_workspa
     assert world.most_within(10.0) <= 11 * max(rate, 1.0) + 1
 
 
+def test_runs_that_end_together_are_told_of_at_that_rate_where_requests_take_long_too() -> None:
+    world = World.of([ModelRun(run_id, ends=60.3) for run_id in range(1, 501)], get_seconds=0.19)
+    scene = play(world, watch_all_until(120))
+    assert len(scene.delays()) == 500
+    assert max(scene.delays()) <= 1.1 * PERIOD + 500 / 100 + 3
+
+
 def test_two_pollers_of_a_workspace_share_its_rate() -> None:
     world = World.of(240, failures=[FORBIDDEN_LIST])
 

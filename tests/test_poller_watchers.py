@@ -362,10 +362,27 @@ def test_what_is_measured_is_what_was() -> None:
     outage = [(measured.at, measured.value) for measured in scene.metrics if measured.name == "outage_seconds"]
     assert all(value == 0 for at, value in outage if at < 100 or at > 480)
     assert max(value for _, value in outage) == pytest.approx(300, abs=70)
+    # The run that is asked for beside each list was not due: it tells nothing of how late the others are.
+    names = [measured.name for measured in scene.metrics]
+    assert names.count("lag") == names.count("tick_duration") <= names.count("watched_runs")
     for measured in scene.metrics:
         if measured.name in {"tick_duration", "lag"}:
             # Those that were due while the API was down were late by a pause.
             assert 0 <= measured.value <= (70 if 100 <= measured.at <= 480 else 1)
+
+
+def test_metrics_that_fail_lose_no_run_and_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World.of([ModelRun(run_id, ends=30.0) for run_id in range(1, 21)])
+
+    def broken(*_: object) -> None:
+        raise OSError("no such server")
+
+    async def story(scene: Scene) -> None:
+        scene.poller._metrics = broken
+        await _watch_for(scene, 60)
+
+    assert len(play(world, story).delays()) == 20
+    assert caplog.text.count("goes on without metrics: OSError('no such server')") == 1
 
 
 async def _watch_for(scene: Scene, seconds: float) -> None:
@@ -444,3 +461,23 @@ def test_ten_thousand_who_join_one_by_one_do_not_each_cost_a_look_at_all_the_oth
 
     assert all(watching.states for watching in play(world, story).watchings)
     assert len(looks) <= 20
+
+
+def test_one_who_asks_without_a_pause_does_not_make_the_poller_look_at_all_the_others_each_time() -> None:
+    world = World.of(2000)
+    looks: list[float] = []
+
+    async def story(scene: Scene) -> None:
+        def look_around(now: float) -> Any:
+            looks.append(now)
+            return RunPoller._look_around(scene.poller, now)
+
+        scene.watch_all(range(2, 2001), 10.0)
+        scene.watch(1, 0.0)
+        await scene.until(20)
+        with mock.patch.object(scene.poller, "_look_around", look_around):
+            await scene.until(25)
+
+    play(world, story)
+    # To look at 2000 runs takes a millisecond or so.
+    assert len(looks) <= 2.5 * 5 / 0.04

@@ -410,7 +410,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def test_certificates_are_verified_unless_told_otherwise(
-    server: Server, connect: Connect, certificate: Path, clock: Clock
+    server: Server, connect: Connect, certificate: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -423,6 +423,26 @@ def test_certificates_are_verified_unless_told_otherwise(
     assert connect(url, verify=str(certificate)).send("GET", "2.2/jobs/x") == {"fine": True}
     with pytest.warns(Warning, match="Unverified HTTPS"):
         assert connect(url, verify=False).send("GET", "2.2/jobs/x") == {"fine": True}
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert connect(url).send("GET", "2.2/jobs/x") == {"fine": True}
+
+
+@pytest.mark.parametrize(("exception", "seen"), [("elsewhere.example", "http://workspace.example"), (".example", None)])
+def test_the_proxy_of_the_environment_is_used_but_for_its_exceptions(
+    server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, exception: str, seen: str | None
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", exception)
+    transport = connect("http://workspace.example")
+    if seen is None:
+        with pytest.raises(Unreachable):
+            transport.send("GET", "2.2/jobs/x")
+        assert server.seen == []
+    else:
+        assert transport.send("GET", "2.2/jobs/x") == {"fine": True}
+        assert [path for _, path, *_ in server.seen] == [f"{seen}/api/2.2/jobs/x"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -682,3 +702,14 @@ def test_a_ca_bundle_that_is_away_is_named_and_may_come_back(tmp_path: Path) -> 
     with pytest.raises(UntrustedCertificate, match=rf"{bundle}.*Check `verify` in the connection's extra") as caught:
         transport.send("GET", "2.2/jobs/list")
     assert not caught.value.sent
+
+
+def test_a_transport_that_is_used_again_after_it_was_closed_has_a_session_that_can_be_closed(
+    server: Server, transport: Transport
+) -> None:
+    for _ in range(2):
+        assert transport.send("GET", "2.2/jobs/x") == {"fine": True}
+        assert len(transport._sessions) == 1
+        transport.close()
+        assert transport._sessions == []
+    assert len(set(server.connections)) == 2

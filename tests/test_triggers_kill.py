@@ -218,6 +218,14 @@ def kill(request, workspace, airflow) -> Callable[[DatabricksRunTrigger], None]:
     return lambda trigger: request.param(airflow.belongs(rebuilt(trigger)), workspace)
 
 
+def test_a_kill_is_carried_out_however_many_are_before_it(workspace, endless, airflow, kill):
+    airflow.say("failed")
+    # At the task's deadline a late cancellation would hit its next try; here there is none that joins the run.
+    with mock.patch.object(triggers, "CANCEL_SECONDS", 0):
+        kill(watching(endless))
+    assert workspace.requests["runs/cancel"] == 1
+
+
 @pytest.mark.parametrize("map_index", [-1, 2], ids=["", "mapped"])
 @pytest.mark.parametrize("state", ["failed", "success", "scheduled", None], ids=str)
 def test_a_kill_cancels_the_run_of_a_task_that_is_not_deferred_any_more(

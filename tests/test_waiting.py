@@ -87,6 +87,13 @@ def test_a_run_is_asked_for_every_period_until_it_is_over(wait: Wait, workspace:
     assert len(set(clock.waits)) > 1, "tasks that start together do not stay together"
 
 
+def test_a_period_of_nothing_is_no_busy_loop(wait: Wait, workspace: LocalWorkspace, clock: Clock) -> None:
+    workspace.faults += [reply("RUNNING", times=3), reply("TERMINATED", "SUCCESS", times=2)]
+    assert wait(7, period=0).outcome is Outcome.SUCCESS
+    assert len(clock.waits) == 3
+    assert all(seconds >= 0.009 for seconds in clock.waits)
+
+
 OUTAGE, REFUSAL = 3000, 500
 
 
