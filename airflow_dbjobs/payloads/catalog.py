@@ -1,0 +1,211 @@
+"""Which module describes which structure, and which structure is the request of which endpoint."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.structure import Structure
+
+MODULES = {
+    "access": (
+        "JobAccessControlRequest",
+        "JobAccessControlResponse",
+        "JobPermission",
+        "JobPermissions",
+        "JobRunAs",
+        "QueueSettings",
+        "SetJobPermissions",
+    ),
+    "answers": (
+        "DbtOutput",
+        "NotebookOutput",
+        "QueueDetails",
+        "RepairHistoryItem",
+        "Run",
+        "RunJobOutput",
+        "RunOutput",
+        "RunState",
+        "RunStatus",
+        "RunTask",
+        "TerminationDetails",
+        "ViewItem",
+    ),
+    "clusters": (
+        "AutoScale",
+        "AwsAttributes",
+        "AzureAttributes",
+        "ClientsTypes",
+        "ClusterInstance",
+        "ClusterSpec",
+        "ClusterTag",
+        "DockerBasicAuth",
+        "DockerImage",
+        "GcpAttributes",
+        "LogAnalyticsInfo",
+        "NewCluster",
+        "NodeTypeFlexibility",
+        "SparkConfPair",
+        "SparkEnvPair",
+        "WorkloadType",
+    ),
+    "code_tasks": (
+        "CleanRoomsNotebookTask",
+        "DbtCloudTask",
+        "DbtPlatformTask",
+        "DbtTask",
+        "NotebookTask",
+        "ParamPair",
+        "PipelineTask",
+        "PythonOperatorTask",
+        "PythonOperatorTaskParameter",
+        "PythonWheelTask",
+        "RunJobTask",
+        "SparkJarTask",
+        "SparkPythonTask",
+        "SparkSubmitTask",
+    ),
+    "enums": (
+        "AzureAvailability",
+        "ConditionTaskOp",
+        "GitProvider",
+        "JobPermissionLevel",
+        "PauseStatus",
+        "RunIf",
+        "RunLifeCycleState",
+        "RunResultState",
+        "RunType",
+        "TriggerType",
+        "ViewType",
+        "ViewsToExport",
+    ),
+    "flow_tasks": ("ConditionTask", "ForEachTask", "TaskDependency"),
+    "gpu_tasks": ("AiRuntimeTask", "Compute", "ComputeConfig", "ComputeSpec", "DeploymentSpec", "GenAiComputeTask"),
+    "jobs": (
+        "CreateJob",
+        "DeleteJob",
+        "GetJob",
+        "Job",
+        "JobCluster",
+        "JobDeployment",
+        "JobSettings",
+        "ListJobs",
+        "ResetJob",
+        "UpdateJob",
+    ),
+    "libraries": ("Library", "MavenLibrary", "PythonPyPiLibrary", "RCranLibrary"),
+    "notifications": (
+        "JobEmailNotifications",
+        "JobNotificationSettings",
+        "JobsHealthRule",
+        "JobsHealthRules",
+        "TaskEmailNotifications",
+        "TaskNotificationSettings",
+        "Webhook",
+        "WebhookNotifications",
+    ),
+    "parameters": ("JobParameter", "JobParameterDefinition", "PipelineParams", "RunParameters"),
+    "runs": (
+        "CancelAllRuns",
+        "CancelRun",
+        "DeleteRun",
+        "ExportRun",
+        "GetRun",
+        "GetRunOutput",
+        "ListRuns",
+        "RepairRun",
+        "RunNow",
+        "SubmitRun",
+    ),
+    "schedule": (
+        "Continuous",
+        "ContinuousTriggerConfiguration",
+        "CronSchedule",
+        "CronTriggerConfiguration",
+        "FileArrivalTriggerConfiguration",
+        "MaintenanceWindow",
+        "ModelTriggerConfiguration",
+        "PeriodicTriggerConfiguration",
+        "SqlConditionConfiguration",
+        "TableUpdateTriggerConfiguration",
+        "TriggerConfiguration",
+        "TriggerSettings",
+    ),
+    "sources": (
+        "Environment",
+        "GitSnapshot",
+        "GitSource",
+        "JobEnvironment",
+        "JobEnvironmentVariables",
+        "JobEnvironmentVariablesSpec",
+        "JobSource",
+        "SparseCheckout",
+    ),
+    "sql_tasks": (
+        "AlertTask",
+        "AlertTaskSubscriber",
+        "DashboardTask",
+        "PowerBiModel",
+        "PowerBiTable",
+        "PowerBiTask",
+        "SqlTask",
+        "SqlTaskAlert",
+        "SqlTaskDashboard",
+        "SqlTaskFile",
+        "SqlTaskQuery",
+        "SqlTaskSubscription",
+        "Subscription",
+        "SubscriptionAttachment",
+        "SubscriptionAttachmentDataAttachment",
+        "SubscriptionAttachmentDataAttachmentWidget",
+        "SubscriptionAttachmentPageAttachment",
+        "SubscriptionSubscriber",
+    ),
+    "storage": (
+        "ABFSSStorageInfo",
+        "ClusterLogConf",
+        "DbfsStorageInfo",
+        "FileStorageInfo",
+        "GcsStorageInfo",
+        "InitScriptInfo",
+        "S3StorageInfo",
+        "VolumesStorageInfo",
+        "WorkspaceStorageInfo",
+    ),
+    "tasks": ("JobTask", "SubmitTask", "Task"),
+}
+HOME = {name: module for module, names in MODULES.items() for name in names}
+
+# What is sent to an endpoint, or asked of it, below /api/<version>/jobs/.
+ENDPOINTS = {
+    "create": "CreateJob",
+    "reset": "ResetJob",
+    "update": "UpdateJob",
+    "delete": "DeleteJob",
+    "get": "GetJob",
+    "list": "ListJobs",
+    "run-now": "RunNow",
+    "runs/submit": "SubmitRun",
+    "runs/repair": "RepairRun",
+    "runs/cancel": "CancelRun",
+    "runs/cancel-all": "CancelAllRuns",
+    "runs/delete": "DeleteRun",
+    "runs/get": "GetRun",
+    "runs/get-output": "GetRunOutput",
+    "runs/export": "ExportRun",
+    "runs/list": "ListRuns",
+    "permissions": "SetJobPermissions",
+}
+
+
+def find(name: str) -> Any:
+    """Return the model, enum or alias of a name; its module is loaded on the first use."""
+    return getattr(import_module(f"airflow_dbjobs.payloads.{HOME[name]}"), name)
+
+
+@cache
+def load(name: str) -> type[Structure]:
+    """Return the model of a name."""
+    return cast("type[Structure]", find(name))

@@ -1,0 +1,45 @@
+"""The two checks of an operator's payload: when the DAG is parsed, and in full before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_dbjobs.errors import PayloadError
+from airflow_dbjobs.payloads.templates import is_templated
+
+
+def check(endpoint: str, payload: object, version: str, *, cloud: str = "") -> list[str]:
+    """Check a payload for an endpoint ("run-now") of an API version. Returns warnings.
+
+    Numbers and booleans may be strings. What Databricks fills in itself ("{{job.run_id}}") is left out of judgement.
+    `cloud` is "aws", "azure" or "gcp" where it is known. Raises PayloadError, listing all violations.
+    """
+    from airflow_dbjobs.payloads.judging import findings
+
+    found = findings(endpoint, payload, version, cloud=cloud)
+    _raise_errors(endpoint, found)
+    return [str(finding) for finding in found]
+
+
+def check_early(endpoint: str, body: object, named: Mapping[str, Any], *, may_grow: bool = False) -> None:
+    """Check what is known of a payload while the DAG is parsed: its ``json`` and its named parameters.
+
+    Templates are left out of judgement, whole or in part. Which version the API has only the connection knows: what
+    suits any version passes. `may_grow` says that fields may come to the payload later. Raises PayloadError, listing
+    all violations, or ConfigurationError where the payload cannot be JSON. Warnings are left to the task's log: a DAG
+    file is parsed every few seconds.
+    """
+    from airflow_dbjobs.payloads.body import merge
+    from airflow_dbjobs.payloads.judging import findings_of_any_version
+
+    unknown = is_templated(body)
+    payload = merge(None if unknown else body, named, keep_templates=True)
+    _raise_errors(endpoint, findings_of_any_version(endpoint, payload, open_root=unknown or may_grow))
+
+
+def _raise_errors(endpoint: str, found: list[Any]) -> None:
+    if any(finding.is_error for finding in found):
+        # A misspelt name is often why a field is missing.
+        told = [finding for finding in found if finding.is_error or finding.rule == "FIELD-NAME"]
+        raise PayloadError(f"jobs/{endpoint}", [f"- {finding}" for finding in told])

@@ -1,0 +1,136 @@
+"""Walks a payload by its models, and asks the rules of each structure it comes by."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
+from airflow_dbjobs.payloads.kinds import type_of
+from airflow_dbjobs.payloads.place import Body, Place
+from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
+from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
+from airflow_dbjobs.payloads.structure import Structure, facts_of
+from airflow_dbjobs.payloads.templates import is_templated
+
+VERSIONS = ("2.2", "2.1", "2.0")
+NEAR_MISS = 0.8
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong, or probably is: where, by which rule, what was given, what is allowed, what to do."""
+
+    path: str
+    rule: str
+    given: str
+    allowed: str
+    remedy: str
+    is_error: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the payload'} [{self.rule}]: {self.given}; {self.allowed}. {self.remedy}"
+
+
+def findings(
+    endpoint: str, payload: object, version: str = "2.2", *, cloud: str = "", open_root: bool = False
+) -> list[Finding]:
+    """Return all that is wrong with a payload for an endpoint ("run-now") of one API version.
+
+    `cloud` is "aws", "azure" or "gcp" where it is known. `open_root` says that more fields may come to the payload.
+    """
+    if not isinstance(payload, Mapping):
+        return [
+            Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body is one JSON object", "Give a mapping.")
+        ]
+    model = load(ENDPOINTS[endpoint])
+    root = Place(Body(endpoint, version, cloud, payload, open_root), "", model.__name__, payload, None)
+    rules = [rule for rule in ROOT_RULES if rule.applies(endpoint, version)]
+    return [*_broken(rules, root), *_visit(root, model)]
+
+
+def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool = False) -> list[Finding]:
+    """Return what is wrong with a payload whichever API version it is for: nothing, where it suits one of them."""
+    newest: list[Finding] = []
+    for version in VERSIONS:
+        found = findings(endpoint, payload, version, open_root=open_root)
+        if not any(finding.is_error or finding.rule == "FIELD-VERSION" for finding in found):
+            return []
+        newest = newest or found
+    return newest
+
+
+def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
+    yield from _broken(_rules_for(model, place.body.endpoint, place.body.version), place)
+    facts = facts_of(model)
+    for name, value in place.value.items():
+        if name not in facts:
+            yield from _misspelling(place, model, str(name))
+            continue
+        if value is None:
+            continue
+        kind, since = facts[name]
+        if since and since > place.body.version:
+            yield Finding(
+                place.path_of(name),
+                "FIELD-VERSION",
+                f"needs API version {since} or later",
+                f"the connection's api_version is {place.body.version}, which does not know it",
+                f'Set "api_version": "{since}" in the connection\'s extra, or leave the field out.',
+                is_error=False,
+            )
+        if is_templated(value):
+            continue
+        for below, given, allowed in kind.mismatches(value):
+            yield Finding(
+                place.path_of(name + below), "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}."
+            )
+        if kind.structure:
+            yield from _descend(place, name, value, load(kind.structure), many=kind.many)
+
+
+def _broken(rules: Iterable[Rule], place: Place) -> Iterator[Finding]:
+    for rule in rules:
+        for below, given in rule.check(place):
+            yield Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning)
+
+
+def _descend(place: Place, name: str, value: Any, model: type[Structure], *, many: bool) -> Iterator[Finding]:
+    if not many:
+        if isinstance(value, Mapping):
+            yield from _visit(place.child(name, model.__name__, value), model)
+        return
+    for index, item in place.elements(name):
+        yield from _visit(place.child(f"{name}[{index}]", model.__name__, item), model)
+
+
+def _misspelling(place: Place, model: type[Structure], name: str) -> Iterator[Finding]:
+    meant = _near_miss(model, name)
+    if meant and meant not in place.value:
+        yield Finding(
+            place.path_of(name),
+            "FIELD-NAME",
+            f"is no field of {model.__name__}",
+            f"did you mean {meant}?",
+            "The API ignores fields it does not know.",
+            is_error=False,
+        )
+
+
+@lru_cache(maxsize=1024)
+def _near_miss(model: type[Structure], name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name, facts_of(model), n=1, cutoff=NEAR_MISS)), None)
+
+
+@lru_cache(maxsize=1024)
+def _rules_for(model: type[Structure], endpoint: str, version: str) -> tuple[Rule, ...]:
+    """Return the rules of a model and of those it extends; their modules are loaded as the models are."""
+    found: list[Rule] = []
+    for base in model.__mro__:
+        module = base.__module__.rpartition(".")[2]
+        if issubclass(base, Structure) and module in MODULES_WITH_RULES:
+            table = import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES
+            found += [rule for rule in table.get(base.__name__, ()) if rule.applies(endpoint, version)]
+    return tuple(found)

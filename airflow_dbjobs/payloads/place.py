@@ -1,0 +1,112 @@
+"""A place in a payload, as the rules see it: what is given there, what is not known yet, what lies around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from airflow_dbjobs.payloads.kinds import is_list, whole_number
+from airflow_dbjobs.payloads.templates import is_templated
+
+
+@dataclass(frozen=True)
+class Body:
+    """What all places of one payload share."""
+
+    endpoint: str
+    version: str
+    # "aws", "azure", "gcp", or "" where it is not known.
+    cloud: str
+    payload: Mapping[str, Any]
+    # Whether fields may still come to the payload: its `json` is a template.
+    open_root: bool
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The job's or run's settings: the payload itself, or what it puts into ``new_settings``."""
+        inner = self.payload.get("new_settings")
+        return inner if isinstance(inner, Mapping) else self.payload
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the settings are merged into others, which are not known here."""
+        return self.endpoint == "update"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A mapping in a payload, and the name of the structure that it is."""
+
+    body: Body
+    path: str
+    structure: str
+    value: Mapping[str, Any]
+    parent: Place | None
+
+    def child(self, name: str, structure: str, value: Mapping[str, Any]) -> Place:
+        """Return the place of a field that holds a mapping."""
+        return Place(self.body, self.path_of(name), structure, value, self)
+
+    def path_of(self, below: str) -> str:
+        """Return the path of something below this place, or of the place itself where `below` is empty."""
+        if not below or not self.path or below.startswith(("[", ".")):
+            return f"{self.path}{below}".removeprefix(".")
+        return f"{self.path}.{below}"
+
+    def given(self, name: str) -> bool:
+        """Whether the field is there, whatever it holds."""
+        return self.value.get(name) is not None
+
+    def lacks(self, name: str) -> bool:
+        """Whether the field is missing for sure."""
+        return not self.given(name) and not self._is_open
+
+    def known(self, name: str) -> Any:
+        """Return the field's value, or None where it is missing or only the run will know it."""
+        value = self.value.get(name)
+        return None if is_templated(value) else value
+
+    def filled(self, name: str) -> bool:
+        """Whether the field surely holds something; false, and empty strings, lists and mappings, are nothing."""
+        return bool(self.known(name))
+
+    def text(self, name: str) -> str | None:
+        """Return the field's value if it is a string that is known."""
+        value = self.known(name)
+        return value if isinstance(value, str) else None
+
+    def number(self, name: str) -> int | None:
+        """Return the field's value if it is an integer, or its digits, that is known."""
+        return whole_number(self.known(name))
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """Return the field's value if it is a mapping; else an empty one."""
+        value = self.value.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    def items(self, name: str) -> list[Any]:
+        """Return the field's elements, templated ones among them; none where it is no list."""
+        value = self.value.get(name)
+        return list(value) if is_list(value) else []
+
+    def elements(self, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the index and value of those of the field's elements that are mappings."""
+        for index, item in enumerate(self.items(name)):
+            if isinstance(item, Mapping):
+                yield index, item
+
+    def all_known(self, name: str) -> bool:
+        """Whether the field is no template, and none of its elements is: what is not in the list is not there."""
+        value = self.value.get(name)
+        return not is_templated(value) and not any(is_templated(item) for item in self.items(name))
+
+    @property
+    def _is_open(self) -> bool:
+        return self.parent is None and self.body.open_root
+
+    @cached_property
+    def field(self) -> str:
+        """The last part of the path: the field that holds this place."""
+        return self.path.rpartition(".")[2]

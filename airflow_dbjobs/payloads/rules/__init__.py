@@ -1,0 +1,52 @@
+"""The rules of the Jobs API that need no server, one table for each module of models.
+
+A table maps the name of a structure to its rules. A rule's id is the one of the rule list in the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+
+# Where below the place ("" for the place itself), and what was given there.
+Fault: TypeAlias = tuple[str, str]
+Check: TypeAlias = "Callable[[Place], Iterator[Fault]]"
+
+# Modules of models whose structures have rules, in a module of the same name beside this one.
+MODULES_WITH_RULES = frozenset(
+    {
+        "access", "clusters", "code_tasks", "flow_tasks", "jobs", "libraries", "notifications", "parameters", "runs",
+        "schedule", "sources", "sql_tasks", "storage", "tasks",
+    }
+)  # fmt: skip
+FROM_2_1 = ("2.1", "2.2")
+ONLY_2_0 = ("2.0",)
+ONLY_2_2 = ("2.2",)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: an id, what it checks, what is allowed, and what to do instead.
+
+    `versions` and `endpoints` say where it holds, `unless` at which endpoints it cannot be decided; a `warning` tells
+    of what is probably wrong.
+    """
+
+    id: str
+    check: Check
+    allowed: str
+    remedy: str
+    versions: tuple[str, ...] = ("2.0", "2.1", "2.2")
+    endpoints: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    warning: bool = False
+
+    def applies(self, endpoint: str, version: str) -> bool:
+        """Whether the rule holds for an endpoint of an API version."""
+        if version not in self.versions or endpoint in self.unless:
+            return False
+        return not self.endpoints or endpoint in self.endpoints

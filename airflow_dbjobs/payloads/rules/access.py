@@ -1,0 +1,87 @@
+"""Rules of permissions, identities and queueing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.enums import JobPermissionLevel
+from airflow_dbjobs.payloads.kinds import BOOL, type_of
+from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
+from airflow_dbjobs.payloads.rules.forms import any_of, exactly_one, one_of, present
+from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+PRINCIPALS = ("user_name", "group_name", "service_principal_name")
+
+
+def _says_whether(place: Place) -> Iterator[Fault]:
+    enabled = place.value.get("enabled")
+    if place.lacks("enabled"):
+        yield "", "enabled is missing"
+    elif not is_templated(enabled) and not BOOL.fits(enabled):
+        yield "", f"enabled {type_of(enabled)}"
+
+
+def one_owner(place: Place) -> Iterator[Fault]:
+    """Find a second owner in an access_control_list, or a group as one."""
+    owners = [
+        index for index, grant in place.elements("access_control_list") if _is_owner(grant.get("permission_level"))
+    ]
+    if len(owners) > 1:
+        yield f"access_control_list[{owners[1]}]", "is a second owner"
+    for index, grant in place.elements("access_control_list"):
+        if index in owners and grant.get("group_name"):
+            yield f"access_control_list[{index}]", "makes a group the owner"
+
+
+def _is_owner(level: object) -> bool:
+    return level == JobPermissionLevel.IS_OWNER
+
+
+ONE_OWNER = Rule(
+    "ACL-ONE-OWNER",
+    one_owner,
+    "a job has one owner, a user or a service principal",
+    "Give CAN_MANAGE instead.",
+    warning=True,
+)
+
+RULES = {
+    "JobAccessControlRequest": (
+        Rule(
+            "ACL-ONE-PRINCIPAL",
+            exactly_one(*PRINCIPALS),
+            f"an entry has exactly one of {', '.join(PRINCIPALS)}",
+            "Give each principal an entry of its own.",
+        ),
+        Rule(
+            "ACL-LEVEL",
+            any_of(present("permission_level"), one_of("permission_level", JobPermissionLevel)),
+            f"it is one of {', '.join(JobPermissionLevel)}",
+            "Give one of these.",
+        ),
+    ),
+    "SetJobPermissions": (ONE_OWNER,),
+    "JobRunAs": (
+        Rule(
+            "RUNAS-ONE",
+            exactly_one(*PRINCIPALS),
+            f"run_as has exactly one of {', '.join(PRINCIPALS)}",
+            "Name one identity.",
+            versions=FROM_2_1,
+        ),
+    ),
+    "QueueSettings": (
+        Rule(
+            "QUEUE-OBJECT",
+            _says_whether,
+            "queue is {enabled: true} or {enabled: false}",
+            "Give enabled.",
+            versions=FROM_2_1,
+        ),
+    ),
+}

@@ -1,0 +1,310 @@
+"""The few forms that most rules have: each makes a check of the fields it is given."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
+from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Check, Fault
+
+MAX_SHOWN = 40
+
+
+def present(*names: str) -> Check:
+    """Each of the fields is there, and no empty string."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        for name in names:
+            if place.lacks(name):
+                yield name, "is missing"
+            elif place.value.get(name) == "":
+                yield name, "is empty"
+
+    return check
+
+
+def all_present(*names: str) -> Check:
+    """As `present`; but it is the structure that is at fault, not the field."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        missing = [name for name in names if place.lacks(name) or place.value.get(name) == ""]
+        if missing:
+            yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+
+    return check
+
+
+def at_most_one(*names: str) -> Check:
+    """No two of the fields are there."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        filled = [name for name in names if place.filled(name)]
+        if len(filled) > 1:
+            yield "", f"has {listed(filled)}"
+
+    return check
+
+
+def exactly_one(*names: str) -> Check:
+    """One of the fields is there, and no other."""
+    not_two = at_most_one(*names)
+
+    def check(place: Place) -> Iterator[Fault]:
+        if all(place.lacks(name) or place.value.get(name) == "" for name in names):
+            yield "", f"has none of {listed(names)}"
+        yield from not_two(place)
+
+    return check
+
+
+def only_with(name: str, *others: str) -> Check:
+    """The field is there only where one of the others is."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        if place.filled(name) and all(place.lacks(other) or place.value.get(other) == "" for other in others):
+            yield name, f"is given without {' or '.join(others)}"
+
+    return check
+
+
+def absent(*names: str) -> Check:
+    """None of the fields is there."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        for name in names:
+            if place.filled(name):
+                yield name, "is given"
+
+    return check
+
+
+def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: bool = False) -> Check:
+    """The field is an integer between the bounds, or missing."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        number = place.number(name)
+        if number is None or (zero_too and number == 0):
+            return
+        if (low is not None and number < low) or (high is not None and number > high):
+            yield name, f"is {number}"
+
+    return check
+
+
+def positive_id(name: str) -> Check:
+    """The field is there, and an integer above 0."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        value = place.value.get(name)
+        if place.lacks(name):
+            yield name, "is missing"
+        elif value is None or is_templated(value):
+            return
+        elif (whole_number(value) or 0) <= 0:
+            yield name, f"is {shown(value)}" if isinstance(value, str | int | float) else type_of(value)
+
+    return check
+
+
+def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any_case: bool = False) -> Check:
+    """The field is one of the words, or missing."""
+    allowed = {str(word).lower() if any_case else str(word) for word in words}
+
+    def check(place: Place) -> Iterator[Fault]:
+        value = place.known(name)
+        if value is None:
+            return
+        if not isinstance(value, str):
+            yield name, type_of(value)
+        elif (value.lower() if any_case else value) not in allowed:
+            yield name, f"is {shown(value)}"
+
+    return check
+
+
+def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
+    """The field has no more characters, or bytes in UTF-8, than the limit."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        text = place.text(name)
+        if text is None:
+            return
+        length = len(text.encode(errors="replace")) if in_bytes else len(text)
+        if length > limit:
+            yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'}"
+
+    return check
+
+
+def matches(name: str, pattern: str) -> Check:
+    """The whole field matches the pattern, or it is missing."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(place: Place) -> Iterator[Fault]:
+        text = place.text(name)
+        if text is not None and not compiled.fullmatch(text):
+            yield name, f"is {shown(text)}"
+
+    return check
+
+
+def most(name: str, limit: int) -> Check:
+    """The field, a list or a mapping, has no more entries than the limit."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        value = place.value.get(name)
+        if (is_list(value) or isinstance(value, Mapping)) and len(value) > limit:  # type: ignore[arg-type]  # is_list
+            yield name, f"has {len(value)} entries"  # type: ignore[arg-type]  # likewise
+
+    return check
+
+
+def unique(name: str, key: str) -> Check:
+    """No two elements of the list have the same value of the key."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        first: dict[str, int] = {}
+        for index, item in place.elements(name):
+            value = item.get(key)
+            if not isinstance(value, str) or is_templated(value):
+                continue
+            if value in first:
+                yield f"{name}[{index}].{key}", f"is {shown(value)}, as is {name}[{first[value]}].{key}"
+            first.setdefault(value, index)
+
+    return check
+
+
+def ascii_only(name: str) -> Check:
+    """All strings of the field, and its keys, consist of ASCII characters."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        # Parameters and variables may be secrets: they are not quoted.
+        for below, text in strings_in(place.value.get(name)):
+            if not text.isascii():
+                yield name, f"has other characters than ASCII at {name}{below}"
+                return
+
+    return check
+
+
+def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = True) -> Check:
+    """The field as compact JSON, or an object of it alone, is no longer than the limit."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        value = place.known(name)
+        if value is None:
+            return
+        length = size_of({name: value} if wrapped else value, in_bytes=in_bytes)
+        if length > limit:
+            yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'} as JSON"
+
+    return check
+
+
+def texts_only(name: str) -> Check:
+    """The field is a list of strings, or missing."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        value = place.known(name)
+        if value is not None and is_list(value):
+            for index, item in enumerate(value):
+                if not isinstance(item, str) and not is_templated(item):
+                    yield f"{name}[{index}]", type_of(item)
+        elif value is not None:
+            yield name, type_of(value)
+
+    return check
+
+
+def text_values(name: str) -> Check:
+    """The field is a mapping of strings, or missing."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        value = place.known(name)
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if not isinstance(item, str) and not is_templated(item):
+                    yield f"{name}.{key}", type_of(item)
+        elif value is not None:
+            yield name, type_of(value)
+
+    return check
+
+
+def any_of(*checks: Check) -> Check:
+    """All of the checks, one after the other."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        for each in checks:
+            yield from each(place)
+
+    return check
+
+
+def at(place_below: str, check: Check) -> Check:
+    """The check, whose faults are told of one place for all; what it found is named in words."""
+
+    def moved(place: Place) -> Iterator[Fault]:
+        for below, given in check(place):
+            yield place_below, f"{below} {given}" if below not in {"", place_below} else given
+
+    return moved
+
+
+def where(condition: Callable[[Place], bool], then: Check) -> Check:
+    """The check, at places of which the condition holds."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        if condition(place):
+            yield from then(place)
+
+    return check
+
+
+def strings_in(value: object, below: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each string that is known in a list or mapping, its keys among them, and where below it that is."""
+    if isinstance(value, str):
+        if not is_templated(value):
+            yield below, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from strings_in(str(key), f"{below} (a name)")
+            yield from strings_in(item, f"{below}.{key}")
+    elif is_list(value):
+        for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated]  # is_list
+            yield from strings_in(item, f"{below}[{index}]")
+
+
+def size_of(value: object, *, in_bytes: bool = True) -> int:
+    """Return how long a value is as compact JSON; what is templated in it counts as nothing."""
+    text = json.dumps(_known_part(value), separators=(",", ":"), ensure_ascii=False, default=str)
+    return len(text.encode(errors="replace")) if in_bytes else len(text)
+
+
+def _known_part(value: object) -> object:
+    if is_templated(value):
+        return ""
+    if isinstance(value, Mapping):
+        return {str(key): _known_part(item) for key, item in value.items()}
+    if is_list(value):
+        return [_known_part(item) for item in value]  # type: ignore[attr-defined]  # is_list
+    return value
+
+
+def shown(value: object) -> str:
+    """Quote a value, which is no secret, in short."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 2]}…{text[-1]}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """Join names as a sentence does."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

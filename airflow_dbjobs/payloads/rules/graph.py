@@ -1,0 +1,155 @@
+"""Rules of the list of tasks as a whole: their number, names, dependencies and references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules.forms import most, shown, unique
+from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+
+def is_decidable(place: Place, name: str) -> bool:
+    """Whether all elements of a list of the settings are known, so that what is not there is missing."""
+    return place.all_known(name) and (place.given(name) or place.lacks(name))
+
+
+def _keys(place: Place) -> dict[str, Mapping[str, object]] | None:
+    """Return the tasks by key; None where a key is not known yet."""
+    if not is_decidable(place, "tasks"):
+        return None
+    tasks = {str(task.get("task_key")): task for _, task in place.elements("tasks")}
+    return None if any(is_templated(key) for key in tasks) else tasks
+
+
+def _dependencies(place: Place) -> Iterator[tuple[int, int, Mapping[str, object], str]]:
+    """Yield each dependency whose task is known: the task's index, its own, itself, and the key it names."""
+    for index, task in place.elements("tasks"):
+        depends_on = task.get("depends_on")
+        for position, dependency in enumerate(depends_on if isinstance(depends_on, list | tuple) else ()):
+            if isinstance(dependency, Mapping):
+                key = dependency.get("task_key")
+                if isinstance(key, str) and not is_templated(key):
+                    yield index, position, dependency, key
+
+
+def _known_dependencies(place: Place) -> Iterator[Fault]:
+    tasks = _keys(place)
+    if tasks is None:
+        return
+    for index, position, _, key in _dependencies(place):
+        if key not in tasks:
+            yield f"tasks[{index}].depends_on[{position}].task_key", f"is {shown(key)}"
+
+
+def _outcomes(place: Place) -> Iterator[Fault]:
+    tasks = _keys(place)
+    for index, position, dependency, key in _dependencies(place):
+        outcome = dependency.get("outcome")
+        if outcome is None or is_templated(outcome):
+            continue
+        where = f"tasks[{index}].depends_on[{position}].outcome"
+        if str(outcome).lower() not in {"true", "false"}:
+            yield where, f"is {shown(outcome)}"
+        elif tasks is not None and key in tasks and tasks[key].get("condition_task") is None:
+            yield where, f"is given, and {shown(key)} is no condition_task"
+
+
+def _acyclic(place: Place) -> Iterator[Fault]:
+    """Find a cycle: take away tasks that wait for none of the others until nothing changes."""
+    waits_for: dict[str, set[str]] = {}
+    indexes = {index: task.get("task_key") for index, task in place.elements("tasks")}
+    for index, _, _, key in _dependencies(place):
+        waits_for.setdefault(str(indexes[index]), set()).add(key)
+    while free := [task for task, others in waits_for.items() if not others & waits_for.keys()]:
+        for task in free:
+            del waits_for[task]
+    if waits_for:
+        yield "tasks", f"has a cycle in depends_on of {', '.join(shown(task) for task in sorted(waits_for)[:5])}"
+
+
+def _known_environments(place: Place) -> Iterator[Fault]:
+    if not is_decidable(place, "environments"):
+        return
+    keys = {environment.get("environment_key") for _, environment in place.elements("environments")}
+    if any(is_templated(key) for key in keys):
+        return
+    for index, task in place.elements("tasks"):
+        key = task.get("environment_key")
+        if key and not is_templated(key) and key not in keys:
+            yield f"tasks[{index}].environment_key", f"is {shown(key)}"
+
+
+GRAPH_RULES = (
+    Rule(
+        "TASKS-COUNT-2_1",
+        most("tasks", 100),
+        "at most 100 are allowed through API 2.0 and 2.1",
+        'Set "api_version": "2.2" in the connection\'s extra.',
+        versions=("2.0", "2.1"),
+    ),
+    Rule(
+        "TASKS-COUNT-2_2",
+        most("tasks", 1000),
+        "at most 1000 are allowed",
+        "Use a for_each_task, or several jobs.",
+        versions=ONLY_2_2,
+    ),
+    Rule(
+        "TASKKEY-UNIQUE",
+        unique("tasks", "task_key"),
+        "a key names one task",
+        "Rename one.",
+        versions=FROM_2_1,
+    ),
+    Rule(
+        "DEPENDS-EXISTS",
+        _known_dependencies,
+        "it names another of the tasks",
+        "Correct the name, or add the task.",
+        versions=FROM_2_1,
+        unless=("update",),
+    ),
+    Rule(
+        "DEPENDS-OUTCOME",
+        _outcomes,
+        'an outcome is "true" or "false", of a condition_task',
+        "Correct or leave it out.",
+        versions=FROM_2_1,
+        unless=("update",),
+    ),
+    Rule(
+        "DEPENDS-ACYCLIC",
+        _acyclic,
+        "no task waits for itself, be it by others",
+        "Break the cycle.",
+        versions=FROM_2_1,
+    ),
+    Rule(
+        "ENV-KEY-UNIQUE",
+        unique("environments", "environment_key"),
+        "a key names one environment",
+        "Rename one.",
+        versions=FROM_2_1,
+    ),
+    Rule(
+        "ENV-KEY-REF",
+        _known_environments,
+        "it names one of the environments",
+        "Correct the name, or add the environment.",
+        versions=FROM_2_1,
+        unless=("update",),
+    ),
+    Rule(
+        "ENVVAR-ENTRIES",
+        most("environment_variables", 10),
+        "at most 10 are allowed",
+        "Merge some entries.",
+        versions=ONLY_2_2,
+    ),
+)

@@ -1,0 +1,170 @@
+"""Rules that jobs and one-time runs share: the flat form of API 2.0 beside a list of tasks, timeouts, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules.forms import in_range, listed, one_of
+from airflow_dbjobs.payloads.rules.tasks import ONE_TYPE_REMEDY, not_two_types, task_types
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+MAX_ID = 2**63 - 1
+TASKS_OF_2_0 = (
+    "notebook_task",
+    "spark_jar_task",
+    "spark_python_task",
+    "spark_submit_task",
+    "pipeline_task",
+    "run_job_task",
+)
+NEED_NO_CLUSTER = ("pipeline_task", "run_job_task")
+TARGETS = ("STANDARD", "PERFORMANCE_OPTIMIZED", "COST_OPTIMIZED")
+DURATIONS = ("NO_FLEXIBILITY", "4h", "12h", "24h", "72h")
+
+
+def _one_task(place: Place) -> Iterator[Fault]:
+    """Find a payload of API 2.0 that runs nothing, or two things, or what that version does not know."""
+    filled = [name for name in TASKS_OF_2_0 if place.filled(name)]
+    if len(filled) > 1:
+        yield "", f"has {listed(filled)}"
+    if all(place.lacks(name) for name in TASKS_OF_2_0):
+        newer = ["tasks"] if place.given("tasks") else task_types(place)
+        yield "", f"has {listed(newer)}, which need API 2.1 or later" if newer else "does not say what to run"
+
+
+def _notebook_and_jar(place: Place) -> Iterator[Fault]:
+    if place.filled("notebook_task") and place.filled("spark_jar_task"):
+        yield "", "has notebook_task and spark_jar_task"
+
+
+def _one_compute(place: Place) -> Iterator[Fault]:
+    if place.filled("existing_cluster_id") and place.filled("new_cluster"):
+        yield "", "has existing_cluster_id and new_cluster"
+    elif any(place.given(name) for name in NEED_NO_CLUSTER):
+        return
+    elif all(place.lacks(name) or place.value.get(name) == "" for name in ("existing_cluster_id", "new_cluster")):
+        yield "", "has no cluster"
+
+
+def _list_or_flat(place: Place) -> Iterator[Fault]:
+    flat = [name for name in task_types(place) if place.filled(name)]
+    if flat and place.filled("tasks"):
+        yield "", f"has tasks and {listed(flat)}"
+
+
+def _something_to_run(place: Place) -> Iterator[Fault]:
+    if task_types(place):
+        return
+    if place.lacks("tasks"):
+        yield "", "does not say what to run"
+    elif place.given("tasks") and not place.value["tasks"]:
+        yield "tasks", "is empty"
+
+
+def _duration(place: Place) -> Iterator[Fault]:
+    target = place.known("duration_target")
+    if target is None:
+        return
+    yield from one_of("duration_target", DURATIONS)(place)
+    performance = place.value.get("performance_target")
+    if place.lacks("performance_target") or place.known("performance_target") not in {None, "COST_OPTIMIZED"}:
+        yield "duration_target", f"is given with performance_target {performance or 'missing'}"
+
+
+TARGET_RULES = (
+    Rule(
+        "ENUM-PERF-TARGET",
+        one_of("performance_target", TARGETS),
+        f"it is one of {', '.join(TARGETS)}; the API drops other words",
+        "Give one of these.",
+        versions=ONLY_2_2,
+        warning=True,
+    ),
+    Rule(
+        "DURATION-TARGET",
+        _duration,
+        f"it is one of {', '.join(DURATIONS)}, and performance_target is COST_OPTIMIZED",
+        "Correct the two, or leave duration_target out.",
+        versions=ONLY_2_2,
+    ),
+)
+
+SETTINGS_RULES = (
+    Rule("RANGE-TIMEOUT", in_range("timeout_seconds", 0), "0 or more is allowed", "0 is no timeout."),
+    *TARGET_RULES,
+)
+
+FLAT_RULES = (
+    Rule(
+        "TASK-ONE-2_0",
+        _one_task,
+        f"in API 2.0 it has exactly one of {', '.join(TASKS_OF_2_0)}",
+        'Give one of these, or set "api_version" in the connection\'s extra.',
+        versions=ONLY_2_0,
+        unless=("update",),
+    ),
+    Rule(
+        "TASK-NOTEBOOK-NOT-JAR",
+        _notebook_and_jar,
+        "these two exclude each other",
+        "Leave one out.",
+        versions=ONLY_2_0,
+    ),
+    Rule(
+        "COMPUTE-ONE-2_0",
+        _one_compute,
+        "exactly one of existing_cluster_id and new_cluster is required, none for pipelines and other jobs",
+        "Give one of them.",
+        versions=ONLY_2_0,
+        unless=("update",),
+    ),
+    Rule(
+        "TASK-ONE-2_1",
+        not_two_types,
+        "a task has exactly one type",
+        "Make a list of tasks.",
+        versions=FROM_2_1,
+        unless=("update",),
+    ),
+    # A one-time run that runs nothing is refused; jobs without tasks are made by tools that add them later.
+    Rule(
+        "TASK-PRESENT-2_1",
+        _something_to_run,
+        "at least one task is needed",
+        ONE_TYPE_REMEDY.replace("...", "or a list of tasks as tasks."),
+        versions=FROM_2_1,
+        endpoints=("runs/submit",),
+    ),
+    Rule(
+        "TASK-PRESENT-2_1",
+        _something_to_run,
+        "a job without a task runs nothing",
+        "Add tasks.",
+        versions=FROM_2_1,
+        endpoints=("create", "reset"),
+        warning=True,
+    ),
+    # The operator asks for one of the two; of jobs it is known from other clients only.
+    Rule(
+        "TASK-FLAT-XOR-LIST",
+        _list_or_flat,
+        "a payload has a list of tasks, or one task's fields",
+        "Leave one out.",
+        versions=FROM_2_1,
+        endpoints=("runs/submit",),
+    ),
+    Rule(
+        "TASK-FLAT-XOR-LIST",
+        _list_or_flat,
+        "a payload has a list of tasks, or one task's fields",
+        "Leave one out.",
+        versions=FROM_2_1,
+        unless=("runs/submit",),
+        warning=True,
+    ),
+)

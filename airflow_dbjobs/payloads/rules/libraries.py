@@ -1,0 +1,52 @@
+"""Rules of libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.rules import Rule
+from airflow_dbjobs.payloads.rules.forms import exactly_one, present, shown
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+KINDS = ("jar", "egg", "whl", "pypi", "maven", "cran", "requirements")
+
+
+def _zip_of_wheels(place: Place) -> Iterator[Fault]:
+    address = place.text("whl")
+    if address and address.endswith(".zip") and not address.endswith(".wheelhouse.zip"):
+        yield "whl", f"is {shown(address)}"
+
+
+RULES = {
+    "Library": (
+        Rule(
+            "LIB-ONE-KIND",
+            exactly_one(*KINDS),
+            f"a library has exactly one of {', '.join(KINDS)}",
+            "Give each library an entry of its own.",
+        ),
+        Rule(
+            "LIB-WHEELHOUSE",
+            _zip_of_wheels,
+            "the name of a zip of wheels ends in .wheelhouse.zip",
+            "Rename the file.",
+            warning=True,
+        ),
+    ),
+    "PythonPyPiLibrary": (
+        Rule("LIB-PYPI", present("package"), "it is required", "Name the package, as in simplejson==3.8.0."),
+    ),
+    "MavenLibrary": (
+        Rule(
+            "LIB-MAVEN",
+            present("coordinates"),
+            "they are required",
+            "Give group:artifact:version, as in org.jsoup:jsoup:1.7.2.",
+        ),
+    ),
+    "RCranLibrary": (Rule("LIB-CRAN", present("package"), "it is required", "Name the package."),),
+}

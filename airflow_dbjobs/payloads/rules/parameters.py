@@ -1,0 +1,169 @@
+"""Rules of the parameters of jobs and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
+from airflow_dbjobs.payloads.rules.forms import (
+    any_of,
+    ascii_only,
+    at_most_one,
+    json_size,
+    listed,
+    matches,
+    text_values,
+    texts_only,
+)
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+OVERRIDES = ("run-now", "runs/repair")
+MAX_BYTES = 10_000
+LISTS = ("jar_params", "python_params", "spark_submit_params", "dbt_commands")
+MAPS = ("notebook_params", "sql_params", "python_named_params")
+SIZED = {
+    "PARAM-SIZE-JAR-PARAMS": "jar_params",
+    "PARAM-SIZE-NOTEBOOK-PARAMS": "notebook_params",
+    "PARAM-SIZE-PYTHON-PARAMS": "python_params",
+    "PARAM-SIZE-SPARK-SUBMIT-PARAMS": "spark_submit_params",
+}
+SET_BY_THE_SERVICE = ("--master", "--deploy-mode", "--executor-cores")
+
+
+def forbidden_arguments(field: str) -> Rule:
+    """Return the rule against arguments of spark-submit that the service sets itself."""
+
+    def check(place: Place) -> Iterator[Fault]:
+        for index, argument in enumerate(place.items(field)):
+            if isinstance(argument, str) and argument.partition("=")[0] in SET_BY_THE_SERVICE:
+                yield f"{field}[{index}]", f"is {argument.partition('=')[0]}"
+
+    return Rule(
+        "SUBMIT-FORBIDDEN-ARGS",
+        check,
+        f"the service sets {listed(SET_BY_THE_SERVICE)} itself",
+        "Leave the argument out.",
+        warning=True,
+    )
+
+
+def _job_or_task(place: Place) -> Iterator[Fault]:
+    others = [name for name in (*LISTS, *MAPS, "pipeline_params") if place.filled(name)]
+    if place.filled("job_parameters") and others:
+        yield "", f"has job_parameters and {listed(others)}"
+
+
+def _name_and_default(place: Place) -> Iterator[Fault]:
+    if place.lacks("name") or place.value.get("name") == "":
+        yield "", "name is missing"
+    if place.lacks("default"):
+        yield "", "default is missing"
+
+
+JOB_PARAMETERS = (
+    Rule(
+        "PARAM-MAP-VALUES",
+        text_values("job_parameters"),
+        "parameters are a mapping of strings",
+        "Write the value as a string.",
+        endpoints=OVERRIDES,
+    ),
+    Rule(
+        "PARAM-JOB-XOR-TASK",
+        _job_or_task,
+        "a run is given the job's parameters or its tasks'",
+        "Give job_parameters alone.",
+        versions=FROM_2_1,
+        endpoints=OVERRIDES,
+        # Known from other clients' refusals only, not from the reference.
+        warning=True,
+    ),
+)
+
+RULES = {
+    "RunParameters": (
+        *(
+            Rule(
+                rule,
+                json_size(field, MAX_BYTES, wrapped=True),
+                f"at most {MAX_BYTES:,} are allowed, the field's name included",
+                "Pass large data by a file.",
+                endpoints=OVERRIDES,
+            )
+            for rule, field in SIZED.items()
+        ),
+        Rule(
+            "PARAM-ASCII-PYTHON-PARAMS",
+            ascii_only("python_params"),
+            "parameters of Python tasks are ASCII",
+            "Encode the value, or pass it by a file.",
+            endpoints=OVERRIDES,
+        ),
+        Rule(
+            "PARAM-ASCII-SPARK-SUBMIT-PARAMS",
+            ascii_only("spark_submit_params"),
+            "parameters of spark-submit are ASCII",
+            "Encode the value, or pass it by a file.",
+            endpoints=OVERRIDES,
+        ),
+        Rule(
+            "PARAM-ASCII-NOTEBOOK-PARAMS",
+            ascii_only("notebook_params"),
+            "API 2.0 takes parameters of notebooks in ASCII",
+            "Encode the value, or use API 2.1 or later.",
+            versions=ONLY_2_0,
+            endpoints=OVERRIDES,
+        ),
+        Rule(
+            "PARAM-JAR-XOR-NOTEBOOK",
+            at_most_one("jar_params", "notebook_params"),
+            "these two exclude each other",
+            "Leave one out.",
+            endpoints=OVERRIDES,
+        ),
+        Rule(
+            "PARAM-ONE-KIND-2_0",
+            at_most_one("jar_params", "notebook_params", "python_params", "spark_submit_params"),
+            "a job of API 2.0 has one task, which takes one kind",
+            "Leave the others out.",
+            versions=ONLY_2_0,
+            endpoints=("run-now",),
+            warning=True,
+        ),
+        Rule(
+            "PARAM-MAP-VALUES",
+            any_of(*(text_values(name) for name in MAPS)),
+            "parameters are a mapping of strings",
+            "Write the value as a string.",
+            endpoints=OVERRIDES,
+        ),
+        Rule(
+            "PARAM-LIST-VALUES",
+            any_of(*(texts_only(name) for name in LISTS)),
+            "parameters are a list of strings",
+            "Write each value as a string.",
+            endpoints=OVERRIDES,
+        ),
+        forbidden_arguments("spark_submit_params"),
+    ),
+    "JobParameterDefinition": (
+        Rule(
+            "PARAM-NAME-CHARSET",
+            matches("name", r"[A-Za-z0-9_.-]+"),
+            "a name has letters, digits, _, - and . only",
+            "Choose another name.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "PARAM-NAME-DEFAULT",
+            _name_and_default,
+            "a parameter has a name and a default",
+            "Give both; the default may be empty.",
+            versions=FROM_2_1,
+        ),
+    ),
+}

@@ -1,0 +1,38 @@
+"""Rules of every request, whatever it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.rules import ONLY_2_0, Rule
+from airflow_dbjobs.payloads.rules.forms import size_of
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+MAX_BODY = 10 * 1024 * 1024
+
+
+def _size(place: Place) -> Iterator[Fault]:
+    size = size_of(place.value)
+    if size > MAX_BODY:
+        yield "", f"has {size:,} bytes as JSON"
+
+
+def _always(_: Place) -> Iterator[Fault]:
+    yield "", "is a call of API 2.0"
+
+
+ROOT_RULES = (
+    Rule("REQ-BODY-SIZE", _size, f"at most {MAX_BODY:,} are allowed", "Pass large data by a file."),
+    Rule(
+        "REQ-ENDPOINT-VERSION",
+        _always,
+        "runs are repaired from API 2.1 on",
+        'Set "api_version": "2.1" in the connection\'s extra.',
+        versions=ONLY_2_0,
+        endpoints=("runs/repair",),
+    ),
+)

@@ -1,0 +1,168 @@
+"""Rules of schedules and triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.enums import PauseStatus
+from airflow_dbjobs.payloads.kinds import type_of, whole_number
+from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules.forms import (
+    all_present,
+    any_of,
+    at,
+    exactly_one,
+    in_range,
+    one_of,
+    present,
+    shown,
+)
+from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+RETRY_MODES = ("NEVER", "ON_FAILURE")
+UNITS = ("MINUTES", "HOURS", "DAYS", "WEEKS")
+QUARTZ_FIELDS = (6, 7)
+TABLE_NAME_PARTS = 3
+
+
+def _quartz(place: Place) -> Iterator[Fault]:
+    name = "quartz_cron_expression"
+    expression = place.text(name)
+    if not expression:
+        if place.lacks(name) or expression == "":
+            yield name, "is missing"
+        return
+    parts = expression.split()
+    if len(parts) not in QUARTZ_FIELDS:
+        yield name, f"is {shown(expression)}, of {len(parts)} fields"
+    elif (parts[3] == "?") == (parts[5] == "?"):
+        yield name, f"is {shown(expression)}, with {'two ?' if parts[3] == '?' else 'no ?'}"
+
+
+def _periodic(place: Place) -> Iterator[Fault]:
+    interval, unit = place.value.get("interval"), place.value.get("unit")
+    if place.lacks("interval") or place.lacks("unit"):
+        yield "", f"{'interval' if place.lacks('interval') else 'unit'} is missing"
+    if interval is not None and not is_templated(interval) and (whole_number(interval) or 0) <= 0:
+        yield "interval", f"is {shown(interval)}" if isinstance(interval, str | int | float) else type_of(interval)
+    if unit is not None and not is_templated(unit) and unit not in UNITS:
+        yield "unit", f"is {shown(unit)}"
+
+
+def _table_names(place: Place) -> Iterator[Fault]:
+    if place.lacks("table_names") or place.value.get("table_names") == []:
+        yield "table_names", "is missing or empty"
+    for index, table in enumerate(place.items("table_names")):
+        if isinstance(table, str) and not is_templated(table) and not _is_full_name(table):
+            yield f"table_names[{index}]", f"is {shown(table)}"
+
+
+def _is_full_name(table: str) -> bool:
+    # A name in back quotes may hold dots: it is not taken apart.
+    return "`" in table or len([part for part in table.split(".") if part]) == TABLE_NAME_PARTS
+
+
+PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus), "it is PAUSED or UNPAUSED", "Give one of these.")
+QUARTZ = Rule(
+    "SCHED-QUARTZ",
+    _quartz,
+    "a Quartz expression has 6 or 7 fields, seconds first, and ? for the day of month or the day of week, not both",
+    'Write it as "0 15 22 * * ?" does for a quarter past ten in the evening.',
+)
+TIMEZONE = Rule("SCHED-TIMEZONE", present("timezone_id"), "it is required", "Name a time zone, as in Europe/Berlin.")
+MIN_SECONDS = Rule(
+    "TRIGGER-MIN-SECONDS",
+    any_of(
+        in_range("min_time_between_triggers_seconds", 60, zero_too=True),
+        in_range("wait_after_last_change_seconds", 60, zero_too=True),
+    ),
+    "0 or at least 60 seconds are allowed",
+    "Give 60 or more, or leave it out.",
+    versions=FROM_2_1,
+)
+RETRY_MODE = Rule(
+    "CONTINUOUS-RETRY-MODE",
+    one_of("task_retry_mode", RETRY_MODES),
+    f"it is one of {', '.join(RETRY_MODES)}",
+    "Give one of these.",
+    versions=FROM_2_1,
+)
+TRIGGER_KINDS = ("file_arrival", "table_update", "periodic", "model")
+
+RULES = {
+    "CronSchedule": (PAUSE, QUARTZ, TIMEZONE),
+    "CronTriggerConfiguration": (QUARTZ, TIMEZONE),
+    "Continuous": (PAUSE, RETRY_MODE),
+    "ContinuousTriggerConfiguration": (RETRY_MODE,),
+    "MaintenanceWindow": (
+        Rule(
+            "MAINTENANCE-HOUR",
+            at("", any_of(all_present("start_hour", "day_of_week", "timezone_id"), in_range("start_hour", 0, 23))),
+            "a window has a start_hour of 0 to 23, a day_of_week and a timezone_id",
+            "Complete the window.",
+            versions=ONLY_2_2,
+        ),
+    ),
+    "TriggerSettings": (
+        PAUSE,
+        Rule(
+            "TRIGGER-ONE-KIND",
+            exactly_one(*TRIGGER_KINDS),
+            f"a trigger has exactly one of {', '.join(TRIGGER_KINDS)}",
+            "Leave all but one out.",
+            versions=FROM_2_1,
+        ),
+    ),
+    "TriggerConfiguration": (
+        PAUSE,
+        Rule(
+            "TRIGGERS-EXCLUSIVE",
+            exactly_one("schedule", "continuous", *TRIGGER_KINDS),
+            f"an entry has exactly one of schedule, continuous, {', '.join(TRIGGER_KINDS)}",
+            "Give each trigger an entry of its own.",
+            versions=ONLY_2_2,
+        ),
+    ),
+    "FileArrivalTriggerConfiguration": (
+        Rule(
+            "TRIGGER-FILE-URL",
+            present("url"),
+            "it is required",
+            "Give the folder to watch.",
+            versions=FROM_2_1,
+        ),
+        MIN_SECONDS,
+    ),
+    "TableUpdateTriggerConfiguration": (
+        Rule(
+            "TRIGGER-TABLE-NAMES",
+            at("table_names", _table_names),
+            "a list of at least one table is required, each as catalog.schema.table",
+            "Give the tables' full names.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "TRIGGER-TABLE-CONDITION",
+            one_of("condition", ("ANY_UPDATED", "ALL_UPDATED")),
+            "it is ANY_UPDATED or ALL_UPDATED",
+            "Give one of these.",
+            versions=FROM_2_1,
+        ),
+        MIN_SECONDS,
+    ),
+    "ModelTriggerConfiguration": (MIN_SECONDS,),
+    "PeriodicTriggerConfiguration": (
+        Rule(
+            "TRIGGER-PERIODIC",
+            at("", _periodic),
+            f"interval is an integer above 0, and unit one of {', '.join(UNITS)}",
+            "Give both.",
+            versions=FROM_2_1,
+        ),
+    ),
+}

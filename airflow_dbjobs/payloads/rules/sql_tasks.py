@@ -1,0 +1,106 @@
+"""Rules of tasks of SQL warehouses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules.code_tasks import SOURCE
+from airflow_dbjobs.payloads.rules.forms import any_of, at, exactly_one, json_size, most, present, shown
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+KINDS = {"query": "query_id", "dashboard": "dashboard_id", "alert": "alert_id", "file": "path"}
+_PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def _ids(place: Place) -> Iterator[Fault]:
+    for kind, field in KINDS.items():
+        if place.mapping(kind).get(field) in {None, ""} and isinstance(place.value.get(kind), Mapping):
+            yield "", f"{kind} has no {field}"
+
+
+def _alert_parameters(place: Place) -> Iterator[Fault]:
+    if place.filled("alert") and place.filled("parameters"):
+        yield "parameters", "is given beside alert"
+
+
+def _alert_path(place: Place) -> Iterator[Fault]:
+    path = place.text("workspace_path")
+    if path and not path.startswith("/Workspace"):
+        yield "workspace_path", f"is {shown(path)}"
+
+
+def _parameter_names(place: Place) -> Iterator[Fault]:
+    for name in place.mapping("parameters"):
+        if not _PARAMETER.fullmatch(str(name)):
+            yield "parameters", f"has the name {shown(name)}"
+
+
+RULES = {
+    "SqlTask": (
+        Rule(
+            "SQL-WAREHOUSE",
+            present("warehouse_id"),
+            "it is required",
+            "Give the id of a SQL warehouse.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "SQL-ONE-KIND",
+            exactly_one(*KINDS),
+            f"a SQL task has exactly one of {', '.join(KINDS)}",
+            "Give each a task of its own.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "SQL-IDS",
+            _ids,
+            "what is run is named by its id or path",
+            "Give it.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "SQL-ALERT-PARAMS",
+            _alert_parameters,
+            "alerts take no parameters",
+            "Leave the parameters out.",
+            versions=FROM_2_1,
+        ),
+    ),
+    "SqlTaskFile": SOURCE,
+    "AlertTask": (
+        Rule(
+            "ALERT-ONE-ID",
+            at("", any_of(exactly_one("alert_id", "workspace_path"), _alert_path)),
+            "an alert task has exactly one of alert_id and workspace_path, which starts with /Workspace",
+            "Name the alert once.",
+            versions=ONLY_2_2,
+        ),
+        Rule(
+            "ALERT-SUBSCRIBERS",
+            most("subscribers", 100),
+            "at most 100 are allowed",
+            "Tell a group's address.",
+            versions=ONLY_2_2,
+        ),
+        Rule(
+            "ALERT-PARAM-SIZE",
+            json_size("parameters", 10_000, in_bytes=False),
+            "at most 10,000 are allowed",
+            "Leave some parameters out.",
+            versions=ONLY_2_2,
+        ),
+        Rule(
+            "ALERT-PARAM-KEYS",
+            _parameter_names,
+            "a name has 1 to 100 letters, digits, _, - and .",
+            "Choose another name.",
+            versions=ONLY_2_2,
+        ),
+    ),
+}

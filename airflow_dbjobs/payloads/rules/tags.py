@@ -1,0 +1,109 @@
+"""Rules of tags, which differ by cloud: they are judged where the payload, or the workspace, tells the cloud."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.kinds import is_list
+from airflow_dbjobs.payloads.rules import Rule
+from airflow_dbjobs.payloads.rules.forms import shown
+from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Check, Fault
+
+_AZURE_KEY = re.compile(r"(?!azure|microsoft|windows)[^<>%*&+?\\/;]{1,512}", re.IGNORECASE)
+_AWS_KEY = re.compile(r"[\w \-+=.:/@]{1,127}", re.ASCII)
+_AWS_VALUE = re.compile(r"[\w \-+=.:/@]{0,255}", re.ASCII)
+_GCP = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_ATTRIBUTES = {"azure_attributes": "azure", "aws_attributes": "aws", "gcp_attributes": "gcp"}
+MAX_AZURE_VALUE = 256
+
+
+def cloud_of(place: Place) -> str:
+    """Return "azure", "aws" or "gcp" where the workspace or a cluster's attributes tell; else ""."""
+    return place.body.cloud or next((cloud for cluster in _clusters(place) for cloud in _cloud_of(cluster)), "")
+
+
+def _clusters(place: Place) -> Iterator[Mapping[str, object]]:
+    settings = place.body.settings
+    yield place.value
+    for holder in (settings, *_mappings(settings.get("job_clusters")), *_mappings(settings.get("tasks"))):
+        cluster = holder.get("new_cluster")
+        if isinstance(cluster, Mapping):
+            yield cluster
+
+
+def _mappings(value: object) -> list[Mapping[str, object]]:
+    return [item for item in value if isinstance(item, Mapping)] if is_list(value) else []  # type: ignore[attr-defined]
+
+
+def _cloud_of(cluster: Mapping[str, object]) -> Iterator[str]:
+    yield from (cloud for name, cloud in _ATTRIBUTES.items() if cluster.get(name))
+
+
+def _keys(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
+    def check(place: Place) -> Iterator[Fault]:
+        for key in place.mapping(field):
+            if not fits(str(key)) and cloud_of(place) == cloud:
+                yield f"{field}.{key}", f"the key is {shown(key)}"
+
+    return check
+
+
+def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
+    def check(place: Place) -> Iterator[Fault]:
+        for key, value in place.mapping(field).items():
+            if isinstance(value, str) and not is_templated(value) and not fits(value) and cloud_of(place) == cloud:
+                yield f"{field}.{key}", f"the value is {shown(value)}, of {len(value)} characters"
+
+    return check
+
+
+def tag_rules(field: str) -> tuple[Rule, ...]:
+    """Return the rules of a field that holds tags."""
+    remedy = "Choose another word."
+    return (
+        Rule(
+            "TAG-KEY-AZURE",
+            _keys(field, "azure", _AZURE_KEY.fullmatch),
+            r"on Azure a key has 1 to 512 characters, none of <>%*&+?\/;, and does not start with azure, microsoft or"
+            " windows",
+            remedy,
+        ),
+        Rule(
+            "TAG-VALUE-AZURE",
+            _values(field, "azure", lambda value: len(value) <= MAX_AZURE_VALUE),
+            "on Azure a value has at most 256 characters",
+            "Shorten it.",
+        ),
+        Rule(
+            "TAG-KEY-AWS",
+            _keys(field, "aws", _AWS_KEY.fullmatch),
+            "on AWS a key has 1 to 127 letters, digits, spaces and characters of +-=._:/@",
+            remedy,
+        ),
+        Rule(
+            "TAG-VALUE-AWS",
+            _values(field, "aws", _AWS_VALUE.fullmatch),
+            "on AWS a value has at most 255 letters, digits, spaces and characters of +-=._:/@",
+            remedy,
+        ),
+        Rule(
+            "TAG-GCP",
+            _keys(field, "gcp", lambda key: key and _GCP.fullmatch(key)),
+            "on Google Cloud a key has 1 to 63 letters, digits and characters of _.-, no such character at its ends",
+            remedy,
+            warning=True,
+        ),
+        Rule(
+            "TAG-GCP",
+            _values(field, "gcp", _GCP.fullmatch),
+            "on Google Cloud a value has at most 63 letters, digits and characters of _.-, no such one at its ends",
+            remedy,
+            warning=True,
+        ),
+    )

@@ -1,0 +1,144 @@
+"""Rules of one task: what it runs, on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.payloads.enums import RunIf
+from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
+from airflow_dbjobs.payloads.rules.forms import absent, at_most_one, in_range, listed, longest, matches, one_of, present
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.rules import Fault
+
+COMPUTE = ("existing_cluster_id", "new_cluster", "job_cluster_key")
+# They bring their own compute, or need none; serverless compute needs no word either.
+NEED_A_CLUSTER = ("spark_jar_task", "spark_submit_task")
+KEY = r"[\w-]{1,100}"
+
+
+def task_types(place: Place) -> list[str]:
+    """Return the fields that say what is run; a type newer than this release counts by its name."""
+    return sorted(str(name) for name in place.value if str(name).endswith("_task") and place.given(str(name)))
+
+
+def one_type(place: Place) -> Iterator[Fault]:
+    """Find a task that runs nothing, or two things."""
+    types = task_types(place)
+    if not types:
+        yield "", "does not say what to run"
+    yield from not_two_types(place)
+
+
+def not_two_types(place: Place) -> Iterator[Fault]:
+    """Find a task that runs two things."""
+    filled = [name for name in task_types(place) if place.filled(name)]
+    if len(filled) > 1:
+        yield "", f"has {listed(filled)}"
+
+
+def _submit_on_existing(place: Place) -> Iterator[Fault]:
+    if place.given("spark_submit_task") and place.filled("existing_cluster_id"):
+        yield "spark_submit_task", "is given with existing_cluster_id"
+
+
+def _submit_with_libraries(place: Place) -> Iterator[Fault]:
+    if place.given("spark_submit_task") and place.filled("libraries"):
+        yield "spark_submit_task", "is given with libraries"
+
+
+def _submit_with_conf(place: Place) -> Iterator[Fault]:
+    if place.given("spark_submit_task") and place.mapping("new_cluster").get("spark_conf"):
+        yield "spark_submit_task", "is given with new_cluster.spark_conf"
+
+
+def _compute_needed(place: Place) -> Iterator[Fault]:
+    needs = [name for name in NEED_A_CLUSTER if place.given(name)]
+    if needs and not any(place.given(name) for name in (*COMPUTE, "environment_key", "compute")):
+        yield "", f"has {needs[0]} and no cluster"
+
+
+ONE_TYPE_REMEDY = "Give one of notebook_task, spark_python_task, sql_task, ..."
+
+RULES = {
+    "ComputeAndTask": (
+        Rule(
+            "SUBMIT-NEW-CLUSTER-ONLY",
+            _submit_on_existing,
+            "spark-submit runs on new clusters only",
+            "Give new_cluster instead.",
+        ),
+        Rule(
+            "SUBMIT-NO-LIBRARIES",
+            _submit_with_libraries,
+            "spark-submit takes libraries as arguments",
+            "Give them by --jars and --py-files.",
+        ),
+        Rule(
+            "SUBMIT-NO-LIBRARIES",
+            _submit_with_conf,
+            "spark-submit takes settings as arguments",
+            "Give them by --conf.",
+            warning=True,
+        ),
+    ),
+    "SubmitTask": (
+        Rule("TASKKEY-REQUIRED", present("task_key"), "it is required", "Name the task.", versions=FROM_2_1),
+        Rule(
+            "TASKKEY-FORMAT",
+            matches("task_key", KEY),
+            "a task_key has 1 to 100 letters, digits, _ and -",
+            "Choose another name.",
+            versions=FROM_2_1,
+        ),
+        Rule("TASK-ONE-2_1", one_type, "a task has exactly one type", ONE_TYPE_REMEDY, versions=FROM_2_1),
+        Rule(
+            "COMPUTE-ONE-2_1",
+            at_most_one(*COMPUTE),
+            f"at most one of {', '.join(COMPUTE)} is allowed",
+            "Leave all but one out.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "COMPUTE-REQUIRED-2_1",
+            _compute_needed,
+            "such a task needs a cluster",
+            "Give new_cluster, existing_cluster_id or job_cluster_key.",
+            versions=FROM_2_1,
+            warning=True,
+        ),
+        Rule(
+            "DESC-TASK",
+            longest("description", 4096, in_bytes=True),
+            "at most 4096 are allowed",
+            "Shorten it.",
+            versions=FROM_2_1,
+        ),
+        Rule(
+            "RUNIF-ENUM",
+            one_of("run_if", RunIf),
+            f"it is one of {', '.join(RunIf)}",
+            "Give one of these.",
+            versions=FROM_2_1,
+        ),
+        Rule("RANGE-MAX-RETRIES", in_range("max_retries", -1), "-1 or more is allowed", "-1 retries for ever."),
+        Rule("RANGE-TIMEOUT", in_range("timeout_seconds", 0), "0 or more is allowed", "0 is no timeout."),
+        Rule(
+            "RANGE-RETRY-INTERVAL",
+            in_range("min_retry_interval_millis", 0),
+            "0 or more is allowed",
+            "0 retries at once.",
+            warning=True,
+        ),
+        Rule(
+            "JOBCLUSTER-NOT-ON-SUBMIT",
+            absent("job_cluster_key"),
+            "tasks of a one-time run share no cluster",
+            "Give the task a new_cluster of its own.",
+            versions=FROM_2_1,
+            endpoints=("runs/submit",),
+        ),
+    ),
+}
