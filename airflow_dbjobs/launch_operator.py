@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -36,16 +37,26 @@ def deadline_of(task: BaseOperator, context: Context) -> float | None:
     return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
 
 
+def without_models(value: Any) -> Any:
+    """Return a parameter with the models in it made plain dicts, so that Airflow sees their templates and XComArgs."""
+    # Where the module was never loaded there are no models, and nothing is paid for them.
+    structure = sys.modules.get("airflow_dbjobs.payloads.structure")
+    return structure.plain(value) if structure else value
+
+
 class LaunchOperator(BaseOperator):
     """Base of the operators that launch a run; they differ in their payload and endpoint.
 
-    :param json: the request body (a mapping, or a template that renders to one). Named parameters win over its fields.
+    :param json: the request body (a mapping or a model, or a template that renders to one). Named parameters win over
+    its fields.
     :param databricks_conn_id: the connection to the workspace.
     :param idempotency_token: sent as it is (at most 64 characters). Where it is None, the operator makes tokens by
         which a try of the task finds the run of an earlier try (``launch``).
     :param durable: False lets each try launch a run of its own instead.
     :param polling_period_seconds: seconds between two questions for the run's state.
     :param wait_for_termination: False ends the task as soon as the run is launched.
+    :param validate: check the payload by the rules of the API (``payloads``): what is not templated when the DAG is
+    parsed, all of it before it is sent.
     :param deferrable: wait in the triggerer, occupying no worker.
     :param on_skipped: "fail" or "skip" the task where the job was at ``max_concurrent_runs`` and the run never started.
     :param fail_on_partial_success: fail where the run ended SUCCESS_WITH_FAILURES; else a warning names the tasks.
@@ -75,6 +86,7 @@ class LaunchOperator(BaseOperator):
         durable: bool = True,
         polling_period_seconds: float = 10,
         wait_for_termination: bool = True,
+        validate: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         on_skipped: Literal["fail", "skip"] = "fail",
         fail_on_partial_success: bool = False,
@@ -85,12 +97,13 @@ class LaunchOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.json = json
+        self.json = without_models(json)
         self.databricks_conn_id = databricks_conn_id
         self.idempotency_token = idempotency_token
         self.durable = durable
         self.polling_period_seconds = polling_period_seconds
         self.wait_for_termination = wait_for_termination
+        self.validate = validate
         self.deferrable = deferrable
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
@@ -115,9 +128,9 @@ class LaunchOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
         self.run_page_url = ""
-        payload = self._checked_payload()
         client = self._connect()
-        return self._run(context, client, self._resolved(payload, client), deadline=deadline_of(self, context))
+        payload = self._resolved(self._checked_payload(client), client)
+        return self._run(context, client, payload, deadline=deadline_of(self, context))
 
     def execute_complete(
         self, context: Context, event: Any, joined: bool = False, deadline: float | None = None
@@ -143,7 +156,7 @@ class LaunchOperator(BaseOperator):
             # Somebody has repaired it since.
             self._defer(run, joined=joined, deadline=deadline)
         if self._was_canceled_for_another_try(run, joined=joined):
-            payload = self._resolved(self._checked_payload(), client)
+            payload = self._resolved(self._checked_payload(client), client)
             return self._run(context, client, payload, deadline=deadline, again=True)
         return self._finish(client, run)
 
@@ -154,15 +167,32 @@ class LaunchOperator(BaseOperator):
             self._launcher.stop()
         self._cancel()
 
-    def _payload(self) -> dict[str, Any]:
-        """Return the request body as it stands, rendered and unchecked."""
-        from airflow_dbjobs.payloads import merge
+    def _named(self) -> dict[str, Any]:
+        """Return the parameters that are fields of the payload; the last step of a constructor checks them."""
+        return {name: getattr(self, name) for name in (*self.payload_fields, "idempotency_token")}
 
-        return merge(self.json, {name: getattr(self, name) for name in (*self.payload_fields, "idempotency_token")})
+    def _check_early(self) -> None:
+        """Check what is not templated, so that the DAG's import error names field and rule."""
+        if self.validate:
+            from airflow_dbjobs.payloads import check_early
 
-    def _checked_payload(self) -> dict[str, Any]:
-        """Return the request body. Raises errors.ConfigurationError, before anything is sent."""
-        raise NotImplementedError
+            # A class of the user's own may set more when this constructor is done.
+            is_own = type(self).__module__.startswith("airflow_dbjobs.")
+            check_early(self.endpoint, self.json, self._named(), may_grow=not is_own)
+
+    def _checked_payload(self, client: JobsClient) -> dict[str, Any]:
+        """Return the request body, rendered. Raises errors.ConfigurationError, before anything is sent."""
+        from airflow_dbjobs.payloads import check, merge
+
+        payload = {**self._defaults(), **merge(self.json, self._named())}
+        if self.validate:
+            for warning in check(self.endpoint, payload, client.api_version):
+                self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
+        return payload
+
+    def _defaults(self) -> dict[str, Any]:
+        """Return what the payload holds where the user gives nothing else."""
+        return {}
 
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:  # noqa: ARG002 (for overriding)
         """Return the payload with what only the workspace knows."""

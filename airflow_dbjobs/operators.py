@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.launch_operator import LaunchOperator
+from airflow_dbjobs.launch_operator import LaunchOperator, without_models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.payloads import (
+        DbtTask,
+        GitSource,
+        JobAccessControlRequest,
+        JobEnvironment,
+        Library,
+        NewCluster,
+        NotebookTask,
+        PipelineTask,
+        SparkJarTask,
+        SparkPythonTask,
+        SparkSubmitTask,
+        SubmitTask,
+    )
+    from airflow_dbjobs.payloads.kinds import Int, Many, Map, One, Text, Texts
 
 
 class DatabricksSubmitRunOperator(LaunchOperator):
@@ -20,15 +35,16 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     takes XComArgs and native objects at any depth. Source: "Runs submit" of the Jobs API reference.
 
     Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
-    fields of the reference, of the same names; the parameters of every launch are described at
-    ``launch_operator.LaunchOperator``.
+    fields of the reference, of the same names, as dicts or as models of ``payloads``; the parameters of every launch
+    are described at ``launch_operator.LaunchOperator``.
 
     :param tasks: the tasks of a multi-task run.
     :param run_name: default: the task id.
     :param timeout_seconds: the run's own timeout, enforced by the platform; 0 or None for none.
 
-    Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` before anything is sent, ``errors.RunFailed`` (or
-    a class below it) where the run does not succeed, ``errors.CallError`` where the API gives no usable answer.
+    Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` when it is made, and before anything is sent;
+    ``errors.RunFailed`` (or a class below it) where the run does not succeed, ``errors.CallError`` where the API gives
+    no usable answer.
     """
 
     endpoint = "runs/submit"
@@ -55,48 +71,45 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     def __init__(
         self,
         *,
-        tasks: Sequence[Mapping[str, Any]] | None = None,
-        notebook_task: Mapping[str, Any] | None = None,
-        spark_python_task: Mapping[str, Any] | None = None,
-        spark_jar_task: Mapping[str, Any] | None = None,
-        spark_submit_task: Mapping[str, Any] | None = None,
-        pipeline_task: Mapping[str, Any] | None = None,
-        dbt_task: Mapping[str, Any] | None = None,
-        new_cluster: Mapping[str, Any] | None = None,
-        existing_cluster_id: str | None = None,
-        libraries: Sequence[Mapping[str, Any]] | None = None,
-        environments: Sequence[Mapping[str, Any]] | None = None,
-        run_name: str | None = None,
-        timeout_seconds: int | None = None,
-        access_control_list: Sequence[Mapping[str, Any]] | None = None,
-        git_source: Mapping[str, Any] | None = None,
-        performance_target: str | None = None,
+        tasks: Many[SubmitTask] = None,
+        notebook_task: One[NotebookTask] = None,
+        spark_python_task: One[SparkPythonTask] = None,
+        spark_jar_task: One[SparkJarTask] = None,
+        spark_submit_task: One[SparkSubmitTask] = None,
+        pipeline_task: One[PipelineTask] = None,
+        dbt_task: One[DbtTask] = None,
+        new_cluster: One[NewCluster] = None,
+        existing_cluster_id: Text = None,
+        libraries: Many[Library] = None,
+        environments: Many[JobEnvironment] = None,
+        run_name: Text = None,
+        timeout_seconds: Int = None,
+        access_control_list: Many[JobAccessControlRequest] = None,
+        git_source: One[GitSource] = None,
+        performance_target: Text = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.tasks = tasks
-        self.notebook_task = notebook_task
-        self.spark_python_task = spark_python_task
-        self.spark_jar_task = spark_jar_task
-        self.spark_submit_task = spark_submit_task
-        self.pipeline_task = pipeline_task
-        self.dbt_task = dbt_task
-        self.new_cluster = new_cluster
+        self.tasks = without_models(tasks)
+        self.notebook_task = without_models(notebook_task)
+        self.spark_python_task = without_models(spark_python_task)
+        self.spark_jar_task = without_models(spark_jar_task)
+        self.spark_submit_task = without_models(spark_submit_task)
+        self.pipeline_task = without_models(pipeline_task)
+        self.dbt_task = without_models(dbt_task)
+        self.new_cluster = without_models(new_cluster)
         self.existing_cluster_id = existing_cluster_id
-        self.libraries = libraries
-        self.environments = environments
+        self.libraries = without_models(libraries)
+        self.environments = without_models(environments)
         self.run_name = run_name
         self.timeout_seconds = timeout_seconds
-        self.access_control_list = access_control_list
-        self.git_source = git_source
+        self.access_control_list = without_models(access_control_list)
+        self.git_source = without_models(git_source)
         self.performance_target = performance_target
+        self._check_early()
 
-    def _checked_payload(self) -> dict[str, Any]:
-        from airflow_dbjobs.payloads import check_submit
-
-        payload = {"run_name": self.task_id, **self._payload()}
-        check_submit(payload)
-        return payload
+    def _defaults(self) -> dict[str, Any]:
+        return {"run_name": self.task_id}
 
 
 class DatabricksRunNowOperator(LaunchOperator):
@@ -131,16 +144,16 @@ class DatabricksRunNowOperator(LaunchOperator):
     def __init__(
         self,
         *,
-        job_id: int | str | None = None,
-        job_name: str | None = None,
-        job_parameters: Mapping[str, Any] | None = None,
-        notebook_params: Mapping[str, Any] | None = None,
-        python_params: Sequence[str] | None = None,
-        python_named_params: Mapping[str, Any] | None = None,
-        jar_params: Sequence[str] | None = None,
-        spark_submit_params: Sequence[str] | None = None,
-        dbt_commands: Sequence[str] | None = None,
-        performance_target: str | None = None,
+        job_id: Int = None,
+        job_name: Text = None,
+        job_parameters: Map = None,
+        notebook_params: Map = None,
+        python_params: Texts = None,
+        python_named_params: Map = None,
+        jar_params: Texts = None,
+        spark_submit_params: Texts = None,
+        dbt_commands: Texts = None,
+        performance_target: Text = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -154,13 +167,7 @@ class DatabricksRunNowOperator(LaunchOperator):
         self.spark_submit_params = spark_submit_params
         self.dbt_commands = dbt_commands
         self.performance_target = performance_target
-
-    def _checked_payload(self) -> dict[str, Any]:
-        from airflow_dbjobs.payloads import check_run_now
-
-        payload = self._payload()
-        check_run_now(payload)
-        return payload
+        self._check_early()
 
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:
         name = payload.pop("job_name", None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import PayloadError
 from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def check(endpoint: str, payload: object, version: str, *, cloud: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
-from airflow_dbjobs.payloads.kinds import type_of
+from airflow_dbjobs.payloads.kinds import Kind, type_of
 from airflow_dbjobs.payloads.place import Body, Place
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
@@ -81,29 +81,30 @@ def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
                 f'Set "api_version": "{since}" in the connection\'s extra, or leave the field out.',
                 is_error=False,
             )
-        if is_templated(value):
-            continue
-        for below, given, allowed in kind.mismatches(value):
-            yield Finding(
-                place.path_of(name + below), "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}."
-            )
-        if kind.structure:
-            yield from _descend(place, name, value, load(kind.structure), many=kind.many)
+        # What the version does not know, it does not judge.
+        elif not is_templated(value):
+            yield from _inside(place, name, value, kind)
+
+
+def _inside(place: Place, name: str, value: Any, kind: Kind) -> Iterator[Finding]:
+    """Judge a field's value by its kind, and as structures of their own what it holds of those."""
+    for below, given, allowed in kind.mismatches(value):
+        yield Finding(
+            place.path_of(name + below), "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}."
+        )
+    if kind.structure is None:
+        return
+    model = load(kind.structure)
+    if isinstance(value, Mapping) and not kind.many:
+        yield from _visit(place.child(name, model.__name__, value), model)
+    for index, item in place.elements(name) if kind.many else ():
+        yield from _visit(place.child(f"{name}[{index}]", model.__name__, item), model)
 
 
 def _broken(rules: Iterable[Rule], place: Place) -> Iterator[Finding]:
     for rule in rules:
         for below, given in rule.check(place):
             yield Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning)
-
-
-def _descend(place: Place, name: str, value: Any, model: type[Structure], *, many: bool) -> Iterator[Finding]:
-    if not many:
-        if isinstance(value, Mapping):
-            yield from _visit(place.child(name, model.__name__, value), model)
-        return
-    for index, item in place.elements(name):
-        yield from _visit(place.child(f"{name}[{index}]", model.__name__, item), model)
 
 
 def _misspelling(place: Place, model: type[Structure], name: str) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ numbers and booleans where a string is due. A templated value is of every kind.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, TypeGuard, TypeVar, Union
 
 from airflow_dbjobs.payloads.templates import is_templated
 
@@ -115,7 +115,7 @@ TEXTS = _Texts("a list of strings")
 ANYTHING = _Anything("anything")
 
 
-def is_list(value: object) -> bool:
+def is_list(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether JSON makes a list of `value`."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
 

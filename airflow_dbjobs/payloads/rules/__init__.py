@@ -5,11 +5,12 @@ A table maps the name of a structure to its rules. A rule's id is the one of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from airflow_dbjobs.payloads.place import Place
 
 # Where below the place ("" for the place itself), and what was given there.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import JobPermissionLevel
@@ -12,6 +11,8 @@ from airflow_dbjobs.payloads.rules.forms import any_of, exactly_one, one_of, pre
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import AzureAvailability
@@ -22,6 +21,8 @@ from airflow_dbjobs.payloads.rules.forms import (
 from airflow_dbjobs.payloads.rules.tags import tag_rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import ConditionTaskOp
@@ -10,6 +9,8 @@ from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_range, listed, longest, one_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

@@ -18,7 +18,7 @@ MAX_SHOWN = 40
 
 
 def present(*names: str) -> Check:
-    """Each of the fields is there, and no empty string."""
+    """Check that each of the fields is there, and no empty string."""
 
     def check(place: Place) -> Iterator[Fault]:
         for name in names:
@@ -31,7 +31,7 @@ def present(*names: str) -> Check:
 
 
 def all_present(*names: str) -> Check:
-    """As `present`; but it is the structure that is at fault, not the field."""
+    """Check as `present` does; but it is the structure that is at fault, not the field."""
 
     def check(place: Place) -> Iterator[Fault]:
         missing = [name for name in names if place.lacks(name) or place.value.get(name) == ""]
@@ -42,7 +42,7 @@ def all_present(*names: str) -> Check:
 
 
 def at_most_one(*names: str) -> Check:
-    """No two of the fields are there."""
+    """Check that no two of the fields are there."""
 
     def check(place: Place) -> Iterator[Fault]:
         filled = [name for name in names if place.filled(name)]
@@ -53,7 +53,7 @@ def at_most_one(*names: str) -> Check:
 
 
 def exactly_one(*names: str) -> Check:
-    """One of the fields is there, and no other."""
+    """Check that one of the fields is there, and no other."""
     not_two = at_most_one(*names)
 
     def check(place: Place) -> Iterator[Fault]:
@@ -65,7 +65,7 @@ def exactly_one(*names: str) -> Check:
 
 
 def only_with(name: str, *others: str) -> Check:
-    """The field is there only where one of the others is."""
+    """Check that the field is there only where one of the others is."""
 
     def check(place: Place) -> Iterator[Fault]:
         if place.filled(name) and all(place.lacks(other) or place.value.get(other) == "" for other in others):
@@ -75,7 +75,7 @@ def only_with(name: str, *others: str) -> Check:
 
 
 def absent(*names: str) -> Check:
-    """None of the fields is there."""
+    """Check that none of the fields is there."""
 
     def check(place: Place) -> Iterator[Fault]:
         for name in names:
@@ -86,7 +86,7 @@ def absent(*names: str) -> Check:
 
 
 def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: bool = False) -> Check:
-    """The field is an integer between the bounds, or missing."""
+    """Check that the field is an integer between the bounds, or missing."""
 
     def check(place: Place) -> Iterator[Fault]:
         number = place.number(name)
@@ -99,7 +99,7 @@ def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: b
 
 
 def positive_id(name: str) -> Check:
-    """The field is there, and an integer above 0."""
+    """Check that the field is there, and an integer above 0."""
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.value.get(name)
@@ -114,7 +114,7 @@ def positive_id(name: str) -> Check:
 
 
 def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any_case: bool = False) -> Check:
-    """The field is one of the words, or missing."""
+    """Check that the field is one of the words, or missing."""
     allowed = {str(word).lower() if any_case else str(word) for word in words}
 
     def check(place: Place) -> Iterator[Fault]:
@@ -130,7 +130,7 @@ def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any
 
 
 def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
-    """The field has no more characters, or bytes in UTF-8, than the limit."""
+    """Check that the field has no more characters, or bytes in UTF-8, than the limit."""
 
     def check(place: Place) -> Iterator[Fault]:
         text = place.text(name)
@@ -144,7 +144,7 @@ def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
 
 
 def matches(name: str, pattern: str) -> Check:
-    """The whole field matches the pattern, or it is missing."""
+    """Check that the whole field matches the pattern, or is missing."""
     compiled = re.compile(pattern, re.ASCII)
 
     def check(place: Place) -> Iterator[Fault]:
@@ -156,18 +156,18 @@ def matches(name: str, pattern: str) -> Check:
 
 
 def most(name: str, limit: int) -> Check:
-    """The field, a list or a mapping, has no more entries than the limit."""
+    """Check that the field, a list or a mapping, has no more entries than the limit."""
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.value.get(name)
-        if (is_list(value) or isinstance(value, Mapping)) and len(value) > limit:  # type: ignore[arg-type]  # is_list
-            yield name, f"has {len(value)} entries"  # type: ignore[arg-type]  # likewise
+        if (is_list(value) or isinstance(value, Mapping)) and len(value) > limit:
+            yield name, f"has {len(value)} entries"
 
     return check
 
 
 def unique(name: str, key: str) -> Check:
-    """No two elements of the list have the same value of the key."""
+    """Check that no two elements of the list have the same value of the key."""
 
     def check(place: Place) -> Iterator[Fault]:
         first: dict[str, int] = {}
@@ -183,7 +183,7 @@ def unique(name: str, key: str) -> Check:
 
 
 def ascii_only(name: str) -> Check:
-    """All strings of the field, and its keys, consist of ASCII characters."""
+    """Check that all strings of the field, and its keys, consist of ASCII characters."""
 
     def check(place: Place) -> Iterator[Fault]:
         # Parameters and variables may be secrets: they are not quoted.
@@ -196,7 +196,7 @@ def ascii_only(name: str) -> Check:
 
 
 def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = True) -> Check:
-    """The field as compact JSON, or an object of it alone, is no longer than the limit."""
+    """Check that the field as compact JSON, or an object of it alone, is no longer than the limit."""
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.known(name)
@@ -210,7 +210,7 @@ def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = 
 
 
 def texts_only(name: str) -> Check:
-    """The field is a list of strings, or missing."""
+    """Check that the field is a list of strings, or missing."""
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.known(name)
@@ -225,7 +225,7 @@ def texts_only(name: str) -> Check:
 
 
 def text_values(name: str) -> Check:
-    """The field is a mapping of strings, or missing."""
+    """Check that the field is a mapping of strings, or missing."""
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.known(name)
@@ -240,7 +240,7 @@ def text_values(name: str) -> Check:
 
 
 def any_of(*checks: Check) -> Check:
-    """All of the checks, one after the other."""
+    """Make all of the checks, one after the other."""
 
     def check(place: Place) -> Iterator[Fault]:
         for each in checks:
@@ -250,7 +250,7 @@ def any_of(*checks: Check) -> Check:
 
 
 def at(place_below: str, check: Check) -> Check:
-    """The check, whose faults are told of one place for all; what it found is named in words."""
+    """Tell the faults of a check of one place for all; where they are is told in words."""
 
     def moved(place: Place) -> Iterator[Fault]:
         for below, given in check(place):
@@ -260,7 +260,7 @@ def at(place_below: str, check: Check) -> Check:
 
 
 def where(condition: Callable[[Place], bool], then: Check) -> Check:
-    """The check, at places of which the condition holds."""
+    """Make a check at places of which the condition holds."""
 
     def check(place: Place) -> Iterator[Fault]:
         if condition(place):
@@ -279,7 +279,7 @@ def strings_in(value: object, below: str = "") -> Iterator[tuple[str, str]]:
             yield from strings_in(str(key), f"{below} (a name)")
             yield from strings_in(item, f"{below}.{key}")
     elif is_list(value):
-        for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated]  # is_list
+        for index, item in enumerate(value):
             yield from strings_in(item, f"{below}[{index}]")
 
 
@@ -295,7 +295,7 @@ def _known_part(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _known_part(item) for key, item in value.items()}
     if is_list(value):
-        return [_known_part(item) for item in value]  # type: ignore[attr-defined]  # is_list
+        return [_known_part(item) for item in value]
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
@@ -10,6 +9,8 @@ from airflow_dbjobs.payloads.rules.forms import in_range, listed, one_of
 from airflow_dbjobs.payloads.rules.tasks import ONE_TYPE_REMEDY, not_two_types, task_types
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

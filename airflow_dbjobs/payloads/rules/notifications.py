@@ -63,7 +63,7 @@ def _has_duration_rule(health: object) -> bool:
         return rules is not None and is_templated(rules)
     return any(
         is_templated(rule) or (isinstance(rule, Mapping) and (rule.get("metric") == DURATION or is_templated(rule)))
-        for rule in rules  # type: ignore[attr-defined]  # is_list
+        for rule in rules
     )
 
 

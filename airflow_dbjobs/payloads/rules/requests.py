@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.forms import size_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

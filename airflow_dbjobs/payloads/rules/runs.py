@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import RunType, ViewsToExport
@@ -16,6 +15,8 @@ from airflow_dbjobs.payloads.rules.tasks import task_types
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

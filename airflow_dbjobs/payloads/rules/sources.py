@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import GitProvider
@@ -12,6 +11,8 @@ from airflow_dbjobs.payloads.rules.forms import any_of, at, at_most_one, longest
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 

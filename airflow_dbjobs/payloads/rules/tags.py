@@ -38,7 +38,7 @@ def _clusters(place: Place) -> Iterator[Mapping[str, object]]:
 
 
 def _mappings(value: object) -> list[Mapping[str, object]]:
-    return [item for item in value if isinstance(item, Mapping)] if is_list(value) else []  # type: ignore[attr-defined]
+    return [item for item in value if isinstance(item, Mapping)] if is_list(value) else []
 
 
 def _cloud_of(cluster: Mapping[str, object]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import RunIf
@@ -10,6 +9,8 @@ from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import absent, at_most_one, in_range, listed, longest, matches, one_of, present
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 
