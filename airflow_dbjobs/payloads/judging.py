@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -13,11 +12,11 @@ from airflow_dbjobs.payloads.kinds import Kind, type_of
 from airflow_dbjobs.payloads.place import Body, Place
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
+from airflow_dbjobs.payloads.spelling import near_miss
 from airflow_dbjobs.payloads.structure import Structure, facts_of
 from airflow_dbjobs.payloads.templates import is_templated
 
 VERSIONS = ("2.2", "2.1", "2.0")
-NEAR_MISS = 0.8
 
 
 class Finding(NamedTuple):
@@ -63,7 +62,9 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
 
 
 def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
-    yield from _broken(_rules_for(model, place.body.endpoint, place.body.version), place)
+    broken = list(_broken(_rules_for(model, place.body.endpoint, place.body.version), place))
+    yield from broken
+    refused = {finding.path for finding in broken if finding.is_error}
     facts = facts_of(model)
     for name, value in place.value.items():
         if name not in facts:
@@ -83,7 +84,12 @@ def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
             )
         # What the version does not know, it does not judge.
         elif not is_templated(value):
-            yield from _inside(place, name, value, kind)
+            yield from (finding for finding in _inside(place, name, value, kind) if not _is_told(finding, refused))
+
+
+def _is_told(finding: Finding, refused: set[str]) -> bool:
+    """Whether a rule has already told of a wrong type, and more than that."""
+    return finding.rule == "REQ-FIELD-TYPE" and finding.path in refused
 
 
 def _inside(place: Place, name: str, value: Any, kind: Kind) -> Iterator[Finding]:
@@ -108,21 +114,16 @@ def _broken(rules: Iterable[Rule], place: Place) -> Iterator[Finding]:
 
 
 def _misspelling(place: Place, model: type[Structure], name: str) -> Iterator[Finding]:
-    meant = _near_miss(model, name)
+    meant = near_miss(name, tuple(facts_of(model)))
     if meant and meant not in place.value:
         yield Finding(
             place.path_of(name),
             "FIELD-NAME",
-            f"is no field of {model.__name__}",
-            f"did you mean {meant}?",
-            "The API ignores fields it does not know.",
+            f"is no field of {model.__name__} that is known here",
+            "the API ignores what it does not know",
+            f"Did you mean {meant}?",
             is_error=False,
         )
-
-
-@lru_cache(maxsize=1024)
-def _near_miss(model: type[Structure], name: str) -> str | None:
-    return next(iter(difflib.get_close_matches(name, facts_of(model), n=1, cutoff=NEAR_MISS)), None)
 
 
 @lru_cache(maxsize=1024)

@@ -30,9 +30,9 @@ DURATIONS = ("NO_FLEXIBILITY", "4h", "12h", "24h", "72h")
 
 def _one_task(place: Place) -> Iterator[Fault]:
     """Find a payload of API 2.0 that runs nothing, or two things, or what that version does not know."""
-    filled = [name for name in TASKS_OF_2_0 if place.filled(name)]
-    if len(filled) > 1:
-        yield "", f"has {listed(filled)}"
+    known = [name for name in TASKS_OF_2_0 if place.known(name) not in (None, "")]
+    if len(known) > 1:
+        yield "", f"has {listed(known)}"
     if all(place.lacks(name) for name in TASKS_OF_2_0):
         newer = ["tasks"] if place.given("tasks") else task_types(place)
         yield "", f"has {listed(newer)}, which need API 2.1 or later" if newer else "does not say what to run"
@@ -128,7 +128,7 @@ FLAT_RULES = (
         "TASK-ONE-2_1",
         not_two_types,
         "a task has exactly one type",
-        "Make a list of tasks.",
+        "Leave one out, or make a list of tasks.",
         versions=FROM_2_1,
         unless=("update",),
     ),

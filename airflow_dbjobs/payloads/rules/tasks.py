@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.payloads.enums import RunIf
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import absent, at_most_one, in_range, listed, longest, matches, one_of, present
+from airflow_dbjobs.payloads.spelling import CERTAIN, near_miss
+from airflow_dbjobs.payloads.structure import facts_of
+from airflow_dbjobs.payloads.tasks import JobTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +24,13 @@ KEY = r"[\w-]{1,100}"
 
 
 def task_types(place: Place) -> list[str]:
-    """Return the fields that say what is run; a type newer than this release counts by its name."""
-    return sorted(str(name) for name in place.value if str(name).endswith("_task") and place.given(str(name)))
+    """Return the fields that say what is run; a type newer than this release counts by its name, a slip does not."""
+    return sorted(str(name) for name in place.value if _is_task_type(str(name)) and place.given(str(name)))
+
+
+def _is_task_type(name: str) -> bool:
+    known = tuple(facts_of(JobTask))
+    return name in known or (name.endswith("_task") and near_miss(name, known, CERTAIN) is None)
 
 
 def one_type(place: Place) -> Iterator[Fault]:
@@ -35,9 +43,10 @@ def one_type(place: Place) -> Iterator[Fault]:
 
 def not_two_types(place: Place) -> Iterator[Fault]:
     """Find a task that runs two things."""
-    filled = [name for name in task_types(place) if place.filled(name)]
-    if len(filled) > 1:
-        yield "", f"has {listed(filled)}"
+    # An empty mapping says what is run, too.
+    known = [name for name in task_types(place) if place.known(name) not in (None, "")]
+    if len(known) > 1:
+        yield "", f"has {listed(known)}"
 
 
 def _submit_on_existing(place: Place) -> Iterator[Fault]:
