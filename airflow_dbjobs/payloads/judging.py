@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
 from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
-from airflow_dbjobs.payloads.kinds import Kind, type_of
+from airflow_dbjobs.payloads.kinds import type_of
 from airflow_dbjobs.payloads.place import Body, Place
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 from airflow_dbjobs.payloads.spelling import near_miss
 from airflow_dbjobs.payloads.structure import Structure, facts_of
 from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 VERSIONS = ("2.2", "2.1", "2.0")
 
@@ -40,7 +42,7 @@ def findings(
 
     `cloud` is "aws", "azure" or "gcp" where it is known. `open_root` says that more fields may come to the payload.
     """
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         return [
             Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body is one JSON object", "Give a mapping.")
         ]
@@ -70,41 +72,43 @@ def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
         if name not in facts:
             yield from _misspelling(place, model, str(name))
             continue
-        if value is None:
-            continue
         kind, since = facts[name]
+        if value is None or is_templated(value):
+            continue
         if since and since > place.body.version:
-            yield Finding(
-                place.path_of(name),
-                "FIELD-VERSION",
-                f"needs API version {since} or later",
-                f"the connection's api_version is {place.body.version}, which does not know it",
-                f'Set "api_version": "{since}" in the connection\'s extra, or leave the field out.',
-                is_error=False,
-            )
-        # What the version does not know, it does not judge.
-        elif not is_templated(value):
-            yield from (finding for finding in _inside(place, name, value, kind) if not _is_told(finding, refused))
+            # What the version does not know, it does not judge.
+            yield _too_new(place, name, since)
+            continue
+        for below, given, allowed in kind.mismatches(value):
+            path = place.path_of(name + below)
+            # A rule has told more of a wrong type than that it is wrong.
+            if path not in refused:
+                yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
+        if kind.structure:
+            inner = load(kind.structure)
+            for child in _children(place, name, value, inner, many=kind.many):
+                yield from _visit(child, inner)
 
 
-def _is_told(finding: Finding, refused: set[str]) -> bool:
-    """Whether a rule has already told of a wrong type, and more than that."""
-    return finding.rule == "REQ-FIELD-TYPE" and finding.path in refused
-
-
-def _inside(place: Place, name: str, value: Any, kind: Kind) -> Iterator[Finding]:
-    """Judge a field's value by its kind, and as structures of their own what it holds of those."""
-    for below, given, allowed in kind.mismatches(value):
-        yield Finding(
-            place.path_of(name + below), "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}."
-        )
-    if kind.structure is None:
+def _children(place: Place, name: str, value: object, model: type[Structure], *, many: bool) -> Iterator[Place]:
+    """Yield the structures that a field holds."""
+    if not many:
+        if isinstance(value, dict):
+            yield place.child(name, model.__name__, value)
         return
-    model = load(kind.structure)
-    if isinstance(value, Mapping) and not kind.many:
-        yield from _visit(place.child(name, model.__name__, value), model)
-    for index, item in place.elements(name) if kind.many else ():
-        yield from _visit(place.child(f"{name}[{index}]", model.__name__, item), model)
+    for index, item in place.elements(name):
+        yield place.child(f"{name}[{index}]", model.__name__, item)
+
+
+def _too_new(place: Place, name: str, since: str) -> Finding:
+    return Finding(
+        place.path_of(name),
+        "FIELD-VERSION",
+        f"needs API version {since} or later",
+        f"the connection's api_version is {place.body.version}, which does not know it",
+        f'Set "api_version": "{since}" in the connection\'s extra, or leave the field out.',
+        is_error=False,
+    )
 
 
 def _broken(rules: Iterable[Rule], place: Place) -> Iterator[Finding]:

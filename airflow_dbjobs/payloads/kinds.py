@@ -6,10 +6,12 @@ numbers and booleans where a string is due. A templated value is of every kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, TypeGuard, TypeVar, Union
 
 from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # What a kind finds wrong: where below the field, what was given, what is allowed.
 Mismatch: TypeAlias = tuple[str, str, str]
@@ -24,10 +26,9 @@ class Kind:
     def __init__(self, allowed: str) -> None:
         self.allowed = allowed
 
-    def mismatches(self, value: object) -> Iterator[Mismatch]:
+    def mismatches(self, value: object) -> Iterable[Mismatch]:
         """Tell what of a value, which is not templated, has another type than the field."""
-        if not self.fits(value):
-            yield "", type_of(value), self.allowed
+        return () if self.fits(value) else (("", type_of(value), self.allowed),)
 
     def fits(self, value: object) -> bool:
         """Whether a value, which is not templated, has the type."""
@@ -62,7 +63,7 @@ class _Bool(Kind):
 
 class _Map(Kind):
     def mismatches(self, value: object) -> Iterator[Mismatch]:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             yield "", type_of(value), self.allowed
             return
         for key, item in value.items():
@@ -91,13 +92,13 @@ class StructureKind(Kind):
     def mismatches(self, value: object) -> Iterator[Mismatch]:
         """Tell whether this is no mapping, or which elements of the list are none; their fields are judged apart."""
         if not self.many:
-            if not isinstance(value, Mapping):
+            if not isinstance(value, dict):
                 yield "", type_of(value), self.allowed
         elif not is_list(value):
             yield "", type_of(value), self.allowed
         else:
             for index, item in enumerate(value):
-                if not is_templated(item) and not isinstance(item, Mapping):
+                if not is_templated(item) and not isinstance(item, dict):
                     yield f"[{index}]", type_of(item), "a mapping"
 
 
@@ -117,7 +118,7 @@ ANYTHING = _Anything("anything")
 
 def is_list(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether JSON makes a list of `value`."""
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+    return isinstance(value, (list, tuple))
 
 
 def whole_number(value: object) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from airflow_dbjobs.payloads.kinds import is_list, whole_number
 from airflow_dbjobs.payloads.templates import is_templated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,15 @@ class Body:
     version: str
     # "aws", "azure", "gcp", or "" where it is not known.
     cloud: str
-    payload: Mapping[str, Any]
+    payload: dict[str, Any]
     # Whether fields may still come to the payload: its `json` is a template.
     open_root: bool
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The job's or run's settings: the payload itself, or what it puts into ``new_settings``."""
         inner = self.payload.get("new_settings")
-        return inner if isinstance(inner, Mapping) else self.payload
+        return inner if isinstance(inner, dict) else self.payload
 
     @property
     def is_partial(self) -> bool:
@@ -42,10 +44,10 @@ class Place:
     body: Body
     path: str
     structure: str
-    value: Mapping[str, Any]
+    value: dict[str, Any]
     parent: Place | None
 
-    def child(self, name: str, structure: str, value: Mapping[str, Any]) -> Place:
+    def child(self, name: str, structure: str, value: dict[str, Any]) -> Place:
         """Return the place of a field that holds a mapping."""
         return Place(self.body, self.path_of(name), structure, value, self)
 
@@ -81,20 +83,20 @@ class Place:
         """Return the field's value if it is an integer, or its digits, that is known."""
         return whole_number(self.known(name))
 
-    def mapping(self, name: str) -> Mapping[str, Any]:
+    def mapping(self, name: str) -> dict[str, Any]:
         """Return the field's value if it is a mapping; else an empty one."""
         value = self.value.get(name)
-        return value if isinstance(value, Mapping) else {}
+        return value if isinstance(value, dict) else {}
 
     def items(self, name: str) -> list[Any]:
         """Return the field's elements, templated ones among them; none where it is no list."""
         value = self.value.get(name)
         return list(value) if is_list(value) else []
 
-    def elements(self, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def elements(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the index and value of those of the field's elements that are mappings."""
         for index, item in enumerate(self.items(name)):
-            if isinstance(item, Mapping):
+            if isinstance(item, dict):
                 yield index, item
 
     def all_known(self, name: str) -> bool:

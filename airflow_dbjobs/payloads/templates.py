@@ -15,7 +15,7 @@ def is_templated(value: object) -> bool:
     of Airflow is imported here; a template field may also be a function.
     """
     if isinstance(value, str):
-        return value.endswith(_FILE_SUFFIX) or any(mark in value for mark in _MARKS)
-    if value is None or isinstance(value, bool | int | float | dict | list | tuple):
+        return ("{" in value and any(mark in value for mark in _MARKS)) or value.endswith(_FILE_SUFFIX)
+    if value is None or isinstance(value, (dict, list, tuple, int, float)):
         return False
     return callable(getattr(value, "resolve", None)) or callable(value)

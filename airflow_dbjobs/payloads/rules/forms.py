@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
@@ -160,7 +160,7 @@ def most(name: str, limit: int) -> Check:
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.value.get(name)
-        if (is_list(value) or isinstance(value, Mapping)) and len(value) > limit:
+        if (is_list(value) or isinstance(value, dict)) and len(value) > limit:
             yield name, f"has {len(value)} entries"
 
     return check
@@ -229,7 +229,7 @@ def text_values(name: str) -> Check:
 
     def check(place: Place) -> Iterator[Fault]:
         value = place.known(name)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(item, str) and not is_templated(item):
                     yield f"{name}.{key}", type_of(item)
@@ -274,7 +274,7 @@ def strings_in(value: object, below: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         if not is_templated(value):
             yield below, value
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key, item in value.items():
             yield from strings_in(str(key), f"{below} (a name)")
             yield from strings_in(item, f"{below}.{key}")
@@ -292,7 +292,7 @@ def size_of(value: object, *, in_bytes: bool = True) -> int:
 def _known_part(value: object) -> object:
     if is_templated(value):
         return ""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(key): _known_part(item) for key, item in value.items()}
     if is_list(value):
         return [_known_part(item) for item in value]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
@@ -10,6 +9,7 @@ from airflow_dbjobs.payloads.rules.forms import most, shown, unique
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 
@@ -19,7 +19,7 @@ def is_decidable(place: Place, name: str) -> bool:
     return place.all_known(name) and (place.given(name) or place.lacks(name))
 
 
-def _keys(place: Place) -> dict[str, Mapping[str, object]] | None:
+def _keys(place: Place) -> dict[str, dict[str, object]] | None:
     """Return the tasks by key; None where a key is not known yet."""
     if not is_decidable(place, "tasks"):
         return None
@@ -27,12 +27,12 @@ def _keys(place: Place) -> dict[str, Mapping[str, object]] | None:
     return None if any(is_templated(key) for key in tasks) else tasks
 
 
-def _dependencies(place: Place) -> Iterator[tuple[int, int, Mapping[str, object], str]]:
+def _dependencies(place: Place) -> Iterator[tuple[int, int, dict[str, object], str]]:
     """Yield each dependency whose task is known: the task's index, its own, itself, and the key it names."""
     for index, task in place.elements("tasks"):
         depends_on = task.get("depends_on")
         for position, dependency in enumerate(depends_on if isinstance(depends_on, list | tuple) else ()):
-            if isinstance(dependency, Mapping):
+            if isinstance(dependency, dict):
                 key = dependency.get("task_key")
                 if isinstance(key, str) and not is_templated(key):
                     yield index, position, dependency, key

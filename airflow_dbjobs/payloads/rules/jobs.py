@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.kinds import type_of
@@ -29,6 +28,7 @@ from airflow_dbjobs.payloads.rules.tasks import KEY
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 
@@ -63,7 +63,7 @@ def _settings_given(place: Place) -> Iterator[Fault]:
     value = place.value.get("new_settings")
     if place.lacks("new_settings"):
         yield "new_settings", "is missing"
-    elif not isinstance(value, Mapping) and not is_templated(value):
+    elif not isinstance(value, dict) and not is_templated(value):
         yield "new_settings", type_of(value)
 
 

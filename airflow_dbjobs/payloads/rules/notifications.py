@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
@@ -11,6 +10,7 @@ from airflow_dbjobs.payloads.rules.forms import any_of, at, listed, most, presen
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
@@ -58,11 +58,11 @@ def _duration_rule(place: Place) -> Iterator[Fault]:
 
 
 def _has_duration_rule(health: object) -> bool:
-    rules = health.get("rules") if isinstance(health, Mapping) else health
+    rules = health.get("rules") if isinstance(health, dict) else health
     if not is_list(rules):
         return rules is not None and is_templated(rules)
     return any(
-        is_templated(rule) or (isinstance(rule, Mapping) and (rule.get("metric") == DURATION or is_templated(rule)))
+        is_templated(rule) or (isinstance(rule, dict) and (rule.get("metric") == DURATION or is_templated(rule)))
         for rule in rules
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
@@ -11,6 +10,7 @@ from airflow_dbjobs.payloads.rules.code_tasks import SOURCE
 from airflow_dbjobs.payloads.rules.forms import any_of, at, exactly_one, json_size, most, present, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 
@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 def _ids(place: Place) -> Iterator[Fault]:
     for kind, field in KINDS.items():
-        if place.mapping(kind).get(field) in {None, ""} and isinstance(place.value.get(kind), Mapping):
+        if place.mapping(kind).get(field) in {None, ""} and isinstance(place.value.get(kind), dict):
             yield "", f"{kind} has no {field}"
 
 

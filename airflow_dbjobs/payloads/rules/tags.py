@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.kinds import is_list
@@ -12,6 +11,7 @@ from airflow_dbjobs.payloads.rules.forms import shown
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
@@ -28,20 +28,20 @@ def cloud_of(place: Place) -> str:
     return place.body.cloud or next((cloud for cluster in _clusters(place) for cloud in _cloud_of(cluster)), "")
 
 
-def _clusters(place: Place) -> Iterator[Mapping[str, object]]:
+def _clusters(place: Place) -> Iterator[dict[str, object]]:
     settings = place.body.settings
     yield place.value
     for holder in (settings, *_mappings(settings.get("job_clusters")), *_mappings(settings.get("tasks"))):
         cluster = holder.get("new_cluster")
-        if isinstance(cluster, Mapping):
+        if isinstance(cluster, dict):
             yield cluster
 
 
-def _mappings(value: object) -> list[Mapping[str, object]]:
-    return [item for item in value if isinstance(item, Mapping)] if is_list(value) else []
+def _mappings(value: object) -> list[dict[str, object]]:
+    return [item for item in value if isinstance(item, dict)] if is_list(value) else []
 
 
-def _cloud_of(cluster: Mapping[str, object]) -> Iterator[str]:
+def _cloud_of(cluster: dict[str, object]) -> Iterator[str]:
     yield from (cloud for name, cloud in _ATTRIBUTES.items() if cluster.get(name))
 
 
