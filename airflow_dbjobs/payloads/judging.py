@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
-from typing import NamedTuple, TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
 from airflow_dbjobs.payloads.kinds import type_of
@@ -73,11 +73,13 @@ def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
             yield from _misspelling(place, model, str(name))
             continue
         kind, since = facts[name]
-        if value is None or is_templated(value):
+        if value is None:
             continue
         if since and since > place.body.version:
             # What the version does not know, it does not judge.
             yield _too_new(place, name, since)
+            continue
+        if is_templated(value):
             continue
         for below, given, allowed in kind.mismatches(value):
             path = place.path_of(name + below)
@@ -113,6 +115,8 @@ def _too_new(place: Place, name: str, since: str) -> Finding:
 
 def _broken(rules: Iterable[Rule], place: Place) -> Iterator[Finding]:
     for rule in rules:
+        if rule.fields and place.value.keys().isdisjoint(rule.fields):
+            continue
         for below, given in rule.check(place):
             yield Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning)
 

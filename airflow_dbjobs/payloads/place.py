@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.payloads.kinds import is_list, whole_number
 from airflow_dbjobs.payloads.templates import is_templated

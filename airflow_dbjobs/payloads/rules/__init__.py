@@ -6,6 +6,7 @@ A table maps the name of a structure to its rules. A rule's id is the one of the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ ONLY_2_2 = ("2.2",)
 
 
 @dataclass(frozen=True)
+class OfFields:
+    """A check of some fields, which finds nothing where none of them is given."""
+
+    fields: frozenset[str]
+    check: Check
+
+    def __call__(self, place: Place) -> Iterator[Fault]:
+        """Make the check."""
+        return self.check(place)
+
+
+@dataclass(frozen=True)
 class Rule:
     """One rule: an id, what it checks, what is allowed, and what to do instead.
 
@@ -45,6 +58,11 @@ class Rule:
     endpoints: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     warning: bool = False
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """Fields without any of which there is nothing to check; none where that is not so simple."""
+        return self.check.fields if isinstance(self.check, OfFields) else frozenset()
 
     def applies(self, endpoint: str, version: str) -> bool:
         """Whether the rule holds for an endpoint of an API version."""

@@ -7,10 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
+from airflow_dbjobs.payloads.rules import OfFields
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
@@ -49,7 +51,7 @@ def at_most_one(*names: str) -> Check:
         if len(filled) > 1:
             yield "", f"has {listed(filled)}"
 
-    return check
+    return OfFields(frozenset(names), check)
 
 
 def exactly_one(*names: str) -> Check:
@@ -71,7 +73,7 @@ def only_with(name: str, *others: str) -> Check:
         if place.filled(name) and all(place.lacks(other) or place.value.get(other) == "" for other in others):
             yield name, f"is given without {' or '.join(others)}"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def absent(*names: str) -> Check:
@@ -82,7 +84,7 @@ def absent(*names: str) -> Check:
             if place.filled(name):
                 yield name, "is given"
 
-    return check
+    return OfFields(frozenset(names), check)
 
 
 def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: bool = False) -> Check:
@@ -95,7 +97,7 @@ def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: b
         if (low is not None and number < low) or (high is not None and number > high):
             yield name, f"is {number}"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def positive_id(name: str) -> Check:
@@ -126,7 +128,7 @@ def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any
         elif (value.lower() if any_case else value) not in allowed:
             yield name, f"is {shown(value)}"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
@@ -140,7 +142,7 @@ def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
         if length > limit:
             yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'}"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def matches(name: str, pattern: str) -> Check:
@@ -152,7 +154,7 @@ def matches(name: str, pattern: str) -> Check:
         if text is not None and not compiled.fullmatch(text):
             yield name, f"is {shown(text)}"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def most(name: str, limit: int) -> Check:
@@ -163,7 +165,7 @@ def most(name: str, limit: int) -> Check:
         if (is_list(value) or isinstance(value, dict)) and len(value) > limit:
             yield name, f"has {len(value)} entries"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def unique(name: str, key: str) -> Check:
@@ -179,7 +181,7 @@ def unique(name: str, key: str) -> Check:
                 yield f"{name}[{index}].{key}", f"is {shown(value)}, as is {name}[{first[value]}].{key}"
             first.setdefault(value, index)
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def ascii_only(name: str) -> Check:
@@ -192,7 +194,7 @@ def ascii_only(name: str) -> Check:
                 yield name, f"has other characters than ASCII at {name}{below}"
                 return
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = True) -> Check:
@@ -206,7 +208,7 @@ def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = 
         if length > limit:
             yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'} as JSON"
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def texts_only(name: str) -> Check:
@@ -221,7 +223,7 @@ def texts_only(name: str) -> Check:
         elif value is not None:
             yield name, type_of(value)
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def text_values(name: str) -> Check:
@@ -236,7 +238,7 @@ def text_values(name: str) -> Check:
         elif value is not None:
             yield name, type_of(value)
 
-    return check
+    return OfFields(frozenset([name]), check)
 
 
 def any_of(*checks: Check) -> Check:
@@ -246,6 +248,8 @@ def any_of(*checks: Check) -> Check:
         for each in checks:
             yield from each(place)
 
+    if all(isinstance(each, OfFields) for each in checks):
+        return OfFields(frozenset().union(*(each.fields for each in checks if isinstance(each, OfFields))), check)
     return check
 
 
@@ -256,7 +260,7 @@ def at(place_below: str, check: Check) -> Check:
         for below, given in check(place):
             yield place_below, f"{below} {given}" if below not in {"", place_below} else given
 
-    return moved
+    return OfFields(check.fields, moved) if isinstance(check, OfFields) else moved
 
 
 def where(condition: Callable[[Place], bool], then: Check) -> Check:

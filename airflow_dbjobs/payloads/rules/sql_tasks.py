@@ -11,6 +11,7 @@ from airflow_dbjobs.payloads.rules.forms import any_of, at, exactly_one, json_si
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 
@@ -98,7 +99,7 @@ RULES = {
         Rule(
             "ALERT-PARAM-KEYS",
             _parameter_names,
-            "a name has 1 to 100 letters, digits, _, - and .",
+            "a name has 1 to 100 letters, digits and characters of ._-",
             "Choose another name.",
             versions=ONLY_2_2,
         ),

@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.kinds import is_list
-from airflow_dbjobs.payloads.rules import Rule
+from airflow_dbjobs.payloads.rules import OfFields, Rule
 from airflow_dbjobs.payloads.rules.forms import shown
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
@@ -51,7 +52,7 @@ def _keys(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
             if not fits(str(key)) and cloud_of(place) == cloud:
                 yield f"{field}.{key}", f"the key is {shown(key)}"
 
-    return check
+    return OfFields(frozenset([field]), check)
 
 
 def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
@@ -60,7 +61,7 @@ def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
             if isinstance(value, str) and not is_templated(value) and not fits(value) and cloud_of(place) == cloud:
                 yield f"{field}.{key}", f"the value is {shown(value)}, of {len(value)} characters"
 
-    return check
+    return OfFields(frozenset([field]), check)
 
 
 def tag_rules(field: str) -> tuple[Rule, ...]:

@@ -1,0 +1,117 @@
+"""``python -m airflow_dbjobs.payloads``: files in, lines with their numbers out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_dbjobs.payloads.__main__ import endpoint_of, main
+
+YAML = """\
+# A comment.
+run_name: nightly
+tasks:
+  - task_key: load
+    notebook_task:
+      notebook_path: load
+    new_cluster:
+      spark_version: 15.4.x-scala2.12
+      autoscale: {min_workers: 3, max_workers: 2}
+      node_type_id: m
+  - task_key: load
+    sql_task: {warehouse_id: w, query: {query_id: 2026-01-01}}
+"""
+TOLD = [
+    "6: tasks[0].notebook_task.notebook_path [NB-PATH-ABSOLUTE]: is 'load', relative;",
+    "9: warning: tasks[0].new_cluster.autoscale [CLUSTER-AUTOSCALE]: min_workers is 3 and max_workers 2;",
+    "11: tasks[1].task_key [TASKKEY-UNIQUE]: is 'load', as is tasks[0].task_key;",
+]
+
+
+def lines(capsys) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_what_is_wrong_in_yaml_is_told_with_its_line(tmp_path, capsys):
+    file = tmp_path / "a.yaml"
+    file.write_text(YAML)
+    assert main([str(file)]) == 1
+    told = lines(capsys)
+    assert [line[: len(f"{file}:{start}")] for line, start in zip(told, TOLD, strict=True)] == [
+        f"{file}:{start}" for start in TOLD
+    ]
+    assert main(["--no-warnings", str(file)]) == 1
+    assert len(lines(capsys)) == 2
+
+
+def test_what_is_wrong_in_json_is_told_with_its_line(tmp_path, capsys):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"job_id": 0, "notebook_params": {"a": 1}}, indent="\t"))
+    assert main([str(file)]) == 1
+    (first, second) = lines(capsys)
+    assert first.startswith(f"{file}:2: job_id [REQ-JOB-ID]: is 0;")
+    assert second.startswith(f"{file}:4: notebook_params.a [PARAM-MAP-VALUES]: is of type int;")
+
+
+def test_each_file_and_each_document_is_checked_and_warnings_are_no_failure(tmp_path, capsys):
+    (tmp_path / "good.yaml").write_text("job_id: 1\n---\njob_id: 2\njob_parameters: {a: b}\n")
+    (tmp_path / "warns.yaml").write_text("job_id: 1\nidempotency_token: ''\n")
+    assert main([str(tmp_path / "good.yaml"), str(tmp_path / "warns.yaml")]) == 0
+    assert [line.partition(": ")[0] for line in lines(capsys)] == [f"{tmp_path / 'warns.yaml'}:2"]
+    (tmp_path / "bad.yaml").write_text("job_id: 1\n---\njob_id: -2\n")
+    assert main([str(tmp_path / "bad.yaml"), str(tmp_path / "good.yaml")]) == 1
+    assert [line.partition(": ")[0] for line in lines(capsys)] == [f"{tmp_path / 'bad.yaml'}:3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", b'{"a": 1,}', ":1: is no JSON: "),
+        ("a.yaml", b"a: [1\nb: 2", "is no YAML: "),
+        ("a.yaml", b"\xff\xfe\xff", ": is no text in UTF-8."),
+        ("a.yaml", b"a: 1", ":1: is no payload that is known by its fields: say which by --endpoint."),
+        ("a.yaml", b"- 1", ":1: the payload [REQ-BODY-OBJECT]: is of type list;"),
+        ("missing.yaml", None, ": cannot be read: No such file or directory."),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_fails(tmp_path, capsys, name, content, told):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert main([str(tmp_path / name)]) == 1
+    (line,) = lines(capsys)
+    assert told in line
+    assert line.startswith(str(tmp_path / name))
+
+
+def test_the_endpoint_and_the_version_can_be_named(tmp_path, capsys):
+    file = tmp_path / "a.yml"
+    file.write_text("notebook_task: {notebook_path: /a}\nexisting_cluster_id: c\nhealth: {rules: []}\n")
+    assert main(["--endpoint", "runs/submit", "--api-version", "2.0", str(file)]) == 0
+    assert "health [FIELD-VERSION]: needs API version 2.1" in capsys.readouterr().out
+    assert main(["--endpoint", "run-now", str(file)]) == 1
+    assert "job_id [REQ-JOB-ID]: is missing" in capsys.readouterr().out
+
+
+def test_what_jobs_get_answers_is_checked_as_the_settings_of_a_job(tmp_path, capsys):
+    file = tmp_path / "a.yaml"
+    file.write_text("job_id: 1\nsettings:\n  name: n\n  timeout_seconds: -1\n  tasks: []\n")
+    assert main(["--no-warnings", str(file)]) == 1
+    assert lines(capsys)[0].startswith(f"{file}:4: settings.timeout_seconds [RANGE-TIMEOUT]: is -1;")
+
+
+@pytest.mark.parametrize(
+    ("fields", "endpoint"),
+    [
+        (["job_id", "new_settings"], "update"),
+        (["run_id", "rerun_tasks"], "runs/repair"),
+        (["job_name"], "run-now"),
+        (["idempotency_token", "job_id"], "run-now"),
+        (["run_name", "tasks"], "runs/submit"),
+        (["name", "job_clusters", "tasks"], "create"),
+        (["notebook_task"], "create"),
+        (["resources"], None),
+    ],
+)
+def test_fields_tell_the_endpoint(fields, endpoint):
+    assert endpoint_of(dict.fromkeys(fields)) == endpoint

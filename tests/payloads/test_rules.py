@@ -1,0 +1,147 @@
+"""Each rule: what keeps it passes, what breaks it is told by its id and at its place."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings, findings_of_any_version
+from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
+from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
+
+from .rule_cases import CASES, CLUSTER, FLAT, GONE, TASK, Case, body_of
+
+
+def all_rules() -> list[Rule]:
+    tables = [import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in MODULES_WITH_RULES]
+    return [*ROOT_RULES, *(rule for table in tables for rules in table.values() for rule in rules)]
+
+
+def of(case: Case, found: list[Finding]) -> list[tuple[str, bool]]:
+    return [(finding.path, finding.is_error) for finding in found if finding.rule == case.rule]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}-{case.where}")
+def test_what_keeps_a_rule_passes_and_what_breaks_it_is_told_with_its_id_and_place(case):
+    # Of this one it is the version that keeps it.
+    version = "2.1" if case.rule == "REQ-ENDPOINT-VERSION" else case.version
+    good = findings(case.endpoint, body_of(case.endpoint, version, case.good), version)
+    assert [str(finding) for finding in good if finding.is_error or finding.rule == case.rule] == []
+    bad = of(case, findings(case.endpoint, body_of(case.endpoint, case.version, case.bad), case.version))
+    assert bad != []
+    assert {is_error for _, is_error in bad} == {not case.warns}
+    assert [path for path, _ in bad if not path.startswith(case.where)] == []
+
+
+def test_each_rule_has_a_case_and_warns_or_refuses_as_its_cases_say():
+    cases = {(case.rule, case.warns) for case in CASES}
+    rules = {(rule.id, rule.warning) for rule in all_rules()}
+    assert cases - rules == {("REQ-BODY-OBJECT", False), ("REQ-FIELD-TYPE", False)}, "these two need no table"
+    assert rules - cases == set()
+
+
+def test_each_rule_says_what_is_allowed_and_what_to_do():
+    told = [rule for rule in all_rules() if not rule.allowed or rule.allowed.endswith(".")]
+    assert told == []
+    assert [rule.id for rule in all_rules() if not rule.remedy.endswith((".", "..."))] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("endpoint", ["create", "reset", "update", "runs/submit", "run-now", "runs/list", "list"])
+def test_nothing_is_told_of_what_is_right_in_any_version(endpoint, version):
+    assert findings(endpoint, body_of(endpoint, version, {}), version) == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "changes"),
+    [
+        ("create", {"tasks[0].new_field": {"a": [1]}, "new": None}),
+        ("runs/submit", {"name": "n", "max_concurrent_runs": 1, "tasks[0].notebook_task.notebook_params": {}}),
+        ("create", {"continuous": {}, "schedule": None, "email_notifications": {}, "webhook_notifications": {}}),
+        ("create", {"tasks[0].depends_on": [], "tasks[0].new_cluster.init_scripts": []}),
+        ("create", {"tasks[0].new_cluster.num_workers": "2", "timeout_seconds": "60", "queue": {"enabled": "false"}}),
+        ("run-now", {"job_id": "17", "notebook_params": {"a": "{{job.run_id}}"}, "jar_params": []}),
+        ("update", {"new_settings": {"tasks": [{**TASK, "depends_on": [{"task_key": "stored"}]}]}}),
+        ("update", {"new_settings": {"tasks": [{**TASK, "notebook_task": {"notebook_path": "a"}}]}}),
+        ("update", {"new_settings": {"tasks": [{"task_key": "a", "sql_task": {}, "job_cluster_key": "stored"}]},
+                    "fields_to_remove": ["tasks/b"]}),
+    ],
+)  # fmt: skip
+def test_what_real_callers_send_is_no_error(endpoint, changes):
+    found = findings(endpoint, body_of(endpoint, "2.2", changes))
+    assert [str(finding) for finding in found if finding.is_error and finding.rule[:3] != "SQL"] == []
+
+
+def test_a_payload_that_needs_a_newer_version_says_so():
+    found = findings("runs/submit", {"tasks": [TASK], "queue": {"enabled": True}}, "2.0")
+    assert [finding.path for finding in found if finding.rule == "FIELD-VERSION"] == ["tasks", "queue"]
+    (error, _) = [finding for finding in found if finding.is_error]
+    assert "has tasks, which need API 2.1 or later" in str(error)
+    (newer,) = findings("run-now", {"job_id": 1, "only": "{{ tasks }}"}, "2.1")
+    assert "needs API version 2.2 or later; the connection's api_version is 2.1" in str(newer)
+    assert 'Set "api_version": "2.2"' in str(newer)
+
+
+def test_without_a_version_only_what_is_wrong_in_each_is_told():
+    old_health = {"health": {"rules": [{"metric": "RUN_DURATION_SECONDS", "operator": "GREATER_THAN", "value": 1}]}}
+    assert findings("create", {**FLAT, **old_health}) != []
+    assert findings_of_any_version("create", {**FLAT, **old_health}) == []
+    both = {"job_id": 1, "duration_target": "4h"}
+    assert [finding.rule for finding in findings_of_any_version("run-now", both)] == ["DURATION-TARGET"]
+    assert findings_of_any_version("runs/submit", {**FLAT, "timeout_seconds": -1}) != []
+
+
+def test_one_message_tells_path_what_was_given_what_is_allowed_and_what_to_do():
+    tasks = [TASK, {**TASK, "task_key": "b", "new_cluster": {**CLUSTER, "num_workers": -3}}]
+    (found,) = findings("runs/submit", {"tasks": tasks})
+    assert str(found) == (
+        "tasks[1].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -3; 0 or more is allowed. 0 is a driver alone."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "meant"),
+    [
+        ({"tasks[0].timeout_second": 5}, "tasks[0].timeout_second", "timeout_seconds"),
+        (
+            {"tasks[0].new_cluster.node_typ_id": "m", "tasks[0].new_cluster.node_type_id": GONE},
+            "tasks[0].new_cluster.node_typ_id",
+            "node_type_id",
+        ),
+        ({"tasks[0].notebook_task": {"notebok_path": "/a"}}, "tasks[0].notebook_task.notebok_path", "notebook_path"),
+        ({"tasks[0].notebook_task": GONE, "tasks[0].notbook_task": {}}, "tasks[0].notbook_task", "notebook_task"),
+    ],
+)
+def test_a_misspelt_field_is_told_with_the_name_that_was_meant(changes, place, meant):
+    found = findings("runs/submit", body_of("runs/submit", "2.2", changes))
+    (slip,) = [finding for finding in found if finding.rule == "FIELD-NAME"]
+    assert (slip.path, slip.is_error) == (place, False)
+    assert f"Did you mean {meant}?" in str(slip)
+
+
+@pytest.mark.parametrize(("given", "told"), [("aws", "TAG-VALUE-AWS"), ("azure", "TAG-KEY-AZURE"), ("", None)])
+def test_the_cloud_of_the_workspace_decides_which_tags_are_allowed(given, told):
+    found = findings("create", {"tasks": [TASK], "tags": {"windows": "é"}}, cloud=given)
+    assert {finding.rule for finding in found} == ({told} if told else set())
+
+
+SECRET = "hunter2-é"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("run-now", {"job_id": 1, "python_params": [SECRET], "jar_params": SECRET, "notebook_params": {"a": [SECRET]}}),
+        ("run-now", {"job_id": 1, "spark_submit_params": [f"--master={SECRET}"], "notebook_params": [SECRET]}),
+        ("runs/submit", {"tasks": [{**TASK, "new_cluster": {**CLUSTER, "spark_env_vars": {"A": SECRET}}}]}),
+        ("runs/submit", {"tasks": [{**TASK, "new_cluster": {**CLUSTER, "spark_conf": SECRET}}]}),
+        ("runs/submit", {"tasks": [{**TASK, "dbt_task": {"commands": [SECRET]}}]}),
+        ("runs/submit", {"environment_variables": [{"spec": {"variables": {"A": SECRET * 100}}}], "idempotency_token":
+                         SECRET * 9}),
+    ],
+)  # fmt: skip
+def test_values_that_may_be_secrets_are_not_told(endpoint, body):
+    found = findings(endpoint, body)
+    assert found != []
+    assert [str(finding) for finding in found if "hunter2" in str(finding)] == []
