@@ -172,7 +172,8 @@ def test_each_other_field_of_a_submit_is_sent(scene):
         for name in DatabricksSubmitRunOperator.payload_fields
         if not name.endswith("_task") and name != "tasks"
     }
-    assert body_of(scene, submit(notebook_task=NOTEBOOK, **fields, validate=False)) == {"notebook_task": NOTEBOOK, **fields}
+    operator = submit(notebook_task=NOTEBOOK, **fields, validate=False)
+    assert body_of(scene, operator) == {"notebook_task": NOTEBOOK, **fields}
 
 
 def test_each_field_of_a_run_now_is_sent(scene):

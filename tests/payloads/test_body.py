@@ -91,9 +91,9 @@ def test_one_error_lists_all_violations_and_what_was_misspelt() -> None:
     assert [line.split("]:")[0] for line in caught.value.violations] == [
         "- tasks[1].task_key [TASKKEY-UNIQUE",
         "- idempotency_token [TOKEN-SUBMIT-LENGTH",
+        "- tasks[0].new_cluster.num_workers [CLUSTER-NUM-WORKERS",
         "- tasks[0].notebook_task.notebook_path [NB-PATH",
         "- tasks[0].notebook_task.notebok_path [FIELD-NAME",
-        "- tasks[0].new_cluster.num_workers [CLUSTER-NUM-WORKERS",
         "- tasks[1].new_cluster.num_workers [CLUSTER-NUM-WORKERS",
         "- tasks[1].sql_task [REQ-FIELD-TYPE",
     ]

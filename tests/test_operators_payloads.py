@@ -1,0 +1,299 @@
+"""The operators' payloads: models beside dicts, the check when the DAG is parsed, and the one before it is sent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, XComArg
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_context import connect, run_now, submit
+
+from airflow_dbjobs.errors import BadRequest, ConfigurationError, PayloadError
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.payloads import (
+    AutoScale,
+    Library,
+    NewCluster,
+    NotebookTask,
+    PythonPyPiLibrary,
+    RunNow,
+    SubmitRun,
+    SubmitTask,
+)
+
+NOTEBOOK = {"notebook_path": "/x"}
+TIMEOUT = ("timeout_seconds", 20)
+TRUE = {"op": "EQUAL_TO", "left": "1", "right": "1"}
+
+
+def sent_by(scene, operator) -> dict[str, Any]:
+    """Return what the operator sends; the workspace refuses it."""
+    scene.workspace.faults.append(Fault("*", status=400, body={"error_code": "X", "message": "seen enough"}))
+    with pytest.raises(BadRequest, match="seen enough"):
+        operator.execute(scene.context)
+    body = scene.sent[-1]
+    # What every operator of these tests has.
+    return {name: value for name, value in body.items() if name != "idempotency_token" and (name, value) != TIMEOUT}
+
+
+# --- models ---
+
+
+def test_models_may_stand_wherever_dicts_may(scene):
+    cluster = NewCluster(spark_version="x", node_type_id="m", autoscale=AutoScale(min_workers=1, max_workers="3"))
+    task = SubmitTask(task_key="a", notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster)
+    as_dict = {
+        "task_key": "a",
+        "notebook_task": NOTEBOOK,
+        "new_cluster": {
+            "spark_version": "x",
+            "node_type_id": "m",
+            "autoscale": {"min_workers": 1, "max_workers": "3"},
+        },
+    }
+    library = Library(pypi=PythonPyPiLibrary(package="a"))
+    for operator in (
+        submit(tasks=[task]),
+        submit(json=SubmitRun(tasks=[task])),
+        submit(json={"tasks": [as_dict | {"new_cluster": cluster}]}),
+    ):
+        assert sent_by(scene, operator) == {"run_name": "load", "tasks": [as_dict]}
+    flat = submit(notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster, libraries=[library])
+    assert sent_by(scene, flat)["libraries"] == [{"pypi": {"package": "a"}}]
+    assert sent_by(scene, run_now(json=RunNow(job_id=7, job_parameters={"a": "b"}))) == {
+        "job_id": 7,
+        "job_parameters": {"a": "b"},
+    }
+
+
+def test_a_model_is_a_plain_dict_as_soon_as_the_operator_is_made():
+    operator = submit(json=SubmitRun(queue={"enabled": True}), tasks=[SubmitTask(task_key="a", condition_task=TRUE)])
+    assert (operator.json, operator.tasks) == (
+        {"queue": {"enabled": True}},
+        [{"task_key": "a", "condition_task": TRUE}],
+    )
+
+
+def test_templates_and_xcomargs_in_models_are_seen_by_airflow(scene):
+    with DAG("nightly", schedule=None):
+        upstream = submit(task_id="upstream", notebook_task=NOTEBOOK)
+        path = XComArg(upstream)
+        operator = submit(
+            notebook_task=NotebookTask(notebook_path=path, base_parameters={"day": "{{ day }}"}),
+            new_cluster=NewCluster(spark_version="x", node_type_id="{{ node }}", num_workers=XComArg(upstream, "n")),
+        )
+    assert operator.upstream_task_ids == {"upstream"}
+    assert operator.notebook_task["notebook_path"] is path
+    operator.new_cluster = {**operator.new_cluster, "num_workers": 1}
+    operator.notebook_task = {**operator.notebook_task, "notebook_path": "/{{ day }}"}
+    operator.render_template_fields({**scene.context, "day": "monday", "node": "m"})
+    assert sent_by(scene, operator) == {
+        "run_name": "load",
+        "notebook_task": {"notebook_path": "/monday", "base_parameters": {"day": "monday"}},
+        "new_cluster": {"spark_version": "x", "node_type_id": "m", "num_workers": 1},
+    }
+
+
+def serialized(dag: DAG) -> dict[str, Any]:
+    """Return what the scheduler gets of a DAG."""
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.serialization.serialized_objects import DagSerialization as Serialization
+    else:
+        from airflow.serialization.serialized_objects import SerializedDAG as Serialization
+    return json.loads(json.dumps(Serialization.to_dict(dag)))
+
+
+def test_a_dag_with_models_is_serialized_as_one_with_dicts():
+    dags = []
+    for task in (NotebookTask(notebook_path="/{{ ds }}"), {"notebook_path": "/{{ ds }}"}):
+        with DAG("nightly", schedule=None) as dag:
+            submit(notebook_task=task)
+        dags.append(serialized(dag)["dag"]["tasks"])
+    assert dags[0] == dags[1]
+    assert '"/{{ ds }}"' in json.dumps(dags[0])
+
+
+# --- the check when the DAG is parsed ---
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: submit(notebook_task={"notebook_path": "x"}), "notebook_task.notebook_path [NB-PATH-ABSOLUTE]"),
+        (lambda: submit(tasks=[{"task_key": "a", "notebook_task": NOTEBOOK, "timeout_seconds": -1}]),
+         "tasks[0].timeout_seconds [RANGE-TIMEOUT]: is -1"),
+        (lambda: submit(tasks=[SubmitTask(task_key="a", notebook_task=NotebookTask())]),
+         "tasks[0].notebook_task.notebook_path [NB-PATH]: is missing"),
+        (lambda: submit(json='{"notebook_task": {}}'), "notebook_task.notebook_path [NB-PATH]"),
+        (lambda: submit(json="{{ body }}", tasks=[{"task_key": "a a", "condition_task": TRUE}]),
+         "tasks[0].task_key [TASKKEY-FORMAT]"),
+        (lambda: submit(notebook_task=NOTEBOOK, idempotency_token="t" * 65), "[TOKEN-SUBMIT-LENGTH]"),
+        (lambda: run_now(job_id=0), "job_id [REQ-JOB-ID]: is 0"),
+        (run_now, "job_id [REQ-JOB-ID]: is missing"),
+        (lambda: run_now(job_id=1, jar_params=["a", 2, "{{ c }}"]), "jar_params[1] [PARAM-LIST-VALUES]"),
+    ],
+)  # fmt: skip
+def test_a_mistake_shows_when_the_operator_is_made(make, told):
+    with pytest.raises(PayloadError) as caught:
+        make()
+    assert told in str(caught.value)
+
+
+def test_a_mistake_is_an_import_error_of_the_dag_file_that_names_field_and_rule(tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text(
+        "from airflow.providers.common.compat.sdk import DAG\n"
+        "from airflow_dbjobs.operators import DatabricksSubmitRunOperator\n"
+        "from airflow_dbjobs.payloads import SubmitTask, NewCluster\n"
+        "cluster = NewCluster(spark_version='x', node_type_id='m', num_workers=-1)\n"
+        "with DAG('wrong', schedule=None):\n"
+        "    tasks = [SubmitTask(task_key='t', sql_task={}, new_cluster=cluster)]\n"
+        "    DatabricksSubmitRunOperator(task_id='a', tasks=tasks)\n"
+    )
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.dag_processing.dagbag import DagBag
+    else:
+        from airflow.models.dagbag import DagBag
+    (error,) = DagBag(file).import_errors.values()
+    assert "tasks[0].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -1; 0 or more is allowed" in error
+    assert "tasks[0].sql_task.warehouse_id [SQL-WAREHOUSE]: is missing" in error
+
+
+class Argument:
+    """As little of an XComArg as the check knows of."""
+
+    def resolve(self, context: Any) -> None: ...
+
+
+@pytest.mark.parametrize("unknown", ["{{ x }}", "{% if x %}a{% endif %}", "x.json-tpl", Argument()])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda x: {"notebook_task": x},
+        lambda x: {"notebook_task": {"notebook_path": x, "source": x, "base_parameters": x}},
+        lambda x: {"tasks": x, "libraries": x, "git_source": x, "timeout_seconds": x, "run_name": x},
+        lambda x: {"tasks": [x, {"task_key": x, "notebook_task": x, "new_cluster": x, "depends_on": [x]}]},
+        lambda x: {"tasks": [{"task_key": "a", "sql_task": {"warehouse_id": x, "query": {"query_id": x}},
+                              "depends_on": [{"task_key": "c", "outcome": x}]}, x]},
+        lambda x: {"notebook_task": NOTEBOOK, "new_cluster": {"spark_version": x, "num_workers": x, "autoscale": x,
+                   "custom_tags": {"a": x}, "init_scripts": [x, {"workspace": x}], "azure_attributes":
+                   {"first_on_demand": x, "availability": x}}},
+        lambda x: {"notebook_task": {"notebook_path": "relative"}, "git_source": x},
+        lambda x: {"json": x},
+        lambda x: {"json": {"notebook_task": NOTEBOOK, "health": {"rules": [{"metric": x, "op": x, "value": x}, x]}}},
+        lambda x: {"json": {"notebook_task": NOTEBOOK, "email_notifications": {"on_start": [x], "on_failure": x}}},
+        lambda x: {"tasks": [{"task_key": "a", "job_cluster_key": x, "environment_key": x, "run_if": x,
+                   "max_retries": x, "dbt_task": {"commands": [x], "catalog": "c", "warehouse_id": x}}]},
+    ],
+)  # fmt: skip
+def test_what_is_templated_is_left_out_of_judgement(fields, unknown):
+    submit(**fields(unknown))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"job_id": Argument()}, {"job_name": "{{ x }}"}, {"job_id": 1, "job_parameters": {"a": Argument()}},
+               {"job_id": 1, "python_params": ["{{ x }}" * 9999, "é{{ x }}"]}],
+)  # fmt: skip
+def test_what_is_templated_in_a_run_now_is_left_out_of_judgement(fields):
+    run_now(**fields)
+
+
+def test_what_is_around_a_template_is_judged():
+    with pytest.raises(PayloadError) as caught:
+        submit(
+            tasks=[{"task_key": "{{ a }}", "depends_on": [{"task_key": 5}], "max_retries": -5}, "{{ b }}"],
+            libraries=["{{ c }}", {"jar": "a", "whl": "{{ d }}", "egg": "b"}],
+        )
+    assert [line.partition("]:")[0] for line in caught.value.violations] == [
+        "- tasks[0] [TASK-ONE-2_1",
+        "- tasks[0].max_retries [RANGE-MAX-RETRIES",
+        "- libraries[1] [LIB-ONE-KIND",
+    ]
+
+
+class LaterOperator(DatabricksSubmitRunOperator):
+    """Sets its payload when the constructor that checks it is done."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.json = {"notebook_task": NOTEBOOK}
+
+
+def test_a_class_of_the_users_own_may_complete_the_payload_later():
+    LaterOperator(task_id="load")
+    with pytest.raises(PayloadError, match="RANGE-TIMEOUT"):
+        LaterOperator(task_id="load", timeout_seconds=-1)
+
+
+@pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunNowOperator])
+def test_without_validation_nothing_is_judged_or_loaded(kind, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("airflow_dbjobs.payloads")]:
+        monkeypatch.delitem(sys.modules, name)
+    operator = kind(task_id="load", json={"tasks": [], "when": date(2026, 1, 1)}, validate=False)
+    assert operator.json == {"tasks": [], "when": date(2026, 1, 1)}
+    assert [name for name in sys.modules if name.startswith("airflow_dbjobs.payloads")] == []
+
+
+def test_a_mapped_operator_is_checked_when_it_is_built_for_an_element():
+    with DAG("nightly", schedule=None):
+        mapped = DatabricksSubmitRunOperator.partial(task_id="load", timeout_seconds=-1).expand(
+            notebook_task=[NOTEBOOK, {}]
+        )
+    with pytest.raises(PayloadError, match=r"RANGE-TIMEOUT[^$]*NB-PATH"):
+        mapped.unmap({"notebook_task": {}})
+
+
+def test_what_json_cannot_hold_shows_when_the_operator_is_made():
+    with pytest.raises(ConfigurationError, match=r"notebook_task.base_parameters.day is a date"):
+        submit(notebook_task={**NOTEBOOK, "base_parameters": {"day": date(2026, 1, 1)}})
+
+
+# --- the check before the payload is sent ---
+
+
+def test_what_a_template_became_is_checked_before_anything_is_sent(scene):
+    with DAG("nightly", schedule=None):
+        operator = submit(notebook_task={"notebook_path": "{{ path }}"}, timeout_seconds="{{ seconds }}")
+    operator.render_template_fields({**scene.context, "path": "", "seconds": "soon"})
+    with pytest.raises(PayloadError) as caught:
+        operator.execute(scene.context)
+    assert [line.partition(":")[0] for line in caught.value.violations] == [
+        "- notebook_task.notebook_path [NB-PATH]",
+        "- timeout_seconds [REQ-FIELD-TYPE]",
+    ]
+    assert not scene.workspace.requests
+
+
+def test_the_connections_version_decides_what_is_checked_before_the_payload_is_sent(scene, monkeypatch):
+    operator = run_now(job_id=1, notebook_params={"a": "é"})
+    assert sent_by(scene, operator)["notebook_params"] == {"a": "é"}
+    connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"api_version": "2.0"})
+    with pytest.raises(PayloadError, match="PARAM-ASCII-NOTEBOOK-PARAMS"):
+        operator.execute(scene.context)
+    with pytest.raises(PayloadError, match=r"has tasks, which need API 2.1 or later"):
+        submit(tasks=[{"task_key": "a", "condition_task": TRUE}]).execute(scene.context)
+
+
+def test_warnings_are_logged_before_the_payload_is_sent_and_do_not_keep_it(scene, mocker):
+    operator = submit(notebook_task={**NOTEBOOK, "sorce": "WORKSPACE"})
+    log = mocker.patch.object(type(operator), "log", new_callable=mocker.PropertyMock).return_value
+    assert sent_by(scene, operator)["notebook_task"] == {**NOTEBOOK, "sorce": "WORKSPACE"}
+    warnings = [call.args[0] % call.args[1:] for call in log.warning.call_args_list]
+    assert any("runs/submit payload: notebook_task.sorce [FIELD-NAME]" in text for text in warnings)
+    assert any("Did you mean source?" in text for text in warnings)
+
+
+def test_without_validation_the_payload_is_sent_as_it_is(scene):
+    body = {"tasks": [], "max_retries": "none"}
+    assert sent_by(scene, submit(json=body, validate=False)) == {"run_name": "load", **body}
+
+
+def test_a_context_is_not_needed_to_make_an_operator():
+    # Airflow makes operators in processes that have neither connections nor a database.
+    assert SimpleNamespace(**vars(submit(notebook_task=NOTEBOOK))).notebook_task is NOTEBOOK
