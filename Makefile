@@ -8,7 +8,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 chaos bench bench-imports bench-breakage clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 chaos corpus bench bench-imports bench-parse bench-breakage clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -38,12 +38,18 @@ test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflo
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
 	@.venv/bin/python tests/chaos.py $(ONLY)
 
+corpus: .venv/installed ## Check the payload rules on a folder of cases that others wrote; CORPUS=folder
+	@.venv/bin/python tests/corpus.py $(CORPUS)
+
 bench: .venv-bench/installed ## What watching runs costs, beside the official provider (twenty minutes); QUICK=1, ONLY=N,N, OUTPUT=file, PLOT=file
 	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/polling.py $(if $(QUICK),--quick) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(PLOT),--plot $(PLOT))
 
 bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
 	.venv-bench/bin/python tests/benchmarks/import_time.py
+
+bench-parse: .venv/installed ## What the check of payloads costs when a DAG file is parsed
+	.venv/bin/python tests/benchmarks/parse_time.py
 
 bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, beside the official provider (ten minutes); OUTPUT=file
 	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/breakage.py \

@@ -227,6 +227,7 @@ class LaterOperator(DatabricksSubmitRunOperator):
 
 def test_a_class_of_the_users_own_may_complete_the_payload_later():
     LaterOperator(task_id="load")
+    LaterOperator(task_id="load", json="payload.sql")
     with pytest.raises(PayloadError, match="RANGE-TIMEOUT"):
         LaterOperator(task_id="load", timeout_seconds=-1)
 

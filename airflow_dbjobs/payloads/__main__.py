@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.catalog import ENDPOINTS
 from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings
+from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES
+from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 
 EPILOG = """\
 Which endpoint a payload is for is told by its fields: new_settings or fields_to_remove: update; rerun_tasks,
@@ -70,6 +73,15 @@ def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[boo
             yield finding.is_error, f"{file}:{document.line_of(finding.path)}: {mark}{finding}"
 
 
+def list_rules() -> Iterator[str]:
+    """Yield a line for each rule: its id, whether it warns only, the versions, and what is allowed where."""
+    tables = {module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in MODULES_WITH_RULES}
+    rules = [(rule, structure) for table in tables.values() for structure, rules in table.items() for rule in rules]
+    for rule, structure in sorted([*((rule, "any") for rule in ROOT_RULES), *rules], key=lambda pair: pair[0].id):
+        severity = "warning" if rule.warning else "error"
+        yield f"{rule.id:<32}{severity:<9}{','.join(rule.versions):<13}{structure}: {rule.allowed}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Check the files that the command line names; return its exit code."""
     parser = argparse.ArgumentParser(
@@ -78,11 +90,17 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--endpoint", choices=sorted(ENDPOINTS), metavar="NAME", help="what the payloads are for")
     parser.add_argument("--api-version", choices=VERSIONS, default=VERSIONS[0])
     parser.add_argument("--no-warnings", dest="warnings", action="store_false", help="print errors only")
+    parser.add_argument("--rules", action="store_true", help="list the rules, and check nothing")
     options = parser.parse_args(arguments)
+    if options.rules:
+        print(*list_rules(), sep="\n")  # noqa: T201 (its output)
+        return 0
+    if not options.files:
+        parser.error("name the files to check")
     failed = False
     for file in options.files:
         for is_error, line in report(file, options.endpoint, options.api_version):

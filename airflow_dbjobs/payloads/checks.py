@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 
 def check(endpoint: str, payload: object, version: str, *, cloud: str = "") -> list[str]:
-    """Check a payload for an endpoint ("run-now") of an API version. Returns warnings.
+    """Check a payload, a dict or a model, for an endpoint ("run-now") of an API version. Returns warnings.
 
     Numbers and booleans may be strings. What Databricks fills in itself ("{{job.run_id}}") is left out of judgement.
     `cloud` is "aws", "azure" or "gcp" where it is known. Raises PayloadError, listing all violations.
     """
     from airflow_dbjobs.payloads.judging import findings
+    from airflow_dbjobs.payloads.structure import plain
 
-    found = findings(endpoint, payload, version, cloud=cloud)
+    found = findings(endpoint, plain(payload), version, cloud=cloud)
     _raise_errors(endpoint, found)
     return [str(finding) for finding in found]
 
@@ -28,14 +29,15 @@ def check_early(endpoint: str, body: object, named: Mapping[str, Any], *, may_gr
     """Check what is known of a payload while the DAG is parsed: its ``json`` and its named parameters.
 
     Templates are left out of judgement, whole or in part. Which version the API has only the connection knows: what
-    suits any version passes. `may_grow` says that fields may come to the payload later. Raises PayloadError, listing
-    all violations, or ConfigurationError where the payload cannot be JSON. Warnings are left to the task's log: a DAG
-    file is parsed every few seconds.
+    suits any version passes. `may_grow` says that a class of the user's own made the operator: fields may come to the
+    payload later, and a text be the name of a template file. Raises PayloadError, listing all violations, or
+    ConfigurationError where the payload cannot be JSON. Warnings are left to the task's log: a DAG file is parsed every
+    few seconds.
     """
     from airflow_dbjobs.payloads.body import merge
     from airflow_dbjobs.payloads.judging import findings_of_any_version
 
-    unknown = is_templated(body)
+    unknown = is_templated(body) or (may_grow and isinstance(body, str))
     payload = merge(None if unknown else body, named, keep_templates=True)
     _raise_errors(endpoint, findings_of_any_version(endpoint, payload, open_root=unknown or may_grow))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.payloads.kinds import is_list, whole_number
@@ -107,8 +106,3 @@ class Place:
     @property
     def _is_open(self) -> bool:
         return self.parent is None and self.body.open_root
-
-    @cached_property
-    def field(self) -> str:
-        """The last part of the path: the field that holds this place."""
-        return self.path.rpartition(".")[2]

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
-from airflow_dbjobs.payloads import PauseStatus, check, merge
+from airflow_dbjobs.payloads import PauseStatus, RunNow, check, merge
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,12 @@ def test_one_error_lists_all_violations_and_what_was_misspelt() -> None:
         "- tasks[1].sql_task [REQ-FIELD-TYPE",
     ]
     assert str(caught.value).splitlines()[1:] == caught.value.violations
+
+
+def test_a_model_can_be_checked_too() -> None:
+    assert check("run-now", RunNow(job_id=1), "2.2") == []
+    with pytest.raises(PayloadError, match="REQ-JOB-ID"):
+        check("run-now", RunNow(), "2.2")
 
 
 def test_warnings_are_returned() -> None:

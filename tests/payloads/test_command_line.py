@@ -100,6 +100,22 @@ def test_what_jobs_get_answers_is_checked_as_the_settings_of_a_job(tmp_path, cap
     assert lines(capsys)[0].startswith(f"{file}:4: settings.timeout_seconds [RANGE-TIMEOUT]: is -1;")
 
 
+def test_the_rules_can_be_listed(capsys):
+    assert main(["--rules"]) == 0
+    listed = {tuple(line.split()[:4]) for line in lines(capsys)}
+    assert {
+        ("LIB-PYPI", "error", "2.0,2.1,2.2", "PythonPyPiLibrary:"),
+        ("NAME-JOB-2_0", "warning", "2.0", "JobSettings:"),
+    } < listed
+
+
+def test_without_a_file_there_is_nothing_to_check(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert "name the files to check" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("fields", "endpoint"),
     [

@@ -1,6 +1,6 @@
 """The rules of the Jobs API that need no server, one table for each module of models.
 
-A table maps the name of a structure to its rules. A rule's id is the one of the rule list in the README.
+A table maps the name of a structure to its rules; ``python -m airflow_dbjobs.payloads --rules`` lists them all.
 """
 
 from __future__ import annotations
