@@ -39,7 +39,7 @@ def stored(mocker) -> dict[str, Any]:
 
 
 def make(kind: type) -> Any:
-    return kind(task_id="load", **({"run_id": 1} if kind is DatabricksRunSensor else {}))
+    return kind(task_id="load", **({"run_id": 1} if kind is DatabricksRunSensor else {"validate": False}))
 
 
 @pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunNowOperator, DatabricksRunSensor])
@@ -75,7 +75,7 @@ def test_a_task_that_knows_its_page_reads_nothing(stored):
 
 def test_a_task_that_failed_before_its_launch_has_an_empty_link_and_airflow_is_not_asked(stored):
     stored[XCOM_KEY] = PAGE  # of an earlier try
-    operator = DatabricksSubmitRunOperator(task_id="load")
+    operator = DatabricksSubmitRunOperator(task_id="load", validate=False)
     with pytest.raises(PayloadError):
         operator.execute({})
     assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""

@@ -147,7 +147,7 @@ def test_the_run_id_may_be_a_template(scene, client, native):
 
 def test_the_run_id_may_be_an_xcomarg():
     with DAG("nightly", schedule=None):
-        launched = DatabricksSubmitRunOperator(task_id="launch", wait_for_termination=False)
+        launched = DatabricksSubmitRunOperator(task_id="launch", wait_for_termination=False, json="{{ body }}")
         waiting = sensor(XComArg(launched, key="run_id"))
     assert waiting.upstream_task_ids == {"launch"}
 

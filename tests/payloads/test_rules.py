@@ -145,3 +145,31 @@ def test_values_that_may_be_secrets_are_not_told(endpoint, body):
     found = findings(endpoint, body)
     assert found != []
     assert [str(finding) for finding in found if "hunter2" in str(finding)] == []
+
+
+ODD = [None, True, 3.5, "", "é", [], {}, [[]], [None], [{}], {"a": []}, {"task_key": {}}, [{"task_key": []}], object()]
+
+
+def paths_in(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(below for key, item in items for below in paths_in(item, (*path, key)))]
+
+
+def test_whatever_stands_at_a_place_is_judged_and_never_makes_the_check_itself_fail():
+    seen = set()
+    for case in CASES:
+        body = body_of(case.endpoint, case.version, case.good)
+        # The long ones have nothing more to stumble over.
+        for path in paths_in(body)[1:] if len(repr(body)) < 1000 else ():
+            if (case.endpoint, case.version, path) in seen:
+                continue
+            seen.add((case.endpoint, case.version, path))
+            holder = body
+            for key in path[:-1]:
+                holder = holder[key]
+            kept = holder[path[-1]]
+            for odd in ODD:
+                holder[path[-1]] = odd
+                assert all(str(finding) for finding in findings(case.endpoint, body, case.version)), (path, odd)
+            holder[path[-1]] = kept
+    assert len(seen) > 500

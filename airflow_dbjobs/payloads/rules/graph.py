@@ -77,7 +77,7 @@ def _acyclic(place: Place) -> Iterator[Fault]:
 def _known_environments(place: Place) -> Iterator[Fault]:
     if not is_decidable(place, "environments"):
         return
-    keys = {environment.get("environment_key") for _, environment in place.elements("environments")}
+    keys = [environment.get("environment_key") for _, environment in place.elements("environments")]
     if any(is_templated(key) for key in keys):
         return
     for index, task in place.elements("tasks"):

@@ -45,7 +45,7 @@ def _triggers_alone(place: Place) -> Iterator[Fault]:
 def _known_clusters(place: Place) -> Iterator[Fault]:
     if not is_decidable(place, "job_clusters"):
         return
-    clusters = {cluster.get("job_cluster_key") for _, cluster in place.elements("job_clusters")}
+    clusters = [cluster.get("job_cluster_key") for _, cluster in place.elements("job_clusters")]
     if any(is_templated(key) for key in clusters):
         return
     for index, task in place.elements("tasks"):
@@ -80,7 +80,8 @@ def _removable(place: Place) -> Iterator[Fault]:
 
 
 def _set_and_removed(place: Place) -> Iterator[Fault]:
-    both = [name for name in place.items("fields_to_remove") if name in place.mapping("new_settings")]
+    settings = place.mapping("new_settings")
+    both = [name for name in place.items("fields_to_remove") if isinstance(name, str) and name in settings]
     if both:
         yield "", f"sets and removes {both[0]}"
 

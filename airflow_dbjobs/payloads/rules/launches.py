@@ -72,9 +72,10 @@ def _duration(place: Place) -> Iterator[Fault]:
     if target is None:
         return
     yield from one_of("duration_target", DURATIONS)(place)
-    performance = place.value.get("performance_target")
-    if place.lacks("performance_target") or place.known("performance_target") not in {None, "COST_OPTIMIZED"}:
-        yield "duration_target", f"is given with performance_target {performance or 'missing'}"
+    if place.lacks("performance_target"):
+        yield "duration_target", "is given without performance_target"
+    elif place.known("performance_target") not in (None, "COST_OPTIMIZED"):
+        yield "duration_target", "is given with another performance_target"
 
 
 TARGET_RULES = (

@@ -21,7 +21,7 @@ _PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 def _ids(place: Place) -> Iterator[Fault]:
     for kind, field in KINDS.items():
-        if place.mapping(kind).get(field) in {None, ""} and isinstance(place.value.get(kind), dict):
+        if place.mapping(kind).get(field) in (None, "") and isinstance(place.value.get(kind), dict):
             yield "", f"{kind} has no {field}"
 
 

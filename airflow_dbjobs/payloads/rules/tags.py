@@ -86,12 +86,15 @@ def tag_rules(field: str) -> tuple[Rule, ...]:
             _keys(field, "aws", _AWS_KEY.fullmatch),
             "on AWS a key has 1 to 127 letters, digits, spaces and characters of +-=._:/@",
             remedy,
+            # Known from another client's refusals only, not from the reference.
+            warning=True,
         ),
         Rule(
             "TAG-VALUE-AWS",
             _values(field, "aws", _AWS_VALUE.fullmatch),
             "on AWS a value has at most 255 letters, digits, spaces and characters of +-=._:/@",
             remedy,
+            warning=True,
         ),
         Rule(
             "TAG-GCP",
