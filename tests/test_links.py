@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import TaskInstanceKey, XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import TaskInstance
 
-from airflow_dbjobs.errors import PayloadError
+from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.links import XCOM_KEY, DatabricksRunLink, push_link
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
@@ -76,6 +76,6 @@ def test_a_task_that_knows_its_page_reads_nothing(stored):
 def test_a_task_that_failed_before_its_launch_has_an_empty_link_and_airflow_is_not_asked(stored):
     stored[XCOM_KEY] = PAGE  # of an earlier try
     operator = DatabricksSubmitRunOperator(task_id="load", validate=False)
-    with pytest.raises(PayloadError):
+    with pytest.raises(ConfigurationError):
         operator.execute({})
     assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
