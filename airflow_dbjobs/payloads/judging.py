@@ -64,9 +64,17 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
 
 
 def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
-    broken = list(_broken(_rules_for(model, place.body.endpoint, place.body.version), place))
+    rules = _rules_for(model, place.body.endpoint, place.body.version)
+    broken = list(_broken(rules.others, place))
+    for name in place.value:
+        if name in rules.by_field:
+            broken += _broken(rules.by_field[name], place)
     yield from broken
-    refused = {finding.path for finding in broken if finding.is_error}
+    yield from _judge_fields(place, model, {finding.path for finding in broken if finding.is_error})
+
+
+def _judge_fields(place: Place, model: type[Structure], refused: set[str]) -> Iterator[Finding]:
+    """Judge the names and types of a structure's fields, and what they hold; a path that is refused is told of."""
     facts = facts_of(model)
     for name, value in place.value.items():
         if name not in facts:
@@ -78,28 +86,24 @@ def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
         if since and since > place.body.version:
             # What the version does not know, it does not judge.
             yield _too_new(place, name, since)
-            continue
-        if is_templated(value):
-            continue
-        for below, given, allowed in kind.mismatches(value):
-            path = place.path_of(name + below)
-            # A rule has told more of a wrong type than that it is wrong.
-            if path not in refused:
-                yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
-        if kind.structure:
-            inner = load(kind.structure)
-            for child in _children(place, name, value, inner, many=kind.many):
-                yield from _visit(child, inner)
+        elif not is_templated(value):
+            for below, given, allowed in kind.mismatches(value):
+                path = place.path_of(name + below)
+                # A rule has told more of a wrong type than that it is wrong.
+                if path not in refused:
+                    yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
+            if kind.structure:
+                yield from _descend(place, name, value, kind.structure, many=kind.many)
 
 
-def _children(place: Place, name: str, value: object, model: type[Structure], *, many: bool) -> Iterator[Place]:
-    """Yield the structures that a field holds."""
-    if not many:
-        if isinstance(value, dict):
-            yield place.child(name, model.__name__, value)
-        return
-    for index, item in place.elements(name):
-        yield place.child(f"{name}[{index}]", model.__name__, item)
+def _descend(place: Place, name: str, value: object, structure: str, *, many: bool) -> Iterator[Finding]:
+    """Judge the structures that a field holds."""
+    model = load(structure)
+    if many:
+        for index, item in place.elements(name):
+            yield from _visit(place.child(f"{name}[{index}]", structure, item), model)
+    elif isinstance(value, dict):
+        yield from _visit(place.child(name, structure, value), model)
 
 
 def _too_new(place: Place, name: str, since: str) -> Finding:
@@ -134,8 +138,15 @@ def _misspelling(place: Place, model: type[Structure], name: str) -> Iterator[Fi
         )
 
 
+class _Rules(NamedTuple):
+    """Rules of a structure: those of one field, which wait for it, by its name; and the others."""
+
+    by_field: dict[str, list[Rule]]
+    others: list[Rule]
+
+
 @lru_cache(maxsize=1024)
-def _rules_for(model: type[Structure], endpoint: str, version: str) -> tuple[Rule, ...]:
+def _rules_for(model: type[Structure], endpoint: str, version: str) -> _Rules:
     """Return the rules of a model and of those it extends; their modules are loaded as the models are."""
     found: list[Rule] = []
     for base in model.__mro__:
@@ -143,4 +154,9 @@ def _rules_for(model: type[Structure], endpoint: str, version: str) -> tuple[Rul
         if issubclass(base, Structure) and module in MODULES_WITH_RULES:
             table = import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES
             found += [rule for rule in table.get(base.__name__, ()) if rule.applies(endpoint, version)]
-    return tuple(found)
+    by_field: dict[str, list[Rule]] = {}
+    for rule in found:
+        if len(rule.fields) == 1:
+            (name,) = rule.fields
+            by_field.setdefault(name, []).append(rule)
+    return _Rules(by_field, [rule for rule in found if len(rule.fields) != 1])

@@ -12,6 +12,7 @@ from airflow_dbjobs.payloads.rules.forms import (
     at,
     at_most_one,
     json_size,
+    of,
     one_of,
     only_with,
     positive_id,
@@ -78,7 +79,7 @@ SOURCE = (
     ),
     Rule(
         "SOURCE-GIT-NEEDS-GIT",
-        _source_has_git,
+        of("source", _source_has_git),
         "source GIT needs a git_source",
         "Add git_source to the job or run.",
         versions=FROM_2_1,
@@ -116,13 +117,13 @@ RULES = {
         Rule("NB-PATH", present("notebook_path"), "it is required", "Give the notebook's path."),
         Rule(
             "NB-PATH-ABSOLUTE",
-            _notebook_path,
+            of("notebook_path", _notebook_path),
             "a path in the workspace starts with /, one in a git source does not",
             "Correct the path, or source.",
         ),
         Rule(
             "NB-PATH-ABSOLUTE",
-            _absolute_in_git,
+            of("notebook_path", _absolute_in_git),
             "there, without a source, a path is relative to the repository",
             "Give source WORKSPACE, or a relative path.",
             versions=FROM_2_1,
@@ -185,7 +186,7 @@ RULES = {
         Rule("PIPELINE-ID", present("pipeline_id"), "it is required", "Give the pipeline's id."),
         Rule(
             "PIPELINE-PARAM-SIZE",
-            _pipeline_parameters,
+            of("parameters", _pipeline_parameters),
             f"at most {MAX_PIPELINE_PARAMETERS:,} are allowed, names included",
             "Pass large data by a file.",
             versions=ONLY_2_2,
@@ -211,7 +212,7 @@ RULES = {
         ),
         Rule(
             "DBT-CATALOG-SCHEMA",
-            _schema_without_warehouse,
+            of("schema", _schema_without_warehouse),
             "it is used with warehouse_id only",
             "Give warehouse_id too.",
             versions=FROM_2_1,

@@ -241,6 +241,11 @@ def text_values(name: str) -> Check:
     return OfFields(frozenset([name]), check)
 
 
+def of(name: str, check: Check) -> Check:
+    """Make a check only where a field is given, without which it finds nothing."""
+    return OfFields(frozenset([name]), check)
+
+
 def any_of(*checks: Check) -> Check:
     """Make all of the checks, one after the other."""
 

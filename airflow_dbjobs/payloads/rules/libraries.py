@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import Rule
-from airflow_dbjobs.payloads.rules.forms import exactly_one, present, shown
+from airflow_dbjobs.payloads.rules.forms import exactly_one, of, present, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ RULES = {
         ),
         Rule(
             "LIB-WHEELHOUSE",
-            _zip_of_wheels,
+            of("whl", _zip_of_wheels),
             "the name of a zip of wheels ends in .wheelhouse.zip",
             "Rename the file.",
             warning=True,

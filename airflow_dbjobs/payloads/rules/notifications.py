@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
-from airflow_dbjobs.payloads.rules.forms import any_of, at, listed, most, present, shown, texts_only
+from airflow_dbjobs.payloads.rules.forms import any_of, at, listed, most, of, present, shown, texts_only
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ EMAIL_RULES = (
     Rule("EMAIL-ASCII", _ascii_addresses, "addresses are ASCII", "Give another address."),
     Rule(
         "HEALTH-WARNING-RULE",
-        _duration_rule,
+        of("on_duration_warning_threshold_exceeded", _duration_rule),
         "it fires only by a health rule for RUN_DURATION_SECONDS",
         "Add the rule to health.",
         warning=True,

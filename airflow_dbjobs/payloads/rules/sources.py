@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import GitProvider
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import any_of, at, at_most_one, longest, most, one_of, present, shown
+from airflow_dbjobs.payloads.rules.forms import any_of, at, at_most_one, longest, most, of, one_of, present, shown
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -97,14 +97,14 @@ RULES = {
         ),
         Rule(
             "ENVVAR-KEY",
-            _names,
+            of("variables", _names),
             "a name has 1 to 256 letters, digits and _, and does not start with a digit",
             "Choose another name.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ENVVAR-VALUE",
-            _values,
+            of("variables", _values),
             "at most 512 are allowed",
             "Use a file, or a secret.",
             versions=ONLY_2_2,

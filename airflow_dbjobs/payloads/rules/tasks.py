@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import RunIf
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
-from airflow_dbjobs.payloads.rules.forms import absent, at_most_one, in_range, listed, longest, matches, one_of, present
+from airflow_dbjobs.payloads.rules.forms import (
+    absent,
+    at_most_one,
+    in_range,
+    listed,
+    longest,
+    matches,
+    of,
+    one_of,
+    present,
+)
 from airflow_dbjobs.payloads.spelling import CERTAIN, near_miss
 from airflow_dbjobs.payloads.structure import facts_of
 from airflow_dbjobs.payloads.tasks import JobTask
@@ -76,19 +86,19 @@ RULES = {
     "ComputeAndTask": (
         Rule(
             "SUBMIT-NEW-CLUSTER-ONLY",
-            _submit_on_existing,
+            of("spark_submit_task", _submit_on_existing),
             "spark-submit runs on new clusters only",
             "Give new_cluster instead.",
         ),
         Rule(
             "SUBMIT-NO-LIBRARIES",
-            _submit_with_libraries,
+            of("spark_submit_task", _submit_with_libraries),
             "spark-submit takes libraries as arguments",
             "Give them by --jars and --py-files.",
         ),
         Rule(
             "SUBMIT-NO-LIBRARIES",
-            _submit_with_conf,
+            of("spark_submit_task", _submit_with_conf),
             "spark-submit takes settings as arguments",
             "Give them by --conf.",
             warning=True,
