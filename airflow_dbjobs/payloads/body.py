@@ -12,6 +12,8 @@ from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.kinds import type_of
 from airflow_dbjobs.payloads.templates import is_templated
 
+_SCALARS = frozenset({str, bool, int, float, type(None)})
+
 
 def merge(body: object, named: Mapping[str, Any], *, keep_templates: bool = False) -> dict[str, Any]:
     """Return the payload made of an operator's ``json`` and its named parameters; a named one that is not None wins.
@@ -55,14 +57,20 @@ def _plain(value: object, path: str, keep_templates: bool) -> Any:
     """Return `value` as what JSON can hold, with None values of mappings dropped."""
     if isinstance(value, enum.Enum):
         value = value.value
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or isinstance(value, (str, int, float)):
         return value
+    # Most values are scalars: they are not worth a call, nor a path.
     if isinstance(value, Mapping):
         return {
-            str(key): _plain(item, f"{path}.{key}", keep_templates) for key, item in value.items() if item is not None
+            str(key): item if type(item) in _SCALARS else _plain(item, f"{path}.{key}", keep_templates)
+            for key, item in value.items()
+            if item is not None
         }
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_plain(item, f"{path}[{index}]", keep_templates) for index, item in enumerate(value)]
+        return [
+            item if type(item) in _SCALARS else _plain(item, f"{path}[{index}]", keep_templates)
+            for index, item in enumerate(value)
+        ]
     if keep_templates and is_templated(value):
         return value
     raise ConfigurationError(

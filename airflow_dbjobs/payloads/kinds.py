@@ -37,7 +37,7 @@ class Kind:
 
 class _Text(Kind):
     def fits(self, value: object) -> bool:
-        return isinstance(value, str | int | float)
+        return isinstance(value, (str, int, float))
 
 
 class _Int(Kind):

@@ -36,7 +36,7 @@ class Body:
         return self.endpoint == "update"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Place:
     """A mapping in a payload, and the name of the structure that it is."""
 
