@@ -81,10 +81,11 @@ class DatabricksJobsHook(BaseHook):
         self, connection: Connection, extra: Mapping[str, Any], reread: Callable[[], Transport] | None = None
     ) -> JobsClient:
         from airflow_dbjobs.auth import choose_auth
-        from airflow_dbjobs.client import DEFAULT_API_VERSION, JobsClient, workspace_url
+        from airflow_dbjobs.client import JobsClient
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.retries import requests_per_second_from, settings_from
         from airflow_dbjobs.transport import Transport
+        from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_url
 
         if not isinstance(extra, Mapping) or (not extra and (connection.extra or "").strip() not in {"", "{}"}):
             raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: extra must be a JSON object.")

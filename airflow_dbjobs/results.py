@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.payloads import RunOutput
     from airflow_dbjobs.runs import Run, TaskRun
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,8 @@ def _explanation(client: JobsClient, run_id: int, state: RunState) -> list[str]:
         output = client.get_run_output(run_id)
     except CallError as error:
         return _indented([state.message, f"(no output: {error})"])
-    reason = str(output.get("error") or state.message or "no error given")
-    trace = str(output.get("error_trace") or "").strip().splitlines()
+    reason = str(output.error or state.message or "no error given")
+    trace = str(output.error_trace or "").strip().splitlines()
     if len(trace) > TRACE_TAIL_LINES:
         trace = ["…", *trace[-TRACE_TAIL_LINES:]]
     return _indented([reason, *trace])
@@ -125,11 +126,12 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _exit_value(client: JobsClient, run_id: int) -> Any:
-    output = patiently(client, lambda: _readable_output(client, run_id), run_id) if run_id else {}
-    notebook = output.get("notebook_output") or {}
-    if notebook.get("truncated"):
+    output = patiently(client, lambda: _readable_output(client, run_id), run_id) if run_id else None
+    if not output or not output.notebook_output:
+        return None
+    if output.notebook_output.truncated:
         log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)
-    text = notebook.get("result")
+    text = output.notebook_output.result
     if not isinstance(text, str):
         return text
     try:
@@ -141,12 +143,12 @@ def _exit_value(client: JobsClient, run_id: int) -> Any:
     return value
 
 
-def _readable_output(client: JobsClient, run_id: int) -> dict[str, Any]:
-    """Return the output of a task run, {} with a warning where the API refuses it: the run succeeded all the same."""
+def _readable_output(client: JobsClient, run_id: int) -> RunOutput | None:
+    """Return the output of a task run, None with a warning where the API refuses it: the run succeeded all the same."""
     try:
         return client.get_run_output(run_id)
     except ApiError as error:
         if error.transient:
             raise
         log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
-        return {}
+        return None

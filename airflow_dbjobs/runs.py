@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pydantic import TypeAdapter
 
+    from airflow_dbjobs import payloads
+
 TERMINAL_LIFE_CYCLE_STATES = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
 ACTIVE_LIFE_CYCLE_STATES = frozenset(
     {"QUEUED", "PENDING", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY", "WAITING"}
@@ -198,6 +200,14 @@ class Run:
             tasks=latest_attempts(TaskRun.from_json(task) for task in run.get("tasks") or ()),
             raw=run,
         )
+
+    @property
+    def answer(self) -> payloads.Run:
+        """The reply with all its fields as attributes, under the reference's names."""
+        from airflow_dbjobs import payloads
+        from airflow_dbjobs.payloads.reading import read
+
+        return read(payloads.Run, self.raw)
 
     @property
     def is_terminal(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_dbjobs import client as client_module
-from airflow_dbjobs.client import API_VERSIONS, JobsClient, workspace_url
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import (
     ConfigurationError,
     NotFound,
@@ -20,6 +20,7 @@ from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.workspace import API_VERSIONS, workspace_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,14 +50,14 @@ def many(count: int) -> dict[str, Any]:
 
 def test_a_job_is_created_read_changed_and_deleted(versioned: JobsClient) -> None:
     job_id = versioned.create_job({"name": "nightly", "timeout_seconds": 60, "schedule": None, **TASK})
-    assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
+    assert versioned.get_job(job_id).settings.timeout_seconds == 60
     versioned.update_job(job_id, {"name": "daily"}, ["timeout_seconds"])
-    settings = versioned.get_job(job_id)["settings"]
-    assert (settings["name"], settings["timeout_seconds"]) == ("daily", 0)
+    settings = versioned.get_job(job_id).settings
+    assert (settings.name, settings.timeout_seconds) == ("daily", 0)
     versioned.update_job(job_id, fields_to_remove=["name"])
-    assert versioned.get_job(job_id)["settings"]["name"] == "Untitled"
+    assert versioned.get_job(job_id).settings.name == "Untitled"
     versioned.reset_job(job_id, {"name": "weekly", **TASK})
-    assert [job["settings"]["name"] for job in versioned.list_jobs()] == ["weekly"]
+    assert [job.settings.name for job in versioned.list_jobs()] == ["weekly"]
     versioned.delete_job(job_id)
     versioned.delete_job(job_id)
     assert list(versioned.list_jobs()) == []
@@ -93,9 +94,9 @@ def test_the_output_and_the_page_of_a_notebook_are_read(versioned: JobsClient, t
     run = finished(versioned, versioned.submit_run({"run_name": "one", "notebook_task": {"notebook_path": "/nb"}}))
     assert run.outcome is Outcome.SUCCESS
     run_id = run.tasks[0].run_id if run.tasks else run.run_id
-    assert versioned.get_run_output(run_id)["notebook_output"]["result"] == "bye"
+    assert versioned.get_run_output(run_id).notebook_output.result == "bye"
     (view,) = versioned.export_run(run_id)
-    assert (view["type"], "notebook.exit" in view["content"]) == ("NOTEBOOK", True)
+    assert (view.type, "notebook.exit" in view.content) == ("NOTEBOOK", True)
     assert versioned.export_run(run_id, views="DASHBOARDS") == []
 
 
@@ -147,17 +148,17 @@ def test_a_list_of_jobs_is_read_to_its_end_and_cut_by_name(versioned: JobsClient
         versioned.create_job({"name": "A" if number % 50 == 0 else "b", "tasks": [{"task_key": "a", **TASK}]})
     assert len(list(versioned.list_jobs())) == 101
     assert workspace.requests["list"] == (1 if versioned.api_version == "2.0" else 2)
-    assert [job["settings"]["name"] for job in versioned.list_jobs(name="a")] == ["A"] * 3
+    assert [job.settings.name for job in versioned.list_jobs(name="a")] == ["A"] * 3
     (first, *_) = versioned.list_jobs(expand_tasks=True)
-    assert [task["task_key"] for task in first["settings"]["tasks"]] == ["a"]
+    assert [task.task_key for task in first.settings.tasks] == ["a"]
 
 
 def test_all_tasks_of_a_large_job_and_run_are_read(client: JobsClient, workspace: LocalWorkspace) -> None:
     keys = [f"t{number:03}" for number in range(230)]
     job_id = client.create_job({**many(230), "parameters": [{"name": "p", "default": "1"}]})
-    settings = client.get_job(job_id)["settings"]
-    assert [task["task_key"] for task in settings["tasks"]] == keys
-    assert [parameter["name"] for parameter in settings["parameters"]] == ["p"]
+    settings = client.get_job(job_id).settings
+    assert [task.task_key for task in settings.tasks] == keys
+    assert [parameter.name for parameter in settings.parameters] == ["p"]
     assert workspace.requests["get"] == 3
     run = finished(client, client.run_now({"job_id": job_id}))
     assert [task.task_key for task in run.tasks] == keys
@@ -240,7 +241,7 @@ def test_a_call_that_made_nothing_is_no_success(
     workspace.faults += [Fault(endpoint, status=200, body=body) for body in ({}, {name: "x"})]
     for count in (1, 2):
         with pytest.raises(UnreadableReply, match=f"POST jobs/{endpoint} answered without a {name}: nothing was"):
-            call(client, {"job_id": 5})
+            call(client, {"job_id": 5, "run_id": 6, "latest_repair_id": 7})
         assert workspace.requests[endpoint] == count
 
 
@@ -304,13 +305,12 @@ def test_a_launch_whose_reply_was_lost_is_repeated_only_with_a_token(
 
 
 def test_calls_that_must_not_act_twice_are_not_repeated(impatient: JobsClient, workspace: LocalWorkspace) -> None:
-    run = finished(impatient, impatient.submit_run({"tasks": [{"task_key": "a", **TASK}]}))
-    workspace.faults += [Fault("create", cut="after"), Fault("runs/repair", cut="after")]
+    workspace.faults += [Fault("create", cut="after"), Fault("runs/submit", cut="after")]
     with pytest.raises(Unreachable):
         impatient.create_job({"name": "a", **TASK})
     with pytest.raises(Unreachable):
-        impatient.repair_run({"run_id": run.run_id, "rerun_tasks": ["a"]})
-    assert (workspace.requests["create"], workspace.requests["runs/repair"]) == (1, 1)
+        impatient.submit_run({"tasks": [{"task_key": "a", **TASK}]})
+    assert (workspace.requests["create"], workspace.requests["runs/submit"]) == (1, 1)
 
 
 def test_calls_that_may_act_twice_are_repeated(impatient: JobsClient, workspace: LocalWorkspace) -> None:

@@ -1,6 +1,6 @@
 """Who may do what with a job, and as whom it runs."""
 
-from airflow_dbjobs.payloads.kinds import Bool, Many, Text, Texts
+from airflow_dbjobs.payloads.kinds import Bool, Many, Text
 from airflow_dbjobs.payloads.structure import Structure, sdk, v21
 
 
@@ -17,32 +17,6 @@ class SetJobPermissions(Structure):
     """Body of permissions/jobs/{job_id}: PUT replaces a job's grants, PATCH adds to them."""
 
     access_control_list: Many["JobAccessControlRequest"] = sdk("The grants.")
-
-
-class JobPermission(Structure):
-    """A level that a principal has, and where from."""
-
-    permission_level: Text = sdk("The level: a JobPermissionLevel.")
-    inherited: Bool = sdk("Whether it comes from a parent object.")
-    inherited_from_object: Texts = sdk("The parent objects that it comes from.")
-
-
-class JobAccessControlResponse(Structure):
-    """All levels of one principal."""
-
-    user_name: Text = sdk("The user.")
-    group_name: Text = sdk("The group.")
-    service_principal_name: Text = sdk("The service principal.")
-    display_name: Text = sdk("Name that the workspace shows.")
-    all_permissions: Many["JobPermission"] = sdk("The levels.")
-
-
-class JobPermissions(Structure):
-    """Answer of permissions/jobs/{job_id}."""
-
-    object_id: Text = sdk("The job, as in /jobs/17.")
-    object_type: Text = sdk("Always job.")
-    access_control_list: Many["JobAccessControlResponse"] = sdk("Who has which levels.")
 
 
 class JobRunAs(Structure):

@@ -1,21 +1,21 @@
-"""What the API answers about runs."""
+"""What the API answers about jobs, runs and permissions."""
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import Anything, Bool, Int, Many, Map, One, Text
-from airflow_dbjobs.payloads.structure import Structure, sdk, seed, v21, v22
+from airflow_dbjobs.payloads.structure import Answer, sdk, seed, v21, v22
 from airflow_dbjobs.payloads.tasks import Task
+from airflow_dbjobs.payloads.told import Anything, Bool, Int, Many, Map, One, Text, Texts
 
 if TYPE_CHECKING:
     from airflow_dbjobs.payloads.clusters import ClusterInstance, ClusterSpec
-    from airflow_dbjobs.payloads.jobs import JobCluster
+    from airflow_dbjobs.payloads.jobs import JobCluster, JobSettings
     from airflow_dbjobs.payloads.parameters import JobParameter, RunParameters
     from airflow_dbjobs.payloads.schedule import CronSchedule
     from airflow_dbjobs.payloads.sources import GitSource
     from airflow_dbjobs.payloads.tasks import JobTask
 
 
-class RunState(Structure):
+class RunState(Answer):
     """Where a run is in its life, and how it ended."""
 
     life_cycle_state: Text = seed("Where it is: a RunLifeCycleState; always told.")
@@ -25,14 +25,14 @@ class RunState(Structure):
     queue_reason: Text = v21("Why it is queued.")
 
 
-class QueueDetails(Structure):
+class QueueDetails(Answer):
     """Why a run is queued."""
 
     code: Text = v22("The limit that is reached, as in MAX_CONCURRENT_RUNS_REACHED.")
     message: Text = v22("What a person may want to read about it.")
 
 
-class TerminationDetails(Structure):
+class TerminationDetails(Answer):
     """How a run ended."""
 
     code: Text = v22("The cause, as in RUN_EXECUTION_ERROR.")
@@ -40,7 +40,7 @@ class TerminationDetails(Structure):
     message: Text = v22("What a person may want to read about it.")
 
 
-class RunStatus(Structure):
+class RunStatus(Answer):
     """Where a run is in its life, in newer words than RunState's."""
 
     state: Text = v22("BLOCKED, PENDING, QUEUED, RUNNING, TERMINATING, TERMINATED or WAITING.")
@@ -48,7 +48,7 @@ class RunStatus(Structure):
     termination_details: One["TerminationDetails"] = v22("How it ended.")
 
 
-class RunTimes(Structure):
+class RunTimes(Answer):
     """When a run, or a run of one task, took place and how long its parts took."""
 
     start_time: Int = seed("When it was started, its cluster's start included.", unit="ms since 1970")
@@ -74,7 +74,7 @@ class RunTask(RunTimes, Task):
     effective_performance_target: Text = sdk("Performance target in force.")
 
 
-class RepairHistoryItem(Structure):
+class RepairHistoryItem(Answer):
     """The run as it was first, or one repair of it."""
 
     id: Int = v21("The repair; absent for the run as it was first.")
@@ -122,27 +122,27 @@ class Run(RunTimes):
     next_page_token: Text = v22("The page with their next elements.")
 
 
-class NotebookOutput(Structure):
+class NotebookOutput(Answer):
     """What a notebook returned."""
 
     result: Text = seed("What it passed to dbutils.notebook.exit, cut at 5 MB; absent where it passed nothing.")
     truncated: Bool = seed("Whether the result was cut.")
 
 
-class RunJobOutput(Structure):
+class RunJobOutput(Answer):
     """What a RunJobTask launched."""
 
     run_id: Int = v21("The other job's run.")
 
 
-class DbtOutput(Structure):
+class DbtOutput(Answer):
     """What dbt left behind."""
 
     artifacts_link: Text = v21("Address of the artifacts, good for 30 minutes: a secret.")
     artifacts_headers: Map = v21("Headers to ask for them with: a secret.")
 
 
-class RunOutput(Structure):
+class RunOutput(Answer):
     """Output of a run of one task."""
 
     metadata: One["Run"] = seed("The run.")
@@ -162,9 +162,59 @@ class RunOutput(Structure):
     ai_runtime_task_output: Anything = sdk("What an AiRuntimeTask logged.")
 
 
-class ViewItem(Structure):
+class ViewItem(Answer):
     """One exported view of a notebook's run."""
 
     content: Text = seed("The view, as HTML.")
     name: Text = seed("Name of the notebook or dashboard.")
     type: Text = seed("NOTEBOOK or DASHBOARD: a ViewType.")
+
+
+class Job(Answer):
+    """A job, as jobs/get and jobs/list tell it."""
+
+    job_id: Int = seed("The job.")
+    creator_user_name: Text = seed("Who made it; absent where that user was deleted.")
+    run_as: Text = seed("As whom it runs (2.0).")
+    run_as_user_name: Text = v21("As whom it runs.")
+    settings: One["JobSettings"] = seed("Its settings.")
+    created_time: Int = seed("When it was made.", unit="ms since 1970")
+    effective_budget_policy_id: Text = sdk("Budget policy in force.")
+    effective_usage_policy_id: Text = sdk("Usage policy in force.")
+    has_more: Bool = v22("Whether its arrays were cut to 100 elements.")
+    next_page_token: Text = v22("The page with their next elements.")
+    trigger_state: Anything = sdk("State of its trigger.")
+    trigger_details: Anything = sdk("State and history of its triggers.")
+
+
+class JobPermission(Answer):
+    """A level that a principal has, and where from."""
+
+    permission_level: Text = sdk("The level: a JobPermissionLevel.")
+    inherited: Bool = sdk("Whether it comes from a parent object.")
+    inherited_from_object: Texts = sdk("The parent objects that it comes from.")
+
+
+class JobAccessControlResponse(Answer):
+    """All levels of one principal."""
+
+    user_name: Text = sdk("The user.")
+    group_name: Text = sdk("The group.")
+    service_principal_name: Text = sdk("The service principal.")
+    display_name: Text = sdk("Name that the workspace shows.")
+    all_permissions: Many["JobPermission"] = sdk("The levels.")
+
+
+class JobPermissionsDescription(Answer):
+    """A level that a principal may be given."""
+
+    permission_level: Text = sdk("The level: a JobPermissionLevel.")
+    description: Text = sdk("What it allows.")
+
+
+class JobPermissions(Answer):
+    """Answer of permissions/jobs/{job_id}."""
+
+    object_id: Text = sdk("The job, as in /jobs/17.")
+    object_type: Text = sdk("Always job.")
+    access_control_list: Many["JobAccessControlResponse"] = sdk("Who has which levels.")

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 MODULES = {
     "access": (
         "JobAccessControlRequest",
-        "JobAccessControlResponse",
-        "JobPermission",
-        "JobPermissions",
         "JobRunAs",
         "QueueSettings",
         "SetJobPermissions",
     ),
     "answers": (
         "DbtOutput",
+        "Job",
+        "JobAccessControlResponse",
+        "JobPermission",
+        "JobPermissions",
+        "JobPermissionsDescription",
         "NotebookOutput",
         "QueueDetails",
         "RepairHistoryItem",
@@ -87,7 +89,6 @@ MODULES = {
         "CreateJob",
         "DeleteJob",
         "GetJob",
-        "Job",
         "JobCluster",
         "JobDeployment",
         "JobSettings",

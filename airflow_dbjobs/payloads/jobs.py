@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import Anything, Bool, Int, Many, Map, One, Text, Texts
+from airflow_dbjobs.payloads.kinds import Bool, Int, Many, Map, One, Text, Texts
 from airflow_dbjobs.payloads.structure import Structure, sdk, seed, v21, v22
 from airflow_dbjobs.payloads.tasks import ComputeAndTask
 
@@ -118,20 +118,3 @@ class ListJobs(Structure):
     page_token: Text = v21("The page to tell.")
     name: Text = v21("Only jobs of this name, in any letter case.")
     expand_tasks: Bool = v21("Whether tasks and clusters are told.", default="false")
-
-
-class Job(Structure):
-    """A job, as jobs/get and jobs/list tell it."""
-
-    job_id: Int = seed("The job.")
-    creator_user_name: Text = seed("Who made it; absent where that user was deleted.")
-    run_as: Text = seed("As whom it runs (2.0).")
-    run_as_user_name: Text = v21("As whom it runs.")
-    settings: One["JobSettings"] = seed("Its settings.")
-    created_time: Int = seed("When it was made.", unit="ms since 1970")
-    effective_budget_policy_id: Text = sdk("Budget policy in force.")
-    effective_usage_policy_id: Text = sdk("Usage policy in force.")
-    has_more: Bool = v22("Whether its arrays were cut to 100 elements.")
-    next_page_token: Text = v22("The page with their next elements.")
-    trigger_state: Anything = sdk("State of its trigger.")
-    trigger_details: Anything = sdk("State and history of its triggers.")

@@ -6,11 +6,13 @@ import enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from airflow_dbjobs.payloads.kinds import ANYTHING, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic.fields import FieldInfo
 
 
@@ -28,6 +30,21 @@ class Structure(BaseModel):
         """Return the fields as a plain dict, without those that are None; templates and XComArgs stay as they are."""
         fields = {**vars(self), **(self.__pydantic_extra__ or {})}
         return {name: plain(value) for name, value in fields.items() if value is not None}
+
+
+class Answer(Structure):
+    """A data structure that the API answers with. A field that the answer has not is None."""
+
+    _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The JSON that this was read from."""
+        return self._raw
+
+    def keep(self, raw: Mapping[str, Any]) -> None:
+        """Remember what this was read from."""
+        self._raw = raw
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,149 @@
+"""One workspace: where it is, who calls it, in which version, and how a call is made."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_dbjobs import paging
+from airflow_dbjobs.auth import choose_auth
+from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience
+from airflow_dbjobs.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Self
+
+    from requests.auth import AuthBase
+
+    from airflow_dbjobs.retries import RetryPolicy
+
+    Body = Mapping[str, Any]
+
+log = logging.getLogger(__name__)
+
+API_VERSIONS = ("2.0", "2.1", "2.2")
+DEFAULT_API_VERSION = "2.2"
+
+
+class Workspace:
+    """Base of ``client.JobsClient``, which describes the parameters."""
+
+    def __init__(
+        self,
+        host: str = "",
+        *,
+        token: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        auth: AuthBase | None = None,
+        api_version: str = DEFAULT_API_VERSION,
+        retry: RetryPolicy | None = None,
+        patience: Patience | None = None,
+        max_requests_per_second: float = MAX_REQUESTS_PER_SECOND,
+        transport: Transport | None = None,
+        reread: Callable[[], Transport] | None = None,
+    ) -> None:
+        if api_version not in API_VERSIONS:
+            raise ConfigurationError(f"api_version is {api_version!r}; it must be one of {', '.join(API_VERSIONS)}.")
+        if transport is None:
+            if auth is None:
+                auth = choose_auth(login=username, password=password, extra={"token": token})
+            transport = Transport(workspace_url(host), auth, policy=retry)
+        self.transport = transport
+        self.api_version = api_version
+        self.patience = patience or Patience()
+        self.max_requests_per_second = max_requests_per_second
+        self._reread = reread
+
+    @property
+    def host(self) -> str:
+        """The workspace's URL: scheme, host and port."""
+        return self.transport.base_url
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What time is read from: monotonic seconds, unless the transport has another."""
+        return self.transport.clock
+
+    @property
+    def sleep(self) -> Callable[[float], None]:
+        """What waits, for so many seconds."""
+        return self.transport.sleep
+
+    def server_time(self, reading: float) -> float:
+        """Return what the server's clock said, in epoch seconds, when `clock` read `reading`."""
+        return self.transport.server_time(reading)
+
+    def with_policy(self, retry: RetryPolicy) -> Self:
+        """Return a client of the same workspace with other limits, sharing no session and no lock with this one."""
+        return type(self)(
+            api_version=self.api_version,
+            transport=self.transport.with_policy(retry),
+            patience=self.patience,
+            max_requests_per_second=self.max_requests_per_second,
+        )
+
+    def renew_credentials(self) -> None:
+        """Read the credentials anew, where somebody has said how: they may have been rotated since."""
+        if self._reread is None:
+            return
+        try:
+            transport = self._reread()
+        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
+            log.warning("The connection cannot be read anew: %s", error)
+            return
+        if transport.identity != self.transport.identity:
+            log.warning("The connection has changed: going on with what it says now.")
+            self.transport.close()
+            self.transport = transport
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.transport.close()
+
+    # --- how a call is made ---
+
+    def _path(self, endpoint: str) -> str:
+        return f"{self.api_version}/jobs/{endpoint}"
+
+    def _get(self, endpoint: str, query: Body | None = None) -> dict[str, Any]:
+        return self.transport.call("GET", self._path(endpoint), query=query, repeatable=True)
+
+    def _asks(self, endpoint: str, query: Body) -> Callable[[Body], dict[str, Any]]:
+        """Return what asks for the pages of an answer."""
+        return lambda page: self._get(endpoint, {**query, **page})
+
+    def _elements(self, endpoint: str, name: str, query: Body) -> Iterator[dict[str, Any]]:
+        return paging.elements(self._asks(endpoint, query), name, by_offset=self.api_version != "2.2")
+
+    def _post(self, endpoint: str, body: Body, *, repeatable: bool = True, void: bool = False) -> dict[str, Any]:
+        sent = {name: value for name, value in body.items() if value is not None}
+        return self.transport.call("POST", self._path(endpoint), body=sent, repeatable=repeatable, void=void)
+
+
+def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:
+    """Return a workspace's URL: scheme, host and port, and nothing else.
+
+    `host` may be a name, or a URL as a browser shows it, of which scheme, name and port count. `schema` (http or https)
+    and `port` win over those of `host`; the scheme is https where neither says. Raises ConfigurationError.
+    """
+    given = (host or "").strip()
+    if not given:
+        raise ConfigurationError("host is empty. Put the workspace's URL there: https://adb-….azuredatabricks.net.")
+    try:
+        parts = urlsplit(given if "://" in given else f"//{given}")
+        name, port = parts.hostname, port or parts.port
+    except ValueError:
+        # Python's message quotes the part that is wrong, which may be a password.
+        raise ConfigurationError("host is not a URL: its name or its port cannot be read.") from None
+    scheme = (schema.strip() or parts.scheme or "https").lower()
+    if scheme not in {"http", "https"}:
+        raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
+    if not name or any(character.isspace() for character in name):
+        raise ConfigurationError(
+            "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
+        )
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{port}' if port else ''}"

@@ -1,0 +1,305 @@
+"""client: what the API answers, typed and whole, in every API version, against the local workspace."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from injected_clock import Clock
+
+from airflow_dbjobs import payloads
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.errors import ApiError, BadRequest, ConfigurationError, Unreachable, UnreadableReply
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.payloads.reading import read
+from airflow_dbjobs.runs import Outcome
+from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.workspace import API_VERSIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+    from airflow_dbjobs.runs import Run
+
+TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+BROKEN = {"notebook_task": {"notebook_path": "/not-there"}}
+NEWER = ("2.1", "2.2")
+
+
+def client_of(workspace: LocalWorkspace, api_version: str) -> JobsClient:
+    return JobsClient(workspace.base_url, token=workspace.token, api_version=api_version)
+
+
+@pytest.fixture(params=API_VERSIONS)
+def versioned(workspace: LocalWorkspace, request: pytest.FixtureRequest) -> JobsClient:
+    return client_of(workspace, request.param)
+
+
+@pytest.fixture(params=NEWER)
+def newer(workspace: LocalWorkspace, request: pytest.FixtureRequest) -> JobsClient:
+    return client_of(workspace, request.param)
+
+
+@pytest.fixture
+def impatient(workspace: LocalWorkspace) -> JobsClient:
+    """A client whose waits take no time."""
+    client = client_of(workspace, "2.2")
+    Clock().rule(client)
+    return client
+
+
+def finished(client: JobsClient, run_id: int) -> Run:
+    return wait_for_run(client, run_id, period=0.01)
+
+
+def failed_run(client: JobsClient) -> int:
+    tasks = [{"task_key": "good", **TASK}, {"task_key": "bad", **BROKEN}]
+    run_id = client.submit_run({"tasks": tasks})
+    assert finished(client, run_id).outcome is Outcome.FAILED
+    return run_id
+
+
+# --- answers as models ---
+
+
+def test_an_answer_has_the_reference_s_fields_as_attributes_and_its_json_at_hand(versioned: JobsClient) -> None:
+    job_id = versioned.create_job({"name": "nightly", "schedule": None, "max_concurrent_runs": 3, **TASK})
+    job = versioned.get_job(job_id)
+    assert isinstance(job, payloads.Job)
+    assert isinstance(job.settings, payloads.JobSettings)
+    assert (job.job_id, job.settings.name, job.settings.max_concurrent_runs) == (job_id, "nightly", 3)
+    assert job.settings.schedule is None
+    assert job.raw["settings"]["name"] == "nightly"
+    assert job.to_dict() == job.raw
+    assert [found.raw["job_id"] for found in versioned.list_jobs()] == [job_id]
+
+
+def test_a_job_has_the_form_of_its_version(versioned: JobsClient) -> None:
+    settings = versioned.get_job(versioned.create_job({"name": "one", **TASK})).settings
+    assert settings
+    if versioned.api_version == "2.0":
+        assert (settings.format, settings.tasks) == ("SINGLE_TASK", None)
+        assert settings.to_dict()["condition_task"] == TASK["condition_task"]
+    else:
+        assert settings.format == "MULTI_TASK"
+        (task,) = settings.tasks
+        assert isinstance(task, payloads.Task)
+        assert task.condition_task.op == "EQUAL_TO"
+
+
+def test_a_run_s_answer_has_all_its_fields(newer: JobsClient) -> None:
+    run = finished(newer, newer.submit_run({"run_name": "one", "tasks": [{"task_key": "a", **TASK}]}))
+    answer = run.answer
+    assert isinstance(answer, payloads.Run)
+    assert answer.state.life_cycle_state == "TERMINATED"
+    assert answer.status.termination_details.code == "SUCCESS"
+    assert (answer.run_type, answer.start_time) == ("SUBMIT_RUN", run.raw["start_time"])
+    (task,) = answer.tasks
+    assert isinstance(task, payloads.RunTask)
+    assert (task.task_key, task.state.result_state, task.attempt_number) == ("a", "SUCCESS", 0)
+    assert answer.raw is run.raw
+
+
+def test_what_the_reference_does_not_know_is_kept_and_what_has_another_type_breaks_nothing() -> None:
+    reply: dict[str, Any] = {
+        "run_id": "17",
+        "colour": {"of": "tomorrow"},
+        "state": "TERMINATED",
+        "tasks": [{"task_key": "a", "mood": 1}, "b", None],
+        "job_clusters": {"x": 1},
+        "schedule": None,
+    }
+    run = read(payloads.Run, reply)
+    assert (run.run_id, run.state, run.job_clusters, run.schedule) == ("17", "TERMINATED", {"x": 1}, None)
+    assert run.colour == {"of": "tomorrow"}  # type: ignore[attr-defined] # it is unknown, which is the point
+    first, second, third = run.tasks or ()
+    assert (first.task_key, first.mood, second, third) == ("a", 1, "b", None)  # type: ignore[attr-defined] # likewise
+    assert run.raw == reply
+    with pytest.raises(AttributeError):
+        _ = run.no_such_field  # type: ignore[attr-defined] # likewise
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "call"),
+    [
+        ("list", {"jobs": ["x"]}, lambda client: list(client.list_jobs())),
+        ("runs/list", {"runs": [7]}, lambda client: list(client.list_runs())),
+        ("runs/list", {"runs": "all of them"}, lambda client: list(client.list_runs())),
+    ],
+)
+def test_a_list_of_something_else_is_unreadable(
+    client: JobsClient, workspace: LocalWorkspace, endpoint: str, body: object, call: Any
+) -> None:
+    workspace.faults.append(Fault(endpoint, status=200, body=body))
+    with pytest.raises(UnreadableReply, match="no JSON objects"):
+        call(client)
+
+
+# --- bodies as models ---
+
+
+def test_bodies_may_be_models(versioned: JobsClient) -> None:
+    condition = payloads.ConditionTask(op="EQUAL_TO", left="1", right="1")
+    settings = payloads.JobSettings(name="typed", condition_task=condition)
+    job_id = versioned.create_job(settings)
+    run_id = versioned.run_now(payloads.RunNow(job_id=job_id, idempotency_token="t-1"))
+    assert finished(versioned, run_id).outcome is Outcome.SUCCESS
+    submitted = versioned.submit_run(payloads.SubmitRun(run_name="typed", condition_task=condition))
+    assert finished(versioned, submitted).outcome is Outcome.SUCCESS
+    versioned.update_job(job_id, payloads.JobSettings(name="renamed"))
+    job = versioned.get_job(job_id)
+    assert job.settings
+    assert job.settings.name == "renamed"
+    # What was read may be sent back.
+    versioned.reset_job(job_id, job.settings)
+    assert versioned.get_job(job_id).settings == job.settings
+
+
+# --- pages ---
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_a_list_without_tokens_is_followed_by_offset(workspace: LocalWorkspace, version: str) -> None:
+    # 2.1 as it was before the middle of 2023.
+    pages = [
+        {"runs": [{"run_id": 3}, {"run_id": 2}], "has_more": True},
+        {"runs": [{"run_id": 1}], "has_more": True},
+        {"has_more": True},
+    ]
+    workspace.faults += [Fault("runs/list", status=200, body=page) for page in pages]
+    assert [run.run_id for run in client_of(workspace, version).list_runs()] == [3, 2, 1]
+    assert workspace.requests["runs/list"] == 3
+
+
+def test_2_2_ends_a_list_where_there_is_no_token(workspace: LocalWorkspace, client: JobsClient) -> None:
+    workspace.faults.append(Fault("runs/list", status=200, body={"runs": [{"run_id": 3}], "has_more": True}))
+    assert [run.run_id for run in client.list_runs()] == [3]
+    assert workspace.requests["runs/list"] == 1
+
+
+def test_what_a_list_cuts_short_comes_whole(workspace: LocalWorkspace, client: JobsClient) -> None:
+    many = {"tasks": [{"task_key": f"t{number:03}", **TASK} for number in range(130)]}
+    job_id = client.create_job({"name": "large", **many})
+    client.create_job({"name": "small", "tasks": [{"task_key": "a", **TASK}]})
+    counts = {job.settings.name: len(job.settings.tasks or ()) for job in client.list_jobs(expand_tasks=True)}
+    assert counts == {"large": 130, "small": 1}
+    assert workspace.requests["get"] == 2
+    finished(client, client.run_now({"job_id": job_id}))
+    (run,) = client.list_runs(expand_tasks=True)
+    assert len(run.tasks) == 130
+    (run,) = client.list_runs()
+    assert run.tasks == ()
+
+
+# --- repairs ---
+
+
+def test_each_repair_finds_the_latest_one_itself(newer: JobsClient) -> None:
+    run_id = failed_run(newer)
+    repairs = []
+    for _ in range(3):
+        repairs.append(newer.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True}))
+        assert finished(newer, run_id).outcome is Outcome.FAILED
+    history = newer.get_run(run_id, include_history=True).answer.repair_history
+    assert [(item.id, item.type) for item in history or ()] == [
+        (None, "ORIGINAL"),
+        *((repair_id, "REPAIR") for repair_id in repairs),
+    ]
+    assert {item.state.result_state for item in history or ()} == {"FAILED"}
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+@pytest.mark.parametrize("lost", [{"cut": "after"}, {"status": 502, "handled": True}, {"hang": 3600}], ids=str)
+def test_a_repair_whose_reply_was_lost_is_made_once_and_found_in_the_history(
+    impatient: JobsClient, workspace: LocalWorkspace, lost: dict[str, Any], earlier: int
+) -> None:
+    run_id = failed_run(impatient)
+    for _ in range(earlier):
+        impatient.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True})
+        finished(impatient, run_id)
+    workspace.faults.append(Fault("runs/repair", **lost))
+    repair_id = impatient.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True})
+    finished(impatient, run_id)
+    history = impatient.get_run(run_id, include_history=True).answer.repair_history or ()
+    assert len(history) == 2 + earlier
+    assert history[-1].id == repair_id
+
+
+def test_a_repair_that_was_not_made_is_no_success(impatient: JobsClient, workspace: LocalWorkspace) -> None:
+    run_id = failed_run(impatient)
+    first = impatient.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True})
+    finished(impatient, run_id)
+    with pytest.raises(BadRequest, match="latest repair"):
+        impatient.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True, "latest_repair_id": first + 1})
+    workspace.faults.append(Fault("runs/repair", cut="before", times=None))
+    with pytest.raises(Unreachable):
+        impatient.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True})
+    workspace.faults[:] = [Fault("runs/repair", cut="after", times=None), Fault("runs/get", status=403, skip=1)]
+    with pytest.raises(Unreachable):
+        impatient.repair_run({"run_id": run_id, "rerun_all_failed_tasks": True})
+    with pytest.raises(ConfigurationError, match="run_id is missing"):
+        impatient.repair_run({"rerun_all_failed_tasks": True})
+
+
+# --- export ---
+
+
+def test_views_of_a_run_are_written_to_files(versioned: JobsClient, tmp_path: Path) -> None:
+    (tmp_path / "workspace" / "nb.py").write_text("# Databricks notebook source\nprint('käse')\n")
+    run = finished(versioned, versioned.submit_run({"run_name": "one", "notebook_task": {"notebook_path": "/nb"}}))
+    run_id = run.tasks[0].run_id if run.tasks else run.run_id
+    (path,) = versioned.export_run_to(run_id, tmp_path / "out" / "deep", views="ALL")
+    assert path == tmp_path / "out" / "deep" / "1-nb.html"
+    assert "käse" in path.read_text("utf-8")
+    assert versioned.export_run_to(run_id, tmp_path / "out", views="DASHBOARDS") == []
+
+
+def test_the_name_of_a_view_leads_to_no_other_folder(
+    client: JobsClient, workspace: LocalWorkspace, tmp_path: Path
+) -> None:
+    names = ["../../etc/passwd", "a" * 300, "", "näme \n", "..", "/"]
+    body = {"views": [*({"name": name, "content": "x", "type": "NOTEBOOK"} for name in names), {}]}
+    workspace.faults.append(Fault("runs/export", status=200, body=body))
+    paths = client.export_run_to(5, tmp_path / "out")
+    assert sorted(paths) == sorted((tmp_path / "out").iterdir())
+    assert len(paths) == 7
+    assert all(path.suffix == ".html" for path in paths)
+
+
+# --- permissions ---
+
+
+def grants(permissions: payloads.JobPermissions) -> dict[str | None, list[str | None]]:
+    """Return the direct grants, by principal: the workspace's administrators have inherited ones."""
+    levels = {
+        entry.user_name or entry.group_name: [
+            item.permission_level for item in entry.all_permissions or () if not item.inherited
+        ]
+        for entry in permissions.access_control_list or ()
+    }
+    return {principal: direct for principal, direct in levels.items() if direct}
+
+
+def test_permissions_of_a_job_are_read_replaced_and_added_to(versioned: JobsClient) -> None:
+    job_id = versioned.create_job({"name": "nightly", **TASK})
+    mine = versioned.get_permissions(job_id)
+    assert (mine.object_id, mine.object_type) == (f"/jobs/{job_id}", "job")
+    (owner,) = grants(mine)
+    assert grants(mine) == {owner: ["IS_OWNER"]}
+    own = {"user_name": owner, "permission_level": "IS_OWNER"}
+    team = payloads.JobAccessControlRequest(group_name="team", permission_level="CAN_VIEW")
+    assert grants(versioned.set_permissions(job_id, [own, team])) == {owner: ["IS_OWNER"], "team": ["CAN_VIEW"]}
+    more = [{"group_name": "team", "permission_level": "CAN_MANAGE_RUN"}]
+    assert grants(versioned.update_permissions(job_id, more))["team"] == ["CAN_MANAGE_RUN"]
+    assert "team" not in grants(versioned.set_permissions(job_id, [own]))
+    levels = {level.permission_level for level in versioned.get_permission_levels(job_id)}
+    assert {"IS_OWNER", "CAN_MANAGE", "CAN_MANAGE_RUN", "CAN_VIEW"} <= levels
+    with pytest.raises(ApiError):
+        versioned.update_permissions(job_id, [{"group_name": "team", "permission_level": "CAN_FLY"}])
+
+
+def test_an_answer_goes_through_json(client: JobsClient) -> None:
+    job = client.get_job(client.create_job({"name": "nightly", "tasks": [{"task_key": "a", **TASK}]}))
+    assert json.loads(json.dumps(job.to_dict())) == job.raw
