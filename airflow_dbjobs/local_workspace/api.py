@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import job_operations as jobs
+from . import permissions
 from . import run_operations as runs
 from .call import Call
 from .settings import decode
@@ -40,17 +41,34 @@ OPERATIONS: Final[dict[str, tuple[str, Operation, tuple[str, ...]]]] = {
     "runs/delete": ("POST", runs.delete, _ALL),
     "runs/repair": ("POST", runs.repair, _ALL[1:]),
 }
+#: By method, and what follows the job's id in the path; whatever version the rest is, these are in 2.0.
+PERMISSIONS: Final[dict[tuple[str, str | None], Operation]] = {
+    ("GET", None): permissions.get,
+    ("PUT", None): permissions.replace,
+    ("PATCH", None): permissions.update,
+    ("GET", "/permissionLevels"): permissions.levels,
+}
 _JOBS_PATH: Final = re.compile(r"/api/(2\.[012])/jobs/([a-z/-]+)")
+_PERMISSIONS_PATH: Final = re.compile(r"/api/2\.0/permissions/jobs/([^/]+)(/permissionLevels)?")
 
 
 def operation_of(path: str) -> str:
-    """Return the name by which faults and counters know a request: "runs/get", or the whole path outside the API."""
-    found = _JOBS_PATH.fullmatch(path)
-    return found[2] if found else path
+    """Return the name by which faults and counters know a request.
+
+    It is what follows `/jobs/` in the Jobs API ("runs/get"); "permissions" or "permissions/permissionLevels", whatever
+    the job; and otherwise the whole path.
+    """
+    if found := _JOBS_PATH.fullmatch(path):
+        return found[2]
+    found = _PERMISSIONS_PATH.fullmatch(path)
+    return f"permissions{found[2] or ''}" if found else path
 
 
 def find_operation(request: Request) -> tuple[str, Operation] | None:
     """Return the API version and the function that a request asks for; None if there is no such route."""
+    if found := _PERMISSIONS_PATH.fullmatch(request.path):
+        changed = PERMISSIONS.get((request.method, found[2]))
+        return ("2.0", changed) if changed else None
     found = _JOBS_PATH.fullmatch(request.path)
     method, operation, versions = OPERATIONS.get(found[2], ("", None, ())) if found else ("", None, ())
     if found is None or operation is None or method != request.method or found[1] not in versions:
@@ -64,7 +82,7 @@ def bad_target(request: Request) -> Reply:
 
 
 def arguments(request: Request) -> Json:
-    """Return the query and the body of a request as one object.
+    """Return the query and the body of a request as one object, with the job that its path names, if it does.
 
     The body is read as JSON whatever its content type says (curl says it is a form), and with GET as well (Airflow's
     asynchronous client puts the parameters there).
@@ -88,7 +106,10 @@ def arguments(request: Request) -> Json:
         if not isinstance(body, dict):
             raise ApiError("The body must be a JSON object.", code="MALFORMED_REQUEST")
     # A parameter that is there but empty counts as absent.
-    decoded: Json = decode({name: value for name, value in request.query.items() if value} | body)
+    given = {name: value for name, value in request.query.items() if value} | body
+    if found := _PERMISSIONS_PATH.fullmatch(request.path):
+        given["job_id"] = found[1]
+    decoded: Json = decode(given)
     return decoded
 
 

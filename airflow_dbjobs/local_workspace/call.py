@@ -75,11 +75,11 @@ class Call:
         if token := self.args.get("idempotency_token"):
             self.store.claim_token(token, run.run_id)
 
-    def limit(self, default: int, maximum: int) -> int:
-        """Return the page size: 0 means the maximum."""
+    def limit(self, default: int, maximum: int, *, least: int = 0) -> int:
+        """Return the page size: 0, where it is allowed, means the maximum."""
         limit: int = self.args.get("limit", min(default, maximum))
-        if not 0 <= limit <= maximum:
-            raise ApiError(f"Field 'limit' must be between 0 and {maximum}.")
+        if not least <= limit <= maximum:
+            raise ApiError(f"Field 'limit' must be between {least} and {maximum}.")
         return limit or maximum
 
     def stop(self, run: Run) -> None:
@@ -98,7 +98,7 @@ def page(call: Call, items: Sequence[Item], limit: int) -> tuple[list[Item], Jso
     offset: int = call.args.get("offset", 0)
     if offset < 0:
         raise ApiError("Field 'offset' must not be negative.")
-    if token := call.args.get("page_token"):
+    if call.modern and (token := call.args.get("page_token")):
         content = decode_token(token)
         if "before" in content:
             offset = bisect.bisect_right(items, -content["before"], key=_newest_first)

@@ -20,8 +20,9 @@ class Fault:
     Parameters
     ----------
     operation:
-        Which requests: the part of the path after `/jobs/`, such as "runs/submit", or for other paths the whole path;
-        shell-style patterns such as "runs/*" and "*" are understood.
+        Which requests: the part of the path after `/jobs/`, such as "runs/submit"; "permissions" (of any job, read or
+        changed) and "permissions/permissionLevels"; or for other paths the whole path. Shell-style patterns such as
+        "runs/*" and "*" are understood.
     status, headers, body:
         Reply with these instead of handling the request. A `body` that is not text is sent as JSON.
     handled:

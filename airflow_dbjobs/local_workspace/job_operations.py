@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import permissions
 from .call import Call, page
 from .model import Job
 from .settings import check_settings, merge_settings
@@ -13,6 +14,9 @@ def create(call: Call) -> Json:
     settings = _settings_of(call.args)
     check_settings(settings, call.version)
     job = Job(call.store.new_id(), settings, call.user, call.now_ms)
+    # 2.0 has no such field, and what is unknown is ignored.
+    if call.modern and (given := call.args.get("access_control_list")):
+        job.grants = permissions.granted([permissions.ownership(call.user)], given)
     call.store.save(job)
     return {"job_id": job.job_id}
 
@@ -32,7 +36,7 @@ def list_(call: Call) -> Json:
     ]
     if not call.modern:
         return {"jobs": [call.render.job(job) for job in jobs]} if jobs else {}
-    shown, links = page(call, jobs, call.limit(20, 100))
+    shown, links = page(call, jobs, call.limit(20, 100, least=1))
     expand = call.args.get("expand_tasks", False)
     entries = [call.render.job(job, expand=expand) for job in shown]
     return {**({"jobs": entries} if entries else {}), **links}

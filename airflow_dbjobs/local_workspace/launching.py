@@ -11,14 +11,26 @@ from .settings import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
 from .wire import ApiError, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from .store import Store
 
 #: Results that a repair of all failed tasks leaves alone.
 _NOT_FAILED = frozenset({"SUCCESS", "EXCLUDED", "DISABLED", "SUCCESS_WITH_FAILURES"})
 
 
-def run_job(store: Store, job: Job, args: Json, now_ms: int, *, parent: Run | None = None) -> Run:
-    """Begin a run of `job`. `args` are those of run-now; `parent` is the run whose run_job task asks for it."""
+def run_job(
+    store: Store, job: Job, args: Json, now_ms: int, *, parent: Run | None = None, only: Sequence[str] = ()
+) -> Run:
+    """Begin a run of `job`.
+
+    `args` are those of run-now; `parent` is the run whose run_job task asks for it. With `only` the run has no other
+    tasks than these ("key"; with "+key" and "key+" those upstream and downstream of it too).
+
+    Raises:
+        ApiError: `only` names what is no task of the job.
+    """
+    tasks = _selected(tasks_of(job.settings), only)
     job.runs_started += 1
     run_id = store.new_id()
     run = Run(
@@ -37,7 +49,6 @@ def run_job(store: Store, job: Job, args: Json, now_ms: int, *, parent: Run | No
         job_parameters=parameters.job_parameters(job.settings, args.get("job_parameters", {})),
         trigger_run_id=parent.run_id if parent else None,
     )
-    tasks = tasks_of(job.settings)
     if not has_slot(store, run):
         # The cloud turns queueing on for jobs that API 2.2 creates. Here it is asked for, so that a run too many shows.
         queue: Json = args.get("queue") or job.settings.get("queue", {})
@@ -50,6 +61,35 @@ def run_job(store: Store, job: Job, args: Json, now_ms: int, *, parent: Run | No
             tasks = []
     store.save(job)
     return _begin(store, run, tasks)
+
+
+def _selected(tasks: list[Json], only: Sequence[str]) -> list[Json]:
+    """Return the tasks that `only` selects, or all where it is empty."""
+    if not only:
+        return tasks
+    upstream = {task["task_key"]: upstream_keys(task) for task in tasks}
+    downstream = {key: [other for other, keys in upstream.items() if key in keys] for key in upstream}
+    selected: set[str] = set()
+    for word in only:
+        key = word.removeprefix("+").removesuffix("+")
+        if key not in upstream:
+            raise ApiError(f"Field 'only' has {word!r}, which names no task of this job.")
+        selected.add(key)
+        if word.startswith("+"):
+            selected |= _reachable(key, upstream)
+        if word.endswith("+"):
+            selected |= _reachable(key, downstream)
+    return [task for task in tasks if task["task_key"] in selected]
+
+
+def _reachable(key: str, neighbours: Mapping[str, Sequence[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = [key]
+    while ahead:
+        new = [other for other in neighbours[ahead.pop()] if other not in found]
+        found.update(new)
+        ahead += new
+    return found
 
 
 def submit(store: Store, settings: Json, creator: str, now_ms: int) -> Run:

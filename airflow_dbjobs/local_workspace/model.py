@@ -40,6 +40,9 @@ class Job:
     created_ms: int
     #: How many runs it has had: the source of `number_in_job`.
     runs_started: int = 0
+    #: Each has one of user_name, group_name and service_principal_name, and a permission_level. None: its creator owns
+    #: it, and that is all.
+    grants: list[Json] | None = None
 
 
 @dataclass

@@ -6,6 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Final
 
+from .permissions import runs_as
 from .settings import is_flat, tasks_of, upstream_keys, without_tasks
 from .wire import ApiError, Json
 
@@ -56,15 +57,18 @@ class Renderer:
             settings |= {**without_tasks(job.settings), "format": "MULTI_TASK"}
             if expand:
                 source = "GIT" if "git_source" in job.settings else "WORKSPACE"
-                settings["tasks"] = [_with_defaults(task, source) for task in tasks_of(job.settings)]
+                settings["tasks"] = [self._spelled(_with_defaults(task, source)) for task in tasks_of(job.settings)]
             else:
                 settings.pop("job_clusters", None)
         else:
             settings |= {**job.settings, "format": "SINGLE_TASK"}
+        # Only for writing; what comes of it is shown beside the settings.
+        settings.pop("run_as", None)
+        settings = self._spelled(settings)
         shown: Json = {
             "job_id": job.job_id,
             "creator_user_name": job.creator,
-            "run_as_user_name": job.creator,
+            "run_as_user_name" if self._modern else "run_as": runs_as(job),
             "settings": settings,
             "created_time": job.created_ms,
         }
@@ -103,7 +107,11 @@ class Renderer:
         elif not expand:
             shown.pop("job_clusters", None)
         if history:
-            shown["repair_history"] = [self._episode(item) for item in run.episodes]
+            shown["repair_history"] = [
+                *(self._episode(item, item.state) for item in run.episodes[:-1]),
+                # The state of the last one is kept when it ends; until then it is the run's.
+                self._episode(run.episodes[-1], run.state),
+            ]
         arrays = ("tasks", "job_clusters", "job_parameters", "repair_history")
         return shown | self._cut(shown, arrays, page_token, f"Run {run.run_id}")
 
@@ -127,7 +135,7 @@ class Renderer:
     def _entry(self, run: Run, task: TaskRun) -> Json:
         entry: Json = {
             "run_if": "ALL_SUCCESS",
-            **task.spec,
+            **self._spelled(task.spec),
             "run_id": task.run_id,
             "attempt_number": task.attempt,
             "start_time": task.start_ms,
@@ -142,16 +150,27 @@ class Renderer:
             entry["run_job_task"] = {**entry["run_job_task"], "run_id": task.child_run_id}
         return entry
 
+    def _spelled(self, item: Json) -> Json:
+        """Return settings or a task, the comparison in its health rules named as this version names it."""
+        if "health" not in item:
+            return item
+        name, other = ("op", "operator") if self._modern else ("operator", "op")
+        rules = [
+            {name if field == other else field: value for field, value in rule.items()}
+            for rule in item["health"].get("rules", [])
+        ]
+        return {**item, "health": {**item["health"], "rules": rules}}
+
     def _first_attempt(self, run: Run, task: TaskRun) -> TaskRun:
         return next(item for item in self._store.tasks_of(run) if item.task_key == task.task_key)
 
-    def _episode(self, episode: Episode) -> Json:
+    def _episode(self, episode: Episode, state: State) -> Json:
         shown = {
             "type": "ORIGINAL" if episode.repair_id is None else "REPAIR",
             "start_time": episode.start_ms,
             "end_time": episode.end_ms,
             "task_run_ids": episode.task_run_ids,
-            **self._states(episode.state),
+            **self._states(state),
         }
         return shown if episode.repair_id is None else {"id": episode.repair_id, **shown}
 
@@ -162,6 +181,8 @@ class Renderer:
         # 2.0 knows no result of a run that was skipped.
         if state.result and (self._modern or state.result != "MAXIMUM_CONCURRENT_RUNS_REACHED"):
             v1["result_state"] = state.result
+        if self._modern and state.life == "QUEUED":
+            v1["queue_reason"] = state.message
         return {"state": v1, "status": _status(state)} if self._modern else {"state": v1}
 
     def _cut(self, holder: Json, arrays: Sequence[str], page_token: str | None, what: str) -> Json:
@@ -172,7 +193,7 @@ class Renderer:
         longest = max((len(holder[name]) for name in arrays if name in holder), default=0)
         if self._version != "2.2" and page_token is not None and longest > _NESTED_PAGE:
             raise ApiError(f"{what} has more than {_NESTED_PAGE} tasks or other elements: use API 2.2.")
-        start = decode_token(page_token).get("offset", 0) if page_token else 0
+        start = decode_token(page_token).get("offset", 0) if page_token and self._version == "2.2" else 0
         for name in arrays:
             if name in holder:
                 holder[name] = holder[name][start : start + _NESTED_PAGE]

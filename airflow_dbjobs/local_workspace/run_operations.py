@@ -6,7 +6,7 @@ import html
 import operator
 from typing import TYPE_CHECKING
 
-from . import launching
+from . import launching, permissions
 from .call import Call, page
 from .scheduler import latest_attempts
 from .settings import check_parameters, check_settings
@@ -24,9 +24,9 @@ def run_now(call: Call) -> Json:
     if run is None:
         job = call.job()
         check_parameters(call.args)
-        if call.args.get("only"):
-            raise ApiError("Field 'only' is not supported by the local workspace.")
-        run = launching.run_job(call.store, job, call.args, call.now_ms)
+        # Older versions do not know the field, and ignore it.
+        only = call.args.get("only", []) if call.version == "2.2" else []
+        run = launching.run_job(call.store, job, call.args, call.now_ms, only=only)
         call.claim_token(run)
     return {"run_id": run.run_id, "number_in_job": run.run_id if call.modern else run.number_in_job}
 
@@ -38,6 +38,9 @@ def submit(call: Call) -> Json:
         hidden = ("idempotency_token", "access_control_list")
         settings = {name: value for name, value in call.args.items() if name not in hidden}
         check_settings(settings, call.version)
+        if call.modern:
+            # Nothing shows the permissions of a one-time run; they must be right all the same.
+            permissions.granted([permissions.ownership(call.user)], call.args.get("access_control_list", []))
         run = launching.submit(call.store, settings, call.user, call.now_ms)
         call.claim_token(run)
     return {"run_id": run.run_id}
@@ -50,7 +53,7 @@ def list_(call: Call) -> Json:
         raise ApiError("Fields 'active_only' and 'completed_only' exclude each other.")
     limit = call.limit(20, min(25, call.max_page) if call.modern else call.max_page)
     source = call.store.active_runs if active else call.store.runs
-    runs = _listed(source.values(), call.args)
+    runs = _listed(source.values(), call)
     if completed:
         runs = [run for run in runs if not run.active]
     shown, links = page(call, sorted(runs, key=operator.attrgetter("run_id"), reverse=True), limit)
@@ -59,15 +62,16 @@ def list_(call: Call) -> Json:
     return {**({"runs": entries} if entries else {}), **links}
 
 
-def _listed(runs: Iterable[Run], args: Json) -> list[Run]:
+def _listed(runs: Iterable[Run], call: Call) -> list[Run]:
+    args = call.args
     # One filter after the other: there may be thousands of runs to each page, and hardly a call has any filter.
     runs = [run for run in runs if not run.deleted]
     for name in ("job_id", "run_type"):
         if name in args:
             runs = [run for run in runs if getattr(run, name) == args[name]]
-    if "start_time_from" in args:
+    if call.modern and "start_time_from" in args:
         runs = [run for run in runs if run.start_ms >= args["start_time_from"]]
-    if "start_time_to" in args:
+    if call.modern and "start_time_to" in args:
         runs = [run for run in runs if run.start_ms <= args["start_time_to"]]
     return runs
 

@@ -135,7 +135,8 @@ def _task_step(run: Run, task: TaskRun, tasks: dict[str, TaskRun], now_ms: int) 
 def _unblock(task: TaskRun, tasks: dict[str, TaskRun]) -> Step | None:
     if task.spec.get("disabled"):
         return End(task, State("TERMINATED", "DISABLED", "The task is disabled.", "DISABLED"))
-    upstream = [tasks[key] for key in upstream_keys(task.spec)]
+    # A task that is not in the run (`only` of run-now left it out) holds nobody up.
+    upstream = [tasks[key] for key in upstream_keys(task.spec) if key in tasks]
     if not all(item.state.terminal for item in upstream):
         return None
     wanted = {item["task_key"]: item.get("outcome") for item in task.spec.get("depends_on", [])}

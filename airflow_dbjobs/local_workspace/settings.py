@@ -49,6 +49,19 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "condition_task": ("op", "left", "right"),
     "run_job_task": ("job_id",),
 }
+#: In lower case; the API does not look at case.
+_GIT_PROVIDERS: Final = frozenset(
+    {
+        "github",
+        "gitlab",
+        "bitbucketcloud",
+        "githubenterprise",
+        "bitbucketserver",
+        "gitlabenterpriseedition",
+        "azuredevopsservices",
+        "awscodecommit",
+    }
+)
 _TASK_KEY: Final = re.compile(r"[\w-]{1,100}")
 _PARAMETER_NAME: Final = re.compile(r"[\w.-]+")
 
@@ -98,18 +111,35 @@ _STRINGS: Final = frozenset(
         "job_cluster_key",
         "outcome",
         "op",
+        "user_name",
+        "group_name",
+        "service_principal_name",
+        "permission_level",
     }
 )
 #: Of strings, but callers send numbers and booleans too.
 _VALUES: Final = frozenset({"left", "right", "default"})
-_STRING_ARRAYS: Final = frozenset({"rerun_tasks", "fields_to_remove"})
+_STRING_ARRAYS: Final = frozenset({"rerun_tasks", "fields_to_remove", "only"})
 _VALUE_ARRAYS: Final = frozenset({"python_params", "jar_params", "spark_submit_params", "dbt_commands"})
-_OBJECT_ARRAYS: Final = frozenset({"tasks", "depends_on", "job_clusters", "environments", "libraries"})
+_OBJECT_ARRAYS: Final = frozenset(
+    {"tasks", "depends_on", "job_clusters", "environments", "libraries", "rules", "access_control_list"}
+)
 _STRING_MAPS: Final = frozenset(
     {"base_parameters", "notebook_params", "job_parameters", "python_named_params", "sql_params", "spark_env_vars"}
 )
 _OBJECTS: Final = frozenset(
-    {"new_settings", "new_cluster", "queue", "git_source", "schedule", "spark_conf", "tags", "pipeline_params"}
+    {
+        "new_settings",
+        "new_cluster",
+        "queue",
+        "git_source",
+        "schedule",
+        "spark_conf",
+        "tags",
+        "pipeline_params",
+        "health",
+        "run_as",
+    }
 )
 #: Task payloads whose `parameters` are an array of values; those of others may be a map.
 _PARAMETER_ARRAYS: Final = frozenset({"spark_python_task", "spark_jar_task", "spark_submit_task", "python_wheel_task"})
@@ -251,6 +281,11 @@ def check_settings(settings: Json, version: str) -> None:
         _check_graph(settings["tasks"], version)
     if not 0 <= settings.get("max_concurrent_runs", 1) <= _MAX_CONCURRENT_RUNS:
         raise ApiError(f"Field 'max_concurrent_runs' must be between 0 and {_MAX_CONCURRENT_RUNS}.")
+    if "git_source" in settings:
+        provider = settings["git_source"].get("git_provider")
+        if str(provider).lower() not in _GIT_PROVIDERS:
+            known = ", ".join(sorted(_GIT_PROVIDERS))
+            raise ApiError(f"Field 'git_source.git_provider' must be one of {known}; found {provider!r}.")
     if settings.get("timeout_seconds", 0) < 0:
         raise ApiError("Field 'timeout_seconds' must not be negative.")
     for parameter in _object_array("parameters", settings.get("parameters", [])):
@@ -327,7 +362,13 @@ def check_parameters(args: Json) -> None:
 
 def merge_settings(settings: Json, new: Json, remove: list[str]) -> Json:
     """Return what `jobs/update` makes of settings: keyed arrays are merged by key, other fields replaced whole."""
+    if is_flat(settings) and ("tasks" in new or any(path.partition("/")[0] == "tasks" for path in remove)):
+        # Who calls 2.1+ has read it with the one task that it is.
+        settings = {**without_tasks(settings), "tasks": tasks_of(settings)}
     merged = {**settings, **new}
+    for given, other in (("new_cluster", "existing_cluster_id"), ("existing_cluster_id", "new_cluster")):
+        if given in new and other not in new:
+            merged.pop(other, None)
     for field, key in (("tasks", "task_key"), ("job_clusters", "job_cluster_key")):
         if field in new and settings.get(field):
             by_key = {item.get(key): item for item in settings[field]}

@@ -9,7 +9,7 @@ import pytest
 from airflow_dbjobs.local_workspace.scheduler import unmet
 
 from .conftest import Clock, mounted
-from .support import Client, eventually, results
+from .support import TERMINAL, Client, eventually, results
 
 if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace import LocalWorkspace
@@ -256,5 +256,97 @@ class TestRepair:
         error = client.refused("POST", "runs/repair", {"run_id": run_id, "rerun_tasks": ["a"]})
         assert "in progress" in error["message"]
 
+    def test_a_history_of_several_repairs_tells_the_state_of_each(
+        self, stepped: LocalWorkspace, clock: Clock, write
+    ) -> None:
+        client = mounted(stepped)
+        job_id = client.post("create", tasks=[task("a", "bad"), task("b", "good", "a")])["job_id"]
+        run_id = client.post("run-now", job_id=job_id)["run_id"]
+
+        def history() -> list[dict]:
+            return client.get("runs/get", run_id=run_id, include_history="true", version="2.1")["repair_history"]
+
+        def finish() -> None:
+            clock.now += 1
+            eventually(lambda: stepped.tick() or client.life(run_id) in TERMINAL)
+
+        def repair(**fields: object) -> int:
+            repair_id: int = client.post("runs/repair", run_id=run_id, rerun_all_failed_tasks=True, **fields)[
+                "repair_id"
+            ]
+            return repair_id
+
+        stepped.tick()
+        (original,) = history()
+        assert (original["type"], original["state"]["life_cycle_state"]) == ("ORIGINAL", "RUNNING")
+        assert original["end_time"] == 0
+        finish()
+        first = repair()
+        finish()
+        write("bad.py", "")
+        second = repair(latest_repair_id=first)
+        stepped.tick()
+        assert [item["status"]["state"] for item in history()] == ["TERMINATED", "TERMINATED", "RUNNING"]
+        finish()
+        assert [item.get("id") for item in history()] == [None, first, second]
+        assert [item["state"]["result_state"] for item in history()] == ["FAILED", "FAILED", "SUCCESS"]
+        assert [len(item["task_run_ids"]) for item in history()] == [2, 2, 2]
+        assert all(item["start_time"] < item["end_time"] for item in history())
+
     def test_2_0_has_no_repair(self, client: Client) -> None:
         assert client.send("POST", "runs/repair", version="2.0", json={}).status_code == 404
+
+
+class TestOnly:
+    """run-now's `only`; the job is a chain a, b, c, d, with e beside it."""
+
+    @pytest.fixture
+    def job_id(self, client: Client) -> int:
+        chain = [task("a", "good"), task("b", "good", "a"), task("c", "good", "b"), task("d", "good", "c")]
+        job_id: int = client.post("create", tasks=[*chain, task("e", "good")], max_concurrent_runs=9)["job_id"]
+        return job_id
+
+    @pytest.mark.parametrize(
+        ("only", "expected"),
+        [
+            (["b"], "b"),
+            (["+c"], "abc"),
+            (["c+"], "cd"),
+            (["+b+"], "abcd"),
+            (["d", "a"], "ad"),
+            (["e", "+b", "b"], "abe"),
+            ([], "abcde"),
+        ],
+    )
+    def test_no_other_tasks_are_in_the_run(self, client: Client, job_id: int, only: list[str], expected: str) -> None:
+        run = client.wait_for(client.post("run-now", job_id=job_id, only=only)["run_id"])
+        assert results(run) == dict.fromkeys(expected, "SUCCESS")
+        assert run["state"]["result_state"] == "SUCCESS"
+
+    @pytest.mark.parametrize("only", [["zz"], ["a", ""], ["+"], ["++a"], ["a++"]])
+    def test_a_key_of_no_task_is_refused_and_starts_nothing(self, client: Client, job_id: int, only: list[str]) -> None:
+        assert "'only'" in client.refused("POST", "run-now", {"job_id": job_id, "only": only})["message"]
+        assert client.get("runs/list") == {}
+        run_id = client.post("run-now", job_id=job_id)["run_id"]
+        assert client.get("runs/get", run_id=run_id, version="2.0")["number_in_job"] == 1
+
+    def test_older_versions_do_not_know_it(self, client: Client, job_id: int) -> None:
+        for version in ("2.0", "2.1"):
+            run_id = client.post("run-now", job_id=job_id, only=["a"], version=version)["run_id"]
+            assert results(client.wait_for(run_id)).keys() == set("abcde")
+
+    def test_those_downstream_in_the_run_still_wait(self, client: Client) -> None:
+        tasks = [task("a", "good"), task("b", "bad", "a"), task("c", "good", "b"), task("d", "good", "b", "a")]
+        job_id = client.post("create", tasks=tasks)["job_id"]
+        run = client.wait_for(client.post("run-now", job_id=job_id, only=["b+"])["run_id"])
+        assert results(run) == {"b": "FAILED", "c": "UPSTREAM_FAILED", "d": "UPSTREAM_FAILED"}
+
+    def test_a_repair_stays_within_them(self, client: Client) -> None:
+        job_id = client.post("create", tasks=[task("a", "good"), task("b", "once", "a"), task("c", "good", "b")])[
+            "job_id"
+        ]
+        run_id = client.post("run-now", job_id=job_id, only=["b"])["run_id"]
+        assert results(client.wait_for(run_id)) == {"b": "FAILED"}
+        client.refused("POST", "runs/repair", {"run_id": run_id, "rerun_tasks": ["a"]})
+        client.post("runs/repair", run_id=run_id, rerun_tasks=["b"], rerun_dependent_tasks=True)
+        assert results(client.wait_for(run_id)) == {"b": "SUCCESS"}

@@ -78,6 +78,29 @@ def test_settings_that_break_a_rule_are_refused_by_field(client: Client, setting
         assert named in error["message"]
 
 
+@pytest.mark.parametrize("source", [{}, {"git_url": "https://x"}, {"git_url": "https://x", "git_provider": "svn"}])
+def test_a_git_source_names_a_known_provider(client: Client, source: dict) -> None:
+    error = client.refused("POST", "create", {"spark_python_task": PYTHON, "git_source": source})
+    assert "azuredevopsservices" in error["message"]
+    job_id = create(client, git_source={"git_url": "https://x", "git_provider": "gitHub"})
+    assert settings_of(client, job_id)["tasks"][0]["spark_python_task"]["source"] == "GIT"
+
+
+def test_health_rules_are_spelled_as_each_version_spells_them(client: Client, write) -> None:
+    def health(name: str) -> dict:
+        return {"rules": [{"metric": "RUN_DURATION_SECONDS", name: "GREATER_THAN", "value": 60}]}
+
+    write("file.py", "")
+    flat = create(client, health=health("operator"))
+    multi = create(client, tasks=[{**TASKS[0], "health": health("op")}], health=health("op"))
+    run_id = client.post("run-now", job_id=multi)["run_id"]
+    for version, name in (("2.0", "operator"), ("2.1", "op"), ("2.2", "op")):
+        assert settings_of(client, flat, version)["health"] == health(name)
+        assert settings_of(client, multi, version)["health"] == health(name)
+        assert settings_of(client, multi, version)["tasks"][0]["health"] == health(name)
+        assert client.get("runs/get", run_id=run_id, version=version)["tasks"][0]["health"] == health(name)
+
+
 def test_2_1_takes_at_most_100_tasks_and_shows_no_more(client: Client) -> None:
     tasks = [{**TASKS[0], "task_key": f"t{i}"} for i in range(101)]
     assert "at most 100" in client.refused("POST", "create", {"tasks": tasks}, version="2.1")["message"]
@@ -118,13 +141,49 @@ def test_jobs_are_listed_whole_in_2_0_and_by_pages_later(client: Client) -> None
     assert client.get("list", name="nobody") == {}
 
 
+def test_the_limit_of_a_list_of_jobs_is_1_to_100_from_2_1_on(client: Client) -> None:
+    ids = [create(client) for _ in range(2)]
+    for version in ("2.1", "2.2"):
+        for limit in (-1, 0, 101):
+            assert "'limit'" in client.refused("GET", "list", {"limit": limit}, version=version)["message"]
+        assert len(client.get("list", limit=100, version=version)["jobs"]) == 2
+        assert [job["job_id"] for job in client.get("list", offset=1, limit=1, version=version)["jobs"]] == ids[:1]
+    first = client.get("list", limit=1, version="2.1")
+    assert first["has_more"] is True
+    assert client.get("list", limit=1, page_token=first["next_page_token"], version="2.1")["has_more"] is False
+    # 2.0 has none of these parameters.
+    assert len(client.get("list", version="2.0", limit=1, offset=1, page_token="nonsense", name="x")["jobs"]) == 2
+
+
+def test_pages_of_a_job_and_a_run_are_for_2_2_only(client: Client) -> None:
+    names = [f"p{i}" for i in range(150)]
+    clusters = [{"job_cluster_key": f"c{i}", "new_cluster": {}} for i in range(101)]
+    job_id = create(client, tasks=TASKS, parameters=[{"name": name} for name in names], job_clusters=clusters)
+    run_id = client.post("run-now", job_id=job_id)["run_id"]
+    for operation, fields in (("get", {"job_id": job_id}), ("runs/get", {"run_id": run_id})):
+        for version in ("2.0", "2.1"):
+            assert "API 2.2" in client.refused("GET", operation, fields, version=version)["message"]
+        first = client.get(operation, **fields)
+        second = client.get(operation, **fields, page_token=first["next_page_token"])
+        assert "next_page_token" not in second
+        pages = [page.get("settings", page) for page in (first, second)]
+        parameters = "parameters" if operation == "get" else "job_parameters"
+        assert [item["name"] for page in pages for item in page[parameters]] == names
+        assert [len(page["job_clusters"]) for page in pages] == [100, 1]
+        assert [len(page["tasks"]) for page in pages] == [2, 0]
+    small = create(client)
+    assert "API" in client.refused("GET", "get", {"job_id": job_id, "page_token": "x"}, version="2.1")["message"]
+    assert client.get("get", job_id=small, page_token="nonsense", version="2.1")["settings"]["tasks"]
+    client.refused("GET", "get", {"job_id": small, "page_token": "nonsense"})
+
+
 def test_reset_replaces_all_settings_but_the_identity(client: Client) -> None:
     job_id = create(client, name="old", tags={"a": "b"}, run_as={"user_name": "me"})
     assert client.post("reset", job_id=job_id, new_settings={"name": "new", "tasks": TASKS}) == {}
     settings = settings_of(client, job_id)
     assert settings["name"] == "new"
     assert "tags" not in settings
-    assert settings["run_as"] == {"user_name": "me"}
+    assert client.get("get", job_id=job_id)["run_as_user_name"] == "me"
 
 
 def test_update_merges_keyed_arrays_and_removes_fields(client: Client) -> None:
@@ -144,6 +203,36 @@ def test_update_may_not_leave_a_job_broken(client: Client) -> None:
     job_id = create(client, tasks=TASKS)
     client.refused("POST", "update", {"job_id": job_id, "fields_to_remove": ["tasks/a"]})
     assert len(settings_of(client, job_id)["tasks"]) == 2
+
+
+def test_2_1_updates_a_flat_job_by_the_task_that_it_reads(client: Client) -> None:
+    job_id = create(client, name="Nightly load", existing_cluster_id="c-1", timeout_seconds=5)
+    (task,) = settings_of(client, job_id, "2.1")["tasks"]
+    changed = {**task, "spark_python_task": {"python_file": "/changed.py"}}
+    client.post("update", job_id=job_id, new_settings={"tasks": [changed, TASKS[0]]}, version="2.1")
+    settings = settings_of(client, job_id, "2.1")
+    assert [item["task_key"] for item in settings["tasks"]] == ["Nightly_load", "a"]
+    assert settings["tasks"][0]["spark_python_task"]["python_file"] == "/changed.py"
+    assert settings["tasks"][0]["existing_cluster_id"] == "c-1"
+    assert settings["timeout_seconds"] == 5
+    flat = create(client, name="flat")
+    client.refused("POST", "update", {"job_id": flat, "fields_to_remove": ["tasks/flat"]}, version="2.1")
+    assert settings_of(client, flat, "2.0")["format"] == "SINGLE_TASK"
+
+
+def test_a_cluster_given_to_a_flat_job_takes_the_place_of_the_other_kind(client: Client) -> None:
+    cluster = {"spark_version": "15.4.x-scala2.12", "num_workers": 1}
+    job_id = create(client, new_cluster=cluster, libraries=[{"jar": "dbfs:/a.jar"}])
+    # The example of the 2.0 reference.
+    new = {"existing_cluster_id": "1201-my-cluster", "email_notifications": {"on_start": ["someone@example.com"]}}
+    client.post("update", job_id=job_id, new_settings=new, fields_to_remove=["libraries"], version="2.0")
+    settings = settings_of(client, job_id, "2.0")
+    assert settings["existing_cluster_id"] == "1201-my-cluster"
+    assert settings.keys().isdisjoint({"new_cluster", "libraries"})
+    client.post("update", job_id=job_id, new_settings={"new_cluster": cluster}, version="2.0")
+    settings = settings_of(client, job_id, "2.0")
+    assert settings["new_cluster"] == cluster
+    assert "existing_cluster_id" not in settings
 
 
 def test_a_new_timeout_reaches_runs_that_are_under_way(client: Client, write) -> None:

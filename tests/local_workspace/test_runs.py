@@ -228,6 +228,8 @@ class TestLimitOfRuns:
         run = client.get("runs/get", run_id=second)
         assert run["state"]["life_cycle_state"] == run["status"]["state"] == "QUEUED"
         assert run["status"]["queue_details"]["code"] == "MAX_CONCURRENT_RUNS_REACHED"
+        assert run["state"]["queue_reason"] == run["status"]["queue_details"]["message"]
+        assert "queue_reason" not in client.get("runs/get", run_id=second, version="2.0")["state"]
         client.post("runs/cancel", run_id=first)
         client.wait_for(second, "RUNNING")
 
@@ -304,6 +306,10 @@ class TestLists:
         assert (
             "exclude" in client.refused("GET", "runs/list", {"active_only": "true", "completed_only": True})["message"]
         )
+
+    def test_2_0_has_no_tokens_and_no_filter_by_time(self, client: Client, ids: list[int]) -> None:
+        page = client.get("runs/list", version="2.0", page_token="nonsense", start_time_from=1 << 50, start_time_to=1)
+        assert [run["run_id"] for run in page["runs"]] == ids[::-1]
 
     def test_pages_of_2_0(self, client: Client, ids: list[int]) -> None:
         page = client.get("runs/list", version="2.0", limit=3)
