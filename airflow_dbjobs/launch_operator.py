@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.payload_operator import PayloadOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.launch import Endpoint, Launched, Launcher, TaskTry
@@ -37,73 +35,44 @@ def deadline_of(task: BaseOperator, context: Context) -> float | None:
     return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
 
 
-def without_models(value: Any) -> Any:
-    """Return a parameter with the models in it made plain dicts, so that Airflow sees their templates and XComArgs."""
-    # Where the module was never loaded there are no models, and nothing is paid for them.
-    structure = sys.modules.get("airflow_dbjobs.payloads.structure")
-    return structure.plain(value) if structure else value
-
-
-class LaunchOperator(BaseOperator):
+class LaunchOperator(PayloadOperator):
     """Base of the operators that launch a run; they differ in their payload and endpoint.
 
-    :param json: the request body (a mapping or a model, or a template that renders to one). Named parameters win over
-    its fields.
-    :param databricks_conn_id: the connection to the workspace.
+    The parameters of every payload are described at ``payload_operator.PayloadOperator``.
+
     :param idempotency_token: sent as it is (at most 64 characters). Where it is None, the operator makes tokens by
         which a try of the task finds the run of an earlier try (``launch``).
     :param durable: False lets each try launch a run of its own instead.
     :param polling_period_seconds: seconds between two questions for the run's state.
     :param wait_for_termination: False ends the task as soon as the run is launched.
-    :param validate: check the payload by the rules of the API (``payloads``): what is not templated when the DAG is
-    parsed, all of it before it is sent.
     :param deferrable: wait in the triggerer, occupying no worker.
     :param on_skipped: "fail" or "skip" the task where the job was at ``max_concurrent_runs`` and the run never started.
     :param fail_on_partial_success: fail where the run ended SUCCESS_WITH_FAILURES; else a warning names the tasks.
     :param retry_on_cancel: let Airflow retry a task whose run a person cancelled on Databricks.
     :param do_xcom_push: push run_id, job_id and run_page_url at launch, and return what the run returned.
-    :param databricks_retry_limit: of the official operators; it has no effect here, and a warning says so.
-    :param databricks_retry_delay: likewise.
-    :param databricks_retry_args: likewise.
     """
 
-    # The payload's fields that are parameters of the operator.
-    payload_fields: ClassVar[tuple[str, ...]] = ()
     endpoint: ClassVar[Endpoint]
-
-    template_ext: Sequence[str] = (".json-tpl",)
-    template_fields_renderers: ClassVar[dict[str, str]] = {"json": "json"}
     operator_extra_links = (DatabricksRunLink(),)
-    ui_color = "#ff3621"
-    ui_fgcolor = "#fff"
 
     def __init__(
         self,
         *,
-        json: Any = None,
-        databricks_conn_id: str = "databricks_default",
         idempotency_token: str | None = None,
         durable: bool = True,
         polling_period_seconds: float = 10,
         wait_for_termination: bool = True,
-        validate: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         on_skipped: Literal["fail", "skip"] = "fail",
         fail_on_partial_success: bool = False,
         retry_on_cancel: bool = False,
-        databricks_retry_limit: int | None = None,
-        databricks_retry_delay: float | None = None,
-        databricks_retry_args: dict[Any, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.json = without_models(json)
-        self.databricks_conn_id = databricks_conn_id
         self.idempotency_token = idempotency_token
         self.durable = durable
         self.polling_period_seconds = polling_period_seconds
         self.wait_for_termination = wait_for_termination
-        self.validate = validate
         self.deferrable = deferrable
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
@@ -112,16 +81,10 @@ class LaunchOperator(BaseOperator):
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
         if not polling_period_seconds > 0:
             raise ValueError(f"polling_period_seconds is {polling_period_seconds!r}; it must be more than 0.")
-        self._warn_of_retry_settings(
-            databricks_retry_limit=databricks_retry_limit,
-            databricks_retry_delay=databricks_retry_delay,
-            databricks_retry_args=databricks_retry_args,
-        )
         # What a kill must know: the run, or what may be launching one.
         self.run_id: int | None = None
         # None: not known in this process, but a link may be stored. "": there is no run.
         self.run_page_url: str | None = None
-        self._client: JobsClient | None = None
         self._launcher: Launcher | None = None
         self._killed = False
 
@@ -168,41 +131,11 @@ class LaunchOperator(BaseOperator):
         self._cancel()
 
     def _named(self) -> dict[str, Any]:
-        """Return the parameters that are fields of the payload; the last step of a constructor checks them."""
-        return {name: getattr(self, name) for name in (*self.payload_fields, "idempotency_token")}
-
-    def _check_early(self) -> None:
-        """Check what is not templated, so that the DAG's import error names field and rule."""
-        if self.validate:
-            from airflow_dbjobs.payloads import check_early
-
-            # A class of the user's own may set more when this constructor is done.
-            is_own = type(self).__module__.startswith("airflow_dbjobs.")
-            check_early(self.endpoint, self.json, self._named(), may_grow=not is_own)
-
-    def _checked_payload(self, client: JobsClient) -> dict[str, Any]:
-        """Return the request body, rendered. Raises errors.ConfigurationError, before anything is sent."""
-        from airflow_dbjobs.payloads import check, merge
-
-        payload = {**self._defaults(), **merge(self.json, self._named())}
-        if self.validate:
-            for warning in check(self.endpoint, payload, client.api_version):
-                self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
-        return payload
-
-    def _defaults(self) -> dict[str, Any]:
-        """Return what the payload holds where the user gives nothing else."""
-        return {}
+        return {**super()._named(), "idempotency_token": self.idempotency_token}
 
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:  # noqa: ARG002 (for overriding)
         """Return the payload with what only the workspace knows."""
         return payload
-
-    def _connect(self) -> JobsClient:
-        from airflow_dbjobs.hooks import DatabricksJobsHook
-
-        self._client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
-        return self._client
 
     def _run(
         self,
@@ -387,11 +320,3 @@ class LaunchOperator(BaseOperator):
             self.log.warning("%s could not be cancelled and may still be running: %s", name, error)
         else:
             self.log.info("The API accepted to cancel run %d.", run_id)
-
-    def _warn_of_retry_settings(self, **settings: object) -> None:
-        if named := [name for name, value in settings.items() if value is not None]:
-            self.log.warning(
-                "%s: %s have no effect here. A failing API call is retried for 10 minutes, a failing poll for an hour.",
-                self.task_id,
-                ", ".join(named),
-            )

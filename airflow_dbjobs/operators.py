@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.launch_operator import LaunchOperator, without_models
+from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.launch_operator import LaunchOperator
+from airflow_dbjobs.payload_operator import PayloadOperator, without_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.payloads import (
+        CronSchedule,
         DbtTask,
         GitSource,
         JobAccessControlRequest,
+        JobCluster,
+        JobEmailNotifications,
         JobEnvironment,
+        JobNotificationSettings,
         Library,
         NewCluster,
         NotebookTask,
@@ -23,6 +31,9 @@ if TYPE_CHECKING:
         SparkPythonTask,
         SparkSubmitTask,
         SubmitTask,
+        Task,
+        TriggerSettings,
+        WebhookNotifications,
     )
     from airflow_dbjobs.payloads.kinds import Int, Many, Map, One, Text, Texts
 
@@ -172,3 +183,97 @@ class DatabricksRunNowOperator(LaunchOperator):
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:
         name = payload.pop("job_name", None)
         return {**payload, "job_id": client.find_job_id(name)} if name else payload
+
+
+class DatabricksCreateJobsOperator(PayloadOperator):
+    """Keeps a job: creates it (``jobs/create``), or resets the job of that name where it differs (``jobs/reset``).
+
+    Returns the job_id. Where nothing differs nothing is written; several jobs of the name are an error that lists them.
+    Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source:
+    "Create" and "Reset" of the Jobs API reference.
+
+    Parameters that are not named here are fields of the reference, of the same names, as dicts or as models of
+    ``payloads``; those of every payload are described at ``payload_operator.PayloadOperator``.
+
+    :param name: the job's name, by which it is found. Required, here or in `json`.
+    :param access_control_list: grants that the job is to have. Those that are in place are left alone, others too.
+    :param polling_period_seconds: of the official operator; it has no effect in either.
+
+    Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` when it is made, and before anything is sent;
+    ``errors.CallError`` where the API gives no usable answer.
+    """
+
+    endpoint = "create"
+    payload_fields = (
+        "name",
+        "description",
+        "tags",
+        "tasks",
+        "job_clusters",
+        "environments",
+        "email_notifications",
+        "webhook_notifications",
+        "notification_settings",
+        "timeout_seconds",
+        "schedule",
+        "trigger",
+        "max_concurrent_runs",
+        "git_source",
+        "access_control_list",
+        "performance_target",
+    )
+    template_fields: Sequence[str] = ("json", *payload_fields, "databricks_conn_id")
+
+    def __init__(
+        self,
+        *,
+        name: Text = None,
+        description: Text = None,
+        tags: Map = None,
+        tasks: Many[Task] = None,
+        job_clusters: Many[JobCluster] = None,
+        environments: Many[JobEnvironment] = None,
+        email_notifications: One[JobEmailNotifications] = None,
+        webhook_notifications: One[WebhookNotifications] = None,
+        notification_settings: One[JobNotificationSettings] = None,
+        timeout_seconds: Int = None,
+        schedule: One[CronSchedule] = None,
+        trigger: One[TriggerSettings] = None,
+        max_concurrent_runs: Int = None,
+        git_source: One[GitSource] = None,
+        access_control_list: Many[JobAccessControlRequest] = None,
+        performance_target: Text = None,
+        polling_period_seconds: float | None = None,  # noqa: ARG002 (DAGs of the official operator may give it)
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.description = description
+        self.tags = without_models(tags)
+        self.tasks = without_models(tasks)
+        self.job_clusters = without_models(job_clusters)
+        self.environments = without_models(environments)
+        self.email_notifications = without_models(email_notifications)
+        self.webhook_notifications = without_models(webhook_notifications)
+        self.notification_settings = without_models(notification_settings)
+        self.timeout_seconds = timeout_seconds
+        self.schedule = without_models(schedule)
+        self.trigger = without_models(trigger)
+        self.max_concurrent_runs = max_concurrent_runs
+        self.git_source = without_models(git_source)
+        self.access_control_list = without_models(access_control_list)
+        self.performance_target = performance_target
+        self._check_early()
+
+    def execute(self, context: Context) -> int:  # noqa: ARG002 (Airflow's signature)
+        """Create or reset the job; return its job_id."""
+        from airflow_dbjobs.jobs import keep_job
+
+        client = self._connect()
+        return keep_job(client, self._checked_payload(client))
+
+    def _check_early(self) -> None:
+        super()._check_early()
+        has_json = bool(self.json) and (not isinstance(self.json, dict) or "name" in self.json)
+        if self.validate and self.name is None and not has_json and not self._may_grow:
+            raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")

@@ -1,0 +1,105 @@
+"""A job kept as it is described: created where there is none of its name, and reset where it differs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.errors import CallError, ConfigurationError
+from airflow_dbjobs.settings_diff import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_dbjobs.client import JobsClient
+
+log = logging.getLogger(__name__)
+
+# Beyond these a message is no longer read.
+_MOST_DIFFERENCES_TOLD = 10
+
+
+def keep_job(client: JobsClient, settings: Mapping[str, Any]) -> int:
+    """Let there be one job of the settings' ``name``, with these settings; return its job_id.
+
+    `settings` is a body of ``jobs/create``. Where the job exists and differs, all its settings are replaced; where
+    nothing differs, nothing is written. The grants of ``access_control_list`` that are not in place are added; others
+    stay. Raises ConfigurationError where there is no name, or several jobs have it, and what `client` raises.
+    """
+    name = str(settings.get("name") or "")
+    if not name:
+        raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
+    wanted = {field: value for field, value in settings.items() if field != "access_control_list"}
+    grants = settings.get("access_control_list") or ()
+    job_id = _find(client, name)
+    if job_id is None:
+        job_id = _create(client, name, settings if client.api_version != "2.0" else wanted)
+        log.info("Created job %d %r.", job_id, name)
+    _reset(client, job_id, name, wanted)
+    _grant(client, job_id, name, grants)
+    return job_id
+
+
+def _find(client: JobsClient, name: str) -> int | None:
+    found = client.find_job_ids(name)
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"name={name!r}: {len(found)} jobs have this name ({', '.join(map(str, found))}), and it cannot be known"
+            " which of them is meant. Delete or rename all but one."
+        )
+    return found[0] if found else None
+
+
+def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> int:
+    """Create the job, unless somebody else does so in the same moment."""
+    try:
+        mine = client.create_job(settings)
+    except CallError as error:
+        # The request may have been carried out although its reply was lost.
+        mine_or_another = _find(client, name) if error.unclear else None
+        if mine_or_another is None:
+            raise
+        return mine_or_another
+    twins = [job for job in client.list_jobs(name=name) if job.settings and job.settings.name == name]
+    first = min(twins, key=lambda job: (job.created_time or 0, job.job_id or 0), default=None)
+    if first is None or first.job_id is None or first.job_id == mine:
+        return mine
+    log.info("Job %d of the name %r was created in the same moment: it stays, and %d goes.", first.job_id, name, mine)
+    client.delete_job(mine)
+    return first.job_id
+
+
+def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]) -> None:
+    settings = client.get_job(job_id).settings
+    found = differences(wanted, settings.to_dict() if settings else {})
+    if not found:
+        log.info("Job %d %r is as it should be.", job_id, name)
+        return
+    more = f" and {len(found) - _MOST_DIFFERENCES_TOLD} more" if len(found) > _MOST_DIFFERENCES_TOLD else ""
+    log.info("Resetting job %d %r: it differs in %s%s.", job_id, name, ", ".join(found[:_MOST_DIFFERENCES_TOLD]), more)
+    client.reset_job(job_id, wanted)
+
+
+def _grant(client: JobsClient, job_id: int, name: str, grants: Sequence[Mapping[str, Any]]) -> None:
+    if not grants:
+        return
+    in_place = {
+        (kind, principal, permission.permission_level)
+        for entry in client.get_permissions(job_id).access_control_list or ()
+        for kind, principal in _principals(entry.raw)
+        for permission in entry.all_permissions or ()
+        if not permission.inherited
+    }
+    missing = [
+        grant
+        for grant in grants
+        if {(kind, principal, grant.get("permission_level")) for kind, principal in _principals(grant)} - in_place
+    ]
+    if missing:
+        log.info("Granting %d permissions on job %d %r.", len(missing), job_id, name)
+        client.update_permissions(job_id, missing)
+
+
+def _principals(grant: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    kinds = ("user_name", "group_name", "service_principal_name")
+    return [(kind, grant[kind]) for kind in kinds if grant.get(kind)]

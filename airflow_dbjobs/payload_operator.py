@@ -1,0 +1,115 @@
+"""What the operators share that send a payload: its parts, its two checks, and the connection."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_dbjobs.client import JobsClient
+
+
+def without_models(value: Any) -> Any:
+    """Return a parameter with the models in it made plain dicts, so that Airflow sees their templates and XComArgs."""
+    # Where the module was never loaded there are no models, and nothing is paid for them.
+    structure = sys.modules.get("airflow_dbjobs.payloads.structure")
+    return structure.plain(value) if structure else value
+
+
+class PayloadOperator(BaseOperator):
+    """Base of the operators; they differ in their payload and endpoint.
+
+    :param json: the request body (a mapping or a model, or a template that renders to one). Named parameters win over
+    its fields.
+    :param databricks_conn_id: the connection to the workspace.
+    :param validate: check the payload by the rules of the API (``payloads``): what is not templated when the DAG is
+    parsed, all of it before it is sent.
+    :param databricks_retry_limit: of the official operators; it has no effect here, and a warning says so.
+    :param databricks_retry_delay: likewise.
+    :param databricks_retry_args: likewise.
+    """
+
+    # The payload's fields that are parameters of the operator.
+    payload_fields: ClassVar[tuple[str, ...]] = ()
+    endpoint: ClassVar[str]
+
+    template_ext: Sequence[str] = (".json-tpl",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"json": "json"}
+    ui_color = "#ff3621"
+    ui_fgcolor = "#fff"
+
+    def __init__(
+        self,
+        *,
+        json: Any = None,
+        databricks_conn_id: str = "databricks_default",
+        validate: bool = True,
+        databricks_retry_limit: int | None = None,
+        databricks_retry_delay: float | None = None,
+        databricks_retry_args: dict[Any, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.json = without_models(json)
+        self.databricks_conn_id = databricks_conn_id
+        self.validate = validate
+        self._warn_of_retry_settings(
+            databricks_retry_limit=databricks_retry_limit,
+            databricks_retry_delay=databricks_retry_delay,
+            databricks_retry_args=databricks_retry_args,
+        )
+        # What a kill must know.
+        self._client: JobsClient | None = None
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Return a partial operator, to be expanded (Airflow's), with the models in its parameters made plain dicts."""
+        return super().partial(**{name: without_models(value) for name, value in kwargs.items()})
+
+    def _named(self) -> dict[str, Any]:
+        """Return the parameters that are fields of the payload; the last step of a constructor checks them."""
+        return {name: getattr(self, name) for name in self.payload_fields}
+
+    def _check_early(self) -> None:
+        """Check what is not templated, so that the DAG's import error names field and rule."""
+        if self.validate:
+            from airflow_dbjobs.payloads import check_early
+
+            check_early(self.endpoint, self.json, self._named(), may_grow=self._may_grow)
+
+    @property
+    def _may_grow(self) -> bool:
+        """Whether a class of the user's own made this operator, which may set more when this constructor is done."""
+        return not type(self).__module__.startswith("airflow_dbjobs.")
+
+    def _checked_payload(self, client: JobsClient) -> dict[str, Any]:
+        """Return the request body, rendered. Raises errors.ConfigurationError, before anything is sent."""
+        from airflow_dbjobs.payloads import check, merge
+
+        payload = {**self._defaults(), **merge(self.json, self._named())}
+        if self.validate:
+            for warning in check(self.endpoint, payload, client.api_version):
+                self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
+        return payload
+
+    def _defaults(self) -> dict[str, Any]:
+        """Return what the payload holds where the user gives nothing else."""
+        return {}
+
+    def _connect(self) -> JobsClient:
+        from airflow_dbjobs.hooks import DatabricksJobsHook
+
+        self._client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
+        return self._client
+
+    def _warn_of_retry_settings(self, **settings: object) -> None:
+        if named := [name for name, value in settings.items() if value is not None]:
+            self.log.warning(
+                "%s: %s have no effect here. A failing API call is retried for 10 minutes, a failing poll for an hour.",
+                self.task_id,
+                ", ".join(named),
+            )
