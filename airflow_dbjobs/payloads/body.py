@@ -55,22 +55,24 @@ def _parse(text: str) -> object:
 
 def _plain(value: object, path: str, keep_templates: bool) -> Any:
     """Return `value` as what JSON can hold, with None values of mappings dropped."""
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    # Most values are scalars: they are not worth a call, nor a path.
-    if isinstance(value, Mapping):
-        return {
-            str(key): item if type(item) in _SCALARS else _plain(item, f"{path}.{key}", keep_templates)
-            for key, item in value.items()
-            if item is not None
-        }
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+    # Most values are scalars, which are not worth a call, dicts and lists: to ask for a Mapping or Sequence is slow.
+    if type(value) is dict or isinstance(value, Mapping):
+        made = {}
+        for key, item in value.items():
+            if item is not None:
+                made[str(key)] = item if type(item) in _SCALARS else _plain(item, f"{path}.{key}", keep_templates)
+        return made
+    if isinstance(value, (list, tuple)):
         return [
             item if type(item) in _SCALARS else _plain(item, f"{path}[{index}]", keep_templates)
             for index, item in enumerate(value)
         ]
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, path, keep_templates)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return _plain(list(value), path, keep_templates)
     if keep_templates and is_templated(value):
         return value
     raise ConfigurationError(

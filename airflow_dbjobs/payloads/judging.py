@@ -13,10 +13,12 @@ from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 from airflow_dbjobs.payloads.spelling import near_miss
 from airflow_dbjobs.payloads.structure import Structure, facts_of
-from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from airflow_dbjobs.payloads.kinds import Kind
+    from airflow_dbjobs.payloads.structure import FieldFacts
 
 VERSIONS = ("2.2", "2.1", "2.0")
 
@@ -46,10 +48,11 @@ def findings(
         return [
             Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body is one JSON object", "Give a mapping.")
         ]
-    model = load(ENDPOINTS[endpoint])
-    root = Place(Body(endpoint, version, cloud, payload, open_root), "", model.__name__, payload, None)
-    rules = [rule for rule in ROOT_RULES if rule.applies(endpoint, version)]
-    return [*_broken(rules, root), *_visit(root, model)]
+    found: list[Finding] = []
+    root = Place(Body(endpoint, version, cloud, payload, open_root), payload)
+    _ask((rule for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found)
+    _visit(root, ENDPOINTS[endpoint], found)
+    return found
 
 
 def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool = False) -> list[Finding]:
@@ -63,47 +66,58 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
     return newest
 
 
-def _visit(place: Place, model: type[Structure]) -> Iterator[Finding]:
-    rules = _rules_for(model, place.body.endpoint, place.body.version)
-    broken = list(_broken(rules.others, place))
+def _visit(place: Place, structure: str, found: list[Finding]) -> None:
+    """Add to `found` what is wrong with a structure: what its rules tell, then what its fields are and hold."""
+    fields, rules_by_field, rules = _expected(structure, place.body.endpoint, place.body.version)
+    start = len(found)
+    _ask(rules, place, found)
     for name in place.value:
-        if name in rules.by_field:
-            broken += _broken(rules.by_field[name], place)
-    yield from broken
-    yield from _judge_fields(place, model, {finding.path for finding in broken if finding.is_error})
-
-
-def _judge_fields(place: Place, model: type[Structure], refused: set[str]) -> Iterator[Finding]:
-    """Judge the names and types of a structure's fields, and what they hold; a path that is refused is told of."""
-    facts = facts_of(model)
+        if name in rules_by_field:
+            _ask(rules_by_field[name], place, found)
+    refused = found[start:]
     for name, value in place.value.items():
-        if name not in facts:
-            yield from _misspelling(place, model, str(name))
+        if name not in fields:
+            found += _misspelling(place, structure, str(name))
             continue
-        kind, since = facts[name]
+        kind, since = fields[name]
         if value is None:
             continue
         if since and since > place.body.version:
             # What the version does not know, it does not judge.
-            yield _too_new(place, name, since)
-        elif not is_templated(value):
-            for below, given, allowed in kind.mismatches(value):
-                path = place.path_of(name + below)
-                # A rule has told more of a wrong type than that it is wrong.
-                if path not in refused:
-                    yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
-            if kind.structure:
-                yield from _descend(place, name, value, kind.structure, many=kind.many)
+            found.append(_too_new(place, name, since))
+            continue
+        if not kind.fits(value):
+            found += _mistyped(place, name, kind, refused)
+        if kind.structure:
+            _descend(place, name, kind.structure, found, many=kind.many)
 
 
-def _descend(place: Place, name: str, value: object, structure: str, *, many: bool) -> Iterator[Finding]:
-    """Judge the structures that a field holds."""
-    model = load(structure)
+def _descend(place: Place, name: str, structure: str, found: list[Finding], *, many: bool) -> None:
+    """Visit the structures that a field holds."""
+    value = place.value[name]
     if many:
         for index, item in place.elements(name):
-            yield from _visit(place.child(f"{name}[{index}]", structure, item), model)
+            _visit(Place(place.body, item, place, f"{name}[{index}]"), structure, found)
     elif isinstance(value, dict):
-        yield from _visit(place.child(name, structure, value), model)
+        _visit(Place(place.body, value, place, name), structure, found)
+
+
+def _ask(rules: Iterable[Rule], place: Place, found: list[Finding]) -> None:
+    """Add to `found` what rules tell of a place."""
+    for rule in rules:
+        if rule.fields and place.value.keys().isdisjoint(rule.fields):
+            continue
+        for below, given in rule.check(place):
+            found.append(Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning))
+
+
+def _mistyped(place: Place, name: str, kind: Kind, refused: list[Finding]) -> Iterator[Finding]:
+    told = {finding.path for finding in refused if finding.is_error}
+    for below, given, allowed in kind.mismatches(place.value[name]):
+        path = place.path_of(name + below)
+        # A rule has told more of a wrong type than that it is wrong.
+        if path not in told:
+            yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
 
 
 def _too_new(place: Place, name: str, since: str) -> Finding:
@@ -117,37 +131,31 @@ def _too_new(place: Place, name: str, since: str) -> Finding:
     )
 
 
-def _broken(rules: Iterable[Rule], place: Place) -> Iterator[Finding]:
-    for rule in rules:
-        if rule.fields and place.value.keys().isdisjoint(rule.fields):
-            continue
-        for below, given in rule.check(place):
-            yield Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning)
-
-
-def _misspelling(place: Place, model: type[Structure], name: str) -> Iterator[Finding]:
-    meant = near_miss(name, tuple(facts_of(model)))
+def _misspelling(place: Place, structure: str, name: str) -> Iterator[Finding]:
+    meant = near_miss(name, tuple(facts_of(load(structure))))
     if meant and meant not in place.value:
         yield Finding(
             place.path_of(name),
             "FIELD-NAME",
-            f"is no field of {model.__name__} that is known here",
+            f"is no field of {structure} that is known here",
             "the API ignores what it does not know",
             f"Did you mean {meant}?",
             is_error=False,
         )
 
 
-class _Rules(NamedTuple):
-    """Rules of a structure: those of one field, which wait for it, by its name; and the others."""
+class _Expected(NamedTuple):
+    """What is expected of a structure: its fields; the rules of one field, which wait for it; and the others."""
 
-    by_field: dict[str, list[Rule]]
-    others: list[Rule]
+    fields: dict[str, FieldFacts]
+    rules_by_field: dict[str, list[Rule]]
+    rules: list[Rule]
 
 
 @lru_cache(maxsize=1024)
-def _rules_for(model: type[Structure], endpoint: str, version: str) -> _Rules:
-    """Return the rules of a model and of those it extends; their modules are loaded as the models are."""
+def _expected(structure: str, endpoint: str, version: str) -> _Expected:
+    """Return what is expected of a structure and of those it extends; rules are loaded as the models are."""
+    model = load(structure)
     found: list[Rule] = []
     for base in model.__mro__:
         module = base.__module__.rpartition(".")[2]
@@ -159,4 +167,4 @@ def _rules_for(model: type[Structure], endpoint: str, version: str) -> _Rules:
         if len(rule.fields) == 1:
             (name,) = rule.fields
             by_field.setdefault(name, []).append(rule)
-    return _Rules(by_field, [rule for rule in found if len(rule.fields) != 1])
+    return _Expected(facts_of(model), by_field, [rule for rule in found if len(rule.fields) != 1])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, TypeGuard
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 # What a kind finds wrong: where below the field, what was given, what is allowed.
 Mismatch: TypeAlias = tuple[str, str, str]
@@ -26,13 +26,13 @@ class Kind:
     def __init__(self, allowed: str) -> None:
         self.allowed = allowed
 
-    def mismatches(self, value: object) -> Iterable[Mismatch]:
-        """Tell what of a value, which is not templated, has another type than the field."""
-        return () if self.fits(value) else (("", type_of(value), self.allowed),)
-
     def fits(self, value: object) -> bool:
-        """Whether a value, which is not templated, has the type."""
+        """Whether a value, which holds no template, has the type."""
         raise NotImplementedError
+
+    def mismatches(self, value: object) -> list[Mismatch]:
+        """Tell what of a value that does not fit has another type than the field; templates have every type."""
+        return [] if is_templated(value) else [("", type_of(value), self.allowed)]
 
 
 class _Text(Kind):
@@ -62,44 +62,58 @@ class _Bool(Kind):
 
 
 class _Map(Kind):
-    def mismatches(self, value: object) -> Iterator[Mismatch]:
+    def fits(self, value: object) -> bool:
+        return isinstance(value, dict) and all(map(TEXT.fits, value.values()))
+
+    def mismatches(self, value: object) -> list[Mismatch]:
         if not isinstance(value, dict):
-            yield "", type_of(value), self.allowed
-            return
-        for key, item in value.items():
-            if not is_templated(item) and not isinstance(item, str | bool | int | float):
-                yield f".{key}", type_of(item), "a string"
+            return super().mismatches(value)
+        return [
+            (f".{key}", type_of(item), TEXT.allowed)
+            for key, item in value.items()
+            if not TEXT.fits(item) and not is_templated(item)
+        ]
 
 
-class _Texts(Kind):
-    def mismatches(self, value: object) -> Iterator[Mismatch]:
+class _List(Kind):
+    """A list whose elements have one kind."""
+
+    def __init__(self, allowed: str, element: Kind) -> None:
+        super().__init__(allowed)
+        self.element = element
+
+    def fits(self, value: object) -> bool:
+        return is_list(value) and all(map(self.element.fits, value))
+
+    def mismatches(self, value: object) -> list[Mismatch]:
         if not is_list(value):
-            yield "", type_of(value), self.allowed
-            return
-        for index, item in enumerate(value):
-            if not is_templated(item) and not TEXT.fits(item):
-                yield f"[{index}]", type_of(item), TEXT.allowed
+            return super().mismatches(value)
+        return [
+            (f"[{index}]", type_of(item), self.element.allowed)
+            for index, item in enumerate(value)
+            if not self.element.fits(item) and not is_templated(item)
+        ]
 
 
-class StructureKind(Kind):
-    """A mapping whose fields the model named `structure` describes, or a list of those."""
+class _Mapping(Kind):
+    """A mapping whose fields the model named `structure` describes; they are judged apart."""
 
-    def __init__(self, structure: str, *, many: bool = False) -> None:
-        super().__init__("a list of mappings" if many else "a mapping")
+    def __init__(self, structure: str) -> None:
+        super().__init__("a mapping")
         self.structure = structure
-        self.many = many
 
-    def mismatches(self, value: object) -> Iterator[Mismatch]:
-        """Tell whether this is no mapping, or which elements of the list are none; their fields are judged apart."""
-        if not self.many:
-            if not isinstance(value, dict):
-                yield "", type_of(value), self.allowed
-        elif not is_list(value):
-            yield "", type_of(value), self.allowed
-        else:
-            for index, item in enumerate(value):
-                if not is_templated(item) and not isinstance(item, dict):
-                    yield f"[{index}]", type_of(item), "a mapping"
+    def fits(self, value: object) -> bool:
+        return isinstance(value, dict)
+
+
+class _Mappings(_List):
+    """A list of mappings whose fields the model named `structure` describes."""
+
+    many = True
+
+    def __init__(self, structure: str) -> None:
+        super().__init__("a list of mappings", _Mapping(structure))
+        self.structure = structure
 
 
 class _Anything(Kind):
@@ -112,7 +126,7 @@ INT = _Int("an integer")
 NUMBER = _Number("a number")
 BOOL = _Bool("true or false")
 MAP = _Map("a mapping of strings")
-TEXTS = _Texts("a list of strings")
+TEXTS = _List("a list of strings", TEXT)
 ANYTHING = _Anything("anything")
 
 
@@ -174,10 +188,10 @@ else:
         """``One["NewCluster"]``: a NewCluster, or a mapping of its fields. Named only, not loaded."""
 
         def __class_getitem__(cls, structure):
-            return Annotated[Any, StructureKind(structure)]
+            return Annotated[Any, _Mapping(structure)]
 
     class Many:
         """``Many["Library"]``: a list of those."""
 
         def __class_getitem__(cls, structure):
-            return Annotated[Any, StructureKind(structure, many=True)]
+            return Annotated[Any, _Mappings(structure)]

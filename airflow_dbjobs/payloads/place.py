@@ -38,23 +38,20 @@ class Body:
 
 @dataclass(slots=True)
 class Place:
-    """A mapping in a payload, and the name of the structure that it is."""
+    """A mapping in a payload; the whole has no parent, and what it holds lies at `below` its parent."""
 
     body: Body
-    path: str
-    structure: str
     value: dict[str, Any]
-    parent: Place | None
-
-    def child(self, name: str, structure: str, value: dict[str, Any]) -> Place:
-        """Return the place of a field that holds a mapping."""
-        return Place(self.body, self.path_of(name), structure, value, self)
+    parent: Place | None = None
+    below: str = ""
 
     def path_of(self, below: str) -> str:
         """Return the path of something below this place, or of the place itself where `below` is empty."""
-        if not below or not self.path or below.startswith(("[", ".")):
-            return f"{self.path}{below}".removeprefix(".")
-        return f"{self.path}.{below}"
+        # Made only where something is wrong.
+        path = self.parent.path_of(self.below) if self.parent else ""
+        if not below or not path or below.startswith(("[", ".")):
+            return f"{path}{below}".removeprefix(".")
+        return f"{path}.{below}"
 
     def given(self, name: str) -> bool:
         """Whether the field is there, whatever it holds."""
@@ -64,10 +61,14 @@ class Place:
         """Whether the field is missing for sure."""
         return not self.given(name) and not self._is_open
 
+    def empty(self, name: str) -> bool:
+        """Whether the field is missing for sure, or an empty string."""
+        return self.lacks(name) or self.value.get(name) == ""
+
     def known(self, name: str) -> Any:
         """Return the field's value, or None where it is missing or only the run will know it."""
         value = self.value.get(name)
-        return None if is_templated(value) else value
+        return None if value is None or is_templated(value) else value
 
     def filled(self, name: str) -> bool:
         """Whether the field surely holds something; false, and empty strings, lists and mappings, are nothing."""

@@ -37,6 +37,10 @@ class OfFields:
     fields: frozenset[str]
     check: Check
 
+    def concerns(self, place: Place) -> bool:
+        """Whether any of the fields is given."""
+        return not place.value.keys().isdisjoint(self.fields)
+
     def __call__(self, place: Place) -> Iterator[Fault]:
         """Make the check."""
         return self.check(place)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 MAX_SHOWN = 40
+_ASCII_JSON = json.JSONEncoder(default=str)
 
 
 def present(*names: str) -> Check:
@@ -36,7 +37,7 @@ def all_present(*names: str) -> Check:
     """Check as `present` does; but it is the structure that is at fault, not the field."""
 
     def check(place: Place) -> Iterator[Fault]:
-        missing = [name for name in names if place.lacks(name) or place.value.get(name) == ""]
+        missing = [name for name in names if place.empty(name)]
         if missing:
             yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
@@ -47,7 +48,7 @@ def at_most_one(*names: str) -> Check:
     """Check that no two of the fields are there."""
 
     def check(place: Place) -> Iterator[Fault]:
-        filled = [name for name in names if place.filled(name)]
+        filled = _filled(place, names)
         if len(filled) > 1:
             yield "", f"has {listed(filled)}"
 
@@ -56,21 +57,26 @@ def at_most_one(*names: str) -> Check:
 
 def exactly_one(*names: str) -> Check:
     """Check that one of the fields is there, and no other."""
-    not_two = at_most_one(*names)
 
     def check(place: Place) -> Iterator[Fault]:
-        if all(place.lacks(name) or place.value.get(name) == "" for name in names):
+        filled = _filled(place, names)
+        if len(filled) > 1:
+            yield "", f"has {listed(filled)}"
+        elif not filled and all(place.empty(name) for name in names):
             yield "", f"has none of {listed(names)}"
-        yield from not_two(place)
 
     return check
+
+
+def _filled(place: Place, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name in place.value and place.filled(name)]
 
 
 def only_with(name: str, *others: str) -> Check:
     """Check that the field is there only where one of the others is."""
 
     def check(place: Place) -> Iterator[Fault]:
-        if place.filled(name) and all(place.lacks(other) or place.value.get(other) == "" for other in others):
+        if place.filled(name) and all(place.empty(other) for other in others):
             yield name, f"is given without {' or '.join(others)}"
 
     return OfFields(frozenset([name]), check)
@@ -204,8 +210,8 @@ def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = 
         value = place.known(name)
         if value is None:
             return
-        length = size_of({name: value} if wrapped else value, in_bytes=in_bytes)
-        if length > limit:
+        length = size_over(limit, {name: value} if wrapped else value, in_bytes=in_bytes)
+        if length:
             yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'} as JSON"
 
     return OfFields(frozenset([name]), check)
@@ -251,7 +257,8 @@ def any_of(*checks: Check) -> Check:
 
     def check(place: Place) -> Iterator[Fault]:
         for each in checks:
-            yield from each(place)
+            if not isinstance(each, OfFields) or each.concerns(place):
+                yield from each(place)
 
     if all(isinstance(each, OfFields) for each in checks):
         return OfFields(frozenset().union(*(each.fields for each in checks if isinstance(each, OfFields))), check)
@@ -292,10 +299,14 @@ def strings_in(value: object, below: str = "") -> Iterator[tuple[str, str]]:
             yield from strings_in(item, f"{below}[{index}]")
 
 
-def size_of(value: object, *, in_bytes: bool = True) -> int:
-    """Return how long a value is as compact JSON; what is templated in it counts as nothing."""
+def size_over(limit: int, value: object, *, in_bytes: bool = True) -> int | None:
+    """Return how long a value is as compact JSON, if over the limit; what is templated in it counts as nothing."""
+    # Written in ASCII, templates and all, it is the longer, and this is quick.
+    if len(_ASCII_JSON.encode(value)) <= limit:
+        return None
     text = json.dumps(_known_part(value), separators=(",", ":"), ensure_ascii=False, default=str)
-    return len(text.encode(errors="replace")) if in_bytes else len(text)
+    length = len(text.encode(errors="replace")) if in_bytes else len(text)
+    return length if length > limit else None
 
 
 def _known_part(value: object) -> object:

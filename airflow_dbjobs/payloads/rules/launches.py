@@ -48,7 +48,7 @@ def _one_compute(place: Place) -> Iterator[Fault]:
         yield "", "has existing_cluster_id and new_cluster"
     elif any(place.given(name) for name in NEED_NO_CLUSTER):
         return
-    elif all(place.lacks(name) or place.value.get(name) == "" for name in ("existing_cluster_id", "new_cluster")):
+    elif all(place.empty(name) for name in ("existing_cluster_id", "new_cluster")):
         yield "", "has no cluster"
 
 

@@ -59,7 +59,7 @@ def _job_or_task(place: Place) -> Iterator[Fault]:
 
 
 def _name_and_default(place: Place) -> Iterator[Fault]:
-    if place.lacks("name") or place.value.get("name") == "":
+    if place.empty("name"):
         yield "", "name is missing"
     if place.lacks("default"):
         yield "", "default is missing"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import ONLY_2_0, Rule
-from airflow_dbjobs.payloads.rules.forms import size_of
+from airflow_dbjobs.payloads.rules.forms import size_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +17,8 @@ MAX_BODY = 10 * 1024 * 1024
 
 
 def _size(place: Place) -> Iterator[Fault]:
-    # Written in ASCII it is the longer, and this is quick.
-    if len(json.dumps(place.value, default=str)) <= MAX_BODY:
-        return
-    size = size_of(place.value)
-    if size > MAX_BODY:
+    size = size_over(MAX_BODY, place.value)
+    if size:
         yield "", f"has {size:,} bytes as JSON"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def _names_one_job(place: Place) -> Iterator[Fault]:
     if place.given("job_id") and place.filled("job_name"):
         yield "job_id", "is given beside job_name"
-    if place.lacks("job_id") and (place.lacks("job_name") or place.value.get("job_name") == ""):
+    if place.lacks("job_id") and place.empty("job_name"):
         yield "job_id", "is missing"
     if place.given("job_id"):
         yield from positive_id("job_id")(place)

@@ -58,7 +58,7 @@ def _keys(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
 def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
     def check(place: Place) -> Iterator[Fault]:
         for key, value in place.mapping(field).items():
-            if isinstance(value, str) and not is_templated(value) and not fits(value) and cloud_of(place) == cloud:
+            if isinstance(value, str) and not fits(value) and not is_templated(value) and cloud_of(place) == cloud:
                 yield f"{field}.{key}", f"the value is {shown(value)}, of {len(value)} characters"
 
     return OfFields(frozenset([field]), check)

@@ -35,12 +35,13 @@ KEY = r"[\w-]{1,100}"
 
 def task_types(place: Place) -> list[str]:
     """Return the fields that say what is run; a type newer than this release counts by its name, a slip does not."""
-    return sorted(str(name) for name in place.value if _is_task_type(str(name)) and place.given(str(name)))
+    names = [str(name) for name in place.value if str(name).endswith("_task")]
+    return sorted(name for name in names if _is_task_type(name) and place.given(name))
 
 
 def _is_task_type(name: str) -> bool:
-    known = tuple(facts_of(JobTask))
-    return name in known or (name.endswith("_task") and near_miss(name, known, CERTAIN) is None)
+    known = facts_of(JobTask)
+    return name in known or near_miss(name, tuple(known), CERTAIN) is None
 
 
 def one_type(place: Place) -> Iterator[Fault]:
@@ -48,13 +49,17 @@ def one_type(place: Place) -> Iterator[Fault]:
     types = task_types(place)
     if not types:
         yield "", "does not say what to run"
-    yield from not_two_types(place)
+    yield from _not_two(place, types)
 
 
 def not_two_types(place: Place) -> Iterator[Fault]:
     """Find a task that runs two things."""
+    yield from _not_two(place, task_types(place))
+
+
+def _not_two(place: Place, types: list[str]) -> Iterator[Fault]:
     # An empty mapping says what is run, too.
-    known = [name for name in task_types(place) if place.known(name) not in (None, "")]
+    known = [name for name in types if place.known(name) not in (None, "")]
     if len(known) > 1:
         yield "", f"has {listed(known)}"
 
