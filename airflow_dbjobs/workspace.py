@@ -27,6 +27,17 @@ log = logging.getLogger(__name__)
 API_VERSIONS = ("2.0", "2.1", "2.2")
 DEFAULT_API_VERSION = "2.2"
 
+# Government and China regions have domains of their own.
+_CLOUD_OF_DOMAIN = {
+    ".cloud.databricks.com": "aws",
+    ".cloud.databricks.us": "aws",
+    ".cloud.databricks.mil": "aws",
+    ".azuredatabricks.net": "azure",
+    ".databricks.azure.us": "azure",
+    ".databricks.azure.cn": "azure",
+    ".gcp.databricks.com": "gcp",
+}
+
 
 class Workspace:
     """Base of ``client.JobsClient``, which describes the parameters."""
@@ -62,6 +73,12 @@ class Workspace:
     def host(self) -> str:
         """The workspace's URL: scheme, host and port."""
         return self.transport.base_url
+
+    @property
+    def cloud(self) -> str:
+        """Return "aws", "azure" or "gcp", as the host's name tells it; "" where it does not."""
+        name = urlsplit(self.host).hostname or ""
+        return next((cloud for suffix, cloud in _CLOUD_OF_DOMAIN.items() if name.endswith(suffix)), "")
 
     @property
     def clock(self) -> Callable[[], float]:

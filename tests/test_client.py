@@ -350,3 +350,17 @@ def test_a_host_that_is_no_url_is_not_quoted_since_it_may_hold_a_password() -> N
 def test_a_client_with_other_limits_asks_as_often() -> None:
     client = JobsClient("https://workspace.example", token="a-token", max_requests_per_second=7)
     assert client.with_policy(RetryPolicy()).max_requests_per_second == 7
+
+
+@pytest.mark.parametrize(
+    ("host", "cloud"),
+    [
+        ("https://adb-1.2.azuredatabricks.net", "azure"),
+        ("dbc-1.cloud.databricks.com", "aws"),
+        ("https://1.2.gcp.databricks.com:443", "gcp"),
+        ("http://127.0.0.1:8765", ""),
+        ("https://cloud.databricks.com.example.org", ""),
+    ],
+)
+def test_the_cloud_is_told_by_the_host(host: str, cloud: str) -> None:
+    assert JobsClient(host, token="t").cloud == cloud
