@@ -9,8 +9,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 HEAVY = (
     "airflow.models", "airflow.providers_manager", "airflow.triggers.base", "airflow_dbjobs.auth",
-    "airflow_dbjobs.client", "airflow_dbjobs.launch", "airflow_dbjobs.payloads", "airflow_dbjobs.poller",
-    "airflow_dbjobs.retries", "airflow_dbjobs.transport", "airflow_dbjobs.triggers", "airflow_dbjobs.waiting",
+    "airflow_dbjobs.client", "airflow_dbjobs.jobs", "airflow_dbjobs.launch", "airflow_dbjobs.payloads",
+    "airflow_dbjobs.poller", "airflow_dbjobs.retries", "airflow_dbjobs.transport", "airflow_dbjobs.triggers",
+    "airflow_dbjobs.waiting",
     "pydantic", "requests", "starlette", "tenacity", "uvicorn",
 )  # fmt: skip
 # What every DAG file has imported before it imports a provider.
@@ -52,8 +53,9 @@ def test_the_hook_loads_nothing_heavy():
 
 def test_the_client_and_all_below_it_load_no_airflow():
     rooms = (
-        "asking", "auth", "client", "errors", "launch", "listing", "pace", "payloads", "poller", "results", "retries",
-        "runs", "threads", "transport", "waiting", "watched",
+        "asking", "auth", "client", "errors", "exports", "jobs", "launch", "listing", "pace", "paging", "payloads",
+        "poller", "results", "retries", "runs", "settings_diff", "threads", "transport", "waiting", "watched",
+        "workspace",
     )  # fmt: skip
     loaded = added("", f"import {', '.join(f'airflow_dbjobs.{room}' for room in rooms)}")
     assert "airflow_dbjobs.client" in loaded
