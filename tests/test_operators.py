@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, launching, rebuilt, run_now, submit
 
-from airflow_dbjobs import launch_operator, sensors
+from airflow_dbjobs import launch_operator, payload_operator, sensors
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
@@ -404,7 +404,8 @@ def test_retry_settings_of_the_official_operators_are_accepted_and_named_in_a_wa
 @pytest.mark.parametrize("kind", BOTH)
 def test_default_args_reach_every_parameter(kind):
     special = {"on_skipped": "skip", "polling_period_seconds": 3, "task_id": "load", "validate": False}
-    parameters = {*inspect.signature(kind).parameters, *inspect.signature(launch_operator.LaunchOperator).parameters}
+    bases = (kind, launch_operator.LaunchOperator, payload_operator.PayloadOperator)
+    parameters = {name for base in bases for name in inspect.signature(base).parameters}
     ours = {name for name in parameters - {"kwargs", "args", "task_id"} if not name.startswith("databricks_retry_")}
     assert {"json", "deferrable", "retry_on_cancel", kind.payload_fields[0]} <= ours
     defaults = {name: special.get(name, f"default of {name}") for name in ours}
