@@ -79,21 +79,22 @@ class JobsClient(Workspace):
     def list_jobs(self, *, name: str | None = None, expand_tasks: bool = False) -> Iterator[Job]:
         """Yield all jobs (``jobs/list``), page by page; with `name`, those of that name (case does not matter).
 
-        From 2.1 on jobs come without tasks and clusters, unless `expand_tasks`: then with all of them, for a call more
-        for each job that has over 100. 2.0 has no pages and no filter: there the filter is applied here.
+        From 2.1 on jobs come without tasks and clusters, unless `expand_tasks`: then with all of them, for which 2.2 is
+        asked once more for each hundred tasks that a job has above the first (2.1 knows no more than a hundred). 2.0
+        has no pages and no filter: there the filter is applied here.
         """
+        name = None if name is None else str(name)  # a native template makes a number of "2024"
         query: Body = {}
         if self.api_version != "2.0":
             query = {"name": name, "expand_tasks": expand_tasks or None, "limit": _JOBS_PER_PAGE}
         for job in self._elements("list", "jobs", query):
-            if expand_tasks and job.get("has_more"):
-                yield self.get_job(job["job_id"])
-            elif name is None or str((job.get("settings") or {}).get("name", "")).casefold() == name.casefold():
-                yield _read(payloads.Job, job)
+            found = _read(payloads.Job, job)
+            if name is not None and str(_name(found)).casefold() != name.casefold():
+                continue
+            yield self.get_job(_told(job, "job_id")) if expand_tasks and self._is_cut(job) else found
 
     def find_job_id(self, name: str) -> int:
         """Return the id of the only job called exactly `name`. Raises ConfigurationError if none is, or several."""
-        name = str(name)  # a native template makes a number of "2024"
         found = self.find_job_ids(name)
         if len(found) == 1:
             return found[0]
@@ -110,11 +111,12 @@ class JobsClient(Workspace):
     def find_job_ids(self, name: str) -> list[int]:
         """Return the ids of all jobs called exactly `name`, in ascending order."""
         jobs = self.list_jobs(name=name)
-        return sorted(int(job.raw["job_id"]) for job in jobs if job.settings and job.settings.name == name)
+        return sorted(_told(job.raw, "job_id") for job in jobs if _name(job) == str(name))
 
-    def get_job(self, job_id: int) -> Job:
+    def get_job(self, job_id: int, *, include_trigger_state: bool = False) -> Job:
         """Return a job (``jobs/get``); the arrays of its settings are whole, however many pages they came in."""
-        return _read(payloads.Job, paging.whole_job(self._asks("get", {"job_id": job_id})))
+        query = {"job_id": job_id, "include_trigger_state": include_trigger_state or None}
+        return _read(payloads.Job, paging.whole_job(self._asks("get", query)))
 
     def reset_job(self, job_id: int, new_settings: Body | JobSettings) -> None:
         """Replace all settings of a job (``jobs/reset``)."""
@@ -143,8 +145,8 @@ class JobsClient(Workspace):
     def get_permission_levels(self, job_id: int) -> list[JobPermissionsDescription]:
         """Return the levels that may be granted on a job (``permissionLevels``)."""
         path = f"{_permissions(job_id)}/permissionLevels"
-        levels = self.transport.call("GET", path, repeatable=True).get("permission_levels")
-        return [_read(payloads.JobPermissionsDescription, level) for level in levels or ()]
+        levels = paging.objects(self.transport.call("GET", path, repeatable=True), "permission_levels")
+        return [_read(payloads.JobPermissionsDescription, level) for level in levels]
 
     def set_permissions(self, job_id: int, grants: Sequence[Body | JobAccessControlRequest]) -> JobPermissions:
         """Replace all direct grants of a job (PUT). Return what holds then, inherited grants included."""
@@ -177,8 +179,9 @@ class JobsClient(Workspace):
     ) -> Iterator[Run]:
         """Yield runs, latest start first (``jobs/runs/list``), page by page.
 
-        `expand_tasks`, `start_time_from` and `start_time_to` (epoch milliseconds, inclusive) need 2.1 or newer. Tasks
-        come whole, for a call more for each run that has over 100.
+        `start_time_from` and `start_time_to` are inclusive, in epoch milliseconds; 2.0 does not know them, and there
+        they are applied here. `expand_tasks` needs 2.1 or newer; tasks come whole, for which 2.2 is asked once more for
+        each hundred tasks that a run has above the first.
         """
         query = {
             "job_id": job_id,
@@ -191,7 +194,10 @@ class JobsClient(Workspace):
             "limit": _RUNS_PER_PAGE[self.api_version],
         }
         for run in self._elements("runs/list", "runs", query):
-            yield self.get_run(run["run_id"]) if expand_tasks and run.get("has_more") else _read_as(Run, run)
+            found = _read_as(Run, run)
+            if self.api_version == "2.0" and not _started_within(found, start_time_from, start_time_to):
+                continue
+            yield self.get_run(found.run_id) if expand_tasks and self._is_cut(run) else found
 
     def get_run(self, run_id: int, *, include_history: bool = False, include_resolved_values: bool = False) -> Run:
         """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound where there is none.
@@ -224,7 +230,7 @@ class JobsClient(Workspace):
     def export_run(self, run_id: int, *, views: Views = "CODE") -> list[ViewItem]:
         """Return the HTML views of a notebook run (``jobs/runs/export``)."""
         reply = self._get("runs/export", {"run_id": run_id, "views_to_export": views})
-        return [_read(payloads.ViewItem, view) for view in reply.get("views") or ()]
+        return [_read(payloads.ViewItem, view) for view in paging.objects(reply, "views")]
 
     def export_run_to(self, run_id: int, folder: str | Path, *, views: Views = "CODE") -> list[Path]:
         """Write the views of a notebook run to files in a folder, which is made; return their paths.
@@ -240,9 +246,13 @@ class JobsClient(Workspace):
         """Ask for the end of a run (``jobs/runs/cancel``); it ends some time later. A finished run stays as it is."""
         self._post("runs/cancel", {"run_id": run_id}, void=True)
 
-    def cancel_all_runs(self, job_id: int) -> None:
-        """Ask for the end of all active runs of a job (``jobs/runs/cancel-all``)."""
-        self._post("runs/cancel-all", {"job_id": job_id}, void=True)
+    def cancel_all_runs(self, job_id: int | None = None, *, all_queued_runs: bool = False) -> None:
+        """Ask for the end of all active runs of a job (``jobs/runs/cancel-all``).
+
+        With `all_queued_runs`, which needs 2.1 or newer, only for the end of those that are queued: the job's, or all
+        of the workspace where no job is given.
+        """
+        self._post("runs/cancel-all", {"job_id": job_id, "all_queued_runs": all_queued_runs or None}, void=True)
 
     def get_run_output(self, run_id: int) -> RunOutput:
         """Return what a single task run printed and returned (``jobs/runs/get-output``).
@@ -284,6 +294,10 @@ class JobsClient(Workspace):
         history = self.get_run(run_id, include_history=True).answer.repair_history or ()
         return next((item.id for item in reversed(history) if item.id), None)
 
+    def _is_cut(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an element of a list shows a part of its arrays only, and the rest can be had."""
+        return self.api_version == "2.2" and bool(entry.get("has_more"))
+
     def _launch(self, endpoint: str, payload: Body) -> int:
         reply = self._post(endpoint, payload, repeatable=bool(payload.get("idempotency_token")))
         # A continuous job that runs already is answered without one.
@@ -306,7 +320,24 @@ def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
 
 
 def _permissions(job_id: int) -> str:
-    return f"2.0/permissions/jobs/{job_id}"
+    # A number and nothing else: it becomes a part of the path.
+    return f"2.0/permissions/jobs/{int(job_id)}"
+
+
+def _name(job: Job) -> object:
+    return getattr(job.settings, "name", None)
+
+
+def _told(entry: Mapping[str, Any], name: str) -> int:
+    try:
+        return int(entry[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableReply(f"The API answered with a list of which an element has no {name}") from error
+
+
+def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
+    start = int(run.raw.get("start_time") or 0)
+    return (earliest is None or start >= earliest) and (latest is None or start <= latest)
 
 
 def _plain(body: Any) -> Any:
@@ -319,7 +350,10 @@ def _read(model: type[S], reply: Mapping[str, Any]) -> S:
     # Not before the first answer: a poller needs no models.
     from airflow_dbjobs.payloads.reading import read
 
-    return read(model, reply)
+    try:
+        return read(model, reply)
+    except (AttributeError, TypeError) as error:
+        raise UnreadableReply(f"The API answered with something that is no {model.__name__}: {error!r}") from error
 
 
 def _read_as(kind: type[T], reply: dict[str, Any]) -> T:

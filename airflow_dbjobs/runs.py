@@ -203,7 +203,7 @@ class Run:
 
     @property
     def answer(self) -> payloads.Run:
-        """The reply with all its fields as attributes, under the reference's names."""
+        """The reply with all its fields as attributes, under the reference's names; read anew each time."""
         from airflow_dbjobs import payloads
         from airflow_dbjobs.payloads.reading import read
 

@@ -127,13 +127,20 @@ def test_what_the_reference_does_not_know_is_kept_and_what_has_another_type_brea
         ("list", {"jobs": ["x"]}, lambda client: list(client.list_jobs())),
         ("runs/list", {"runs": [7]}, lambda client: list(client.list_runs())),
         ("runs/list", {"runs": "all of them"}, lambda client: list(client.list_runs())),
+        ("list", {"jobs": 5}, lambda client: list(client.list_jobs())),
+        ("list", {"jobs": [{"settings": {"name": "a"}}]}, lambda client: client.find_job_id("a")),
+        ("list", {"jobs": [{"has_more": True}]}, lambda client: list(client.list_jobs(expand_tasks=True))),
+        ("runs/list", {"runs": [{"has_more": True}]}, lambda client: list(client.list_runs(expand_tasks=True))),
+        ("runs/export", {"views": ["x"]}, lambda client: client.export_run(5)),
+        ("runs/export", {"views": 5}, lambda client: client.export_run(5)),
+        ("permissions/permissionLevels", {"permission_levels": ["x"]}, lambda client: client.get_permission_levels(5)),
     ],
 )
-def test_a_list_of_something_else_is_unreadable(
+def test_an_answer_of_another_shape_is_unreadable(
     client: JobsClient, workspace: LocalWorkspace, endpoint: str, body: object, call: Any
 ) -> None:
     workspace.faults.append(Fault(endpoint, status=200, body=body))
-    with pytest.raises(UnreadableReply, match="no JSON objects"):
+    with pytest.raises(UnreadableReply, match=r"no list of JSON objects|no job_id|has no run_id|no Run"):
         call(client)
 
 
@@ -179,6 +186,54 @@ def test_2_2_ends_a_list_where_there_is_no_token(workspace: LocalWorkspace, clie
     assert workspace.requests["runs/list"] == 1
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "call"),
+    [
+        ("runs/list", lambda client: list(client.list_runs())),
+        ("get", lambda client: client.get_job(5)),
+        ("runs/get", lambda client: client.get_run(5)),
+    ],
+)
+def test_a_page_that_names_itself_as_the_next_ends_the_walk(
+    workspace: LocalWorkspace, client: JobsClient, endpoint: str, call: Any
+) -> None:
+    workspace.faults.append(Fault(endpoint, status=200, body={"run_id": 5, "next_page_token": "again"}, times=None))
+    with pytest.raises(UnreadableReply, match="names itself"):
+        call(client)
+    assert workspace.requests[endpoint] == 2
+
+
+def test_settings_of_another_shape_have_no_name(workspace: LocalWorkspace, client: JobsClient) -> None:
+    workspace.faults.append(Fault("list", status=200, body={"jobs": [{"job_id": 5, "settings": "odd"}]}))
+    assert client.find_job_ids("odd") == []
+
+
+def test_2_0_is_asked_for_a_time_that_it_does_not_know(versioned: JobsClient) -> None:
+    run = finished(versioned, versioned.submit_run({"run_name": "one", **TASK}))
+    start = run.raw["start_time"]
+    assert [found.run_id for found in versioned.list_runs(start_time_from=start, start_time_to=start)] == [run.run_id]
+    assert list(versioned.list_runs(start_time_from=start + 1)) == []
+    assert list(versioned.list_runs(start_time_to=start - 1)) == []
+
+
+def test_queued_runs_are_cancelled_alone(newer: JobsClient) -> None:
+    stuck = {"name": "stuck", "max_concurrent_runs": 0, "queue": {"enabled": True}, **TASK}
+    runs = [newer.run_now({"job_id": newer.create_job(stuck)}) for _ in range(2)]
+    newer.cancel_all_runs(all_queued_runs=True)
+    assert {finished(newer, run_id).outcome for run_id in runs} == {Outcome.CANCELED}
+
+
+def test_an_older_version_shows_a_large_job_of_a_list_as_far_as_it_can(workspace: LocalWorkspace) -> None:
+    newest = client_of(workspace, "2.2")
+    newest.create_job({"name": "large", "tasks": [{"task_key": f"t{number:03}", **TASK} for number in range(130)]})
+    newest.create_job({"name": "small", "tasks": [{"task_key": "a", **TASK}]})
+    for version in ("2.0", "2.1"):
+        older = client_of(workspace, version)
+        assert [job.settings.name for job in older.list_jobs(expand_tasks=True)] == ["small", "large"]
+        assert [job.settings.name for job in older.list_jobs(name="small", expand_tasks=True)] == ["small"]
+    assert workspace.requests["get"] == 0
+
+
 def test_what_a_list_cuts_short_comes_whole(workspace: LocalWorkspace, client: JobsClient) -> None:
     many = {"tasks": [{"task_key": f"t{number:03}", **TASK} for number in range(130)]}
     job_id = client.create_job({"name": "large", **many})
@@ -186,6 +241,8 @@ def test_what_a_list_cuts_short_comes_whole(workspace: LocalWorkspace, client: J
     counts = {job.settings.name: len(job.settings.tasks or ()) for job in client.list_jobs(expand_tasks=True)}
     assert counts == {"large": 130, "small": 1}
     assert workspace.requests["get"] == 2
+    whole = client.get_job(job_id)
+    assert (whole.has_more, whole.next_page_token) == (None, None)
     finished(client, client.run_now({"job_id": job_id}))
     (run,) = client.list_runs(expand_tasks=True)
     assert len(run.tasks) == 130

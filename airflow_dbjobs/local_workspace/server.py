@@ -41,7 +41,8 @@ def bind(host: str, port: int) -> socket.socket:
         names = " nor ".join(_HOSTS)
         raise WorkspaceError(f"{host} is neither {names}. The workspace runs code, so only this machine may call.")
     family, numeric = _HOSTS[host]
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, which costs 40 ms a reply.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # A restart must not wait for the connections of the last one to be forgotten.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
