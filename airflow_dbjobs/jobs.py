@@ -6,12 +6,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import CallError, ConfigurationError
+from airflow_dbjobs.payloads import merge
+from airflow_dbjobs.payloads.structure import plain
 from airflow_dbjobs.settings_diff import differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.payloads import CreateJob, Job
 
 log = logging.getLogger(__name__)
 
@@ -19,23 +22,30 @@ log = logging.getLogger(__name__)
 _MOST_DIFFERENCES_TOLD = 10
 
 
-def keep_job(client: JobsClient, settings: Mapping[str, Any]) -> int:
+def keep_job(client: JobsClient, settings: Mapping[str, Any] | CreateJob) -> int:
     """Let there be one job of the settings' ``name``, with these settings; return its job_id.
 
     `settings` is a body of ``jobs/create``. Where the job exists and differs, all its settings are replaced; where
     nothing differs, nothing is written. The grants of ``access_control_list`` that are not in place are added; others
     stay. Raises ConfigurationError where there is no name, or several jobs have it, and what `client` raises.
     """
-    name = str(settings.get("name") or "")
+    wanted = merge(plain(settings), {})
+    # A native template makes a number of "2024".
+    name = wanted["name"] = str(wanted.get("name") or "")
     if not name:
         raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
-    wanted = {field: value for field, value in settings.items() if field != "access_control_list"}
-    grants = settings.get("access_control_list") or ()
+    grants = wanted.pop("access_control_list", ())
     job_id = _find(client, name)
     if job_id is None:
-        job_id = _create(client, name, settings if client.api_version != "2.0" else wanted)
+        # 2.0 does not know of grants here.
+        inline = {"access_control_list": grants} if grants and client.api_version != "2.0" else {}
+        job_id, is_new = _create(client, name, {**wanted, **inline})
+    else:
+        is_new = False
+    if is_new:
         log.info("Created job %d %r.", job_id, name)
-    _reset(client, job_id, name, wanted)
+    else:
+        _reset(client, job_id, name, wanted)
     _grant(client, job_id, name, grants)
     return job_id
 
@@ -50,8 +60,8 @@ def _find(client: JobsClient, name: str) -> int | None:
     return found[0] if found else None
 
 
-def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> int:
-    """Create the job, unless somebody else does so in the same moment."""
+def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple[int, bool]:
+    """Create the job, unless somebody else does so in the same moment; return its id and whether it is ours."""
     try:
         mine = client.create_job(settings)
     except CallError as error:
@@ -59,25 +69,33 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> int:
         mine_or_another = _find(client, name) if error.unclear else None
         if mine_or_another is None:
             raise
-        return mine_or_another
+        return mine_or_another, False
     twins = [job for job in client.list_jobs(name=name) if job.settings and job.settings.name == name]
     first = min(twins, key=lambda job: (job.created_time or 0, job.job_id or 0), default=None)
     if first is None or first.job_id is None or first.job_id == mine:
-        return mine
+        return mine, True
     log.info("Job %d of the name %r was created in the same moment: it stays, and %d goes.", first.job_id, name, mine)
     client.delete_job(mine)
-    return first.job_id
+    return first.job_id, False
 
 
 def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]) -> None:
-    settings = client.get_job(job_id).settings
-    found = differences(wanted, settings.to_dict() if settings else {})
+    found = differences(wanted, _settings_of(client.get_job(job_id), wanted))
     if not found:
         log.info("Job %d %r is as it should be.", job_id, name)
         return
     more = f" and {len(found) - _MOST_DIFFERENCES_TOLD} more" if len(found) > _MOST_DIFFERENCES_TOLD else ""
     log.info("Resetting job %d %r: it differs in %s%s.", job_id, name, ", ".join(found[:_MOST_DIFFERENCES_TOLD]), more)
     client.reset_job(job_id, wanted)
+
+
+def _settings_of(job: Job, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = job.settings.to_dict() if job.settings else {}
+    runs_as = job.run_as_user_name or job.run_as
+    if isinstance(wanted.get("run_as"), dict) and runs_as:
+        # It is only written: the answer has the name beside the settings, and does not say whether of a user.
+        settings.setdefault("run_as", dict.fromkeys(wanted["run_as"], runs_as))
+    return settings
 
 
 def _grant(client: JobsClient, job_id: int, name: str, grants: Sequence[Mapping[str, Any]]) -> None:

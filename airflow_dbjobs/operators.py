@@ -274,6 +274,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
 
     def _check_early(self) -> None:
         super()._check_early()
-        has_json = bool(self.json) and (not isinstance(self.json, dict) or "name" in self.json)
-        if self.validate and self.name is None and not has_json and not self._may_grow:
+        # Of a text only the rendered one tells.
+        in_json = self.json.get("name") if isinstance(self.json, dict) else self.json
+        if self.validate and not self.name and not in_json and not self._may_grow:
             raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")

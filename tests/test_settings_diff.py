@@ -1,0 +1,348 @@
+"""What counts as a difference between the settings a job is to have and those it has, and what does not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from job_cases import FLAT, OF_TASKS, JobCase
+
+from airflow_dbjobs.settings_diff import differences
+
+CRON = {"quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "Europe/Berlin"}
+CLUSTER = {"spark_version": "15.4.x-scala2.12", "node_type_id": "m5.xlarge", "num_workers": 2}
+GIT = {"git_url": "https://example.com/etl.git", "git_provider": "gitHub", "git_branch": "main"}
+NOTEBOOK = {"notebook_path": "/etl/load"}
+LOAD = {"task_key": "load", "notebook_task": NOTEBOOK}
+CHECK = {"task_key": "check", "notebook_task": {"notebook_path": "/etl/check"}, "depends_on": [{"task_key": "load"}]}
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    """Return a job of one task that has these fields besides."""
+    return {"tasks": [{**LOAD, **fields}]}
+
+
+def cluster(**fields: Any) -> dict[str, Any]:
+    return one(new_cluster={**CLUSTER, **fields})
+
+
+def notebook(**fields: Any) -> dict[str, Any]:
+    return one(notebook_task={**NOTEBOOK, **fields})
+
+
+# Each: what is wanted, and what the API answers.
+THE_SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "defaults of a job": (
+        one(),
+        {"timeout_seconds": 0, "max_concurrent_runs": 1, "email_notifications": {}, "webhook_notifications": {},
+         "format": "MULTI_TASK", "edit_mode": "EDITABLE", "performance_target": "PERFORMANCE_OPTIMIZED", **one()},
+    ),
+    "defaults of a task": (
+        one(),
+        one(run_if="ALL_SUCCESS", timeout_seconds=0, email_notifications={}, webhook_notifications={}, max_retries=0,
+            min_retry_interval_millis=0, retry_on_timeout=False, disabled=False, libraries=[], depends_on=[],
+            notification_settings={"no_alert_for_skipped_runs": False, "alert_on_last_attempt": False}),
+    ),
+    "defaults that are asked for": (
+        {"name": "Untitled", "timeout_seconds": 0, "max_concurrent_runs": "1", "schedule": None, "description": "",
+         "tags": {}, "email_notifications": {"on_failure": [], "no_alert_for_skipped_runs": "False"}, **one()},
+        one(),
+    ),
+    "files of the workspace": (one(), notebook(source="WORKSPACE")),
+    "files of the git source": (
+        {"git_source": GIT, **one()}, {"git_source": GIT, **notebook(source="GIT")}
+    ),
+    "files of a loop's task": (
+        one(for_each_task={"inputs": "[1]", "task": LOAD}),
+        one(for_each_task={"inputs": "[1]", "concurrency": 1,
+                           "task": {**LOAD, "run_if": "ALL_SUCCESS", **notebook(source="WORKSPACE")["tasks"][0]}}),
+    ),
+    "a schedule that is not paused": (
+        {"schedule": CRON, **one()}, {"schedule": {**CRON, "pause_status": "UNPAUSED"}, **one()}
+    ),
+    "the queue that 2.2 gives a job": (one(), {"queue": {"enabled": True}, **one()}),
+    "the identity that a reset keeps": (one(), {"run_as": {"user_name": "ann@example.com"}, **one()}),
+    "the format, whatever is asked for": ({"format": "SINGLE_TASK", **one()}, {"format": "MULTI_TASK", **one()}),
+    "what a git source has checked out": (
+        {"git_source": GIT, **one()}, {"git_source": {**GIT, "git_snapshot": {"used_commit": "a1"}}, **one()}
+    ),
+    "a git provider in another letter case": (
+        {"git_source": {**GIT, "git_provider": "GITHUB"}, **one()}, {"git_source": GIT, **one()}
+    ),
+    "the cloud's defaults on AWS": (
+        cluster(),
+        cluster(aws_attributes={"availability": "SPOT_WITH_FALLBACK", "zone_id": "us-east-1c", "first_on_demand": 0},
+                data_security_mode="SINGLE_USER", enable_elastic_disk=False),
+    ),
+    "the cloud's defaults on Azure": (
+        cluster(),
+        cluster(azure_attributes={"availability": "ON_DEMAND_AZURE", "first_on_demand": 1, "spot_bid_max_price": -1.0},
+                enable_elastic_disk=True),
+    ),
+    "the cloud's defaults beside what is wanted": (
+        cluster(azure_attributes={"spot_bid_max_price": "0.5"}),
+        cluster(azure_attributes={"availability": "ON_DEMAND_AZURE", "first_on_demand": 1, "spot_bid_max_price": 0.5}),
+    ),
+    "tasks in another order": ({"tasks": [LOAD, CHECK]}, {"tasks": [CHECK, LOAD]}),
+    "dependencies in another order": (
+        one(depends_on=[{"task_key": "b"}, {"task_key": "a", "outcome": "true"}]),
+        one(depends_on=[{"task_key": "a", "outcome": "true"}, {"task_key": "b"}]),
+    ),
+    "other arrays with names in another order": (
+        {"job_clusters": [{"job_cluster_key": key, "new_cluster": CLUSTER} for key in "ab"],
+         "environments": [{"environment_key": key, "spec": {"environment_version": "3"}} for key in "ab"],
+         "parameters": [{"name": key, "default": key} for key in "ab"],
+         "webhook_notifications": {"on_failure": [{"id": key} for key in "ab"]}, **one()},
+        {"job_clusters": [{"job_cluster_key": key, "new_cluster": CLUSTER} for key in "ba"],
+         "environments": [{"environment_key": key, "spec": {"environment_version": "3"}} for key in "ba"],
+         "parameters": [{"name": key, "default": key} for key in "ba"],
+         "webhook_notifications": {"on_failure": [{"id": key} for key in "ba"]}, **one()},
+    ),
+    "the flat form and a list of one": (
+        {"name": "n", "notebook_task": NOTEBOOK, "new_cluster": CLUSTER, "libraries": [{"whl": "a"}], "max_retries": 2},
+        {"name": "n", **one(task_key="n", new_cluster=CLUSTER, libraries=[{"whl": "a"}], max_retries=2)},
+    ),
+    "a list of one without a key": ({"tasks": [{"notebook_task": NOTEBOOK}]}, one()),
+    "the flat form as 2.0 tells it": (
+        {"notebook_task": NOTEBOOK, "existing_cluster_id": "c"},
+        {"notebook_task": NOTEBOOK, "existing_cluster_id": "c", "format": "SINGLE_TASK", "email_notifications": {},
+         "max_retries": 0, "min_retry_interval_millis": 0, "retry_on_timeout": False, "libraries": []},
+    ),
+    "numbers as strings": (
+        {"timeout_seconds": "600", "max_concurrent_runs": "5", **cluster(num_workers="2")},
+        {"timeout_seconds": 600, "max_concurrent_runs": 5, **cluster(num_workers=2)},
+    ),
+    "fractions as strings": (
+        cluster(azure_attributes={"spot_bid_max_price": "-1"}), cluster(azure_attributes={"spot_bid_max_price": -1.0})
+    ),
+    "booleans as strings": (
+        {"queue": {"enabled": "True"}, **one(retry_on_timeout="false")},
+        {"queue": {"enabled": True}, **one(retry_on_timeout=False)},
+    ),
+    "values that the API keeps as text": (
+        {"parameters": [{"name": "n", "default": 5}], **notebook(base_parameters={"a": 1, "b": True, "c": 1.0})},
+        {"parameters": [{"name": "n", "default": "5"}],
+         **notebook(base_parameters={"a": "1", "b": "true", "c": "1.0"})},
+    ),
+    "unknown fields": (
+        {"colour": {"of": ["tomorrow", 1]}, **one(mood="good")}, {"colour": {"of": ["tomorrow", 1]}, **one(mood="good")}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wanted", "actual"), THE_SAME.values(), ids=THE_SAME)
+def test_what_the_api_tells_in_its_own_way_is_no_difference(wanted: dict[str, Any], actual: dict[str, Any]) -> None:
+    before = copy.deepcopy((wanted, actual))
+    assert differences(wanted, actual) == []
+    assert (wanted, actual) == before
+
+
+# Each: what is wanted, what the API answers, and where they differ.
+DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "a changed value": ({"timeout_seconds": 60, **one()}, {"timeout_seconds": 600, **one()}, ["timeout_seconds"]),
+    "a value added": ({"max_concurrent_runs": 2, **one()}, one(), ["max_concurrent_runs"]),
+    "a value back to its default": (one(), {"max_concurrent_runs": 2, **one()}, ["max_concurrent_runs"]),
+    "a value emptied": (
+        {"email_notifications": {"on_failure": []}, **one()},
+        {"email_notifications": {"on_failure": ["ann@example.com"]}, **one()},
+        ["email_notifications.on_failure"],
+    ),
+    "an edit mode": (one(), {"edit_mode": "UI_LOCKED", **one()}, ["edit_mode"]),
+    "a performance target": (one(), {"performance_target": "STANDARD", **one()}, ["performance_target"]),
+    # --- what was removed
+    "a schedule removed": (one(), {"schedule": CRON, **one()}, ["schedule"]),
+    "a trigger removed": (one(), {"trigger": {"file_arrival": {"url": "s3://in/"}}, **one()}, ["trigger"]),
+    "a job that ran ever": (one(), {"continuous": {"pause_status": "UNPAUSED"}, **one()}, ["continuous"]),
+    "a tag removed": (
+        {"tags": {"a": "1"}, **one()}, {"tags": {"a": "1", "team.name": ""}, **one()}, ["tags.team.name"]
+    ),
+    "all tags removed": (one(), {"tags": {"a": "1"}, **one()}, ["tags"]),
+    "a task removed": ({"tasks": [LOAD]}, {"tasks": [LOAD, CHECK]}, ["tasks[check]"]),
+    "a task in place of another": (
+        {"tasks": [LOAD]}, {"tasks": [CHECK]}, ["tasks[check]", "tasks[load]"]
+    ),
+    "a Spark setting removed": (
+        cluster(spark_conf={"spark.a": "1"}), cluster(spark_conf={"spark.a": "1", "spark.b": "true"}),
+        ["tasks[load].new_cluster.spark_conf.spark.b"],
+    ),
+    "all Spark settings removed": (
+        cluster(), cluster(spark_conf={"spark.a": "1"}), ["tasks[load].new_cluster.spark_conf"]
+    ),
+    "a library removed": (
+        one(libraries=[{"whl": "a"}]), one(libraries=[{"whl": "a"}, {"pypi": {"package": "b"}}]),
+        ["tasks[load].libraries"],
+    ),
+    "all libraries removed": (one(), one(libraries=[{"whl": "a"}]), ["tasks[load].libraries"]),
+    "a library of the flat form removed": (
+        {"notebook_task": NOTEBOOK}, {"notebook_task": NOTEBOOK, "libraries": [{"whl": "a"}]}, ["tasks[0].libraries"]
+    ),
+    "retries of the flat form removed": (
+        {"notebook_task": NOTEBOOK}, {"notebook_task": NOTEBOOK, "max_retries": 3}, ["tasks[0].max_retries"]
+    ),
+    "a parameter removed": (
+        one(), notebook(base_parameters={"day": ""}), ["tasks[load].notebook_task.base_parameters"]
+    ),
+    "a dependency removed": (
+        {"tasks": [LOAD, {**CHECK, "depends_on": []}]}, {"tasks": [LOAD, CHECK]}, ["tasks[check].depends_on[load]"]
+    ),
+    "an outcome removed": (
+        one(depends_on=[{"task_key": "a"}]), one(depends_on=[{"task_key": "a", "outcome": "true"}]),
+        ["tasks[load].depends_on[a].outcome"],
+    ),
+    "a dependency on nothing": (
+        one(depends_on=[{"outcome": "true"}]), one(depends_on=[{"task_key": "a", "outcome": "true"}]),
+        ["tasks[load].depends_on[0].task_key"],
+    ),
+    "a job cluster removed": (
+        one(), {"job_clusters": [{"job_cluster_key": "a", "new_cluster": CLUSTER}], **one()}, ["job_clusters"]
+    ),
+    "an address removed": (
+        {"email_notifications": {"on_failure": ["a"]}, **one()},
+        {"email_notifications": {"on_failure": ["a", "b"]}, **one()},
+        ["email_notifications.on_failure"],
+    ),
+    "a health rule removed": (
+        one(), {"health": {"rules": [{"metric": "RUN_DURATION_SECONDS", "op": "GREATER_THAN", "value": 9}]}, **one()},
+        ["health"],
+    ),
+    "a policy removed": (cluster(), cluster(policy_id="p"), ["tasks[load].new_cluster.policy_id"]),
+    "spot instances removed": (
+        cluster(), cluster(azure_attributes={"availability": "SPOT_AZURE", "first_on_demand": 1}),
+        ["tasks[load].new_cluster.azure_attributes"],
+    ),
+    "an instance profile removed": (
+        cluster(aws_attributes={"availability": "SPOT"}),
+        cluster(aws_attributes={"availability": "SPOT", "instance_profile_arn": "arn:x"}),
+        ["tasks[load].new_cluster.aws_attributes.instance_profile_arn"],
+    ),
+    "an unknown field removed": (one(), {"colour": "blue", **one()}, ["colour"]),
+    # --- what was added or changed
+    "a schedule": (
+        {"schedule": CRON, **one()}, {"schedule": {**CRON, "timezone_id": "UTC"}, **one()}, ["schedule.timezone_id"]
+    ),
+    "a schedule that somebody paused": (
+        {"schedule": CRON, **one()}, {"schedule": {**CRON, "pause_status": "PAUSED"}, **one()},
+        ["schedule.pause_status"],
+    ),
+    "a schedule to be paused": (
+        {"schedule": {**CRON, "pause_status": "PAUSED"}, **one()}, {"schedule": CRON, **one()},
+        ["schedule.pause_status"],
+    ),
+    "a job that is to run ever": ({"continuous": {"pause_status": "UNPAUSED"}, **one()}, one(), ["continuous"]),
+    "a queue that was switched off": (one(), {"queue": {"enabled": False}, **one()}, ["queue"]),
+    "a queue to be switched off": (
+        {"queue": {"enabled": False}, **one()}, {"queue": {"enabled": True}, **one()}, ["queue.enabled"]
+    ),
+    "a queue to be had": ({"queue": {"enabled": True}, **one()}, one(), ["queue"]),
+    "another identity": (
+        {"run_as": {"user_name": "a"}, **one()}, {"run_as": {"user_name": "b"}, **one()}, ["run_as.user_name"]
+    ),
+    "an identity": ({"run_as": {"user_name": "a"}, **one()}, one(), ["run_as"]),
+    "a git source removed": (one(), {"git_source": GIT, **notebook(source="GIT")},
+                             ["git_source", "tasks[load].notebook_task.source"]),
+    "files of the workspace in spite of the git source": (
+        {"git_source": GIT, **one()}, {"git_source": GIT, **notebook(source="WORKSPACE")},
+        ["tasks[load].notebook_task.source"],
+    ),
+    "a task of another kind": (
+        {"tasks": [{"task_key": "load", "spark_python_task": {"python_file": "/a.py"}}]}, one(),
+        ["tasks[load].notebook_task", "tasks[load].spark_python_task"],
+    ),
+    "a condition": (one(run_if="ALL_DONE"), one(run_if="ALL_SUCCESS"), ["tasks[load].run_if"]),
+    "the order of arguments": (
+        one(spark_python_task={"parameters": ["a", "b"]}), one(spark_python_task={"parameters": ["b", "a"]}),
+        ["tasks[load].spark_python_task.parameters"],
+    ),
+    "the order of init scripts": (
+        cluster(init_scripts=[{"workspace": {"destination": "/a"}}, {"workspace": {"destination": "/b"}}]),
+        cluster(init_scripts=[{"workspace": {"destination": "/b"}}, {"workspace": {"destination": "/a"}}]),
+        [f"tasks[load].new_cluster.init_scripts[{number}].workspace.destination" for number in (0, 1)],
+    ),
+    "a value in a loop's task": (
+        one(for_each_task={"inputs": "[1]", "task": {**LOAD, "max_retries": 1}}),
+        one(for_each_task={"inputs": "[1]", "task": LOAD}),
+        ["tasks[load].for_each_task.task.max_retries"],
+    ),
+    "a scaling cluster in place of a fixed one": (
+        one(new_cluster={"autoscale": {"min_workers": 1, "max_workers": 2}}), one(new_cluster={"num_workers": 2}),
+        ["tasks[load].new_cluster.autoscale", "tasks[load].new_cluster.num_workers"],
+    ),
+    "the letter case of text": (notebook(base_parameters={"a": "True"}), notebook(base_parameters={"a": "true"}),
+                                ["tasks[load].notebook_task.base_parameters.a"]),
+    "another number as a string": ({"timeout_seconds": "61", **one()}, {"timeout_seconds": 60, **one()},
+                                   ["timeout_seconds"]),
+    "text where a number was": ({"timeout_seconds": "soon", **one()}, {"timeout_seconds": 60, **one()},
+                                ["timeout_seconds"]),
+    "something of another type": ({"schedule": "daily", **one()}, {"schedule": CRON, **one()}, ["schedule"]),
+    "elements of another type": ({"tasks": ["load"]}, one(), ["tasks"]),
+    "an unknown field": ({"colour": {"of": [1]}, **one()}, {"colour": {"of": [2]}, **one()}, ["colour.of"]),
+    "several at once": (
+        {"name": "b", "tasks": [{**LOAD, "max_retries": 1}, CHECK]}, {"name": "a", "tasks": [LOAD]},
+        ["name", "tasks[check]", "tasks[load].max_retries"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wanted", "actual", "paths"), DIFFERENT.values(), ids=DIFFERENT)
+def test_what_a_reset_would_change_is_named_by_its_path(
+    wanted: dict[str, Any], actual: dict[str, Any], paths: list[str]
+) -> None:
+    assert differences(wanted, actual) == paths
+
+
+def test_paths_hold_no_values() -> None:
+    wanted = cluster(spark_conf={"spark.password": "s3cr3t"}, spark_env_vars={"TOKEN": "s3cr3t"})
+    assert "s3cr3t" not in " ".join(differences(wanted, cluster()))
+
+
+# --- as a cloud tells whole jobs ---
+
+# What a cluster is given that says nothing of its cloud.
+CLOUDS: dict[str, dict[str, Any]] = {
+    "AWS": {
+        "aws_attributes": {"availability": "SPOT_WITH_FALLBACK", "zone_id": "us-west-2b"},
+        "data_security_mode": "SINGLE_USER",
+        "enable_elastic_disk": False,
+    },
+    "Azure": {
+        "azure_attributes": {"availability": "ON_DEMAND_AZURE", "first_on_demand": 1, "spot_bid_max_price": -1.0},
+        "enable_elastic_disk": True,
+    },
+}
+
+
+def told_by(cloud: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a job's settings as the API answers with them: in its own order, and with its defaults."""
+    settings = copy.deepcopy(settings)
+    source = "GIT" if "git_source" in settings else "WORKSPACE"
+    for task in settings.get("tasks", [settings]):
+        for kind in ("notebook_task", "spark_python_task", "dbt_task"):
+            if kind in task:
+                task[kind] = {"source": source, **task[kind]}
+        if "new_cluster" in task:
+            task["new_cluster"] = {**CLOUDS[cloud], **task["new_cluster"]}
+        if "depends_on" in task:
+            task["depends_on"].sort(key=lambda item: item["task_key"])
+    for shared in settings.get("job_clusters", ()):
+        shared["new_cluster"] = {**CLOUDS[cloud], **shared["new_cluster"]}
+    if "tasks" in settings:
+        defaults = {"run_if": "ALL_SUCCESS", "timeout_seconds": 0, "email_notifications": {}}
+        settings["tasks"] = sorted(({**defaults, **task} for task in settings["tasks"]), key=lambda it: it["task_key"])
+    return {
+        "email_notifications": {},
+        "webhook_notifications": {},
+        "timeout_seconds": 0,
+        "max_concurrent_runs": 1,
+        "queue": {"enabled": True},
+        **settings,
+        "format": "MULTI_TASK",
+    }
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("case", [*FLAT.values(), *OF_TASKS.values()], ids=[*FLAT, *OF_TASKS])
+def test_of_what_a_cloud_tells_only_what_was_changed_differs(cloud: str, case: JobCase) -> None:
+    assert differences(case.settings, told_by(cloud, case.settings)) == []
+    assert case.changed() != case.settings
+    assert differences(case.changed(), told_by(cloud, case.settings)) == [case.named]
