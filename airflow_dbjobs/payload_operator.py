@@ -79,7 +79,13 @@ class PayloadOperator(BaseOperator):
         if self.validate:
             from airflow_dbjobs.payloads import check_early
 
-            check_early(self.endpoint, self.json, self._named(), may_grow=self._may_grow)
+            check_early(
+                self.endpoint,
+                self.json,
+                self._named(),
+                may_grow=self._may_grow,
+                template_ext=self.template_ext,
+            )
 
     @property
     def _may_grow(self) -> bool:
@@ -92,7 +98,7 @@ class PayloadOperator(BaseOperator):
 
         payload = {**self._defaults(), **merge(self.json, self._named())}
         if self.validate:
-            for warning in check(self.endpoint, payload, client.api_version):
+            for warning in check(self.endpoint, payload, client.api_version, cloud=client.cloud):
                 self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
         return payload
 

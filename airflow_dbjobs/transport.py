@@ -32,6 +32,7 @@ from airflow_dbjobs.errors import (
     UntrustedCertificate,
     api_error,
 )
+from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
 from airflow_dbjobs.retries import Retry, RetryPolicy, retry_decision
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from requests.auth import AuthBase
 
 log = logging.getLogger(__name__)
-
-# The reference says "10 MB" without saying which; the smaller reading is safe.
-MAX_REQUEST_BYTES = 10_000_000
 
 
 def user_agent(product: str = "") -> str:

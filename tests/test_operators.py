@@ -214,7 +214,6 @@ def test_a_name_of_no_job_or_of_several_launches_nothing(scene, client, jobs, wo
         (submit, ["the payload", "notebook_task", "tasks"]),
         (lambda: submit(notebook_task=NOTEBOOK, dbt_task={}), ["dbt_task and notebook_task", "Leave one"]),
         (lambda: submit(notebook_task=NOTEBOOK, json={"dbt_task": {}}), ["dbt_task and notebook_task", "Leave one"]),
-        (lambda: submit(notebook_task=NOTEBOOK, tasks=[{}]), ["has tasks and notebook_task", "Leave one"]),
         (lambda: submit(tasks=[]), ["tasks", "at least one task"]),
         (lambda: submit(tasks=[{"task_key": "a"}, {}]), ["tasks[0]", "tasks[1]"]),
         (lambda: submit(json=[1]), ["json must be a mapping", "list"]),

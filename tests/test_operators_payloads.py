@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import OrderedDict
 from datetime import date
+from pathlib import PosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,6 +111,14 @@ def serialized(dag: DAG) -> dict[str, Any]:
     return json.loads(json.dumps(Serialization.to_dict(dag)))
 
 
+@pytest.mark.parametrize("validate", [True, False])
+def test_the_upstream_of_an_xcomarg_in_a_model_in_a_mapping_of_another_kind_is_kept(validate):
+    with DAG("nightly", schedule=None):
+        path = XComArg(submit(task_id="upstream", notebook_task=NOTEBOOK))
+        operator = submit(json=OrderedDict(notebook_task=NotebookTask(notebook_path=path)), validate=validate)
+    assert operator.upstream_task_ids == {"upstream"}
+
+
 def test_a_dag_with_models_is_serialized_as_one_with_dicts():
     dags = []
     for task in (NotebookTask(notebook_path="/{{ ds }}"), {"notebook_path": "/{{ ds }}"}):
@@ -131,12 +141,15 @@ def test_a_dag_with_models_is_serialized_as_one_with_dicts():
         (lambda: submit(tasks=[SubmitTask(task_key="a", notebook_task=NotebookTask())]),
          "tasks[0].notebook_task.notebook_path [NB-PATH]: is missing"),
         (lambda: submit(json='{"notebook_task": {}}'), "notebook_task.notebook_path [NB-PATH]"),
-        (lambda: submit(json="{{ body }}", tasks=[{"task_key": "a a", "condition_task": TRUE}]),
-         "tasks[0].task_key [TASKKEY-FORMAT]"),
+        (lambda: submit(json="{{ body }}", tasks=[{"task_key": "", "condition_task": TRUE}]),
+         "tasks[0].task_key [TASKKEY-REQUIRED]"),
         (lambda: submit(notebook_task=NOTEBOOK, idempotency_token="t" * 65), "[TOKEN-SUBMIT-LENGTH]"),
         (lambda: run_now(job_id=0), "job_id [REQ-JOB-ID]: is 0"),
         (run_now, "job_id [REQ-JOB-ID]: is missing"),
-        (lambda: run_now(job_id=1, jar_params=["a", 2, "{{ c }}"]), "jar_params[1] [PARAM-LIST-VALUES]"),
+        (lambda: run_now(job_id=1, jar_params=["a", [2], "{{ c }}"]), "jar_params[1] [PARAM-LIST-VALUES]"),
+        (lambda: submit(notebook_task=NOTEBOOK, existing_cluster_id="c", new_cluster={"spark_version": "x"}),
+         "the payload [COMPUTE-ONE-2_1]: has existing_cluster_id and new_cluster"),
+        (lambda: submit(tasks="[]"), "tasks [REQ-FIELD-TYPE]"),
     ],
 )  # fmt: skip
 def test_a_mistake_shows_when_the_operator_is_made(make, told):
@@ -250,6 +263,40 @@ def test_a_mapped_operator_is_checked_when_it_is_built_for_an_element():
         mapped.unmap({"notebook_task": {}})
 
 
+class FileOperator(DatabricksSubmitRunOperator):
+    """Has template files of its own."""
+
+    template_ext = (".json-tpl", ".json")
+
+
+def test_a_class_of_the_users_own_may_name_its_template_files_in_any_field():
+    FileOperator(task_id="load", tasks="tasks.json")
+    FileOperator(task_id="load", tasks=[{"task_key": "a", "new_cluster": "cluster.json", "notebook_task": NOTEBOOK}])
+    with pytest.raises(PayloadError, match=r"tasks \[REQ-FIELD-TYPE\]"):
+        FileOperator(task_id="load", tasks="tasks.yaml")
+
+
+def test_a_function_is_a_template_where_it_is_the_whole_of_a_field_and_nowhere_else(scene):
+    operator = submit(tasks=lambda context, jinja_env: [{"task_key": "a", "condition_task": TRUE}])
+    operator.render_template_fields(scene.context)
+    assert sent_by(scene, operator)["tasks"] == [{"task_key": "a", "condition_task": TRUE}]
+    submit(json=lambda context, jinja_env: {})
+    with pytest.raises(ConfigurationError, match=r"notebook_task.notebook_path is a function"):
+        submit(notebook_task={"notebook_path": lambda context, jinja_env: "/x"})
+
+
+def test_a_path_is_no_template():
+    with pytest.raises(ConfigurationError, match=r"notebook_task\.notebook_path is a PosixPath"):
+        submit(notebook_task={"notebook_path": PosixPath("/x")})
+
+
+def test_a_payload_that_holds_itself_is_refused_when_the_operator_is_made():
+    body: dict[str, Any] = {"job_id": 1}
+    body["notebook_params"] = body
+    with pytest.raises(ConfigurationError, match="holds itself"):
+        run_now(json=body)
+
+
 def test_what_json_cannot_hold_shows_when_the_operator_is_made():
     with pytest.raises(ConfigurationError, match=r"notebook_task.base_parameters.day is a date"):
         submit(notebook_task={**NOTEBOOK, "base_parameters": {"day": date(2026, 1, 1)}})
@@ -268,6 +315,39 @@ def test_what_a_template_became_is_checked_before_anything_is_sent(scene):
         "- notebook_task.notebook_path [NB-PATH]",
         "- timeout_seconds [REQ-FIELD-TYPE]",
     ]
+    assert not scene.workspace.requests
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_list_from_the_params_is_one_whether_templates_render_natively_or_not(scene, native):
+    tasks = [{"task_key": "a", "condition_task": TRUE}]
+    with DAG("nightly", schedule=None, render_template_as_native_obj=native):
+        operator = submit(tasks="{{ params.tasks }}", json="{{ params.more }}")
+    operator.render_template_fields({**scene.context, "params": {"tasks": tasks, "more": {"queue": {"enabled": True}}}})
+    assert sent_by(scene, operator) == {"run_name": "load", "tasks": tasks, "queue": {"enabled": True}}
+
+
+def test_parameters_that_templates_made_numbers_of_are_sent_as_texts(scene):
+    with DAG("nightly", schedule=None, render_template_as_native_obj=True):
+        operator = run_now(job_id=1, notebook_params={"day": "{{ day }}", "n": 5}, python_params=["{{ day }}", True])
+    operator.render_template_fields({**scene.context, "day": "20260101"})
+    assert operator.notebook_params["day"] == 20260101
+    sent = sent_by(scene, operator)
+    assert (sent["notebook_params"], sent["python_params"]) == ({"day": "20260101", "n": "5"}, ["20260101", "true"])
+
+
+def test_a_model_that_a_template_renders_to_is_sent_as_a_dict(scene):
+    operator = submit(notebook_task=NOTEBOOK)
+    operator.notebook_task = NotebookTask(notebook_path="/x")
+    assert sent_by(scene, operator)["notebook_task"] == NOTEBOOK
+
+
+def test_the_clouds_rules_hold_for_a_workspace_that_is_known_to_be_of_it(scene, mocker):
+    cluster = {"spark_version": "x", "node_type_id": "m", "num_workers": 1, "custom_tags": {"windows": "a"}}
+    operator = submit(notebook_task=NOTEBOOK, new_cluster=cluster)
+    mocker.patch("airflow_dbjobs.client.JobsClient.cloud", new_callable=mocker.PropertyMock, return_value="azure")
+    with pytest.raises(PayloadError, match="TAG-KEY-AZURE"):
+        operator.execute(scene.context)
     assert not scene.workspace.requests
 
 

@@ -522,7 +522,7 @@ def test_an_error_page_of_a_gateway_is_quoted_on_one_short_line(server: Server, 
 def test_a_body_over_10_mb_is_never_sent(server: Server, transport: Transport) -> None:
     most = "x" * (MAX_REQUEST_BYTES - len('{"a":""}'))
     transport.send("POST", "2.2/jobs/create", body={"a": most})
-    with pytest.raises(ConfigurationError, match="10000001 bytes, and the API takes at most 10000000"):
+    with pytest.raises(ConfigurationError, match="10485761 bytes, and the API takes at most 10485760"):
         transport.call("POST", "2.2/jobs/create", body={"a": most + "x"}, repeatable=True)
     assert [len(body) for *_, body in server.seen] == [MAX_REQUEST_BYTES]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.payloads.body import depth_in_words, to_json
 from airflow_dbjobs.payloads.catalog import ENDPOINTS
 from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings
@@ -51,7 +52,9 @@ def problems(document: Document, endpoint: str | None, version: str) -> list[Fin
             endpoint = endpoint_of(payload)
             if endpoint is None:
                 raise ConfigurationError("is no payload that is known by its fields: say which by --endpoint.")
-    found = findings(endpoint or "create", payload, version)
+    with depth_in_words:
+        body = to_json(payload) if isinstance(payload, Mapping) else payload
+        found = findings(endpoint or "create", body, version)
     return [finding._replace(path=f"{prefix}.{finding.path}".strip(".")) for finding in found]
 
 
@@ -75,11 +78,19 @@ def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[boo
 
 def list_rules() -> Iterator[str]:
     """Yield a line for each rule: its id, whether it warns only, the versions, and what is allowed where."""
-    tables = {module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in MODULES_WITH_RULES}
+    tables = {
+        module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in sorted(MODULES_WITH_RULES)
+    }
     rules = [(rule, structure) for table in tables.values() for structure, rules in table.items() for rule in rules]
     for rule, structure in sorted([*((rule, "any") for rule in ROOT_RULES), *rules], key=lambda pair: pair[0].id):
         severity = "warning" if rule.warning else "error"
         yield f"{rule.id:<32}{severity:<9}{','.join(rule.versions):<13}{structure}: {rule.allowed}"
+
+
+def _say(text: str) -> None:
+    """Print a text; what the output's encoding has not is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, errors="backslashreplace").decode(encoding))  # noqa: T201 (its output)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,14 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a file; - is standard input")
     parser.add_argument("--endpoint", choices=sorted(ENDPOINTS), metavar="NAME", help="what the payloads are for")
     parser.add_argument("--api-version", choices=VERSIONS, default=VERSIONS[0])
     parser.add_argument("--no-warnings", dest="warnings", action="store_false", help="print errors only")
     parser.add_argument("--rules", action="store_true", help="list the rules, and check nothing")
     options = parser.parse_args(arguments)
     if options.rules:
-        print(*list_rules(), sep="\n")  # noqa: T201 (its output)
+        _say("\n".join(list_rules()))
         return 0
     if not options.files:
         parser.error("name the files to check")
@@ -106,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         for is_error, line in report(file, options.endpoint, options.api_version):
             failed = failed or is_error
             if is_error or options.warnings:
-                print(line)  # noqa: T201 (its output)
+                _say(line)
     return 1 if failed else 0
 
 

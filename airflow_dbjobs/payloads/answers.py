@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.jobs import JobCluster, JobSettings
     from airflow_dbjobs.payloads.parameters import JobParameter, RunParameters
     from airflow_dbjobs.payloads.schedule import CronSchedule
-    from airflow_dbjobs.payloads.sources import GitSource
+    from airflow_dbjobs.payloads.sources import GitSource, JobEnvironmentVariables
     from airflow_dbjobs.payloads.tasks import JobTask
 
 
@@ -70,7 +70,7 @@ class RunTask(RunTimes, Task):
     cluster_instance: One["ClusterInstance"] = v21("Cluster that it used.")
     git_source: One["GitSource"] = v21("Repository that it took its files from.")
     run_page_url: Text = v21("Its page.")
-    resolved_values: Anything = sdk("Its parameters with references filled in.")
+    resolved_values: Anything = sdk("Its parameters with references filled in.", secret=True)
     effective_performance_target: Text = sdk("Performance target in force.")
 
 
@@ -118,6 +118,10 @@ class Run(RunTimes):
     description: Text = v21("What the job is for.")
     effective_performance_target: Text = sdk("Performance target in force.")
     effective_usage_policy_id: Text = sdk("Usage policy in force.")
+    environment_variables: Many["JobEnvironmentVariables"] = v22("Environment variables that tasks name.")
+    duration_target: Text = v22("How late it may end, with COST_OPTIMIZED.")
+    deployment_id: Text = sdk("The deployment that its job belongs to.")
+    version_id: Text = sdk("Version of that deployment.")
     has_more: Bool = v22("Whether its arrays were cut to 100 elements.")
     next_page_token: Text = v22("The page with their next elements.")
 
@@ -125,7 +129,10 @@ class Run(RunTimes):
 class NotebookOutput(Answer):
     """What a notebook returned."""
 
-    result: Text = seed("What it passed to dbutils.notebook.exit, cut at 5 MB; absent where it passed nothing.")
+    result: Text = seed(
+        "What it passed to dbutils.notebook.exit; absent where it passed nothing."
+        " Cut at 1 MB by the 2.0 reference, at 5 MB by later versions."
+    )
     truncated: Bool = seed("Whether the result was cut.")
 
 
@@ -138,8 +145,8 @@ class RunJobOutput(Answer):
 class DbtOutput(Answer):
     """What dbt left behind."""
 
-    artifacts_link: Text = v21("Address of the artifacts, good for 30 minutes: a secret.")
-    artifacts_headers: Map = v21("Headers to ask for them with: a secret.")
+    artifacts_link: Text = v21("Address of the artifacts, good for 30 minutes: a secret.", secret=True)
+    artifacts_headers: Map = v21("Headers to ask for them with: a secret.", secret=True)
 
 
 class RunOutput(Answer):
@@ -157,6 +164,7 @@ class RunOutput(Answer):
     sql_output: Anything = v21("What a SqlTask returned.")
     alert_output: Anything = sdk("What an AlertTask found.")
     dashboard_output: Anything = sdk("What a DashboardTask drew.")
+    dbt_cloud_output: Anything = sdk("What dbt's platform did, by its former name.")
     dbt_platform_output: Anything = sdk("What dbt's platform did.")
     clean_rooms_notebook_output: Anything = sdk("What a clean room's notebook returned.")
     ai_runtime_task_output: Anything = sdk("What an AiRuntimeTask logged.")

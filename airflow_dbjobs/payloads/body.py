@@ -1,46 +1,131 @@
-"""How a request body is put together from an operator's ``json`` and its named parameters."""
+"""How a request body is put together from an operator's ``json`` and its named parameters, and what JSON can hold."""
 
 from __future__ import annotations
 
 import ast
 import enum
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.kinds import type_of
+from airflow_dbjobs.payloads.kinds import MAP, MAX_DIGITS, TEXTS, is_list, type_of
 from airflow_dbjobs.payloads.templates import is_templated
 
-_SCALARS = frozenset({str, bool, int, float, type(None)})
+# The reference says "10 MB" without saying which.
+MAX_REQUEST_BYTES = 10 * 1024 * 1024
+# What a run is given as texts: the values of a mapping, or the elements of a list.
+TEXT_PARAMETERS = (
+    "job_parameters", "notebook_params", "python_named_params", "sql_params",
+    "python_params", "jar_params", "spark_submit_params", "dbt_commands",
+)  # fmt: skip
+_SCALARS = frozenset({str, bool, type(None)})
+_TOO_LONG = 10**MAX_DIGITS
+_HOW_IT_RENDERS = (
+    "Check how its template renders; with render_template_as_native_obj=True a DAG keeps lists and mappings."
+)
 
 
 def merge(body: object, named: Mapping[str, Any], *, keep_templates: bool = False) -> dict[str, Any]:
     """Return the payload made of an operator's ``json`` and its named parameters; a named one that is not None wins.
 
-    `body` is a mapping, None, or the text of one as Jinja renders it (JSON, or a Python literal). JSON types are
-    kept, None values are dropped at any depth. Raises ConfigurationError for anything else; `keep_templates` lets
-    XComArgs and the like stay, before they are rendered.
+    `body` is a mapping, a model, None, or the text of a mapping as Jinja renders it (JSON, or a Python literal); so is
+    each field that holds a list or a mapping. Models become dicts, and None values are dropped, at any depth; JSON
+    types are kept, but numbers and booleans in parameters of a run become the texts that the API has there. Raises
+    ConfigurationError for anything else; `keep_templates` lets XComArgs and the like stay, before they are rendered.
     """
-    payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
-    return {str(name): _plain(value, str(name), keep_templates) for name, value in payload.items() if value is not None}
+    with depth_in_words:
+        payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
+        made: dict[str, Any] = _plain(payload if keep_templates else _rendered(payload), "", keep_templates)
+    for name in TEXT_PARAMETERS:
+        if name in made:
+            made[name] = _in_texts(made[name])
+    return made
 
 
-def _mapping(body: object) -> dict[str, Any]:
+def to_json(payload: Mapping[Any, Any], *, keep_templates: bool = False) -> dict[str, Any]:
+    """Return a payload as what JSON can hold, with None values of mappings dropped. Raises ConfigurationError."""
+    with depth_in_words:
+        made: dict[str, Any] = _plain(payload, "", keep_templates)
+    return made
+
+
+class _DepthInWords:
+    """Tells in words of a payload that is too deep to be read; cheaper than a generator, for each operator pays it."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, RecursionError):
+            raise ConfigurationError(
+                "The payload holds itself, or lists and mappings in each other that are too deep to be read."
+            ) from None
+
+
+depth_in_words = _DepthInWords()
+
+
+def _mapping(body: Any) -> Mapping[Any, Any]:
     if body is None or body == "":
         return {}
     if isinstance(body, str):
-        body = _parse(body)
+        body = _parse("json", body)
+    elif _is_model(body):
+        body = body.to_dict()
     if isinstance(body, Mapping):
-        return dict(body)
+        return body
     raise ConfigurationError(f"json must be a mapping, or the text of one, and {type_of(body)}.")
 
 
-def _parse(text: str) -> object:
+def _is_model(value: object) -> Any:
+    # Where the module was never loaded there are no models.
+    structure = sys.modules.get("airflow_dbjobs.payloads.structure")
+    return structure and isinstance(value, structure.Structure)
+
+
+def _rendered(payload: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the payload with those texts parsed that a template made of a list or a mapping."""
+    texts = {name: value for name, value in payload.items() if isinstance(value, str) and name in _lists_and_mappings()}
+    return {**payload, **{name: _list_or_mapping(name, text) for name, text in texts.items()}}
+
+
+def _list_or_mapping(name: str, text: str) -> object:
+    if not text:
+        return None
+    try:
+        value = _parse(name, text)
+    except ConfigurationError:
+        # What Databricks fills in itself is left to it.
+        if is_templated(text):
+            return text
+        raise
+    if value is None or is_list(value) or isinstance(value, dict):
+        return value
+    raise ConfigurationError(
+        f"{name} is a text of {len(text)} characters, of which Python reads a value that {type_of(value)}, and it must"
+        f" be a list or a mapping. {_HOW_IT_RENDERS}"
+    )
+
+
+@cache
+def _lists_and_mappings() -> frozenset[str]:
+    """Return the fields of requests that hold a list or a mapping; in no request has one of them another kind."""
+    from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
+    from airflow_dbjobs.payloads.structure import facts_of
+
+    facts = [fact for structure in ENDPOINTS.values() for fact in facts_of(load(structure)).items()]
+    return frozenset(name for name, (kind, _) in facts if kind.structure or kind is MAP or kind is TEXTS)
+
+
+def _parse(name: str, text: str) -> object:
     text = text.strip()
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    # A number of thousands of digits is a ValueError of another kind.
+    except (ValueError, RecursionError):
         pass
     try:
         # What classic Jinja makes of a dict: its repr.
@@ -48,33 +133,74 @@ def _parse(text: str) -> object:
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         # Neither the text nor Python's error, which quotes it: it may hold secrets.
         raise ConfigurationError(
-            f"json is a text of {len(text)} characters that is neither JSON nor a Python literal."
-            " Check how its template renders."
+            f"{name} is a text of {len(text)} characters that is neither JSON nor a Python literal. {_HOW_IT_RENDERS}"
         ) from None
 
 
-def _plain(value: object, path: str, keep_templates: bool) -> Any:
+def _in_texts(value: Any) -> Any:
+    """Return what a run is given as texts with its numbers and booleans as JSON spells them."""
+    if isinstance(value, dict):
+        return {key: json.dumps(item) if isinstance(item, int | float) else item for key, item in value.items()}
+    if isinstance(value, list):
+        return [json.dumps(item) if isinstance(item, int | float) else item for item in value]
+    return value
+
+
+def _plain(value: Any, path: str, keep_templates: bool) -> Any:
     """Return `value` as what JSON can hold, with None values of mappings dropped."""
     # Most values are scalars, which are not worth a call, dicts and lists: to ask for a Mapping or Sequence is slow.
+    if type(value) is int and -_TOO_LONG < value < _TOO_LONG:
+        return value
     if type(value) is dict or isinstance(value, Mapping):
         made = {}
         for key, item in value.items():
             if item is not None:
-                made[str(key)] = item if type(item) in _SCALARS else _plain(item, f"{path}.{key}", keep_templates)
+                name = key if type(key) is str else _key(key, path)
+                made[name] = item if type(item) in _SCALARS else _plain(item, f"{path}.{name}", keep_templates)
         return made
     if isinstance(value, (list, tuple)):
         return [
             item if type(item) in _SCALARS else _plain(item, f"{path}[{index}]", keep_templates)
             for index, item in enumerate(value)
         ]
-    if isinstance(value, enum.Enum):
-        return _plain(value.value, path, keep_templates)
-    if value is None or isinstance(value, (str, int, float)):
+    if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum)):
+        if isinstance(value, (int, float)) and not -_TOO_LONG < value < _TOO_LONG:
+            raise ConfigurationError(f"{path.removeprefix('.')} is {_odd_number(value)}. Give another number.")
         return value
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return _plain(list(value), path, keep_templates)
     if keep_templates and is_templated(value):
         return value
+    return _plain(_simpler(value, path), path, keep_templates)
+
+
+def _simpler(value: Any, path: str) -> Any:
+    """Return what a value stands for that is none of JSON's itself."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if _is_model(value):
+        return value.to_dict()
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return list(value)
     raise ConfigurationError(
-        f"{path} is a {type(value).__name__}, which JSON cannot hold. Give a string, number, boolean, list or mapping."
+        f"{path.removeprefix('.')} is a {type(value).__name__}, which JSON cannot hold."
+        " Give a string, number, boolean, list or mapping."
     )
+
+
+def _key(key: object, path: str) -> str:
+    """Return a key that is no plain string as JSON spells it."""
+    if isinstance(key, enum.Enum):
+        return _key(key.value, path)
+    if isinstance(key, str):
+        return str(key)
+    if key is None or (isinstance(key, int | float) and -_TOO_LONG < key < _TOO_LONG):
+        return json.dumps(key)
+    raise ConfigurationError(
+        f"{path.removeprefix('.') or 'the payload'} has a key that {type_of(key)}, which JSON cannot hold."
+        " Give a string."
+    )
+
+
+def _odd_number(value: float) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}, which JSON cannot hold"
+    return f"a number of more than {MAX_DIGITS} digits, which the API takes nowhere"

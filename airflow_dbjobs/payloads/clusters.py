@@ -26,7 +26,7 @@ class LogAnalyticsInfo(Structure):
     """Azure Log Analytics, to which a cluster reports."""
 
     log_analytics_workspace_id: Text = sdk("The Log Analytics workspace.")
-    log_analytics_primary_key: Text = sdk("Its key: a secret.")
+    log_analytics_primary_key: Text = sdk("Its key: a secret.", secret=True)
 
 
 class AzureAttributes(Structure):
@@ -71,14 +71,14 @@ class DockerBasicAuth(Structure):
     """Credentials for a container registry."""
 
     username: Text = sdk("Name of the user.")
-    password: Text = sdk("Password of the user: a secret.")
+    password: Text = sdk("Password of the user: a secret.", secret=True)
 
 
 class DockerImage(Structure):
     """The container image of a cluster of Databricks Container Services."""
 
     url: Text = sdk("Address of the image.")
-    basic_auth: One["DockerBasicAuth"] = sdk("Credentials for its registry.")
+    basic_auth: One["DockerBasicAuth"] = sdk("Credentials for its registry.", secret=True)
 
 
 class ClientsTypes(Structure):
@@ -107,13 +107,13 @@ class NewCluster(Structure):
     num_workers: Int = seed("Workers beside the driver; 0 is the driver alone. Or give autoscale.")
     autoscale: One["AutoScale"] = seed("Bounds of its size. Or give num_workers.")
     spark_version: Text = seed("Runtime of the cluster, as in 15.4.x-scala2.12. Required.")
-    spark_conf: Map = seed("Spark settings, by name.")
+    spark_conf: Map = seed("Spark settings, by name.", secret=True)
     node_type_id: Text = seed("Machine type of the nodes; a pool or a policy may give it instead.")
     driver_node_type_id: Text = seed("Machine type of the driver.", default="node_type_id")
     custom_tags: Map = seed("Tags of the cloud resources, at most 45, beside the platform's own.")
     cluster_log_conf: One["ClusterLogConf"] = seed("Where Spark's logs are delivered.")
     init_scripts: Many["InitScriptInfo"] = seed("Scripts that run on each node at start, in this order.")
-    spark_env_vars: Map = seed("Environment variables of driver and workers, by name. ASCII only.")
+    spark_env_vars: Map = seed("Environment variables of driver and workers, by name. ASCII only.", secret=True)
     enable_elastic_disk: Bool = seed("Whether nodes get more disk when theirs fills up.")
     instance_pool_id: Text = seed("Pool from which nodes are taken.")
     driver_instance_pool_id: Text = seed("Pool of the driver; needs instance_pool_id.", default="instance_pool_id")

@@ -18,7 +18,9 @@ class NotebookTask(Structure):
 
     notebook_path: Text = seed("The notebook: absolute in the workspace, relative in a git source. Required.")
     revision_timestamp: Int = seed("Revision of the notebook (2.0 only).", unit="ms since 1970")
-    base_parameters: Map = seed("Parameters by name; those of run-now win. ASCII in 2.0, at most 1 MB from 2.1 on.")
+    base_parameters: Map = seed(
+        "Parameters by name; those of run-now win. ASCII in 2.0, at most 1 MB from 2.1 on.", secret=True
+    )
     source: Text = v21("Where the notebook lies: WORKSPACE or GIT.", default="GIT where the job has a git_source")
     warehouse_id: Text = sdk("SQL warehouse (pro or serverless) that runs a SQL notebook.")
 
@@ -27,7 +29,7 @@ class SparkJarTask(Structure):
     """Runs the main method of a class in a JAR, which is one of the libraries."""
 
     main_class_name: Text = seed("The class, in full. Required.")
-    parameters: Texts = seed("Arguments of its main method.", default="none")
+    parameters: Texts = seed("Arguments of its main method.", default="none", secret=True)
     jar_uri: Text = seed("The JAR (deprecated since April 2016: libraries).")
     run_as_repl: Bool = sdk("Deprecated; only true is supported.")
 
@@ -36,14 +38,16 @@ class SparkPythonTask(Structure):
     """Runs a Python file."""
 
     python_file: Text = seed("The file: cloud address, workspace path, or path in the git source. Required.")
-    parameters: Texts = seed("Command line arguments.", default="none")
+    parameters: Texts = seed("Command line arguments.", default="none", secret=True)
     source: Text = v21("Where the file lies: WORKSPACE or GIT.", default="GIT where the job has a git_source")
 
 
 class SparkSubmitTask(Structure):
     """Calls spark-submit, on a new cluster only; libraries and settings are arguments of it."""
 
-    parameters: Texts = seed("Arguments of spark-submit; master, deploy-mode and executor-cores are set already.")
+    parameters: Texts = seed(
+        "Arguments of spark-submit; master, deploy-mode and executor-cores are set already.", secret=True
+    )
 
 
 class PythonWheelTask(Structure):
@@ -51,8 +55,8 @@ class PythonWheelTask(Structure):
 
     package_name: Text = v21("The package. Required.")
     entry_point: Text = v21("Name of its entry point, or of a function in it. Required.")
-    parameters: Texts = v21("Command line arguments. Or give named_parameters.")
-    named_parameters: Map = v21("Command line arguments by name. Or give parameters.")
+    parameters: Texts = v21("Command line arguments. Or give named_parameters.", secret=True)
+    named_parameters: Map = v21("Command line arguments by name. Or give parameters.", secret=True)
 
 
 class PipelineTask(Structure):
@@ -64,21 +68,21 @@ class PipelineTask(Structure):
     refresh_selection: Texts = sdk("Tables that are updated.")
     refresh_flow_selection: Texts = sdk("Flows that are updated.")
     reset_checkpoint_selection: Texts = sdk("Flows whose checkpoints are reset.")
-    parameters: Map = sdk("Parameters by name, at most 10,000 characters in all.")
+    parameters: Map = sdk("Parameters by name, at most 10,000 characters in all.", secret=True)
 
 
 class RunJobTask(Structure):
     """Runs another job."""
 
     job_id: Int = seed("The job. Required.")
-    job_parameters: Map = v21("Parameters of the job, by name.")
-    notebook_params: Map = v21("Parameters of its notebooks (deprecated: job_parameters).")
-    jar_params: Texts = v21("Arguments of its JARs (deprecated: job_parameters).")
-    python_params: Texts = v21("Arguments of its Python files (deprecated: job_parameters).")
-    python_named_params: Map = v21("Named arguments of its wheels (deprecated: job_parameters).")
-    spark_submit_params: Texts = v21("Arguments of spark-submit (deprecated: job_parameters).")
-    sql_params: Map = v21("Parameters of its SQL tasks (deprecated: job_parameters).")
-    dbt_commands: Texts = v21("Commands of its dbt tasks (deprecated: job_parameters).")
+    job_parameters: Map = v21("Parameters of the job, by name.", secret=True)
+    notebook_params: Map = v21("Parameters of its notebooks (deprecated: job_parameters).", secret=True)
+    jar_params: Texts = v21("Arguments of its JARs (deprecated: job_parameters).", secret=True)
+    python_params: Texts = v21("Arguments of its Python files (deprecated: job_parameters).", secret=True)
+    python_named_params: Map = v21("Named arguments of its wheels (deprecated: job_parameters).", secret=True)
+    spark_submit_params: Texts = v21("Arguments of spark-submit (deprecated: job_parameters).", secret=True)
+    sql_params: Map = v21("Parameters of its SQL tasks (deprecated: job_parameters).", secret=True)
+    dbt_commands: Texts = v21("Commands of its dbt tasks (deprecated: job_parameters).", secret=True)
     pipeline_params: One["PipelineParams"] = v21("How its pipelines are updated.")
 
 
@@ -89,7 +93,7 @@ with warnings.catch_warnings():
     class DbtTask(Structure):
         """Runs dbt."""
 
-        commands: Texts = v21("One to ten commands, each starting with dbt. Required.")
+        commands: Texts = v21("One to ten commands, each starting with dbt. Required.", secret=True)
         project_directory: Text = v21("Folder of the project.", default="the root")
         profiles_directory: Text = v21("Folder of profiles.yml; only without warehouse_id.")
         warehouse_id: Text = v21("SQL warehouse to run against.")
@@ -116,14 +120,14 @@ class PythonOperatorTaskParameter(Structure):
     """A parameter of a PythonOperatorTask."""
 
     name: Text = sdk("Name of the parameter.")
-    value: Text = sdk("Its value.")
+    value: Text = sdk("Its value.", secret=True)
 
 
 class PythonOperatorTask(Structure):
     """Runs a Python function."""
 
     main: Text = sdk("The function, as in package.module.function.")
-    parameters: Many["PythonOperatorTaskParameter"] = sdk("Its arguments.")
+    parameters: Many["PythonOperatorTaskParameter"] = sdk("Its arguments.", secret=True)
 
 
 class CleanRoomsNotebookTask(Structure):
@@ -132,4 +136,4 @@ class CleanRoomsNotebookTask(Structure):
     clean_room_name: Text = sdk("The clean room. Required.")
     notebook_name: Text = sdk("The notebook. Required.")
     etag: Text = sdk("Version of the notebook that must be the current one.")
-    notebook_base_parameters: Map = sdk("Parameters by name.")
+    notebook_base_parameters: Map = sdk("Parameters by name.", secret=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,22 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _Twice(Exception):
+    """A mapping gives a field twice."""
+
+    def __init__(self, name: str, line: int | None = None) -> None:
+        super().__init__(f"{'' if line is None else f':{line}'}: gives {name} twice.")
+
+
 def read(file: Path) -> list[Document]:
-    """Return the payloads of a file, of which YAML may hold several. Raises ConfigurationError if it cannot be read."""
+    """Return the payloads of a file, of which YAML may hold several; - is standard input, of either kind.
+
+    Raises ConfigurationError if it cannot be read, or holds none.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
-        return _read_json(text) if file.suffix == ".json" else list(_read_yaml(text))
+        # Windows writes a mark at the start.
+        text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode("utf-8-sig")
+        documents = _documents(text, file.suffix.lower() == ".json", guess=str(file) == "-")
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -54,6 +66,30 @@ def read(file: Path) -> list[Document]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigurationError(f"{file}{line}: is no YAML: {getattr(error, 'problem', None) or error}.") from error
+    except _Twice as error:
+        raise ConfigurationError(f"{file}{error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file}: holds itself, or is too deep to be read.") from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        # The parsers' own errors, which quote the value.
+        raise ConfigurationError(
+            f"{file}: holds a value that cannot be read: one that is not of its tag, or a number of too many digits."
+        ) from error
+    if not documents:
+        raise ConfigurationError(f"{file}: holds no payload.")
+    return documents
+
+
+def _documents(text: str, is_json: bool, *, guess: bool) -> list[Document]:
+    if not text.strip():
+        return []
+    if is_json or guess:
+        try:
+            return _read_json(text)
+        except json.JSONDecodeError:
+            if is_json:
+                raise
+    return list(_read_yaml(text))
 
 
 def _read_json(text: str) -> list[Document]:
@@ -62,8 +98,18 @@ def _read_json(text: str) -> list[Document]:
         # JSON is YAML, but for tabs; the lines are all that is taken from it.
         node = yaml.compose(text.replace("\t", " "), Loader=_Loader)
     except yaml.YAMLError:
-        return [Document(payload, {})]
+        return [Document(json.loads(text, object_pairs_hook=_each_once), {})]
+    _refuse_twice(node)
     return [Document(payload, dict(_lines(node)))]
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise _Twice(name)
+        made[name] = value
+    return made
 
 
 def _read_yaml(text: str) -> Iterator[Document]:
@@ -71,9 +117,26 @@ def _read_yaml(text: str) -> Iterator[Document]:
     try:
         while loader.check_node():
             node = loader.get_node()
+            # Before what "<<" merges in is put beside a mapping's own fields.
+            _refuse_twice(node)
             yield Document(loader.construct_document(node), dict(_lines(node)))
     finally:
         loader.dispose()
+
+
+def _refuse_twice(node: Any) -> None:
+    """Raise _Twice where a mapping gives a field twice, of which only the last would count."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+            _refuse_twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_twice(item)
 
 
 def _lines(node: Any, path: str = "") -> Iterator[tuple[str, int]]:

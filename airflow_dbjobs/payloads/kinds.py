@@ -6,6 +6,8 @@ numbers and booleans where a string is due. A templated value is of every kind.
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, TypeGuard, TypeVar, Union
 
 from airflow_dbjobs.payloads.templates import is_templated
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 # What a kind finds wrong: where below the field, what was given, what is allowed.
 Mismatch: TypeAlias = tuple[str, str, str]
+
+# No number of the API has as many; of thousands Python makes none.
+MAX_DIGITS = 100
+_WHOLE = re.compile(rf"\s*(-?[0-9]{{1,{MAX_DIGITS}}})(\.0{{1,{MAX_DIGITS}}})?\s*")
 
 
 class Kind:
@@ -49,10 +55,9 @@ class _Number(Kind):
     def fits(self, value: object) -> bool:
         if isinstance(value, str):
             try:
-                float(value)
+                return math.isfinite(float(value))
             except ValueError:
                 return False
-            return True
         return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -71,7 +76,8 @@ class _Map(Kind):
         return [
             (f".{key}", type_of(item), TEXT.allowed)
             for key, item in value.items()
-            if not TEXT.fits(item) and not is_templated(item)
+            # Null is dropped before anything is sent.
+            if item is not None and not TEXT.fits(item) and not is_templated(item)
         ]
 
 
@@ -136,17 +142,15 @@ def is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 def whole_number(value: object) -> int | None:
-    """Return the integer that `value` is, or that its digits name; None where it is none."""
+    """Return the integer that `value` is, or that its digits name (of at most MAX_DIGITS); None where it is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str):
-        digits = value.strip()
-        if digits.removeprefix("-").isascii() and digits.removeprefix("-").isdigit():
-            return int(digits)
+    if isinstance(value, str) and (digits := _WHOLE.fullmatch(value)):
+        return int(digits[1])
     return None
 
 

@@ -8,14 +8,14 @@ class PythonPyPiLibrary(Structure):
     """A package of PyPI."""
 
     package: Text = seed("The package, with a version where wanted, as in simplejson==3.8.0. Required.")
-    repo: Text = seed("Index to take it from.", default="the cluster's pip index")
+    repo: Text = seed("Index to take it from.", default="the cluster's pip index", secret=True)
 
 
 class MavenLibrary(Structure):
     """A package of a Maven repository."""
 
     coordinates: Text = seed("group:artifact:version, as in org.jsoup:jsoup:1.7.2. Required.")
-    repo: Text = seed("Repository to take it from.", default="Maven Central and Spark Packages")
+    repo: Text = seed("Repository to take it from.", default="Maven Central and Spark Packages", secret=True)
     exclusions: Texts = seed('Dependencies that are left out, as in "*:hadoop-client".')
 
 
@@ -23,16 +23,16 @@ class RCranLibrary(Structure):
     """A package of CRAN."""
 
     package: Text = seed("The package. Required.")
-    repo: Text = seed("Repository to take it from.", default="CRAN")
+    repo: Text = seed("Repository to take it from.", default="CRAN", secret=True)
 
 
 class Library(Structure):
     """One library; exactly one of its fields is set."""
 
-    jar: Text = seed("Address of a JAR, as in dbfs:/mnt/library.jar.")
-    egg: Text = seed("Address of a Python egg.")
-    whl: Text = seed("Address of a wheel; a zip of wheels ends in .wheelhouse.zip.")
+    jar: Text = seed("Address of a JAR, as in dbfs:/mnt/library.jar.", secret=True)
+    egg: Text = seed("Address of a Python egg.", secret=True)
+    whl: Text = seed("Address of a wheel; a zip of wheels ends in .wheelhouse.zip.", secret=True)
     pypi: One["PythonPyPiLibrary"] = seed("A package of PyPI.")
     maven: One["MavenLibrary"] = seed("A package of a Maven repository.")
     cran: One["RCranLibrary"] = seed("A package of CRAN.")
-    requirements: Text = sdk("Address of a requirements.txt.")
+    requirements: Text = sdk("Address of a requirements.txt.", secret=True)

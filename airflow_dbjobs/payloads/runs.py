@@ -48,7 +48,7 @@ class RunNow(RunParameters):
     job_id: Int = seed("The job. Required.")
     job_name: Text = sdk("Exact name of the job: the operator looks its id up, and does not send the name.")
     idempotency_token: Text = seed("At most 64 characters; a second request with it answers the first's run.")
-    job_parameters: Map = v21("Parameters of the job, by name; not with the other parameters.")
+    job_parameters: Map = v21("Parameters of the job, by name; not with the other parameters.", secret=True)
     queue: One["QueueSettings"] = v21("Whether the run waits where it cannot start at once.")
     only: Texts = v22("Tasks to run; +a, a+ and +a+ take along what is before or after a.")
     performance_target: Text = v22("STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED, on serverless compute.")
@@ -63,7 +63,7 @@ class RepairRun(RunParameters):
     rerun_all_failed_tasks: Bool = v21("Whether all that failed are run again. Or give rerun_tasks.", default="false")
     rerun_dependent_tasks: Bool = v21("Whether what comes after them is run again too.", default="false")
     latest_repair_id: Int = v21("The latest repair; required from the second repair on.")
-    job_parameters: Map = v21("Parameters of the job, by name; not with the other parameters.")
+    job_parameters: Map = v21("Parameters of the job, by name; not with the other parameters.", secret=True)
     performance_target: Text = v22("STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED, on serverless compute.")
     duration_target: Text = v22("How late the run may end, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")
 

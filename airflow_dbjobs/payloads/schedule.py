@@ -17,7 +17,10 @@ class CronSchedule(Structure):
 
     quartz_cron_expression: Text = seed('Seconds first, as in "0 15 22 * * ?". Required.')
     timezone_id: Text = seed("Java time zone that it is meant in, as in Europe/Berlin. Required.")
-    pause_status: Text = seed("PAUSED or UNPAUSED.", default="UNPAUSED")
+    pause_status: Text = seed(
+        "PAUSED or UNPAUSED. The reference names no default; this one is the SDK's, of other triggers.",
+        default="UNPAUSED",
+    )
     sql_condition: One["SqlConditionConfiguration"] = sdk("Query that must agree.")
 
 

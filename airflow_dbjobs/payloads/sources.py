@@ -27,7 +27,7 @@ class SparseCheckout(Structure):
 class GitSource(Structure):
     """A repository that tasks with source GIT take their files from; at most one of branch, tag and commit."""
 
-    git_url: Text = v21("Address of the repository, at most 300 characters. Required.")
+    git_url: Text = v21("Address of the repository, at most 300 characters. Required.", secret=True)
     git_provider: Text = v21("Who hosts it, in any letter case: a GitProvider. Required.")
     git_branch: Text = v21("The branch, at most 255 characters.")
     git_tag: Text = v21("The tag, at most 255 characters.")
@@ -42,7 +42,7 @@ class Environment(Structure):
 
     environment_version: Text = v21("Version of the environment, as in 3.")
     client: Text = v21("Older name of environment_version.")
-    dependencies: Texts = v21("Python dependencies, as lines of a requirements file.")
+    dependencies: Texts = v21("Python dependencies, as lines of a requirements file.", secret=True)
     java_dependencies: Texts = sdk("JARs.")
     base_environment: Text = sdk("File or id of an environment that this one extends.")
     project_environment: Text = sdk("Project file whose environment is taken.")
@@ -58,7 +58,7 @@ class JobEnvironment(Structure):
 class JobEnvironmentVariablesSpec(Structure):
     """Environment variables of tasks."""
 
-    variables: Map = v22("The variables by name, at most 20; values have at most 512 characters.")
+    variables: Map = v22("The variables by name, at most 20; values have at most 512 characters.", secret=True)
     files: Texts = v22("Up to five .env files under /Workspace or /Volumes, of 32 KiB each.")
 
 

@@ -51,7 +51,7 @@ class SqlTask(Structure):
     dashboard: One["SqlTaskDashboard"] = v21("A legacy dashboard.")
     alert: One["SqlTaskAlert"] = v21("A legacy alert.")
     file: One["SqlTaskFile"] = v21("A file of SQL statements.")
-    parameters: Map = v21("Parameters by name; alerts take none.")
+    parameters: Map = v21("Parameters by name; alerts take none.", secret=True)
 
 
 class AlertTaskSubscriber(Structure):
@@ -68,7 +68,7 @@ class AlertTask(Structure):
     workspace_path: Text = sdk("The alert's path, which starts with /Workspace.")
     warehouse_id: Text = sdk("SQL warehouse that evaluates it.")
     subscribers: Many["AlertTaskSubscriber"] = sdk("Who is told, at most 100.")
-    parameters: Map = sdk("Parameters by name, at most 10,000 characters as JSON.")
+    parameters: Map = sdk("Parameters by name, at most 10,000 characters as JSON.", secret=True)
 
 
 class SubscriptionSubscriber(Structure):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from airflow_dbjobs.payloads.body import depth_in_words
 from airflow_dbjobs.payloads.kinds import ANYTHING, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic.fields import FieldInfo
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_TEXTS = (str, bytes, bytearray)
 
 
 class Structure(BaseModel):
@@ -28,8 +31,8 @@ class Structure(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, without those that are None; templates and XComArgs stay as they are."""
-        fields = {**vars(self), **(self.__pydantic_extra__ or {})}
-        return {name: plain(value) for name, value in fields.items() if value is not None}
+        with depth_in_words:
+            return _fields_of(self)
 
 
 class Answer(Structure):
@@ -50,20 +53,46 @@ class Answer(Structure):
 def plain(value: Any) -> Any:
     """Return `value` with each model in it, at any depth, made a dict, and each enum member the value it stands for.
 
-    What holds neither is returned as it is, the same object.
+    What holds neither is returned as it is, the same object. Raises ConfigurationError where it holds itself.
     """
+    with depth_in_words:
+        return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
     if isinstance(value, Structure):
-        return value.to_dict()
+        return _fields_of(value)
     if isinstance(value, enum.Enum):
         return value.value
-    kind = type(value)
-    if kind is dict:
-        made = {key: plain(item) for key, item in value.items()}
-        return made if any(made[key] is not value[key] for key in value) else value
-    if kind is list or kind is tuple:
-        items = [plain(item) for item in value]
-        return kind(items) if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    if kind is dict or isinstance(value, Mapping):
+        return _plain_mapping(value)
+    if kind is list or kind is tuple or (isinstance(value, Sequence | Set) and not isinstance(value, _TEXTS)):
+        return _plain_list(value)
     return value
+
+
+def _plain_mapping(value: Mapping[Any, Any]) -> Any:
+    made, same = {}, True
+    for key, item in value.items():
+        new_key = key if type(key) is str else _plain(key)
+        new = made[new_key] = item if type(item) in _SCALARS else _plain(item)
+        same = same and new is item and new_key is key
+    return value if same else made
+
+
+def _plain_list(value: Sequence[Any] | Set[Any]) -> Any:
+    items = [item if type(item) in _SCALARS else _plain(item) for item in value]
+    if all(new is old for new, old in zip(items, value, strict=True)):
+        return value
+    return tuple(items) if isinstance(value, tuple) else set(items) if isinstance(value, Set) else items
+
+
+def _fields_of(model: Structure) -> dict[str, Any]:
+    fields = {**vars(model), **(model.__pydantic_extra__ or {})}
+    return {name: _plain(value) for name, value in fields.items() if value is not None}
 
 
 class FieldFacts(NamedTuple):
@@ -93,30 +122,31 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
-def seed(meaning: str, *, default: str = "", unit: str = "") -> Any:
-    """Declare a field that the newest 2.0 reference page lists."""
-    return _field(meaning, "Jobs API 2.0 reference", None, default, unit)
+def seed(meaning: str, *, default: str = "", unit: str = "", secret: bool = False) -> Any:
+    """Declare a field that the newest 2.0 reference page lists. What may hold a secret is not in the model's repr."""
+    return _field(meaning, "Jobs API 2.0 reference", None, default, unit, secret=secret)
 
 
-def v21(meaning: str, *, default: str = "", unit: str = "") -> Any:
+def v21(meaning: str, *, default: str = "", unit: str = "", secret: bool = False) -> Any:
     """Declare a field that came with API 2.1, and is not understood by 2.0."""
-    return _field(meaning, "Jobs API 2.1", "2.1", default, unit)
+    return _field(meaning, "Jobs API 2.1", "2.1", default, unit, secret=secret)
 
 
-def v22(meaning: str, *, default: str = "", unit: str = "") -> Any:
+def v22(meaning: str, *, default: str = "", unit: str = "", secret: bool = False) -> Any:
     """Declare a field that came with API 2.2."""
-    return _field(meaning, "Jobs API 2.2", "2.2", default, unit)
+    return _field(meaning, "Jobs API 2.2", "2.2", default, unit, secret=secret)
 
 
-def sdk(meaning: str, *, default: str = "", unit: str = "") -> Any:
+def sdk(meaning: str, *, default: str = "", unit: str = "", secret: bool = False) -> Any:
     """Declare a field that the vendor's SDK lists, and of which no version is known that would not take it."""
-    return _field(meaning, "Databricks SDK, Jobs API 2.2", None, default, unit)
+    return _field(meaning, "Databricks SDK, Jobs API 2.2", None, default, unit, secret=secret)
 
 
-def _field(meaning: str, source: str, since: str | None, default: str, unit: str) -> Any:
+def _field(meaning: str, source: str, since: str | None, default: str, unit: str, *, secret: bool) -> Any:
     trail = (f"Unit: {unit}." if unit else "", f"Default: {default}." if default else "", f"[{source}]")
     return Field(
         default=None,
+        repr=not secret,
         description=" ".join([meaning, *(part for part in trail if part)]),
         json_schema_extra={"source": source, "since": since, "default": default, "unit": unit},
     )

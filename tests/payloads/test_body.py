@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
+from enum import Enum
+from pathlib import Path
 
 import pytest
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
-from airflow_dbjobs.payloads import PauseStatus, RunNow, check, merge
+from airflow_dbjobs.payloads import NotebookTask, PauseStatus, RunNow, check, check_early, merge
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,149 @@ def test_a_template_stays_until_it_is_rendered() -> None:
 def test_an_enum_is_the_word_it_stands_for() -> None:
     (status,) = merge({"pause_status": PauseStatus.PAUSED}, {}).values()
     assert (status, type(status)) == ("PAUSED", str)
+
+
+class Setting(str, Enum):  # noqa: UP042 (the str() of a StrEnum is its value, so that it shows nothing here)
+    """A key that is spelt in one place."""
+
+    ADAPTIVE = "spark.sql.adaptive.enabled"
+
+
+def test_a_key_is_the_string_that_json_makes_of_it() -> None:
+    keys = {Setting.ADAPTIVE: "a", True: "b", None: "c", 7: "d", 1.5: "e"}
+    assert merge({"conf": keys}, {}) == {
+        "conf": {"spark.sql.adaptive.enabled": "a", "true": "b", "null": "c", "7": "d", "1.5": "e"}
+    }
+
+
+def test_models_that_arrive_when_the_task_runs_become_dicts() -> None:
+    model = NotebookTask(notebook_path="/a", source=None)
+    made = {"notebook_path": "/a"}
+    assert merge({"tasks": [{"notebook_task": model}]}, {"notebook_task": model}) == {
+        "tasks": [{"notebook_task": made}],
+        "notebook_task": made,
+    }
+    assert merge(RunNow(job_id=1), {}) == {"job_id": 1}
+
+
+# --- what a template renders to ---
+
+
+@pytest.mark.parametrize(
+    "text", ["[{'task_key': 'a', 'run_if': None}]", '[{"task_key": "a"}]', "\n ({'task_key': 'a'},)"]
+)
+def test_a_list_that_was_rendered_to_a_text_is_read_as_json_is(text: str) -> None:
+    made = {"tasks": [{"task_key": "a"}]}
+    assert merge(None, {"tasks": text}) == merge({"tasks": text}, {}) == made
+    assert merge(None, {"tasks": ""}) == merge(None, {"tasks": "None"}) == {}
+
+
+def test_a_rendered_text_may_hold_what_databricks_fills_in() -> None:
+    made = merge(None, {"job_parameters": "{'run': '{{job.run_id}}', 'day': 20260101}"})
+    assert made == {"job_parameters": {"run": "{{job.run_id}}", "day": "20260101"}}
+
+
+@pytest.mark.parametrize("text", ["hunter2 + x", "42", "{'a': open('hunter2')}"])
+def test_a_text_that_holds_no_list_or_mapping_is_told_by_its_length_and_with_what_helps(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        merge(None, {"new_cluster": text})
+    assert f"new_cluster is a text of {len(text)} characters" in str(caught.value)
+    assert "render_template_as_native_obj" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_text_where_a_text_is_due_or_that_databricks_fills_in_stays_one() -> None:
+    body = {"run_name": "[1]", "existing_cluster_id": "{'a': 1}", "job_parameters": "{{job.parameters}}"}
+    assert merge(body, {}) == body
+
+
+def test_a_text_without_a_template_is_no_list_when_the_dag_is_parsed() -> None:
+    with pytest.raises(PayloadError, match=r"tasks \[REQ-FIELD-TYPE\]"):
+        check_early("runs/submit", None, {"tasks": "[]"})
+
+
+@pytest.mark.parametrize("keep_templates", [True, False])
+def test_numbers_and_booleans_in_parameters_of_a_run_are_sent_as_texts(keep_templates: bool) -> None:
+    body = {
+        "notebook_params": {"day": 20260101, "share": 0.1, "full": True, "gone": None, "name": "x"},
+        "python_params": [20260101, 1e22, False, "x"],
+        "job_id": 7,
+    }
+    assert merge(body, {"sql_params": {"big": 2**70}}, keep_templates=keep_templates) == {
+        "notebook_params": {"day": "20260101", "share": "0.1", "full": "true", "name": "x"},
+        "python_params": ["20260101", "1e+22", "false", "x"],
+        "job_id": 7,
+        "sql_params": {"big": str(2**70)},
+    }
+
+
+@pytest.mark.parametrize("wrong", [{"python_params": [["a"]]}, {"jar_params": [None]}, {"notebook_params": {"a": {}}}])
+def test_lists_mappings_and_null_among_parameters_of_a_run_stay_errors(wrong: dict[str, object]) -> None:
+    with pytest.raises(PayloadError, match=r"PARAM-(LIST|MAP)-VALUES"):
+        check_early("run-now", {"job_id": 1, **wrong}, {})
+
+
+def test_the_check_alone_refuses_numbers_among_parameters_and_drops_null() -> None:
+    with pytest.raises(PayloadError, match=r"notebook_params.a \[PARAM-MAP-VALUES\]"):
+        check("run-now", {"job_id": 1, "notebook_params": {"a": 1}}, "2.2")
+    assert check("run-now", {"job_id": 1, "notebook_params": {"a": None}}, "2.2") == []
+
+
+# --- what can be no payload at all ---
+
+
+def holding_itself() -> dict[str, object]:
+    body: dict[str, object] = {"job_id": 1}
+    body["notebook_params"] = body
+    return body
+
+
+def nested(depth: int) -> dict[str, object]:
+    body: dict[str, object] = {}
+    for _ in range(depth):
+        body = {"a": body}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (holding_itself(), "holds itself"),
+        (nested(5000), "too deep"),
+        ({"job_id": 10**5000}, "job_id is a number of more than 100 digits"),
+        ({"job_id": "9" * 5000}, "REQ-JOB-ID"),
+        ({"job_id": 1, ("a",): 2}, "the payload has a key that is of type tuple"),
+        ({"job_id": 1, "notebook_params": {b"a": "b"}}, "notebook_params has a key that is of type bytes"),
+        ({"job_id": 1, "more": {math.nan: 1}}, "more has a key that is of type float"),
+        ({"job_id": 1, "more": [{"a": math.nan}]}, r"more\[0\].a is nan, which JSON cannot hold"),
+        ({"job_id": 1, "notebook_params": {"a": -math.inf}}, "notebook_params.a is -inf, which JSON cannot hold"),
+        ({"job_id": 1, "more": Path("/a")}, "more is a PosixPath"),
+        ({"job_id": 1, "more": print}, "more is a builtin_function_or_method"),
+    ],
+)  # fmt: skip
+def test_what_can_be_no_payload_is_refused_in_words_by_both_checks(body: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        check_early("run-now", body, {})
+    with pytest.raises(ConfigurationError, match=words):
+        check("run-now", body, "2.2")
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 100_000 + "1" + "}" * 100_000, '{"job_id": ' + "1" * 5000 + "}"])
+def test_a_rendered_text_that_python_cannot_read_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="json is a text of"):
+        merge(text, {})
+
+
+def test_a_lone_surrogate_is_a_character_as_any_other() -> None:
+    assert merge({"name": "\ud800"}, {}) == {"name": "\ud800"}
+    with pytest.raises(PayloadError, match="has 6,000 bytes"):
+        check("runs/submit", {"run_name": "\ud800" * 6000, "tasks": [{"task_key": "a", "condition_task": {}}]}, "2.2")
+
+
+@pytest.mark.parametrize(("endpoint", "version"), [("runs/start", "2.2"), ("run-now", "2.3")])
+def test_an_unknown_endpoint_or_version_is_refused_with_those_that_are_known(endpoint: str, version: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"must be one of .*(run-now|2\.1)"):
+        check(endpoint, {"job_id": 1}, version)
 
 
 def test_one_error_lists_all_violations_and_what_was_misspelt() -> None:

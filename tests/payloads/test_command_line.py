@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -72,6 +76,25 @@ def test_each_file_and_each_document_is_checked_and_warnings_are_no_failure(tmp_
         ("a.yaml", b"\xff\xfe\xff", ": is no text in UTF-8."),
         ("a.yaml", b"a: 1", ":1: is no payload that is known by its fields: say which by --endpoint."),
         ("a.yaml", b"- 1", ":1: the payload [REQ-BODY-OBJECT]: is of type list;"),
+        ("a.yaml", b"# nothing\n", ": holds no payload."),
+        ("a.json", b"\n", ": holds no payload."),
+        ("a.yaml", b"job_id: 1\nmore:\n  a: 1\n  b: 2\n  a: 3\n", ":5: gives a twice."),
+        ("a.json", b'{\n"job_id": 1,\n"job_id": 2}', ":3: gives job_id twice."),
+        ("a.json", b'{"job_id": 1, "\\ud83d": 1, "' + b"k" * 2000 + b'": 2, "job_id": 2}', ": gives job_id twice."),
+        ("a.json", b"[" * 100_000 + b"]" * 100_000, ": holds itself, or is too deep to be read."),
+        ("a.json", b'{"job_id": ' + b"1" * 5000 + b"}", ": holds a value that cannot be read: "),
+        ("a.json", b'{"job_id": NaN}', ":1: job_id is nan, which JSON cannot hold."),
+        ("a.yaml", b"job_id: " + b"1" * 5000, ": holds a value that cannot be read: "),
+        ("a.yaml", b"job_id: 0x" + b"f" * 5000, ": job_id is a number of more than 100 digits"),
+        ("a.yaml", b"job_id: .inf", ": job_id is inf, which JSON cannot hold."),
+        ("a.yaml", b"name: !!int abc", ": holds a value that cannot be read: "),
+        ("a.yaml", b"name: !!timestamp abc", ": holds a value that cannot be read: "),
+        ("a.yaml", b"name: !!bool abc", ": holds a value that cannot be read: "),
+        ("a.yaml", b"name: !!timestamp 2026-01-01", ": name is a date, which JSON cannot hold."),
+        ("a.yaml", b"name: n\n? !!binary aGk=\n: x", ": the payload has a key that is of type bytes"),
+        ("a.yaml", b"name: !!python/object:a.b {}", ":1: is no YAML: "),
+        ("a.yaml", b"name: n\ntags: &a\n  b: *a", ": holds itself, or is too deep to be read."),
+        ("a.yaml", b"name: " + b"[" * 3000 + b"]" * 3000, ": holds itself, or is too deep to be read."),
         ("missing.yaml", None, ": cannot be read: No such file or directory."),
     ],
 )
@@ -82,6 +105,44 @@ def test_what_cannot_be_read_is_told_and_fails(tmp_path, capsys, name, content, 
     (line,) = lines(capsys)
     assert told in line
     assert line.startswith(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.json", b"\xef\xbb\xbf"), ("a.JSON", b""), ("a.yaml", b"\xef\xbb\xbf")])
+def test_files_are_read_as_windows_writes_them(tmp_path, capsys, name, mark):
+    space = b" " if name.endswith("yaml") else b"\t"
+    (tmp_path / name).write_bytes(mark + b"{\r\n" + space + b'"job_id": 0}')
+    assert main([str(tmp_path / name)]) == 1
+    assert lines(capsys)[0].startswith(f"{tmp_path / name}:2: job_id [REQ-JOB-ID]: is 0;")
+
+
+@pytest.mark.parametrize("text", ['{\n\t"job_id": 0}', "a: 1\njob_id: 0\n", "{a: 1,\njob_id: 0}"])
+def test_a_dash_is_standard_input(capsys, monkeypatch, text):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main(["-"]) == 1
+    assert lines(capsys)[0].startswith("-:2: job_id [REQ-JOB-ID]: is 0;")
+
+
+def test_fields_that_yaml_merges_in_may_be_given_anew(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("x: &x {job_id: 0, a: 1}\n<<: *x\njob_id: 2\n")
+    assert main([str(tmp_path / "a.yaml")]) == 0
+    assert lines(capsys) == []
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_the_output_cannot_spell_is_escaped(tmp_path, encoding):
+    (tmp_path / "a.json").write_text('{"job_id": 1, "notebook_params": {"\\ud800": 1, "é": 2}}')
+    ended = subprocess.run(
+        [sys.executable, "-m", "airflow_dbjobs.payloads", str(tmp_path / "a.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        encoding=encoding,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "notebook_params.\\ud800 [PARAM-MAP-VALUES]" in ended.stdout
+    assert f"notebook_params.{'é' if encoding == 'utf-8' else chr(92) + 'xe9'} [PARAM-MAP-VALUES]" in ended.stdout
 
 
 def test_the_endpoint_and_the_version_can_be_named(tmp_path, capsys):
@@ -107,6 +168,21 @@ def test_the_rules_can_be_listed(capsys):
         ("LIB-PYPI", "error", "2.0,2.1,2.2", "PythonPyPiLibrary:"),
         ("NAME-JOB-2_0", "warning", "2.0", "JobSettings:"),
     } < listed
+
+
+def test_the_rules_are_listed_in_one_order():
+    orders = {
+        subprocess.run(
+            [sys.executable, "-m", "airflow_dbjobs.payloads", "--rules"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(orders) == 1
 
 
 def test_without_a_file_there_is_nothing_to_check(capsys):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import OrderedDict, UserList, deque, namedtuple
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from airflow_dbjobs import payloads
+from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads import catalog, kinds
 from airflow_dbjobs.payloads.structure import Structure, facts_of, plain
 
@@ -114,10 +117,70 @@ def test_a_model_can_be_read_compared_copied_and_drawn_as_a_schema():
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(5, 5), ("5", 5), (" -1 ", -1), (5.0, 5), (5.5, None), ("5.0", None), ("", None), ("٣", None), (True, None)],
+    [
+        (5, 5),
+        ("5", 5),
+        (" -1 ", -1),
+        (5.0, 5),
+        (5.5, None),
+        ("5.0", 5),
+        ("-5.00", -5),
+        ("5.5", None),
+        ("5.", None),
+        ("9" * 5000, None),
+        ("", None),
+        ("٣", None),
+        (True, None),
+    ],
 )
 def test_a_whole_number_may_be_written_as_digits(value, number):
     assert kinds.whole_number(value) == number
+
+
+def test_a_model_in_any_mapping_list_tuple_or_set_like_becomes_a_plain_dict():
+    model = payloads.NotebookTask(notebook_path="/a")
+    made = {"notebook_path": "/a"}
+    assert plain(OrderedDict(a=model)) == plain(MappingProxyType({"a": model})) == {"a": made}
+    assert plain(UserList([model])) == plain(deque([model])) == [made]
+    assert plain(namedtuple("Pair", "a b")(model, 1)) == (made, 1)
+    assert plain({payloads.PauseStatus.PAUSED}) == {"PAUSED"}
+    (key,) = plain({payloads.PauseStatus.PAUSED: 1})
+    assert type(key) is str
+
+
+def test_a_model_that_holds_itself_is_refused_in_words():
+    model = payloads.ForEachTask(inputs="[]")
+    model.task = {"for_each_task": model}
+    with pytest.raises(ConfigurationError, match="holds itself"):
+        model.to_dict()
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        payloads.DockerBasicAuth(username="u", password=SECRET),
+        payloads.DockerImage(url="a", basic_auth={"password": SECRET}),
+        payloads.LogAnalyticsInfo(log_analytics_primary_key=SECRET),
+        payloads.DbtOutput(artifacts_link=f"https://a/?sig={SECRET}", artifacts_headers={"Authorization": SECRET}),
+        payloads.NewCluster(spark_conf={"a": SECRET}, spark_env_vars={"A": SECRET}),
+        payloads.JobEnvironmentVariablesSpec(variables={"A": SECRET}),
+        payloads.Environment(dependencies=[f"--index-url https://u:{SECRET}@a"]),
+        payloads.Library(
+            whl=f"https://u:{SECRET}@a/b.whl", pypi=payloads.PythonPyPiLibrary(repo=f"https://{SECRET}@a")
+        ),
+        payloads.GitSource(git_url=f"https://u:{SECRET}@a/b"),
+        payloads.RunNow(job_id=1, job_parameters={"a": SECRET}, python_params=[SECRET]),
+        payloads.NotebookTask(notebook_path="/a", base_parameters={"a": SECRET}),
+        payloads.DbtTask(commands=[f"dbt run --vars {SECRET}"]),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_what_may_be_a_secret_is_not_in_a_models_repr(model):
+    assert SECRET not in repr(model) + str(model)
+    assert SECRET in str(model.to_dict())
 
 
 def loaded_after(code: str) -> set[str]:

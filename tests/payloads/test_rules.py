@@ -10,7 +10,8 @@ from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings, finding
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 
-from .rule_cases import CASES, CLUSTER, FLAT, GONE, TASK, Case, body_of
+from .case import CLUSTER, FLAT, GONE, TASK, Case, body_of
+from .rule_cases import CASES
 
 
 def all_rules() -> list[Rule]:
@@ -83,6 +84,18 @@ def test_a_payload_that_needs_a_newer_version_says_so():
     assert 'Set "api_version": "2.2"' in str(newer)
 
 
+def test_a_cycle_is_told_by_the_tasks_in_it_alone():
+    waits = {"y": "z", "z": "y", "a": "y", "b": "a"}
+    tasks = [{**TASK, "task_key": key, "depends_on": [{"task_key": other}]} for key, other in waits.items()]
+    (told,) = findings("create", {"name": "n", "tasks": tasks})
+    assert told.given == "has a cycle in depends_on of 'y', 'z'"
+
+
+def test_what_is_refused_is_not_told_as_if_it_were_so():
+    told = [rule.id for rule in all_rules() if rule.allowed.startswith(("it is one of", "it names", "it has"))]
+    assert told == []
+
+
 def test_without_a_version_only_what_is_wrong_in_each_is_told():
     old_health = {"health": {"rules": [{"metric": "RUN_DURATION_SECONDS", "operator": "GREATER_THAN", "value": 1}]}}
     assert findings("create", {**FLAT, **old_health}) != []
@@ -139,6 +152,8 @@ SECRET = "hunter2-é"
         ("runs/submit", {"tasks": [{**TASK, "dbt_task": {"commands": [SECRET]}}]}),
         ("runs/submit", {"environment_variables": [{"spec": {"variables": {"A": SECRET * 100}}}], "idempotency_token":
                          SECRET * 9}),
+        ("runs/submit", {"libraries": [{"whl": f"https://u:{SECRET}@host/a.zip"}], "notebook_task": {"notebook_path":
+                         f"https://u:{SECRET}@host/a"}}),
     ],
 )  # fmt: skip
 def test_values_that_may_be_secrets_are_not_told(endpoint, body):

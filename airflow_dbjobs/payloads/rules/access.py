@@ -46,7 +46,7 @@ def _is_owner(level: object) -> bool:
 ONE_OWNER = Rule(
     "ACL-ONE-OWNER",
     one_owner,
-    "a job has one owner, a user or a service principal",
+    "a job can have one owner, a user or a service principal",
     "Give CAN_MANAGE instead.",
     warning=True,
 )
@@ -56,13 +56,13 @@ RULES = {
         Rule(
             "ACL-ONE-PRINCIPAL",
             exactly_one(*PRINCIPALS),
-            f"an entry has exactly one of {', '.join(PRINCIPALS)}",
-            "Give each principal an entry of its own.",
+            f"an entry must have exactly one of {', '.join(PRINCIPALS)}",
+            "Name one, and give each other principal an entry of its own.",
         ),
         Rule(
             "ACL-LEVEL",
             any_of(present("permission_level"), one_of("permission_level", JobPermissionLevel)),
-            f"it is one of {', '.join(JobPermissionLevel)}",
+            f"it is required, and must be one of {', '.join(JobPermissionLevel)}",
             "Give one of these.",
         ),
     ),
@@ -71,7 +71,7 @@ RULES = {
         Rule(
             "RUNAS-ONE",
             exactly_one(*PRINCIPALS),
-            f"run_as has exactly one of {', '.join(PRINCIPALS)}",
+            f"run_as must have exactly one of {', '.join(PRINCIPALS)}",
             "Name one identity.",
             versions=FROM_2_1,
         ),
@@ -80,8 +80,8 @@ RULES = {
         Rule(
             "QUEUE-OBJECT",
             _says_whether,
-            "queue is {enabled: true} or {enabled: false}",
-            "Give enabled.",
+            "queue must be {enabled: true} or {enabled: false}",
+            "Give enabled, true or false.",
             versions=FROM_2_1,
         ),
     ),

@@ -73,7 +73,7 @@ SOURCE = (
     Rule(
         "SOURCE-ENUM",
         one_of("source", ("WORKSPACE", "GIT")),
-        "it is WORKSPACE or GIT",
+        "it must be WORKSPACE or GIT",
         "Give one of these.",
         versions=FROM_2_1,
     ),
@@ -118,13 +118,13 @@ RULES = {
         Rule(
             "NB-PATH-ABSOLUTE",
             of("notebook_path", _notebook_path),
-            "a path in the workspace starts with /, one in a git source does not",
+            "a path in the workspace must start with /, one in a git source must not",
             "Correct the path, or source.",
         ),
         Rule(
             "NB-PATH-ABSOLUTE",
             of("notebook_path", _absolute_in_git),
-            "there, without a source, a path is relative to the repository",
+            "there, without a source, a path must be relative to the repository",
             "Give source WORKSPACE, or a relative path.",
             versions=FROM_2_1,
             warning=True,
@@ -132,7 +132,7 @@ RULES = {
         Rule(
             "PARAM-ASCII-BASE",
             ascii_only("base_parameters"),
-            "API 2.0 takes parameters in ASCII",
+            "API 2.0 takes parameters in ASCII only",
             "Encode the value, or use API 2.1 or later.",
             versions=ONLY_2_0,
         ),
@@ -199,8 +199,8 @@ RULES = {
         Rule(
             "DBT-COMMANDS",
             _dbt_commands,
-            "1 to 10 commands are required, each starting with dbt",
-            'Write them as "dbt run".',
+            "1 to 10 commands are required, each of which must start with dbt",
+            'Give commands such as "dbt run".',
             versions=FROM_2_1,
         ),
         Rule(
@@ -213,7 +213,7 @@ RULES = {
         Rule(
             "DBT-CATALOG-SCHEMA",
             of("schema", _schema_without_warehouse),
-            "it is used with warehouse_id only",
+            "it can be used with warehouse_id only",
             "Give warehouse_id too.",
             versions=FROM_2_1,
             warning=True,

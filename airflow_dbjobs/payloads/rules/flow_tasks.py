@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import ConditionTaskOp
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
-from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_range, listed, longest, one_of
+from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_range, listed, longest, one_of, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,13 @@ RULES = {
         Rule(
             "COND-REQUIRED",
             at("", any_of(_condition, one_of("op", ConditionTaskOp))),
-            f"a condition has left, right, and as op one of {', '.join(ConditionTaskOp)}",
-            "Complete the condition.",
+            f"a condition must have left, right, and as op one of {', '.join(ConditionTaskOp)}",
+            "Correct or complete the condition.",
             versions=FROM_2_1,
         ),
+    ),
+    "TaskDependency": (
+        Rule("DEPENDS-EXISTS", present("task_key"), "it is required", "Name the task.", versions=FROM_2_1),
     ),
     "ForEachTask": (
         Rule(
@@ -48,7 +51,7 @@ RULES = {
         Rule(
             "FOREACH-NO-NESTING",
             _nested,
-            "the task of a for_each_task is none itself",
+            "the task of a for_each_task must not be one itself",
             "Call another job by run_job_task instead.",
             versions=FROM_2_1,
             warning=True,

@@ -181,11 +181,11 @@ def unique(name: str, key: str) -> Check:
         first: dict[str, int] = {}
         for index, item in place.elements(name):
             value = item.get(key)
-            if not isinstance(value, str) or is_templated(value):
+            if not isinstance(value, str | int) or is_templated(value):
                 continue
-            if value in first:
-                yield f"{name}[{index}].{key}", f"is {shown(value)}, as is {name}[{first[value]}].{key}"
-            first.setdefault(value, index)
+            if str(value) in first:
+                yield f"{name}[{index}].{key}", f"is {shown(value)}, as is {name}[{first[str(value)]}].{key}"
+            first.setdefault(str(value), index)
 
     return OfFields(frozenset([name]), check)
 
@@ -239,7 +239,8 @@ def text_values(name: str) -> Check:
         value = place.known(name)
         if isinstance(value, dict):
             for key, item in value.items():
-                if not isinstance(item, str) and not is_templated(item):
+                # Null is dropped before anything is sent.
+                if item is not None and not isinstance(item, str) and not is_templated(item):
                     yield f"{name}.{key}", type_of(item)
         elif value is not None:
             yield name, type_of(value)
@@ -320,7 +321,9 @@ def _known_part(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """Quote a value, which is no secret, in short."""
+    """Quote a value, which is no secret, in short; an address may hold credentials, and is not quoted."""
+    if isinstance(value, str) and "://" in value:
+        return "an address"
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 2]}…{text[-1]}"
 

@@ -71,7 +71,14 @@ def _acyclic(place: Place) -> Iterator[Fault]:
         for task in free:
             del waits_for[task]
     if waits_for:
-        yield "tasks", f"has a cycle in depends_on of {', '.join(shown(task) for task in sorted(waits_for)[:5])}"
+        # What is left waits for a cycle, or is in it: a walk ends in it.
+        walk: dict[str, int] = {}
+        task = min(waits_for)
+        while task not in walk:
+            walk[task] = len(walk)
+            task = min(waits_for[task] & waits_for.keys())
+        cycle = list(walk)[walk[task] :]
+        yield "tasks", f"has a cycle in depends_on of {', '.join(shown(task) for task in cycle[:5])}"
 
 
 def _known_environments(place: Place) -> Iterator[Fault]:
@@ -80,10 +87,21 @@ def _known_environments(place: Place) -> Iterator[Fault]:
     keys = [environment.get("environment_key") for _, environment in place.elements("environments")]
     if any(is_templated(key) for key in keys):
         return
+    yield from unknown_references(place, "environment_key", keys)
+
+
+def unknown_references(place: Place, field: str, known: list[object]) -> Iterator[Fault]:
+    """Find tasks, those in loops among them, whose field names none of what is known."""
     for index, task in place.elements("tasks"):
-        key = task.get("environment_key")
-        if key and not is_templated(key) and key not in keys:
-            yield f"tasks[{index}].environment_key", f"is {shown(key)}"
+        inner: object = task
+        depth = 0
+        while isinstance(inner, dict):
+            key = inner.get(field)
+            if key and not is_templated(key) and key not in known:
+                yield f"tasks[{index}]{'.for_each_task.task' * depth}.{field}", f"is {shown(key)}"
+            loop = inner.get("for_each_task")
+            inner = loop.get("task") if isinstance(loop, dict) else None
+            depth += 1
 
 
 GRAPH_RULES = (
@@ -104,14 +122,14 @@ GRAPH_RULES = (
     Rule(
         "TASKKEY-UNIQUE",
         unique("tasks", "task_key"),
-        "a key names one task",
+        "a key must name one task only",
         "Rename one.",
         versions=FROM_2_1,
     ),
     Rule(
         "DEPENDS-EXISTS",
         _known_dependencies,
-        "it names another of the tasks",
+        "it must name another of the tasks",
         "Correct the name, or add the task.",
         versions=FROM_2_1,
         unless=("update",),
@@ -119,7 +137,7 @@ GRAPH_RULES = (
     Rule(
         "DEPENDS-OUTCOME",
         _outcomes,
-        'an outcome is "true" or "false", of a condition_task',
+        'an outcome must be "true" or "false", of a condition_task',
         "Correct or leave it out.",
         versions=FROM_2_1,
         unless=("update",),
@@ -127,21 +145,21 @@ GRAPH_RULES = (
     Rule(
         "DEPENDS-ACYCLIC",
         _acyclic,
-        "no task waits for itself, be it by others",
+        "no task may wait for itself, be it through others",
         "Break the cycle.",
         versions=FROM_2_1,
     ),
     Rule(
         "ENV-KEY-UNIQUE",
         unique("environments", "environment_key"),
-        "a key names one environment",
+        "a key must name one environment only",
         "Rename one.",
         versions=FROM_2_1,
     ),
     Rule(
         "ENV-KEY-REF",
         _known_environments,
-        "it names one of the environments",
+        "it must name one of the environments",
         "Correct the name, or add the environment.",
         versions=FROM_2_1,
         unless=("update",),

@@ -21,7 +21,7 @@ from airflow_dbjobs.payloads.rules.forms import (
     shown,
     unique,
 )
-from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES, is_decidable
+from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES, is_decidable, unknown_references
 from airflow_dbjobs.payloads.rules.launches import FLAT_RULES, MAX_ID, SETTINGS_RULES
 from airflow_dbjobs.payloads.rules.tags import tag_rules
 from airflow_dbjobs.payloads.rules.tasks import KEY
@@ -48,10 +48,7 @@ def _known_clusters(place: Place) -> Iterator[Fault]:
     clusters = [cluster.get("job_cluster_key") for _, cluster in place.elements("job_clusters")]
     if any(is_templated(key) for key in clusters):
         return
-    for index, task in place.elements("tasks"):
-        key = task.get("job_cluster_key")
-        if key and not is_templated(key) and key not in clusters:
-            yield f"tasks[{index}].job_cluster_key", f"is {shown(key)}"
+    yield from unknown_references(place, "job_cluster_key", clusters)
 
 
 def _continuous_concurrency(place: Place) -> Iterator[Fault]:
@@ -88,7 +85,7 @@ def _set_and_removed(place: Place) -> Iterator[Fault]:
 
 JOB_ID = (
     Rule("REQ-JOB-ID", positive_id("job_id"), "it is required, an integer above 0", "Give the job's id."),
-    Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have 64 bits", "Check the id."),
+    Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have at most 64 bits", "Check the id."),
 )
 
 RULES = {
@@ -117,7 +114,7 @@ RULES = {
         Rule(
             "PARAM-NAME-UNIQUE",
             unique("parameters", "name"),
-            "a job has one parameter of a name",
+            "a job can have one parameter of a name",
             "Leave one out.",
             versions=FROM_2_1,
             warning=True,
@@ -153,7 +150,7 @@ RULES = {
         Rule(
             "CONTINUOUS-CONCURRENCY",
             _continuous_concurrency,
-            "a continuous job runs one run at a time",
+            "a continuous job can have one run at a time only",
             "Leave it out.",
             versions=FROM_2_1,
             warning=True,
@@ -161,7 +158,7 @@ RULES = {
         Rule(
             "FORMAT-READONLY",
             one_of("format", ("SINGLE_TASK", "MULTI_TASK")),
-            "it is SINGLE_TASK or MULTI_TASK, and ignored in requests",
+            "it must be SINGLE_TASK or MULTI_TASK, and is ignored in requests",
             "Leave it out.",
             versions=FROM_2_1,
             warning=True,
@@ -174,18 +171,20 @@ RULES = {
             "at most 100 are allowed",
             "Let tasks share clusters.",
             versions=FROM_2_1,
+            # Known from clients that were generated from the 2.1 document.
+            warning=True,
         ),
         Rule(
             "JOBCLUSTER-KEY-UNIQUE",
             unique("job_clusters", "job_cluster_key"),
-            "a job has one cluster of a name",
+            "a job can have one cluster of a name",
             "Rename one.",
             versions=FROM_2_1,
         ),
         Rule(
             "JOBCLUSTER-REF",
             _known_clusters,
-            "it names one of the job_clusters",
+            "it must name one of the job_clusters",
             "Correct the name, or add the cluster to job_clusters.",
             versions=FROM_2_1,
             unless=("update",),
@@ -203,14 +202,14 @@ RULES = {
         Rule(
             "JOBCLUSTER-KEY-FORMAT",
             matches("job_cluster_key", KEY),
-            "a job_cluster_key has 1 to 100 letters, digits, _ and -",
+            "a job_cluster_key must have 1 to 100 letters, digits, _ and -",
             "Choose another name.",
             versions=FROM_2_1,
         ),
         Rule(
             "JOBCLUSTER-NO-LIBS",
             absent("libraries"),
-            "libraries belong to tasks, not to shared clusters",
+            "libraries belong to tasks, and a shared cluster can have none",
             "Move them to the tasks.",
             versions=FROM_2_1,
         ),
@@ -220,7 +219,7 @@ RULES = {
         Rule(
             "REQ-RESET-SETTINGS",
             _settings_given,
-            "the job's settings are required, in whole",
+            "the job's settings are required, as a mapping, in whole",
             "Give new_settings, or use jobs/update.",
         ),
     ),
@@ -236,13 +235,13 @@ RULES = {
         Rule(
             "UPDATE-REMOVE-SYNTAX",
             _removable,
-            "what is removed is a setting at the top level, tasks/<task_key> or job_clusters/<job_cluster_key>",
+            "what is removed must be a setting at the top level, tasks/<task_key> or job_clusters/<job_cluster_key>",
             "Remove the whole setting, and set the rest of it anew.",
         ),
         Rule(
             "UPDATE-REMOVE-OVERLAP",
             _set_and_removed,
-            "a setting is set or removed, not both",
+            "a setting can be set or removed, not both",
             "Leave one out.",
             warning=True,
         ),

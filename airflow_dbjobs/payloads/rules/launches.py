@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import in_range, listed, one_of
+from airflow_dbjobs.payloads.rules.forms import at_most_one, in_range, listed, one_of
 from airflow_dbjobs.payloads.rules.tasks import ONE_TYPE_REMEDY, not_two_types, task_types
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ TARGET_RULES = (
     Rule(
         "ENUM-PERF-TARGET",
         one_of("performance_target", TARGETS),
-        f"it is one of {', '.join(TARGETS)}; the API drops other words",
+        f"it must be one of {', '.join(TARGETS)}; the API drops other words",
         "Give one of these.",
         versions=ONLY_2_2,
         warning=True,
@@ -90,7 +90,7 @@ TARGET_RULES = (
     Rule(
         "DURATION-TARGET",
         _duration,
-        f"it is one of {', '.join(DURATIONS)}, and performance_target is COST_OPTIMIZED",
+        f"it must be one of {', '.join(DURATIONS)}, with performance_target COST_OPTIMIZED",
         "Correct the two, or leave duration_target out.",
         versions=ONLY_2_2,
     ),
@@ -105,8 +105,8 @@ FLAT_RULES = (
     Rule(
         "TASK-ONE-2_0",
         _one_task,
-        f"in API 2.0 it has exactly one of {', '.join(TASKS_OF_2_0)}",
-        'Give one of these, or set "api_version" in the connection\'s extra.',
+        f"in API 2.0 it must have exactly one of {', '.join(TASKS_OF_2_0)}",
+        'Give one of these alone, or set "api_version" in the connection\'s extra.',
         versions=ONLY_2_0,
         unless=("update",),
     ),
@@ -121,14 +121,14 @@ FLAT_RULES = (
         "COMPUTE-ONE-2_0",
         _one_compute,
         "exactly one of existing_cluster_id and new_cluster is required, none for pipelines and other jobs",
-        "Give one of them.",
+        "Give one of them, and leave the other out.",
         versions=ONLY_2_0,
         unless=("update",),
     ),
     Rule(
         "TASK-ONE-2_1",
         not_two_types,
-        "a task has exactly one type",
+        "a task must have exactly one type",
         "Leave one out, or make a list of tasks.",
         versions=FROM_2_1,
         unless=("update",),
@@ -151,22 +151,21 @@ FLAT_RULES = (
         endpoints=("create", "reset"),
         warning=True,
     ),
-    # The operator asks for one of the two; of jobs it is known from other clients only.
+    # Known from other clients only, not from the reference.
     Rule(
         "TASK-FLAT-XOR-LIST",
         _list_or_flat,
-        "a payload has a list of tasks, or one task's fields",
+        "a payload has a list of tasks or one task's fields, not both",
         "Leave one out.",
         versions=FROM_2_1,
-        endpoints=("runs/submit",),
-    ),
-    Rule(
-        "TASK-FLAT-XOR-LIST",
-        _list_or_flat,
-        "a payload has a list of tasks, or one task's fields",
-        "Leave one out.",
-        versions=FROM_2_1,
-        unless=("runs/submit",),
         warning=True,
+    ),
+    # Without either a single task may be serverless.
+    Rule(
+        "COMPUTE-ONE-2_1",
+        at_most_one("existing_cluster_id", "new_cluster"),
+        "at most one of existing_cluster_id, new_cluster is allowed",
+        "Leave one out.",
+        versions=FROM_2_1,
     ),
 )

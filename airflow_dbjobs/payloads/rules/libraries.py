@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import Rule
-from airflow_dbjobs.payloads.rules.forms import exactly_one, of, present, shown
+from airflow_dbjobs.payloads.rules.forms import exactly_one, of, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,8 @@ KINDS = ("jar", "egg", "whl", "pypi", "maven", "cran", "requirements")
 def _zip_of_wheels(place: Place) -> Iterator[Fault]:
     address = place.text("whl")
     if address and address.endswith(".zip") and not address.endswith(".wheelhouse.zip"):
-        yield "whl", f"is {shown(address)}"
+        # An address may hold credentials: it is not quoted.
+        yield "whl", "ends in .zip alone"
 
 
 RULES = {
@@ -27,13 +28,13 @@ RULES = {
         Rule(
             "LIB-ONE-KIND",
             exactly_one(*KINDS),
-            f"a library has exactly one of {', '.join(KINDS)}",
-            "Give each library an entry of its own.",
+            f"a library must have exactly one of {', '.join(KINDS)}",
+            "Give one, and each other library an entry of its own.",
         ),
         Rule(
             "LIB-WHEELHOUSE",
             of("whl", _zip_of_wheels),
-            "the name of a zip of wheels ends in .wheelhouse.zip",
+            "the name of a zip of wheels must end in .wheelhouse.zip",
             "Rename the file.",
             warning=True,
         ),

@@ -88,10 +88,10 @@ EMAIL_RULES = (
     Rule(
         "EMAIL-LIST",
         any_of(*(at(event, texts_only(event)) for event in EVENTS)),
-        "an event takes a list of addresses",
+        "it must be a list of addresses",
         'Write ["someone@example.com"].',
     ),
-    Rule("EMAIL-ASCII", _ascii_addresses, "addresses are ASCII", "Give another address."),
+    Rule("EMAIL-ASCII", _ascii_addresses, "addresses must be ASCII", "Give another address."),
     Rule(
         "HEALTH-WARNING-RULE",
         of("on_duration_warning_threshold_exceeded", _duration_rule),
@@ -124,15 +124,15 @@ RULES = {
         Rule(
             "HEALTH-2_0",
             at("", _health_rule("operator", METRICS[:1])),
-            f"a rule has metric {DURATION}, operator GREATER_THAN and an integer value",
-            "Complete the rule; op is named operator in API 2.0.",
+            f"a rule must have metric {DURATION}, operator GREATER_THAN and an integer value",
+            "Correct or complete the rule; op is named operator in API 2.0.",
             versions=ONLY_2_0,
         ),
         Rule(
             "HEALTH-2_1",
             at("", _health_rule("op", METRICS)),
-            f"a rule has a metric ({', '.join(METRICS)}), op GREATER_THAN and an integer value",
-            "Complete the rule; operator is named op from API 2.1 on.",
+            f"a rule must have a metric ({', '.join(METRICS)}), op GREATER_THAN and an integer value",
+            "Correct or complete the rule; operator is named op from API 2.1 on.",
             versions=FROM_2_1,
         ),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
 from airflow_dbjobs.payloads.rules import ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.forms import size_over
 
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.place import Place
     from airflow_dbjobs.payloads.rules import Fault
 
-MAX_BODY = 10 * 1024 * 1024
-
 
 def _size(place: Place) -> Iterator[Fault]:
-    size = size_over(MAX_BODY, place.value)
+    size = size_over(MAX_REQUEST_BYTES, place.value)
     if size:
         yield "", f"has {size:,} bytes as JSON"
 
@@ -27,7 +26,7 @@ def _always(_: Place) -> Iterator[Fault]:
 
 
 ROOT_RULES = (
-    Rule("REQ-BODY-SIZE", _size, f"at most {MAX_BODY:,} are allowed", "Pass large data by a file."),
+    Rule("REQ-BODY-SIZE", _size, f"at most {MAX_REQUEST_BYTES:,} are allowed", "Pass large data by a file."),
     Rule(
         "REQ-ENDPOINT-VERSION",
         _always,

@@ -108,9 +108,9 @@ def _times(place: Place) -> Iterator[Fault]:
 
 RUN_ID = (
     Rule("REQ-RUN-ID", positive_id("run_id"), "it is required, an integer above 0", "Give the run's id."),
-    Rule("REQ-ID-64BIT", in_range("run_id", None, MAX_ID), "ids have 64 bits", "Check the id."),
+    Rule("REQ-ID-64BIT", in_range("run_id", None, MAX_ID), "ids have at most 64 bits", "Check the id."),
 )
-JOB_IN_RANGE = Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have 64 bits", "Check the id.")
+JOB_IN_RANGE = Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have at most 64 bits", "Check the id.")
 
 RULES = {
     "SubmitRun": (
@@ -123,7 +123,7 @@ RULES = {
         Rule(
             "RUNNAME-AS-TASKKEY",
             _name_becomes_key,
-            "the name becomes the task's key, which is cut at 100",
+            "the name becomes the task's key, of which the API keeps 100 characters",
             "Shorten it, or give a list of tasks.",
             versions=FROM_2_1,
             warning=True,
@@ -131,7 +131,7 @@ RULES = {
         Rule(
             "JOBCLUSTER-NOT-ON-SUBMIT",
             absent("job_clusters"),
-            "a one-time run has no shared clusters",
+            "a one-time run can have no shared clusters",
             "Give each task a new_cluster of its own.",
             versions=FROM_2_1,
         ),
@@ -148,8 +148,8 @@ RULES = {
         Rule(
             "REQ-JOB-ID",
             _names_one_job,
-            "a job is named by its job_id, an integer above 0, or by its job_name",
-            "Give one of the two.",
+            "a job must be named by its job_id, an integer above 0, or by its job_name",
+            "Give one of the two alone.",
         ),
         JOB_IN_RANGE,
         *_token("TOKEN-RUNNOW-LENGTH"),
@@ -169,13 +169,13 @@ RULES = {
             "REPAIR-SELECTOR",
             _one_selector,
             "exactly one of rerun_tasks and rerun_all_failed_tasks is required",
-            "Leave one out.",
+            "Give one, and leave the other out.",
             versions=FROM_2_1,
         ),
         Rule(
             "REPAIR-NO-DUPES",
             _no_duplicates,
-            "each task is named once",
+            "each task must be named once",
             "Leave it out; a run lists a task once for each attempt.",
             versions=FROM_2_1,
             warning=True,
@@ -192,7 +192,7 @@ RULES = {
         Rule(
             "EXPORT-VIEWS",
             one_of("views_to_export", ViewsToExport),
-            f"it is one of {', '.join(ViewsToExport)}",
+            f"it must be one of {', '.join(ViewsToExport)}",
             "Give one of these.",
         ),
     ),
@@ -201,7 +201,7 @@ RULES = {
         Rule(
             "REQ-CANCEL-ALL-TARGET",
             _says_what_to_cancel,
-            "job_id is required, or from API 2.1 on all_queued_runs",
+            "job_id is required, or from API 2.1 on all_queued_runs as true",
             "Give the job's id.",
         ),
     ),
@@ -230,18 +230,20 @@ RULES = {
         Rule(
             "LIST-RUNS-TYPE",
             one_of("run_type", RunType),
-            f"it is one of {', '.join(RunType)}",
+            f"it must be one of {', '.join(RunType)}",
             "Give one of these.",
         ),
         Rule(
             "LIST-RUNS-TIME",
             _times,
-            "the first of the two is the earlier",
+            "the first of the two must be the earlier",
             "Swap them.",
             versions=FROM_2_1,
             warning=True,
         ),
-        Rule("LIST-OFFSET", _offset, "0 or more is allowed, and no page_token beside it", "Correct or leave it out."),
+        Rule(
+            "LIST-OFFSET", _offset, "0 or more is allowed, without a page_token beside it", "Correct or leave it out."
+        ),
         Rule(
             "LIST-OFFSET-DEPRECATED",
             absent("offset"),

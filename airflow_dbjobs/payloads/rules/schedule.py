@@ -68,11 +68,11 @@ def _is_full_name(table: str) -> bool:
     return "`" in table or len([part for part in table.split(".") if part]) == TABLE_NAME_PARTS
 
 
-PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus), "it is PAUSED or UNPAUSED", "Give one of these.")
+PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus), "it must be PAUSED or UNPAUSED", "Give one of these.")
 QUARTZ = Rule(
     "SCHED-QUARTZ",
     _quartz,
-    "a Quartz expression has 6 or 7 fields, seconds first, and ? for the day of month or the day of week, not both",
+    "a Quartz expression must have 6 or 7 fields, seconds first, and ? for the day of month or of week, not both",
     'Write it as "0 15 22 * * ?" does for a quarter past ten in the evening.',
 )
 TIMEZONE = Rule("SCHED-TIMEZONE", present("timezone_id"), "it is required", "Name a time zone, as in Europe/Berlin.")
@@ -89,7 +89,7 @@ MIN_SECONDS = Rule(
 RETRY_MODE = Rule(
     "CONTINUOUS-RETRY-MODE",
     one_of("task_retry_mode", RETRY_MODES),
-    f"it is one of {', '.join(RETRY_MODES)}",
+    f"it must be one of {', '.join(RETRY_MODES)}",
     "Give one of these.",
     versions=FROM_2_1,
 )
@@ -104,8 +104,8 @@ RULES = {
         Rule(
             "MAINTENANCE-HOUR",
             at("", any_of(all_present("start_hour", "day_of_week", "timezone_id"), in_range("start_hour", 0, 23))),
-            "a window has a start_hour of 0 to 23, a day_of_week and a timezone_id",
-            "Complete the window.",
+            "a window must have a start_hour of 0 to 23, a day_of_week and a timezone_id",
+            "Correct or complete the window.",
             versions=ONLY_2_2,
         ),
     ),
@@ -114,8 +114,8 @@ RULES = {
         Rule(
             "TRIGGER-ONE-KIND",
             exactly_one(*TRIGGER_KINDS),
-            f"a trigger has exactly one of {', '.join(TRIGGER_KINDS)}",
-            "Leave all but one out.",
+            f"a trigger must have exactly one of {', '.join(TRIGGER_KINDS)}",
+            "Give one, and leave the others out.",
             versions=FROM_2_1,
         ),
     ),
@@ -124,8 +124,8 @@ RULES = {
         Rule(
             "TRIGGERS-EXCLUSIVE",
             exactly_one("schedule", "continuous", *TRIGGER_KINDS),
-            f"an entry has exactly one of schedule, continuous, {', '.join(TRIGGER_KINDS)}",
-            "Give each trigger an entry of its own.",
+            f"an entry must have exactly one of schedule, continuous, {', '.join(TRIGGER_KINDS)}",
+            "Give one, and each other trigger an entry of its own.",
             versions=ONLY_2_2,
         ),
     ),
@@ -143,14 +143,14 @@ RULES = {
         Rule(
             "TRIGGER-TABLE-NAMES",
             at("table_names", _table_names),
-            "a list of at least one table is required, each as catalog.schema.table",
+            "a list of at least one table is required, each written as catalog.schema.table",
             "Give the tables' full names.",
             versions=FROM_2_1,
         ),
         Rule(
             "TRIGGER-TABLE-CONDITION",
             one_of("condition", ("ANY_UPDATED", "ALL_UPDATED")),
-            "it is ANY_UPDATED or ALL_UPDATED",
+            "it must be ANY_UPDATED or ALL_UPDATED",
             "Give one of these.",
             versions=FROM_2_1,
         ),
@@ -161,8 +161,8 @@ RULES = {
         Rule(
             "TRIGGER-PERIODIC",
             at("", _periodic),
-            f"interval is an integer above 0, and unit one of {', '.join(UNITS)}",
-            "Give both.",
+            f"interval must be an integer above 0, and unit one of {', '.join(UNITS)}",
+            "Correct what is wrong, and give both.",
             versions=FROM_2_1,
         ),
     ),

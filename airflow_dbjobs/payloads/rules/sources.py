@@ -44,14 +44,14 @@ RULES = {
         Rule(
             "GIT-URL",
             any_of(present("git_url"), longest("git_url", 300)),
-            "it is required, and has at most 300 characters",
+            "it is required, and at most 300 characters are allowed",
             "Give the repository's address.",
             versions=FROM_2_1,
         ),
         Rule(
             "GIT-PROVIDER",
             any_of(present("git_provider"), one_of("git_provider", GitProvider, any_case=True)),
-            f"it is required, and one of {', '.join(GitProvider)}",
+            f"it is required, and must be one of {', '.join(GitProvider)}",
             "Give one of these.",
             versions=FROM_2_1,
         ),
@@ -68,14 +68,24 @@ RULES = {
             "at most 255 are allowed",
             "Check the branch.",
             versions=FROM_2_1,
+            # Known, as the next two are, from clients that were generated from the 2.1 document.
+            warning=True,
         ),
-        Rule("GIT-TAG-LEN", longest("git_tag", 255), "at most 255 are allowed", "Check the tag.", versions=FROM_2_1),
+        Rule(
+            "GIT-TAG-LEN",
+            longest("git_tag", 255),
+            "at most 255 are allowed",
+            "Check the tag.",
+            versions=FROM_2_1,
+            warning=True,
+        ),
         Rule(
             "GIT-COMMIT-LEN",
             longest("git_commit", 64),
             "at most 64 are allowed",
             "Check the commit.",
             versions=FROM_2_1,
+            warning=True,
         ),
     ),
     "JobEnvironment": (
@@ -98,7 +108,7 @@ RULES = {
         Rule(
             "ENVVAR-KEY",
             of("variables", _names),
-            "a name has 1 to 256 letters, digits and _, and does not start with a digit",
+            "a name must have 1 to 256 letters, digits and _, and not start with a digit",
             "Choose another name.",
             versions=ONLY_2_2,
         ),

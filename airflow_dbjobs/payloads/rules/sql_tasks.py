@@ -54,14 +54,14 @@ RULES = {
         Rule(
             "SQL-ONE-KIND",
             exactly_one(*KINDS),
-            f"a SQL task has exactly one of {', '.join(KINDS)}",
-            "Give each a task of its own.",
+            f"a SQL task must have exactly one of {', '.join(KINDS)}",
+            "Give one, and each other a task of its own.",
             versions=FROM_2_1,
         ),
         Rule(
             "SQL-IDS",
             _ids,
-            "what is run is named by its id or path",
+            "what is run must be named by its id or path",
             "Give it.",
             versions=FROM_2_1,
         ),
@@ -78,8 +78,8 @@ RULES = {
         Rule(
             "ALERT-ONE-ID",
             at("", any_of(exactly_one("alert_id", "workspace_path"), _alert_path)),
-            "an alert task has exactly one of alert_id and workspace_path, which starts with /Workspace",
-            "Name the alert once.",
+            "an alert task must have exactly one of alert_id and workspace_path, which must start with /Workspace",
+            "Name the alert by one of them.",
             versions=ONLY_2_2,
         ),
         Rule(
@@ -99,7 +99,7 @@ RULES = {
         Rule(
             "ALERT-PARAM-KEYS",
             _parameter_names,
-            "a name has 1 to 100 letters, digits and characters of ._-",
+            "a name must have 1 to 100 letters, digits and characters of ._-",
             "Choose another name.",
             versions=ONLY_2_2,
         ),

@@ -12,7 +12,7 @@ RULES = {
         Rule(
             "CLUSTER-LOG-ONE",
             at_most_one("dbfs", "s3", "volumes"),
-            "logs go to one destination",
+            "logs can go to one destination only",
             "Leave all but one out.",
         ),
     ),
@@ -20,8 +20,8 @@ RULES = {
         Rule(
             "INIT-SCRIPT-ONE",
             exactly_one(*LOCATIONS),
-            f"an init script has exactly one of {', '.join(LOCATIONS)}",
-            "Give each script an entry of its own.",
+            f"an init script must have exactly one of {', '.join(LOCATIONS)}",
+            "Give one, and each other script an entry of its own.",
         ),
     ),
 }

@@ -71,20 +71,20 @@ def tag_rules(field: str) -> tuple[Rule, ...]:
         Rule(
             "TAG-KEY-AZURE",
             _keys(field, "azure", _AZURE_KEY.fullmatch),
-            r"on Azure a key has 1 to 512 characters, none of <>%*&+?\/;, and does not start with azure, microsoft or"
+            r"on Azure a key must have 1 to 512 characters, none of <>%*&+?\/;, and not start with azure, microsoft or"
             " windows",
             remedy,
         ),
         Rule(
             "TAG-VALUE-AZURE",
             _values(field, "azure", lambda value: len(value) <= MAX_AZURE_VALUE),
-            "on Azure a value has at most 256 characters",
+            "on Azure a value must have at most 256 characters",
             "Shorten it.",
         ),
         Rule(
             "TAG-KEY-AWS",
             _keys(field, "aws", _AWS_KEY.fullmatch),
-            "on AWS a key has 1 to 127 letters, digits, spaces and characters of +-=._:/@",
+            "on AWS a key must have 1 to 127 letters, digits, spaces and characters of +-=._:/@",
             remedy,
             # Known from another client's refusals only, not from the reference.
             warning=True,
@@ -92,21 +92,21 @@ def tag_rules(field: str) -> tuple[Rule, ...]:
         Rule(
             "TAG-VALUE-AWS",
             _values(field, "aws", _AWS_VALUE.fullmatch),
-            "on AWS a value has at most 255 letters, digits, spaces and characters of +-=._:/@",
+            "on AWS a value must have at most 255 letters, digits, spaces and characters of +-=._:/@",
             remedy,
             warning=True,
         ),
         Rule(
             "TAG-GCP",
             _keys(field, "gcp", lambda key: key and _GCP.fullmatch(key)),
-            "on Google Cloud a key has 1 to 63 letters, digits and characters of _.-, no such character at its ends",
+            "on Google Cloud a key must have 1 to 63 letters, digits and characters of _.-, none such at its ends",
             remedy,
             warning=True,
         ),
         Rule(
             "TAG-GCP",
             _values(field, "gcp", _GCP.fullmatch),
-            "on Google Cloud a value has at most 63 letters, digits and characters of _.-, no such one at its ends",
+            "on Google Cloud a value must have at most 63 letters, digits and characters of _.-, none such at its ends",
             remedy,
             warning=True,
         ),

@@ -114,11 +114,13 @@ RULES = {
         Rule(
             "TASKKEY-FORMAT",
             matches("task_key", KEY),
-            "a task_key has 1 to 100 letters, digits, _ and -",
+            "a task_key must have 1 to 100 letters, digits, _ and -",
             "Choose another name.",
             versions=FROM_2_1,
+            # Known from clients that were generated from the 2.1 document.
+            warning=True,
         ),
-        Rule("TASK-ONE-2_1", one_type, "a task has exactly one type", ONE_TYPE_REMEDY, versions=FROM_2_1),
+        Rule("TASK-ONE-2_1", one_type, "a task must have exactly one type", ONE_TYPE_REMEDY, versions=FROM_2_1),
         Rule(
             "COMPUTE-ONE-2_1",
             at_most_one(*COMPUTE),
@@ -140,11 +142,13 @@ RULES = {
             "at most 4096 are allowed",
             "Shorten it.",
             versions=FROM_2_1,
+            # Likewise.
+            warning=True,
         ),
         Rule(
             "RUNIF-ENUM",
             one_of("run_if", RunIf),
-            f"it is one of {', '.join(RunIf)}",
+            f"it must be one of {', '.join(RunIf)}",
             "Give one of these.",
             versions=FROM_2_1,
         ),
@@ -160,7 +164,7 @@ RULES = {
         Rule(
             "JOBCLUSTER-NOT-ON-SUBMIT",
             absent("job_cluster_key"),
-            "tasks of a one-time run share no cluster",
+            "tasks of a one-time run can share no cluster",
             "Give the task a new_cluster of its own.",
             versions=FROM_2_1,
             endpoints=("runs/submit",),
