@@ -63,11 +63,12 @@ class JobsClient(Workspace):
     credentials as they are now: who waits for a run calls it when they are refused.
 
     Every method raises ``errors.CallError`` (Unreachable, UnreadableReply, ApiError) where the API gave no usable
-    answer even after the retries of ``transport``. Ids are INT64, times epoch milliseconds.
+    answer even after the retries of ``transport``. Ids are INT64; times are epoch milliseconds, but for those of
+    ``runs.Run``.
 
     Bodies are mappings or models of ``payloads``, and are sent as they are: ``payloads.check`` judges them. Answers are
-    models of ``payloads``, with the reference's names as attributes and the JSON itself as ``raw``. A run comes as
-    ``runs.Run``, which knows whether it is over and how it ended; its ``answer`` has all its fields.
+    models of ``payloads`` (``structure.Answer``), with the reference's names as attributes and their JSON as ``raw``. A
+    run comes as ``runs.Run``, which knows whether it is over and how it ended; its ``answer`` has all its fields.
     """
 
     # --- jobs ---
@@ -269,8 +270,9 @@ class JobsClient(Workspace):
         """Run tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id.
 
         ``latest_repair_id``, which each repair but the first needs, is looked up where the payload has none. By it the
-        API refuses to make a repair twice, so that the call may be repeated; where its reply was lost, the run's
-        history tells the repair_id. Parameters of the run are not inherited: give them again.
+        API refuses to make a repair twice, so that the call may be repeated; where its reply was lost, the repair that
+        the run's history has since is taken for it (which somebody else may have made in that moment). Parameters of
+        the run are not inherited: give them again.
         """
         if self.api_version == "2.0":
             raise ConfigurationError("jobs/runs/repair needs api_version 2.1 or 2.2.")
@@ -291,8 +293,10 @@ class JobsClient(Workspace):
             return made
 
     def _latest_repair_id(self, run_id: int) -> int | None:
-        history = self.get_run(run_id, include_history=True).answer.repair_history or ()
-        return next((item.id for item in reversed(history) if item.id), None)
+        history = paging.objects(self.get_run(run_id, include_history=True).raw, "repair_history")
+        repairs = [item for item in history if item.get("id")]
+        # In which order they come is not said.
+        return max(repairs, key=lambda item: item.get("start_time") or 0)["id"] if repairs else None
 
     def _is_cut(self, entry: Mapping[str, Any]) -> bool:
         """Whether an element of a list shows a part of its arrays only, and the rest can be had."""

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 
 # Names are notebooks' and dashboards': they may hold a slash, and be longer than a file's name may be.
 _NOT_IN_A_FILE_NAME = re.compile(r"[^\w. -]+")
-_LONGEST_NAME = 100
+_LONGEST_NAME_BYTES = 200
 
 
 def write_views(views: Iterable[ViewItem], folder: str | Path) -> list[Path]:
-    """Write each view to ``<number>-<name>.html`` in `folder`, which is made. Raises OSError."""
+    """Write each view to ``<number>-<name>.html`` in `folder`, which is made; other files stay. Raises OSError."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, view in enumerate(views, 1):
-        name = _NOT_IN_A_FILE_NAME.sub("_", view.name or "view")[:_LONGEST_NAME]
+        name = _NOT_IN_A_FILE_NAME.sub("_", str(view.name or "view"))
+        name = name.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore")
         path = folder / f"{number}-{name}.html"
-        path.write_text(view.content or "", encoding="utf-8")
+        path.write_text(str(view.content or ""), encoding="utf-8", errors="replace")
         paths.append(path)
     return paths

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.errors import CallError, ConfigurationError
+from airflow_dbjobs.errors import CallError, ConfigurationError, NotFound
+from airflow_dbjobs.paging import objects
 from airflow_dbjobs.payloads import merge
 from airflow_dbjobs.payloads.structure import plain
 from airflow_dbjobs.settings_diff import differences
@@ -26,8 +27,9 @@ def keep_job(client: JobsClient, settings: Mapping[str, Any] | CreateJob) -> int
     """Let there be one job of the settings' ``name``, with these settings; return its job_id.
 
     `settings` is a body of ``jobs/create``. Where the job exists and differs, all its settings are replaced; where
-    nothing differs, nothing is written. The grants of ``access_control_list`` that are not in place are added; others
-    stay. Raises ConfigurationError where there is no name, or several jobs have it, and what `client` raises.
+    nothing differs, nothing is written. Each principal of ``access_control_list`` gets the level that is listed (an
+    owner stays owner); others keep theirs. Raises ConfigurationError where there is no name, or several jobs have it,
+    and what `client` raises.
     """
     wanted = merge(plain(settings), {})
     # A native template makes a number of "2024".
@@ -35,6 +37,14 @@ def keep_job(client: JobsClient, settings: Mapping[str, Any] | CreateJob) -> int
     if not name:
         raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
     grants = wanted.pop("access_control_list", ())
+    try:
+        return _keep(client, name, wanted, grants)
+    except NotFound:
+        # Somebody has deleted it between two calls.
+        return _keep(client, name, wanted, grants)
+
+
+def _keep(client: JobsClient, name: str, wanted: dict[str, Any], grants: Sequence[Mapping[str, Any]]) -> int:
     job_id = _find(client, name)
     if job_id is None:
         # 2.0 does not know of grants here.
@@ -55,7 +65,8 @@ def _find(client: JobsClient, name: str) -> int | None:
     if len(found) > 1:
         raise ConfigurationError(
             f"name={name!r}: {len(found)} jobs have this name ({', '.join(map(str, found))}), and it cannot be known"
-            " which of them is meant. Delete or rename all but one."
+            " which of them is meant. Delete or rename all but one. (Two tasks that create it in the same moment may"
+            " have made them, where one was killed or lost its connection.)"
         )
     return found[0] if found else None
 
@@ -70,7 +81,11 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple
         if mine_or_another is None:
             raise
         return mine_or_another, False
-    twins = [job for job in client.list_jobs(name=name) if job.settings and job.settings.name == name]
+    try:
+        twins = [job for job in client.list_jobs(name=name) if getattr(job.settings, "name", None) == name]
+    except CallError as error:
+        log.warning("Whether somebody else has created a job %r in the same moment cannot be seen: %s", name, error)
+        return mine, True
     first = min(twins, key=lambda job: (job.created_time or 0, job.job_id or 0), default=None)
     if first is None or first.job_id is None or first.job_id == mine:
         return mine, True
@@ -80,7 +95,7 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple
 
 
 def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]) -> None:
-    found = differences(wanted, _settings_of(client.get_job(job_id), wanted))
+    found = differences(wanted, _settings_of(client.get_job(job_id), wanted), client.api_version)
     if not found:
         log.info("Job %d %r is as it should be.", job_id, name)
         return
@@ -90,7 +105,9 @@ def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]
 
 
 def _settings_of(job: Job, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-    settings = job.settings.to_dict() if job.settings else {}
+    settings = plain(job.settings)
+    if not isinstance(settings, dict):
+        return {}
     runs_as = job.run_as_user_name or job.run_as
     if isinstance(wanted.get("run_as"), dict) and runs_as:
         # It is only written: the answer has the name beside the settings, and does not say whether of a user.
@@ -101,23 +118,24 @@ def _settings_of(job: Job, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
 def _grant(client: JobsClient, job_id: int, name: str, grants: Sequence[Mapping[str, Any]]) -> None:
     if not grants:
         return
-    in_place = {
-        (kind, principal, permission.permission_level)
-        for entry in client.get_permissions(job_id).access_control_list or ()
-        for kind, principal in _principals(entry.raw)
-        for permission in entry.all_permissions or ()
-        if not permission.inherited
+    in_place: dict[object, set[object]] = {}
+    for entry in objects(client.get_permissions(job_id).raw, "access_control_list"):
+        levels = {
+            item.get("permission_level") for item in objects(entry, "all_permissions") if not item.get("inherited")
+        }
+        in_place[_principal(entry)] = levels
+    wanted = {_principal(grant): grant for grant in grants}
+    missing = {
+        principal: grant
+        for principal, grant in wanted.items()
+        if not {grant.get("permission_level"), "IS_OWNER"} & in_place.get(principal, set())
     }
-    missing = [
-        grant
-        for grant in grants
-        if {(kind, principal, grant.get("permission_level")) for kind, principal in _principals(grant)} - in_place
-    ]
     if missing:
-        log.info("Granting %d permissions on job %d %r.", len(missing), job_id, name)
-        client.update_permissions(job_id, missing)
+        told = ", ".join(f"{grant.get('permission_level')} to {principal}" for principal, grant in missing.items())
+        log.info("Granting on job %d %r: %s.", job_id, name, told)
+        client.update_permissions(job_id, list(missing.values()))
 
 
-def _principals(grant: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _principal(grant: Mapping[str, Any]) -> str:
     kinds = ("user_name", "group_name", "service_principal_name")
-    return [(kind, grant[kind]) for kind in kinds if grant.get(kind)]
+    return ", ".join(f"{kind} {grant[kind]}" for kind in kinds if grant.get(kind))

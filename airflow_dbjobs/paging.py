@@ -24,6 +24,7 @@ def elements(ask: Ask, name: str, *, by_offset: bool) -> Iterator[Json]:
     Pages follow ``next_page_token`` (a missing or empty one ends the list). `by_offset` says that a page which has
     ``has_more`` and no token is followed by offset: 2.0 knows nothing else, and 2.1 did not before the middle of 2023.
     """
+    walk = _Walk(ask)
     page = ask({})
     offset = 0
     while True:
@@ -31,14 +32,17 @@ def elements(ask: Ask, name: str, *, by_offset: bool) -> Iterator[Json]:
         yield from found
         offset += len(found)
         if token := page.get("next_page_token"):
-            page = _after(page, ask({"page_token": token}))
+            page = walk.page(token)
         elif by_offset and page.get("has_more") and found:
-            page = ask({"offset": offset})
+            following = ask({"offset": offset})
+            if following == page:
+                raise UnreadableReply(f"The API answered with the same page of {name} for another offset")
+            page = following
         else:
             return
 
 
-def objects(page: Json, name: str) -> list[Json]:
+def objects(page: Mapping[str, Any], name: str) -> list[Json]:
     """Return the elements of an array of an answer, [] where it has none. Raises UnreadableReply."""
     found = page.get(name) or []
     if isinstance(found, list) and all(isinstance(element, dict) for element in found):
@@ -58,21 +62,33 @@ def whole_job(ask: Ask) -> Json:
     """Return a job with all elements of its settings' arrays, however many pages they come in."""
     job = ask({})
     for page in _further(ask, job):
-        _extend(job.setdefault("settings", {}), page.get("settings") or {}, _PAGED_JOB_ARRAYS)
+        settings, more = job.setdefault("settings", {}), page.get("settings") or {}
+        if not isinstance(settings, dict) or not isinstance(more, dict):
+            raise UnreadableReply("The API answered with settings of a job that are no JSON object")
+        _extend(settings, more, _PAGED_JOB_ARRAYS)
     return _without_marks(job)
 
 
 def _further(ask: Ask, page: Json) -> Iterator[Json]:
+    walk = _Walk(ask)
     while token := page.get("next_page_token"):
-        page = _after(page, ask({"page_token": token}))
+        page = walk.page(token)
         yield page
 
 
-def _after(last: Json, page: Json) -> Json:
-    """Return a page. Raises UnreadableReply where it points to itself: the walk would never end."""
-    if page.get("next_page_token") == last["next_page_token"]:
-        raise UnreadableReply("The API answered with a page that names itself as the next one")
-    return page
+class _Walk:
+    """Asks for pages by their tokens, and for none twice: that walk would never end."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._tokens: set[object] = set()
+
+    def page(self, token: object) -> Json:
+        """Return the page of a token. Raises UnreadableReply where it was asked for before."""
+        if token in self._tokens:
+            raise UnreadableReply("The API answered with pages that lead back to one another")
+        self._tokens.add(token)
+        return self._ask({"page_token": token})
 
 
 def _without_marks(whole: Json) -> Json:
@@ -82,5 +98,5 @@ def _without_marks(whole: Json) -> Json:
 
 def _extend(whole: Json, page: Json, arrays: tuple[str, ...]) -> None:
     for name in arrays:
-        if page.get(name):
-            whole[name] = [*(whole.get(name) or ()), *page[name]]
+        if more := objects(page, name):
+            whole[name] = [*objects(whole, name), *more]

@@ -154,7 +154,7 @@ class TaskRun:
     state: RunState
     attempt_number: int
     page_url: str
-    raw: Mapping[str, Any] = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
     def from_json(cls, task: Mapping[str, Any]) -> TaskRun:
@@ -183,7 +183,7 @@ class Run:
     page_url: str
     run_name: str
     tasks: tuple[TaskRun, ...]
-    raw: Mapping[str, Any] = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> Run:

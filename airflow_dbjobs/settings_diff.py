@@ -27,7 +27,7 @@ _RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
 # What the API says without having been told, and what it keeps over a reset that does not speak of it: these values,
 # or any (...). A cluster that says nothing of its cloud is given the cloud's attributes.
 _TOLD_BY_THE_API: dict[str, dict[str, tuple[object, ...]]] = {
-    "JobSettings": {"run_as": (...,), "queue": ({"enabled": True},), "performance_target": ("PERFORMANCE_OPTIMIZED",)},
+    "JobSettings": {"run_as": (...,), "performance_target": ("PERFORMANCE_OPTIMIZED",)},
     "NewCluster": {"enable_elastic_disk": (...,), "data_security_mode": ("SINGLE_USER",)},
     "AwsAttributes": {"availability": ("SPOT_WITH_FALLBACK",), "zone_id": (...,)},
     "AzureAttributes": {"first_on_demand": (1,)},
@@ -40,9 +40,12 @@ _WITH_A_MEANING_OF_THEIR_OWN = ("continuous",)
 _NOTHING: tuple[object, ...] = (None, "", {}, [])
 
 
-def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any], api_version: str) -> list[str]:
     """Return the paths of what a reset of a job with settings `actual` to `wanted` would change."""
     source = "GIT" if wanted.get("git_source") else "WORKSPACE"
+    if api_version == "2.2" and "queue" not in wanted and actual.get("queue") == {"enabled": True}:
+        # That is so for what 2.2 creates.
+        actual = {name: value for name, value in actual.items() if name != "queue"}
     found = _Comparison(source).of_structures(JobSettings, _with_tasks(wanted), _with_tasks(actual), "")
     return sorted(set(found))
 

@@ -40,8 +40,8 @@ class DaemonThreads:
         Raises errors.Unreachable where no thread can be had.
         """
         work = _Call(call, self._ended)
-        if self._started < min(self._limit, self._pending + 1):
-            self._start_thread()
+        if self._started < min(self._limit, self._pending + 1) and not self._start_thread() and not self._started:
+            raise Unreachable("This machine has no thread left to ask with", sent=False)
         self._pending += 1
         calls = self._calls
         calls.put(work)  # type: ignore[arg-type] # a thread does not look at what comes of it
@@ -49,10 +49,11 @@ class DaemonThreads:
             return await work.future
         except asyncio.CancelledError:
             # Not after `stop`, which has told the threads of these calls to end.
-            if work.give_up() and calls is self._calls:
+            if work.is_being_made() and calls is self._calls and self._start_thread():
                 self._started -= 1
-                with suppress(Unreachable):
-                    self._start_thread()
+                if not work.leave():
+                    # It has just ended, and there is one thread too many.
+                    calls.put(None)
             raise
 
     def stop(self) -> None:
@@ -61,15 +62,14 @@ class DaemonThreads:
             self._calls.put(None)
         self._calls, self._started = queue.SimpleQueue(), 0
 
-    def _start_thread(self) -> None:
-        """Start one more. Raises Unreachable where none is to be had, and there is none that could do the work."""
+    def _start_thread(self) -> bool:
+        """Start one more; return whether there was one to be had."""
         try:
             threading.Thread(target=_serve, args=(self._calls,), name=self._name, daemon=True).start()
-        except RuntimeError as error:
-            if not self._started:
-                raise Unreachable("This machine has no thread left to ask with", sent=False) from error
-        else:
-            self._started += 1
+        except RuntimeError:
+            return False
+        self._started += 1
+        return True
 
     def _ended(self) -> None:
         self._pending -= 1
@@ -84,34 +84,42 @@ class _Call(Generic[T]):
         self._call = call
         self._ended = ended
         self._lock = threading.Lock()
-        self._is_begun = self._is_over = self._is_given_up = False
+        self._is_being_made = False
+        self._is_left = False
 
-    def give_up(self) -> bool:
-        """Take note that nobody waits for it any more; return whether a thread is at it, which it then keeps."""
+    def is_being_made(self) -> bool:
+        """Whether a thread is at it."""
         with self._lock:
-            self._is_given_up = True
-            return self._is_begun and not self._is_over
+            return self._is_being_made
+
+    def leave(self) -> bool:
+        """Leave the thread that is at it to it, since another has its place; return whether one is at it still."""
+        with self._lock:
+            self._is_left = self._is_being_made
+            return self._is_left
 
     def make(self) -> bool:
         """Make the call, in a thread; return whether that thread is to go on to the next one."""
         with self._lock:
-            # The future tells it sooner than `give_up`, which has yet to be called by a task that is cancelled.
-            self._is_begun = not self.future.done()
-        settle = self._make() if self._is_begun else lambda: None
+            # It is done where nobody waits any more.
+            self._is_being_made = not self.future.done()
+        settle = self._make() if self._is_being_made else lambda: None
         with self._lock:
-            self._is_over = True
-            goes_on = not (self._is_begun and self._is_given_up)
+            self._is_being_made = False
         # A loop that is closed takes no calls: the process is on its way out, and nobody waits.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, settle)
-        return goes_on
+        return not self._is_left
 
     def _make(self) -> Callable[[], None]:
         """Return what tells the loop what came of it."""
         try:
             result = self._call()
+        except StopIteration as error:
+            # Which no future takes.
+            failure: Exception = RuntimeError(repr(error))
         except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
-            failure: Exception = error
+            failure = error
         except BaseException as error:  # noqa: BLE001 (as it is; a panic in pydantic's Rust is one, and ends no thread)
             failure = RuntimeError(repr(error))
         else:

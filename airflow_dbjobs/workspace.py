@@ -95,7 +95,10 @@ class Workspace:
         return self.transport.server_time(reading)
 
     def with_policy(self, retry: RetryPolicy) -> Self:
-        """Return a client of the same workspace with other limits, sharing no session and no lock with this one."""
+        """Return a client of the same workspace with other limits, sharing no session and no lock with this one.
+
+        It is made for a call or two: it does not read the credentials anew.
+        """
         return type(self)(
             api_version=self.api_version,
             transport=self.transport.with_policy(retry),

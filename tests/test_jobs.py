@@ -354,7 +354,7 @@ def test_permissions_that_are_missing_are_added_and_others_stay(
     more = {"group_name": "all", "permission_level": "CAN_VIEW"}
     keep_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, more]})
     assert asked() == {**UNTOUCHED, "permissions": 2}
-    assert told()[-1] == f"Granting 1 permissions on job {job_id} 'nightly'."
+    assert told()[-1] == f"Granting on job {job_id} 'nightly': CAN_VIEW to group_name all."
     assert grants(versioned, job_id) == {
         "ann@example.com": ["CAN_VIEW"],
         "team": ["CAN_MANAGE_RUN"],
@@ -414,3 +414,49 @@ def test_permissions_that_2_0_was_refused_when_it_had_created_the_job_make_no_se
     assert asked() == {**UNTOUCHED, "permissions": 2}
     assert [job.job_id for job in client.list_jobs()] == [job_id]
     assert grants(client, job_id) == {"team": ["CAN_MANAGE_RUN"]}
+
+
+def test_an_owner_stays_owner_and_a_principal_that_is_listed_twice_has_the_later_level(
+    client: JobsClient, asked: Callable[[], dict[str, int]]
+) -> None:
+    job_id = keep_job(client, NIGHTLY)
+    owner = next(
+        entry.user_name
+        for entry in client.get_permissions(job_id).access_control_list or ()
+        if any(item.permission_level == "IS_OWNER" for item in entry.all_permissions or ())
+    )
+    grants = [{"user_name": owner, "permission_level": "CAN_MANAGE"}, {**TEAM, "permission_level": "CAN_VIEW"}, TEAM]
+    asked()
+    keep_job(client, {**NIGHTLY, "access_control_list": grants})
+    assert asked() == {**UNTOUCHED, "permissions": 2}
+    keep_job(client, {**NIGHTLY, "access_control_list": grants})
+    assert asked() == {**UNTOUCHED, "permissions": 1}
+
+
+def test_a_list_that_fails_after_the_creation_loses_no_job(client: JobsClient, workspace: LocalWorkspace) -> None:
+    workspace.faults.append(Fault("list", status=403, body={"error_code": "PERMISSION_DENIED"}, skip=1))
+    job_id = keep_job(client, NIGHTLY)
+    assert keep_job(client, NIGHTLY) == job_id
+
+
+def test_a_job_that_is_deleted_in_the_middle_is_created_anew(client: JobsClient, workspace: LocalWorkspace) -> None:
+    old = keep_job(client, NIGHTLY)
+    gone = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"Job {old} does not exist."}
+    workspace.faults.append(Fault("get", status=404, body=gone))
+    client.delete_job(old)
+    workspace.faults.append(
+        Fault("list", status=200, body={"jobs": [{"job_id": old, "settings": {"name": "nightly"}}]})
+    )
+    new = keep_job(client, NIGHTLY)
+    assert new != old
+    assert [job.job_id for job in client.list_jobs()] == [new]
+
+
+@pytest.mark.parametrize(("version", "resets"), [("2.1", 1), ("2.2", 0)])
+def test_a_queue_that_the_version_does_not_turn_on_is_taken_out(
+    workspace: LocalWorkspace, version: str, resets: int
+) -> None:
+    client = client_of(workspace, version)
+    keep_job(client, {**NIGHTLY, "queue": {"enabled": True}})
+    keep_job(client, NIGHTLY)
+    assert workspace.requests["reset"] == resets

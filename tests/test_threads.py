@@ -50,3 +50,70 @@ def test_a_call_that_panics_is_an_error_of_its_own_and_ends_no_thread() -> None:
         return answer
 
     assert asyncio.run(scene()) == 7
+
+
+def test_a_call_that_stops_an_iteration_is_an_error_like_any_other() -> None:
+    # No future takes a StopIteration.
+    async def scene() -> None:
+        threads = DaemonThreads(1, name="test-threads")
+        async with asyncio.timeout(10):
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await threads.run(lambda: next(iter(())))
+        threads.stop()
+
+    asyncio.run(scene())
+
+
+def test_what_waits_behind_a_call_that_is_given_up_is_done_where_no_thread_can_replace_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def trickles() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> str:
+        threads = DaemonThreads(1, name="test-threads")
+        given_up = asyncio.create_task(threads.run(trickles))
+        async with asyncio.timeout(10):
+            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
+                await asyncio.sleep(0.001)
+            behind = asyncio.create_task(threads.run(lambda: "done"))
+            await asyncio.sleep(0)
+            monkeypatch.setattr(threading.Thread, "start", no_more)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            go_on.set()
+            answer = await behind
+        threads.stop()
+        return answer
+
+    assert asyncio.run(scene()) == "done"
+
+
+def test_what_was_given_before_the_stop_is_done_though_the_call_before_it_is_given_up() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def trickles() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def scene() -> str:
+        threads = DaemonThreads(1, name="test-threads")
+        given_up = asyncio.create_task(threads.run(trickles))
+        async with asyncio.timeout(10):
+            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
+                await asyncio.sleep(0.001)
+            behind = asyncio.create_task(threads.run(lambda: "done"))
+            await asyncio.sleep(0)
+            threads.stop()
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            go_on.set()
+            return await behind
+
+    assert asyncio.run(scene()) == "done"

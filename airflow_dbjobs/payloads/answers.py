@@ -7,12 +7,26 @@ from airflow_dbjobs.payloads.tasks import Task
 from airflow_dbjobs.payloads.told import Anything, Bool, Int, Many, Map, One, Text, Texts
 
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from airflow_dbjobs.payloads.clusters import ClusterInstance, ClusterSpec
-    from airflow_dbjobs.payloads.jobs import JobCluster, JobSettings
+    from airflow_dbjobs.payloads.jobs import JobCluster
     from airflow_dbjobs.payloads.parameters import JobParameter, RunParameters
     from airflow_dbjobs.payloads.schedule import CronSchedule
     from airflow_dbjobs.payloads.sources import GitSource, JobEnvironmentVariables
     from airflow_dbjobs.payloads.tasks import JobTask
+
+    # What a request may hold here (a template, a mapping) would have to be ruled out at each place of a program.
+    Settings: TypeAlias = Any
+
+    class TaskFields(Answer):
+        """A task's fields, likewise."""
+
+        task_key: Text
+
+else:
+    Settings = One["JobSettings"]
+    TaskFields = Task
 
 
 class RunState(Answer):
@@ -60,7 +74,7 @@ class RunTimes(Answer):
     queue_duration: Int = v21("How long it waited in the queue.", unit="ms")
 
 
-class RunTask(RunTimes, Task):
+class RunTask(RunTimes, TaskFields):
     """One attempt at one task of a run."""
 
     run_id: Int = v21("The task's own run, by which its output is asked for.")
@@ -185,7 +199,7 @@ class Job(Answer):
     creator_user_name: Text = seed("Who made it; absent where that user was deleted.")
     run_as: Text = seed("As whom it runs (2.0).")
     run_as_user_name: Text = v21("As whom it runs.")
-    settings: One["JobSettings"] = seed("Its settings.")
+    settings: Settings = seed("Its settings.")
     created_time: Int = seed("When it was made.", unit="ms since 1970")
     effective_budget_policy_id: Text = sdk("Budget policy in force.")
     effective_usage_policy_id: Text = sdk("Usage policy in force.")

@@ -45,6 +45,10 @@ class Answer(Structure):
         """The JSON that this was read from."""
         return self._raw
 
+    if TYPE_CHECKING:
+        # Fields that are unknown here are attributes as well.
+        def __getattr__(self, name: str) -> Any: ...
+
     def keep(self, raw: Mapping[str, Any]) -> None:
         """Remember what this was read from."""
         self._raw = raw
