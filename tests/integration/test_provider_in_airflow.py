@@ -264,10 +264,10 @@ def test_a_sensor_waits_in_each_mode_and_returns_what_the_run_returned(
         ({"conn_id": "nobody"}, [r"databricks_conn_id is 'nobody'", r"AIRFLOW_CONN_NOBODY"]),
         ({"conn_id": "no_host"}, [r"Connection 'no_host': host is empty", r"workspace's URL"]),
         ({"conn_id": "wrong_token"}, [r"PermissionDenied", r"answered 403", r"Check that the connection's token"]),
-        ({"notebook": None}, [r"PayloadError", r"TASK-ONE", r"Give one of notebook_task"]),
+        ({"notebook": None}, [r"PayloadError", r"\[TASK-PRESENT-2_1\]", r"Give one of notebook_task"]),
         (
             {"json": {"spark_python_task": {"python_file": "/x.py"}}},
-            [r"notebook_task, spark_python_task \[TASK-ONE\]", r"leave one of them out"],
+            [r"\[TASK-ONE-2_1\]: has notebook_task and spark_python_task", r"Leave one out"],
         ),
     ],
     ids=["unknown-connection", "empty-host", "wrong-token", "no-task", "two-tasks"],
