@@ -10,6 +10,7 @@ JobsError
 │   └── ApiError             the API said no: status, error_code, message
 │       ├── BadRequest           400
 │       ├── Unauthenticated      401
+│       │   └── SignInRefused        no token is given for the credentials: nothing was sent to the API
 │       ├── PermissionDenied     403
 │       ├── NotFound             a run or job that does not exist: 404, or 400 with a message that says so
 │       ├── Conflict             409
@@ -142,6 +143,24 @@ class Unauthenticated(ApiError):
     """401: no credentials, or credentials that are not accepted."""
 
     remedy = ". Check the connection's token (its password, or `token` in its extra): it is missing, expired or revoked"
+
+
+class SignInRefused(Unauthenticated):
+    """No token is given for the connection's credentials: a wrong secret, say. Nothing was sent to the API.
+
+    ``status`` and ``error_code`` are those of the token server, where it was one that refused. The message says what to
+    check.
+    """
+
+    def __init__(self, message: str, *, status: int = 401, error_code: str = "") -> None:
+        super().__init__("signing in", status, error_code, message)
+        self.args = (message,)
+        self.sent = self.unclear = False
+
+    @property
+    def summary(self) -> str:
+        """The whole message: it names the token server and its answer."""
+        return self.message
 
 
 class PermissionDenied(ApiError):

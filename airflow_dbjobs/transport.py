@@ -9,7 +9,6 @@ import email.utils
 import json
 import logging
 import math
-import platform
 import random
 import threading
 import time
@@ -17,41 +16,31 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import requests
 import tenacity
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3.exceptions import LocationParseError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import LocationParseError
 
-from airflow_dbjobs import __version__
+from airflow_dbjobs.auth.tokens import TokenAuth
 from airflow_dbjobs.errors import (
     ApiError,
     CallError,
     ConfigurationError,
-    Unreachable,
+    PermissionDenied,
+    Unauthenticated,
     UnreadableReply,
-    UntrustedCertificate,
     api_error,
 )
+from airflow_dbjobs.network import Network, no_reply, user_agent
 from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
 from airflow_dbjobs.retries import Retry, RetryPolicy, retry_decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import requests
     from requests.auth import AuthBase
 
 log = logging.getLogger(__name__)
-
-
-def user_agent(product: str = "") -> str:
-    """Return the User-Agent: space-separated ``key/value`` pairs, as the platform asks of partners."""
-    parts = (
-        f"airflow-provider-dbjobs/{__version__}",
-        f"python/{platform.python_version()}",
-        f"os/{platform.system().lower()}",
-        product,
-    )
-    return " ".join(part for part in parts if part)
 
 
 def new_adapter() -> BaseAdapter:
@@ -63,8 +52,8 @@ class Transport:
     """Sends requests to one workspace with one set of credentials, from any thread (each has a session of its own).
 
     `base_url` is scheme, host and port, with no path. `clock` (monotonic seconds) and `sleep` are injectable, so that
-    an outage of minutes is tested in milliseconds. `verify` is as in requests: True, False, or the path of a CA
-    bundle.
+    an outage of minutes is tested in milliseconds. `auth` signs each request; one that is an ``auth.tokens.TokenAuth``
+    is asked for a token in the time that is left, and for another where the token is refused.
     """
 
     def __init__(
@@ -73,7 +62,7 @@ class Transport:
         auth: AuthBase,
         *,
         policy: RetryPolicy | None = None,
-        verify: bool | str = True,
+        network: Network | None = None,
         product: str = "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -81,7 +70,7 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.auth = auth
         self.policy = policy or RetryPolicy()
-        self.verify = verify
+        self.network = network or Network()
         self.product = product
         self.clock = clock
         self.sleep = sleep
@@ -92,10 +81,10 @@ class Transport:
 
     @property
     def identity(self) -> Hashable:
-        """What makes two transports interchangeable for a poller: the workspace, the credentials, the trust in it."""
+        """What makes two transports interchangeable for a poller: the workspace, the credentials, the way to it."""
         # Some schemes of requests define equality and so no hash: those are the same only as one object.
         auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
-        return self.base_url, auth, self.verify
+        return self.base_url, auth, self.network
 
     def with_policy(self, policy: RetryPolicy) -> Transport:
         """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
@@ -103,7 +92,7 @@ class Transport:
             self.base_url,
             self.auth,
             policy=policy,
-            verify=self.verify,
+            network=self.network,
             product=self.product,
             clock=self.clock,
             sleep=self.sleep,
@@ -192,31 +181,49 @@ class Transport:
         `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
         an empty body is one. `limit` shortens the policy's timeouts to so many seconds. `parse` reads the body of a
         success in place of a plain JSON parser, and raises ValueError where it cannot. Raises ConfigurationError
-        (nothing sent: body over 10 MB, bad URL), Unreachable, UnreadableReply or ApiError.
+        (nothing sent: body over 10 MB, bad URL), Unreachable, UnreadableReply or ApiError; SignInRefused, which is one,
+        and the others with ``sent`` False, where no token could be had.
         """
-        # requests takes no timeout of 0 or less.
-        limit = max(limit, 0.1)
-        timeout = min(self.policy.connect_timeout, limit), min(self.policy.read_timeout, limit)
         call = f"{method} {path.partition('/')[2]}"
         data = None if body is None else _encode(call, body)
+        params = {name: _text(value) for name, value in (query or {}).items() if value is not None}
+        deadline = self.clock() + limit
+
+        def left() -> float:
+            # requests takes no timeout of 0 or less.
+            return max(deadline - self.clock(), 0.1)
+
+        def attempt(auth: AuthBase) -> dict[str, Any]:
+            timeout = min(self.policy.connect_timeout, left()), min(self.policy.read_timeout, left())
+            try:
+                response = self._session().request(
+                    method,
+                    f"{self.base_url}/api/{path}",
+                    params=params,
+                    data=data,
+                    headers={"Content-Type": "application/json"} if data is not None else None,
+                    auth=auth,
+                    timeout=timeout,
+                    # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
+                    allow_redirects=False,
+                )
+            # requests' own errors are OSErrors, and so is that of a CA bundle which is not there. It lets the others
+            # out: a host name with an empty label ("adb..net"), or no host at all ("http://[").
+            except (OSError, LocationParseError, ValueError) as error:
+                raise no_reply(call, self.base_url, error, timeout[1]) from error
+            self._note_server_clock(response.headers.get("Date"))
+            return _read(call, response, void=void, parse=parse)
+
+        if not isinstance(self.auth, TokenAuth):
+            return attempt(self.auth)
+        token = self.auth.token(left())
         try:
-            response = self._session().request(
-                method,
-                f"{self.base_url}/api/{path}",
-                params={name: _text(value) for name, value in (query or {}).items() if value is not None},
-                data=data,
-                headers={"Content-Type": "application/json"} if data is not None else None,
-                auth=self.auth,
-                timeout=timeout,
-                # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
-                allow_redirects=False,
-            )
-        # requests' own errors are OSErrors, and so is that of a CA bundle which is not there. It lets the others out: a
-        # host name with an empty label ("adb..net"), or no host at all ("http://[").
-        except (OSError, LocationParseError, ValueError) as error:
-            raise self._no_reply(call, error, timeout[1]) from error
-        self._note_server_clock(response.headers.get("Date"))
-        return _read(call, response, void=void, parse=parse)
+            return attempt(token)
+        except (Unauthenticated, PermissionDenied) as error:
+            # A refused call has done nothing, so that even a launch may be sent again.
+            if not (_tells_of_the_token(error) and self.auth.forget(token)):
+                raise
+        return attempt(self.auth.token(left()))
 
     def server_time(self, reading: float) -> float:
         """Return what the server's clock said (epoch seconds) when `clock` read `reading`.
@@ -243,11 +250,7 @@ class Transport:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
-            # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of
-            # its time, and all go to one host.
-            environment = session.merge_environment_settings(self.base_url, {}, None, self.verify, None)
-            session.proxies, session.verify, session.trust_env = environment["proxies"], environment["verify"], False
+            session = self._local.session = self.network.session(self.base_url)
             session.mount(self.base_url, new_adapter())
             session.headers["User-Agent"] = user_agent(self.product)
             session.headers["Accept"] = "application/json"
@@ -256,42 +259,10 @@ class Transport:
             self._sessions.append(session)
         return session
 
-    def _no_reply(self, call: str, error: Exception, read_timeout: float) -> Exception:
-        """Return our error for a request that got no whole reply."""
-        # That is how requests tells of a CA bundle that is not there.
-        if isinstance(error, requests.exceptions.SSLError) or type(error) is OSError:
-            return self._no_tls(call, error)
-        if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
-            return UnreadableReply(f"{call}: the reply of {self.base_url} was cut short or garbled")
-        if isinstance(error, requests.ConnectTimeout):
-            return Unreachable(f"{call}: {self.base_url} did not accept a connection in time", sent=False)
-        if isinstance(error, requests.Timeout):
-            return Unreachable(f"{call}: {self.base_url} did not answer within {read_timeout:.3g} s")
-        is_bare = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
-        if isinstance(error, requests.ConnectionError) or is_bare:
-            why, sent = _connection_failure(error)
-            return Unreachable(
-                f"{call}: cannot reach {self.base_url}: {why}. Check the connection's host and port", sent=sent
-            )
-        # What is left is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
-        return ConfigurationError(f"{call}: {self.base_url} is not a URL that can be called: {type(error).__name__}")
 
-    def _no_tls(self, call: str, error: Exception) -> Exception:
-        if not isinstance(error, requests.exceptions.SSLError):
-            return UntrustedCertificate(
-                f"{call}: nothing to trust {self.base_url} by: {error}. Check `verify` in the connection's extra, and"
-                " REQUESTS_CA_BUNDLE.",
-                sent=False,
-            )
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return UntrustedCertificate(
-                f"{call}: the certificate of {self.base_url} is not trusted. Check the connection's host, or give the"
-                " path of a CA bundle as `verify` in its extra.",
-                sent=False,
-            )
-        # It may have broken after the request was read, and nothing tells.
-        why = "no secure connection. Check the connection's schema (https or http) and port"
-        return Unreachable(f"{call}: {self.base_url}: {why}")
+def _tells_of_the_token(error: ApiError) -> bool:
+    """Whether a refusal may be of the token, which the API answers 401, or 403 with no code of its own."""
+    return isinstance(error, Unauthenticated) or not error.error_code
 
 
 def _encode(call: str, body: Mapping[str, Any]) -> bytes:
@@ -310,17 +281,6 @@ def _encode(call: str, body: Mapping[str, Any]) -> bytes:
 def _text(value: object) -> str:
     """Write a query value as the API does: lower-case booleans."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _connection_failure(error: Exception) -> tuple[str, bool]:
-    """Return why there was no connection, or why it broke, and whether the request may have reached the server."""
-    cause: object = error.args[0] if error.args and isinstance(error, requests.RequestException) else error
-    reason = getattr(cause, "reason", cause)
-    if isinstance(reason, NameResolutionError):
-        return "its name does not resolve", False
-    if isinstance(reason, NewConnectionError):
-        return str(reason).rpartition(": ")[2], False
-    return f"the connection broke ({type(reason).__name__})", True
 
 
 def _read(

@@ -130,7 +130,7 @@ def test_the_api_version_is_an_extra(monkeypatch, conn_of, extra, version):
 )
 def test_certificates_are_checked_unless_the_extra_says_otherwise(monkeypatch, conn_of, given, verify):
     connect(monkeypatch, "localhost", SECRET, extra=given)
-    assert conn_of().transport.verify == verify
+    assert conn_of().transport.network.verify == verify
 
 
 @pytest.mark.parametrize("fields", [{"password": "{token}"}, {"password": "", "extra": {"token": "{token}"}}])

@@ -22,6 +22,7 @@ from airflow_dbjobs import asking, pace, transport, waiting
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.network import Network
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import Patience, RetryPolicy
 from airflow_dbjobs.runs import Outcome, Run
@@ -61,7 +62,7 @@ def client_of(
     workspace: LocalWorkspace, auth: AuthBase | None = None, *, verify: bool = True, **options: Any
 ) -> JobsClient:
     auth = auth or BearerAuth(workspace.token)
-    return JobsClient(transport=Transport(workspace.base_url, auth, verify=verify), **options)
+    return JobsClient(transport=Transport(workspace.base_url, auth, network=Network(verify=verify)), **options)
 
 
 def poller_threads() -> list[threading.Thread]:
@@ -399,6 +400,7 @@ def test_threads_that_cannot_be_started_are_an_outage_that_ends(workspace: Local
 HANGING = """
 import asyncio, signal, sys
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.network import Network
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import Patience, RetryPolicy
 from airflow_dbjobs.waiting import Watch

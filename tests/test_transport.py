@@ -34,6 +34,7 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
     UntrustedCertificate,
 )
+from airflow_dbjobs.network import Network
 from airflow_dbjobs.retries import RetryPolicy, retry_after_seconds, retry_decision
 from airflow_dbjobs.transport import MAX_REQUEST_BYTES, Transport
 
@@ -420,9 +421,9 @@ def test_certificates_are_verified_unless_told_otherwise(
         connect(url).call("GET", "2.2/jobs/x", repeatable=True)
     assert not caught.value.sent
     assert (server.seen, clock.waits) == ([], [])
-    assert connect(url, verify=str(certificate)).send("GET", "2.2/jobs/x") == {"fine": True}
+    assert connect(url, network=Network(verify=str(certificate))).send("GET", "2.2/jobs/x") == {"fine": True}
     with pytest.warns(Warning, match="Unverified HTTPS"):
-        assert connect(url, verify=False).send("GET", "2.2/jobs/x") == {"fine": True}
+        assert connect(url, network=Network(verify=False)).send("GET", "2.2/jobs/x") == {"fine": True}
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     assert connect(url).send("GET", "2.2/jobs/x") == {"fine": True}
 
@@ -549,8 +550,8 @@ def test_workspace_credentials_and_trust_tell_transports_apart(connect: Connect)
     others = [
         connect("https://y", BearerAuth("t")),
         connect("https://x", BearerAuth("u")),
-        connect("https://x", BearerAuth("t"), verify=False),
-        connect("https://x", BearerAuth("t"), verify="/ca.pem"),
+        connect("https://x", BearerAuth("t"), network=Network(verify=False)),
+        connect("https://x", BearerAuth("t"), network=Network(verify="/ca.pem")),
     ]
     assert one.identity == same.identity == same.with_policy(RetryPolicy(retry_budget=2)).identity
     assert len({transport.identity for transport in (one, same, *others)}) == 5
@@ -698,7 +699,7 @@ def test_each_policys_transport_has_seen_its_own_replies(
 
 def test_a_ca_bundle_that_is_away_is_named_and_may_come_back(tmp_path: Path) -> None:
     bundle = tmp_path / "away.pem"
-    transport = Transport("https://127.0.0.1:1", BearerAuth("a-token"), verify=str(bundle))
+    transport = Transport("https://127.0.0.1:1", BearerAuth("a-token"), network=Network(verify=str(bundle)))
     with pytest.raises(UntrustedCertificate, match=rf"{bundle}.*Check `verify` in the connection's extra") as caught:
         transport.send("GET", "2.2/jobs/list")
     assert not caught.value.sent

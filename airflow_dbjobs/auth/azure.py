@@ -1,0 +1,154 @@
+"""Microsoft Entra: a service principal, a managed identity, or whoever this runs as, by way of azure-identity.
+
+azure-identity is imported when a token is fetched (extra ``azure`` of this package).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_dbjobs.auth.tokens import Token
+from airflow_dbjobs.errors import CallError, ConfigurationError, SignInRefused, TooManyRequests, Unreachable, api_error
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from airflow_dbjobs.auth.requesting import TokenRequests
+    from airflow_dbjobs.network import Network
+
+# The application that Azure Databricks is, in every cloud.
+_DATABRICKS_SCOPE = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default"
+# The resource ends with a slash, and a scope is the resource, a slash and the word.
+_MANAGEMENT_SCOPE = "https://{}//.default"
+_MANAGEMENT_HOST = "management.core.windows.net"
+_MANAGEMENT_HOSTS = {
+    "login.microsoftonline.us": "management.core.usgovcloudapi.net",
+    "login.chinacloudapi.cn": "management.core.chinacloudapi.cn",
+    "login.partner.microsoftonline.cn": "management.core.chinacloudapi.cn",
+}
+_PUBLIC_AUTHORITY = "login.microsoftonline.com"
+
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class EntraToken:
+    """Signs in as `who`; `tenant_id` and `client_secret` are of a service principal, `client_id` also of an identity.
+
+    With `resource_id`, the workspace's in Azure, who is no user of the workspace yet signs in by a right in Azure.
+    `authority` is the URL of another cloud's sign-in.
+    """
+
+    who: Literal["service principal", "managed identity", "default credential"]
+    network: Network
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    tenant_id: str = ""
+    authority: str = ""
+    resource_id: str = ""
+
+    def fetch(self, requests: TokenRequests) -> Token:
+        """Ask Entra for a token, and for another of the management API where `resource_id` is given."""
+        headers, expires_on = {}, 0.0
+        with self._credential(requests.left) as credential:
+            token = self._ask(credential, _DATABRICKS_SCOPE)
+            headers, expires_on = {"Authorization": f"Bearer {token.token}"}, float(token.expires_on)
+            if self.resource_id:
+                management = self._ask(credential, self._management_scope)
+                headers["X-Databricks-Azure-SP-Management-Token"] = management.token
+                headers["X-Databricks-Azure-Workspace-Resource-Id"] = self.resource_id
+                expires_on = min(expires_on, float(management.expires_on))
+        return Token(headers, expires_on - requests.wall())
+
+    @property
+    def _management_scope(self) -> str:
+        host = urlsplit(self._authority_url).hostname or ""
+        return _MANAGEMENT_SCOPE.format(_MANAGEMENT_HOSTS.get(host, _MANAGEMENT_HOST))
+
+    @property
+    def _authority_url(self) -> str:
+        return self.authority if "://" in self.authority or not self.authority else f"https://{self.authority}"
+
+    def _credential(self, seconds: float) -> Any:
+        try:
+            from azure import identity
+        except ImportError as error:
+            raise SignInRefused(
+                "azure-identity is not installed here, by which this package signs in with Entra:"
+                " pip install 'airflow-provider-dbjobs[azure]'"
+            ) from error
+        # One attempt each time: it is the call that needs the token which is repeated.
+        options: dict[str, Any] = {
+            "retry_total": 0,
+            "connection_timeout": min(_CONNECT_SECONDS, seconds),
+            "read_timeout": seconds,
+        }
+        if self.who == "managed identity":
+            # It is on the machine, never behind a proxy.
+            return identity.ManagedIdentityCredential(client_id=self.client_id or None, **options)
+        options |= {"connection_verify": self.network.verify, "connection_cert": self.network.cert}
+        if self.network.proxies:
+            options["proxies"] = dict(self.network.proxies)
+        if self.authority:
+            options["authority"] = self._authority_url
+        if self.who == "default credential":
+            return identity.DefaultAzureCredential(**options)
+        host = urlsplit(self._authority_url).hostname or _PUBLIC_AUTHORITY
+        # Microsoft is asked whether it knows an authority; one of a private cloud it does not.
+        options["disable_instance_discovery"] = host not in {_PUBLIC_AUTHORITY, *_MANAGEMENT_HOSTS}
+        return identity.ClientSecretCredential(self.tenant_id, self.client_id, self.client_secret, **options)
+
+    def _ask(self, credential: Any, scope: str) -> Any:
+        from azure.core.exceptions import AzureError, ServiceRequestError, ServiceResponseError
+
+        try:
+            return credential.get_token(scope)
+        except (ServiceRequestError, ServiceResponseError) as error:
+            raise Unreachable(f"{self._call}: no answer: {_first_line(error)}", sent=False) from error
+        except (AzureError, ValueError) as error:
+            raise self._refusal(error) from error
+
+    @property
+    def _call(self) -> str:
+        return f"Entra, asked for a token for the {self.who}"
+
+    def _refusal(self, error: Exception) -> CallError:
+        said = _first_line(error).replace(self.client_secret or "\0", "***")
+        response = getattr(error, "response", None)
+        status = int(getattr(response, "status_code", 0) or 0)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            later: CallError = TooManyRequests(self._call, status, "", said)
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            later = api_error(self._call, status, {"message": said}, {})
+        else:
+            return SignInRefused(f"{self._call}, refuses: {said.rstrip('.')}. {self._remedy}", status=status or 401)
+        later.sent = later.unclear = False
+        return later
+
+    @property
+    def _remedy(self) -> str:
+        if self.who == "service principal":
+            return (
+                "Check the connection's login (the application's client id), its password (a client secret of it that"
+                " is not expired) and `azure_tenant_id` in its extra"
+            )
+        if self.who == "managed identity":
+            return (
+                "Check that this runs on Azure with a managed identity assigned, and, where it has several, which one"
+                " `azure_managed_identity_client_id` in the connection's extra names"
+            )
+        return "Check what azure-identity's DefaultAzureCredential finds where this runs (AZURE_CLIENT_ID and others)"
+
+
+def check_authority(authority: str) -> str:
+    """Return the URL or name of an authority. Raises ConfigurationError where it is not reached by https."""
+    if "://" in authority and not authority.startswith("https://"):
+        raise ConfigurationError("extra azure_ad_endpoint must be an https URL.")
+    return authority
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:500]

@@ -1,0 +1,141 @@
+"""Token federation: somebody else's token, of whoever runs this, exchanged for one of Databricks (RFC 8693).
+
+Where the other token comes from: here a file, an environment variable or a callable; ``kubernetes`` and ``aws`` have
+their own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_dbjobs.auth.oauth import bearer_token, token_url
+from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.auth.requesting import TokenRequests
+    from airflow_dbjobs.auth.tokens import Token
+    from airflow_dbjobs.network import Network
+
+
+class SubjectToken(Protocol):
+    """Where the token to exchange comes from. Equal ones are one key, so they are hashable."""
+
+    def read(self, requests: TokenRequests) -> str:
+        """Return it as it is now. Raises CallError with ``sent`` False."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FederatedToken:
+    """Signs in at `workspace` as `client_id`, a service principal; "" leaves it to the account's federation policy."""
+
+    workspace: str
+    subject: SubjectToken
+    client_id: str
+    network: Network
+
+    def fetch(self, requests: TokenRequests) -> Token:
+        """Exchange the subject's token. Raises CallError."""
+        subject = self.subject.read(requests)
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": subject,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "scope": "all-apis",
+        }
+        if self.client_id:
+            form["client_id"] = self.client_id
+        whose = "the service principal `client_id`" if self.client_id else "the account (there is no `client_id`)"
+        reply = requests.json(
+            "POST",
+            token_url(self.workspace),
+            self.network,
+            form=form,
+            secrets=(subject,),
+            remedy=f"Check the federation policy of {whose}: it must name the issuer, the audience and the subject of"
+            f" the token from {self.subject}, which must be valid still",
+        )
+        return bearer_token(reply, token_url(self.workspace))
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A file that holds a token, written anew by somebody else before it expires."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"the file {self.path}"
+
+    def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (others ask for theirs)
+        """Return what the file holds."""
+        return read_text(self.path)
+
+
+@dataclass(frozen=True)
+class TokenVariable:
+    """An environment variable that holds a token."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"the environment variable {self.name}"
+
+    def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (others ask for theirs)
+        """Return the variable's value."""
+        token = os.environ.get(self.name, "").strip()
+        if not token:
+            raise SignInRefused(f"There is no token to sign in with: {self} is not set, where this runs.")
+        return token
+
+
+@dataclass(frozen=True)
+class TokenCallable:
+    """A callable with no arguments that returns a token, named as ``package.module.function``."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path}()"
+
+    def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (others ask for theirs)
+        """Return what the callable returns."""
+        module, _, name = self.path.replace(":", ".").rpartition(".")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SignInRefused(
+                f"federated_token_provider {self.path!r} cannot be imported: {error}. It must name a function that"
+                " Python finds where this runs: package.module.function"
+            ) from error
+        try:
+            token = function()
+        except CallError as error:
+            error.sent = error.unclear = False
+            raise
+        except OSError as error:
+            # All that has to do with a network is one of these.
+            raise Unreachable(f"{self} gave no token: {type(error).__name__}", sent=False) from error
+        except Exception as error:
+            # Its text may hold what must not be shown; it follows in the traceback of whoever wants it.
+            raise SignInRefused(f"{self} gave no token: it raised {type(error).__name__}") from error
+        if not isinstance(token, str) or not token.strip():
+            raise SignInRefused(f"{self} gave no token: it must return a text, and one that is not empty")
+        return token.strip()
+
+
+def read_text(path: str, what: str = "There is no token to sign in with") -> str:
+    """Return what a file holds, without space around it. Raises SignInRefused where it cannot be read, or is empty."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SignInRefused(f"{what}: {path} cannot be read, where this runs: {why}") from error
+    if not text:
+        raise SignInRefused(f"{what}: {path} is empty")
+    return text

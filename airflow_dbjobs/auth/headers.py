@@ -1,0 +1,45 @@
+"""What signs a request with nothing but what the connection holds: a personal access token, or login and password."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from airflow_dbjobs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest
+
+
+class BearerAuth(AuthBase):
+    """A personal access token in the Authorization header."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Sign one request."""
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BearerAuth) and self._token == other._token
+
+    def __hash__(self) -> int:
+        return hash((BearerAuth, self._token))
+
+
+class BasicAuth(HTTPBasicAuth):
+    """A login and a password in the Authorization header; hashable, so that equal credentials share a poller."""
+
+    def __hash__(self) -> int:
+        return hash((BasicAuth, self.username, self.password))
+
+
+def clean(secret: str, where: str) -> str:
+    """Return `secret` fit for a header; the error names the field, never the value."""
+    stripped = secret.strip()
+    if not stripped.isascii() or not stripped.isprintable():
+        raise ConfigurationError(f"{where} has a line break, or other characters that cannot stand in a header.")
+    return stripped

@@ -1,0 +1,180 @@
+"""The HTTP requests by which tokens are had: one attempt each, in the time that is left.
+
+Who needs a token is a call of the Jobs API, and it is that call which is repeated (``transport``): a token server that
+is down or limits looks to it like the API that is down, except that nothing was sent. Credentials that are refused look
+like credentials that the API refuses.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import LocationParseError
+
+from airflow_dbjobs.errors import CallError, SignInRefused, TooManyRequests, UnreadableReply, api_error
+from airflow_dbjobs.network import HOST_REMEDY, Network, no_reply, user_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from requests.auth import AuthBase
+
+_CONNECT_SECONDS = 10.0
+# A secret that is shorter is no secret, and would be cut out of innocent words.
+_LEAST_SECRET = 4
+# What AWS answers 400 with, where it means 429.
+_LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
+
+
+class _NoAuth(requests.auth.AuthBase):
+    """Adds nothing to a request."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+@dataclass(frozen=True)
+class TokenRequests:
+    """Sends the requests of one fetch, all of them before `deadline`. `clock` is monotonic, `wall` in epoch seconds."""
+
+    deadline: float
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left, some at least: requests takes no timeout of 0."""
+        return max(self.deadline - self.clock(), 0.1)
+
+    def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
+        """Send a request as `text` does, and return the reply's JSON object."""
+        text = self.text(method, url, network, **options)
+        try:
+            body = json.loads(text)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            # A page may be quoted; what was cut short may begin with a token.
+            page = f": {_start(text)}" if text.lstrip().startswith("<") else ""
+            raise unreadable(_call(method, url), f"no JSON object{page}")
+        return body
+
+    def text(
+        self,
+        method: str,
+        url: str,
+        network: Network,
+        *,
+        form: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: AuthBase | None = None,
+        secrets: Iterable[str] = (),
+        remedy: str,
+        reach_remedy: str = HOST_REMEDY,
+        connect_seconds: float = _CONNECT_SECONDS,
+    ) -> str:
+        """Send a request once and return the reply's text.
+
+        `remedy` says what to check where it is refused, `reach_remedy` where there is no answer; `secrets` are cut out
+        of what the server says. Raises SignInRefused, or, where it may work later, another CallError with ``sent``
+        False.
+        """
+        call = _call(method, url)
+        timeout = min(connect_seconds, self.left), self.left
+        try:
+            with network.session(url) as session:
+                response = session.request(
+                    method,
+                    url,
+                    data=form if form is not None else body if isinstance(body, bytes) else None,
+                    json=body if not isinstance(body, bytes) else None,
+                    headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
+                    auth=auth or _NoAuth(),
+                    timeout=timeout,
+                    # A redirect would carry the secret elsewhere.
+                    allow_redirects=False,
+                )
+                text = response.text
+        except (OSError, LocationParseError, ValueError) as error:
+            raise _unsent(no_reply(call, _server(url), error, timeout[1], remedy=reach_remedy)) from error
+        if response.status_code in range(200, 300):
+            return text
+        raise _refusal(call, response, _scrubbed(text, secrets), remedy)
+
+
+def unreadable(call: str, why: str) -> CallError:
+    """Return the error for a success that holds no token; `why` must quote nothing that might be one."""
+    return _unsent(UnreadableReply(f"{call} answered with {why}"))
+
+
+def _refusal(call: str, response: requests.Response, text: str, remedy: str) -> CallError:
+    status = response.status_code
+    code, message = _said(text)
+    if response.is_redirect:
+        return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        said = {"error_code": code, "message": message or response.reason}
+        return _unsent(api_error(call, status, said, response.headers))
+    if status == HTTPStatus.TOO_MANY_REQUESTS or code in _LIMIT_CODES:
+        retry_after = response.headers.get("Retry-After")
+        return _unsent(TooManyRequests(call, status, code, message or response.reason, retry_after=retry_after))
+    said_so = ": ".join(part for part in (code, message or response.reason) if part)
+    return SignInRefused(f"{call} answered {status}: {said_so.rstrip('.')}. {remedy}", status=status, error_code=code)
+
+
+def _said(text: str) -> tuple[str, str]:
+    """Return the code and the message of a refusal, in any of the shapes that token servers have for them."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        # AWS answers in XML.
+        in_xml = [re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message")]
+        if in_xml[0] and in_xml[1]:
+            return in_xml[0][1], html.unescape(in_xml[1][1])
+        return "", _start(text) if text.strip() else ""
+    code = body.get("error") or body.get("errorCode") or body.get("error_code") or body.get("reason") or ""
+    message = body.get("error_description") or body.get("errorSummary") or body.get("message") or ""
+    return str(code), " ".join(str(message).split())[:500]
+
+
+def _unsent(error: Exception) -> CallError:
+    """Return a token request's error as that of the call it was for, which was not sent."""
+    if not isinstance(error, CallError):
+        # A URL that cannot be called, say: of the credentials, so it is dealt with as they are.
+        return SignInRefused(str(error))
+    error.sent = error.unclear = False
+    return error
+
+
+def _scrubbed(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        if len(secret) >= _LEAST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _call(method: str, url: str) -> str:
+    """Name a request without its query."""
+    return f"{method} {url.partition('?')[0]}"
+
+
+def _server(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _start(text: str) -> str:
+    return " ".join(text.split())[:200] or "an empty body"

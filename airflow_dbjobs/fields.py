@@ -1,0 +1,339 @@
+"""What a connection may say: every field of its extra, and which of them belong to which way to sign in.
+
+Plain data, from which the connection's form is made, and by which what nobody reads is named.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_dbjobs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of the extra: its name, what the form says of it, and what is meant where it is empty."""
+
+    name: str
+    title: str
+    help: str
+    kind: Literal["text", "secret", "flag", "number", "choice", "object"] = "text"
+    default: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A way to sign in.
+
+    `name` is what `auth_type` may say, and one of `aliases`. Where it says nothing, `mark` is the field of the extra by
+    which the scheme is asked for (or, with `login_marks`, the scheme's name as login). `login` and `password` say what
+    these hold, and are "" where the scheme has no use for them. `needs` must be given, `takes` may.
+    """
+
+    name: str
+    help: str
+    login: str = ""
+    password: str = ""
+    mark: str = ""
+    login_marks: bool = False
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def extras(self) -> frozenset[str]:
+        """The fields of the extra that it reads."""
+        return frozenset({self.mark, *self.needs, *self.takes} - {"", "login", "password"})
+
+
+_ENTRA = ("azure_ad_endpoint", "azure_resource_id")
+
+# In the order in which the official provider chooses; what it does not know comes before its last resort.
+SCHEMES = (
+    Scheme(
+        "token",
+        "A personal access token.",
+        password="the token",  # noqa: S106 (a label)
+        mark="token",
+        aliases=("pat",),
+    ),
+    Scheme(
+        "azure_service_principal",
+        "A service principal of Microsoft Entra.",
+        login="the application's client id",
+        password="a client secret of it",  # noqa: S106 (a label)
+        mark="azure_tenant_id",
+        needs=("login", "password", "azure_tenant_id"),
+        takes=_ENTRA,
+        aliases=("azure-client-secret",),
+    ),
+    Scheme(
+        "azure_managed_identity",
+        "The managed identity of the machine on Azure.",
+        mark="use_azure_managed_identity",
+        takes=("azure_managed_identity_client_id", *_ENTRA),
+        aliases=("azure-msi",),
+    ),
+    Scheme(
+        "azure_default",
+        "Whatever azure-identity's DefaultAzureCredential finds, workload identity among it.",
+        mark="use_default_azure_credential",
+        takes=_ENTRA,
+    ),
+    Scheme(
+        "oauth",
+        "OAuth client credentials of a service principal of Databricks.",
+        login="the service principal's client id",
+        password="an OAuth secret of it",  # noqa: S106 (a label)
+        mark="service_principal_oauth",
+        needs=("login", "password"),
+        aliases=("oauth-m2m",),
+    ),
+    Scheme(
+        "federated_token_provider",
+        "Token federation: a token that a Python function returns.",
+        mark="federated_token_provider",
+        needs=("federated_token_provider",),
+        takes=("client_id",),
+    ),
+    Scheme(
+        "federated_aws",
+        "Token federation: a token of AWS's Security Token Service.",
+        mark="federated_aws",
+        login_marks=True,
+        takes=(
+            "client_id",
+            "aws_conn_id",
+            "aws_jwt_audience",
+            "aws_region",
+            "aws_web_identity_token_duration",
+        ),
+    ),
+    Scheme(
+        "federated_k8s",
+        "Token federation: a token of a Kubernetes service account.",
+        mark="federated_k8s",
+        login_marks=True,
+        needs=("client_id",),
+        takes=(
+            "k8s_projected_volume_token_path",
+            "audience",
+            "expiration_seconds",
+            "k8s_token_path",
+            "k8s_namespace_path",
+            "k8s_service_account",
+            "k8s_api_url",
+            "k8s_ca_path",
+        ),
+    ),
+    Scheme(
+        "federated_file",
+        "Token federation: a token in a file.",
+        mark="federated_token_file",
+        needs=("federated_token_file",),
+        takes=("client_id",),
+        aliases=("file-oidc",),
+    ),
+    Scheme(
+        "federated_env",
+        "Token federation: a token in an environment variable.",
+        mark="federated_token_env",
+        needs=("federated_token_env",),
+        takes=("client_id",),
+        aliases=("env-oidc",),
+    ),
+    Scheme(
+        "sdk",
+        "Whatever databricks-sdk's unified authentication finds.",
+        takes=("sdk_config",),
+    ),
+    Scheme(
+        "basic",
+        "Login and password.",
+        login="the login",
+        password="the password",  # noqa: S106 (a label)
+        needs=("login", "password"),
+    ),
+)
+BY_NAME = {name: scheme for scheme in SCHEMES for name in (scheme.name, *scheme.aliases)}
+
+# What `auth_type` may say beside: names of databricks-sdk's, which signs in then.
+SDK_AUTH_TYPES = (
+    "azure-cli",
+    "azure-devops-oidc",
+    "databricks-cli",
+    "github-oidc",
+    "github-oidc-azure",
+    "google-credentials",
+    "google-id",
+    "metadata-service",
+    "runtime",
+)
+
+FIELDS = (
+    Field("auth_type", "Auth type", "How to sign in. Empty: the other fields tell.", "choice",
+          choices=tuple(scheme.name for scheme in SCHEMES)),
+    Field("token", "Token", "A personal access token. The password is the better place: Airflow hides it.", "secret"),
+    Field("host", "Host", "The workspace's URL, where the field Host is empty."),
+    Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
+    # --- OAuth and token federation ---
+    Field("service_principal_oauth", "Databricks OAuth", "Login and password are a service principal's id and secret.",
+          "flag"),
+    Field("client_id", "Client id", "Token federation: the service principal to be. Empty: the account's policy says."),
+    Field("federated_token_file", "Federated token file", "The path of a file that holds the token."),
+    Field("federated_token_env", "Federated token variable", "The name of a variable that holds the token."),
+    Field("federated_token_provider", "Federated token provider",
+          "A Python function that returns the token: package.module.function."),
+    Field("federated_k8s", "Kubernetes", "Sign in with a token of a Kubernetes service account.", "flag"),
+    Field("k8s_projected_volume_token_path", "Projected token",
+          "The path of a token that is projected into the pod. Empty: the cluster is asked for one."),
+    Field("audience", "Audience", "Whom the cluster is to make the token for.",
+          default="https://kubernetes.default.svc"),
+    Field("expiration_seconds", "Token's seconds", "For how long the cluster's token is to be good.", "number", "3600"),
+    Field("k8s_service_account", "Service account", "Whose token the cluster is asked for.", default="default"),
+    Field("k8s_token_path", "Pod's token", "The path of the token to ask the cluster with.",
+          default="/var/run/secrets/kubernetes.io/serviceaccount/token"),
+    Field("k8s_namespace_path", "Pod's namespace", "The path of the file that holds the pod's namespace.",
+          default="/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
+    Field("k8s_api_url", "Cluster's URL", "Where the cluster's API is.", default="https://kubernetes.default.svc"),
+    Field("k8s_ca_path", "Cluster's CA", "The path of the CA bundle to trust the cluster by.",
+          default="/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+    Field("federated_aws", "AWS", "Sign in with a token of AWS's Security Token Service.", "flag"),
+    Field("aws_conn_id", "AWS connection", "The Airflow connection that has the key or the role to ask with. Where"
+          " it is not defined, the machine's credentials are used.", default="aws_default"),
+    Field("aws_jwt_audience", "AWS audience", "Whom AWS is to make the token for.", default="databricks"),
+    Field("aws_region", "AWS region", "The region whose service is asked. Empty: the AWS connection's, AWS_REGION, or"
+          " the instance's."),
+    Field("aws_web_identity_token_duration", "AWS token's seconds", "For how long AWS's token is to be good.", "number",
+          "300"),
+    # --- Entra ---
+    Field("azure_tenant_id", "Entra tenant", "Login and password are an application's id and secret in this tenant."),
+    Field("use_azure_managed_identity", "Managed identity", "Sign in with the machine's managed identity.", "flag"),
+    Field("azure_managed_identity_client_id", "Managed identity's client id", "Which, where the machine has several."),
+    Field("use_default_azure_credential", "Default Azure credential", "Sign in with what azure-identity finds.",
+          "flag"),
+    Field("azure_ad_endpoint", "Entra endpoint", "The URL at which another cloud signs in.",
+          default="https://login.microsoftonline.com"),
+    Field("azure_resource_id", "Workspace's resource id", "The workspace's id in Azure, where the identity is no user"
+          " of the workspace: /subscriptions/…/workspaces/…"),
+    Field("sdk_config", "SDK configuration", "Arguments of databricks-sdk's Config, as a JSON object.", "object"),
+    # --- the way to the servers ---
+    Field("verify", "Verify", "false turns the check of TLS certificates off; a path names a CA bundle.",
+          default="true"),
+    Field("proxies", "Proxies", 'The URL of a proxy, or {"http": …, "https": …}. Empty: the environment says.',
+          "object"),
+    Field("client_cert", "Client certificate", "The path of a certificate to show to the servers (PEM)."),
+    Field("client_key", "Client key", "The path of its key, where the certificate's file does not hold it."),
+    # --- retries, and the poller ---
+    Field("retry_budget", "Retry budget", "For how many seconds one call is repeated.", "number", "600"),
+    Field("server_error_wait", "Wait after a 5xx", "The least seconds between two attempts after a 5xx.", "number",
+          "30"),
+    Field("connect_timeout", "Connect timeout", "The seconds that a connection may take.", "number", "10"),
+    Field("read_timeout", "Read timeout", "The seconds that an answer may take.", "number", "60"),
+    Field("outage_tolerance", "Outage tolerance", "For how many seconds a task that waits puts up with an API that is"
+          " down.", "number", "3600"),
+    Field("denied_tolerance", "Denied tolerance", "The same for credentials that are refused.", "number", "600"),
+    Field("max_requests_per_second", "Requests per second", "What all deferred tasks of one triggerer may ask of the"
+          " workspace.", "number", "100"),
+)  # fmt: skip
+NAMES = frozenset(field.name for field in FIELDS)
+
+# What a connection made for the official provider may hold for its SQL operators and hooks.
+_FOREIGN = frozenset({"http_path", "schema", "catalog", "session_configuration", "http_headers", "user_agent_entry"})
+
+
+def is_on(value: object) -> bool:
+    """Read a flag, as JSON has it or as a form may write it."""
+    return value.strip().lower() not in {"", "false", "0", "no", "off"} if isinstance(value, str) else bool(value)
+
+
+def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any]) -> Scheme:
+    """Return the way to sign in that a connection's fields ask for, in the official provider's order.
+
+    Raises ConfigurationError where they ask for none, lack what it needs, or where `auth_type` contradicts them.
+    """
+    if asked := str(extra.get("auth_type") or "").strip():
+        scheme = _by_name(asked)
+        marks = [other.mark for other in SCHEMES if other.mark and _is_set(other.mark, extra)]
+        if others := [mark for mark in marks if mark not in scheme.extras]:
+            raise ConfigurationError(
+                f"extra auth_type is {asked!r}, which contradicts {_listed(others)}: remove the one or the other."
+            )
+    else:
+        scheme = _by_fields(login, password, extra)
+    given = {**extra, "login": login, "password": password}
+    meant = {"login": scheme.login, "password": scheme.password}
+    if missing := [name for name in scheme.needs if not _is_given(given.get(name))]:
+        named = [f"the {name} ({meant[name]})" if name in meant else f"extra {name}" for name in missing]
+        raise ConfigurationError(f"The connection signs in by {scheme.name}, but it lacks {_listed(named)}.")
+    if scheme.name == "token" and not (_is_given(extra.get("token")) or password):
+        raise ConfigurationError(_NO_CREDENTIALS)
+    return scheme
+
+
+def remarks(scheme: Scheme, extra: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of fields of the extra that nobody reads, or that this scheme does not."""
+    said = []
+    given = [name for name in extra if _is_set(name, extra)]
+    if idle := [name for name in given if name in _SIGN_IN and name not in scheme.extras]:
+        said.append(
+            f"it signs in by {scheme.name}, and {_listed(idle)} {'has' if len(idle) == 1 else 'have'} no effect."
+        )
+    for name in given:
+        if name not in NAMES and name not in _FOREIGN:
+            near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.75)
+            said.append(f"extra {name} is not read." + (f" Is {near[0]} meant?" if near else ""))
+    return said
+
+
+_FLAGS = frozenset(field.name for field in FIELDS if field.kind == "flag")
+# The fields that belong to some way to sign in.
+_SIGN_IN = frozenset().union(*(scheme.extras for scheme in SCHEMES))
+_NO_CREDENTIALS = (
+    "The connection has no credentials: leave its login empty and put a personal access token into its password"
+    " (or into `token` in its extra), or let `auth_type` in its extra name another way to sign in."
+)
+
+
+def _by_name(asked: str) -> Scheme:
+    if asked in SDK_AUTH_TYPES:
+        return BY_NAME["sdk"]
+    if asked in BY_NAME:
+        return BY_NAME[asked]
+    names = [scheme.name for scheme in SCHEMES]
+    near = difflib.get_close_matches(asked, [*BY_NAME, *SDK_AUTH_TYPES], n=1)
+    raise ConfigurationError(
+        f"extra auth_type is {asked!r}" + (f" (is {near[0]} meant?)" if near else "") + f"; it must be one of"
+        f" {', '.join(names)}, or of what databricks-sdk knows: {', '.join(SDK_AUTH_TYPES)}."
+    )
+
+
+def _by_fields(login: str | None, password: str | None, extra: Mapping[str, Any]) -> Scheme:
+    if _is_given(extra.get("token")) or (password and not login):
+        return BY_NAME["token"]
+    for scheme in SCHEMES:
+        if (scheme.mark and _is_set(scheme.mark, extra)) or (scheme.login_marks and login == scheme.name):
+            return scheme
+    if login and password:
+        return BY_NAME["basic"]
+    raise ConfigurationError(_NO_CREDENTIALS)
+
+
+def _is_set(name: str, extra: Mapping[str, Any]) -> bool:
+    value = extra.get(name)
+    return is_on(value) if name in _FLAGS else _is_given(value)
+
+
+def _is_given(value: object) -> bool:
+    # A form leaves an empty text where nothing was typed.
+    return value not in (None, "", {})
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

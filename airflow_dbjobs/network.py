@@ -1,0 +1,143 @@
+"""How servers are reached and trusted: proxies, certificates, sessions, and why there was no reply.
+
+Shared by the calls of the Jobs API (``transport``) and the requests for tokens (``auth``).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from urllib3.exceptions import NameResolutionError, NewConnectionError
+
+from airflow_dbjobs import __version__
+from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate
+
+HOST_REMEDY = "Check the connection's host and port"
+
+
+def user_agent(product: str = "") -> str:
+    """Return the User-Agent: space-separated ``key/value`` pairs, as the platform asks of partners."""
+    parts = (
+        f"airflow-provider-dbjobs/{__version__}",
+        f"python/{platform.python_version()}",
+        f"os/{platform.system().lower()}",
+        product,
+    )
+    return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a connection says of the way to its servers; equal ones share tokens and pollers.
+
+    `verify` is as in requests: True, False, or the path of a CA bundle. `proxies` are pairs of scheme and URL; without
+    any the environment's hold, unless `direct`. `cert` is the path of a client certificate, or its and its key's.
+    """
+
+    verify: bool | str = True
+    # A proxy's URL may hold its password.
+    proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cert: str | tuple[str, str] | None = None
+    direct: bool = False
+
+    def session(self, url: str) -> requests.Session:
+        """Return a session for requests to the server of `url`."""
+        session = requests.Session()
+        session.trust_env = not self.direct
+        # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of its
+        # time, and all go to one host.
+        environment = session.merge_environment_settings(url, dict(self.proxies), None, self.verify, self.cert)
+        session.proxies, session.verify = environment["proxies"], environment["verify"]
+        session.cert = environment["cert"]
+        # Nor is a netrc file looked into, which might sign in as somebody else.
+        session.trust_env = False
+        return session
+
+
+def network_from(extra: Mapping[str, Any]) -> Network:
+    """Read `verify`, `proxies`, `client_cert` and `client_key` of a connection's extra. Raises ConfigurationError."""
+    cert, key = (str(extra.get(name) or "").strip() for name in ("client_cert", "client_key"))
+    if key and not cert:
+        raise ConfigurationError("extra client_key is given without client_cert, the path of its certificate.")
+    return Network(
+        verify=_verify(extra.get("verify")),
+        proxies=_proxies(extra.get("proxies")),
+        cert=(cert, key) if key else cert or None,
+    )
+
+
+def _verify(value: object) -> bool | str:
+    """Read a boolean (as a form may write one), or the path of a CA bundle."""
+    if value is None or value == "":
+        return True
+    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
+        return value.strip().lower() == "true"
+    return value if isinstance(value, bool | str) else bool(value)
+
+
+def _proxies(value: object) -> tuple[tuple[str, str], ...]:
+    """Read an object of proxies by scheme, as the official provider has it, or the URL of one for both schemes."""
+    if not value:
+        return ()
+    by_scheme = {"http": value, "https": value} if isinstance(value, str) else value
+    # No value is quoted: it may hold a password.
+    if not isinstance(by_scheme, Mapping) or not by_scheme.keys() <= {"http", "https"}:
+        raise ConfigurationError(
+            'extra proxies must be a URL, or an object: {"http": "http://…", "https": "http://…"}.'
+        )
+    for scheme, url in by_scheme.items():
+        if not isinstance(url, str) or not url.strip():
+            raise ConfigurationError(f"extra proxies names no URL for {scheme}.")
+    return tuple(sorted((scheme, url.strip()) for scheme, url in by_scheme.items()))
+
+
+def no_reply(call: str, server: str, error: Exception, read_timeout: float, *, remedy: str = HOST_REMEDY) -> Exception:
+    """Return our error for a request to a server (its URL) that got no whole reply."""
+    # That is how requests tells of a CA bundle, or a client certificate, that is not there.
+    if isinstance(error, requests.exceptions.SSLError) or type(error) is OSError:
+        return _no_tls(call, server, error)
+    if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
+        return UnreadableReply(f"{call}: the reply of {server} was cut short or garbled")
+    if isinstance(error, requests.ConnectTimeout):
+        return Unreachable(f"{call}: {server} did not accept a connection in time", sent=False)
+    if isinstance(error, requests.Timeout):
+        return Unreachable(f"{call}: {server} did not answer within {read_timeout:.3g} s")
+    is_bare = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+    if isinstance(error, requests.ConnectionError) or is_bare:
+        why, sent = _connection_failure(error)
+        return Unreachable(f"{call}: cannot reach {server}: {why}. {remedy}", sent=sent)
+    # What is left is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
+    return ConfigurationError(f"{call}: {server} is not a URL that can be called: {type(error).__name__}")
+
+
+def _no_tls(call: str, server: str, error: Exception) -> Exception:
+    if not isinstance(error, requests.exceptions.SSLError):
+        return UntrustedCertificate(
+            f"{call}: nothing to trust {server} by: {error}. Check `verify` in the connection's extra (or"
+            " `client_cert` and `client_key`), and REQUESTS_CA_BUNDLE.",
+            sent=False,
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return UntrustedCertificate(
+            f"{call}: the certificate of {server} is not trusted. Check the connection's host, or give the path of a CA"
+            " bundle as `verify` in its extra.",
+            sent=False,
+        )
+    # It may have broken after the request was read, and nothing tells.
+    why = "no secure connection. Check the connection's schema (https or http) and port, and `client_cert` in its extra"
+    return Unreachable(f"{call}: {server}: {why}")
+
+
+def _connection_failure(error: Exception) -> tuple[str, bool]:
+    """Return why there was no connection, or why it broke, and whether the request may have reached the server."""
+    cause: object = error.args[0] if error.args and isinstance(error, requests.RequestException) else error
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, NameResolutionError):
+        return "its name does not resolve", False
+    if isinstance(reason, NewConnectionError):
+        return str(reason).rpartition(": ")[2], False
+    return f"the connection broke ({type(reason).__name__})", True
