@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import json
 import logging
 import random
@@ -20,6 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from certificates import self_signed
 
 from airflow_dbjobs import transport as transport_module
 from airflow_dbjobs.auth import BasicAuth, BearerAuth
@@ -386,28 +386,7 @@ def test_tls_to_a_port_without_it_names_schema_and_port(server: Server, connect:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Return a new self-signed certificate for 127.0.0.1, with its key, as one PEM file."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "local")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "certificate.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
-    return pem
+    return self_signed(tmp_path / "certificate.pem")
 
 
 def test_certificates_are_verified_unless_told_otherwise(

@@ -32,6 +32,8 @@ _MANAGEMENT_HOSTS = {
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 
 _CONNECT_SECONDS = 10.0
+# Of the service that knows the machine's identities.
+_IDENTITY_PATH = "/metadata/identity/"
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class EntraToken:
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Ask Entra for a token, and for another of the management API where `resource_id` is given."""
-        headers, expires_on = {}, 0.0
-        with self._credential(requests.left) as credential:
-            token = self._ask(credential, _DATABRICKS_SCOPE)
+        traffic = _Traffic()
+        with self._credential(requests.left, traffic) as credential:
+            token = self._ask(credential, _DATABRICKS_SCOPE, traffic)
             headers, expires_on = {"Authorization": f"Bearer {token.token}"}, float(token.expires_on)
             if self.resource_id:
-                management = self._ask(credential, self._management_scope)
+                management = self._ask(credential, self._management_scope, traffic)
                 headers["X-Databricks-Azure-SP-Management-Token"] = management.token
                 headers["X-Databricks-Azure-Workspace-Resource-Id"] = self.resource_id
                 expires_on = min(expires_on, float(management.expires_on))
@@ -72,7 +74,7 @@ class EntraToken:
     def _authority_url(self) -> str:
         return self.authority if "://" in self.authority or not self.authority else f"https://{self.authority}"
 
-    def _credential(self, seconds: float) -> Any:
+    def _credential(self, seconds: float, traffic: _Traffic) -> Any:
         try:
             from azure import identity
         except ImportError as error:
@@ -85,6 +87,8 @@ class EntraToken:
             "retry_total": 0,
             "connection_timeout": min(_CONNECT_SECONDS, seconds),
             "read_timeout": seconds,
+            "raw_request_hook": traffic.sent,
+            "raw_response_hook": traffic.answered,
         }
         if self.who == "managed identity":
             # It is on the machine, never behind a proxy.
@@ -94,37 +98,36 @@ class EntraToken:
             options["proxies"] = dict(self.network.proxies)
         if self.authority:
             options["authority"] = self._authority_url
+            # Microsoft is asked whether it knows an authority; one of a private cloud it does not.
+            known = urlsplit(self._authority_url).hostname in {_PUBLIC_AUTHORITY, *_MANAGEMENT_HOSTS}
+            options["disable_instance_discovery"] = not known
         if self.who == "default credential":
             return identity.DefaultAzureCredential(**options)
-        host = urlsplit(self._authority_url).hostname or _PUBLIC_AUTHORITY
-        # Microsoft is asked whether it knows an authority; one of a private cloud it does not.
-        options["disable_instance_discovery"] = host not in {_PUBLIC_AUTHORITY, *_MANAGEMENT_HOSTS}
         return identity.ClientSecretCredential(self.tenant_id, self.client_id, self.client_secret, **options)
 
-    def _ask(self, credential: Any, scope: str) -> Any:
-        from azure.core.exceptions import AzureError, ServiceRequestError, ServiceResponseError
+    def _ask(self, credential: Any, scope: str, traffic: _Traffic) -> Any:
+        from azure.core.exceptions import AzureError
 
         try:
             return credential.get_token(scope)
-        except (ServiceRequestError, ServiceResponseError) as error:
-            raise Unreachable(f"{self._call}: no answer: {_first_line(error)}", sent=False) from error
         except (AzureError, ValueError) as error:
-            raise self._refusal(error) from error
+            raise self._failure(error, traffic) from error
 
     @property
     def _call(self) -> str:
         return f"Entra, asked for a token for the {self.who}"
 
-    def _refusal(self, error: Exception) -> CallError:
-        said = _first_line(error).replace(self.client_secret or "\0", "***")
-        response = getattr(error, "response", None)
-        status = int(getattr(response, "status_code", 0) or 0)
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            later: CallError = TooManyRequests(self._call, status, "", said)
-        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            later = api_error(self._call, status, {"message": said}, {})
+    def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
+        # What it raises does not tell an outage from a refusal; the traffic does.
+        said = _first_line(error).replace(self.client_secret or "\0", "***").rstrip(".")
+        if traffic.was_limited:
+            later: CallError = TooManyRequests(self._call, traffic.status, "", said)
+        elif traffic.has_failed:
+            later = api_error(self._call, traffic.status, {"message": said}, {})
+        elif traffic.is_unanswered:
+            later = Unreachable(f"{self._call}: no answer: {said}")
         else:
-            return SignInRefused(f"{self._call}, refuses: {said.rstrip('.')}. {self._remedy}", status=status or 401)
+            return SignInRefused(f"{self._call}, refuses: {said}. {self._remedy}", status=traffic.status or 401)
         later.sent = later.unclear = False
         return later
 
@@ -141,6 +144,37 @@ class EntraToken:
                 " `azure_managed_identity_client_id` in the connection's extra names"
             )
         return "Check what azure-identity's DefaultAzureCredential finds where this runs (AZURE_CLIENT_ID and others)"
+
+
+class _Traffic:
+    """What became of the last request that azure-identity has sent."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._url = ""
+
+    def sent(self, request: Any) -> None:
+        """Take note of a request that is about to be sent."""
+        self._url, self.status = str(request.http_request.url), 0
+
+    def answered(self, response: Any) -> None:
+        """Take note of its answer."""
+        self.status = int(response.http_response.status_code)
+
+    @property
+    def was_limited(self) -> bool:
+        """Whether it is to be sent later."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the server failed."""
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether nobody answers who should; the machine's own service is silent where there is none."""
+        return bool(self._url) and not self.status and _IDENTITY_PATH not in self._url
 
 
 def check_authority(authority: str) -> str:

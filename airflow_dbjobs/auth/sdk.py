@@ -55,7 +55,8 @@ class SdkToken:
             return answer
         if isinstance(answer, CallError):
             raise answer
-        raise self._failure(answer) from answer
+        # Its own text is not shown: a server may have repeated there what it was sent.
+        raise self._failure(answer) from None
 
     def _token(self, seconds: float, now: float) -> Token:
         try:

@@ -206,9 +206,9 @@ os.register_at_fork(after_in_child=CACHE.after_fork)
 class TokenAuth(AuthBase):
     """Signs with a token of `source`, from a cache that all share who sign in with equal credentials."""
 
-    def __init__(self, source: TokenSource, *, cache: TokenCache = CACHE) -> None:
+    def __init__(self, source: TokenSource, *, cache: TokenCache | None = None) -> None:
         self.source = source
-        self._cache = cache
+        self._cache = cache or CACHE
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Sign one request."""

@@ -1,0 +1,392 @@
+"""The cache of tokens: kept, renewed early, fetched once; and nothing that a signal handler could wait for in vain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from injected_clock import Clock
+
+from airflow_dbjobs.auth.tokens import Token, TokenAuth, TokenCache
+from airflow_dbjobs.errors import SignInRefused, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_dbjobs.auth.requesting import TokenRequests
+
+PATIENCE = 30  # seconds after which a test is given up
+
+
+@dataclass(eq=False)
+class Source:
+    """Gives numbered tokens; `first` is called in each fetch, with the seconds that it has."""
+
+    lifetime: float = 3600.0
+    fetched: int = 0
+    first: Callable[[float], object] = lambda _: None
+    limits: list[float] = field(default_factory=list)
+
+    def fetch(self, requests: TokenRequests) -> Token:
+        self.fetched += 1
+        number = self.fetched
+        self.limits.append(requests.left)
+        self.first(requests.left)
+        return Token({"Authorization": f"Bearer {number}"}, self.lifetime)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(clock: Clock) -> TokenCache:
+    return TokenCache(clock)
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def auth(source: Source, cache: TokenCache) -> TokenAuth:
+    return TokenAuth(source, cache=cache)
+
+
+def number(token: Token) -> int:
+    return int(token.headers["Authorization"].removeprefix("Bearer "))
+
+
+def refuse(_: float) -> None:
+    raise SignInRefused("no")
+
+
+def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Start `work`; return its thread, and where what it returns or raises is put."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 (a result like others)
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "good"),
+    [(3600, 2999), (7200, 6599), (300, 239), (100, 59), (60, 29), (20, 9)],
+    ids=str,
+)
+def test_a_token_is_kept_until_part_of_its_time_is_left(
+    auth: TokenAuth, source: Source, clock: Clock, lifetime: float, good: float
+) -> None:
+    source.lifetime = lifetime
+    auth.token()
+    clock.now = good
+    assert number(auth.token()) == 1
+    clock.now = good + 1.001
+    assert number(auth.token()) == 2
+    # From when it was fetched, again.
+    clock.now += good
+    assert number(auth.token()) == 2
+
+
+def test_a_token_without_time_is_used_once(auth: TokenAuth, source: Source) -> None:
+    source.lifetime = 0
+    assert [number(auth.token()) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_token_signs_a_request_on_its_own(auth: TokenAuth) -> None:
+    request = requests.Request("GET", "https://x.example", auth=auth).prepare()
+    assert request.headers["Authorization"] == "Bearer 1"
+    assert repr(auth.token()) == "Token(lifetime=3600.0)"
+
+
+def test_a_renewal_that_fails_leaves_the_token_that_is_good_yet(
+    auth: TokenAuth, source: Source, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth.token()
+    clock.now = 3100
+    source.first = refuse
+    assert number(auth.token()) == 1
+    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert said.getMessage() == "The token cannot be renewed at the moment; it is good for 460 s yet: no"
+    # Not again for each call.
+    assert number(auth.token()) == 1
+    assert source.fetched == 2
+    clock.now = 3131
+    source.first = lambda _: None
+    assert number(auth.token()) == 3
+
+
+def test_when_the_token_is_over_the_failure_is_told(auth: TokenAuth, source: Source, clock: Clock) -> None:
+    auth.token()
+    source.first = refuse
+    clock.now = 3559
+    assert number(auth.token()) == 1
+    clock.now = 3561
+    with pytest.raises(SignInRefused, match="no"):
+        auth.token()
+
+
+def test_while_a_token_is_renewed_others_go_on_with_the_one_at_hand(
+    auth: TokenAuth, source: Source, clock: Clock
+) -> None:
+    auth.token()
+    clock.now = 3100
+    renewing, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: float) -> None:
+        renewing.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = slowly
+    thread, results = in_thread(auth.token)
+    assert renewing.wait(PATIENCE)
+    assert number(auth.token()) == 1
+    go_on.set()
+    thread.join(PATIENCE)
+    assert number(results[0]) == number(auth.token()) == 2
+
+
+def test_who_has_little_time_renews_nothing(auth: TokenAuth, source: Source, clock: Clock) -> None:
+    auth.token()
+    clock.now = 3100
+    assert number(auth.token(4)) == 1
+    clock.now = 3561
+    # But fetches what must be had, in that time.
+    assert number(auth.token(4)) == 2
+    assert source.limits == [30, 4]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["fetched", "refused"])
+def test_threads_that_need_a_token_wait_for_one_fetch(auth: TokenAuth, source: Source, fails: bool) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+        if fails:
+            raise SignInRefused("no")
+
+    source.first = slowly
+    first = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    others = [in_thread(auth.token) for _ in range(10)]
+    (flight,) = auth._cache._flights.values()
+    while len(flight._waiters) < len(others):
+        assert not others[0][1]
+    go_on.set()
+    for thread, _ in (first, *others):
+        thread.join(PATIENCE)
+    assert source.fetched == 1
+    results = [result for _, (result,) in (first, *others)]
+    if fails:
+        # Each has an error of its own, to which a call adds how often it was tried.
+        assert {type(error) for error in results} == {SignInRefused}
+        assert len({id(error) for error in results}) == len(results)
+    else:
+        assert len({id(token) for token in results}) == 1
+    assert auth._cache._flights == {}
+
+
+def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth: TokenAuth, source: Source) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = slowly
+    thread, _ = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    with pytest.raises(Unreachable, match="Another thread asks for a token, and none came in time") as caught:
+        auth.token(0.01)
+    assert not caught.value.sent
+    go_on.set()
+    thread.join(PATIENCE)
+
+
+def test_a_fetch_that_hangs_is_given_up_by_the_others(auth: TokenAuth, source: Source, clock: Clock) -> None:
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang(_: float) -> None:
+        source.first = lambda _: None
+        hanging.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = hang
+    thread, _ = in_thread(auth.token)
+    assert hanging.wait(PATIENCE)
+    clock.now = 31
+    assert number(auth.token()) == 2
+    assert number(auth.token()) == 2
+    go_on.set()
+    thread.join(PATIENCE)
+
+
+def test_a_signal_handler_gets_its_token_in_the_middle_of_the_fetch_that_it_broke_into(
+    auth: TokenAuth, source: Source
+) -> None:
+    taken: list[int] = []
+
+    def handle(*_: object) -> None:
+        source.first = lambda _: None
+        taken.append(number(auth.token(4)))
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        source.first = lambda _: os.kill(os.getpid(), signal.SIGUSR1)
+        assert number(auth.token()) == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert taken == [2]
+    assert source.limits == [30, 4]
+
+
+def test_a_signal_handler_gets_its_token_while_its_thread_waits_for_anothers_fetch(
+    auth: TokenAuth, source: Source
+) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = slowly
+    thread, results = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    (flight,) = auth._cache._flights.values()
+    taken: list[object] = []
+
+    def handle(*_: object) -> None:
+        go_on.set()
+        taken.append(auth.token(4))
+
+    def kill() -> None:
+        while not flight._waiters:
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        killer, _ = in_thread(kill)
+        token = auth.token()
+        killer.join(PATIENCE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    thread.join(PATIENCE)
+    assert [token] == taken == results
+    assert source.fetched == 1
+
+
+def test_a_fetch_that_is_broken_off_is_taken_up_by_who_waits(auth: TokenAuth, source: Source) -> None:
+    class Killed(BaseException):
+        pass
+
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def break_off(_: float) -> None:
+        source.first = lambda _: None
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+        raise Killed
+
+    source.first = break_off
+    first, broken = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    (flight,) = auth._cache._flights.values()
+    second, results = in_thread(auth.token)
+    while not flight._waiters:
+        assert not results
+    go_on.set()
+    first.join(PATIENCE)
+    second.join(PATIENCE)
+    assert isinstance(broken[0], Killed)
+    assert number(results[0]) == 2
+
+
+def test_a_process_that_was_forked_off_waits_for_no_thread_of_its_parents(auth: TokenAuth, source: Source) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = slowly
+    thread, _ = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    source.first = lambda _: None
+    # What os.fork calls in the child.
+    auth._cache.after_fork()
+    assert number(auth.token()) == 2
+    go_on.set()
+    thread.join(PATIENCE)
+
+
+# --- tokens that are refused ---
+
+
+def test_a_refused_token_is_given_up_by_all(auth: TokenAuth, source: Source, clock: Clock) -> None:
+    old = auth.token()
+    clock.now = 100
+    assert auth.forget(old)
+    new = auth.token()
+    assert number(new) == 2
+    # Others, whose requests were signed before, are told later.
+    assert auth.forget(old)
+    assert auth.token() is new
+
+
+def test_a_token_that_is_refused_right_after_it_was_fetched_is_kept(auth: TokenAuth, clock: Clock) -> None:
+    token = auth.token()
+    clock.now = 59
+    assert not auth.forget(token)
+    assert auth.token() is token
+    clock.now = 61
+    assert auth.forget(token)
+    assert number(auth.token()) == 2
+
+
+# --- keys ---
+
+
+def test_tokens_of_others_that_are_over_are_forgotten(cache: TokenCache, clock: Clock) -> None:
+    sources = [Source(lifetime) for lifetime in (100, 3600, 200)]
+    for source in sources:
+        TokenAuth(source, cache=cache).token()
+    clock.now = 300
+    last = Source()
+    TokenAuth(last, cache=cache).token()
+    assert set(cache._kept) == {sources[1], last}
+
+
+def test_equal_sources_are_one_key() -> None:
+    one, other = Source(), Source()
+    assert TokenAuth(one) == TokenAuth(one)
+    assert TokenAuth(one) != TokenAuth(other)
+    assert TokenAuth(one) != one
+    assert len({TokenAuth(one), TokenAuth(one), TokenAuth(other)}) == 2
+
+
+def test_an_error_that_is_no_error_of_a_call_is_not_hidden(auth: TokenAuth, source: Source) -> None:
+    def mistake(_: float) -> None:
+        raise ZeroDivisionError
+
+    source.first = mistake
+    with pytest.raises(ZeroDivisionError):
+        auth.token()
+    source.first = lambda _: None
+    assert number(auth.token()) == 2
