@@ -156,8 +156,8 @@ SCHEMES = (
     Scheme(
         "basic",
         "Login and password.",
-        login="the login",
-        password="the password",  # noqa: S106 (a label)
+        login="a user's name",
+        password="the user's password",  # noqa: S106 (a label)
         needs=("login", "password"),
     ),
 )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import requests
 
 from airflow_dbjobs.auth import BasicAuth, BearerAuth, choose_auth
+from airflow_dbjobs.auth.choice import AwsConnection
+from airflow_dbjobs.auth.sigv4 import AwsKeys, signed_headers
 from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.network import Network, network_from
 
 SECRET = "dapi-very-secret"
 
@@ -43,9 +47,30 @@ def test_the_fields_choose_the_scheme(
         (None, None, {}, "no credentials"),
         ("user", None, {}, "no credentials"),
         ("", "", {"token": ""}, "no credentials"),
-        ("client-id", SECRET, {"service_principal_oauth": True}, "service_principal_oauth"),
-        ("client-id", SECRET, {"azure_tenant_id": "t"}, "azure_tenant_id"),
-        (None, None, {"use_azure_managed_identity": True, "federated_k8s": True}, "_identity, federated_k8s"),
+        ("", "", {"auth_type": "token"}, "no credentials"),
+        ("client-id", f"{SECRET}\n!", {"service_principal_oauth": True}, "the connection's password"),
+        (None, SECRET, {"auth_type": "oauth"}, "lacks the login"),
+        ("id", SECRET, {"azure_tenant_id": "t", "azure_ad_endpoint": "http://x"}, "azure_ad_endpoint must be an https"),
+        (
+            "id",
+            SECRET,
+            {"azure_tenant_id": "t", "azure_resource_id": "a\nb"},
+            "extra azure_resource_id has a line break",
+        ),
+        (
+            None,
+            None,
+            {"federated_k8s": True, "client_id": "c", "expiration_seconds": "1 h"},
+            "expiration_seconds is '1 h'",
+        ),
+        (
+            None,
+            None,
+            {"federated_aws": True, "aws_web_identity_token_duration": True},
+            "_duration is True; it must be a",
+        ),
+        (None, None, {"auth_type": "sdk", "sdk_config": f"{{{SECRET}"}, "sdk_config must be a JSON object"),
+        (None, None, {"auth_type": "sdk", "sdk_config": [SECRET]}, "sdk_config must be a JSON object"),
         (None, f"{SECRET}\nmore", {}, "the connection's password"),
         (None, f"{SECRET}ü", {}, "the connection's password"),
         ("us\ner", SECRET, {}, "the connection's login"),
@@ -67,3 +92,136 @@ def test_equal_credentials_are_one_key_and_others_another() -> None:
     assert BearerAuth("a") != BearerAuth("b")
     assert BearerAuth("a") != BasicAuth("", "a")
     assert BasicAuth("u", "a") != BasicAuth("u", "b")
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "extra", "source"),
+    [
+        ("id", SECRET, {"service_principal_oauth": True}, "ClientCredentials(workspace='https://x', client_id='id', "),
+        ("id", SECRET, {"azure_tenant_id": "t"}, "client_id='id', tenant_id='t', authority='', resource_id='')"),
+        (None, None, {"use_azure_managed_identity": True}, "EntraToken(who='managed identity'"),
+        (None, None, {"use_default_azure_credential": True}, "EntraToken(who='default credential'"),
+        (None, None, {"federated_token_provider": "a.b"}, "TokenCallable(path='a.b'), client_id=''"),
+        (None, None, {"federated_token_file": "/a", "client_id": "c"}, "TokenFile(path='/a'), client_id='c'"),
+        (None, None, {"federated_token_env": "A"}, "TokenVariable(name='A')"),
+        (
+            "federated_k8s",
+            None,
+            {"client_id": "c"},
+            "audience='https://kubernetes.default.svc', seconds=3600, service_acc",
+        ),
+        ("federated_k8s", None, {"client_id": "c", "k8s_projected_volume_token_path": "/p"}, "TokenFile(path='/p')"),
+        (None, None, {"federated_aws": True}, "audience='databricks', seconds=300, region='', keys=None, role_arn='')"),
+        (None, None, {"auth_type": "github-oidc"}, "SdkToken(workspace='https://x', auth_type='github-oidc')"),
+        (
+            None,
+            None,
+            {"auth_type": "sdk", "sdk_config": {"token": SECRET}},
+            "SdkToken(workspace='https://x', auth_type='')",
+        ),
+    ],
+)
+def test_a_token_is_asked_for_where_the_fields_say(
+    login: str | None, password: str | None, extra: dict[str, Any], source: str
+) -> None:
+    auth = choose_auth(login=login, password=password, extra=extra, workspace="https://x")
+    assert source in repr(auth)
+    assert SECRET not in repr(auth)
+    again = choose_auth(login=login, password=password, extra=dict(extra), workspace="https://x")
+    assert (auth, hash(auth)) == (again, hash(again))
+    # A token of Entra's is good for all workspaces.
+    elsewhere = choose_auth(login=login, password=password, extra=extra, workspace="https://y")
+    assert (auth == elsewhere) is ("Entra" in repr(auth))
+
+
+def test_credentials_that_differ_in_the_secret_alone_are_two() -> None:
+    def key(secret: str) -> requests.auth.AuthBase:
+        return choose_auth(login="id", password=secret, extra={"service_principal_oauth": True}, workspace="https://x")
+
+    assert key("a") != key("b")
+    assert len({key("a"), key("b"), key("a")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "network"),
+    [
+        ({}, Network()),
+        ({"verify": None, "proxies": None, "client_cert": ""}, Network()),
+        ({"verify": "FALSE"}, Network(verify=False)),
+        ({"verify": "/ca.pem"}, Network(verify="/ca.pem")),
+        ({"proxies": " http://p:3128"}, Network(proxies=(("http", "http://p:3128"), ("https", "http://p:3128")))),
+        ({"proxies": {"https": "http://p"}}, Network(proxies=(("https", "http://p"),))),
+        ({"client_cert": "/c.pem"}, Network(cert="/c.pem")),
+        ({"client_cert": "/c.pem", "client_key": "/k.pem"}, Network(cert=("/c.pem", "/k.pem"))),
+    ],
+)
+def test_the_way_to_the_servers_is_read_from_the_extra(extra: dict[str, Any], network: Network) -> None:
+    assert network_from(extra) == network
+    assert hash(network_from(extra)) == hash(network)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"proxies": [f"http://me:{SECRET}@p"]}, "proxies must be a URL, or an object"),
+        ({"proxies": {"ftp": f"http://me:{SECRET}@p"}}, "proxies must be a URL, or an object"),
+        ({"proxies": {"http": ""}}, "proxies names no URL for http"),
+        ({"client_key": "/k.pem"}, "client_key is given without client_cert"),
+    ],
+)
+def test_a_way_that_cannot_be_read_is_named(extra: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        network_from(extra)
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_proxys_password_is_not_shown() -> None:
+    assert SECRET not in repr(network_from({"proxies": f"http://me:{SECRET}@p"}))
+
+
+# --- AWS's keys and signature ---
+
+
+def test_a_request_is_signed_as_aws_has_it() -> None:
+    # AWS's own test suite of Signature Version 4, "post-x-www-form-urlencoded".
+    keys = AwsKeys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+    headers = signed_headers(
+        "https://example.amazonaws.com/",
+        b"Param1=value1",
+        keys,
+        region="us-east-1",
+        service="service",
+        now=datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp(),
+    )
+    assert headers["x-amz-date"] == "20150830T123600Z"
+    assert headers["Authorization"].endswith(
+        "SignedHeaders=content-type;host;x-amz-date,"
+        " Signature=ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("aws", "source"),
+    [
+        (AwsConnection("K", SECRET), "keys=AwsKeys(access_key='K'), role_arn='')"),
+        (AwsConnection(extra={"aws_access_key_id": "K", "aws_secret_access_key": SECRET}), "AwsKeys(access_key='K')"),
+        (AwsConnection(), "keys=None"),
+        (AwsConnection("K", ""), "keys=None"),
+        (
+            AwsConnection(extra={"role_arn": "arn:r", "region_name": "r-1"}),
+            "region='r-1', keys=None, role_arn='arn:r')",
+        ),
+    ],
+)
+def test_an_aws_connection_says_who_asks(aws: AwsConnection, source: str) -> None:
+    auth = choose_auth(login=None, password=None, extra={"federated_aws": True}, aws=aws)
+    assert source in repr(auth)
+    assert SECRET not in repr(auth) + repr(aws)
+
+
+@pytest.mark.parametrize("extra", [{"profile_name": "prod"}, {"assume_role_method": "assume_role_with_saml"}], ids=str)
+def test_what_an_aws_connection_asks_for_in_vain_is_named(extra: dict[str, Any]) -> None:
+    (name,) = extra
+    with pytest.raises(ConfigurationError, match=f"the AWS connection's {name} is .*federated_token_provider"):
+        choose_auth(login=None, password=None, extra={"federated_aws": True}, aws=AwsConnection(extra=extra))

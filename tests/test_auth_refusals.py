@@ -1,0 +1,468 @@
+"""Signing in that fails: at once where credentials are wrong, later where a server is down, and what is said then."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from sign_in_scene import (
+    EXCHANGING,
+    JWT,
+    STS_PATH,
+    SignIn,
+    SignInScene,
+    needing,
+    scene_of_sign_in,  # noqa: F401 (a fixture)
+    using,
+)
+from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH, Trouble
+
+from airflow_dbjobs.auth.choice import AwsConnection
+from airflow_dbjobs.errors import (
+    CallError,
+    PermissionDenied,
+    RunLost,
+    ServerError,
+    SignInRefused,
+    TooManyRequests,
+    Unauthenticated,
+    Unreachable,
+    UnreadableReply,
+)
+from airflow_dbjobs.retries import Patience, RetryPolicy
+from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.waiting import wait_for_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_dbjobs.client import JobsClient
+
+WRONG = "not-the-clients-secret"
+
+
+@pytest.fixture
+def scene(scene_of_sign_in: SignInScene) -> SignInScene:  # noqa: F811 (the fixture)
+    return scene_of_sign_in
+
+
+def ask(client: JobsClient) -> None:
+    assert list(client.list_jobs()) == []
+
+
+def refused(scene: SignInScene, sign_in: SignIn) -> str:
+    """Return what is said, at once, where credentials are refused."""
+    with pytest.raises(SignInRefused) as caught:
+        ask(scene.client(sign_in))
+    assert scene.clock.waits == []
+    assert not caught.value.sent
+    assert not caught.value.unclear
+    assert not caught.value.transient
+    assert not scene.server.asked("/api/2.2/jobs/list")
+    return str(caught.value)
+
+
+# --- wrong credentials, and what to check ---
+
+
+def test_a_wrong_secret_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    sign_in.password = WRONG
+    said = refused(scene, sign_in)
+    assert f"POST {scene.server.url}{TOKEN_PATH} answered 401: invalid_client: Client authentication failed" in said
+    assert "Check the connection's login (the service principal's client id) and password" in said
+    # The server repeated it.
+    assert WRONG not in said
+    assert len(scene.fetches(sign_in)) == 1
+
+
+@pytest.mark.parametrize("name", ["federated_file", "federated_env", "federated_callable", "kubernetes_projected"])
+def test_a_token_that_no_policy_accepts_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    scene.server.subjects.clear()
+    said = refused(scene, sign_in)
+    whose = "the service principal `client_id`" if "client_id" in sign_in.extra else "the account (there is no"
+    assert "answered 400: invalid_grant: no federation policy matches ***. Check the federation policy of" in said
+    assert whose in said
+    where = {"federated_file": "the file", "federated_env": "variable MY_JWT", "federated_callable": "my_tokens.of_the"}
+    assert where.get(name, "the file") in said
+    assert JWT not in said
+
+
+@pytest.mark.parametrize("name", needing("entra"))
+def test_a_wrong_secret_of_entra_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    sign_in.password = WRONG
+    said = refused(scene, sign_in)
+    assert "Entra, asked for a token for the service principal, refuses: " in said
+    assert "AADSTS7000215" in said
+    assert "password (a client secret of it that is not expired) and `azure_tenant_id`" in said
+    assert WRONG not in said
+
+
+@pytest.mark.parametrize("name", needing("managed_identity"))
+def test_an_identity_that_the_machine_has_not_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    sign_in.extra["azure_managed_identity_client_id"] = "another"
+    said = refused(scene, sign_in)
+    assert "Identity not found" in said
+    assert "which one `azure_managed_identity_client_id` in the connection's extra names" in said
+
+
+@pytest.mark.parametrize("name", needing("managed_identity"))
+def test_a_machine_that_is_not_on_azure_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    scene.use(AZURE_POD_IDENTITY_AUTHORITY_HOST="http://127.0.0.1:1")
+    assert "Check that this runs on Azure with a managed identity assigned" in refused(scene, sign_in)
+
+
+@pytest.mark.parametrize("name", needing("sdk"))
+def test_a_wrong_secret_of_the_sdk_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    config = {**json.loads(sign_in.extra["sdk_config"]), "client_secret": WRONG}
+    sign_in.extra["sdk_config"] = config
+    said = refused(scene, sign_in)
+    assert "databricks-sdk cannot sign in: " in said
+    assert "Check `auth_type` and `sdk_config` in the connection's extra" in said
+    assert WRONG not in said
+
+
+@pytest.mark.parametrize("name", needing("sdk"))
+def test_the_sdk_signs_in_by_a_profile_that_is_read_anew(scene: SignInScene, name: str) -> None:
+    profile = f"[prod]\nhost = {scene.server.url}\ntoken = {scene.server.give('pat')}\n"
+    path = scene.file("databrickscfg", profile)
+    sign_in = SignIn(extra={"auth_type": "sdk", "sdk_config": {"profile": "prod", "config_file": path}})
+    client = scene.client(sign_in)
+    ask(client)
+    assert scene.server.asked("/api/2.2/jobs/list")[-1].headers["authorization"] == f"Bearer {scene.server.given[-1]}"
+    scene.file("databrickscfg", profile.replace(scene.server.given[-1], scene.server.give("pat")))
+    scene.clock.now += 300
+    ask(client)
+    assert scene.server.asked("/api/2.2/jobs/list")[-1].headers["authorization"] == f"Bearer {scene.server.given[-1]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "extra"), [("entra", "azure", "azure"), ("sdk", "databricks.sdk.core", "sdk")]
+)
+def test_a_library_that_is_not_installed_is_named_with_the_extra(
+    scene: SignInScene, name: str, library: str, extra: str
+) -> None:
+    sign_in = using(name, scene)
+    # What an import of a module finds that is not there.
+    scene.monkeypatch.setitem(sys.modules, library, None)
+    assert f"is not installed here, {'by' if name == 'entra' else 'which'}" in refused(scene, sign_in)
+    assert f"pip install 'airflow-provider-dbjobs[{extra}]'" in refused(scene, sign_in)
+
+
+def test_a_pod_that_may_not_ask_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    sign_in = scene.kubernetes()
+    sign_in.extra["k8s_service_account"] = "jobs/of"
+    said = refused(scene, sign_in)
+    assert "/namespaces/airflow/serviceaccounts/jobs%2Fof/token answered 403: Forbidden: serviceaccounts" in said
+    assert "Check that airflow has the service account jobs/of, and that the pod's own may `create`" in said
+
+
+@pytest.mark.parametrize("path", ["k8s_token_path", "k8s_namespace_path"])
+def test_what_is_not_a_pod_fails_at_once_and_says_so(scene: SignInScene, path: str) -> None:
+    sign_in = scene.kubernetes()
+    sign_in.extra[path] = str(scene.root / "nowhere")
+    said = refused(scene, sign_in)
+    assert said.startswith("This is not a pod with a service account token: ")
+    assert said.endswith("nowhere cannot be read, where this runs: No such file or directory")
+
+
+def test_a_cluster_that_is_away_is_waited_for(scene: SignInScene) -> None:
+    sign_in = scene.kubernetes()
+    sign_in.extra["k8s_api_url"] = "http://127.0.0.1:1"
+    with pytest.raises(Unreachable, match=r"Check that this runs in the cluster, or `k8s_api_url`.*\(attempt "):
+        ask(scene.client(sign_in))
+    assert 500 < scene.clock.now <= 600
+
+
+def test_the_cluster_is_asked_for_what_the_extra_says(scene: SignInScene) -> None:
+    sign_in = scene.kubernetes()
+    sign_in.extra |= {"audience": "databricks", "expiration_seconds": "900"}
+    ask(scene.client(sign_in))
+    (seen,) = scene.server.asked("/api/v1/namespaces/airflow/serviceaccounts/default/token")
+    assert json.loads(seen.body)["spec"] == {"audiences": ["databricks"], "expirationSeconds": 900}
+    (exchange,) = scene.server.asked(TOKEN_PATH)
+    assert exchange.form["client_id"] == CLIENT_ID
+
+
+@pytest.mark.parametrize("name", EXCHANGING)
+def test_no_client_id_is_sent_where_the_accounts_policy_says_who_signs_in(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    ask(scene.client(sign_in))
+    (seen,) = scene.server.asked(TOKEN_PATH)
+    assert seen.form.get("client_id") == sign_in.extra.get("client_id")
+    assert "authorization" not in seen.headers
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda scene: {"federated_token_file": str(scene.root / "none")}, "none cannot be read, where this runs: No"),
+        (lambda scene: {"federated_token_file": scene.file("empty", " ")}, "empty is empty"),
+        (lambda _: {"federated_token_env": "NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
+        (lambda _: {"federated_token_provider": "no_such_module.token"}, "'no_such_module.token' cannot be imported"),
+        (lambda _: {"federated_token_provider": "json.no_such_token"}, "'json.no_such_token' cannot be imported"),
+        (lambda _: {"federated_token_provider": "json"}, "'json' cannot be imported"),
+        (lambda _: {"federated_token_provider": "sys:getrecursionlimit"}, "getrecursionlimit() gave no token: it must"),
+        (lambda _: {"federated_token_provider": "os.getlogin.no"}, "cannot be imported"),
+        (lambda _: {"federated_token_provider": "math.sqrt"}, "math.sqrt() gave no token: it raised TypeError"),
+    ],
+)  # fmt: skip
+def test_a_token_to_exchange_that_is_not_there_is_named(
+    scene: SignInScene, make: Callable[[SignInScene], dict[str, Any]], words: str
+) -> None:
+    assert words in refused(scene, SignIn(extra=make(scene)))
+    assert scene.server.seen == []
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("slow"), requests.ConnectionError("gone"), ServerError("POST /token", 503)], ids=repr
+)
+def test_a_callable_that_cannot_reach_its_server_is_asked_again(scene: SignInScene, error: Exception) -> None:
+    scene.server.subjects.add(JWT)
+    outcomes = [error, None]
+
+    def token() -> str:
+        if failure := outcomes.pop(0):
+            raise failure
+        return JWT
+
+    module = ModuleType("my_tokens")
+    module.today = token  # type: ignore[attr-defined]
+    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
+    # Not repeatable: that nothing was sent is what lets it be called again.
+    client = scene.client(SignIn(extra={"federated_token_provider": "my_tokens:today"}))
+    assert client.transport.call("POST", "2.2/jobs/create", body={}, repeatable=False) == {"jobs": []}
+    assert len(scene.clock.waits) == 1
+    assert len(scene.server.asked("/api/2.2/jobs/create")) == 1
+
+
+# --- AWS ---
+
+
+def test_keys_that_aws_does_not_know_fail_at_once_with_what_to_check(scene: SignInScene) -> None:
+    sign_in = scene.aws_environment()
+    scene.use(AWS_SECRET_ACCESS_KEY=WRONG)
+    said = refused(scene, sign_in)
+    assert (
+        f"POST {scene.server.url}/ answered 403: SignatureDoesNotMatch: The key {AWS_KEY} does not match. Check" in said
+    )
+    assert "may call sts:GetWebIdentityToken, and that the account has outbound web identity federation enabled" in said
+
+
+def test_a_machine_without_aws_keys_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    said = refused(scene, SignIn(extra={"federated_aws": True, "aws_region": "eu-central-1"}))
+    assert said.startswith("There are no AWS credentials here: PUT http://127.0.0.1:1/latest/api/token: cannot reach")
+    assert "It answers on instances of EC2 only" in said
+
+
+def test_a_region_that_nobody_names_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    sign_in = SignIn(extra={"federated_aws": True}, aws=AwsConnection(AWS_KEY, "a-secret"))
+    assert "The AWS region is not known" in refused(scene, sign_in)
+    assert "set `aws_region` in the connection's extra, or AWS_REGION" in refused(scene, sign_in)
+
+
+@pytest.mark.parametrize("url", ["http://elsewhere.example/keys", "http://10.0.0.1/keys"])
+def test_the_token_of_a_container_goes_to_no_other_machine(scene: SignInScene, url: str) -> None:
+    sign_in = scene.aws_container()
+    scene.use(AWS_CONTAINER_CREDENTIALS_FULL_URI=url)
+    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine" in refused(scene, sign_in)
+
+
+def test_a_role_is_assumed_before_its_token_is_asked_for(scene: SignInScene) -> None:
+    sign_in = scene.aws_connection()
+    sign_in.aws.extra["assume_role_kwargs"] = {"ExternalId": "outside"}  # type: ignore[union-attr, index]
+    sign_in.extra |= {"aws_jwt_audience": "us", "aws_web_identity_token_duration": 60}
+    ask(scene.client(sign_in))
+    assumed, asked = (seen.form for seen in scene.server.asked(STS_PATH))
+    assert (assumed["Action"], assumed["ExternalId"]) == ("AssumeRole", "outside")
+    assert (asked["Action"], asked["Audience.member.1"], asked["DurationSeconds"]) == (
+        "GetWebIdentityToken",
+        "us",
+        "60",
+    )
+    assert f"Credential={ROLE_KEY}/" in scene.server.asked(STS_PATH)[1].headers["authorization"]
+
+
+@pytest.mark.parametrize("code", ["Throttling", "RequestLimitExceeded"])
+def test_a_limit_of_aws_is_waited_for(scene: SignInScene, code: str) -> None:
+    body = f"<ErrorResponse><Error><Code>{code}</Code><Message>Rate &amp; limit</Message></Error></ErrorResponse>"
+    sign_in = scene.aws_environment()
+    scene.server.troubles.append(Trouble(STS_PATH, 400, body, times=2))
+    ask(scene.client(sign_in))
+    assert len(scene.clock.waits) == 2
+    assert len(scene.server.asked(STS_PATH)) == 3
+
+
+def test_a_reply_of_aws_without_a_token_quotes_nothing_of_it(scene: SignInScene) -> None:
+    sign_in = scene.aws_environment()
+    scene.server.troubles.append(Trouble(STS_PATH, 200, f"<Web><IdentityToken>{JWT}", times=None))
+    with pytest.raises(UnreadableReply, match="answered with no WebIdentityToken") as caught:
+        ask(scene.client(sign_in))
+    assert JWT not in str(caught.value)
+
+
+# --- servers that are down, slow, or something else ---
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "words"),
+    [
+        (Trouble(TOKEN_PATH, 500, {}), ServerError, "answered 500: Internal Server Error"),
+        (Trouble(TOKEN_PATH, 503, "<html>Be right back</html>"), ServerError, "Be right back"),
+        (Trouble(TOKEN_PATH, 429, {"message": "slow down"}), TooManyRequests, "answered 429: slow down"),
+        (Trouble(TOKEN_PATH, cut=True), Unreachable, "cannot reach"),
+        (Trouble(TOKEN_PATH, 200, "<html>Log in</html>"), UnreadableReply, "with no JSON object: <html>Log in"),
+        (Trouble(TOKEN_PATH, 200, f'{{"access_token": "{JWT}'), UnreadableReply, "with no JSON object"),
+        (Trouble(TOKEN_PATH, 200, {"expires_in": 3600, "token": JWT}), UnreadableReply, "fields are expires_in, token"),
+        (Trouble(TOKEN_PATH, 200, {"access_token": JWT, "token_type": "mac"}), UnreadableReply, "no bearer token"),
+        (Trouble(TOKEN_PATH, 200, {}), UnreadableReply, "its fields are none"),
+    ],
+)  # fmt: skip
+def test_a_token_server_that_fails_is_asked_again_and_named_in_the_end(
+    scene: SignInScene, trouble: Trouble, kind: type[CallError], words: str
+) -> None:
+    sign_in = scene.oauth()
+    trouble.times = 1
+    scene.server.troubles = [trouble]
+    client = scene.client(sign_in)
+    # A launch with no idempotency token, even: it was not sent.
+    assert client.transport.call("POST", "2.2/jobs/run-now", body={}, repeatable=False) == {"jobs": []}
+    assert len(scene.clock.waits) == 1
+    trouble.times = None
+    scene.server.troubles = [trouble]
+    scene.clock.now += 4000
+    with pytest.raises(kind) as caught:
+        ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=0)))
+    assert words in str(caught.value)
+    assert TOKEN_PATH in str(caught.value)
+    assert JWT not in str(caught.value)
+    assert (caught.value.sent, caught.value.unclear) == (False, False)
+
+
+def test_a_limit_is_waited_for_as_long_as_it_says(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    scene.server.troubles.append(Trouble(TOKEN_PATH, 429, headers={"Retry-After": "20"}))
+    ask(scene.client(sign_in))
+    (wait,) = scene.clock.waits
+    assert 20 <= wait <= 25
+
+
+def test_a_slow_token_server_takes_no_longer_than_the_caller_has(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20, times=None))
+    client = scene.client(sign_in)
+    with pytest.raises(Unreachable, match=r"did not answer within 0\.2 s") as caught:
+        client.transport.send("GET", "2.2/jobs/list", limit=0.2)
+    assert not caught.value.sent
+
+
+@pytest.mark.parametrize(
+    ("reply", "seconds"),
+    [({"expires_in": "1200"}, 1200), ({}, 300), ({"expires_in": "soon"}, 300), ({"expires_in": None}, 300)],
+)
+def test_the_tokens_time_is_read_with_care(scene: SignInScene, reply: dict[str, Any], seconds: float) -> None:
+    sign_in = scene.oauth()
+    scene.server.troubles.append(Trouble(TOKEN_PATH, 200, {"access_token": "a", **reply}))
+    assert scene.auth(sign_in).token().lifetime == seconds
+
+
+# --- in the middle of a wait ---
+
+
+def test_a_secret_that_is_rotated_during_a_wait_is_read_anew(scene: SignInScene) -> None:
+    sign_in, later = scene.oauth(), scene.oauth()
+    later.password = scene.server.client_secret = "the-secret-of-tomorrow"
+    client = scene.client(sign_in)
+    client._reread = lambda: Transport(scene.server.url, scene.auth(later), clock=scene.clock, sleep=scene.clock.sleep)
+    assert wait_for_run(client, 7).state.result_state == "SUCCESS"
+    assert len(scene.clock.waits) == 1
+
+
+def test_refused_credentials_are_put_up_with_for_as_long_as_the_connection_says(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    sign_in.password = WRONG
+    client = scene.client(sign_in)
+    client.patience = Patience(denied_tolerance=120)
+    with pytest.raises(RunLost, match=r"left alone and may still be running\. The last answer: POST .*invalid_client"):
+        wait_for_run(client, 7)
+    assert 120 <= scene.clock.now < 300
+
+
+def test_a_token_server_that_is_down_during_a_wait_is_an_outage(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    scene.server.troubles.append(Trouble(TOKEN_PATH, times=12))
+    assert wait_for_run(scene.client(sign_in), 7).state.result_state == "SUCCESS"
+    assert len(scene.clock.waits) == 12
+
+
+def test_a_token_that_stays_refused_is_asked_for_once_a_minute(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    scene.server.troubles.append(Trouble("/api", 401, {"error_code": "UNAUTHENTICATED", "message": "no"}, times=None))
+    client = scene.client(sign_in)
+    with pytest.raises(RunLost):
+        wait_for_run(client, 7)
+    polls = len(scene.server.asked("/api/2.2/jobs/runs/get"))
+    assert 600 <= scene.clock.now < 700
+    assert 5 <= len(scene.fetches(sign_in)) <= 12 < polls
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "fetches"),
+    [
+        (401, {"error_code": "UNAUTHENTICATED", "message": "no"}, Unauthenticated, 2),
+        (403, {"error_code": 403, "message": "Invalid access token."}, PermissionDenied, 2),
+        (403, {"error_code": "PERMISSION_DENIED", "message": "you may not"}, PermissionDenied, 1),
+    ],
+)  # fmt: skip
+def test_only_a_refusal_that_tells_of_the_token_has_another_fetched(
+    scene: SignInScene, status: int, body: dict[str, Any], kind: type[CallError], fetches: int
+) -> None:
+    sign_in = scene.oauth()
+    client = scene.client(sign_in)
+    ask(client)
+    scene.clock.now += 100
+    scene.server.troubles.append(Trouble("/api", status, body, times=None))
+    with pytest.raises(kind):
+        ask(client)
+    assert len(scene.fetches(sign_in)) == fetches
+    assert len(scene.server.asked("/api/2.2/jobs/list")) == 1 + fetches
+
+
+# --- Entra's headers ---
+
+
+@pytest.mark.parametrize("name", needing("entra", "managed_identity", "entra_default"))
+def test_who_is_no_user_of_the_workspace_signs_in_by_a_right_in_azure(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    resource = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Databricks/workspaces/w"
+    sign_in.extra["azure_resource_id"] = resource
+    ask(scene.client(sign_in))
+    (seen,) = scene.server.asked("/api/2.2/jobs/list")
+    entra, management = scene.server.given
+    assert (entra.partition("-")[0], management.partition("-")[0]) == ("entra", "management")
+    assert seen.headers["authorization"] == f"Bearer {entra}"
+    assert seen.headers["x-databricks-azure-sp-management-token"] == management
+    assert seen.headers["x-databricks-azure-workspace-resource-id"] == resource
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        ("", "management.core.windows.net"),
+        ("https://login.microsoftonline.us", "management.core.usgovcloudapi.net"),
+        ("login.partner.microsoftonline.cn/", "management.core.chinacloudapi.cn"),
+    ],
+)
+def test_the_management_api_is_that_of_the_cloud(scene: SignInScene, endpoint: str, host: str) -> None:
+    extra = {"azure_tenant_id": "t", "azure_ad_endpoint": endpoint}
+    source = scene.auth(SignIn(CLIENT_ID, CLIENT_SECRET, extra)).source
+    assert source._management_scope == f"https://{host}//.default"

@@ -1,0 +1,189 @@
+"""fields: what a connection may say, which way to sign in its fields ask for, and what is said of the others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from airflow_dbjobs.client import API_VERSIONS, DEFAULT_API_VERSION
+from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.fields import BY_NAME, FIELDS, SCHEMES, SDK_AUTH_TYPES, is_on, remarks, scheme_of
+from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, SETTINGS, Patience, RetryPolicy
+
+SECRET = "dapi-very-secret"
+PAIR: dict[str, Any] = {"login": "an-id", "password": SECRET}
+NOBODY: dict[str, Any] = {"login": None, "password": None}
+# What each scheme needs, at least.
+LEAST: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "token": ({"login": None, "password": SECRET}, {}),
+    "azure_service_principal": (PAIR, {"azure_tenant_id": "t"}),
+    "azure_managed_identity": (NOBODY, {"use_azure_managed_identity": True}),
+    "azure_default": (NOBODY, {"use_default_azure_credential": True}),
+    "oauth": (PAIR, {"service_principal_oauth": True}),
+    "federated_token_provider": (NOBODY, {"federated_token_provider": "a.b"}),
+    "federated_aws": (NOBODY, {"federated_aws": True}),
+    "federated_k8s": (NOBODY, {"federated_k8s": True, "client_id": "c"}),
+    "federated_file": (NOBODY, {"federated_token_file": "/a"}),
+    "federated_env": (NOBODY, {"federated_token_env": "A"}),
+    "sdk": (NOBODY, {"auth_type": "sdk"}),
+    "basic": (PAIR, {}),
+}
+
+
+def test_every_scheme_has_an_example_here() -> None:
+    assert list(LEAST) == [scheme.name for scheme in SCHEMES]
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_fields_ask_for_a_scheme(name: str) -> None:
+    fields, extra = LEAST[name]
+    assert scheme_of(**fields, extra=extra).name == name
+    assert remarks(BY_NAME[name], extra) == []
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_auth_type_asks_for_a_scheme_by_name(name: str) -> None:
+    fields, extra = LEAST[name]
+    for asked in (name, *BY_NAME[name].aliases):
+        assert scheme_of(**fields, extra={**extra, "auth_type": asked}).name == name
+    # The mark, where it is nothing but one, may be left out.
+    marks = {"use_azure_managed_identity", "use_default_azure_credential", "service_principal_oauth", "federated_aws"}
+    bare = {field: value for field, value in extra.items() if field not in marks | {"federated_k8s"}}
+    assert scheme_of(**fields, extra={**bare, "auth_type": name}).name == name
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "extra", "name"),
+    [
+        # The official provider's order, one step after the other.
+        ("u", "p", {"token": "t", "azure_tenant_id": "t"}, "token"),
+        (None, "p", {"azure_tenant_id": "t", "use_azure_managed_identity": True}, "token"),
+        ("u", "p", {"azure_tenant_id": "t", "use_azure_managed_identity": True}, "azure_service_principal"),
+        (
+            "u",
+            "p",
+            {"use_azure_managed_identity": True, "use_default_azure_credential": True},
+            "azure_managed_identity",
+        ),
+        ("u", "p", {"use_default_azure_credential": True, "service_principal_oauth": True}, "azure_default"),
+        ("u", "p", {"service_principal_oauth": True, "federated_token_provider": "a.b"}, "oauth"),
+        ("u", "p", {"federated_token_provider": "a.b", "federated_aws": True}, "federated_token_provider"),
+        ("federated_aws", None, {"federated_k8s": True, "client_id": "c"}, "federated_aws"),
+        ("u", "p", {"federated_aws": True, "federated_k8s": True}, "federated_aws"),
+        ("federated_k8s", None, {"client_id": "c"}, "federated_k8s"),
+        ("u", "p", {"federated_k8s": True, "client_id": "c"}, "federated_k8s"),
+        # What the official provider does not know comes before its last resort.
+        ("u", "p", {"federated_token_file": "/a"}, "federated_file"),
+        ("u", "p", {}, "basic"),
+        # Nothing, as a form may write it.
+        ("u", "p", {"azure_tenant_id": "", "service_principal_oauth": "false", "federated_k8s": False}, "basic"),
+        ("u", "p", {"azure_tenant_id": None, "service_principal_oauth": "True"}, "oauth"),
+    ],
+)
+def test_fields_that_ask_for_several_schemes_get_the_official_providers_first(
+    login: str | None, password: str | None, extra: dict[str, Any], name: str
+) -> None:
+    assert scheme_of(login, password, extra).name == name
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "extra", "words"),
+    [
+        (None, None, {}, "no credentials: leave its login empty"),
+        ("u", None, {}, "no credentials"),
+        ("u", None, {"auth_type": "token"}, "no credentials"),
+        (None, SECRET, {"auth_type": "basic"}, "signs in by basic, but it lacks the login (a user's name)."),
+        (None, None, {"service_principal_oauth": True},
+         "lacks the login (the service principal's client id) and the password (an OAuth secret of it)."),
+        ("id", "", {"azure_tenant_id": "t"}, "by azure_service_principal, but it lacks the password (a client secret"),
+        ("id", SECRET, {"auth_type": "azure_service_principal"}, "but it lacks extra azure_tenant_id."),
+        (None, None, {"federated_k8s": True}, "by federated_k8s, but it lacks extra client_id."),
+        (None, None, {"auth_type": "federated_file"}, "but it lacks extra federated_token_file."),
+        ("id", SECRET, {"auth_type": "oath"}, "auth_type is 'oath' (is oauth meant?); it must be one of token, azure_"),
+        (None, None, {"auth_type": "?"}, "auth_type is '?'; it must be one of"),
+        ("id", SECRET, {"auth_type": "oauth", "azure_tenant_id": "t", "token": SECRET},
+         "auth_type is 'oauth', which contradicts token and azure_tenant_id: remove the one or the other."),
+        (None, SECRET, {"auth_type": "token", "federated_aws": True}, "'token', which contradicts federated_aws"),
+    ],
+)  # fmt: skip
+def test_fields_that_contradict_or_do_not_suffice_are_named(
+    login: str | None, password: str | None, extra: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        scheme_of(login, password, extra)
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SDK_AUTH_TYPES)
+def test_a_name_of_databricks_own_sdk_asks_for_it(name: str) -> None:
+    assert scheme_of(None, None, {"auth_type": name}).name == "sdk"
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "said"),
+    [
+        ("token", {"token": "t", "verify": False, "api_version": "2.1", "retry_budget": 5}, []),
+        ("token", {"service_principal_oauth": True},
+         ["it signs in by token, and service_principal_oauth has no effect."]),
+        ("token", {"service_principal_oauth": False, "azure_tenant_id": ""}, []),
+        ("oauth", {"service_principal_oauth": True, "client_id": "c", "azure_resource_id": "/s"},
+         ["it signs in by oauth, and client_id and azure_resource_id have no effect."]),
+        ("token", {"retry_limit": 3, "verifi": True, "retry_budgets": 3},
+         ["extra retry_limit is not read.", "extra verifi is not read. Is verify meant?",
+          "extra retry_budgets is not read. Is retry_budget meant?"]),
+        # Of the official provider's other hooks.
+        ("token", {"http_path": "/sql", "session_configuration": {}}, []),
+    ],
+)  # fmt: skip
+def test_fields_that_nobody_reads_are_named(name: str, extra: dict[str, Any], said: list[str]) -> None:
+    assert remarks(BY_NAME[name], extra) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "on"),
+    [(True, True), ("true", True), ("1", True), (1, True), (False, False), ("False", False), ("", False), (None, False),
+     (" no ", False), ("0", False)],
+)  # fmt: skip
+def test_a_flag_is_read_as_json_has_it_or_a_form(value: object, on: bool) -> None:
+    assert is_on(value) is on
+
+
+# --- the table ---
+
+
+def test_the_table_has_every_field_once_with_title_and_help() -> None:
+    names = [field.name for field in FIELDS]
+    assert len(set(names)) == len(names)
+    assert [field.name for field in FIELDS if not (field.title and field.help.endswith((".", "…")))] == []
+    assert {extra for scheme in SCHEMES for extra in scheme.extras} <= set(names)
+    assert {*SETTINGS, "max_requests_per_second", "api_version", "auth_type", "host"} <= set(names)
+
+
+def test_the_table_says_the_defaults_that_hold() -> None:
+    defaults = {field.name: field.default for field in FIELDS}
+    for settings in (RetryPolicy(), Patience()):
+        for name in SETTINGS.keys() & set(settings.__slots__):
+            assert float(defaults[name]) == getattr(settings, name), name
+    assert float(defaults["max_requests_per_second"]) == MAX_REQUESTS_PER_SECOND
+    (version,) = [field for field in FIELDS if field.name == "api_version"]
+    assert (version.choices, version.default) == (API_VERSIONS, DEFAULT_API_VERSION)
+
+
+def test_every_extra_of_the_official_provider_is_known() -> None:
+    # `extra_parameters` of BaseDatabricksHook in apache-airflow-providers-databricks 7.23.0, and what it reads beside.
+    official = """token host use_azure_managed_identity use_default_azure_credential azure_managed_identity_client_id
+        azure_ad_endpoint azure_resource_id azure_tenant_id proxies service_principal_oauth federated_k8s
+        federated_token_provider federated_aws aws_conn_id aws_jwt_audience aws_web_identity_token_duration
+        k8s_token_path k8s_namespace_path k8s_projected_volume_token_path client_id audience expiration_seconds"""
+    assert set(official.split()) <= {field.name for field in FIELDS}
+
+
+def test_the_table_loads_nothing_heavy() -> None:
+    heavy = {"requests", "pydantic", "tenacity", "airflow"}
+    code = f"import sys, airflow_dbjobs.fields; print(*(set(sys.modules) & {heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == ""
