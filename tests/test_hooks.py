@@ -140,16 +140,19 @@ def test_a_connection_of_the_official_provider_works_unchanged(workspace, monkey
     assert list(conn_of().list_jobs()) == []
 
 
-def test_ways_to_sign_in_that_are_not_supported_are_named_together_and_no_secret_is_sent(
-    workspace, monkeypatch, conn_of
-):
-    extra = {"azure_tenant_id": "t-1", "service_principal_oauth": True, "use_azure_managed_identity": False}
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"auth_type": "oauth", "azure_tenant_id": "t-1"}, "auth_type is 'oauth', which contradicts azure_tenant_id"),
+        ({"federated_k8s": True}, "signs in by federated_k8s, but it lacks extra client_id"),
+        ({"auth_type": "kerberos"}, "auth_type is 'kerberos'; it must be one of token, "),
+        ({"proxies": "ftp", "client_key": "/k"}, "client_key is given without client_cert"),
+    ],
+)
+def test_a_way_to_sign_in_that_cannot_be_is_named_and_no_secret_is_sent(workspace, monkeypatch, conn_of, extra, words):
     connect(monkeypatch, workspace.base_url, SECRET, login="client-id", extra=extra)
-    with pytest.raises(
-        ConfigurationError, match=r"azure_tenant_id, service_principal_oauth.*personal access token"
-    ) as error:
+    with pytest.raises(ConfigurationError, match=f"^Connection 'databricks_default': .*{words}") as error:
         conn_of()
-    assert "use_azure_managed_identity" not in str(error.value)
     assert SECRET not in str(error.value)
     assert not workspace.requests
 
