@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -245,6 +246,17 @@ def test_a_callable_that_cannot_reach_its_server_is_asked_again(scene: SignInSce
     assert len(scene.server.asked("/api/2.2/jobs/create")) == 1
 
 
+@pytest.mark.parametrize("name", ["kubernetes", "aws_container"])
+def test_a_token_that_cannot_stand_in_a_header_is_not_quoted(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    broken = f"{JWT}\n{JWT}"
+    scene.file("token", broken)
+    scene.file("eks", broken)
+    with pytest.raises(SignInRefused) as caught:
+        ask(scene.client(sign_in))
+    assert JWT not in "".join(traceback.format_exception(caught.value))
+
+
 # --- AWS ---
 
 
@@ -323,6 +335,8 @@ def test_a_reply_of_aws_without_a_token_quotes_nothing_of_it(scene: SignInScene)
         (Trouble(TOKEN_PATH, 200, "<html>Log in</html>"), UnreadableReply, "with no JSON object: <html>Log in"),
         (Trouble(TOKEN_PATH, 200, f'{{"access_token": "{JWT}'), UnreadableReply, "with no JSON object"),
         (Trouble(TOKEN_PATH, 200, {"expires_in": 3600, "token": JWT}), UnreadableReply, "fields are expires_in, token"),
+        (Trouble(TOKEN_PATH, 200, {"access_token": f"{JWT}\r\nX: 1"}), UnreadableReply, "no bearer token"),
+        (Trouble(TOKEN_PATH, 500, {"error_code": "RESOURCE_DOES_NOT_EXIST"}), ServerError, "RESOURCE_DOES_NOT_EXIST"),
         (Trouble(TOKEN_PATH, 200, {"access_token": JWT, "token_type": "mac"}), UnreadableReply, "no bearer token"),
         (Trouble(TOKEN_PATH, 200, {}), UnreadableReply, "its fields are none"),
     ],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_dbjobs.auth import choose_auth
 from airflow_dbjobs.client import API_VERSIONS, DEFAULT_API_VERSION
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.fields import BY_NAME, FIELDS, SCHEMES, SDK_AUTH_TYPES, is_on, remarks, scheme_of
@@ -187,3 +191,39 @@ def test_the_table_loads_nothing_heavy() -> None:
     code = f"import sys, airflow_dbjobs.fields; print(*(set(sys.modules) & {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == ""
+
+
+# --- README, "Signing in" ---
+
+
+@pytest.fixture(scope="module")
+def chapter() -> str:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    return readme.partition("\n## Signing in\n")[2].partition("\n## ")[0]
+
+
+def test_the_readme_has_a_row_for_each_scheme_with_all_its_fields(chapter: str) -> None:
+    rows = [[cell.strip() for cell in line.split("|")] for line in chapter.splitlines() if line.startswith("| `")]
+    rows = rows[1:]
+    assert [row[1].partition("`")[2].partition("`")[0] for row in rows] == [scheme.name for scheme in SCHEMES]
+    for scheme, row in zip(SCHEMES, rows, strict=True):
+        fields = scheme.extras - {scheme.name}
+        assert {field for field in fields if f"`{field}`" not in " ".join(row[2:])} == set(), scheme.name
+        assert (bool(row[3]), bool(row[4])) == (bool(scheme.login), bool(scheme.password)), scheme.name
+
+
+def test_the_readmes_connections_sign_in_and_have_no_idle_field(chapter: str) -> None:
+    signs_in_by = []
+    for block in re.findall(r"```json\n(.*?)```", chapter, re.DOTALL):
+        connection = json.loads(block)
+        assert connection.keys() <= {"conn_type", "host", "login", "password", "extra"}
+        login, password, extra = connection.get("login"), connection.get("password"), connection["extra"]
+        scheme = scheme_of(login, password, extra)
+        signs_in_by.append(scheme.name)
+        assert remarks(scheme, extra) == []
+        choose_auth(login=login, password=password, extra=extra, workspace=connection["host"])
+    assert signs_in_by == ["oauth", "azure_service_principal", "federated_k8s", "federated_aws", "sdk"]
+
+
+def test_the_readme_names_the_sdks_own_ways(chapter: str) -> None:
+    assert [name for name in SDK_AUTH_TYPES if f"`{name}`" not in chapter] == []

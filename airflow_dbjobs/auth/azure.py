@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth.tokens import Token
-from airflow_dbjobs.errors import CallError, ConfigurationError, SignInRefused, TooManyRequests, Unreachable, api_error
+from airflow_dbjobs.errors import (
+    CallError,
+    ConfigurationError,
+    ServerError,
+    SignInRefused,
+    TooManyRequests,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -31,7 +38,7 @@ _MANAGEMENT_HOSTS = {
 }
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS, _IDENTITY_SECONDS = 10.0, 2.0
 # Of the service that knows the machine's identities.
 _IDENTITY_PATH = "/metadata/identity/"
 
@@ -91,7 +98,8 @@ class EntraToken:
             "raw_response_hook": traffic.answered,
         }
         if self.who == "managed identity":
-            # It is on the machine, never behind a proxy.
+            # It is on the machine, there at once if at all, and never behind a proxy.
+            options["connection_timeout"] = min(_IDENTITY_SECONDS, seconds)
             return identity.ManagedIdentityCredential(client_id=self.client_id or None, **options)
         options |= {"connection_verify": self.network.verify, "connection_cert": self.network.cert}
         if self.network.proxies:
@@ -123,7 +131,7 @@ class EntraToken:
         if traffic.was_limited:
             later: CallError = TooManyRequests(self._call, traffic.status, "", said)
         elif traffic.has_failed:
-            later = api_error(self._call, traffic.status, {"message": said}, {})
+            later = ServerError(self._call, traffic.status, "", said)
         elif traffic.is_unanswered:
             later = Unreachable(f"{self._call}: no answer: {said}")
         else:

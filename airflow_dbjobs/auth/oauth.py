@@ -54,7 +54,8 @@ def bearer_token(reply: Mapping[str, Any], url: str) -> Token:
     """Return the token of a token server's reply. Raises UnreadableReply."""
     token = reply.get("access_token")
     kind = str(reply.get("token_type") or "Bearer")
-    if not isinstance(token, str) or not token or kind.lower() != "bearer":
+    is_sendable = isinstance(token, str) and token.isascii() and token.isprintable() and token
+    if not is_sendable or kind.lower() != "bearer":
         raise unreadable(f"POST {url}", f"no bearer token: its fields are {', '.join(sorted(reply)) or 'none'}")
     return Token({"Authorization": f"Bearer {token}"}, _seconds(reply.get("expires_in")))
 

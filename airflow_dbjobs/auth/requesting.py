@@ -15,15 +15,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
 from urllib3.exceptions import LocationParseError
 
-from airflow_dbjobs.errors import CallError, SignInRefused, TooManyRequests, UnreadableReply, api_error
+from airflow_dbjobs.errors import CallError, ServerError, SignInRefused, TooManyRequests, UnreadableReply
 from airflow_dbjobs.network import HOST_REMEDY, Network, no_reply, user_agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    import requests
     from requests.auth import AuthBase
 
 _CONNECT_SECONDS = 10.0
@@ -31,13 +31,6 @@ _CONNECT_SECONDS = 10.0
 _LEAST_SECRET = 4
 # What AWS answers 400 with, where it means 429.
 _LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
-
-
-class _NoAuth(requests.auth.AuthBase):
-    """Adds nothing to a request."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
 
 
 @dataclass(frozen=True)
@@ -97,14 +90,16 @@ class TokenRequests:
                     data=form if form is not None else body if isinstance(body, bytes) else None,
                     json=body if not isinstance(body, bytes) else None,
                     headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
-                    auth=auth or _NoAuth(),
+                    auth=auth,
                     timeout=timeout,
                     # A redirect would carry the secret elsewhere.
                     allow_redirects=False,
                 )
                 text = response.text
         except (OSError, LocationParseError, ValueError) as error:
-            raise _unsent(no_reply(call, _server(url), error, timeout[1], remedy=reach_remedy)) from error
+            failure = _unsent(no_reply(call, _server(url), error, timeout[1], remedy=reach_remedy))
+            # What is said of a header that cannot be sent quotes it.
+            raise failure from (None if isinstance(error, ValueError) else error)
         if response.status_code in range(200, 300):
             return text
         raise _refusal(call, response, _scrubbed(text, secrets), remedy)
@@ -118,13 +113,12 @@ def unreadable(call: str, why: str) -> CallError:
 def _refusal(call: str, response: requests.Response, text: str, remedy: str) -> CallError:
     status = response.status_code
     code, message = _said(text)
+    retry_after = response.headers.get("Retry-After")
     if response.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        said = {"error_code": code, "message": message or response.reason}
-        return _unsent(api_error(call, status, said, response.headers))
+        return _unsent(ServerError(call, status, code, message or response.reason, retry_after=retry_after))
     if status == HTTPStatus.TOO_MANY_REQUESTS or code in _LIMIT_CODES:
-        retry_after = response.headers.get("Retry-After")
         return _unsent(TooManyRequests(call, status, code, message or response.reason, retry_after=retry_after))
     said_so = ": ".join(part for part in (code, message or response.reason) if part)
     return SignInRefused(f"{call} answered {status}: {said_so.rstrip('.')}. {remedy}", status=status, error_code=code)

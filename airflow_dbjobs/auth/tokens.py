@@ -200,7 +200,8 @@ class TokenCache:
 
 # A process has one: a task's client, its cancellation's and those of all triggers sign in together.
 CACHE = TokenCache()
-os.register_at_fork(after_in_child=CACHE.after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=CACHE.after_fork)
 
 
 class TokenAuth(AuthBase):
