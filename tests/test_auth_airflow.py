@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, TaskInstance, connect, fire, rebuilt, submit, watching
 from sign_in_scene import scene_of_sign_in  # noqa: F401 (a fixture)
@@ -125,6 +125,19 @@ def test_where_aws_default_is_not_defined_the_machine_signs_in(
 def test_an_aws_connection_that_is_not_defined_is_named(scene: SignInScene, conn_of: Any) -> None:
     sign_in_by(scene, {"federated_aws": True, "aws_conn_id": "my_aws"})
     with pytest.raises(ConfigurationError, match=r"aws_conn_id is 'my_aws', and no such connection is defined"):
+        conn_of()
+
+
+def test_an_aws_connection_that_cannot_be_looked_up_is_no_missing_one(
+    scene: SignInScene, conn_of: Any, mocker: MockerFixture
+) -> None:
+    sign_in_by(scene, {"federated_aws": True})
+    down = PermissionError("the secrets backend says no")
+    ours = DatabricksJobsHook().get_connection("databricks_default")
+    for name in ("get_connection", "aget_connection"):
+        if hasattr(BaseHook, name):
+            mocker.patch.object(BaseHook, name, side_effect=[ours, down])
+    with pytest.raises(PermissionError, match="the secrets backend says no"):
         conn_of()
 
 

@@ -22,6 +22,7 @@ from sign_in_scene import (
 )
 from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH, Trouble
 
+from airflow_dbjobs.auth.aws import _container_url
 from airflow_dbjobs.auth.choice import AwsConnection
 from airflow_dbjobs.errors import (
     CallError,
@@ -133,6 +134,28 @@ def test_a_wrong_secret_of_the_sdk_fails_at_once_with_what_to_check(scene: SignI
 
 
 @pytest.mark.parametrize("name", needing("sdk"))
+def test_an_sdk_that_hangs_takes_no_longer_than_the_caller_has(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20))
+    with pytest.raises(Unreachable, match="databricks-sdk did not sign in in time") as caught:
+        scene.auth(sign_in).token(0.5)
+    assert not caught.value.sent
+
+
+@pytest.mark.parametrize("name", needing("entra"))
+def test_a_limit_of_entras_is_waited_for(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    assert sign_in.server is not None
+    sign_in.server.troubles.append(Trouble(sign_in.path, 429, {"error": "temporarily_unavailable"}))
+    ask(scene.client(sign_in))
+    assert len(scene.clock.waits) == 1
+    sign_in.server.troubles.append(Trouble(sign_in.path, cut=True, times=None))
+    scene.clock.now += 4000
+    with pytest.raises(Unreachable, match="Entra, asked for a token for the service principal: no answer"):
+        ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=0)))
+
+
+@pytest.mark.parametrize("name", needing("sdk"))
 def test_the_sdk_signs_in_by_a_profile_that_is_read_anew(scene: SignInScene, name: str) -> None:
     profile = f"[prod]\nhost = {scene.server.url}\ntoken = {scene.server.give('pat')}\n"
     path = scene.file("databrickscfg", profile)
@@ -182,6 +205,14 @@ def test_a_cluster_that_is_away_is_waited_for(scene: SignInScene) -> None:
     with pytest.raises(Unreachable, match=r"Check that this runs in the cluster, or `k8s_api_url`.*\(attempt "):
         ask(scene.client(sign_in))
     assert 500 < scene.clock.now <= 600
+
+
+@pytest.mark.parametrize("body", [{}, {"status": {}}, {"status": "Failure"}, {"status": {"token": ""}}], ids=str)
+def test_a_cluster_that_gives_no_token_is_asked_again(scene: SignInScene, body: object) -> None:
+    sign_in = scene.kubernetes()
+    scene.server.troubles.append(Trouble("/api/v1/", 201, body))
+    ask(scene.client(sign_in))
+    assert len(scene.clock.waits) == 1
 
 
 def test_the_cluster_is_asked_for_what_the_extra_says(scene: SignInScene) -> None:
@@ -287,6 +318,19 @@ def test_the_token_of_a_container_goes_to_no_other_machine(scene: SignInScene, u
     sign_in = scene.aws_container()
     scene.use(AWS_CONTAINER_CREDENTIALS_FULL_URI=url)
     assert "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine" in refused(scene, sign_in)
+
+
+def test_a_container_of_ecs_has_its_keys_at_an_address_of_its_own() -> None:
+    environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/1"}
+    assert _container_url(environment) == "http://169.254.170.2/v2/credentials/1"
+
+
+@pytest.mark.parametrize("body", ["<html>", {}, {"AccessKeyId": "K"}, [1]], ids=str)
+def test_keys_that_cannot_be_read_are_asked_for_again(scene: SignInScene, body: object) -> None:
+    sign_in = scene.aws_container()
+    scene.server.troubles.append(Trouble("/container", 200, body))
+    ask(scene.client(sign_in))
+    assert len(scene.clock.waits) == 1
 
 
 def test_a_role_is_assumed_before_its_token_is_asked_for(scene: SignInScene) -> None:
