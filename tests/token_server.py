@@ -166,9 +166,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif trouble and trouble.echo:
             kind, _, value = headers.get("authorization", "").partition(" ")
-            sent = base64.b64decode(value).decode() if kind == "Basic" else value
-            text = f"what is {sent} and {dict(seen.form)}?"
-            self._send(trouble.status, {"error": "invalid_request", "error_description": text})
+            plain = base64.b64decode(value).decode() if kind == "Basic" else value
+            text = f"what is {value}, {plain} and {seen.form}?"
+            page = f"<html>{text}</html>"
+            refusal = {"error": "invalid_request", "error_description": text}
+            self._send(trouble.status, page if trouble.status == 200 else refusal)
         elif trouble and not trouble.goes_on:
             self._send(trouble.status, trouble.body, trouble.headers)
         else:

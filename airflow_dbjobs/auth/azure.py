@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth.tokens import Token
@@ -21,10 +21,10 @@ from airflow_dbjobs.errors import (
 )
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from airflow_dbjobs.auth.requesting import TokenRequests
     from airflow_dbjobs.network import Network
+
+Who = Literal["service principal", "managed identity", "default credential"]
 
 # The application that Azure Databricks is, in every cloud.
 _DATABRICKS_SCOPE = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default"
@@ -51,7 +51,7 @@ class EntraToken:
     `authority` is the URL of another cloud's sign-in.
     """
 
-    who: Literal["service principal", "managed identity", "default credential"]
+    who: Who
     network: Network
     client_id: str = ""
     client_secret: str = field(default="", repr=False)

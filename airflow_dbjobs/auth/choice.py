@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from requests.auth import AuthBase
 
+    from airflow_dbjobs.auth.azure import Who
     from airflow_dbjobs.auth.federation import SubjectToken
     from airflow_dbjobs.auth.tokens import TokenSource
 
@@ -58,7 +59,7 @@ def choose_auth(
         if token := _text(extra, "token"):
             return BearerAuth(clean(token, "`token` in the connection's extra"))
         return BearerAuth(clean(password or "", "the connection's password"))
-    signed = _Signed(
+    fields = _Fields(
         workspace=workspace,
         network=network or Network(),
         login=login or "",
@@ -67,11 +68,11 @@ def choose_auth(
         aws=aws,
     )
     if scheme.name == "basic":
-        return BasicAuth(signed.login, signed.password)
-    return TokenAuth(_SOURCES[scheme.name](signed))
+        return BasicAuth(fields.login, fields.password)
+    return TokenAuth(_SOURCES[scheme.name](fields))
 
 
-class _Signed:
+class _Fields:
     """A connection's fields, as the sources of tokens take them."""
 
     def __init__(
@@ -111,7 +112,7 @@ class _Signed:
     def entra_default(self) -> TokenSource:
         return self._entra("default credential")
 
-    def _entra(self, who: Any, **fields: str) -> TokenSource:
+    def _entra(self, who: Who, **fields: str) -> TokenSource:
         return EntraToken(
             who,
             self.network,
@@ -180,17 +181,17 @@ class _Signed:
         )
 
 
-_SOURCES: dict[str, Callable[[_Signed], TokenSource]] = {
-    "azure_service_principal": _Signed.entra_service_principal,
-    "azure_managed_identity": _Signed.entra_managed_identity,
-    "azure_default": _Signed.entra_default,
-    "oauth": _Signed.oauth,
-    "federated_token_provider": _Signed.provided,
-    "federated_aws": _Signed.aws,
-    "federated_k8s": _Signed.kubernetes,
-    "federated_file": _Signed.file,
-    "federated_env": _Signed.variable,
-    "sdk": _Signed.sdk,
+_SOURCES: dict[str, Callable[[_Fields], TokenSource]] = {
+    "azure_service_principal": _Fields.entra_service_principal,
+    "azure_managed_identity": _Fields.entra_managed_identity,
+    "azure_default": _Fields.entra_default,
+    "oauth": _Fields.oauth,
+    "federated_token_provider": _Fields.provided,
+    "federated_aws": _Fields.aws,
+    "federated_k8s": _Fields.kubernetes,
+    "federated_file": _Fields.file,
+    "federated_env": _Fields.variable,
+    "sdk": _Fields.sdk,
 }
 
 

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import LocationParseError
@@ -33,6 +33,13 @@ _LEAST_SECRET = 4
 _LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
 
 
+class _Reply(NamedTuple):
+    """The text of a reply, and what may be shown of it."""
+
+    text: str
+    shown: str
+
+
 @dataclass(frozen=True)
 class TokenRequests:
     """Sends the requests of one fetch, all of them before `deadline`. `clock` is monotonic, `wall` in epoch seconds."""
@@ -48,18 +55,27 @@ class TokenRequests:
 
     def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
         """Send a request as `text` does, and return the reply's JSON object."""
-        text = self.text(method, url, network, **options)
+        reply = self._reply(method, url, network, **options)
         try:
-            body = json.loads(text)
+            body = json.loads(reply.text)
         except ValueError:
             body = None
         if not isinstance(body, dict):
             # A page may be quoted; what was cut short may begin with a token.
-            page = f": {_start(text)}" if text.lstrip().startswith("<") else ""
+            page = f": {_start(reply.shown)}" if reply.text.lstrip().startswith("<") else ""
             raise unreadable(_call(method, url), f"no JSON object{page}")
         return body
 
-    def text(
+    def text(self, method: str, url: str, network: Network, **options: Any) -> str:
+        """Send a request once and return the reply's text.
+
+        Of the options, `remedy` says what to check where it is refused, `reach_remedy` where there is no answer;
+        `secrets` are cut out of what is quoted of the reply. Raises SignInRefused, or, where it may work later, another
+        CallError with ``sent`` False.
+        """
+        return self._reply(method, url, network, **options).text
+
+    def _reply(
         self,
         method: str,
         url: str,
@@ -73,13 +89,7 @@ class TokenRequests:
         remedy: str,
         reach_remedy: str = HOST_REMEDY,
         connect_seconds: float = _CONNECT_SECONDS,
-    ) -> str:
-        """Send a request once and return the reply's text.
-
-        `remedy` says what to check where it is refused, `reach_remedy` where there is no answer; `secrets` are cut out
-        of what the server says. Raises SignInRefused, or, where it may work later, another CallError with ``sent``
-        False.
-        """
+    ) -> _Reply:
         call = _call(method, url)
         timeout = min(connect_seconds, self.left), self.left
         try:
@@ -100,9 +110,11 @@ class TokenRequests:
             failure = _unsent(no_reply(call, _server(url), error, timeout[1], remedy=reach_remedy))
             # What is said of a header that cannot be sent quotes it.
             raise failure from (None if isinstance(error, ValueError) else error)
+        signature = str(response.request.headers.get("Authorization", "")).rpartition(" ")[2]
+        shown = _scrubbed(text, [*secrets, signature])
         if response.status_code in range(200, 300):
-            return text
-        raise _refusal(call, response, _scrubbed(text, secrets), remedy)
+            return _Reply(text, shown)
+        raise _refusal(call, response, shown, remedy)
 
 
 def unreadable(call: str, why: str) -> CallError:
