@@ -178,12 +178,14 @@ class JobsClient(Workspace):
         expand_tasks: bool | None = None,
         start_time_from: int | None = None,
         start_time_to: int | None = None,
+        page_size: int | None = None,
     ) -> Iterator[Run]:
         """Yield runs, latest start first (``jobs/runs/list``), page by page.
 
         `start_time_from` and `start_time_to` are inclusive, in epoch milliseconds; 2.0 does not know them, and there
         they are applied here. `expand_tasks` needs 2.1 or newer; tasks come whole, for which 2.2 is asked once more for
-        each hundred tasks that a run has above the first.
+        each hundred tasks that a run has above the first. Who wants a few
+        runs only gives a small `page_size`.
         """
         query = {
             "job_id": job_id,
@@ -193,7 +195,7 @@ class JobsClient(Workspace):
             "expand_tasks": expand_tasks,
             "start_time_from": start_time_from,
             "start_time_to": start_time_to,
-            "limit": _RUNS_PER_PAGE[self.api_version],
+            "limit": page_size or _RUNS_PER_PAGE[self.api_version],
         }
         for run in self._elements("runs/list", "runs", query):
             found = _read_as(Run, run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ApiError, CallError, RunFailed
 from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Outcome, RunState
+from airflow_dbjobs.runs import NEVER_RAN, Outcome, RunState
 from airflow_dbjobs.waiting import patiently
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ EXPLANATION_POLICY = RetryPolicy(retry_budget=15.0, server_error_wait=5.0, read_
 
 # Colours, other control sequences and hyperlinks of a terminal.
 _ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-# Results of tasks that never ran because of another task: they explain nothing.
-_CONSEQUENCES = frozenset({"UPSTREAM_FAILED", "UPSTREAM_CANCELED", "EXCLUDED", "DISABLED"})
+_LAUNCH_WAS_SKIPPED = (
+    "It never started: its job was at max_concurrent_runs. Raise that limit, turn on the job's queue, or take"
+    " on_skipped='skip' to skip the task instead."
+)
 
 
 def result_of(client: JobsClient, run: Run) -> Any:
@@ -50,11 +52,11 @@ def result_of(client: JobsClient, run: Run) -> Any:
     return {key: value for key, value in values.items() if value is not None} or None
 
 
-def failure_of(client: JobsClient, run: Run) -> RunFailed:
+def failure_of(client: JobsClient, run: Run, *, if_skipped: str = _LAUNCH_WAS_SKIPPED) -> RunFailed:
     """Return the error for a run that did not succeed: its states, and each failed task's key, error, trace and page.
 
     What explains the failure may itself be unreadable (forbidden, the API down): then the error says so and stays the
-    run's.
+    run's. `if_skipped` says what a run of the state SKIPPED means here.
     """
     lines = [f"Run {run.run_id}{_job(run)} {_verb(run.state)} ({run.state}): {run.state.message or 'no message'}"]
     failed = failed_tasks(run)
@@ -68,10 +70,7 @@ def failure_of(client: JobsClient, run: Run) -> RunFailed:
         lines += _explanation(quick, run.run_id, run.state)
     quick.close()
     if run.outcome is Outcome.SKIPPED:
-        lines.append(
-            "It never started: its job was at max_concurrent_runs. Raise that limit, turn on the job's queue, or take"
-            " on_skipped='skip' to skip the task instead."
-        )
+        lines.append(if_skipped)
     lines.append(f"See {run.page_url}" if run.page_url else "The API gave no page for it.")
     return run.failure(_ANSI_ESCAPE.sub("", "\n".join(lines)))
 
@@ -89,7 +88,8 @@ def failed_tasks(run: Run) -> list[TaskRun]:
         for task in run.tasks
         if task.state.is_terminal
         and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS, Outcome.SKIPPED}
-        and task.state.result_state not in _CONSEQUENCES
+        # They explain nothing.
+        and task.state.result_state not in NEVER_RAN
     ]
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import enum
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required
 
 from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from pydantic import TypeAdapter
 
@@ -24,7 +24,12 @@ TERMINAL_LIFE_CYCLE_STATES = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR
 ACTIVE_LIFE_CYCLE_STATES = frozenset(
     {"QUEUED", "PENDING", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY", "WAITING"}
 )
-_KNOWN_LIFE_CYCLE_STATES = TERMINAL_LIFE_CYCLE_STATES | ACTIVE_LIFE_CYCLE_STATES
+LIFE_CYCLE_STATES = TERMINAL_LIFE_CYCLE_STATES | ACTIVE_LIFE_CYCLE_STATES
+# Results of tasks that never ran: because of another task, of a condition, or because somebody turned them off.
+NEVER_RAN = frozenset({"UPSTREAM_FAILED", "UPSTREAM_CANCELED", "EXCLUDED", "DISABLED"})
+RESULT_STATES = NEVER_RAN | {
+    "SUCCESS", "SUCCESS_WITH_FAILURES", "FAILED", "TIMEDOUT", "CANCELED", "MAXIMUM_CONCURRENT_RUNS_REACHED",
+}  # fmt: skip
 
 # What `status.termination_details.code` says in the words of `state.result_state`, for replies that carry only
 # `status`.
@@ -89,7 +94,7 @@ class RunState:
         termination = status.get("termination_details") or {}
         code = termination.get("code") or ""
         life_cycle_state = state.get("life_cycle_state") or ""
-        if life_cycle_state not in _KNOWN_LIFE_CYCLE_STATES:
+        if life_cycle_state not in LIFE_CYCLE_STATES:
             life_cycle_state = _life_cycle_state(status.get("state") or life_cycle_state, code)
         return cls(
             life_cycle_state=life_cycle_state,
@@ -107,7 +112,7 @@ class RunState:
     @property
     def is_known(self) -> bool:
         """Whether the life cycle state is one of the reference's."""
-        return self.life_cycle_state in _KNOWN_LIFE_CYCLE_STATES
+        return self.life_cycle_state in LIFE_CYCLE_STATES
 
     @property
     def outcome(self) -> Outcome:
@@ -120,6 +125,23 @@ class RunState:
         if self.life_cycle_state == "INTERNAL_ERROR" and self.result_state in {"SUCCESS", "SUCCESS_WITH_FAILURES"}:
             return Outcome.FAILED
         return _OUTCOME_OF_RESULT.get(self.result_state or "", Outcome.FAILED)
+
+    def is_any_of(self, names: Container[str]) -> bool:
+        """Whether this is one of these life cycle states, or the end of a run with one of these results."""
+        if self.life_cycle_state in names:
+            return True
+        # A run that is TERMINATING has a result already, and may have no output yet.
+        if not self.is_terminal:
+            return False
+        result = "TIMEDOUT" if self.outcome is Outcome.TIMED_OUT else self.result_state
+        if result in {"SUCCESS", "SUCCESS_WITH_FAILURES"} and not self.is_success:
+            result = "FAILED"
+        return result in names
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the run is over and succeeded, be it in part."""
+        return self.is_terminal and self.outcome in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS}
 
     @property
     def is_being_stopped(self) -> bool:
@@ -218,6 +240,16 @@ class Run:
     def outcome(self) -> Outcome:
         """How the finished run ended."""
         return self.state.outcome
+
+    def only(self, task: TaskRun) -> Run:
+        """Return the run of one task, as if it had been launched by itself."""
+        return replace(
+            self,
+            run_id=task.run_id,
+            state=task.state,
+            page_url=task.page_url or self.page_url,
+            tasks=(task,),
+        )
 
     def failure(self, message: str) -> RunFailed:
         """Return the error that stands for this run's outcome."""
