@@ -1,4 +1,4 @@
-"""The deferrable trigger: carries plain values to the triggerer, asks the shared poller, yields one event."""
+"""The deferrable trigger of a run: carries plain values to the triggerer, asks the shared poller, yields one event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.runs import Run
 
 
 T = TypeVar("T")
@@ -55,7 +54,97 @@ _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio
 )
 
 
-class DatabricksRunTrigger(BaseTrigger):
+class JobsTrigger(BaseTrigger):
+    """Base of the triggers: asks through a connection, fires once, and keeps to the deadline of its task.
+
+    `deadline` (epoch seconds) is when the task's ``execution_timeout`` has passed.
+    """
+
+    def __init__(self, databricks_conn_id: str, *, run_page_url: str, deadline: float | None) -> None:
+        super().__init__()
+        self.databricks_conn_id = databricks_conn_id
+        self.run_page_url = run_page_url
+        self.deadline = deadline
+
+    @property
+    def what(self) -> str:
+        """What is asked for, as a sentence begins with it."""
+        raise NotImplementedError
+
+    def event(self) -> dict[str, Any]:
+        """Return what every event of this trigger says."""
+        raise NotImplementedError
+
+    async def wait(self) -> dict[str, Any]:
+        """Return what the event says besides, when there is something to fire for. Raises JobsError."""
+        raise NotImplementedError
+
+    async def give_up(self) -> str:
+        """Return what became of the run when the task's time was over."""
+        return "it is left alone"
+
+    async def on_kill(self) -> None:
+        """Do nothing: a run is its launching task's."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield one event."""
+        settled = asyncio.get_running_loop().time() + SETTLING_SECONDS
+        event = self.event()
+        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        try:
+            async with asyncio.timeout(left) as limit:
+                told = await self.wait()
+        except TimeoutError as error:
+            if limit.expired():
+                event["timed_out"] = await self.give_up()
+            else:
+                event["error"] = f"{self.what} is left alone and may still be running: {error!r}"
+        except JobsError as error:
+            event["error"] = str(error)
+        except asyncio.CancelledError:
+            if not _ON_KILL_IS_CALLED:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(STOPPING_SECONDS):
+                        await self.on_kill()
+            raise
+        else:
+            # What was learnt meanwhile is among it.
+            event = {**self.event(), **told}
+        await asyncio.sleep(settled - asyncio.get_running_loop().time())
+        yield TriggerEvent(event)
+
+    async def connect(self) -> JobsClient:
+        """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.
+
+        Raises JobsError in the end, naming what is left alone.
+        """
+        deadline = asyncio.get_running_loop().time() + LOOKUP_TOLERANCE_SECONDS
+        while True:
+            try:
+                return await _look_up(self.databricks_conn_id)
+            except Exception as error:
+                if asyncio.get_running_loop().time() >= deadline:
+                    where = f" ({self.run_page_url})" if self.run_page_url else ""
+                    raise JobsError(
+                        f"{self.what} cannot be asked for, is left alone and may still be running{where}: the triggerer"
+                        f" cannot read the connection. {error}"
+                    ) from error
+                self.log.warning("The connection cannot be read, which is tried again: %s", str(error) or repr(error))
+            await asyncio.sleep(LOOKUP_WAIT_SECONDS)
+
+    async def reconnect(self, client: JobsClient) -> JobsClient:
+        """Return a client with the credentials as they are now; `client` itself where nobody can tell."""
+        try:
+            renewed = await _look_up(self.databricks_conn_id)
+        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
+            self.log.warning("The connection cannot be read anew: %s", error)
+            return client
+        if renewed.transport.identity != client.transport.identity:
+            self.log.warning("The connection has changed: going on with what it says now.")
+        return renewed
+
+
+class DatabricksRunTrigger(JobsTrigger):
     """Fires once, when a run is over, when its task's time is, or when the run can no longer be waited for.
 
     `run_id` is the run, `databricks_conn_id` the connection to ask through, `polling_period_seconds` the time between
@@ -76,13 +165,10 @@ class DatabricksRunTrigger(BaseTrigger):
         deadline: float | None = None,
         **_: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(databricks_conn_id, run_page_url=run_page_url, deadline=deadline)
         self.run_id = run_id
-        self.databricks_conn_id = databricks_conn_id
         self.polling_period_seconds = polling_period_seconds
-        self.run_page_url = run_page_url
         self.cancel_on_kill = cancel_on_kill
-        self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; no credentials among them."""
@@ -98,32 +184,19 @@ class DatabricksRunTrigger(BaseTrigger):
             },
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for the run and yield the event that `read_event` reads."""
-        settled = asyncio.get_running_loop().time() + SETTLING_SECONDS
-        event: dict[str, Any] = {"run_id": self.run_id, "run_page_url": self.run_page_url}
-        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
-        try:
-            async with asyncio.timeout(left) as limit:
-                run = await self._wait()
-        except TimeoutError as error:
-            if limit.expired():
-                why = "its task has passed its execution_timeout"
-                event["timed_out"] = await _to_its_end(self._cancel(why, within=CANCEL_SECONDS))
-            else:
-                event["error"] = f"Run {self.run_id} is left alone and may still be running: {error!r}"
-        except JobsError as error:
-            event["error"] = str(error)
-        except asyncio.CancelledError:
-            if not _ON_KILL_IS_CALLED:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(STOPPING_SECONDS):
-                        await self.on_kill()
-            raise
-        else:
-            event["state"] = str(run.state)
-        await asyncio.sleep(settled - asyncio.get_running_loop().time())
-        yield TriggerEvent(event)
+    @property
+    def what(self) -> str:
+        """The run, as a sentence begins with it."""
+        return f"Run {self.run_id}"
+
+    def event(self) -> dict[str, Any]:
+        """Return which run it is: what `read_event` reads."""
+        return {"run_id": self.run_id, "run_page_url": self.run_page_url}
+
+    async def give_up(self) -> str:
+        """Cancel the run, if it is the task's, when the task's time is over."""
+        why = "its task has passed its execution_timeout"
+        return await _to_its_end(self._cancel(why, within=CANCEL_SECONDS))
 
     async def on_kill(self) -> None:
         """Cancel the run when a user marked or cleared the deferred task.
@@ -135,13 +208,13 @@ class DatabricksRunTrigger(BaseTrigger):
             # Airflow repeats its cancellation every second and so interrupts this method.
             await _to_its_end(self._cancel_unless_moved())
 
-    async def _wait(self) -> Run:
-        """Return the run when it is over. Raises JobsError."""
+    async def wait(self) -> dict[str, Any]:
+        """Wait for the end of the run. Raises JobsError."""
         from airflow_dbjobs.metrics import to_airflow
         from airflow_dbjobs.poller import RunPoller
         from airflow_dbjobs.waiting import StateLog, Watch
 
-        client = await self._connect()
+        client = await self.connect()
         watch = Watch(
             self.run_id,
             self.polling_period_seconds,
@@ -155,8 +228,8 @@ class DatabricksRunTrigger(BaseTrigger):
             poller = RunPoller.shared(client, to_airflow)
             client = poller.client
             if run := await poller.wait(watch):
-                return run
-            client = await self._reconnect(client)
+                return {"state": str(run.state)}
+            client = await self.reconnect(client)
 
     async def _cancel_unless_moved(self) -> None:
         try:
@@ -188,37 +261,6 @@ class DatabricksRunTrigger(BaseTrigger):
             return f"it could not be cancelled and may still be running: {why_not}"
         self.log.info("Run %d: %s, and the API accepted to cancel it.", self.run_id, why)
         return "the API accepted to cancel it"
-
-    async def _connect(self) -> JobsClient:
-        """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.
-
-        Raises RunLost in the end, naming the run that is left alone.
-        """
-        deadline = asyncio.get_running_loop().time() + LOOKUP_TOLERANCE_SECONDS
-        while True:
-            try:
-                return await _look_up(self.databricks_conn_id)
-            except Exception as error:
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise RunLost(
-                        f"Run {self.run_id} cannot be asked for, is left alone and may still be running"
-                        f" ({self.run_page_url}): the triggerer cannot read the connection. {error}",
-                        run_id=self.run_id,
-                        page_url=self.run_page_url,
-                    ) from error
-                self.log.warning("The connection cannot be read, which is tried again: %s", str(error) or repr(error))
-            await asyncio.sleep(LOOKUP_WAIT_SECONDS)
-
-    async def _reconnect(self, client: JobsClient) -> JobsClient:
-        """Return a client with the credentials as they are now; `client` itself where nobody can tell."""
-        try:
-            renewed = await _look_up(self.databricks_conn_id)
-        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
-            self.log.warning("The connection cannot be read anew: %s", error)
-            return client
-        if renewed.transport.identity != client.transport.identity:
-            self.log.warning("The connection has changed: going on with what it says now.")
-        return renewed
 
     async def _task_state(self) -> str | None:
         """Return the task instance's state ("cleared" where it has none), or None where it cannot be learnt."""

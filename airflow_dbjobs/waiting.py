@@ -42,13 +42,13 @@ LEAST_PERIOD = 0.01
 class Watch:
     """One run being waited for: when to ask again, and when to give up. It neither sleeps nor calls.
 
-    `period` is in seconds; `clock` reads monotonic seconds. `on_change` is called with the run's first state and each
-    new one, `warn` with a text when polls begin to fail and when they work again.
+    `period` is in seconds; `clock` reads monotonic seconds. `what` names it where it is not yet known which run that
+    is. `on_change` is called with the run's first state and each new one, `warn` with a text when polls begin to fail
+    and when they work again.
     """
 
     # A triggerer holds ten thousand of them.
     __slots__ = (
-        "_clock",
         "_failing_since",
         "_failures",
         "_last_state",
@@ -56,6 +56,8 @@ class Watch:
         "_patience",
         "_refused_since",
         "_warn",
+        "_what",
+        "clock",
         "period",
         "refused",
         "run_id",
@@ -70,13 +72,15 @@ class Watch:
         *,
         on_change: Callable[[RunState], None] = lambda _: None,
         warn: Callable[[str], object] = log.warning,
+        what: str = "",
     ) -> None:
         self.run_id = run_id
+        self._what = what
         self.period = max(period, LEAST_PERIOD)
         #: Whether the last answer was a refusal of the credentials: it may help to read them anew.
         self.refused = False
         self._patience = patience
-        self._clock = clock
+        self.clock = clock
         self._on_change = on_change
         self._warn = warn
         self._last_state: RunState | None = None
@@ -85,11 +89,20 @@ class Watch:
         self._refused_since: float | None = None
         self._failures = 0
 
+    @property
+    def what(self) -> str:
+        """What is waited for, as a sentence begins with it."""
+        return self._what or f"Run {self.run_id}"
+
+    def answered(self) -> None:
+        """Take note that the API has answered."""
+        if self._failing_since is not None:
+            self._warn(f"{self.what} can be asked for again, after {self.clock() - self._failing_since:.0f} s.")
+        self._failing_since, self._refused_since, self._failures, self.refused = None, None, 0, False
+
     def saw(self, state: RunState) -> None:
         """Take an answer."""
-        if self._failing_since is not None:
-            self._warn(f"Run {self.run_id} can be asked for again, after {self._clock() - self._failing_since:.0f} s.")
-        self._failing_since, self._refused_since, self._failures, self.refused = None, None, 0, False
+        self.answered()
         if state != self._last_state:
             self._last_state = state
             self._on_change(state)
@@ -101,15 +114,15 @@ class Watch:
         """
         if isinstance(error, NotFound):
             raise RunLost(
-                f"Run {self.run_id} does not exist any more: it was deleted, or is older than 60 days. ({error})",
+                f"{self.what} does not exist any more: it was deleted, or is older than 60 days. ({error})",
                 run_id=self.run_id,
             ) from error
-        now = self._clock()
+        now = self.clock()
         self._failures += 1
         self.refused = isinstance(error, Unauthenticated | PermissionDenied)
         if self._failing_since is None:
             self._failing_since = asked_at
-            self._warn(f"Run {self.run_id} cannot be asked for at the moment, which is tried again: {error}")
+            self._warn(f"{self.what} cannot be asked for at the moment, which is tried again: {error}")
         if not (self.refused or _mendable(error)):
             self._refused_since = None
         elif self._refused_since is None:
@@ -120,7 +133,7 @@ class Watch:
             lasted, tolerance = now - self._failing_since, self._patience.outage_tolerance if error.transient else 0.0
         if lasted >= tolerance:
             raise RunLost(
-                f"Run {self.run_id} could not be asked for during {lasted / 60:.0f} min; it is left alone and may still"
+                f"{self.what} could not be asked for during {lasted / 60:.0f} min; it is left alone and may still"
                 f" be running. The last answer: {error}",
                 run_id=self.run_id,
             ) from error
@@ -177,7 +190,7 @@ def patiently(client: JobsClient, call: Callable[[], T], run_id: int) -> T:
         try:
             return call()
         except CallError as error:
-            _wait_after(error, asked_at, watch, client)
+            wait_after(error, asked_at, watch, client)
 
 
 def ask_for_run(client: JobsClient, run_id: int) -> Run:
@@ -202,7 +215,7 @@ def wait_for_run(
         try:
             run = client.poll_run(run_id)
         except CallError as error:
-            _wait_after(error, asked_at, watch, client)
+            wait_after(error, asked_at, watch, client)
             continue
         watch.saw(run.state)
         if run.is_terminal:
@@ -214,7 +227,8 @@ def wait_for_run(
         client.sleep(jittered(watch.period))
 
 
-def _wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:
+def wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:
+    """Wait in a worker after a failed poll, with credentials that are read anew. Raises RunLost."""
     wait = watch.failed(error, asked_at)
     if watch.refused:
         client.renew_credentials()
