@@ -45,7 +45,12 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.hooks"]}],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.operators"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.sensors"]}],
-        "triggers": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.triggers"]}],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_dbjobs.triggers", "airflow_dbjobs.sensor_trigger"],
+            }
+        ],
         "extra-links": ["airflow_dbjobs.links.DatabricksRunLink"],
         "connection-types": [
             {

@@ -1,163 +1,181 @@
-"""The sensor of a DAG: wait for a run that somebody else launched."""
+"""The sensors of a DAG: wait for what others launched, and never touch it."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
-
-from airflow_dbjobs.launch_operator import deadline_of
-from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.sensor_base import DatabricksSensor, check_one_of, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from airflow.providers.common.compat.sdk import Context, PokeReturnValue
+    from datetime import datetime
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.errors import RunFailed
     from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.sensing import Condition, Look, RunCondition
 
 
-class DatabricksRunSensor(BaseSensorOperator):
+class DatabricksRunSensor(DatabricksSensor):
     """Waits until a run is over; succeeds if the run did, and returns what it returned.
 
     A run that ended without success fails the sensor for good, since asking again would bring the same answer (with
     ``soft_fail=True`` the task is skipped instead). The run itself is never touched: not on a timeout, not on a kill.
 
-    :param run_id: the run or task run: an id, or a template or XComArg of one.
+    Which run it is, exactly one of these says; each may be a template or an XComArg:
+
+    :param run_id: the id of a run or a task run.
+    :param job_id: a job: the run of it that was the latest when the sensor first looked, or the first since `since`.
+        While there is none, the sensor goes on waiting. In mode "poke", or deferrable, the run that was chosen is kept;
+        in mode "reschedule" each poke looks anew, so that "the latest" is then the latest of that moment.
+    :param job_name: the exact name of a job instead.
+
+    What of it is waited for:
+
+    :param since: with a job: its first run that started then or later. A datetime, an ISO text (UTC where there is no
+        zone), epoch seconds, or a template such as ``"{{ data_interval_start }}"``.
+    :param task_key: only this task of the run, and its result. Its success ends the sensor at once; a failed attempt
+        does when the run is over or the task's ``max_retries`` are used up (where the API names none, when the run is
+        over: serverless compute retries by itself).
+    :param states: the result or life cycle states, in the API's words, in which the run (or task) is as it should be;
+        by default ``SUCCESS`` and ``SUCCESS_WITH_FAILURES``. With a state that passes, such as ``RUNNING``, name the
+        results too: a run that is over in none of them fails the sensor.
+
     :param databricks_conn_id: the connection to the workspace.
     :param deferrable: wait in the triggerer, which asks every ``poke_interval`` seconds.
 
     All parameters of Airflow's sensors hold: ``mode`` ("poke" or "reschedule"), ``poke_interval`` and ``timeout``
-    (seconds), ``soft_fail``. Raises ``errors.ConfigurationError`` for a run_id that is none, ``errors.NotFound`` for
-    one that the workspace does not know.
+    (seconds), ``soft_fail``. With a job, ``run_id``, ``job_id`` and ``run_page_url`` are pushed to XCom when the run is
+    known. Raises ``errors.ConfigurationError`` for parameters that name no run, job or task, ``errors.NotFound`` for a
+    run or job that the workspace does not know.
     """
 
-    template_fields: Sequence[str] = ("run_id", "databricks_conn_id")
-    operator_extra_links = (DatabricksRunLink(),)
-    ui_color = "#ff3621"
-    ui_fgcolor = "#fff"
+    template_fields: Sequence[str] = (
+        "run_id", "job_id", "job_name", "since", "task_key", "states", "databricks_conn_id",
+    )  # fmt: skip
 
     def __init__(
         self,
         *,
-        run_id: int | str,
-        databricks_conn_id: str = "databricks_default",
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        run_id: int | str | None = None,
+        job_id: int | str | None = None,
+        job_name: str | None = None,
+        since: datetime | str | float | None = None,
+        task_key: str | None = None,
+        states: str | Sequence[str] = ("SUCCESS", "SUCCESS_WITH_FAILURES"),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
-        self.databricks_conn_id = databricks_conn_id
-        self.deferrable = deferrable
-        self.run_page_url: str | None = None
+        self.job_id = job_id
+        self.job_name = job_name
+        self.since = since
+        self.task_key = task_key
+        self.states = states
+        check_one_of(self, "run_id", "job_id", "job_name")
+        self._check_early()
 
-    def execute(self, context: Context) -> Any:
-        """Wait for the run's end, in the mode that was asked for. Returns what the run returned."""
-        if not self.deferrable:
-            return super().execute(context)
-        client = self._connect()
-        run = self._look(client, context)
-        if not run.is_terminal:
-            self._defer(run, deadline_of(self, context))
-        return self._finish(client, run)
+    def _check_early(self) -> None:
+        """Check what is not templated, so that the DAG's import error names it."""
+        from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.payloads.templates import is_templated
+        from airflow_dbjobs.sensing import epoch_seconds, wanted_states
 
-    def execute_complete(
-        self,
-        context: Context,  # noqa: ARG002 (Airflow passes it)
-        event: Any,
-        *,
-        deadline: float | None = None,
-    ) -> Any:
-        """Go on after the trigger has fired."""
-        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+        if self.since is not None and self.run_id is not None:
+            raise ConfigurationError("since is for a job: give job_id or job_name with it, not run_id.")
+        if self.since is not None and not is_templated(self.since):
+            epoch_seconds(self.since)
+        names = [self.states] if isinstance(self.states, str) else self.states
+        if not is_templated(names):
+            names = list(names)
+            wanted_states([name for name in names if not is_templated(name)] or (["SUCCESS"] if names else []))
 
-        from airflow_dbjobs.triggers import read_event
-        from airflow_dbjobs.waiting import ask_for_run
+    def _wanted(self) -> RunCondition:
+        from airflow_dbjobs.sensing import RunCondition, epoch_seconds, wanted_states
 
-        run_id, self.run_page_url, timed_out = read_event(event)
-        if timed_out:
-            raise AirflowTaskTimeout(
-                f"Run {run_id} did not end within the task's execution_timeout of {self.execution_timeout}: {timed_out}"
-            )
-        client = self._connect()
-        run = ask_for_run(client, run_id)
-        if not run.is_terminal:
-            # Somebody has repaired it since.
-            self._defer(run, deadline)
-        return self._finish(client, run)
-
-    def _defer(self, run: Run, deadline: float | None) -> None:
-        from airflow_dbjobs.triggers import DatabricksRunTrigger
-
-        self.defer(
-            trigger=DatabricksRunTrigger(
-                run_id=run.run_id,
-                databricks_conn_id=self.databricks_conn_id,
-                polling_period_seconds=self.poke_interval,
-                run_page_url=run.page_url,
-                cancel_on_kill=False,
-                deadline=deadline,
-            ),
-            timeout=timedelta(seconds=self.timeout),
-            method_name="execute_complete",
-            kwargs={"deadline": deadline},
+        # An XComArg may have become None.
+        check_one_of(self, "run_id", "job_id", "job_name")
+        return RunCondition(
+            chosen=number_of(self, "run_id"),
+            job_id=number_of(self, "job_id"),
+            job_name=None if self.job_name is None else str(self.job_name),
+            since=None if self.since is None else epoch_seconds(self.since),
+            task_key=None if self.task_key is None else str(self.task_key),
+            states=wanted_states(self.states),
         )
 
-    def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Ask once whether the run is over."""
-        from airflow.providers.common.compat.sdk import PokeReturnValue
+    def _chosen(self, condition: Condition, run_id: int) -> Condition:
+        return replace(condition, chosen=run_id)  # type: ignore[call-arg]
 
-        from airflow_dbjobs.errors import CallError
-
-        client = self._connect()
-        try:
-            run = self._look(client, context)
-        except CallError as error:
-            if not error.transient:
-                raise
-            # The next poke asks again; the sensor's timeout ends it.
-            self.log.warning("%s", error)
-            return False
-        if not run.is_terminal:
-            return False
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(client, run))
-
-    def _connect(self) -> JobsClient:
-        from airflow_dbjobs.hooks import DatabricksJobsHook
-
-        return DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
-
-    def _look(self, client: JobsClient, context: Context) -> Run:
-        """Return the run as it is now; the first look also sets the link and logs where the run can be seen."""
-        from airflow_dbjobs.errors import ConfigurationError
-
-        if not str(self.run_id).strip().isdecimal():
-            raise ConfigurationError(
-                f"run_id is {self.run_id!r}; it must be the number of a run. Check what it renders to."
-            )
-        run = client.get_run(int(self.run_id))
-        if not self.run_page_url:
-            self.run_page_url = run.page_url
-            self.log.info("Waiting for run %d: %s", run.run_id, run.page_url)
-            push_link(context["ti"], run.page_url)
-        self.log.info("Run %d is %s", run.run_id, run.state)
-        return run
-
-    def _finish(self, client: JobsClient, run: Run) -> Any:
+    def _finish(self, client: JobsClient, look: Look) -> Any:
         from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-        from airflow_dbjobs.results import failure_of, partial_success_of, result_of
+        from airflow_dbjobs.results import partial_success_of, result_of
         from airflow_dbjobs.runs import Outcome
 
-        if run.outcome is Outcome.PARTIAL_SUCCESS:
-            self.log.warning("%s", partial_success_of(run))
-        if run.outcome in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS}:
+        run = look.run
+        if run is None or (look.verdict and not run.state.is_success):
+            # It goes on, or has failed as was wanted. (Nothing is decided without a run.)
+            return None
+        if look.verdict:
+            if run.outcome is Outcome.PARTIAL_SUCCESS:
+                self.log.warning("%s", partial_success_of(run))
             return result_of(client, run) if self.do_xcom_push else None
-        failure = failure_of(client, run)
+        failure = self._failure(client, run)
         if self.soft_fail or self.never_fail:
             # Airflow logs that it skips a task, not why.
             self.log.warning("%s", failure)
             raise AirflowSkipException(str(failure)) from failure
         raise AirflowFailException(str(failure)) from failure
+
+    def _failure(self, client: JobsClient, run: Run) -> RunFailed:
+        """Return why the run, or the task of it, is over and not as it should be."""
+        from airflow_dbjobs.results import failure_of
+
+        if run.state.is_success:
+            return run.failure(
+                f"Run {run.run_id} is over, and {run.state}, which is none of the states that are waited for:"
+                f" {self.states}. See {run.page_url}"
+            )
+        if self.task_key is None:
+            return failure_of(client, run, if_skipped="It never started: its job was at max_concurrent_runs.")
+        failure = failure_of(client, run, if_skipped="It did not run.")
+        failure.args = (f"Task {self.task_key}: {failure}",)
+        return failure
+
+
+class DatabricksJobIdleSensor(DatabricksSensor):
+    """Waits until a job has no active run: none that runs, is queued or waits for a retry.
+
+    It says nothing of the next moment: a run may start right after, and one that has just been launched may not be in
+    the workspace's lists yet. No run is ever touched. The task's link leads to the active run that was seen last.
+
+    :param job_id: the job, by its id,
+    :param job_name: or by its exact name; exactly one of the two. Each may be a template or an XComArg.
+    :param databricks_conn_id: the connection to the workspace.
+    :param deferrable: wait in the triggerer, which asks every ``poke_interval`` seconds.
+
+    All parameters of Airflow's sensors hold, as with ``DatabricksRunSensor``. Raises ``errors.ConfigurationError`` for
+    parameters that name no job, ``errors.NotFound`` for a job that the workspace does not know.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "job_name", "databricks_conn_id")
+
+    def __init__(self, *, job_id: int | str | None = None, job_name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.job_name = job_name
+        check_one_of(self, "job_id", "job_name")
+
+    def _wanted(self) -> Condition:
+        from airflow_dbjobs.sensing import IdleCondition
+
+        check_one_of(self, "job_id", "job_name")
+        return IdleCondition(
+            job_id=number_of(self, "job_id"),
+            job_name=None if self.job_name is None else str(self.job_name),
+        )
+
+    def _finish(self, client: JobsClient, look: Look) -> None:  # noqa: ARG002 (there is nothing to return)
+        return None

@@ -1,0 +1,135 @@
+"""The trigger of a sensor that waits for more than the end of a run: it looks in the triggerer, every so often."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_dbjobs.errors import CallError, JobsError, NotFound
+from airflow_dbjobs.triggers import JobsTrigger, read_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_dbjobs.looking import Looker
+    from airflow_dbjobs.sensing import Condition, Look
+    from airflow_dbjobs.waiting import Watch
+
+
+class DatabricksSensorTrigger(JobsTrigger):
+    """Fires once: when the condition is met or never will be, or when the run of a job that it is about is known.
+
+    `condition` is what `sensing.from_plain` reads, `poke_interval` the seconds between two looks. `run_page_url` and
+    `deadline` (epoch seconds) are as in ``triggers.DatabricksRunTrigger``. Nothing is ever cancelled. Arguments of
+    another release are ignored.
+    """
+
+    def __init__(
+        self,
+        condition: Mapping[str, Any],
+        databricks_conn_id: str,
+        *,
+        poke_interval: float = 60,
+        run_page_url: str = "",
+        deadline: float | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(databricks_conn_id, run_page_url=run_page_url, deadline=deadline)
+        self.condition = condition
+        self.poke_interval = poke_interval
+        # As the last look has left it; None before the first.
+        self._latest: Condition | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments; no credentials among them."""
+        return (
+            "airflow_dbjobs.sensor_trigger.DatabricksSensorTrigger",
+            {
+                "condition": dict(self.condition),
+                "databricks_conn_id": self.databricks_conn_id,
+                "poke_interval": self.poke_interval,
+                "run_page_url": self.run_page_url,
+                "deadline": self.deadline,
+            },
+        )
+
+    @property
+    def what(self) -> str:
+        """What is asked for, as a sentence begins with it."""
+        return self._latest.what if self._latest else "What the sensor waits for"
+
+    def event(self) -> dict[str, Any]:
+        """Return which run it is about, if that is known: what `read_sighting` reads."""
+        return {"run_id": self._latest.run_id if self._latest else None, "run_page_url": self.run_page_url}
+
+    async def wait(self) -> dict[str, Any]:
+        """Look until there is something to fire for. Raises JobsError."""
+        from airflow_dbjobs.looking import Looker
+        from airflow_dbjobs.sensing import from_plain
+        from airflow_dbjobs.waiting import Watch
+
+        self._latest = from_plain(self.condition)
+        client = await self.connect()
+        watch = Watch(
+            self._latest.run_id or 0,
+            self.poke_interval,
+            client.patience,
+            client.clock,
+            warn=self.log.warning,
+            what=self._latest.what,
+        )
+        while True:
+            looker = Looker.shared(client)
+            with looker.in_use():
+                look = await self._look(self._latest, looker, watch)
+            if look:
+                return {"met": look.verdict is True, "state": look.says}
+            client = await self.reconnect(client)
+
+    async def _look(self, condition: Condition, looker: Looker, watch: Watch) -> Look | None:
+        """Return the look that is to be fired for, None where the credentials are to be read anew."""
+        from airflow_dbjobs.waiting import jittered
+
+        run_id, said = condition.run_id, ""
+        while True:
+            asked_at = watch.clock()
+            try:
+                look = await looker.look(condition)
+            except CallError as error:
+                if isinstance(error, NotFound):
+                    raise
+                await asyncio.sleep(watch.failed(error, asked_at))
+                if watch.refused:
+                    return None
+                continue
+            watch.answered()
+            condition = self._latest = look.condition
+            if look.says != said:
+                said = look.says
+                self.log.info("%s", said)
+            if look.verdict is not None or condition.run_id != run_id:
+                return look
+            await asyncio.sleep(jittered(watch.period))
+
+
+class Sighting(NamedTuple):
+    """What the event of a sensor's trigger says; `run_id` is None where it is about no run."""
+
+    run_id: int | None
+    page_url: str
+    timed_out: str = ""
+    met: bool = False
+
+
+def read_sighting(event: Any) -> Sighting:
+    """Return what the trigger of a sensor has fired, be it of this module or of ``triggers``.
+
+    Raises errors.RunLost where it could not wait for the end of a run, and errors.JobsError where it could not wait for
+    something else, or for an event that is not ours.
+    """
+    if not isinstance(event, dict) or event.get("run_id", 0) is not None:
+        ending = read_event(event)
+        return Sighting(*ending, met=bool(event.get("met")))
+    if error := event.get("error"):
+        raise JobsError(str(error))
+    return Sighting(None, "", str(event.get("timed_out") or ""), met=bool(event.get("met")))
