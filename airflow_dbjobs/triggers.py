@@ -72,7 +72,7 @@ class JobsTrigger(BaseTrigger):
         raise NotImplementedError
 
     def event(self) -> dict[str, Any]:
-        """Return what every event of this trigger says."""
+        """Return what every event of this trigger says, by what is known when it fires."""
         raise NotImplementedError
 
     async def wait(self) -> dict[str, Any]:
@@ -89,29 +89,25 @@ class JobsTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event."""
         settled = asyncio.get_running_loop().time() + SETTLING_SECONDS
-        event = self.event()
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             async with asyncio.timeout(left) as limit:
                 told = await self.wait()
         except TimeoutError as error:
             if limit.expired():
-                event["timed_out"] = await self.give_up()
+                told = {"timed_out": await self.give_up()}
             else:
-                event["error"] = f"{self.what} is left alone and may still be running: {error!r}"
+                told = {"error": f"{self.what} is left alone and may still be running: {error!r}"}
         except JobsError as error:
-            event["error"] = str(error)
+            told = {"error": str(error)}
         except asyncio.CancelledError:
             if not _ON_KILL_IS_CALLED:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(STOPPING_SECONDS):
                         await self.on_kill()
             raise
-        else:
-            # What was learnt meanwhile is among it.
-            event = {**self.event(), **told}
         await asyncio.sleep(settled - asyncio.get_running_loop().time())
-        yield TriggerEvent(event)
+        yield TriggerEvent({**self.event(), **told})
 
     async def connect(self) -> JobsClient:
         """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.

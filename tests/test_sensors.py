@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowFailException,
+    AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
@@ -152,7 +153,7 @@ def test_the_run_id_may_be_an_xcomarg():
     assert waiting.upstream_task_ids == {"launch"}
 
 
-@pytest.mark.parametrize("run_id", ["", "None", "12.5", -1, None])
+@pytest.mark.parametrize("run_id", ["", "None", "12.5", -1])
 def test_a_run_id_that_is_none_is_named_and_nothing_is_asked(scene, run_id, deferrable):
     with pytest.raises(ConfigurationError, match=f"run_id is {run_id!r}; it must be the number of a run"):
         sensor(run_id, deferrable=deferrable).execute(scene.context)
@@ -195,8 +196,10 @@ def test_a_sensor_that_is_out_of_time_fails_and_leaves_the_run_alone(scene, clie
     make = partial(sensor, run_id, deferrable=True, execution_timeout=timedelta(minutes=1), soft_fail=soft_fail)
     with pytest.raises(AirflowTaskTimeout) as error:
         scene.run_task(make)
-    text = f"Run {run_id} did not end within the task's execution_timeout of 0:01:00: it is left alone"
-    assert str(error.value) == text
+    assert str(error.value) == (
+        f"Waiting for the end of run {run_id} took longer than the task's execution_timeout of 0:01:00:"
+        " it is left alone."
+    )
     assert scene.workspace.requests["runs/cancel"] == 0
     assert not client.get_run(run_id).is_terminal
 
@@ -207,6 +210,17 @@ def test_the_deadline_of_a_sensor_survives_another_deferral(scene, client):
         # It is active again: somebody has repaired it.
         sensor(run_id).execute_complete(scene.context, {"run_id": run_id}, deadline=5e9)
     assert deferral.value.trigger.deadline == deferral.value.kwargs["deadline"] == 5e9
+
+
+def test_the_timeout_counts_from_the_first_deferral(scene, client):
+    run_id = launch(scene, client)
+    first = scene.defer_task(lambda: sensor(run_id, deferrable=True, timeout=500))
+    event = {"run_id": run_id}
+    with pytest.raises(TaskDeferred) as again:
+        sensor(run_id, timeout=500).execute_complete(scene.context, event, until=first.kwargs["until"] - 100)
+    assert 390 < again.value.timeout.total_seconds() <= 400
+    with pytest.raises(AirflowSensorTimeout, match=f"Waiting for the end of run {run_id} took longer than the timeout"):
+        sensor(run_id, timeout=500).execute_complete(scene.context, event, until=first.kwargs["until"] - 501)
 
 
 def test_an_outage_during_a_poke_is_left_to_the_next_poke(scene, client, monkeypatch):
