@@ -43,9 +43,20 @@ def start_a_run(workspace: WorkspaceServer) -> dict[str, Any]:
     return {"run_id": run["run_id"]}
 
 
+def run_nightly_load(workspace: WorkspaceServer) -> dict[str, Any]:
+    """Create the job that `wait_for_job` waits for, and run it as somebody else would."""
+    load = {"python_file": "/jobs/load_table.py", "parameters": ["--table", "orders"]}
+    job = workspace.call(
+        "POST", "jobs/create", {"name": "nightly-load", "tasks": [{"task_key": "load", "spark_python_task": load}]}
+    )
+    workspace.call("POST", "jobs/run-now", job)
+    return {}
+
+
 # What must be there before a DAG is triggered; it returns the conf of the DAG run. Other DAGs need nothing.
 PREPARATIONS: Mapping[str, Callable[[WorkspaceServer], dict[str, Any]]] = {
     "run_job_deferrable": create_daily_report,
+    "wait_for_job": run_nightly_load,
     "wait_for_run": start_a_run,
 }
 

@@ -30,7 +30,8 @@ def test_an_example_is_parsed_to_the_dag_of_its_name(file, monkeypatch):
 
 def test_the_examples_are_all_there():
     assert [file.stem for file in FILES] == [
-        "keep_job", "mapped_runs", "run_job_deferrable", "submit_notebook", "wait_for_run",
+        "keep_job", "mapped_runs", "run_job_deferrable", "submit_notebook", "wait_for_job",
+        "wait_for_run",
     ]  # fmt: skip
 
 

@@ -30,7 +30,12 @@ def block_with(text: str) -> str:
 
 def test_every_example_is_tried_by_some_test() -> None:
     # The DAG is run on a real Airflow, by tests/integration.
-    tried = [block_with("count_words"), block_with("SubmitTask("), block_with("client.list_jobs")]
+    tried = [
+        block_with("count_words"),
+        block_with("nightly-load"),
+        block_with("SubmitTask("),
+        block_with("client.list_jobs"),
+    ]
     assert tried == BLOCKS
 
 
@@ -38,6 +43,12 @@ def test_the_typed_operator_passes_its_check() -> None:
     names: dict[str, Any] = {}
     exec(block_with("SubmitTask("), names)
     assert names["load"].tasks[0]["new_cluster"]["autoscale"] == {"min_workers": 1, "max_workers": 8}
+
+
+def test_the_sensor_passes_its_check() -> None:
+    names: dict[str, Any] = {}
+    exec(block_with("nightly-load"), names)
+    assert names["loaded"].task_key == "load"
 
 
 def test_the_client_tells_of_jobs_and_runs(

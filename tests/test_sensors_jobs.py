@@ -22,6 +22,7 @@ from airflow_context import FAST, Scene
 from airflow_dbjobs.errors import ConfigurationError, JobsError, NotFound
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
+from airflow_dbjobs.sensing import RunCondition
 from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 from airflow_dbjobs.triggers import DatabricksRunTrigger
@@ -192,6 +193,16 @@ def test_what_was_launched_upstream_may_be_an_xcomarg():
 def test_a_mistake_shows_when_the_dag_is_parsed(given, said):
     with pytest.raises(ConfigurationError, match=said):
         sensor(**given)
+
+
+def test_success_is_what_is_wanted_where_nothing_else_is_said():
+    assert sensor(run_id=7)._wanted() == RunCondition(chosen=7)
+
+
+def test_it_may_be_mapped():
+    with DAG("nightly", schedule=None):
+        mapped = DatabricksRunSensor.partial(task_id="load", states=["RUNNING"]).expand(job_id=[1, 2])
+    assert mapped.operator_class is DatabricksRunSensor
 
 
 @pytest.mark.parametrize("kind", [DatabricksRunSensor, DatabricksJobIdleSensor])
