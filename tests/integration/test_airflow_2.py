@@ -28,10 +28,13 @@ while not pathlib.Path(dbutils.widgets.get("for_file")).exists():
 """,
 }
 
+ONLY = {"task_key": "only", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+
 DAGS = """
 from datetime import datetime, timedelta
 from airflow import DAG
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
+from airflow_dbjobs.sensors import DatabricksRunSensor
 
 def make(name, notebook="sleeps", parameters=None, **options):
     with DAG(name, schedule="@once", start_date=datetime(2024, 1, 1)):
@@ -47,6 +50,10 @@ def make(name, notebook="sleeps", parameters=None, **options):
 for name in ("failed", "success", "cleared"):
     make(name)
 make("moved", "waits", {"for_file": "GO"})
+with DAG("of_a_job", schedule="@once", start_date=datetime(2024, 1, 1)):
+    DatabricksRunSensor(
+        task_id="run", job_name="sensed", task_key="only", deferrable=True, poke_interval=1, timeout=300
+    )
 make("out_of_time", execution_timeout=timedelta(seconds=15), retries=1, retry_delay=timedelta(seconds=1))
 """
 
@@ -146,11 +153,11 @@ def airflow2(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener) -
     for name, source in NOTEBOOKS.items():
         (folder / "workspace" / "notebooks" / name).write_text(source)
     (folder / "home" / "dags" / "deferred.py").write_text(DAGS.replace("GO", str(folder / "home" / "go")))
-    with (
-        WorkspaceServer(folder / "workspace", folder / "logs") as workspace,
-        Airflow2(folder / "home", workspace, statsd) as running,
-    ):
-        yield running
+    with WorkspaceServer(folder / "workspace", folder / "logs") as workspace:
+        # Before the DAG that waits for a run of it.
+        workspace.call("POST", "jobs/create", {"name": "sensed", "tasks": [ONLY]})
+        with Airflow2(folder / "home", workspace, statsd) as running:
+            yield running
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])
@@ -185,6 +192,14 @@ def test_a_triggerer_that_stops_leaves_the_run_alone_and_the_next_one_goes_on(ai
     (airflow2.home / "go").touch()
     airflow2.wait_for("the task to succeed", lambda: airflow2.task("moved") == ("success", 1))
     assert airflow2.results("moved") == ["SUCCESS"]
+
+
+def test_a_sensor_of_a_job_waits_for_its_first_run_in_the_triggerer(airflow2: Airflow2) -> None:
+    airflow2.wait_for("the trigger to look", lambda: "has no run yet" in airflow2.log("of_a_job"), 120)
+    (job,) = airflow2.workspace.call("GET", "jobs/list")["jobs"]
+    run_id = airflow2.workspace.call("POST", "jobs/run-now", {"job_id": job["job_id"]})["run_id"]
+    airflow2.wait_for("the task to succeed", lambda: airflow2.task("of_a_job") == ("success", 1))
+    assert f"Task only of run {run_id} is TERMINATED/SUCCESS" in airflow2.log("of_a_job")
 
 
 def test_the_triggerer_sends_the_pollers_measurements_where_airflows_go(

@@ -51,7 +51,7 @@ DAGS = """
 from datetime import timedelta
 from airflow.sdk import dag, task
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.sensors import DatabricksRunSensor
+from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 
 FAST = {"polling_period_seconds": 0.5}
 
@@ -113,7 +113,16 @@ def sensors():
     DatabricksRunSensor(task_id="reschedule", mode="reschedule", **wanted)
     DatabricksRunSensor(task_id="deferrable", deferrable=True, **wanted)
 
-for make in (both_modes, one_run, one_run_deferred, out_of_time, run_job, sensors):
+@dag(schedule=None)
+def sensors_of_a_job():
+    how = {"job_name": "sensed", "deferrable": True, "poke_interval": 1, "timeout": 300}
+    since = "{{ dag_run.run_after }}"
+    DatabricksRunSensor(task_id="run", since=since, **how)
+    DatabricksRunSensor(task_id="task", since=since, task_key="wait", **how)
+    running = DatabricksRunSensor(task_id="running", since=since, states=["RUNNING", "SUCCESS"], **how)
+    running >> DatabricksJobIdleSensor(task_id="idle", **how)
+
+for make in (both_modes, one_run, one_run_deferred, out_of_time, run_job, sensors, sensors_of_a_job):
     make()
 """
 
@@ -256,6 +265,32 @@ def test_a_sensor_waits_in_each_mode_and_returns_what_the_run_returned(
     assert all(f"/runs/{run_id}" in str(airflow.api.extra_links(task)[LINK]) for task in run.tasks)
     for name, kind in (("requests", "c"), ("tick_duration", "ms"), ("lag", "ms"), ("outage_seconds", "g")):
         assert {value.rpartition("|")[2] for value in statsd.values(f"airflow.dbjobs.poller.{name}")} == {kind}
+
+
+def test_sensors_of_a_job_wait_in_the_triggerer_before_it_has_a_run(
+    airflow: AirflowStack, workspace_server: WorkspaceServer, tmp_path: Path
+) -> None:
+    signal = tmp_path / "go"
+    notebook = {"notebook_path": "/notebooks/waits", "base_parameters": {"for_file": str(signal)}}
+    tasks = [{"task_key": "wait", "notebook_task": notebook}]
+    job = workspace_server.call("POST", "jobs/create", {"name": "sensed", "tasks": tasks})
+    run = airflow.trigger("sensors_of_a_job")
+    for name in ("run", "task", "running"):
+        airflow.wait_for_task(run, name, "deferred")
+    run_id = workspace_server.call("POST", "jobs/run-now", job)["run_id"]
+    airflow.wait_for_task(run, "running", "success")
+    # The worker was woken to set the link, and the run still goes on.
+    waiting = airflow.api.dag_run(run).task("run")
+    link = airflow.wait_for("the link", lambda: airflow.api.extra_links(waiting).get(LINK), 60)
+    assert f"/runs/{run_id}" in link
+    airflow.wait_for_task(run, "idle", "deferred")
+    signal.touch()
+    (run,) = airflow.wait_for_runs([run])
+    assert run.state == "success", logs(airflow, run)
+    assert airflow.api.xcom(run.task("run")) == airflow.api.xcom(run.task("task")) == "the file is there"
+    said = airflow.api.log(run.task("run"))
+    assert "has no run that started at" in said
+    assert f"Run {run_id} is TERMINATED/SUCCESS" in said
 
 
 @pytest.mark.parametrize(
