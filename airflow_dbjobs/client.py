@@ -184,8 +184,7 @@ class JobsClient(Workspace):
 
         `start_time_from` and `start_time_to` are inclusive, in epoch milliseconds; 2.0 does not know them, and there
         they are applied here. `expand_tasks` needs 2.1 or newer; tasks come whole, for which 2.2 is asked once more for
-        each hundred tasks that a run has above the first. Who wants a few
-        runs only gives a small `page_size`.
+        each hundred tasks that a run has above the first. Who wants a few runs only gives a small `page_size`.
         """
         query = {
             "job_id": job_id,
