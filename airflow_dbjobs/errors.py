@@ -17,7 +17,13 @@ JobsError
 │       ├── TooManyRequests      429
 │       └── ServerError          5xx
 └── RunError                 the call worked, the run did not end well
-    ├── RunFailed
+    ├── RunFailed            it ended without success; itself where the API does not say of what
+    │   ├── UserCodeFailed       what it ran raised an error, or exited so
+    │   ├── RunMisconfigured     it could never have worked: a path, a cluster's spec, a feature that is not there
+    │   ├── RunNotPermitted      it may not use what it needs
+    │   ├── ClusterFailed        its cluster or a library did not start, or was lost
+    │   ├── LimitReached         a quota or rate limit: of runs, clusters, contexts, the cloud's machines
+    │   ├── PlatformFailed       Databricks, the cloud, or a service that they need
     │   ├── RunTimedOut
     │   ├── RunCanceled
     │   └── RunSkipped
@@ -28,10 +34,10 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class JobsError(Exception):
@@ -39,10 +45,19 @@ class JobsError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the error as it is: the arguments of a subclass cannot be told from its message."""
-        return _restored, (type(self), self.args, self.__dict__)
+        return restored, (type(self), self.args, self.__dict__)
+
+    @property
+    def worth_a_retry(self) -> bool:
+        """Whether another try may end better with nothing changed by anyone; False where it would end the same."""
+        return True
 
 
-def _restored(kind: type[JobsError], args: tuple[Any, ...], state: dict[str, Any]) -> JobsError:
+E = TypeVar("E", bound=JobsError)
+
+
+def restored(kind: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
+    """Return an error of a class with the arguments and attributes of another."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -50,6 +65,8 @@ def _restored(kind: type[JobsError], args: tuple[Any, ...], state: dict[str, Any
 
 class ConfigurationError(JobsError, ValueError):
     """A connection field or a parameter is missing or wrong. Nothing was sent."""
+
+    worth_a_retry = False
 
 
 class PayloadError(ConfigurationError):
@@ -134,6 +151,11 @@ class ApiError(CallError):
         """Whether the same call may succeed later with nothing changed by anyone."""
         return self.error_code == "COULD_NOT_ACQUIRE_LOCK"
 
+    @property
+    def worth_a_retry(self) -> bool:
+        """Whether another try may end better: a request that is wrong, or not allowed, stays so."""
+        return self.transient or not isinstance(self, BadRequest | Unauthenticated | PermissionDenied | NotFound)
+
 
 class BadRequest(ApiError):
     """400: the request breaks a rule of the API."""
@@ -207,7 +229,12 @@ class RunError(JobsError):
 
 
 class RunFailed(RunError):
-    """A run ended without success. ``life_cycle_state`` and ``result_state`` are as the API gave them."""
+    """A run ended without success; a subclass says of what, where the API does (``causes``).
+
+    ``life_cycle_state``, ``result_state``, ``termination_code`` and ``termination_type`` are as the API gave them, ""
+    or None where it gave none (2.0 has only states). ``failed_tasks`` are the keys of the tasks that failed by
+    themselves.
+    """
 
     def __init__(
         self,
@@ -217,14 +244,53 @@ class RunFailed(RunError):
         page_url: str = "",
         life_cycle_state: str = "",
         result_state: str | None = None,
+        termination_code: str = "",
+        termination_type: str = "",
+        failed_tasks: Sequence[str] = (),
     ) -> None:
         self.life_cycle_state = life_cycle_state
         self.result_state = result_state
+        self.termination_code = termination_code
+        self.termination_type = termination_type
+        self.failed_tasks = tuple(failed_tasks)
         super().__init__(message, run_id=run_id, page_url=page_url)
+
+    @property
+    def error_code(self) -> str:
+        """The API's most exact word for this end, as ``ApiError.error_code`` is for a call's."""
+        return self.termination_code or self.result_state or self.life_cycle_state
+
+
+class UserCodeFailed(RunFailed):
+    """What the run ran failed: a notebook or program raised an error, a query or a test did not pass."""
+
+
+class RunMisconfigured(RunFailed):
+    """The run could not work as it was described: something does not exist, or is not valid or not enabled."""
+
+    worth_a_retry = False
+
+
+class RunNotPermitted(RunFailed):
+    """The run was refused something that it needs."""
+
+    worth_a_retry = False
+
+
+class ClusterFailed(RunFailed):
+    """The run's cluster, its driver or a library did not start, or was lost."""
+
+
+class LimitReached(RunFailed):
+    """The run met a quota or a rate limit: of the workspace, a cluster, a budget or the cloud."""
+
+
+class PlatformFailed(RunFailed):
+    """Databricks, the cloud, or a service that the run needs (a Git provider, storage) failed."""
 
 
 class RunTimedOut(RunFailed):
-    """The run was stopped at its own ``timeout_seconds``."""
+    """The run, or the task that it failed of, was stopped at its own ``timeout_seconds``."""
 
 
 class RunCanceled(RunFailed):

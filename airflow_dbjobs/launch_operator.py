@@ -25,6 +25,7 @@ _USED_UP = (
 
 # A worker's process is killed 5 s after it was told to stop.
 KILL_BUDGET_SECONDS = 4.0
+_CANCELS_OF_A_REPAIR = 3
 
 
 def deadline_of(task: BaseOperator, context: Context) -> float | None:
@@ -49,6 +50,7 @@ class LaunchOperator(PayloadOperator):
     :param on_skipped: "fail" or "skip" the task where the job was at ``max_concurrent_runs`` and the run never started.
     :param fail_on_partial_success: fail where the run ended SUCCESS_WITH_FAILURES; else a warning names the tasks.
     :param retry_on_cancel: let Airflow retry a task whose run a person cancelled on Databricks.
+    :param max_result_bytes: what the run returned is cut where it is larger, with a warning.
     :param do_xcom_push: push run_id, job_id and run_page_url at launch, and return what the run returned.
     """
 
@@ -66,6 +68,7 @@ class LaunchOperator(PayloadOperator):
         on_skipped: Literal["fail", "skip"] = "fail",
         fail_on_partial_success: bool = False,
         retry_on_cancel: bool = False,
+        max_result_bytes: int = 1_000_000,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,6 +80,7 @@ class LaunchOperator(PayloadOperator):
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
         self.retry_on_cancel = retry_on_cancel
+        self.max_result_bytes = max_result_bytes
         if on_skipped not in {"fail", "skip"}:
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
         if not polling_period_seconds > 0:
@@ -86,13 +90,15 @@ class LaunchOperator(PayloadOperator):
         # None: not known in this process, but a link may be stored. "": there is no run.
         self.run_page_url: str | None = None
         self._launcher: Launcher | None = None
+        self._is_repairing = False
         self._killed = False
 
     def execute(self, context: Context) -> Any:
         """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
         self.run_page_url = ""
         client = self._connect()
-        payload = self._resolved(self._checked_payload(client), client)
+        payload = self._payload(context, client)
+        self._make_way(context, client, payload)
         return self._run(context, client, payload, deadline=deadline_of(self, context))
 
     def execute_complete(
@@ -118,10 +124,7 @@ class LaunchOperator(PayloadOperator):
         if not run.is_terminal:
             # Somebody has repaired it since.
             self._defer(run, joined=joined, deadline=deadline)
-        if self._was_canceled_for_another_try(run, joined=joined):
-            payload = self._resolved(self._checked_payload(client), client)
-            return self._run(context, client, payload, deadline=deadline, again=True)
-        return self._finish(client, run)
+        return self._see_through(context, client, run, joined=joined, deadline=deadline)
 
     def on_kill(self) -> None:
         """Cancel the run, within the 4 s that a killed worker has. Runs in a signal handler: it shares no lock."""
@@ -133,9 +136,19 @@ class LaunchOperator(PayloadOperator):
     def _named(self) -> dict[str, Any]:
         return {**super()._named(), "idempotency_token": self.idempotency_token}
 
+    def _payload(self, context: Context, client: JobsClient) -> dict[str, Any]:
+        return self._resolved(self._checked_payload(client, context), client)
+
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:  # noqa: ARG002 (for overriding)
         """Return the payload with what only the workspace knows."""
         return payload
+
+    def _make_way(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> None:
+        """Do what is to be done before the first launch of a try."""
+
+    def _repaired(self, context: Context, client: JobsClient, run: Run) -> Run | None:  # noqa: ARG002 (for overriding)
+        """Return a finished run as it is after its repair, None where it is not repaired."""
+        return None
 
     def _run(
         self,
@@ -148,7 +161,6 @@ class LaunchOperator(PayloadOperator):
     ) -> Any:
         """Launch the run, or join it, and see it through; `again` where a run that was joined has been cancelled."""
         from airflow_dbjobs.errors import JobsError
-        from airflow_dbjobs.waiting import StateLog, wait_for_run
 
         launched = self._launch(context, client, payload)
         run, joined = launched.run, launched.joined and not again
@@ -159,14 +171,39 @@ class LaunchOperator(PayloadOperator):
             raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
         if not self.wait_for_termination:
             return None
-        if not run.is_terminal:
-            if self.deferrable:
-                self._defer(run, joined=joined, deadline=deadline)
-            told = StateLog(self.log, run.run_id)
-            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds, on_change=told)
-        if self._was_canceled_for_another_try(run, joined=joined):
-            return self._run(context, client, payload, deadline=deadline, again=True)
-        return self._finish(client, run, token_is_used_up=launched.token_is_used_up)
+        used_up = launched.token_is_used_up
+        return self._see_through(context, client, run, joined=joined, deadline=deadline, token_is_used_up=used_up)
+
+    def _see_through(
+        self,
+        context: Context,
+        client: JobsClient,
+        run: Run,
+        *,
+        joined: bool,
+        deadline: float | None,
+        token_is_used_up: bool = False,
+    ) -> Any:
+        """Wait for the run's end, repair it where that is asked for, and end the task as it ended."""
+        from airflow_dbjobs.story import TaskLog
+        from airflow_dbjobs.waiting import StateLog, wait_for_run
+
+        tasks = TaskLog(self.log)
+        while True:
+            if not run.is_terminal:
+                if self.deferrable:
+                    self._defer(run, joined=joined, deadline=deadline)
+                told = StateLog(self.log, run.run_id)
+                period = self.polling_period_seconds
+                run = wait_for_run(client, run.run_id, period=period, on_change=told, on_poll=tasks)
+            if self._was_canceled_for_another_try(run, joined=joined):
+                return self._run(context, client, self._payload(context, client), deadline=deadline, again=True)
+            tasks(run)
+            repaired = self._repaired(context, client, run)
+            if repaired is None:
+                return self._finish(client, run, token_is_used_up=token_is_used_up)
+            # It goes on for this try now, whoever launched it.
+            run, joined, token_is_used_up = repaired, False, False
 
     def _launch(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> Launched:
         from airflow_dbjobs.errors import CallError
@@ -265,12 +302,15 @@ class LaunchOperator(PayloadOperator):
 
     def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:
         """End the task as the run ended (README, "What becomes of the task")."""
-        from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+        from airflow.providers.common.compat.sdk import AirflowSkipException
 
-        from airflow_dbjobs.results import failure_of, partial_success_of, result_of
+        from airflow_dbjobs.failures import failure_of, partial_success_of
+        from airflow_dbjobs.results import result_of
         from airflow_dbjobs.runs import Outcome
+        from airflow_dbjobs.story import ending_of
 
         outcome = run.outcome
+        self.log.info("%s", ending_of(run))
         if outcome is Outcome.PARTIAL_SUCCESS and not self.fail_on_partial_success:
             self.log.warning("%s", partial_success_of(run))
         elif outcome is not Outcome.SUCCESS:
@@ -283,11 +323,12 @@ class LaunchOperator(PayloadOperator):
                 raise AirflowSkipException(str(failure)) from failure
             by_a_person = outcome is Outcome.CANCELED and not run.state.canceled_by_platform and not self._killed
             if by_a_person and not self.retry_on_cancel:
-                # Who cancelled the run does not want it started again by a retry.
-                raise AirflowFailException(str(failure)) from failure
+                from airflow_dbjobs.errors import restored
+                from airflow_dbjobs.final_errors import RunCanceledByPerson
+
+                raise restored(RunCanceledByPerson, failure.args, vars(failure))
             raise failure
-        self.log.info("Run %d: %s. %s", run.run_id, outcome.value, run.page_url)
-        return result_of(client, run) if self.do_xcom_push else None
+        return result_of(client, run, max_bytes=self.max_result_bytes) if self.do_xcom_push else None
 
     def _cancel(self) -> None:
         """Cancel the run; where the reply to its launch is still on its way, ask again with its token which it is."""
@@ -315,6 +356,10 @@ class LaunchOperator(PayloadOperator):
             if run_id is None:
                 return
             quick(share=1.0).cancel_run(run_id)
+            for _ in range(_CANCELS_OF_A_REPAIR if self._is_repairing else 0):
+                # A repair that is on its way begins after the first one.
+                client.sleep(0.5)
+                quick(share=1.0).cancel_run(run_id)
         except JobsError as error:
             name = f"Run {run_id}" if run_id else "The run"
             self.log.warning("%s could not be cancelled and may still be running: %s", name, error)

@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 class DatabricksSubmitRunOperator(LaunchOperator):
     """Launches a one-time run (``jobs/runs/submit``) and waits for its end.
 
-    Returns what the run returned: the value its notebook passed to ``dbutils.notebook.exit`` (parsed if it is JSON),
-    or for a run of several tasks a dict of those by task key. Every field that ends in the payload is templated, and
-    takes XComArgs and native objects at any depth. Source: "Runs submit" of the Jobs API reference.
+    Returns what the run returned, as ``results.result_of`` describes it: the value its notebook passed to
+    ``dbutils.notebook.exit`` (parsed if it is JSON), or for a run of several tasks a dict by task key. Every field that
+    ends in the payload is templated, and takes XComArgs and native objects at any depth. Source: "Runs submit" of the
+    Jobs API reference.
 
     Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
     fields of the reference, of the same names, as dicts or as models of ``payloads``; the parameters of every launch
@@ -265,12 +266,12 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         self.performance_target = performance_target
         self._check_early()
 
-    def execute(self, context: Context) -> int:  # noqa: ARG002 (Airflow's signature)
+    def execute(self, context: Context) -> int:
         """Create or reset the job; return its job_id."""
         from airflow_dbjobs.jobs import keep_job
 
         client = self._connect()
-        return keep_job(client, self._checked_payload(client))
+        return keep_job(client, self._checked_payload(client, context))
 
     def _check_early(self) -> None:
         super()._check_early()

@@ -10,6 +10,8 @@ from airflow.providers.common.compat.sdk import BaseOperator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_dbjobs.client import JobsClient
 
 
@@ -92,15 +94,29 @@ class PayloadOperator(BaseOperator):
         """Whether a class of the user's own made this operator, which may set more when this constructor is done."""
         return not type(self).__module__.startswith("airflow_dbjobs.")
 
-    def _checked_payload(self, client: JobsClient) -> dict[str, Any]:
+    def _checked_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Return the request body, rendered. Raises errors.ConfigurationError, before anything is sent."""
         from airflow_dbjobs.payloads import check, merge
 
-        payload = {**self._defaults(), **merge(self.json, self._named())}
+        payload = self._completed({**self._defaults(), **merge(self.json, self._named())}, client, context)
         if self.validate:
             for warning in check(self.endpoint, payload, client.api_version, cloud=client.cloud):
                 self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
         return payload
+
+    def _completed(
+        self,
+        payload: dict[str, Any],
+        client: JobsClient,  # noqa: ARG002 (for overriding)
+        context: Context,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Return the payload with what it is given beside what the user wrote."""
+        return payload
+
+    def _dag_params(self, context: Context) -> dict[str, Any]:
+        """Return the params of the task and its DAG, as this DAG run has them."""
+        declared, given = dict(self.params), dict(context.get("params") or {})
+        return {name: given.get(name, value) for name, value in declared.items()}
 
     def _defaults(self) -> dict[str, Any]:
         """Return what the payload holds where the user gives nothing else."""

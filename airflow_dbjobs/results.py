@@ -1,133 +1,88 @@
-"""What a finished run returned, or why it failed, put together from ``runs/get-output`` of its tasks."""
+"""What a finished run returned, put together from ``runs/get-output`` of its tasks."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_dbjobs.errors import ApiError, CallError, RunFailed
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import NEVER_RAN, Outcome, RunState
+from airflow_dbjobs.errors import ApiError
+from airflow_dbjobs.runs import Outcome
 from airflow_dbjobs.waiting import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.payloads import RunOutput
-    from airflow_dbjobs.runs import Run, TaskRun
+    from airflow_dbjobs.runs import Run
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-TRACE_TAIL_LINES = 20
-# A run may have a thousand tasks; a message that names the first failures is read, and costs a call each.
-MOST_TASKS_EXPLAINED = 10
-# The failure is known already: an API that is down may delay its explanation a little, not by the usual ten minutes a
-# call.
-EXPLANATION_POLICY = RetryPolicy(retry_budget=15.0, server_error_wait=5.0, read_timeout=15.0)
-
-# Colours, other control sequences and hyperlinks of a terminal.
-_ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-_LAUNCH_WAS_SKIPPED = (
-    "It never started: its job was at max_concurrent_runs. Raise that limit, turn on the job's queue, or take"
-    " on_skipped='skip' to skip the task instead."
-)
+# XCom is kept in Airflow's database and read by every task that takes it.
+MAX_RESULT_BYTES = 1_000_000
+# Of what a SQL task tells: the text may hold what is not for all who may read an XCom.
+_NOT_TOLD = frozenset({"query_text", "sql_statements"})
 
 
-def result_of(client: JobsClient, run: Run) -> Any:
-    """Return what a successful run returned: what its notebook passed to ``dbutils.notebook.exit``, parsed if JSON.
+def result_of(client: JobsClient, run: Run, *, max_bytes: int = MAX_RESULT_BYTES) -> Any:
+    """Return what a successful run returned; None where that is nothing.
 
-    For a run of several tasks a dict of those values by task key. None where nothing was returned. An output that may
-    not be read is left out with a warning: the run succeeded. Raises ``errors.CallError`` where the API gives no
+    For a run of several tasks a dict by task key, of those that succeeded and returned something. What a task returns
+    depends on its type:
+
+    - notebook: what it passed to ``dbutils.notebook.exit``, parsed if it is JSON;
+    - condition: ``"true"`` or ``"false"``;
+    - for each: how many of its iterations there were, succeeded, failed ...;
+    - run job: the ``run_id`` of the job's run, and as ``result`` what that returned;
+    - SQL: links to the output, the state of an alert; alert: its state;
+    - dbt: the ``run_id`` by which its artifacts can be asked for: the link to them is a secret, and stays where it is;
+    - others: nothing.
+
+    What is larger than `max_bytes` is cut, and then text, with a warning that names the size. An output that
+    may not be read is left out with a warning: the run succeeded. Raises ``errors.CallError`` where the API gives no
     usable answer.
     """
-    notebooks = [task for task in run.tasks if "notebook_task" in task.raw and task.state.outcome is Outcome.SUCCESS]
+    values = _values(client, run)
+    if not values:
+        return None
+    if len(run.tasks) > 1:
+        return _fitted(values, run, max_bytes)
+    return next(iter(_fitted(values, run, max_bytes).values()))
+
+
+def _values(client: JobsClient, run: Run) -> dict[str, Any]:
+    """Return by task key what the tasks returned that succeeded and returned something."""
     if not run.tasks:
-        return _exit_value(client, run.run_id) if "notebook_task" in (run.raw.get("task") or {}) else None
-    if len(run.tasks) == 1:
-        return _exit_value(client, notebooks[0].run_id) if notebooks else None
-    values = {task.task_key: _exit_value(client, task.run_id) for task in notebooks}
-    return {key: value for key, value in values.items() if value is not None} or None
-
-
-def failure_of(client: JobsClient, run: Run, *, if_skipped: str = _LAUNCH_WAS_SKIPPED) -> RunFailed:
-    """Return the error for a run that did not succeed: its states, and each failed task's key, error, trace and page.
-
-    What explains the failure may itself be unreadable (forbidden, the API down): then the error says so and stays the
-    run's. `if_skipped` says what a run of the state SKIPPED means here.
-    """
-    lines = [f"Run {run.run_id}{_job(run)} {_verb(run.state)} ({run.state}): {run.state.message or 'no message'}"]
-    failed = failed_tasks(run)
-    quick = client.with_policy(EXPLANATION_POLICY)
-    for task in failed[:MOST_TASKS_EXPLAINED]:
-        lines.append(f"Task {task.task_key} ({task.state}, run {task.run_id}): {task.page_url}".rstrip(": "))
-        lines += _explanation(quick, task.run_id, task.state)
-    if len(failed) > MOST_TASKS_EXPLAINED:
-        lines.append(f"… and {len(failed) - MOST_TASKS_EXPLAINED} more failed tasks.")
-    if not run.tasks and run.outcome is not Outcome.SKIPPED:
-        lines += _explanation(quick, run.run_id, run.state)
-    quick.close()
-    if run.outcome is Outcome.SKIPPED:
-        lines.append(if_skipped)
-    lines.append(f"See {run.page_url}" if run.page_url else "The API gave no page for it.")
-    return run.failure(_ANSI_ESCAPE.sub("", "\n".join(lines)))
-
-
-def partial_success_of(run: Run) -> str:
-    """Return the warning for a run that succeeded although some of its tasks failed."""
-    names = ", ".join(task.task_key for task in failed_tasks(run)) or "unnamed"
-    return f"Run {run.run_id} succeeded, but some of its tasks failed: {names}. {run.page_url}".rstrip()
-
-
-def failed_tasks(run: Run) -> list[TaskRun]:
-    """Return the tasks that failed by themselves, not those that another's failure kept from running."""
-    return [
-        task
+        # The flat form of API 2.0.
+        value = _value(client, run.run_id, run.raw.get("task") or {})
+        return {} if value is None else {"": value}
+    values = {
+        task.task_key: _value(client, task.run_id, task.raw)
         for task in run.tasks
-        if task.state.is_terminal
-        and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS, Outcome.SKIPPED}
-        # They explain nothing.
-        and task.state.result_state not in NEVER_RAN
-    ]
+        if task.state.outcome is Outcome.SUCCESS
+    }
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _verb(state: RunState) -> str:
-    return {
-        Outcome.TIMED_OUT: "reached its timeout",
-        Outcome.CANCELED: "was cancelled",
-        Outcome.SKIPPED: "was skipped",
-        Outcome.PARTIAL_SUCCESS: "succeeded in part",
-    }.get(state.outcome, "failed")
-
-
-def _job(run: Run) -> str:
-    return f" of job {run.job_id}" if run.job_id else ""
-
-
-def _explanation(client: JobsClient, run_id: int, state: RunState) -> list[str]:
-    """Return lines that say why one task run failed."""
+def _value(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
+    if condition := task.get("condition_task"):
+        return condition.get("outcome")
+    if loop := task.get("for_each_task"):
+        return (loop.get("stats") or {}).get("task_run_stats")
     if not run_id:
-        return _indented([state.message])
-    try:
-        output = client.get_run_output(run_id)
-    except CallError as error:
-        return _indented([state.message, f"(no output: {error})"])
-    reason = str(output.error or state.message or "no error given")
-    trace = str(output.error_trace or "").strip().splitlines()
-    if len(trace) > TRACE_TAIL_LINES:
-        trace = ["…", *trace[-TRACE_TAIL_LINES:]]
-    return _indented([reason, *trace])
+        return None
+    if "dbt_task" in task:
+        return {"run_id": run_id}
+    read = next((read for name, read in _READERS.items() if name in task), None)
+    output = _readable(client, run_id, lambda: client.get_run_output(run_id)) if read else None
+    return read(client, run_id, output) if read and output else None
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"    {line}" for text in lines if text for line in text.splitlines()]
-
-
-def _exit_value(client: JobsClient, run_id: int) -> Any:
-    output = patiently(client, lambda: _readable_output(client, run_id), run_id) if run_id else None
-    if not output or not output.notebook_output:
+def _exit_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
+    if not output.notebook_output:
         return None
     if output.notebook_output.truncated:
         log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)
@@ -143,12 +98,79 @@ def _exit_value(client: JobsClient, run_id: int) -> Any:
     return value
 
 
-def _readable_output(client: JobsClient, run_id: int) -> RunOutput | None:
-    """Return the output of a task run, None with a warning where the API refuses it: the run succeeded all the same."""
-    try:
-        return client.get_run_output(run_id)
-    except ApiError as error:
-        if error.transient:
-            raise
-        log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
+def _of_job(client: JobsClient, _run_id: int, output: RunOutput) -> Any:
+    child_id = output.run_job_output.run_id if output.run_job_output else None
+    if not child_id:
         return None
+    # A job may run a job that runs a job; none runs itself.
+    child = _readable(client, int(child_id), lambda: client.get_run(int(child_id)))
+    values = _values(client, child) if child else {}
+    several = child is not None and len(child.tasks) > 1
+    return {"run_id": int(child_id), "result": values if values and several else next(iter(values.values()), None)}
+
+
+def _of_sql(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
+    told = output.sql_output if isinstance(output.sql_output, dict) else {}
+    found = next((value for value in told.values() if isinstance(value, dict)), {})
+    return {name: value for name, value in found.items() if name not in _NOT_TOLD} or None
+
+
+def _of_alert(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
+    told = output.alert_output if isinstance(output.alert_output, dict) else {}
+    return {"alert_state": told["alert_state"]} if told.get("alert_state") else None
+
+
+_READERS: dict[str, Callable[[JobsClient, int, RunOutput], Any]] = {
+    "notebook_task": _exit_value,
+    "run_job_task": _of_job,
+    "sql_task": _of_sql,
+    "alert_task": _of_alert,
+}
+
+
+def _readable(client: JobsClient, run_id: int, ask: Callable[[], T]) -> T | None:
+    """Return what `ask` returns, None with a warning where the API refuses it: the run succeeded all the same."""
+
+    def asked() -> T | None:
+        try:
+            return ask()
+        except ApiError as error:
+            if error.transient:
+                raise
+            log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
+            return None
+
+    return patiently(client, asked, run_id)
+
+
+def _fitted(values: dict[str, Any], run: Run, max_bytes: int) -> dict[str, Any]:
+    """Cut the large ones of some values, all to the same size, so that together they are no larger than that."""
+    sizes = {key: len(_bytes(value)) for key, value in values.items()}
+    if (size := sum(sizes.values())) <= max_bytes:
+        return values
+    room, share = max_bytes, 0
+    for number, least in enumerate(sorted(sizes.values())):
+        share = room // (len(sizes) - number)
+        if least > share:
+            break
+        room -= least
+    large = [key for key in values if sizes[key] > share]
+    log.warning(
+        "The result of run %d has %d bytes, more than the %d that max_result_bytes lets into XCom: %scut, and"
+        " returned as text. Let the run write large results to a table or a file, and return where they are. %s",
+        run.run_id,
+        size,
+        max_bytes,
+        f"{', '.join(large)}: " if len(values) > 1 else "",
+        run.page_url,
+    )
+    return {key: _cut(value, share) if key in large else value for key, value in values.items()}
+
+
+def _cut(value: Any, size: int) -> str:
+    return _bytes(value)[:size].decode(errors="ignore")
+
+
+def _bytes(value: Any) -> bytes:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode(errors="replace")

@@ -11,8 +11,6 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required
 
-from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
-
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
@@ -40,7 +38,9 @@ _RESULT_OF_TERMINATION_CODE = {
     "USER_CANCELED": "CANCELED",
     "CANCELED": "CANCELED",
 }
-_SKIPPED_TERMINATION_CODES = frozenset({"SKIPPED", "DISABLED", "MAX_CONCURRENT_RUNS_EXCEEDED"})
+_SKIPPED_TERMINATION_CODES = frozenset(
+    {"SKIPPED", "DISABLED", "MAX_CONCURRENT_RUNS_EXCEEDED", "MAX_JOB_QUEUE_SIZE_EXCEEDED"}
+)
 
 
 class Outcome(enum.Enum):
@@ -64,19 +64,14 @@ _OUTCOME_OF_RESULT = {
     "CANCELED": Outcome.CANCELED,
 }
 
-_ERROR_OF_OUTCOME: dict[Outcome, type[RunFailed]] = {
-    Outcome.TIMED_OUT: RunTimedOut,
-    Outcome.CANCELED: RunCanceled,
-    Outcome.SKIPPED: RunSkipped,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class RunState:
     """The state of a run or of one of its tasks.
 
     ``life_cycle_state`` and ``result_state`` (None while there is none) are the API's own words, ``message`` its text.
-    ``termination_code`` is "" in 2.0. ``user_cancelled_or_timedout`` may be true while the run is still terminating.
+    ``termination_code`` and ``termination_type`` are "" in 2.0. ``user_cancelled_or_timedout`` may be true while the
+    run is still terminating.
     Source: RunState, RunLifeCycleState, RunResultState of the Jobs API reference.
     """
 
@@ -85,6 +80,7 @@ class RunState:
     message: str = ""
     termination_code: str = ""
     user_cancelled_or_timedout: bool = False
+    termination_type: str = ""
 
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> RunState:
@@ -102,6 +98,7 @@ class RunState:
             message=state.get("state_message") or termination.get("message") or "",
             termination_code=code,
             user_cancelled_or_timedout=state.get("user_cancelled_or_timedout") is True,
+            termination_type=termination.get("type") or "",
         )
 
     @property
@@ -251,16 +248,17 @@ class Run:
             tasks=(task,),
         )
 
-    def failure(self, message: str) -> RunFailed:
-        """Return the error that stands for this run's outcome."""
-        kind = _ERROR_OF_OUTCOME.get(self.outcome, RunFailed)
-        return kind(
-            message,
-            run_id=self.run_id,
-            page_url=self.page_url,
-            life_cycle_state=self.state.life_cycle_state,
-            result_state=self.state.result_state,
-        )
+    @property
+    def failed_tasks(self) -> list[TaskRun]:
+        """The tasks that failed by themselves, not those that another's failure kept from running."""
+        return [
+            task
+            for task in self.tasks
+            if task.state.is_terminal
+            and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS, Outcome.SKIPPED}
+            # They explain nothing.
+            and task.state.result_state not in NEVER_RAN
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class DatabricksRunSensor(DatabricksSensor):
 
     def _failure(self, client: JobsClient, run: Run) -> RunFailed:
         """Return why the run, or the task of it, is over and not as it should be."""
-        from airflow_dbjobs.results import failure_of
+        from airflow_dbjobs.failures import failure_of
 
         if run.state.is_success:
             return run.failure(

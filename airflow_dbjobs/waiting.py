@@ -22,6 +22,7 @@ from airflow_dbjobs.errors import (
     UntrustedCertificate,
 )
 from airflow_dbjobs.retries import asked_wait, backoff
+from airflow_dbjobs.texts import cleaned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +176,7 @@ class StateLog:
 
     def __call__(self, state: RunState) -> None:
         """Log the state that the run is in now."""
-        self._log.info("Run %d is %s%s", self._run_id, state, f": {state.message}" if state.message else "")
+        self._log.info("Run %d is %s%s", self._run_id, state, f": {cleaned(state.message)}" if state.message else "")
         name = state.life_cycle_state
         if not state.is_known and name not in self._warned_of:
             self._warned_of += (name,)
@@ -204,10 +205,12 @@ def wait_for_run(
     *,
     period: float = DEFAULT_PERIOD,
     on_change: Callable[[RunState], None] = lambda _: None,
+    on_poll: Callable[[Run], None] = lambda _: None,
 ) -> Run:
     """Ask for a run every `period` seconds until it is over, and return it with all its tasks.
 
-    `on_change` is called with the run's first state and each new one. Raises RunLost.
+    `on_change` is called with the run's first state and each new one, `on_poll` with the run as each poll shows it, of
+    more than 100 tasks with some of them. Raises RunLost.
     """
     watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
     while True:
@@ -218,6 +221,7 @@ def wait_for_run(
             wait_after(error, asked_at, watch, client)
             continue
         watch.saw(run.state)
+        on_poll(run)
         if run.is_terminal:
             run = ask_for_run(client, run_id)
             if run.is_terminal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before anything imports Airflow: its home is a folder of this run, not the developer's, and it logs no wall of text.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow_dbjobs-tests-"))
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_context import Scene
+    from described_runs import Write
     from pytest_mock import MockerFixture
 
 # What knows nothing of Airflow, and plays for long in virtual time, is tested on one Airflow only.
@@ -53,6 +54,17 @@ def scene(workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def deferrable(request: pytest.FixtureRequest) -> bool:
     """Run a test in both modes."""
     return request.param
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Write:
+    """Return what writes a notebook and returns its task."""
+
+    def write(key: str, code: str, **fields: Any) -> dict[str, Any]:
+        (tmp_path / "workspace" / f"{key}.py").write_text(f"# Databricks notebook source\n{code}\n")
+        return {"task_key": key, "notebook_task": {"notebook_path": f"/{key}"}, **fields}
+
+    return write
 
 
 @pytest.fixture

@@ -389,7 +389,7 @@ def test_a_launch_that_fails_for_a_while_launches_one_run(
     make = play.maker(kind)
     play.fail(failure, kind.endpoint, times=len(failure.waits))
     play.let_runs_end_at(900)
-    assert play.run_task(make) is None
+    assert play.run_task(make) == "true"
     assert play.one_run().state.result == "SUCCESS"
     assert play.nothing_was_cancelled()
     assert play.posts(kind) == len(failure.waits) + 1
@@ -430,7 +430,7 @@ def test_a_launch_that_was_never_answered_is_found_by_the_next_try(
     # The next try comes when the outage is over.
     clock.now, play.ti.try_number = OUTAGE + 1, 2
     play.let_runs_end_at(OUTAGE + 100)
-    assert play.run_task(make) is None
+    assert play.run_task(make) == "true"
     assert play.one_run().state.result == "SUCCESS"
     assert play.nothing_was_cancelled()
     assert ("Joined run" in capfd.readouterr().out) is failure.arrives
@@ -534,7 +534,7 @@ def test_an_outage_of_20_minutes_is_waited_out(
         tasks = [{"task_key": "a", "notebook_task": notebook}]
     make = play.maker(DatabricksSubmitRunOperator, tasks)
     outages = begin(play, phase, failure, lasts=OUTAGE, ends=OUTAGE + 400)
-    assert play.run_task(make) == ("x" if tasks is not TASKS else None)
+    assert play.run_task(make) == ("x" if tasks is not TASKS else "true")
     (outage,) = outages
     assert play.one_run().state.result == "SUCCESS"
     assert (play.launches(), play.nothing_was_cancelled()) == (1, True)
@@ -553,7 +553,7 @@ def test_an_outage_while_waiting_costs_few_requests_that_are_far_apart(
     make = play.maker(kind)
     outage = play.fail(failure, "runs/get", lasts=OUTAGE, skip=3)
     play.let_runs_end_at(1600)
-    assert play.run_task(make) is None
+    assert play.run_task(make) == "true"
     assert (play.launches(), play.nothing_was_cancelled()) == (1, True)
     waits = clock.waits[2 : 2 + outage.hits]
     for number, wait in enumerate(waits):
@@ -592,7 +592,7 @@ def test_an_outage_past_the_tolerance_of_the_connection_fails_the_task_and_leave
     play.workspace.faults.clear()
     play.ti.try_number = 2
     play.let_runs_end_at(clock.now + 100)
-    assert play.run_task(make) is None
+    assert play.run_task(make) == "true"
     assert play.one_run().state.result == "SUCCESS"
 
 
@@ -671,7 +671,7 @@ refused = pytest.mark.parametrize("refused", [Failure(name, fault) for name, fau
 def test_credentials_refused_for_9_minutes_are_survived(play: Play, mode: bool, phase: str, refused: Failure) -> None:
     make = play.maker(DatabricksRunNowOperator)
     outages = begin(play, phase, refused, lasts=9 * MINUTE, ends=900)
-    assert play.run_task(make) is None
+    assert play.run_task(make) == "true"
     assert play.one_run().state.result == "SUCCESS"
     assert (play.launches(), play.nothing_was_cancelled()) == (1, True)
     (outage,) = outages
@@ -719,7 +719,7 @@ def test_a_token_that_is_rotated_is_picked_up(
     elif moment == "while waiting":
         clock.at[130.0] = rotate
     play.let_runs_end_at(900)
-    assert play.run_task(make_after_rotation) is None
+    assert play.run_task(make_after_rotation) == "true"
     assert play.one_run().state.result == "SUCCESS"
     assert (play.launches(), play.nothing_was_cancelled()) == (1, True)
     assert clock.now <= 900 + 2 * 66 + 300 + 66

@@ -30,6 +30,7 @@ from airflow_dbjobs.errors import (
     RunSkipped,
     RunTimedOut,
     Unreachable,
+    UserCodeFailed,
 )
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
@@ -75,6 +76,11 @@ def test_a_run_of_several_tasks_returns_a_dict_by_task_key(scene, client, kind, 
     ]
     scene.ti.at_link = scene.open_gate
     assert scene.run_task(launching(kind, client, tasks, deferrable=deferrable)) == {"rows": 7, "name": "x"}
+
+
+def test_a_result_that_is_too_large_is_cut(scene, deferrable):
+    notebook = scene.notebook("dbutils.notebook.exit('x' * 20)", gated=False)
+    assert scene.run_task(lambda: submit(notebook_task=notebook, deferrable=deferrable, max_result_bytes=9)) == "x" * 9
 
 
 def test_ids_page_and_link_are_there_while_the_run_is_still_going(scene, client, deferrable):
@@ -282,6 +288,8 @@ def test_a_failed_run_fails_the_task_and_says_why(scene, client, deferrable):
         assert needed in text
     assert "Task report" not in text
     assert (error.value.run_id, error.value.page_url) == (run.run_id, run.page_url)
+    assert isinstance(error.value, UserCodeFailed)
+    assert (error.value.termination_code, error.value.failed_tasks) == ("RUN_EXECUTION_ERROR", ("ingest",))
 
 
 def test_a_run_that_reached_its_timeout_fails_the_task(scene, deferrable):
@@ -289,13 +297,15 @@ def test_a_run_that_reached_its_timeout_fails_the_task(scene, deferrable):
         scene.run_task(lambda: submit(notebook_task=scene.notebook(), timeout_seconds=1, deferrable=deferrable))
 
 
-@pytest.mark.parametrize(("retry", "error"), [(False, AirflowFailException), (True, RunCanceled)])
-def test_a_run_cancelled_by_a_person_is_not_retried_unless_asked_for(scene, client, deferrable, retry, error):
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_run_cancelled_by_a_person_is_not_retried_unless_asked_for(scene, client, deferrable, retry):
     scene.ti.at_link = lambda: client.cancel_run(scene.ti.xcom["run_id"])
     notebook = scene.notebook()
-    with pytest.raises(error, match="was cancelled"):
+    with pytest.raises(RunCanceled, match="was cancelled") as error:
         scene.run_task(lambda: submit(notebook_task=notebook, deferrable=deferrable, retry_on_cancel=retry))
     assert scene.ti.deferred is deferrable
+    assert isinstance(error.value, AirflowFailException) is not retry
+    assert (error.value.run_id, error.value.termination_code) == (scene.ti.xcom["run_id"], "USER_CANCELED")
 
 
 @pytest.mark.parametrize(("on_skipped", "error"), [("fail", RunSkipped), ("skip", AirflowSkipException)])
@@ -402,7 +412,12 @@ def test_retry_settings_of_the_official_operators_are_accepted_and_named_in_a_wa
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_default_args_reach_every_parameter(kind):
-    special = {"on_skipped": "skip", "polling_period_seconds": 3, "task_id": "load", "validate": False}
+    special = {
+        "on_skipped": "skip",
+        "polling_period_seconds": 3,
+        "task_id": "load",
+        "validate": False,
+    }
     bases = (kind, launch_operator.LaunchOperator, payload_operator.PayloadOperator)
     parameters = {name for base in bases for name in inspect.signature(base).parameters}
     ours = {name for name in parameters - {"kwargs", "args", "task_id"} if not name.startswith("databricks_retry_")}

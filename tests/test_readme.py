@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
 from airflow_dbjobs import client as client_module
+from airflow_dbjobs.errors import RunMisconfigured
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
-    import pytest
-
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.local_workspace import LocalWorkspace
 
@@ -30,13 +32,8 @@ def block_with(text: str) -> str:
 
 def test_every_example_is_tried_by_some_test() -> None:
     # The DAG is run on a real Airflow, by tests/integration.
-    tried = [
-        block_with("count_words"),
-        block_with("nightly-load"),
-        block_with("SubmitTask("),
-        block_with("client.list_jobs"),
-    ]
-    assert tried == BLOCKS
+    tried = ("count_words", "nightly-load", "SubmitTask(", "DatabricksRetryPolicy()", "client.list_jobs")
+    assert [block_with(text) for text in tried] == BLOCKS
 
 
 def test_the_typed_operator_passes_its_check() -> None:
@@ -49,6 +46,17 @@ def test_the_sensor_passes_its_check() -> None:
     names: dict[str, Any] = {}
     exec(block_with("nightly-load"), names)
     assert names["loaded"].task_key == "load"
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 introduced retry policies")
+def test_the_retry_policy_and_the_callback_know_why_a_run_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(block_with("DatabricksRetryPolicy()"), names)
+    error = RunMisconfigured("x", run_id=7, page_url="http://x/7", termination_code="RESOURCE_NOT_FOUND")
+    decided = names["nightly"].retry_policy.evaluate(error, 1, 3)
+    names["tell"]({"exception": error})
+    assert decided.action.value == "fail"
+    assert capsys.readouterr().out == "RunMisconfigured RESOURCE_NOT_FOUND () http://x/7\n"
 
 
 def test_the_client_tells_of_jobs_and_runs(

@@ -1,70 +1,36 @@
-"""results: what a run returned, and why it failed, in words."""
+"""results: what a run returned."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from described_runs import described, state
 from injected_clock import Clock
 
-from airflow_dbjobs import results
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.results import MOST_TASKS_EXPLAINED, TRACE_TAIL_LINES, failed_tasks, failure_of, result_of
+from airflow_dbjobs.results import result_of
 from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome, Run
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from described_runs import Write
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
 
-    Write = Callable[..., dict[str, Any]]
     Log = pytest.LogCaptureFixture
-    Patch = pytest.MonkeyPatch
 
 CONDITION = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
-
-
-@pytest.fixture
-def notebook(tmp_path: Path) -> Write:
-    """Return what writes a notebook and returns its task."""
-
-    def write(key: str, code: str, **fields: Any) -> dict[str, Any]:
-        (tmp_path / "workspace" / f"{key}.py").write_text(f"# Databricks notebook source\n{code}\n")
-        return {"task_key": key, "notebook_task": {"notebook_path": f"/{key}"}, **fields}
-
-    return write
 
 
 def finished(client: JobsClient, *tasks: dict[str, Any]) -> Run:
     return wait_for_run(client, client.submit_run({"tasks": list(tasks)}), period=0.01)
 
 
-def described(life: str, result: str | None = None, message: str = "", **fields: Any) -> Run:
-    """Return run 7 of job 3 in a state that takes too long, or cannot, be brought about here."""
-    run = {"run_id": 7, "job_id": 3, "run_page_url": "https://x/7", **state(life, result, message), **fields}
-    return Run.from_json(run)
-
-
-def state(life: str, result: str | None = None, message: str = "") -> dict[str, Any]:
-    return {"state": {"life_cycle_state": life, "result_state": result, "state_message": message}}
-
-
-def status(code: str) -> dict[str, Any]:
-    return {"status": {"state": "TERMINATED", "termination_details": {"code": code}}}
-
-
-def failed_task(key: str, run_id: int) -> dict[str, Any]:
-    url = f"https://x/{run_id}"
-    return {"task_key": key, "run_id": run_id, "run_page_url": url, **state("TERMINATED", "FAILED", "its state")}
-
-
 NOTEBOOK_RUN = described("TERMINATED", "SUCCESS", task={"notebook_task": {}})
-FAILED_RUN = described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8), failed_task("b", 9)])
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["tasks", "flat 2.0"])
@@ -106,14 +72,16 @@ def test_a_run_of_several_tasks_returns_a_dict(client: JobsClient, notebook: Wri
         notebook("silent", "pass"),
         {"task_key": "c", **CONDITION},
     )
-    assert result_of(client, run) == {"b": 2, "a": "x"}
+    assert result_of(client, run) == {"b": 2, "a": "x", "c": "true"}
 
 
-def test_only_notebooks_that_succeeded_are_asked(
+def test_only_tasks_that_succeeded_and_have_an_output_are_asked(
     client: JobsClient, workspace: LocalWorkspace, notebook: Write
 ) -> None:
-    assert result_of(client, finished(client, {"task_key": "c", **CONDITION})) is None
-    assert result_of(client, finished(client, {"task_key": "c", **CONDITION}, {"task_key": "d", **CONDITION})) is None
+    unequal = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "2"}}
+    assert result_of(client, finished(client, {"task_key": "c", **CONDITION})) == "true"
+    both = finished(client, {"task_key": "c", **CONDITION}, {"task_key": "d", **unequal})
+    assert result_of(client, both) == {"c": "true", "d": "false"}
     assert result_of(client, described("TERMINATED", "SUCCESS")) is None
     assert workspace.requests["runs/get-output"] == 0
     late = {"depends_on": [{"task_key": "bad"}], "run_if": "ALL_DONE"}
@@ -121,6 +89,129 @@ def test_only_notebooks_that_succeeded_are_asked(
     assert run.outcome is Outcome.PARTIAL_SUCCESS
     assert result_of(client, run) == {"good": 1}
     assert workspace.requests["runs/get-output"] == 1
+
+
+# --- by type of task ---
+
+
+def task(kind: str, key: str = "only", run_id: int = 8, **payload: Any) -> dict[str, Any]:
+    return {"task_key": key, "run_id": run_id, kind: payload, **state("TERMINATED", "SUCCESS")}
+
+
+LINK = "https://x/sql/1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "value"),
+    [
+        (
+            "sql_task",
+            {"sql_output": {"query_output": {"output_link": LINK, "warehouse_id": "w", "query_text": "select 1"}}},
+            {"output_link": LINK, "warehouse_id": "w"},
+        ),
+        (
+            "sql_task",
+            {"sql_output": {"dashboard_output": {"widgets": [{"widget_id": "1", "output_link": LINK}]}}},
+            {"widgets": [{"widget_id": "1", "output_link": LINK}]},
+        ),
+        (
+            "sql_task",
+            {"sql_output": {"alert_output": {"alert_state": "TRIGGERED", "output_link": LINK, "sql_statements": []}}},
+            {"alert_state": "TRIGGERED", "output_link": LINK},
+        ),
+        ("sql_task", {"sql_output": {}}, None),
+        ("sql_task", {}, None),
+        ("alert_task", {"alert_output": {"alert_state": "OK"}}, {"alert_state": "OK"}),
+        ("alert_task", {}, None),
+        ("run_job_task", {}, None),
+        ("spark_python_task", {"logs": "printed"}, None),
+    ],
+    ids=str,
+)
+def test_each_type_of_task_returns_what_its_output_tells(
+    client: JobsClient, workspace: LocalWorkspace, kind: str, output: dict[str, Any], value: object
+) -> None:
+    workspace.faults.append(Fault("runs/get-output", status=200, body=output))
+    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[task(kind)])) == value
+
+
+def test_the_link_to_artifacts_of_dbt_is_left_where_it_is(
+    client: JobsClient, workspace: LocalWorkspace, caplog: Log
+) -> None:
+    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[task("dbt_task")])) == {"run_id": 8}
+    assert workspace.requests["runs/get-output"] == 0
+    assert caplog.records == []
+
+
+def test_a_loop_returns_how_its_iterations_ended(client: JobsClient, workspace: LocalWorkspace) -> None:
+    counts = {"total_iterations": 3, "succeeded_iterations": 2, "failed_iterations": 1}
+    loop = task("for_each_task", stats={"task_run_stats": counts, "error_message_stats": [{"error_message": "x"}]})
+    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[loop])) == counts
+    # API 2.1 has told no counts at first.
+    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[task("for_each_task")])) is None
+    assert workspace.requests["runs/get-output"] == 0
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_of_another_job_returns_its_id_and_what_that_returned(
+    client: JobsClient, notebook: Write, several: bool
+) -> None:
+    tasks = [notebook("a", "dbutils.notebook.exit('[1]')"), {"task_key": "c", **CONDITION}][: 1 + several]
+    job_id = client.create_job({"name": "inner", "tasks": tasks})
+    run = finished(client, {"task_key": "outer", "run_job_task": {"job_id": job_id}})
+    (child,) = client.list_runs(job_id=job_id)
+    inner = {"a": [1], "c": "true"} if several else [1]
+    assert result_of(client, run) == {"run_id": child.run_id, "result": inner}
+
+
+def test_a_run_of_another_job_that_may_not_be_seen_is_named_at_least(
+    client: JobsClient, workspace: LocalWorkspace, caplog: Log
+) -> None:
+    workspace.faults += [
+        Fault("runs/get-output", status=200, body={"run_job_output": {"run_id": 99}}),
+        Fault("runs/get", status=403, body={"message": "not yours"}),
+    ]
+    run = described("TERMINATED", "SUCCESS", tasks=[task("run_job_task")])
+    assert result_of(client, run) == {"run_id": 99, "result": None}
+    assert "output of run 99 cannot be read" in caplog.text
+
+
+# --- what is too large ---
+
+
+def answers(workspace: LocalWorkspace, *results: str) -> None:
+    workspace.faults += [
+        Fault("runs/get-output", status=200, body={"notebook_output": {"result": text}}) for text in results
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "size", "value"),
+    [
+        ("x" * 10, 10, "x" * 10),
+        ("x" * 11, 11, "x" * 10),
+        (json.dumps(["12345678"]), 12, '["12345678'),
+        # Not in the middle of a character.
+        ("xäöüäöü", 13, "xäöüä"),
+    ],
+)
+def test_a_result_that_is_too_large_is_cut_with_a_warning_that_names_its_size(
+    client: JobsClient, workspace: LocalWorkspace, caplog: Log, *, result: str, size: int, value: object
+) -> None:
+    answers(workspace, result)
+    assert result_of(client, NOTEBOOK_RUN, max_bytes=10) == value
+    warned = f"The result of run 7 has {size} bytes, more than the 10 that max_result_bytes lets into XCom: cut, and"
+    assert [message.startswith(warned) for message in caplog.messages] == [True] * (size > 10)
+
+
+def test_of_several_results_the_large_ones_are_cut_alike(
+    client: JobsClient, workspace: LocalWorkspace, caplog: Log
+) -> None:
+    answers(workspace, "1", "x" * 50, "y" * 90)
+    tasks = [task("notebook_task", key, number) for number, key in enumerate(("small", "large", "huge"), 8)]
+    value = result_of(client, described("TERMINATED", "SUCCESS", tasks=tasks), max_bytes=61)
+    assert value == {"small": 1, "large": "x" * 30, "huge": "y" * 30}
+    assert "large, huge: cut" in caplog.text
 
 
 def test_a_result_that_is_forbidden_or_cut_comes_with_a_warning(
@@ -148,135 +239,3 @@ def test_a_result_is_waited_for_through_an_outage(
     workspace.faults += [Fault("runs/get-output", times=2, **outage), answer]
     assert result_of(client.with_policy(RetryPolicy(retry_budget=0)), NOTEBOOK_RUN) == "x"
     assert len(clock.waits) == 2
-
-
-def test_a_failure_names_all_there_is_to_know(client: JobsClient, workspace: LocalWorkspace, notebook: Write) -> None:
-    job_id = client.create_job(
-        {
-            "tasks": [
-                notebook("load", "def load():\n    raise ValueError('no such table')\nload()"),
-                notebook("report", "pass", depends_on=[{"task_key": "load"}]),
-                {"task_key": "fine", **CONDITION},
-            ]
-        }
-    )
-    run = wait_for_run(client, client.run_now({"job_id": job_id}), period=0.01)
-    error = failure_of(client, run)
-    lines = str(error).splitlines()
-    (load,) = [task for task in run.tasks if task.task_key == "load"]
-    assert lines[0].startswith(f"Run {run.run_id} of job {job_id} failed (INTERNAL_ERROR/FAILED): Failed: task load.")
-    assert lines[1] == f"Task load (TERMINATED/FAILED, run {load.run_id}): {load.page_url}"
-    assert lines[2] == "    ValueError: no such table"
-    assert "    Traceback (most recent call last):" in lines
-    assert any("in load" in line for line in lines)
-    assert lines[-1] == f"See {run.page_url}"
-    assert "report" not in str(error), "what did not run because of it explains nothing"
-    assert workspace.requests["runs/get-output"] == 1
-    assert type(error) is RunFailed
-    assert (error.run_id, error.page_url, error.result_state) == (run.run_id, run.page_url, "FAILED")
-
-
-def test_a_flat_run_explains_itself(workspace: LocalWorkspace, notebook: Write) -> None:
-    client = JobsClient(workspace.base_url, token=workspace.token, api_version="2.0")
-    task = notebook("nb", "raise ValueError('no such table')")["notebook_task"]
-    run = wait_for_run(client, client.submit_run({"notebook_task": task}), period=0.01)
-    text = str(failure_of(client, run))
-    assert f"Run {run.run_id} of job {run.job_id} failed (TERMINATED/FAILED)" in text
-    assert "\n    ValueError: no such table\n" in text
-
-
-def test_of_a_trace_the_end_is_shown_and_no_colours_or_links(client: JobsClient, workspace: LocalWorkspace) -> None:
-    link = "\x1b]8;;https://x/nb\x1b\\frame\x1b]8;;\x07"
-    trace = "\n".join(f"\x1b[?25l\x1b[0;31m{link} {number}\x1b[0m" for number in range(100))
-    output = {"error": "\x1b[1mValueError\x1b[22m: x", "error_trace": trace}
-    workspace.faults.append(Fault("runs/get-output", status=200, body=output))
-    text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
-    shown = [f"    frame {number}" for number in range(100 - TRACE_TAIL_LINES, 100)]
-    assert "\n".join(["    ValueError: x", "    …", *shown, "See "]) in text
-    assert "\x1b" not in text
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ({"status": 403, "body": {"message": "not yours"}}, "(no output: GET jobs/runs/get-output answered 403"),
-        ({"status": 500}, "(no output: GET jobs/runs/get-output answered 500"),
-        ({"cut": "before"}, "(no output: GET jobs/runs/get-output: cannot reach"),
-        ({"status": 200, "body": "<html>"}, "(no output: GET jobs/runs/get-output answered 200 without a JSON object"),
-        ({"status": 200, "body": {}}, "    its state"),
-    ],
-    ids=str,
-)
-def test_a_failure_stays_the_runs_own_where_its_explanation_cannot_be_read(
-    client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch, fault: dict[str, Any], words: str
-) -> None:
-    monkeypatch.setattr(results, "EXPLANATION_POLICY", RetryPolicy(retry_budget=0))
-    workspace.faults.append(Fault("runs/get-output", times=None, **fault))
-    error = failure_of(client, FAILED_RUN)
-    assert type(error) is RunFailed
-    assert str(error).count(words) == 2
-    assert "    its state\n" in str(error)
-    assert "Task b (TERMINATED/FAILED, run 9): https://x/9\n" in str(error)
-
-
-def test_an_outage_delays_an_explanation_by_seconds(
-    client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch
-) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(client.transport, "clock", lambda: sum(waits))
-    monkeypatch.setattr(client.transport, "sleep", waits.append)
-    workspace.faults.append(Fault("runs/get-output", status=503, times=None))
-    failure_of(client, FAILED_RUN)
-    assert 0 < sum(waits) <= 30
-
-
-def test_only_tasks_that_failed_by_themselves_are_failed_tasks() -> None:
-    ends = {
-        "failed": state("TERMINATED", "FAILED"),
-        "fine": state("TERMINATED", "SUCCESS"),
-        "partly": state("TERMINATED", "SUCCESS_WITH_FAILURES"),
-        "running": state("RUNNING"),
-        **{result: state("TERMINATED", result) for result in ("UPSTREAM_FAILED", "UPSTREAM_CANCELED", "EXCLUDED")},
-        "switched off": state("TERMINATED", "DISABLED"),
-        # As a reply tells it that has only a `status`.
-        "lost": status("CLOUD_FAILURE"),
-        **{code: status(code) for code in ("SUCCESS", "SKIPPED", "DISABLED")},
-    }
-    tasks = [{"task_key": key, "run_id": 1, **end} for key, end in ends.items()]
-    run = described("INTERNAL_ERROR", "FAILED", tasks=tasks)
-    assert [task.task_key for task in failed_tasks(run)] == ["failed", "lost"]
-
-
-def test_of_very_many_failed_tasks_the_first_are_explained(client: JobsClient, workspace: LocalWorkspace) -> None:
-    workspace.faults.append(Fault("runs/get-output", status=200, body={"error": "boom"}, times=None))
-    tasks = [failed_task(f"t{number}", 100 + number) for number in range(MOST_TASKS_EXPLAINED + 3)]
-    text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=tasks)))
-    assert text.count("    boom") == workspace.requests["runs/get-output"] == MOST_TASKS_EXPLAINED
-    assert "… and 3 more failed tasks." in text
-
-
-@pytest.mark.parametrize(
-    ("run", "kind", "words"),
-    [
-        (
-            described("SKIPPED", None, "at its limit"),
-            RunSkipped,
-            "Run 7 of job 3 was skipped (SKIPPED): at its limit\nIt never started: its job was at max_concurrent_runs.",
-        ),
-        (described("TERMINATED", "TIMEDOUT", "slow"), RunTimedOut, "reached its timeout (TERMINATED/TIMEDOUT): slow"),
-        (described("TERMINATED", "CANCELED"), RunCanceled, "was cancelled (TERMINATED/CANCELED): no message"),
-        (described("INTERNAL_ERROR", None, "no cluster"), RunFailed, "failed (INTERNAL_ERROR): no cluster"),
-        (described("TERMINATED", "EVICTED"), RunFailed, "failed (TERMINATED/EVICTED)"),
-        (described("TERMINATED", "SUCCESS_WITH_FAILURES"), RunFailed, "succeeded in part"),
-    ],
-)
-def test_each_outcome_has_its_error_and_its_words(
-    client: JobsClient, workspace: LocalWorkspace, run: Run, kind: type, words: str
-) -> None:
-    error = failure_of(client, run)
-    assert type(error) is kind
-    assert words in str(error)
-    assert str(error).endswith("See https://x/7")
-    if kind is RunSkipped:
-        assert workspace.requests["runs/get-output"] == 0
-        assert "on_skipped='skip'" in str(error)

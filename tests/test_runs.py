@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_dbjobs.causes import error_of
 from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
 from airflow_dbjobs.runs import Outcome, Run, RunState
 
@@ -65,7 +66,7 @@ def test_the_outcome_of_a_finished_run(reply: dict[str, Any], outcome: Outcome, 
     assert finished.state.is_known
     assert finished.outcome is outcome
     if error:
-        assert type(finished.failure("why")) is error
+        assert isinstance(error_of(finished, "why"), error)
 
 
 @pytest.mark.parametrize("shape", [state, status])
@@ -105,7 +106,7 @@ def test_who_cancelled_a_run_is_told_by_its_termination_code(code: str, by_platf
 
 
 def test_a_failure_carries_the_run_and_its_states() -> None:
-    failure = run(3, run_page_url="https://x/3", **state("TERMINATED", "TIMEDOUT")).failure("too slow")
+    failure = error_of(run(3, run_page_url="https://x/3", **state("TERMINATED", "TIMEDOUT")), "too slow")
     assert str(failure) == "too slow"
     assert (failure.run_id, failure.page_url) == (3, "https://x/3")
     assert (failure.life_cycle_state, failure.result_state) == ("TERMINATED", "TIMEDOUT")
