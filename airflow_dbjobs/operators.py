@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.launch_operator import LaunchOperator
 from airflow_dbjobs.payload_operator import PayloadOperator, without_models
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WebhookNotifications,
     )
     from airflow_dbjobs.payloads.kinds import Int, Many, Map, One, Text, Texts
+    from airflow_dbjobs.runs import Run
 
 
 class DatabricksSubmitRunOperator(LaunchOperator):
@@ -53,6 +54,8 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     :param tasks: the tasks of a multi-task run.
     :param run_name: default: the task id.
     :param timeout_seconds: the run's own timeout, enforced by the platform; 0 or None for none.
+    :param forward_dag_params: give the DAG's params, as strings, to each task that takes parameters by name and has
+    none.
 
     Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` when it is made, and before anything is sent;
     ``errors.RunFailed`` (or a class below it) where the run does not succeed, ``errors.CallError`` where the API gives
@@ -99,9 +102,11 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         access_control_list: Many[JobAccessControlRequest] = None,
         git_source: One[GitSource] = None,
         performance_target: Text = None,
+        forward_dag_params: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.forward_dag_params = forward_dag_params
         self.tasks = without_models(tasks)
         self.notebook_task = without_models(notebook_task)
         self.spark_python_task = without_models(spark_python_task)
@@ -123,6 +128,11 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     def _defaults(self) -> dict[str, Any]:
         return {"run_name": self.task_id}
 
+    def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        from airflow_dbjobs.dag_params import with_task_parameters
+
+        return with_task_parameters(payload, self._dag_params(context)) if self.forward_dag_params else payload
+
 
 class DatabricksRunNowOperator(LaunchOperator):
     """Runs an existing job (``jobs/run-now``) and waits for its end.
@@ -136,6 +146,15 @@ class DatabricksRunNowOperator(LaunchOperator):
     :param job_id: the job.
     :param job_name: the job's exact name instead, looked up at run time; where several jobs have it, an error lists
     them.
+    :param forward_dag_params: give the DAG's params, as strings, as ``job_parameters`` where the run is given no
+    parameters of any kind.
+    :param repair_run: repair a run that failed: its failed tasks, and what depends on them, run again in the same run,
+    with the job's settings as they are by then, and with the same parameters.
+    :param max_repairs: how often a run is repaired, in all tries of the task and by anybody else.
+    :param databricks_repair_reason_new_settings: settings of the job by reason: a run is then repaired only where its
+    message, or a failed task's, contains a reason, and the settings are written to the job before (``jobs/update``).
+    :param cancel_previous_runs: before the launch, cancel the job's active runs, and wait for their end; from the
+    second try on, those that started before the DAG run.
     """
 
     endpoint = "run-now"
@@ -166,9 +185,21 @@ class DatabricksRunNowOperator(LaunchOperator):
         spark_submit_params: Texts = None,
         dbt_commands: Texts = None,
         performance_target: Text = None,
+        forward_dag_params: bool = True,
+        repair_run: bool = False,
+        max_repairs: int = 1,
+        databricks_repair_reason_new_settings: dict[str, Any] | None = None,
+        cancel_previous_runs: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not max_repairs >= 1:
+            raise ValueError(f"max_repairs is {max_repairs!r}; it must be 1 or more. repair_run=False makes none.")
+        self.forward_dag_params = forward_dag_params
+        self.repair_run = repair_run
+        self.max_repairs = max_repairs
+        self.databricks_repair_reason_new_settings = without_models(databricks_repair_reason_new_settings)
+        self.cancel_previous_runs = cancel_previous_runs
         self.job_id = job_id
         self.job_name = job_name
         self.job_parameters = job_parameters
@@ -181,9 +212,55 @@ class DatabricksRunNowOperator(LaunchOperator):
         self.performance_target = performance_target
         self._check_early()
 
+    def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:
+        from airflow_dbjobs.dag_params import with_job_parameters
+
+        if self.repair_run and client.api_version == "2.0":
+            raise ConfigurationError("repair_run needs api_version 2.1 or 2.2 in the connection's extra.")
+        if not self.forward_dag_params:
+            return payload
+        return with_job_parameters(payload, self._dag_params(context), client.api_version)
+
     def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:
         name = payload.pop("job_name", None)
         return {**payload, "job_id": client.find_job_id(name)} if name else payload
+
+    def _make_way(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> None:
+        task_try = self._task_try(context)
+        is_first = task_try.try_number == 1
+        # From the second try on, what started later may be a run that this try could join.
+        if not self.cancel_previous_runs or not (is_first or task_try.dag_run_start is not None):
+            return
+        from airflow_dbjobs.previous_runs import cancel_previous_runs
+
+        if "job_id" not in payload:
+            raise ConfigurationError("cancel_previous_runs needs to know the job. Give job_id or job_name.")
+        before = None if is_first else task_try.dag_run_start
+        cancel_previous_runs(client, int(payload["job_id"]), started_before=before, period=self.polling_period_seconds)
+
+    def _repaired(self, context: Context, client: JobsClient, run: Run) -> Run | None:
+        def killed() -> bool:
+            return self._killed
+
+        if not self.repair_run or killed() or run.outcome in self._successes():
+            return None
+        from airflow_dbjobs.repairs import Repairs
+
+        repairs = Repairs(
+            client,
+            lambda: self._checked_payload(client, context),
+            most=self.max_repairs,
+            new_settings=self.databricks_repair_reason_new_settings,
+            period=self.polling_period_seconds,
+            stopped=killed,
+        )
+        self._is_repairing = True
+        repaired = repairs.repair(run)
+        self._is_repairing = False
+        if killed():
+            self._cancel()
+            raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
+        return repaired
 
 
 class DatabricksCreateJobsOperator(PayloadOperator):

@@ -239,6 +239,12 @@ def test_bad_input_is_one_error_that_names_field_and_remedy_and_nothing_is_sent(
     assert not scene.workspace.requests
 
 
+@pytest.mark.parametrize("max_repairs", [0, -1])
+def test_a_wrong_number_of_repairs_is_refused_when_the_dag_is_parsed(max_repairs):
+    with pytest.raises(ValueError, match=f"max_repairs is {max_repairs}; it must be"):
+        run_now(job_id=1, max_repairs=max_repairs)
+
+
 @pytest.mark.parametrize("wrong", [{"on_skipped": "ignore"}, {"polling_period_seconds": 0}])
 def test_a_wrong_option_is_refused_when_the_dag_is_parsed(wrong):
     ((name, value),) = wrong.items()
@@ -415,6 +421,7 @@ def test_default_args_reach_every_parameter(kind):
     special = {
         "on_skipped": "skip",
         "polling_period_seconds": 3,
+        "max_repairs": 2,
         "task_id": "load",
         "validate": False,
     }

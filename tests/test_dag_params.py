@@ -1,0 +1,159 @@
+"""dag_params: the params of a DAG as parameters of a run, never such that the API refuses them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+from airflow_context import Scene, connect, run_now, submit
+
+from airflow_dbjobs.dag_params import MAX_BYTES, with_job_parameters, with_task_parameters
+from airflow_dbjobs.errors import BadRequest
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.payloads import check
+
+PARAMS = {"day": "monday", "limit": 5, "dry": True, "tables": ["a"], "none": None}
+TEXTS = {"day": "monday", "limit": "5", "dry": "true", "tables": '["a"]'}
+JOB = {"job_id": 1}
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.2"])
+def test_params_become_job_parameters_as_strings(version: str) -> None:
+    made = with_job_parameters(JOB, PARAMS, version)
+    assert made == {**JOB, "job_parameters": TEXTS}
+    assert check("run-now", made, version) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"job_parameters": {"day": "friday"}},
+        {"jar_params": ["x"]},
+        {"notebook_params": {"day": "friday"}},
+        {"python_params": []},
+        {"spark_submit_params": ["x"]},
+        {"python_named_params": {"day": "friday"}},
+        {"sql_params": {"day": "friday"}},
+        {"dbt_commands": ["dbt run"]},
+        {"pipeline_params": {"full_refresh": True}},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_a_run_that_is_given_parameters_of_any_kind_gets_no_others(given: dict[str, Any]) -> None:
+    assert with_job_parameters({**JOB, **given}, PARAMS, "2.2") == {**JOB, **given}
+
+
+def test_api_2_0_which_has_no_job_parameters_is_sent_none() -> None:
+    assert with_job_parameters(JOB, PARAMS, "2.0") == JOB
+
+
+@pytest.mark.parametrize("params", [{}, {"none": None}])
+def test_where_there_is_nothing_to_forward_nothing_is_sent(params: dict[str, Any]) -> None:
+    assert with_job_parameters(JOB, params, "2.2") == JOB
+
+
+def test_what_no_parameter_can_be_called_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    made = with_job_parameters(JOB, {"the day": "monday", "day": "monday"}, "2.2")
+    assert made["job_parameters"] == {"day": "monday"}
+    assert "no such names: 'the day'" in caplog.text
+
+
+def test_params_that_are_too_large_are_not_forwarded(caplog: pytest.LogCaptureFixture) -> None:
+    assert with_job_parameters(JOB, {"text": "x" * MAX_BYTES}, "2.2") == JOB
+    assert "too large" in caplog.text
+
+
+def test_the_log_names_params_and_not_their_values(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with_job_parameters(JOB, {"day": "secret-of-mine"}, "2.2")
+    assert caplog.messages == ["Forwarding the DAG's params as job_parameters: day"]
+
+
+def test_tasks_of_a_one_time_run_get_them_where_they_take_names_and_have_none() -> None:
+    tasks = [
+        {"task_key": "a", "notebook_task": {"notebook_path": "/x"}},
+        {"task_key": "b", "notebook_task": {"notebook_path": "/x", "base_parameters": {"own": "1"}}},
+        {"task_key": "c", "spark_python_task": {"python_file": "/x.py"}},
+        {"task_key": "d", "sql_task": {"alert": {"alert_id": "1"}, "warehouse_id": "w"}},
+        {"task_key": "e", "run_job_task": {"job_id": 1}},
+        {"task_key": "f", "python_wheel_task": {"package_name": "p", "named_parameters": {}}},
+        "{{ a template }}",
+    ]
+    made = with_task_parameters({"tasks": tasks}, {"day": 1})["tasks"]
+    assert made[0]["notebook_task"] == {"notebook_path": "/x", "base_parameters": {"day": "1"}}
+    assert made[1:4] == tasks[1:4]
+    assert made[4]["run_job_task"]["job_parameters"] == {"day": "1"}
+    assert made[5]["python_wheel_task"]["named_parameters"] == {"day": "1"}
+    assert made[6] == tasks[6]
+    assert "base_parameters" not in tasks[0]["notebook_task"], "the user's own payload is left as it is"
+
+
+def test_the_flat_form_gets_them_too_and_without_params_nothing_changes() -> None:
+    flat = {"notebook_task": {"notebook_path": "/x"}}
+    filled = {"notebook_task": {"notebook_path": "/x", "base_parameters": {"day": "1"}}}
+    assert with_task_parameters(flat, {"day": 1}) == filled
+    assert with_task_parameters(flat, {}) == flat
+
+
+# --- in the operators ---
+
+
+def sent_by(scene: Scene, make: Any, params: dict[str, Any], given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the body that an operator sends in a DAG with params; `given` are those of the DAG run."""
+    with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params=params):
+        operator = make()
+    if given is not None:
+        scene.context["params"] = given
+    scene.workspace.faults.append(Fault("run*", status=400, body={"error_code": "X", "message": "seen enough"}))
+    with pytest.raises(BadRequest, match="seen enough"):
+        operator.execute(scene.context)
+    return scene.sent[-1]
+
+
+def test_run_now_forwards_unless_told_otherwise(scene):
+    assert sent_by(scene, lambda: run_now(job_id=1), PARAMS)["job_parameters"] == TEXTS
+    assert "job_parameters" not in sent_by(scene, lambda: run_now(job_id=1, forward_dag_params=False), PARAMS)
+    assert "job_parameters" not in sent_by(scene, lambda: run_now(job_id=1), {})
+
+
+def test_the_values_of_the_dag_run_win_and_only_declared_names_are_forwarded(scene):
+    given = {"day": "friday", "of the conf": "x"}
+    assert sent_by(scene, lambda: run_now(job_id=1), {"day": "monday", "n": 1}, given)["job_parameters"] == {
+        "day": "friday",
+        "n": "1",
+    }
+
+
+def test_run_now_on_api_2_0_forwards_nothing(scene, monkeypatch):
+    connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"api_version": "2.0"})
+    assert "job_parameters" not in sent_by(scene, lambda: run_now(job_id=1), PARAMS)
+
+
+def test_submit_forwards_where_it_is_told_to(scene):
+    notebook = {"notebook_path": "/x"}
+    assert sent_by(scene, lambda: submit(notebook_task=notebook), PARAMS)["notebook_task"] == notebook
+    sent = sent_by(scene, lambda: submit(notebook_task=notebook, forward_dag_params=True), PARAMS)
+    assert sent["notebook_task"] == {**notebook, "base_parameters": TEXTS}
+
+
+def test_forwarded_params_reach_the_notebook_and_its_repair(scene, client, deferrable):
+    code = """
+    import pathlib
+    day = dbutils.widgets.get("day")
+    first = not pathlib.Path("ran").exists()
+    pathlib.Path("ran").touch()
+    if first:
+        raise ValueError(day)
+    dbutils.notebook.exit(day)
+    """
+    task = {"task_key": "a", "notebook_task": scene.notebook(code, gated=False)}
+    job_id = client.create_job({"name": "x", "tasks": [task], "parameters": [{"name": "day", "default": "none"}]})
+
+    def make() -> Any:
+        with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params={"day": "monday"}):
+            return run_now(job_id=job_id, repair_run=True, deferrable=deferrable)
+
+    assert scene.run_task(make) == "monday"
+    assert scene.workspace.requests["runs/repair"] == 1

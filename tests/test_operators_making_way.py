@@ -1,0 +1,142 @@
+"""The run-now operator: previous runs of the job are cancelled, and never one that the task could join."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow_context import FAST, Scene, run_now
+
+from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, RunLost
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.previous_runs import cancel_previous_runs
+from airflow_dbjobs.waiting import wait_for_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make_job(scene: Scene, client) -> Callable[..., int]:
+    """Return what makes a job whose runs wait at the gate."""
+
+    def make(**settings: Any) -> int:
+        task = {"task_key": "main", "notebook_task": scene.notebook("dbutils.notebook.exit('done')")}
+        return client.create_job({"name": "nightly", "tasks": [task], "timeout_seconds": 20, **settings})
+
+    return make
+
+
+@pytest.fixture
+def job(make_job: Callable[..., int]) -> int:
+    return make_job(max_concurrent_runs=2, queue={"enabled": False})
+
+
+@pytest.fixture
+def make(scene: Scene, job: int, deferrable: bool) -> Make:
+    scene.ti.retries = scene.ti.max_tries = 2
+    defaults = {"job_id": job, "cancel_previous_runs": True, "deferrable": deferrable, "retries": 2}
+    return lambda **parameters: run_now(**{**defaults, **parameters})
+
+
+def result(client: Any, run_id: int) -> str | None:
+    return wait_for_run(client, run_id, period=FAST).state.result_state
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_first_try_cancels_the_active_runs_of_its_job_and_waits_for_their_end(
+    scene, client, make_job, deferrable, by_name
+):
+    # Of one run at a time: beside another that is still ending, the new one would be skipped.
+    jobs = make_job(max_concurrent_runs=1, queue={"enabled": False}), make_job(name="another")
+    before, elsewhere = (client.run_now({"job_id": job_id}) for job_id in jobs)
+    scene.ti.at_link = scene.open_gate
+    which = {"job_name": "nightly"} if by_name else {"job_id": jobs[0]}
+    assert scene.run_task(lambda: run_now(**which, cancel_previous_runs=True, deferrable=deferrable)) == "done"
+    assert (result(client, before), result(client, elsewhere)) == ("CANCELED", "SUCCESS")
+
+
+def test_without_being_asked_for_nothing_is_cancelled(scene, client, make, job):
+    before = client.run_now({"job_id": job})
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(lambda: make(cancel_previous_runs=False)) == "done"
+    assert result(client, before) == "SUCCESS"
+
+
+def test_a_later_try_cancels_what_is_older_than_the_dag_run_and_joins_its_own(scene, client, make, job):
+    older = client.run_now({"job_id": job})
+    scene.later(10)
+    scene.dag_run.start_date = datetime.now(UTC) + timedelta(seconds=5)
+    own = scene.lose_worker(lambda: make(cancel_previous_runs=False))
+    scene.next_try()
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(make) == "done"
+    assert scene.ti.xcom["run_id"] == own
+    assert (result(client, older), result(client, own)) == ("CANCELED", "SUCCESS")
+
+
+def test_a_later_try_without_a_dag_run_start_cancels_nothing(scene, client, make, job):
+    older = client.run_now({"job_id": job})
+    scene.later(10)
+    own = scene.lose_worker(lambda: make(cancel_previous_runs=False))
+    scene.dag_run.start_date = None
+    scene.next_try()
+    scene.ti.at_link = scene.open_gate
+    assert scene.run_task(make) == "done"
+    assert [result(client, run_id) for run_id in (older, own)] == ["SUCCESS", "SUCCESS"]
+
+
+def test_a_joined_run_that_is_cancelled_takes_no_others_with_it(scene, client, make, job):
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    other = client.run_now({"job_id": job})
+
+    def cancel() -> None:
+        scene.ti.at_link = scene.open_gate
+        client.cancel_run(joined)
+
+    scene.ti.at_link = cancel
+    assert scene.run_task(make) == "done"
+    assert result(client, other) == "SUCCESS"
+
+
+def test_without_waiting_previous_runs_are_cancelled_too(scene, client, make, job):
+    before = client.run_now({"job_id": job})
+    make(wait_for_termination=False).execute(scene.context)
+    assert result(client, before) == "CANCELED"
+    assert not client.get_run(scene.ti.xcom["run_id"]).is_terminal
+
+
+def test_a_cancellation_that_is_refused_fails_the_task_before_its_launch(scene, client, make, job):
+    client.run_now({"job_id": job})
+    launches = scene.launches()
+    scene.workspace.faults.append(Fault("runs/cancel", status=403, body={"message": "not yours"}))
+    with pytest.raises(PermissionDenied, match="not yours"):
+        make().execute(scene.context)
+    assert scene.launches() == launches
+
+
+def test_without_a_job_nothing_can_be_cancelled(scene, make):
+    with pytest.raises(ConfigurationError, match="cancel_previous_runs needs to know the job"):
+        make(job_id=None, validate=False).execute(scene.context)
+
+
+def test_with_nothing_to_cancel_one_call_is_made(scene, client, job):
+    scene.workspace.requests.clear()
+    cancel_previous_runs(client, job)
+    assert scene.workspace.requests == {"runs/list": 1}
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_run_that_is_deleted_meanwhile_is_out_of_the_way(scene, client, job, deleted):
+    client.run_now({"job_id": job})
+    gone = {"error_code": "RESOURCE_DOES_NOT_EXIST"} if deleted else {"error_code": "A_CODE_OF_2031"}
+    scene.workspace.faults.append(Fault("runs/get", status=400, body=gone))
+    if deleted:
+        cancel_previous_runs(client, job, period=FAST)
+    else:
+        with pytest.raises(RunLost):
+            cancel_previous_runs(client, job, period=FAST)
