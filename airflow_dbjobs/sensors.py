@@ -111,7 +111,8 @@ class DatabricksRunSensor(DatabricksSensor):
     def _finish(self, client: JobsClient, look: Look) -> Any:
         from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-        from airflow_dbjobs.results import partial_success_of, result_of
+        from airflow_dbjobs.failures import partial_success_of
+        from airflow_dbjobs.results import result_of
         from airflow_dbjobs.runs import Outcome
 
         run = look.run
@@ -131,12 +132,14 @@ class DatabricksRunSensor(DatabricksSensor):
 
     def _failure(self, client: JobsClient, run: Run) -> RunFailed:
         """Return why the run, or the task of it, is over and not as it should be."""
+        from airflow_dbjobs.causes import error_of
         from airflow_dbjobs.failures import failure_of
 
         if run.state.is_success:
-            return run.failure(
+            return error_of(
+                run,
                 f"Run {run.run_id} is over, and {run.state}, which is none of the states that are waited for:"
-                f" {self.states}. See {run.page_url}"
+                f" {self.states}. See {run.page_url}",
             )
         if self.task_key is None:
             return failure_of(client, run, if_skipped="It never started: its job was at max_concurrent_runs.")
