@@ -92,6 +92,15 @@ class Condition:
         """Whether the end of one run decides, and nothing before it."""
         return False
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether it may be met and soon not be any more: then it counts that it was."""
+        return True
+
+    def of_run(self, run_id: int) -> Condition:  # noqa: ARG002 (for overriding)
+        """Return the condition for a run that has been chosen."""
+        return self
+
     def look(self, client: JobsClient) -> Look:
         """Ask once. Raises CallError, and ConfigurationError where what is waited for cannot be."""
         raise NotImplementedError
@@ -129,12 +138,21 @@ class RunCondition(Condition):
         if self.run_id is None:
             return f"a run of {self.job}{self._since_when}"
         whose = f"run {self.run_id}" if self.task_key is None else f"task {self.task_key} of run {self.run_id}"
-        return f"the end of {whose}" if self._waits_for_an_end else f"{whose} to be {' or '.join(self.states)}"
+        return f"{whose} to be {' or '.join(self.states)}" if self.may_pass else f"the end of {whose}"
 
     @property
     def is_end_of_a_run(self) -> bool:
         """Whether the end of one run decides, and nothing before it."""
-        return self.run_id is not None and self.task_key is None and self._waits_for_an_end
+        return self.run_id is not None and self.task_key is None and not self.may_pass
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether one of the states is left again by itself."""
+        return not ACTIVE_LIFE_CYCLE_STATES.isdisjoint(self.states)
+
+    def of_run(self, run_id: int) -> RunCondition:
+        """Return the condition for a run that has been chosen."""
+        return replace(self, chosen=run_id)
 
     def look(self, client: JobsClient) -> Look:
         """Ask for the run; before that, where it is not known yet, for the job's runs."""
@@ -164,10 +182,6 @@ class RunCondition(Condition):
             # Nobody would wait for ever for a job that does not exist.
             client.get_job(job_id)
         return replace(self, chosen=run.run_id if run else None, job_id=job_id, job_exists=True)
-
-    @property
-    def _waits_for_an_end(self) -> bool:
-        return ACTIVE_LIFE_CYCLE_STATES.isdisjoint(self.states)
 
     @property
     def _since_when(self) -> str:

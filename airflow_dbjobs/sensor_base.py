@@ -76,7 +76,7 @@ class DatabricksSensor(BaseSensorOperator):
         if seen.run_id is not None:
             # Where the link leads to already.
             self.run_page_url = seen.page_url or None
-            condition = self._chosen(condition, seen.run_id)
+            condition = condition.of_run(seen.run_id)
         if seen.timed_out:
             raise AirflowTaskTimeout(
                 f"Waiting for {condition.goal} took longer than the task's execution_timeout of"
@@ -86,7 +86,7 @@ class DatabricksSensor(BaseSensorOperator):
             return None
         client = self._connect()
         look = self._look(client, condition, context, resumed=True)
-        if seen.met:
+        if seen.met and condition.may_pass:
             # It was so when the trigger saw it, which is some seconds ago.
             look = replace(look, verdict=True)
         return self._end_or_defer(client, look, deadline, until)
@@ -117,10 +117,6 @@ class DatabricksSensor(BaseSensorOperator):
     def _finish(self, client: JobsClient, look: Look) -> Any:
         """End the task: the condition is met, or never will be."""
         raise NotImplementedError
-
-    def _chosen(self, condition: Condition, run_id: int) -> Condition:  # noqa: ARG002 (for overriding)
-        """Return the condition for a run that was chosen before."""
-        return condition
 
     def _connect(self) -> JobsClient:
         from airflow_dbjobs.hooks import DatabricksJobsHook

@@ -60,7 +60,8 @@ class DatabricksSensorTrigger(JobsTrigger):
 
     def event(self) -> dict[str, Any]:
         """Return which run it is about, if that is known: what `read_sighting` reads."""
-        return {"run_id": self._latest.run_id if self._latest else None, "run_page_url": self.run_page_url}
+        run_id = self._latest.run_id if self._latest else self.condition.get("chosen")
+        return {"run_id": run_id, "run_page_url": self.run_page_url}
 
     async def wait(self) -> dict[str, Any]:
         """Look until there is something to fire for. Raises JobsError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.sensor_base import DatabricksSensor, check_one_of, number_of
@@ -104,9 +103,6 @@ class DatabricksRunSensor(DatabricksSensor):
             task_key=None if self.task_key is None else str(self.task_key),
             states=wanted_states(self.states),
         )
-
-    def _chosen(self, condition: Condition, run_id: int) -> Condition:
-        return replace(condition, chosen=run_id)  # type: ignore[call-arg]
 
     def _finish(self, client: JobsClient, look: Look) -> Any:
         from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException

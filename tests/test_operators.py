@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, launching, rebuilt, run_now, submit
 
-from airflow_dbjobs import launch_operator, payload_operator, sensors
+from airflow_dbjobs import launch_operator, payload_operator, sensor_base
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
@@ -437,7 +437,7 @@ def test_default_args_reach_every_parameter(kind):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(launch_operator, "LaunchOperator"), (sensors, "DatabricksRunSensor")],
+    [(launch_operator, "LaunchOperator"), (sensor_base, "DatabricksSensor")],
 )
 @pytest.mark.parametrize("configured", [True, False])
 def test_deferrable_defaults_to_what_airflow_is_configured_to(monkeypatch, module, name, configured):
@@ -446,8 +446,7 @@ def test_deferrable_defaults_to_what_airflow_is_configured_to(monkeypatch, modul
     spec = importlib.util.spec_from_file_location("read_anew", module.__file__)
     anew = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(anew)
-    more = {"run_id": 1} if name == "DatabricksRunSensor" else {}
-    assert getattr(anew, name)(task_id="load", **more).deferrable is configured
+    assert getattr(anew, name)(task_id="load").deferrable is configured
 
 
 def test_a_mapped_operator_is_built_per_element(scene):

@@ -187,6 +187,12 @@ def test_a_trigger_that_is_told_to_stop_cancels_nothing_and_leaves_nothing_behin
     assert workspace.requests["runs/cancel"] == 0
 
 
+def test_at_its_deadline_it_names_the_run_that_was_chosen(client):
+    run_id = launch_endless(client)
+    event = fire(looking_at(RunCondition(job_id=5, chosen=run_id, states=("RUNNING",)), deadline=time.time() - 1))
+    assert read_sighting(event).run_id == run_id
+
+
 # --- what it puts up with ---
 
 

@@ -199,6 +199,23 @@ def test_success_is_what_is_wanted_where_nothing_else_is_said():
     assert sensor(run_id=7)._wanted() == RunCondition(chosen=7)
 
 
+def test_a_run_that_was_repaired_since_it_succeeded_is_waited_for_again(scene, client):
+    run_id = client.run_now({"job_id": create(scene, client)})
+    waiting = sensor(mode="deferrable", run_id=run_id, task_key="load")
+    event = {"run_id": run_id, "run_page_url": "", "met": True, "state": "Task load is TERMINATED/SUCCESS"}
+    with pytest.raises(TaskDeferred):
+        waiting.execute_complete(scene.context, event)
+
+
+@pytest.mark.parametrize("kind", [DatabricksRunSensor, DatabricksJobIdleSensor])
+def test_default_args_reach_every_parameter(kind):
+    given = {"deferrable": True, "databricks_conn_id": "other", "job_id": 5, "since": "2026-01-01", "task_key": "load"}
+    with DAG("nightly", schedule=None, default_args=given):
+        waiting = kind(task_id="load")
+    ours = given if kind is DatabricksRunSensor else {name: given[name] for name in list(given)[:3]}
+    assert {name: getattr(waiting, name) for name in ours} == ours
+
+
 def test_it_may_be_mapped():
     with DAG("nightly", schedule=None):
         mapped = DatabricksRunSensor.partial(task_id="load", states=["RUNNING"]).expand(job_id=[1, 2])
