@@ -14,7 +14,7 @@ import pytest
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until
 
 from airflow_dbjobs import looking, triggers, waiting
-from airflow_dbjobs.errors import JobsError, RunLost
+from airflow_dbjobs.errors import JobsError, RunLost, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.looking import Looker
@@ -228,15 +228,18 @@ def test_what_the_api_asks_for_is_waited_for(workspace, run_id):
 @pytest.mark.usefixtures("hasty")
 def test_a_look_that_never_ends_is_given_up_and_tried_again(run_id, monkeypatch, capfd):
     monkeypatch.setattr(looking, "_LONGEST_LOOK_SECONDS", 0.1)
-    look, stuck = RunCondition.look, iter([threading.Event()])
+    over = threading.Event()
+    look, stuck = RunCondition.look, iter([over])
 
     def hanging(condition: RunCondition, client: JobsClient) -> Look:
-        if over := next(stuck, None):
-            over.wait(2)
+        if (first := next(stuck, None)) is not None:
+            first.wait(20)
+            raise Unreachable("nobody waits for this any more")
         return look(condition, client)
 
     monkeypatch.setattr(RunCondition, "look", hanging)
     assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
+    over.set()
     assert "did not answer in full within" in capfd.readouterr().out
 
 
