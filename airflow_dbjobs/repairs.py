@@ -75,7 +75,8 @@ class Repairs:
             return None
         told = patiently(self._client, lambda: self._client.get_run(run.run_id, include_history=True), run.run_id)
         made = [item for item in told.raw.get("repair_history") or () if item.get("id")]
-        if not told.is_terminal or told.outcome not in _REPAIRABLE:
+        if told.state != run.state:
+            # Somebody else has repaired it: it goes on, or has ended otherwise.
             return told
         if made and _goes_on(RunState.from_json(made[-1])):
             # The run does not show it yet.

@@ -42,6 +42,14 @@ while not pathlib.Path(dbutils.widgets.get("for_file")).exists():
     time.sleep(0.1)
 dbutils.notebook.exit("the file is there")
 """,
+    "fails_once.py": """# Databricks notebook source
+import pathlib
+marker = pathlib.Path(dbutils.widgets.get("folder")) / dbutils.widgets.get("name")
+if not marker.exists():
+    marker.touch()
+    raise ValueError("not yet")
+dbutils.notebook.exit("at last")
+""",
     "word_count.py": """# Databricks notebook source
 dbutils.notebook.exit(str(len(dbutils.widgets.get("text").split())))
 """,
@@ -51,6 +59,7 @@ DAGS = """
 from datetime import timedelta
 from airflow.sdk import dag, task
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.retry_policy import DatabricksRetryPolicy
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 
 FAST = {"polling_period_seconds": 0.5}
@@ -122,7 +131,28 @@ def sensors_of_a_job():
     running = DatabricksRunSensor(task_id="running", since=since, states=["RUNNING", "SUCCESS"], **how)
     running >> DatabricksJobIdleSensor(task_id="idle", **how)
 
-for make in (both_modes, one_run, one_run_deferred, out_of_time, run_job, sensors, sensors_of_a_job):
+@dag(schedule=None, params={"folder": "nowhere"})
+def repaired():
+    for name, deferrable in (("here", False), ("deferred", True)):
+        DatabricksRunNowOperator(
+            task_id=name, job_name=f"fails once {name}", repair_run=True, deferrable=deferrable, **FAST
+        )
+
+@dag(schedule=None)
+def hopeless():
+    DatabricksSubmitRunOperator(
+        task_id="run",
+        run_name="hopeless",
+        notebook_task=notebook("fails"),
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+        retry_policy=DatabricksRetryPolicy(),
+        **FAST,
+    )
+
+for make in (
+    both_modes, one_run, one_run_deferred, out_of_time, run_job, sensors, sensors_of_a_job, repaired, hopeless
+):
     make()
 """
 
@@ -189,7 +219,8 @@ def test_a_failure_explains_itself_in_the_task_log(airflow: AirflowStack) -> Non
     task = only_task(run)
     assert (run.state, task.state) == ("failed", "failed")
     log = airflow.api.log(task)
-    assert "RunFailed" in log
+    assert "UserCodeFailed" in log
+    assert re.search(r"Run \d+ of job \d+ ended \S+ after ", log)
     assert "ZeroDivisionError: division by zero" in log
     assert "in divide" in log
     assert airflow.api.xcom(task, "run_page_url") in log
@@ -243,6 +274,32 @@ def test_a_run_that_never_started_skips_the_task(airflow: AirflowStack, workspac
     assert only_task(run).state == "skipped"
     assert "max_concurrent_runs" in airflow.api.log(only_task(run))
     workspace_server.call("POST", "jobs/runs/cancel", {"run_id": other})
+
+
+def test_a_failed_run_is_repaired_with_the_params_of_the_dag_run_in_both_modes(
+    airflow: AirflowStack, workspace_server: WorkspaceServer, tmp_path: Path
+) -> None:
+    for name in ("here", "deferred"):
+        task = {"notebook_path": "/notebooks/fails_once", "base_parameters": {"name": name}}
+        job = {"name": f"fails once {name}", "tasks": [{"task_key": "only", "notebook_task": task}]}
+        job["parameters"] = [{"name": "folder", "default": ""}]
+        workspace_server.call("POST", "jobs/create", job)
+    run = airflow.run_dag("repaired", {"folder": str(tmp_path)})
+    assert run.state == "success", logs(airflow, run)
+    for task in run.tasks:
+        assert (airflow.api.xcom(task), task.try_number) == ("at last", 1)
+        log = airflow.api.log(task)
+        assert "ValueError: not yet" in log
+        assert re.search(r"Repairing run \d+ \(1 of at most 1\): only", log)
+
+
+def test_a_retry_policy_fails_at_once_what_no_try_can_mend(
+    airflow: AirflowStack, workspace_server: WorkspaceServer
+) -> None:
+    run = airflow.run_dag("hopeless")
+    assert (run.state, only_task(run).try_number) == ("failed", 1)
+    assert "Retry policy decision" in airflow.api.log(only_task(run))
+    assert [run["run_name"] for run in workspace_server.runs()].count("hopeless") == 1
 
 
 def test_a_sensor_waits_in_each_mode_and_returns_what_the_run_returned(
