@@ -80,7 +80,7 @@ def test_it_waits_for_the_latest_run_of_a_job(scene, client, mode, by):
     run_id = client.run_now({"job_id": job_id})
     scene.ti.at_link = scene.open_gate
     named = {"job_id": job_id} if by == "job_id" else {"job_name": "nightly"}
-    assert run_sensor(scene, lambda: sensor(mode=mode, **named), mode) == {"load": "rows"}
+    assert run_sensor(scene, lambda: sensor(mode=mode, **named), mode) == {"load": "rows", "check": "true"}
     page = client.get_run(run_id).page_url
     assert scene.ti.link == page
     assert scene.ti.xcom == {"run_id": run_id, "job_id": job_id, "run_page_url": page}
@@ -125,7 +125,7 @@ def test_while_the_job_has_no_run_it_goes_on_waiting(scene, client, mode):
         return reply
 
     scene.workspace.handle = launched_meanwhile
-    assert run_sensor(scene, lambda: sensor(mode=mode, job_id=job_id), mode) == {"load": "rows"}
+    assert run_sensor(scene, lambda: sensor(mode=mode, job_id=job_id), mode) == {"load": "rows", "check": "true"}
     kinds = [type(deferral.trigger) for deferral in scene.deferrals]
     # The worker is woken once for the link, and may find that the run is over.
     assert kinds[:1] == ([DatabricksSensorTrigger] if mode == "deferrable" else [])
@@ -155,7 +155,10 @@ def test_since_takes_the_first_run_from_then_on(scene, client, mode):
     since = datetime.now(UTC) + timedelta(seconds=50)
     first = finished(client, job_id)
     finished(client, job_id)
-    assert run_sensor(scene, lambda: sensor(mode=mode, job_id=job_id, since=since), mode) == {"load": "rows"}
+    assert run_sensor(scene, lambda: sensor(mode=mode, job_id=job_id, since=since), mode) == {
+        "load": "rows",
+        "check": "true",
+    }
     assert scene.ti.xcom["run_id"] == first
 
 
@@ -245,7 +248,7 @@ def test_a_job_that_does_not_exist_fails_at_once(scene, mode):
 def test_the_success_of_a_task_ends_the_sensor_before_its_run_is_over(scene, client, mode):
     job_id = create(scene, client)
     run_id = client.run_now({"job_id": job_id})
-    assert run_sensor(scene, lambda: sensor(mode=mode, run_id=run_id, task_key="check"), mode) is None
+    assert run_sensor(scene, lambda: sensor(mode=mode, run_id=run_id, task_key="check"), mode) == "true"
     run = client.get_run(run_id)
     assert not run.is_terminal
     assert scene.ti.link == next(task.page_url for task in run.tasks if task.task_key == "check")
