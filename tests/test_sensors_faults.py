@@ -98,7 +98,7 @@ def test_an_outage_at_the_first_look_for_a_run_is_left_to_the_poller(scene, run_
 def test_an_outage_after_the_trigger_has_fired_is_waited_out(scene, run_id, time):
     scene.workspace.faults.append(Fault("runs/get", status=503, times=50))
     event = {"run_id": run_id, "run_page_url": "", "state": "TERMINATED/SUCCESS"}
-    assert sensor(run_id=run_id).execute_complete(scene.context, event) is None
+    assert sensor(run_id=run_id).execute_complete(scene.context, event) == "true"
     scene.workspace.faults.append(Fault("runs/get", status=503, times=None))
     with pytest.raises(RunLost) as error:
         sensor(run_id=run_id).execute_complete(scene.context, event)
