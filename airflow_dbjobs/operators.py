@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.launch_operator import LaunchOperator
 from airflow_dbjobs.payload_operator import PayloadOperator, without_models
 
@@ -216,6 +215,8 @@ class DatabricksRunNowOperator(LaunchOperator):
         from airflow_dbjobs.dag_params import with_job_parameters
 
         if self.repair_run and client.api_version == "2.0":
+            from airflow_dbjobs.errors import ConfigurationError
+
             raise ConfigurationError("repair_run needs api_version 2.1 or 2.2 in the connection's extra.")
         if not self.forward_dag_params:
             return payload
@@ -234,6 +235,8 @@ class DatabricksRunNowOperator(LaunchOperator):
         from airflow_dbjobs.previous_runs import cancel_previous_runs
 
         if "job_id" not in payload:
+            from airflow_dbjobs.errors import ConfigurationError
+
             raise ConfigurationError("cancel_previous_runs needs to know the job. Give job_id or job_name.")
         before = None if is_first else task_try.dag_run_start
         cancel_previous_runs(client, int(payload["job_id"]), started_before=before, period=self.polling_period_seconds)
@@ -259,6 +262,8 @@ class DatabricksRunNowOperator(LaunchOperator):
         self._is_repairing = False
         if killed():
             self._cancel()
+            from airflow_dbjobs.errors import JobsError
+
             raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
         return repaired
 
@@ -355,4 +360,6 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         # Of a text only the rendered one tells.
         in_json = self.json.get("name") if isinstance(self.json, dict) else self.json
         if self.validate and not self.name and not in_json and not self._may_grow:
+            from airflow_dbjobs.errors import ConfigurationError
+
             raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
