@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # A run that was cancelled was meant to end; one that was skipped has no tasks.
 _REPAIRABLE = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.PARTIAL_SUCCESS})
+# How many periods it may take until a run shows a repair that was made.
+_LOOKS_FOR_A_REPAIR = 3
 # What a repair does not take over from the run: it is given as the launch was.
 _PARAMETERS = (
     "job_parameters",
@@ -73,19 +75,32 @@ class Repairs:
         if self._new_settings and reason is None:
             log.info("Run %d is not repaired: its message contains none of the reasons to repair it.", run.run_id)
             return None
-        told = patiently(self._client, lambda: self._client.get_run(run.run_id, include_history=True), run.run_id)
-        made = [item for item in told.raw.get("repair_history") or () if item.get("id")]
+        told, made = self._with_history(run.run_id)
         if told.state != run.state:
             # Somebody else has repaired it: it goes on, or has ended otherwise.
             return told
         if made and _goes_on(RunState.from_json(made[-1])):
-            # The run does not show it yet.
-            self._client.sleep(self._period)
-            return ask_for_run(self._client, run.run_id)
+            return self._when_it_shows(run)
         if len(made) >= self._most:
             log.info("Run %d was repaired %d times already, of at most %d.", run.run_id, len(made), self._most)
             return None
         return self._repair(told, reason, len(made) + 1)
+
+    def _with_history(self, run_id: int) -> tuple[Run, list[dict[str, Any]]]:
+        """Return a run and its repairs, the latest last."""
+        told = patiently(self._client, lambda: self._client.get_run(run_id, include_history=True), run_id)
+        made = [item for item in told.raw.get("repair_history") or () if item.get("id")]
+        # In which order they come is not said.
+        return told, sorted(made, key=lambda item: item.get("start_time") or 0)
+
+    def _when_it_shows(self, run: Run) -> Run:
+        """Return a run when it shows a repair that was made, or after some time as it is."""
+        for _ in range(_LOOKS_FOR_A_REPAIR):
+            self._client.sleep(self._period)
+            now = ask_for_run(self._client, run.run_id)
+            if now.state != run.state:
+                break
+        return now
 
     def _reason(self, run: Run) -> str | None:
         messages = [run.state.message, *(task.state.message for task in run.failed_tasks)]
@@ -110,11 +125,14 @@ class Repairs:
                 return None
             self._client.repair_run(body)
         except CallError as error:
-            now = ask_for_run(self._client, run.run_id)
-            if now.is_terminal:
+            now, made = self._with_history(run.run_id)
+            if now.state == run.state and (len(made) >= number or error.unclear):
+                # The repair may have been made, and its run not show it yet.
+                now = self._when_it_shows(run)
+            if now.state == run.state:
                 log.warning("Run %d could not be repaired: %s", run.run_id, error)
                 return None
-            log.info("Run %d is being repaired already.", run.run_id)
+            log.info("Run %d was repaired all the same: it is %s.", run.run_id, now.state)
             return now
         log.info("Repairing run %d (%d of at most %d): %s", run.run_id, number, self._most, tasks)
         return ask_for_run(self._client, run.run_id)

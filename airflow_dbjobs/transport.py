@@ -210,7 +210,9 @@ class Transport:
             # requests' own errors are OSErrors, and so is that of a CA bundle which is not there. It lets the others
             # out: a host name with an empty label ("adb..net"), or no host at all ("http://[").
             except (OSError, LocationParseError, ValueError) as error:
-                raise no_reply(call, self.base_url, error, timeout[1]) from error
+                # What is said of a URL or a header that cannot be sent quotes it: a proxy's password, say.
+                failure = no_reply(call, self.base_url, error, timeout[1])
+                raise failure from (None if isinstance(error, ValueError) else error)
             self._note_server_clock(response.headers.get("Date"))
             return _read(call, response, void=void, parse=parse)
 

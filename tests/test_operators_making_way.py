@@ -16,6 +16,8 @@ from airflow_dbjobs.waiting import wait_for_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_dbjobs.client import JobsClient
+
     Make = Callable[..., Any]
 
 
@@ -140,3 +142,15 @@ def test_a_run_that_is_deleted_meanwhile_is_out_of_the_way(scene, client, job, d
     else:
         with pytest.raises(RunLost):
             cancel_previous_runs(client, job, period=FAST)
+
+
+def test_a_later_try_leaves_what_it_can_join_alone_though_the_clocks_differ(
+    scene: Scene, client: JobsClient, make: Make, job: int
+) -> None:
+    scene.later(-30)
+    scene.dag_run.start_date = datetime.now(UTC) - timedelta(seconds=5)
+    own = scene.lose_worker(make)
+    scene.next_try()
+    scene.ti.at_link = scene.open_gate
+    scene.run_task(lambda: make(polling_period_seconds=FAST))
+    assert [run.run_id for run in client.list_runs(job_id=job)] == [own]

@@ -9,7 +9,7 @@ import pytest
 from airflow_context import FAST, FastTime, Scene, WorkerLost, connect, run_now
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import ConfigurationError, JobsError, RunCanceled, RunFailed, UserCodeFailed
+from airflow_dbjobs.errors import ConfigurationError, JobsError, RunCanceled, RunFailed, Unreachable, UserCodeFailed
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.repairs import Repairs
 from airflow_dbjobs.runs import Run
@@ -380,3 +380,19 @@ def test_a_partial_success_that_is_good_enough_is_not_repaired(scene, client, de
     make = partial(run_now, job_id=job_id, repair_run=True, deferrable=deferrable)
     assert scene.run_task(make) == {"b": "true"}
     assert repairs(scene, client) == 0
+
+
+def test_a_repair_whose_reply_is_lost_until_it_has_ended_is_the_task_s(
+    scene: Scene, make: Make, job: int, client: JobsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.root / "gate").touch()
+    repair_run = JobsClient.repair_run
+
+    def lost(self: JobsClient, body: Any) -> int:
+        repair_run(self, body)
+        wait_for_run(self, body["run_id"], period=FAST)
+        raise Unreachable("the outage outlasts the repair")
+
+    monkeypatch.setattr(JobsClient, "repair_run", lost)
+    assert scene.run_task(lambda: make(polling_period_seconds=FAST))["load"] == "of run 2"
+    assert [str(run.state) for run in client.list_runs(job_id=job)] == ["TERMINATED/SUCCESS"]

@@ -119,7 +119,8 @@ class EntraToken:
         try:
             return credential.get_token(scope)
         except (AzureError, ValueError) as error:
-            raise self._failure(error, traffic) from error
+            # What the server has said is in it unscrubbed.
+            raise self._failure(error, traffic) from None
 
     @property
     def _call(self) -> str:

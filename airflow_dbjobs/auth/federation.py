@@ -121,9 +121,9 @@ class TokenCallable:
         except OSError as error:
             # All that has to do with a network is one of these.
             raise Unreachable(f"{self} gave no token: {type(error).__name__}", sent=False) from error
-        except Exception as error:
-            # Its text may hold what must not be shown; it follows in the traceback of whoever wants it.
-            raise SignInRefused(f"{self} gave no token: it raised {type(error).__name__}") from error
+        except Exception as error:  # noqa: BLE001 (it is the user's function)
+            # Its text, and that of its causes, may hold what must not be shown.
+            raise SignInRefused(f"{self} gave no token: it raised {type(error).__name__}") from None
         if not isinstance(token, str) or not token.strip():
             raise SignInRefused(f"{self} gave no token: it must return a text, and one that is not empty")
         return token.strip()

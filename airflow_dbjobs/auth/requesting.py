@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from urllib3.exceptions import LocationParseError
 
@@ -114,7 +114,7 @@ class TokenRequests:
         shown = _scrubbed(text, [*secrets, signature])
         if response.status_code in range(200, 300):
             return _Reply(text, shown)
-        raise _refusal(call, response, shown, remedy)
+        raise _refusal(call, response, shown, [*secrets, signature], remedy)
 
 
 def unreadable(call: str, why: str) -> CallError:
@@ -122,9 +122,10 @@ def unreadable(call: str, why: str) -> CallError:
     return _unsent(UnreadableReply(f"{call} answered with {why}"))
 
 
-def _refusal(call: str, response: requests.Response, text: str, remedy: str) -> CallError:
+def _refusal(call: str, response: requests.Response, text: str, secrets: Iterable[str], remedy: str) -> CallError:
     status = response.status_code
-    code, message = _said(text)
+    # Once it is read: a secret may be spelled otherwise in JSON or XML.
+    code, message = (_scrubbed(part, secrets) for part in _said(text))
     retry_after = response.headers.get("Retry-After")
     if response.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
@@ -165,7 +166,8 @@ def _unsent(error: Exception) -> CallError:
 def _scrubbed(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         if len(secret) >= _LEAST_SECRET:
-            text = text.replace(secret, "***")
+            # As it is, and as a form has it.
+            text = text.replace(secret, "***").replace(quote_plus(secret), "***")
     return text
 
 

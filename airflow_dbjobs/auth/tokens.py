@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from requests.auth import AuthBase
 
 from airflow_dbjobs.auth.requesting import TokenRequests
-from airflow_dbjobs.errors import JobsError, Unreachable
+from airflow_dbjobs.errors import JobsError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -186,7 +186,12 @@ class TokenCache:
     def _fetch(self, source: TokenSource, deadline: float) -> Token:
         # What is said of its time counts from when it was made: after this.
         born = self._clock()
-        token = source.fetch(TokenRequests(deadline, clock=self._clock, wall=self._wall))
+        try:
+            token = source.fetch(TokenRequests(deadline, clock=self._clock, wall=self._wall))
+        except JobsError:
+            raise
+        except Exception as error:  # noqa: BLE001 (of a library, of a user's function; its text may hold a secret)
+            raise SignInRefused(f"No token could be had: {type(error).__name__}. Check {source!r}") from None
         left = min(LEAST_SECONDS_LEFT, token.lifetime / 2)
         early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
         end = born + token.lifetime
