@@ -23,12 +23,12 @@ _OTHERS = (
     "dbt_commands",
     "pipeline_params",
 )
-# Where a task of a one-time run takes parameters by name.
-_FIELDS = {
-    "notebook_task": "base_parameters",
-    "python_wheel_task": "named_parameters",
-    "sql_task": "parameters",
-    "run_job_task": "job_parameters",
+# Where a task of a one-time run takes parameters by name, and beside which of its fields it takes none.
+_FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "notebook_task": ("base_parameters", ()),
+    "python_wheel_task": ("named_parameters", ("parameters",)),
+    "sql_task": ("parameters", ("alert",)),
+    "run_job_task": ("job_parameters", _OTHERS),
 }
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 MAX_BYTES = 10_000
@@ -39,7 +39,7 @@ def with_job_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], a
 
     It would beside other parameters, and in 2.0, which has none of a job.
     """
-    if api_version == "2.0" or payload.get("job_parameters") or any(name in payload for name in _OTHERS):
+    if api_version == "2.0" or any(name in payload for name in ("job_parameters", *_OTHERS)):
         return dict(payload)
     forwarded = _texts(params)
     if not forwarded:
@@ -65,10 +65,9 @@ def with_task_parameters(payload: Mapping[str, Any], params: Mapping[str, Any]) 
 
 def _filled(task: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
     made = dict(task)
-    for kind, field in _FIELDS.items():
+    for kind, (field, others) in _FIELDS.items():
         given = made.get(kind)
-        # Alerts take none.
-        if isinstance(given, dict) and not given.get(field) and "alert" not in given:
+        if isinstance(given, dict) and not any(name in given for name in (field, *others)):
             made[kind] = {**given, field: dict(params)}
     return made
 

@@ -63,6 +63,14 @@ SCHEMES = (
         mark="token",
         aliases=("pat",),
     ),
+    # Before the service principal: where a connection has a tenant as well, its flag decides.
+    Scheme(
+        "azure_managed_identity",
+        "The managed identity of the machine on Azure.",
+        mark="use_azure_managed_identity",
+        takes=("azure_managed_identity_client_id", *_ENTRA),
+        aliases=("azure-msi",),
+    ),
     Scheme(
         "azure_service_principal",
         "A service principal of Microsoft Entra.",
@@ -72,13 +80,6 @@ SCHEMES = (
         needs=("login", "password", "azure_tenant_id"),
         takes=_ENTRA,
         aliases=("azure-client-secret",),
-    ),
-    Scheme(
-        "azure_managed_identity",
-        "The managed identity of the machine on Azure.",
-        mark="use_azure_managed_identity",
-        takes=("azure_managed_identity_client_id", *_ENTRA),
-        aliases=("azure-msi",),
     ),
     Scheme(
         "azure_default",
@@ -180,7 +181,7 @@ FIELDS = (
     Field("auth_type", "Auth type", "How to sign in. Empty: the other fields tell.", "choice",
           choices=tuple(scheme.name for scheme in SCHEMES)),
     Field("token", "Token", "A personal access token. The password is the better place: Airflow hides it.", "secret"),
-    Field("host", "Host", "The workspace's URL, where the field Host is empty."),
+    Field("host", "Host", "The workspace's URL; it wins over the field Host."),
     Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
     # --- OAuth and token federation ---
     Field("service_principal_oauth", "Databricks OAuth", "Login and password are a service principal's id and secret.",

@@ -116,9 +116,8 @@ class DatabricksJobsHook(BaseHook):
             raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: extra must be a JSON object.")
         try:
             policy, patience = settings_from(extra)
-            url = workspace_url(
-                connection.host or extra.get("host"), schema=connection.schema or "", port=connection.port
-            )
+            host = str(extra.get("host") or connection.host or "")
+            url = workspace_url(host, schema=connection.schema or "", port=connection.port)
             network = network_from(extra)
             auth = choose_auth(
                 login=connection.login,

@@ -127,7 +127,12 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     def _defaults(self) -> dict[str, Any]:
         return {"run_name": self.task_id}
 
-    def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def _completed(
+        self,
+        payload: dict[str, Any],
+        client: JobsClient,  # noqa: ARG002 (others need it)
+        context: Context,
+    ) -> dict[str, Any]:
         from airflow_dbjobs.dag_params import with_task_parameters
 
         return with_task_parameters(payload, self._dag_params(context)) if self.forward_dag_params else payload

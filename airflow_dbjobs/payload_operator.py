@@ -108,7 +108,7 @@ class PayloadOperator(BaseOperator):
         self,
         payload: dict[str, Any],
         client: JobsClient,  # noqa: ARG002 (for overriding)
-        context: Context,  # noqa: ARG002
+        context: Context,  # noqa: ARG002 (likewise)
     ) -> dict[str, Any]:
         """Return the payload with what it is given beside what the user wrote."""
         return payload

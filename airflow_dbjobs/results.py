@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs.errors import ApiError
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # XCom is kept in Airflow's database and read by every task that takes it.
 MAX_RESULT_BYTES = 1_000_000
+# By these keys Airflow's XCom knows what it has serialized itself; it refuses them, and what is deeper than this.
+_RESERVED = frozenset({"__classname__", "__id__", "__type", "__var"})
+_DEEPEST = 100
 # Of what a SQL task tells: the text may hold what is not for all who may read an XCom.
 _NOT_TOLD = frozenset({"query_text", "sql_statements"})
 
@@ -89,13 +93,32 @@ def _exit_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
     text = output.notebook_output.result
     if not isinstance(text, str):
         return text
+    text = _in_whole_characters(text)
     try:
         value = json.loads(text)
-        # Python reads more than JSON can hold (NaN, numbers that are too large); XCom could not store that.
-        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return text
-    return value
+    return value if _is_storable(value) else text
+
+
+def _is_storable(value: Any, depth: int = 0) -> bool:
+    """Whether XCom can keep what JSON told: Python reads more than JSON has, and Airflow keeps less."""
+    if isinstance(value, dict):
+        fits = depth < _DEEPEST and _RESERVED.isdisjoint(value)
+        return fits and all(_is_storable(key) and _is_storable(item, depth + 1) for key, item in value.items())
+    if isinstance(value, list):
+        return depth < _DEEPEST and all(_is_storable(item, depth + 1) for item in value)
+    if isinstance(value, str):
+        # JSON can spell as escapes what no text holds.
+        return value == _in_whole_characters(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _in_whole_characters(text: str) -> str:
+    """Return a text without half characters, which no database holds, and without NUL, which PostgreSQL does not."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _of_job(client: JobsClient, _run_id: int, output: RunOutput) -> Any:

@@ -32,8 +32,8 @@ class DatabricksRetryPolicy(RetryPolicy):
         self,
         exception: BaseException,
         try_number: int,  # noqa: ARG002 (Airflow's signature)
-        max_tries: int,  # noqa: ARG002
-        context: Context | None = None,  # noqa: ARG002
+        max_tries: int,  # noqa: ARG002 (likewise)
+        context: Context | None = None,  # noqa: ARG002 (likewise)
     ) -> RetryDecision:
         """Decide whether and when the task is tried again."""
         what = type(exception).__name__

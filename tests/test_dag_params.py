@@ -78,7 +78,10 @@ def test_tasks_of_a_one_time_run_get_them_where_they_take_names_and_have_none() 
         {"task_key": "c", "spark_python_task": {"python_file": "/x.py"}},
         {"task_key": "d", "sql_task": {"alert": {"alert_id": "1"}, "warehouse_id": "w"}},
         {"task_key": "e", "run_job_task": {"job_id": 1}},
-        {"task_key": "f", "python_wheel_task": {"package_name": "p", "named_parameters": {}}},
+        {"task_key": "f", "python_wheel_task": {"package_name": "p"}},
+        {"task_key": "g", "python_wheel_task": {"package_name": "p", "parameters": ["1"]}},
+        {"task_key": "h", "run_job_task": {"job_id": 1, "notebook_params": {"own": "1"}}},
+        {"task_key": "i", "notebook_task": {"notebook_path": "/x", "base_parameters": {}}},
         "{{ a template }}",
     ]
     made = with_task_parameters({"tasks": tasks}, {"day": 1})["tasks"]
@@ -86,7 +89,7 @@ def test_tasks_of_a_one_time_run_get_them_where_they_take_names_and_have_none() 
     assert made[1:4] == tasks[1:4]
     assert made[4]["run_job_task"]["job_parameters"] == {"day": "1"}
     assert made[5]["python_wheel_task"]["named_parameters"] == {"day": "1"}
-    assert made[6] == tasks[6]
+    assert made[6:] == tasks[6:]
     assert "base_parameters" not in tasks[0]["notebook_task"], "the user's own payload is left as it is"
 
 

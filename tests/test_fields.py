@@ -23,8 +23,8 @@ NOBODY: dict[str, Any] = {"login": None, "password": None}
 # What each scheme needs, at least.
 LEAST: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "token": ({"login": None, "password": SECRET}, {}),
-    "azure_service_principal": (PAIR, {"azure_tenant_id": "t"}),
     "azure_managed_identity": (NOBODY, {"use_azure_managed_identity": True}),
+    "azure_service_principal": (PAIR, {"azure_tenant_id": "t"}),
     "azure_default": (NOBODY, {"use_default_azure_credential": True}),
     "oauth": (PAIR, {"service_principal_oauth": True}),
     "federated_token_provider": (NOBODY, {"federated_token_provider": "a.b"}),
@@ -65,7 +65,7 @@ def test_auth_type_asks_for_a_scheme_by_name(name: str) -> None:
         # The official provider's order, one step after the other.
         ("u", "p", {"token": "t", "azure_tenant_id": "t"}, "token"),
         (None, "p", {"azure_tenant_id": "t", "use_azure_managed_identity": True}, "token"),
-        ("u", "p", {"azure_tenant_id": "t", "use_azure_managed_identity": True}, "azure_service_principal"),
+        ("u", "p", {"azure_tenant_id": "t", "use_azure_managed_identity": True}, "azure_managed_identity"),
         (
             "u",
             "p",

@@ -100,6 +100,11 @@ def test_the_host_may_stand_in_the_extra(monkeypatch, conn_of):
     assert conn_of().host == "https://adb-1.net"
 
 
+def test_the_host_in_the_extra_wins_as_with_the_official_provider(monkeypatch, conn_of):
+    connect(monkeypatch, "adb-1.net", SECRET, extra={"host": "adb-2.net"})
+    assert conn_of().host == "https://adb-2.net"
+
+
 @pytest.mark.parametrize(
     ("fields", "header"),
     [

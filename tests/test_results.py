@@ -54,6 +54,21 @@ def test_a_run_of_one_notebook_returns_its_exit_value(workspace: LocalWorkspace,
         (None, None),
         # Python reads more than JSON, and thus XCom, can hold.
         *[(text, text) for text in ("NaN", "[-Infinity, 1]", '{"a": NaN}', "1e999", "[" * 100_000)],
+        # JSON has more than XCom can hold.
+        *[
+            (text, text)
+            for text in (
+                '{"id": 123456789012345678901234567890}',
+                '["\\ud83d"]',
+                '{"\\u0000": 1}',
+                '{"__classname__": "x"}',
+                "[" * 300 + "]" * 300,
+            )
+        ],
+        # Half a character, as of a text that was cut, and what no PostgreSQL holds.
+        ("half \ud83d", "half ?"),
+        ("nul \0", "nul ?"),
+        ('{"a": [9223372036854775807, "\\u00e9"]}', {"a": [9223372036854775807, "é"]}),
     ],
     ids=lambda text: repr(text)[:30],
 )

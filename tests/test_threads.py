@@ -10,27 +10,39 @@ import pytest
 from airflow_dbjobs.threads import DaemonThreads
 
 
+class Trickle:
+    """A call that goes on until it is told not to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.go_on.wait(20)
+
+    async def begun_in(self, threads: DaemonThreads) -> asyncio.Task[None]:
+        """Return what waits for the call, when a thread is at it."""
+        waiting = asyncio.create_task(threads.run(self))
+        while not self.begun.is_set():  # noqa: ASYNC110 (another thread sets it)
+            await asyncio.sleep(0.001)
+        return waiting
+
+
 class Panic(BaseException):
     """What Rust raises: no Exception."""
 
 
 def test_a_call_that_is_given_up_leaves_the_next_one_a_thread() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def trickles() -> None:
-        begun.set()
-        go_on.wait(20)
+    trickles = Trickle()
 
     async def scene() -> str:
         threads = DaemonThreads(1, name="test-threads")
-        given_up = asyncio.create_task(threads.run(trickles))
         async with asyncio.timeout(10):
-            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
-                await asyncio.sleep(0.001)
+            given_up = await trickles.begun_in(threads)
             given_up.cancel()
             answer = await threads.run(lambda: "in time")
         threads.stop()
-        go_on.set()
+        trickles.go_on.set()
         return answer
 
     assert asyncio.run(scene()) == "in time"
@@ -67,27 +79,21 @@ def test_a_call_that_stops_an_iteration_is_an_error_like_any_other() -> None:
 def test_what_waits_behind_a_call_that_is_given_up_is_done_where_no_thread_can_replace_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def trickles() -> None:
-        begun.set()
-        go_on.wait(20)
+    trickles = Trickle()
 
     def no_more(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     async def scene() -> str:
         threads = DaemonThreads(1, name="test-threads")
-        given_up = asyncio.create_task(threads.run(trickles))
         async with asyncio.timeout(10):
-            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
-                await asyncio.sleep(0.001)
+            given_up = await trickles.begun_in(threads)
             behind = asyncio.create_task(threads.run(lambda: "done"))
             await asyncio.sleep(0)
             monkeypatch.setattr(threading.Thread, "start", no_more)
             given_up.cancel()
             await asyncio.wait([given_up])
-            go_on.set()
+            trickles.go_on.set()
             answer = await behind
         threads.stop()
         return answer
@@ -96,24 +102,18 @@ def test_what_waits_behind_a_call_that_is_given_up_is_done_where_no_thread_can_r
 
 
 def test_what_was_given_before_the_stop_is_done_though_the_call_before_it_is_given_up() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def trickles() -> None:
-        begun.set()
-        go_on.wait(20)
+    trickles = Trickle()
 
     async def scene() -> str:
         threads = DaemonThreads(1, name="test-threads")
-        given_up = asyncio.create_task(threads.run(trickles))
         async with asyncio.timeout(10):
-            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
-                await asyncio.sleep(0.001)
+            given_up = await trickles.begun_in(threads)
             behind = asyncio.create_task(threads.run(lambda: "done"))
             await asyncio.sleep(0)
             threads.stop()
             given_up.cancel()
             await asyncio.wait([given_up])
-            go_on.set()
+            trickles.go_on.set()
             return await behind
 
     assert asyncio.run(scene()) == "done"
