@@ -8,7 +8,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 chaos corpus bench bench-imports bench-parse bench-breakage clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -54,6 +54,9 @@ bench-parse: .venv/installed ## What the check of payloads costs when a DAG file
 bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, beside the official provider (ten minutes); OUTPUT=file
 	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/breakage.py \
 		$(if $(OUTPUT),--output $(OUTPUT)) $(if $(ONLY),--only $(ONLY))
+
+official-names: .venv-bench/installed ## Write down the official provider's names, which the README's migration chapter is tested by
+	.venv-bench/bin/python tests/benchmarks/official_names.py
 
 clean: ## Remove environments and whatever else was made here
 	rm -rf .venv .venv-2.11 .venv-client .venv-bench .demo build dist .mypy_cache .pytest_cache .ruff_cache
