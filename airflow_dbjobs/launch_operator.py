@@ -102,15 +102,26 @@ class LaunchOperator(PayloadOperator):
         return self._run(context, client, payload, deadline=deadline_of(self, context))
 
     def execute_complete(
-        self, context: Context, event: Any, joined: bool = False, deadline: float | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        *,
+        joined: bool = False,
+        deadline: float | None = None,
+        run_id: int | None = None,
+        run_page_url: str = "",
+        **_: Any,
     ) -> Any:
-        """Go on after the trigger has fired: read the run once more and end as `execute` would have."""
+        """Go on after the trigger has fired: read the run once more and end as `execute` would have.
+
+        Arguments of another release, which has deferred the task, are ignored.
+        """
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-        from airflow_dbjobs.triggers import read_event
+        from airflow_dbjobs.events import read_event
         from airflow_dbjobs.waiting import ask_for_run
 
-        self.run_id, self.run_page_url, timed_out = read_event(event)
+        self.run_id, self.run_page_url, timed_out = read_event(event, run_id=run_id, page_url=run_page_url)
         if timed_out:
             # For `on_kill`, which Airflow calls now. The timeout is what must be told.
             with suppress(Exception):
@@ -297,7 +308,7 @@ class LaunchOperator(PayloadOperator):
                 deadline=deadline,
             ),
             method_name="execute_complete",
-            kwargs={"joined": joined, "deadline": deadline},
+            kwargs={"joined": joined, "deadline": deadline, "run_id": run.run_id, "run_page_url": run.page_url},
         )
 
     def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:

@@ -21,7 +21,7 @@ from airflow_dbjobs.runs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.retries import Patience
@@ -156,14 +156,18 @@ class RunCondition(Condition):
 
     def look(self, client: JobsClient) -> Look:
         """Ask for the run; before that, where it is not known yet, for the job's runs."""
-        condition = self if self.run_id is not None else self._with_run(client)
-        if condition.run_id is None:
+        if self.run_id is not None:
+            return _look_at(self, client.get_run(self.run_id))
+        condition, chosen = self._with_run(client)
+        if chosen is None:
             return Look(condition, None, f"{_capital(condition.job)} has no run{self._since_when} yet")
-        run = client.get_run(condition.run_id)
-        if self.task_key is not None:
-            return _look_at_task(condition, run, self.task_key)
-        verdict = condition.verdict(run, is_over=run.is_terminal)
-        return Look(condition, verdict, f"Run {run.run_id} is {run.state}", run)
+        try:
+            run = client.get_run(chosen.run_id)
+        except CallError as error:
+            # It is kept: the next look might choose another.
+            says = f"Run {chosen.run_id} is the one of {condition.job}, and cannot be asked for at the moment: {error}"
+            return Look(condition, None, says, chosen)
+        return _look_at(condition, run)
 
     def verdict(self, run: Run, *, is_over: bool) -> bool | None:
         """Return what a state means; that a run `is_over` says that no other will follow."""
@@ -171,8 +175,8 @@ class RunCondition(Condition):
             return True
         return False if is_over else None
 
-    def _with_run(self, client: JobsClient) -> RunCondition:
-        """Return the condition with the job's run that is to be waited for, where there is one."""
+    def _with_run(self, client: JobsClient) -> tuple[RunCondition, Run | None]:
+        """Return the condition with the job's run that is to be waited for, and that run, where there is one."""
         job_id = self.job_id if self.job_id is not None else client.find_job_id(str(self.job_name))
         if self.since is None:
             run = next(client.list_runs(job_id=job_id, page_size=1), None)
@@ -181,7 +185,7 @@ class RunCondition(Condition):
         if run is None and self.job_id is not None and not self.job_exists:
             # Nobody would wait for ever for a job that does not exist.
             client.get_job(job_id)
-        return replace(self, chosen=run.run_id if run else None, job_id=job_id, job_exists=True)
+        return replace(self, chosen=run.run_id if run else None, job_id=job_id, job_exists=True), run
 
     @property
     def _since_when(self) -> str:
@@ -232,11 +236,14 @@ def from_plain(plain: Mapping[str, Any]) -> Condition:
     return kind(**known)
 
 
-def look_patiently(client: JobsClient, condition: Condition, patience: Patience, *, outages: bool) -> Look:
+def look_patiently(
+    client: JobsClient, condition: Condition, patience: Patience, *, is_first: Callable[[], bool], outages: bool
+) -> Look:
     """Look in a worker; refused credentials are waited out, and read anew meanwhile, and so are `outages`.
 
-    Raises CallError where what is looked for does not exist, or in an outage that is not waited out, RunLost where the
-    patience is spent, and ConfigurationError.
+    Not so at the first look of a try, which `is_first` tells: what is wrong there was so from the start. Raises
+    CallError for what is not waited out, or where a job does not exist, RunLost where the patience is spent or the run
+    is gone, and ConfigurationError.
     """
     from airflow_dbjobs.waiting import DEFAULT_PERIOD, Watch, wait_after
 
@@ -246,7 +253,11 @@ def look_patiently(client: JobsClient, condition: Condition, patience: Patience,
         try:
             return condition.look(client)
         except CallError as error:
-            if isinstance(error, NotFound) or (error.transient and not outages):
+            if error.transient:
+                is_final = not outages
+            else:
+                is_final = (isinstance(error, NotFound) and condition.run_id is None) or is_first()
+            if is_final:
                 raise
             wait_after(error, asked_at, watch, client)
 
@@ -305,6 +316,13 @@ def _first_since(client: JobsClient, job_id: int, since: float) -> Run | None:
                 break
             first = run
     return first
+
+
+def _look_at(condition: RunCondition, run: Run) -> Look:
+    if condition.task_key is not None:
+        return _look_at_task(condition, run, condition.task_key)
+    verdict = condition.verdict(run, is_over=run.is_terminal)
+    return Look(condition, verdict, f"Run {run.run_id} is {run.state}", run)
 
 
 def _look_at_task(condition: RunCondition, run: Run, task_key: str) -> Look:

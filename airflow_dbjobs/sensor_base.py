@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_dbjobs.launch_operator import deadline_of
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.providers.common.compat.sdk import BaseOperator, Context, PokeReturnValue
 
     from airflow_dbjobs.client import JobsClient
@@ -45,9 +49,18 @@ class DatabricksSensor(BaseSensorOperator):
         """Wait, in the mode that was asked for. Returns what the run returned."""
         if not self.deferrable:
             return super().execute(context)
+        with self._softly():
+            return self._begin(context, deadline_of(self, context))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, as Airflow calls it."""
+        with self._softly():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def _begin(self, context: Context, deadline: float | None) -> Any:
+        """Look, and defer where it is not decided yet."""
         from airflow_dbjobs.errors import CallError
 
-        deadline = deadline_of(self, context)
         client, condition = self._connect(), self._wanted()
         try:
             look = self._look(client, condition, context)
@@ -61,15 +74,19 @@ class DatabricksSensor(BaseSensorOperator):
     def execute_complete(
         self,
         context: Context,
-        event: Any,
+        event: Any = None,
         *,
         deadline: float | None = None,
         until: float | None = None,
+        **_: Any,
     ) -> Any:
-        """Go on after the trigger has fired. `until` is when the sensor's timeout is over (epoch seconds)."""
+        """Go on after the trigger has fired. `until` is when the sensor's timeout is over (epoch seconds).
+
+        Arguments of another release, which has deferred the task, are ignored.
+        """
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-        from airflow_dbjobs.sensor_trigger import read_sighting
+        from airflow_dbjobs.events import read_sighting
 
         condition = self._wanted()
         seen = read_sighting(event)
@@ -93,6 +110,10 @@ class DatabricksSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once."""
+        with self._softly():
+            return self._poke(context)
+
+    def _poke(self, context: Context) -> bool | PokeReturnValue:
         from airflow.providers.common.compat.sdk import PokeReturnValue
 
         from airflow_dbjobs.errors import CallError
@@ -127,18 +148,44 @@ class DatabricksSensor(BaseSensorOperator):
         """Look, and say what was seen. Before the first deferral, and in a poke, an outage is left to the next look."""
         from airflow_dbjobs.sensing import look_patiently
 
+        def is_first() -> bool:
+            is_first_here = not resumed and self._condition is None
+            return is_first_here and not (self.reschedule and _was_rescheduled(context))
+
         patience = client.patience
         if not resumed:
             if self._condition is None:
                 self.log.info("Waiting for %s", condition.goal)
             # The sensor's timeout is looked at between pokes only.
             patience = replace(patience, denied_tolerance=min(patience.denied_tolerance, self.timeout))
-        look = look_patiently(client, condition, patience, outages=resumed)
+        look = look_patiently(client, condition, patience, is_first=is_first, outages=resumed)
         self._condition = look.condition
         self.log.info("%s", look.says)
         if look.run and look.run.page_url != self.run_page_url:
             self._announce(look.condition, look.run, context)
         return look
+
+    @contextmanager
+    def _softly(self) -> Iterator[None]:
+        """Skip the task where Airflow's own loop over the pokes would, which no deferrable sensor goes through.
+
+        That is for any error with ``never_fail``, with ``soft_fail`` for a timeout, and for what fails for good.
+        """
+        from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except Exception as error:
+            is_soft = self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout))
+            # Then Airflow pokes again.
+            goes_on = self.silent_fail and not self.deferrable
+            if not is_soft or goes_on:
+                raise
+            # Airflow logs that it skips a task, not why.
+            self.log.warning("%s", error)
+            raise AirflowSkipException(str(error)) from error
 
     def _announce(self, condition: Condition, run: Run, context: Context) -> None:
         """Set the link, and say where the run can be seen; push which run of a job it is."""
@@ -192,6 +239,19 @@ class DatabricksSensor(BaseSensorOperator):
             run_page_url=self.run_page_url or "",
             deadline=deadline,
         )
+
+
+def _was_rescheduled(context: Context) -> bool:
+    """Whether an earlier process of this try has poked, in mode "reschedule"."""
+    if AIRFLOW_V_3_0_PLUS:
+        return bool(context.get("task_reschedule_count"))
+    # In Airflow 2 a worker works on the database itself.
+    from airflow.models.taskreschedule import TaskReschedule
+    from airflow.utils.session import create_session
+
+    instance: Any = context["ti"]
+    with create_session() as session:
+        return session.scalar(TaskReschedule.stmt_for_task_instance(instance).limit(1)) is not None
 
 
 def check_one_of(sensor: BaseOperator, *names: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.errors import CallError, JobsError, NotFound
-from airflow_dbjobs.triggers import JobsTrigger, read_event
+from airflow_dbjobs.errors import CallError, NotFound
+from airflow_dbjobs.triggers import JobsTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ class DatabricksSensorTrigger(JobsTrigger):
         return self._latest.what if self._latest else "What the sensor waits for"
 
     def event(self) -> dict[str, Any]:
-        """Return which run it is about, if that is known: what `read_sighting` reads."""
+        """Return which run it is about, if that is known: what ``events`` reads."""
         run_id = self._latest.run_id if self._latest else self.condition.get("chosen")
         return {"run_id": run_id, "run_page_url": self.run_page_url}
 
@@ -97,7 +97,7 @@ class DatabricksSensorTrigger(JobsTrigger):
             try:
                 look = await looker.look(condition)
             except CallError as error:
-                if isinstance(error, NotFound):
+                if isinstance(error, NotFound) and run_id is None:
                     raise
                 await asyncio.sleep(watch.failed(error, asked_at))
                 if watch.refused:
@@ -111,26 +111,3 @@ class DatabricksSensorTrigger(JobsTrigger):
             if look.verdict is not None or condition.run_id != run_id:
                 return look
             await asyncio.sleep(jittered(watch.period))
-
-
-class Sighting(NamedTuple):
-    """What the event of a sensor's trigger says; `run_id` is None where it is about no run."""
-
-    run_id: int | None
-    page_url: str
-    timed_out: str = ""
-    met: bool = False
-
-
-def read_sighting(event: Any) -> Sighting:
-    """Return what the trigger of a sensor has fired, be it of this module or of ``triggers``.
-
-    Raises errors.RunLost where it could not wait for the end of a run, and errors.JobsError where it could not wait for
-    something else, or for an event that is not ours.
-    """
-    if not isinstance(event, dict) or event.get("run_id", 0) is not None:
-        ending = read_event(event)
-        return Sighting(*ending, met=bool(event.get("met")))
-    if error := event.get("error"):
-        raise JobsError(str(error))
-    return Sighting(None, "", str(event.get("timed_out") or ""), met=bool(event.get("met")))

@@ -7,12 +7,13 @@ import contextvars
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dbjobs.errors import JobsError, RunLost
+from airflow_dbjobs import events
+from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks import DatabricksJobsHook
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class JobsTrigger(BaseTrigger):
             else:
                 told = {"error": f"{self.what} is left alone and may still be running: {error!r}"}
         except JobsError as error:
-            told = {"error": str(error)}
+            told = events.of_error(error)
         except asyncio.CancelledError:
             if not _ON_KILL_IS_CALLED:
                 with suppress(TimeoutError):
@@ -112,7 +113,7 @@ class JobsTrigger(BaseTrigger):
     async def connect(self) -> JobsClient:
         """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.
 
-        Raises JobsError in the end, naming what is left alone.
+        Raises JobsError in the end, naming what is left alone: ConfigurationError where Airflow says what is wrong.
         """
         deadline = asyncio.get_running_loop().time() + LOOKUP_TOLERANCE_SECONDS
         while True:
@@ -121,7 +122,8 @@ class JobsTrigger(BaseTrigger):
             except Exception as error:
                 if asyncio.get_running_loop().time() >= deadline:
                     where = f" ({self.run_page_url})" if self.run_page_url else ""
-                    raise JobsError(
+                    kind = ConfigurationError if isinstance(error, ConfigurationError) else JobsError
+                    raise kind(
                         f"{self.what} cannot be asked for, is left alone and may still be running{where}: the triggerer"
                         f" cannot read the connection. {error}"
                     ) from error
@@ -186,7 +188,7 @@ class DatabricksRunTrigger(JobsTrigger):
         return f"Run {self.run_id}"
 
     def event(self) -> dict[str, Any]:
-        """Return which run it is: what `read_event` reads."""
+        """Return which run it is: what ``events`` reads."""
         return {"run_id": self.run_id, "run_page_url": self.run_page_url}
 
     async def give_up(self) -> str:
@@ -266,28 +268,6 @@ class DatabricksRunTrigger(JobsTrigger):
             return None
         ask = _state_from_supervisor if AIRFLOW_V_3_0_PLUS else _state_from_database
         return await sync_to_async(ask)(self)
-
-
-class Ending(NamedTuple):
-    """What a trigger's event says: the run, and, where the task's time was over before it, what became of the run."""
-
-    run_id: int
-    page_url: str
-    timed_out: str = ""
-
-
-def read_event(event: Any) -> Ending:
-    """Return what `DatabricksRunTrigger` has fired.
-
-    Raises errors.RunLost where the trigger could not wait for the end, and errors.JobsError for an event that is not
-    ours.
-    """
-    if not isinstance(event, dict) or not isinstance(event.get("run_id"), int):
-        raise JobsError(f"The trigger fired something that is not an event of a run: {event!r}")
-    run_id, page_url = event["run_id"], str(event.get("run_page_url") or "")
-    if error := event.get("error"):
-        raise RunLost(str(error), run_id=run_id, page_url=page_url)
-    return Ending(run_id, page_url, str(event.get("timed_out") or ""))
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:

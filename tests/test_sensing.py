@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, NotFound, RunLost, ServerError
+from airflow_dbjobs.errors import ApiError, ConfigurationError, JobsError, NotFound, RunLost, ServerError
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.retries import Patience
 from airflow_dbjobs.sensing import (
@@ -371,7 +372,7 @@ def test_refused_credentials_are_waited_out_and_read_anew(client, workspace, job
     renewed = []
     client._reread = lambda: renewed.append(1) or client.transport
     workspace.faults.append(Fault("runs/list", status=403, times=5))
-    look = look_patiently(client, RunCondition(job_id=job_id), Patience(), outages=False)
+    look = look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False, outages=False)
     assert look.verdict is None
     assert len(renewed) == 5
     assert 0 < timed.now < 600
@@ -381,21 +382,57 @@ def test_refused_credentials_are_waited_out_and_read_anew(client, workspace, job
 def test_a_refusal_that_lasts_is_told(client, workspace, job_id, timed, tolerance):
     workspace.faults.append(Fault("runs/list", status=401, times=None))
     with pytest.raises(RunLost, match=r"Job \d+ could not be asked for during .* answered 401.*Check the connection"):
-        look_patiently(client, RunCondition(job_id=job_id), Patience(denied_tolerance=tolerance), outages=False)
+        look_patiently(
+            client,
+            RunCondition(job_id=job_id),
+            Patience(denied_tolerance=tolerance),
+            is_first=lambda: False,
+            outages=False,
+        )
     assert tolerance <= timed.now < tolerance + 70
 
 
 def test_an_outage_is_waited_out_where_that_is_wanted(client, workspace, job_id, timed):
     outage = Fault("runs/list", status=503, times=40)
     workspace.faults.append(outage)
+    look = partial(look_patiently, client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
     with pytest.raises(ServerError):
-        look_patiently(client, RunCondition(job_id=job_id), Patience(), outages=False)
+        look(outages=False)
     assert outage.times
-    assert look_patiently(client, RunCondition(job_id=job_id), Patience(), outages=True).verdict is None
+    assert look(outages=True).verdict is None
     assert outage.times == 0
 
 
-def test_what_does_not_exist_is_not_waited_for(client, timed):
-    with pytest.raises(CallError, match="Run 7 does not exist"):
-        look_patiently(client, RunCondition(chosen=7), Patience(), outages=True)
+@pytest.mark.parametrize(
+    ("condition", "is_first", "error"),
+    [
+        (RunCondition(chosen=7), True, NotFound),
+        (RunCondition(chosen=7), False, RunLost),
+        (RunCondition(job_id=7), True, NotFound),
+        (RunCondition(job_id=7), False, NotFound),
+    ],
+    ids=["a run", "a run that was seen", "a job", "a job that was seen"],
+)
+def test_what_does_not_exist_is_not_waited_for(client, timed, condition, is_first, error):
+    with pytest.raises(error, match=f"{condition.what} does not exist"):
+        look_patiently(client, condition, Patience(), is_first=lambda: is_first, outages=True)
     assert timed.now == 0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_refused_at_the_first_look_is_refused_at_once(client, workspace, job_id, timed, status):
+    workspace.faults.append(Fault("runs/list", status=status, times=None))
+    with pytest.raises(ApiError, match=f"answered {status}"):
+        look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: True, outages=True)
+    assert timed.now == 0
+
+
+def test_a_run_that_is_chosen_is_kept_where_it_cannot_be_asked_for(client, workspace, job_id):
+    first = client.run_now({"job_id": job_id})
+    workspace.faults.append(Fault("runs/get", status=400, body={"error_code": "X", "message": "not now"}))
+    look = RunCondition(job_id=job_id).look(client)
+    assert (look.verdict, look.run.run_id) == (None, first)
+    assert f"Run {first} is the one of job {job_id}, and cannot be asked for" in look.says
+    later = client.run_now({"job_id": job_id})
+    wait_for_run(client, later, period=0.01)
+    assert look.condition.look(client).run.run_id == first

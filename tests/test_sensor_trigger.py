@@ -15,12 +15,13 @@ from airflow_context import FAST, connect, fire, launch_endless, no_connection, 
 
 from airflow_dbjobs import looking, triggers, waiting
 from airflow_dbjobs.errors import JobsError, RunLost, Unreachable
+from airflow_dbjobs.events import read_sighting
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.looking import Looker
 from airflow_dbjobs.pace import TokenBucket
 from airflow_dbjobs.sensing import IdleCondition, RunCondition
-from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger, read_sighting
+from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_it_fires_when_the_condition_never_will_be_met(run_id):
 def test_it_fires_when_a_job_is_idle(job_id, run_id):
     event = fire(looking_at(IdleCondition(job_id=job_id)))
     assert event["run_id"] is None
-    assert read_sighting(event) == (None, "", "", True)
+    assert read_sighting(event) == (None, "http://page", "", True)
 
 
 def test_it_fires_when_the_run_of_a_job_is_known_wherever_that_stands(client):
@@ -164,7 +165,7 @@ def test_a_connection_that_is_gone_fires_an_event_that_says_so():
 @pytest.mark.parametrize("seconds", [-1000, 0.2], ids=["passed before the trigger starts", "passes meanwhile"])
 def test_at_its_deadline_it_gives_up_and_leaves_all_alone(workspace, job_id, seconds):
     event = fire(looking_at(RunCondition(job_id=job_id), deadline=time.time() + seconds))
-    assert read_sighting(event) == (None, "", "it is left alone", False)
+    assert read_sighting(event) == (None, "http://page", "it is left alone", False)
     assert workspace.requests["runs/cancel"] == 0
 
 

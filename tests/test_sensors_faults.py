@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow_context import FAST, FastTime, connect, launch_endless
+import json
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.errors import PermissionDenied, RunLost, ServerError, Unauthenticated
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_context import FAST, FastTime, Scene, connect, fire, launch_endless, rebuilt
+
+from airflow_dbjobs import events
+from airflow_dbjobs.errors import (
+    ApiError,
+    ConfigurationError,
+    JobsError,
+    NotFound,
+    PermissionDenied,
+    RunLost,
+    ServerError,
+    Unauthenticated,
+)
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.sensing import RunCondition
 from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 from airflow_dbjobs.waiting import wait_for_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 
@@ -32,16 +53,68 @@ def sensor(**kwargs) -> DatabricksRunSensor:
     return DatabricksRunSensor(**{"task_id": "load", "poke_interval": FAST, "timeout": 5000, **kwargs})
 
 
-@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.fixture(autouse=True)
+def reschedule(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what lets Airflow tell that the sensor was rescheduled: by the context, in Airflow 2 by its database."""
+    if AIRFLOW_V_3_0_PLUS:
+        return lambda: scene.context.update(task_reschedule_count=1)
+    import sqlalchemy
+    from airflow.models.taskreschedule import TaskReschedule
+    from sqlalchemy.orm import sessionmaker
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/airflow.db")
+    TaskReschedule.metadata.create_all(engine, tables=[TaskReschedule.__table__])
+    sessions, now = sessionmaker(bind=engine), datetime.now(UTC)
+    monkeypatch.setattr("airflow.settings.Session", sessions)
+
+    def rescheduled() -> None:
+        ti = scene.ti
+        with sessions.begin() as session:
+            session.add(TaskReschedule(ti.task_id, ti.dag_id, ti.run_id, ti.try_number, now, now, now))
+
+    return rescheduled
+
+
+@pytest.fixture(params=["poke", "reschedule"])
+def after_a_poke(request: pytest.FixtureRequest, scene: Scene, reschedule: Callable[[], None]) -> Callable[..., Any]:
+    """Return what makes a sensor that has poked before: in this process, or in an earlier one."""
+
+    def make(**kwargs: Any) -> DatabricksRunSensor:
+        made = sensor(mode=request.param, **kwargs)
+        if request.param == "reschedule":
+            reschedule()
+        else:
+            running = {"run_id": kwargs["run_id"], "state": {"life_cycle_state": "RUNNING"}}
+            scene.workspace.faults.insert(0, Fault("runs/get", status=200, body=running))
+            assert made.poke(scene.context) is False
+        return made
+
+    return make
+
+
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_are_waited_out_within_a_poke(scene, run_id, time, mode, status):
+def test_refused_credentials_are_waited_out_within_a_poke(scene, run_id, time, after_a_poke, status):
+    waiting = after_a_poke(run_id=run_id)
     refusal = Fault("runs/get", status=status, times=6)
     scene.workspace.faults.append(refusal)
-    assert sensor(run_id=run_id, mode=mode).poke(scene.context).is_done
+    assert waiting.poke(scene.context).is_done
     assert refusal.times == 0
 
 
-def test_a_token_that_is_rotated_during_a_poke_is_taken_up(scene, run_id, time, monkeypatch):
+@pytest.mark.parametrize("how", [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}], ids=str)
+@pytest.mark.parametrize("refused", [(401, Unauthenticated), (403, PermissionDenied)], ids=str)
+def test_credentials_that_are_refused_at_the_first_look_fail_at_once(scene, run_id, time, how, refused):
+    status, kind = refused
+    scene.workspace.faults.append(Fault("runs/get", status=status, times=None))
+    began, asked = time.now, scene.workspace.requests["runs/get"]
+    waiting = sensor(run_id=run_id, soft_fail=True, **how)
+    with pytest.raises(kind, match="Check "):
+        waiting.execute(scene.context) if waiting.deferrable else waiting.poke(scene.context)
+    assert (time.now, scene.workspace.requests["runs/get"]) == (began, asked + 1)
+
+
+def test_a_token_that_is_rotated_during_a_poke_is_taken_up(scene, run_id, time, monkeypatch, after_a_poke):
+    waiting = after_a_poke(run_id=run_id)
     scene.workspace.token = "local-token-of-tomorrow"
 
     def rotated(seconds: float) -> None:
@@ -49,27 +122,143 @@ def test_a_token_that_is_rotated_during_a_poke_is_taken_up(scene, run_id, time, 
         time.sleep(seconds)
 
     monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", rotated)
-    assert sensor(run_id=run_id).poke(scene.context).is_done
+    assert waiting.poke(scene.context).is_done
 
 
-@pytest.mark.parametrize(("timeout", "lasts"), [(5000, 600), (60, 60)])
-def test_a_refusal_that_lasts_fails_the_sensor(scene, run_id, time, timeout, lasts):
+@pytest.mark.parametrize("timeout", [5000, 60])
+def test_a_refusal_that_lasts_fails_the_sensor(scene, run_id, time, timeout, after_a_poke):
+    lasts = min(timeout, 600)
+    waiting = after_a_poke(run_id=run_id, timeout=timeout)
     scene.workspace.faults.append(Fault("runs/get", status=401, times=None))
     began = time.now
     with pytest.raises(RunLost, match=r"Run \d+ could not be asked for .*Check the connection's token") as error:
-        sensor(run_id=run_id, timeout=timeout).poke(scene.context)
+        waiting.poke(scene.context)
     assert isinstance(error.value.__cause__, Unauthenticated)
     # Up to one wait of a backoff more.
     assert lasts <= time.now - began < lasts + 70
 
 
-def test_the_tolerance_is_the_connections(scene, run_id, time, monkeypatch):
+def test_the_tolerance_is_the_connections(scene, run_id, time, monkeypatch, after_a_poke):
+    waiting = after_a_poke(run_id=run_id)
     workspace = scene.workspace
     connect(monkeypatch, workspace.base_url, workspace.token, extra={"denied_tolerance": 0})
     workspace.faults.append(Fault("runs/get", status=403, times=1))
     with pytest.raises(RunLost) as error:
-        sensor(run_id=run_id, mode="reschedule").poke(scene.context)
+        # By a client that has read the connection as it is now.
+        waiting.poke(scene.context)
     assert isinstance(error.value.__cause__, PermissionDenied)
+
+
+# --- the same error in all modes ---
+
+
+def error_of(waiting: DatabricksRunSensor, scene: Scene, event: dict[str, Any] | None = None) -> JobsError:
+    """Return what a sensor fails of: in a poke, or by what its trigger has fired."""
+    go_on = partial(waiting.poke, scene.context)
+    if event is not None:
+        go_on = partial(waiting.resume_execution, "execute_complete", {"event": event, "until": 9e9}, scene.context)
+    with pytest.raises(JobsError) as raised:
+        go_on()
+    return raised.value
+
+
+def fired(waiting: DatabricksRunSensor, condition: RunCondition) -> dict[str, Any]:
+    trigger = waiting._trigger(condition, None)
+    trigger.poke_interval = trigger.polling_period_seconds = FAST
+    return fire(rebuilt(trigger))
+
+
+@pytest.mark.parametrize("task_key", [None, "load"], ids=["end of a run", "a task"])
+def test_a_run_that_is_gone_is_lost_in_every_mode(scene, run_id, after_a_poke, task_key):
+    waiting = after_a_poke(run_id=run_id, task_key=None)
+    gone = Fault("runs/get", status=400, body={"error_code": "RESOURCE_DOES_NOT_EXIST"}, times=None)
+    scene.workspace.faults.append(gone)
+    here = error_of(waiting, scene)
+    deferred = sensor(run_id=run_id, deferrable=True)
+    there = error_of(deferred, scene, fired(deferred, RunCondition(chosen=run_id, task_key=task_key)))
+    assert type(here) is type(there) is RunLost
+    assert here.run_id == there.run_id == run_id
+    assert str(here) == str(there)
+
+
+def test_a_task_that_there_is_not_is_a_wrong_parameter_in_every_mode(scene, run_id):
+    here = error_of(sensor(run_id=run_id, task_key="other"), scene)
+    deferred = sensor(run_id=run_id, task_key="other", deferrable=True)
+    there = error_of(deferred, scene, fired(deferred, deferred._wanted()))
+    assert type(here) is type(there) is ConfigurationError
+    assert str(here) == str(there)
+
+
+@pytest.mark.parametrize("which", [{"job_id": 7}, {"job_name": "other"}], ids=str)
+def test_a_job_that_is_gone_is_the_same_error_in_every_mode(scene, which):
+    here = error_of(sensor(**which), scene)
+    deferred = sensor(**which, deferrable=True)
+    there = error_of(deferred, scene, fired(deferred, deferred._wanted()))
+    assert type(here) is type(there) is (NotFound if "job_id" in which else ConfigurationError)
+    assert str(here) == str(there)
+    assert vars(here) == vars(there)
+
+
+def test_a_connection_that_is_not_there_is_a_wrong_parameter_in_every_mode(scene):
+    here = error_of(sensor(job_id=5, databricks_conn_id="elsewhere"), scene)
+    deferred = sensor(job_id=5, databricks_conn_id="elsewhere", deferrable=True)
+    there = error_of(deferred, scene, fired(deferred, deferred._wanted()))
+    assert type(here) is type(there) is ConfigurationError
+
+
+@pytest.mark.parametrize("kind", [RunLost, JobsError], ids=["about a run", "about none"])
+def test_an_error_of_another_release_is_told_as_well_as_may_be(scene, kind):
+    run_id = 7 if kind is RunLost else None
+    plain = {"run_id": run_id, "error": "of tomorrow"}
+    named = {**plain, "error_class": "ErrorOfTomorrow", "error_fields": {}}
+    for event in (plain, named, {**named, "error_class": "NotFound", "error_fields": 1}):
+        error = error_of(sensor(run_id=7), scene, event)
+        assert (type(error), str(error)) == (kind, "of tomorrow")
+
+
+def test_an_event_of_an_error_is_json_and_makes_the_error_anew():
+    refused = ApiError("GET jobs/get", 418, "TEAPOT", "no tea", request_id="r1", retry_after="5")
+    event = json.loads(json.dumps({"run_id": None, **events.of_error(refused)}))
+    with pytest.raises(ApiError) as raised:
+        events.read_sighting(event)
+    assert vars(raised.value) == vars(refused)
+    assert str(raised.value) == str(refused)
+
+
+# --- sensors that shall not fail ---
+
+
+@pytest.mark.parametrize("how", ["poke", "deferrable", "resumed"])
+@pytest.mark.parametrize("soft", ["never_fail", "soft_fail"])
+def test_an_error_skips_a_sensor_that_never_fails_and_fails_a_soft_one_in_every_mode(scene, run_id, how, soft, capfd):
+    waiting = sensor(run_id=run_id, deferrable=how != "poke", **{soft: True})
+    go_on = {"poke": waiting.poke, "deferrable": waiting.execute}.get(how)
+    kwargs = {"event": {"run_id": run_id, **events.of_error(RunLost("the run is gone", run_id=run_id))}}
+    scene.workspace.faults.append(Fault("runs/get", status=403, body={"message": "the run is gone"}))
+    go_on = go_on or partial(waiting.resume_execution, "execute_complete", kwargs)
+    with pytest.raises(AirflowSkipException if soft == "never_fail" else JobsError, match="the run is gone"):
+        go_on(context=scene.context)
+    assert ("the run is gone" in capfd.readouterr().out) is (soft == "never_fail")
+
+
+def test_a_sensor_that_fails_silently_pokes_again(scene, run_id):
+    scene.workspace.faults.append(Fault("runs/get", status=403, times=1))
+    assert sensor(run_id=run_id, silent_fail=True, never_fail=True).execute(scene.context) == "true"
+
+
+def test_a_deferrable_sensor_that_has_no_time_is_skipped_where_it_is_soft(scene, client):
+    run_id = launch_endless(client)
+    for soft, error in ((True, AirflowSkipException), (False, AirflowSensorTimeout)):
+        with pytest.raises(error, match="took longer than the timeout, 0"):
+            sensor(run_id=run_id, deferrable=True, timeout=0, soft_fail=soft).execute(scene.context)
+
+
+def test_a_sensor_that_another_release_has_deferred_goes_on(scene, run_id):
+    event = {"run_id": run_id, "key_of_tomorrow": 1}
+    kwargs = {"event": event, "argument_of_tomorrow": 1}
+    assert sensor(run_id=run_id).resume_execution("execute_complete", kwargs, scene.context) == "true"
+    with pytest.raises(JobsError, match="not an event of a run: None"):
+        sensor(run_id=run_id).resume_execution("execute_complete", {}, scene.context)
 
 
 @pytest.mark.parametrize("kind", [DatabricksRunSensor, DatabricksJobIdleSensor])

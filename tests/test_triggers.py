@@ -17,10 +17,11 @@ from airflow_context import FAST, connect, fire, launch_endless, no_connection, 
 from airflow_dbjobs import triggers, waiting
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import JobsError, RunLost
+from airflow_dbjobs.events import read_event
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.triggers import DatabricksRunTrigger, read_event
+from airflow_dbjobs.triggers import DatabricksRunTrigger
 from airflow_dbjobs.waiting import wait_for_run
 
 

@@ -14,9 +14,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
 from airflow_dbjobs import triggers
+from airflow_dbjobs.events import read_event
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.triggers import DatabricksRunTrigger, read_event
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.local_workspace import LocalWorkspace
+    from airflow_dbjobs.triggers import DatabricksRunTrigger
 
 
 @pytest.fixture(autouse=True)
