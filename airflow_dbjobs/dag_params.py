@@ -44,8 +44,7 @@ def with_job_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], a
     forwarded = _texts(params)
     if not forwarded:
         return dict(payload)
-    if len(json.dumps(forwarded, ensure_ascii=False).encode()) > MAX_BYTES:
-        log.warning("The DAG's params are too large (%d bytes at most) for a run, and are not forwarded.", MAX_BYTES)
+    if _is_too_large(forwarded, "a run"):
         return dict(payload)
     log.info("Forwarding the DAG's params as job_parameters: %s", ", ".join(forwarded))
     return {**payload, "job_parameters": forwarded}
@@ -67,9 +66,26 @@ def _filled(task: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, Any
     made = dict(task)
     for kind, (field, others) in _FIELDS.items():
         given = made.get(kind)
-        if isinstance(given, dict) and not any(name in given for name in (field, *others)):
-            made[kind] = {**given, field: dict(params)}
+        if not isinstance(given, dict) or any(name in given for name in (field, *others)):
+            continue
+        if field == "job_parameters" and _is_too_large(params, f"the job of task {made.get('task_key') or kind}"):
+            continue
+        made[kind] = {**given, field: dict(params)}
+    loop = made.get("for_each_task")
+    if isinstance(loop, dict) and isinstance(loop.get("task"), dict):
+        made["for_each_task"] = {**loop, "task": _filled(loop["task"], params)}
     return made
+
+
+def _is_too_large(params: Mapping[str, str], whom: str) -> bool:
+    """Whether the API would refuse these as ``job_parameters``, the name counted in; a warning says so."""
+    size = len(json.dumps({"job_parameters": params}, ensure_ascii=False, separators=(",", ":")).encode())
+    if size <= MAX_BYTES:
+        return False
+    log.warning(
+        "The DAG's params are not forwarded to %s: they have %d bytes, and %d are allowed.", whom, size, MAX_BYTES
+    )
+    return True
 
 
 def _texts(params: Mapping[str, Any]) -> dict[str, str]:

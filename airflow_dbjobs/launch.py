@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from airflow_dbjobs.errors import ApiError, BadRequest, Conflict, JobsError, NotFound, RunLost
+from airflow_dbjobs.errors import ApiError, BadRequest, Conflict, JobsError, NotFound
 from airflow_dbjobs.runs import Outcome
-from airflow_dbjobs.waiting import ask_for_run, patiently, wait_for_run
+from airflow_dbjobs.waiting import ask_for_run, patiently, unless_deleted, wait_for_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.runs import Run
@@ -240,7 +240,7 @@ class Launcher:
     def _look(self, run_id: int) -> Run | None:
         """Return the run as it is now, or None where it is gone."""
         for wait in (*_VISIBILITY_WAITS, None):
-            if run := _unless_deleted(lambda: ask_for_run(self._client, run_id)):
+            if run := unless_deleted(lambda: ask_for_run(self._client, run_id)):
                 return run
             if wait is not None:
                 self._client.sleep(wait)
@@ -250,7 +250,7 @@ class Launcher:
 
     def _cancel(self, run_id: int) -> None:
         """Cancel a run, if there is one. Raises RunLost."""
-        _unless_deleted(lambda: patiently(self._client, lambda: self._client.cancel_run(run_id), run_id))
+        unless_deleted(lambda: patiently(self._client, lambda: self._client.cancel_run(run_id), run_id))
 
     def _launched(self, run: Run, walk: _Walk) -> Launched | None:
         """Return the run as the one to wait for, once it is clear that it is, or None where the walk goes on."""
@@ -265,7 +265,7 @@ class Launcher:
             # Where it is being cancelled, too: until its end it may write, and takes the place of the only run that its
             # job allows by default.
             log.info("Run %d of an earlier try is about to end, which is waited for.", run.run_id)
-            found = _unless_deleted(lambda: wait_for_run(self._client, run.run_id))
+            found = unless_deleted(lambda: wait_for_run(self._client, run.run_id))
             verdict = walk.judge(found) if found else Verdict.PASS
         if found is None:
             walk.passes_deleted(run.run_id)
@@ -335,15 +335,6 @@ class _Walk:
             return False
         apart = run.start_time - self._start_before
         return abs(apart - (self._answered - self._answered_before)) < _SAME_WALK_SECONDS
-
-
-def _unless_deleted(ask: Callable[[], T]) -> T | None:
-    try:
-        return ask()
-    except RunLost as error:
-        if isinstance(error.__cause__, NotFound):
-            return None
-        raise
 
 
 def _may_mean_deletion(error: ApiError, refusals: int) -> bool:

@@ -203,6 +203,7 @@ class DatabricksRunNowOperator(LaunchOperator):
         self.repair_run = repair_run
         self.max_repairs = max_repairs
         self.databricks_repair_reason_new_settings = without_models(databricks_repair_reason_new_settings)
+        self._check_reasons()
         self.cancel_previous_runs = cancel_previous_runs
         self.job_id = job_id
         self.job_name = job_name
@@ -215,6 +216,24 @@ class DatabricksRunNowOperator(LaunchOperator):
         self.dbt_commands = dbt_commands
         self.performance_target = performance_target
         self._check_early()
+
+    def _check_reasons(self) -> None:
+        """Check when a run is repaired, and with what settings."""
+        reasons = self.databricks_repair_reason_new_settings
+        if not reasons:
+            return
+        if not isinstance(reasons, dict) or not all(isinstance(fields, dict) for fields in reasons.values()):
+            from airflow_dbjobs.errors import ConfigurationError
+
+            raise ConfigurationError(
+                "databricks_repair_reason_new_settings must have for each reason (words of a run's message) the job's"
+                " settings to write, as a dict: {} writes none."
+            )
+        if not self.repair_run:
+            # An error would be right; DAGs of the official operator, which says nothing, shall go on.
+            self.log.warning(
+                "%s: databricks_repair_reason_new_settings has no effect without repair_run=True.", self.task_id
+            )
 
     def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:
         from airflow_dbjobs.dag_params import with_job_parameters

@@ -117,8 +117,8 @@ class Repairs:
             **{name: launched[name] for name in _PARAMETERS if name in launched},
         }
         try:
-            if reason is not None and run.job_id:
-                fields = self._new_settings[reason]
+            fields = self._new_settings[reason] if reason is not None else {}
+            if fields and run.job_id:
                 log.info("%r: writing %s to job %d.", reason, ", ".join(fields), run.job_id)
                 self._client.update_job(run.job_id, fields)
             if self._stopped():

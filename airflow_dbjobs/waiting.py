@@ -194,6 +194,16 @@ def patiently(client: JobsClient, call: Callable[[], T], run_id: int) -> T:
             wait_after(error, asked_at, watch, client)
 
 
+def unless_deleted(ask: Callable[[], T]) -> T | None:
+    """Return what `ask` returns, None where its run is gone. Raises RunLost where it is lost for another reason."""
+    try:
+        return ask()
+    except RunLost as error:
+        if isinstance(error.__cause__, NotFound):
+            return None
+        raise
+
+
 def ask_for_run(client: JobsClient, run_id: int) -> Run:
     """Return a run as it is now, with all its tasks, however long the API does not answer. Raises RunLost."""
     return patiently(client, lambda: client.get_run(run_id), run_id)

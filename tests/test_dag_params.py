@@ -62,7 +62,15 @@ def test_what_no_parameter_can_be_called_is_left_out_with_a_warning(caplog: pyte
 
 def test_params_that_are_too_large_are_not_forwarded(caplog: pytest.LogCaptureFixture) -> None:
     assert with_job_parameters(JOB, {"text": "x" * MAX_BYTES}, "2.2") == JOB
-    assert "too large" in caplog.text
+    assert "not forwarded to a run: they have 10030 bytes, and 10000 are allowed" in caplog.text
+
+
+def test_the_largest_params_that_the_api_takes_are_forwarded(caplog: pytest.LogCaptureFixture) -> None:
+    text = "ä" * ((MAX_BYTES - len('{"job_parameters":{"text":""}}')) // 2)
+    made = with_job_parameters(JOB, {"text": text}, "2.2")
+    assert made["job_parameters"] == {"text": text}
+    assert check("run-now", made, "2.2") == []
+    assert with_job_parameters(JOB, {"text": text + "x"}, "2.2") == JOB
 
 
 def test_the_log_names_params_and_not_their_values(caplog: pytest.LogCaptureFixture) -> None:
@@ -91,6 +99,27 @@ def test_tasks_of_a_one_time_run_get_them_where_they_take_names_and_have_none() 
     assert made[5]["python_wheel_task"]["named_parameters"] == {"day": "1"}
     assert made[6:] == tasks[6:]
     assert "base_parameters" not in tasks[0]["notebook_task"], "the user's own payload is left as it is"
+
+
+def test_the_task_inside_a_loop_gets_them_too() -> None:
+    inner = {"task_key": "each", "notebook_task": {"notebook_path": "/x"}}
+    loop = {"task_key": "loop", "for_each_task": {"inputs": "[1]", "task": inner}}
+    (made,) = with_task_parameters({"tasks": [loop]}, {"day": 1})["tasks"]
+    assert made["for_each_task"]["inputs"] == "[1]"
+    assert made["for_each_task"]["task"]["notebook_task"]["base_parameters"] == {"day": "1"}
+    assert "base_parameters" not in inner["notebook_task"], "the user's own payload is left as it is"
+    for odd in ("{{ a template }}", {"inputs": "[1]"}, {"inputs": "[1]", "task": "{{ a template }}"}):
+        tasks = [{"task_key": "loop", "for_each_task": odd}]
+        assert with_task_parameters({"tasks": tasks}, {"day": 1})["tasks"] == tasks
+
+
+def test_a_job_that_a_task_runs_gets_no_more_than_the_api_takes(caplog: pytest.LogCaptureFixture) -> None:
+    job = {"task_key": "other", "run_job_task": {"job_id": 1}}
+    notebook = {"task_key": "own", "notebook_task": {"notebook_path": "/x"}}
+    made = with_task_parameters({"tasks": [job, notebook]}, {"text": "x" * MAX_BYTES})["tasks"]
+    assert made[0] == job
+    assert made[1]["notebook_task"]["base_parameters"] == {"text": "x" * MAX_BYTES}
+    assert "not forwarded to the job of task other: they have 10030 bytes" in caplog.text
 
 
 def test_the_flat_form_gets_them_too_and_without_params_nothing_changes() -> None:

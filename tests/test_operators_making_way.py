@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_context import FAST, Scene, run_now
 
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, RunLost
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.previous_runs import cancel_previous_runs
@@ -15,8 +16,6 @@ from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from airflow_dbjobs.client import JobsClient
 
     Make = Callable[..., Any]
 
@@ -119,6 +118,39 @@ def test_a_cancellation_that_is_refused_fails_the_task_before_its_launch(scene, 
     with pytest.raises(PermissionDenied, match="not yours"):
         make().execute(scene.context)
     assert scene.launches() == launches
+
+
+def test_a_cancellation_that_is_refused_keeps_no_other_run_from_being_cancelled(scene, client, make_job):
+    job_id = make_job(max_concurrent_runs=3)
+    runs = sorted(client.run_now({"job_id": job_id}) for _ in range(3))
+    scene.workspace.faults.append(Fault("runs/cancel", status=403, body={"message": "not yours"}))
+    with pytest.raises(PermissionDenied, match=r"Previous runs that cannot be cancelled: (\d+)\. .*not yours") as error:
+        cancel_previous_runs(client, job_id, period=FAST)
+    (left,) = (run_id for run_id in runs if f" {run_id}." in str(error.value))
+    assert [result(client, run_id) for run_id in runs if run_id != left] == ["CANCELED"] * 2
+    assert error.value.status == 403
+    assert not client.get_run(left).is_terminal
+    client.cancel_run(left)
+
+
+def test_a_cancellation_that_fails_is_tried_again_when_the_others_were_asked_for(scene, client, make_job, monkeypatch):
+    job_id = make_job(max_concurrent_runs=3)
+    runs = [client.run_now({"job_id": job_id}) for _ in range(3)]
+    blip = Fault("runs/cancel", status=503, times=2)
+    scene.workspace.faults.append(blip)
+    asked: list[int] = []
+    cancel_run = JobsClient.cancel_run
+
+    def watched(self: JobsClient, run_id: int) -> None:
+        asked.append(run_id)
+        cancel_run(self, run_id)
+
+    monkeypatch.setattr(JobsClient, "cancel_run", watched)
+    cancel_previous_runs(client, job_id, period=FAST)
+    assert asked[:3] == sorted(runs, reverse=True)
+    assert asked[3:] == asked[:2], "those that failed, once the others were asked for"
+    assert blip.times == 0
+    assert [result(client, run_id) for run_id in runs] == ["CANCELED"] * 3
 
 
 def test_without_a_job_nothing_can_be_cancelled(scene, make):

@@ -396,3 +396,31 @@ def test_a_repair_whose_reply_is_lost_until_it_has_ended_is_the_task_s(
     monkeypatch.setattr(JobsClient, "repair_run", lost)
     assert scene.run_task(lambda: make(polling_period_seconds=FAST))["load"] == "of run 2"
     assert [str(run.state) for run in client.list_runs(job_id=job)] == ["TERMINATED/SUCCESS"]
+
+
+# --- what an author writes ---
+
+
+def test_reasons_to_repair_without_repair_run_are_warned_of(capfd):
+    reasons = {"no rows": {"timeout_seconds": 60}}
+    run_now(job_id=1, databricks_repair_reason_new_settings=reasons, repair_run=True)
+    assert "databricks_repair_reason_new_settings" not in capfd.readouterr().out
+    run_now(job_id=1, databricks_repair_reason_new_settings=reasons)
+    assert (
+        "load: databricks_repair_reason_new_settings has no effect without repair_run=True." in capfd.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    "reasons", ["no rows", ["no rows"], {"no rows": "timeout_seconds"}, {"no rows": None}], ids=str
+)
+def test_reasons_to_repair_that_are_no_settings_are_an_error_of_the_dag(reasons):
+    with pytest.raises(ConfigurationError, match="databricks_repair_reason_new_settings must have for each reason"):
+        run_now(job_id=1, repair_run=True, databricks_repair_reason_new_settings=reasons)
+
+
+def test_a_reason_without_settings_writes_none(scene, client, make, job):
+    (scene.root / "gate").touch()
+    make_ = partial(make, databricks_repair_reason_new_settings={"": {}}, polling_period_seconds=FAST)
+    assert scene.run_task(make_)["load"] == "of run 2"
+    assert scene.workspace.requests["update"] == 0
