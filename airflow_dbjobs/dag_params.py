@@ -50,6 +50,14 @@ def with_job_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], a
     return {**payload, "job_parameters": forwarded}
 
 
+def with_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], api_version: str) -> dict[str, Any]:
+    """Return a job's settings with `params` as its ``parameters``, unless it has some; 2.0 knows none."""
+    forwarded = _texts(params)
+    if api_version == "2.0" or payload.get("parameters") or not forwarded:
+        return dict(payload)
+    return {**payload, "parameters": [{"name": name, "default": text} for name, text in forwarded.items()]}
+
+
 def with_task_parameters(payload: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body of a runs/submit with `params` in each task that takes parameters by name and has none."""
     forwarded = _texts(params)

@@ -304,6 +304,8 @@ class DatabricksCreateJobsOperator(PayloadOperator):
 
     :param name: the job's name, by which it is found. Required, here or in `json`.
     :param access_control_list: grants that the job is to have. Those that are in place are left alone, others too.
+    :param forward_dag_params: give the job the DAG's params, as they are declared and as strings, as its ``parameters``
+        where it is given none; not with API 2.0.
     :param polling_period_seconds: of the official operator; it has no effect in either.
 
     Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` when it is made, and before anything is sent;
@@ -350,6 +352,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         git_source: One[GitSource] = None,
         access_control_list: Many[JobAccessControlRequest] = None,
         performance_target: Text = None,
+        forward_dag_params: bool = False,
         polling_period_seconds: float | None = None,  # noqa: ARG002 (DAGs of the official operator may give it)
         **kwargs: Any,
     ) -> None:
@@ -370,6 +373,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         self.git_source = without_models(git_source)
         self.access_control_list = without_models(access_control_list)
         self.performance_target = performance_target
+        self.forward_dag_params = forward_dag_params
         self._check_early()
 
     def execute(self, context: Context) -> int:
@@ -378,6 +382,14 @@ class DatabricksCreateJobsOperator(PayloadOperator):
 
         client = self._connect()
         return keep_job(client, self._checked_payload(client, context))
+
+    def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        if not self.forward_dag_params:
+            return payload
+        from airflow_dbjobs.dag_params import with_parameters
+
+        # As they are declared: what a DAG run is given belongs to its runs, and would have the job written each time.
+        return with_parameters(payload, self._declared_params(), client.api_version)
 
     def _check_early(self) -> None:
         super()._check_early()

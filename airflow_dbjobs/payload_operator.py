@@ -114,9 +114,14 @@ class PayloadOperator(BaseOperator):
         return payload
 
     def _dag_params(self, context: Context) -> dict[str, Any]:
-        """Return the params of the task and its DAG, as this DAG run has them."""
-        declared, given = dict(self.params), dict(context.get("params") or {})
-        return {name: given.get(name, value) for name, value in declared.items()}
+        """Return the params of the task and its DAG, as this DAG run has them; one without a value is None."""
+        given = context.get("params") or {}
+        return {name: given.get(name, value) for name, value in self._declared_params().items()}
+
+    def _declared_params(self) -> dict[str, Any]:
+        """Return the params of the task and its DAG, as they are declared; one without a default is None."""
+        params: Any = self.params  # a ParamsDict, which Airflow makes of what it is given
+        return {name: params.get_param(name).resolve(suppress_exception=True) for name in params}
 
     def _defaults(self) -> dict[str, Any]:
         """Return what the payload holds where the user gives nothing else."""

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, Param
 from airflow_context import Scene, connect, run_now, submit
 
-from airflow_dbjobs.dag_params import MAX_BYTES, with_job_parameters, with_task_parameters
+from airflow_dbjobs.dag_params import MAX_BYTES, with_job_parameters, with_parameters, with_task_parameters
 from airflow_dbjobs.errors import BadRequest
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.operators import DatabricksCreateJobsOperator
 from airflow_dbjobs.payloads import check
 
 PARAMS = {"day": "monday", "limit": 5, "dry": True, "tables": ["a"], "none": None}
@@ -129,6 +130,19 @@ def test_the_flat_form_gets_them_too_and_without_params_nothing_changes() -> Non
     assert with_task_parameters(flat, {}) == flat
 
 
+@pytest.mark.parametrize("version", ["2.1", "2.2"])
+def test_a_job_gets_them_as_its_parameters_where_it_has_none(version: str) -> None:
+    made = with_parameters({"name": "nightly"}, PARAMS, version)
+    assert made["parameters"] == [{"name": name, "default": text} for name, text in TEXTS.items()]
+    own = {"name": "nightly", "parameters": [{"name": "own", "default": "1"}]}
+    assert with_parameters(own, PARAMS, version) == own
+    assert with_parameters({"name": "nightly"}, {}, version) == {"name": "nightly"}
+
+
+def test_a_job_of_api_2_0_gets_none() -> None:
+    assert with_parameters({"name": "nightly"}, PARAMS, "2.0") == {"name": "nightly"}
+
+
 # --- in the operators ---
 
 
@@ -156,6 +170,34 @@ def test_the_values_of_the_dag_run_win_and_only_declared_names_are_forwarded(sce
         "day": "friday",
         "n": "1",
     }
+
+
+def test_a_param_without_a_default_is_forwarded_where_the_dag_run_has_it(scene):
+    params = {"day": Param(type="string"), "n": 1}
+    assert sent_by(scene, lambda: run_now(job_id=1), params, {"day": "friday"})["job_parameters"] == {
+        "day": "friday",
+        "n": "1",
+    }
+    assert sent_by(scene, lambda: run_now(job_id=1), params, {})["job_parameters"] == {"n": "1"}
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.2"])
+def test_a_kept_job_gets_them_as_declared_and_is_not_written_anew_for_each_dag_run(scene, client, monkeypatch, version):
+    connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"api_version": version})
+    task = {"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+
+    def keep(name: str, **kwargs: Any) -> Any:
+        with DAG("nightly", schedule=None, params={**PARAMS, "required": Param(type="string")}):
+            operator = DatabricksCreateJobsOperator(task_id="keep", name=name, tasks=[task], **kwargs)
+        job_id = operator.execute(scene.context)
+        return client.get_job(job_id).raw["settings"].get("parameters")
+
+    told = keep("forwarded", forward_dag_params=True)
+    assert {entry["name"]: entry["default"] for entry in told} == TEXTS
+    scene.context["params"] = {**PARAMS, "day": "friday", "required": "x"}
+    assert keep("forwarded", forward_dag_params=True) == told
+    assert scene.workspace.requests["reset"] == 0
+    assert not keep("untold")
 
 
 def test_run_now_on_api_2_0_forwards_nothing(scene, monkeypatch):
