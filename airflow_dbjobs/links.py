@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -29,24 +30,15 @@ class DatabricksRunLink(BaseOperatorLink):
         url = getattr(operator, "run_page_url", None)
         if url is not None:
             return str(url)
-        from airflow.providers.common.compat.sdk import XCom
-
-        return str(XCom.get_value(key=XCOM_KEY, ti_key=ti_key) or "")
+        return str(_xcom().get_value(key=XCOM_KEY, ti_key=ti_key) or "")
 
 
 def push_link(task_instance: Any, url: str) -> None:
-    """Store the link while the run is still going.
-
-    Airflow 3 reads a link straight from its database, past a custom XCom backend, so it is written past one too.
-    """
-    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-
+    """Store the link while the run is still going."""
     if not AIRFLOW_V_3_0_PLUS:
         task_instance.xcom_push(key=XCOM_KEY, value=url)
         return
-    from airflow.sdk.bases.xcom import BaseXCom
-
-    BaseXCom.set(
+    _xcom().set(
         key=XCOM_KEY,
         value=url,
         dag_id=task_instance.dag_id,
@@ -54,3 +46,14 @@ def push_link(task_instance: Any, url: str) -> None:
         run_id=task_instance.run_id,
         map_index=task_instance.map_index,
     )
+
+
+def _xcom() -> Any:
+    """Return what keeps links: Airflow 3 reads them from its database itself, past a custom XCom backend."""
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.bases.xcom import BaseXCom
+
+        return BaseXCom
+    from airflow.providers.common.compat.sdk import XCom
+
+    return XCom

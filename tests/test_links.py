@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskInstanceKey, XCom
+from airflow.providers.common.compat.sdk import DAG, TaskInstanceKey, XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.serialization.serialized_objects import SerializedDAG
 from airflow_context import TaskInstance
 
-from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.errors import ConfigurationError, RunLost
 from airflow_dbjobs.links import XCOM_KEY, DatabricksRunLink, push_link
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.sensors import DatabricksRunSensor
+from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 
 KEY = TaskInstanceKey("nightly", "load", "manual__1", 1, -1)
 PAGE = "https://adb-1.net/jobs/1/runs/2?o=0"
@@ -32,17 +34,27 @@ def stored(mocker) -> dict[str, Any]:
         assert where == {"dag_id": "nightly", "task_id": "load", "run_id": "manual__1", "map_index": -1}
         xcoms[key] = json.loads(json.dumps(value))
 
-    mocker.patch.object(XCom, "get_value", side_effect=get_value)
     if AIRFLOW_V_3_0_PLUS:
+        mocker.patch("airflow.sdk.bases.xcom.BaseXCom.get_value", side_effect=get_value)
         mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=set_value)
+    else:
+        mocker.patch.object(XCom, "get_value", side_effect=get_value)
     return xcoms
 
 
+NEEDED: dict[type, dict[str, Any]] = {
+    DatabricksSubmitRunOperator: {"validate": False},
+    DatabricksRunNowOperator: {"validate": False},
+    DatabricksRunSensor: {"run_id": 1},
+    DatabricksJobIdleSensor: {"job_id": 1},
+}
+
+
 def make(kind: type) -> Any:
-    return kind(task_id="load", **({"run_id": 1} if kind is DatabricksRunSensor else {"validate": False}))
+    return kind(task_id="load", **NEEDED[kind])
 
 
-@pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunNowOperator, DatabricksRunSensor])
+@pytest.mark.parametrize("kind", NEEDED)
 def test_each_task_has_the_link(kind):
     (link,) = make(kind).operator_extra_links
     assert isinstance(link, DatabricksRunLink)
@@ -79,3 +91,38 @@ def test_a_task_that_failed_before_its_launch_has_an_empty_link_and_airflow_is_n
     with pytest.raises(ConfigurationError):
         operator.execute({})
     assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
+
+
+@pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunSensor])
+def test_a_task_whose_trigger_lost_the_run_keeps_its_link(stored, kind):
+    stored[XCOM_KEY] = PAGE
+    operator = make(kind)
+    with pytest.raises(RunLost):
+        operator.execute_complete({}, {"run_id": 2, "run_page_url": PAGE, "error": "The API is down."})
+    # Airflow 3 stores what this returns.
+    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 reads links through the XCom backend")
+def test_a_custom_xcom_backend_has_no_part_in_the_link(stored, monkeypatch):
+    # Airflow's UI reads the database itself: what a backend makes of a value would be no link.
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.XCom", None, raising=False)
+    push_link(TaskInstance(), PAGE)
+    assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 reads the XCom itself: test_links_in_browser.py")
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["alone", "mapped"])
+@pytest.mark.parametrize("kind", NEEDED)
+def test_the_webserver_of_airflow_2_reads_the_link_with_no_dag_file(stored, kind, is_mapped):
+    with DAG("nightly", schedule=None) as dag:
+        if is_mapped:
+            kind.partial(task_id="load", **NEEDED[kind]).expand(databricks_conn_id=["one", "two"])
+        else:
+            make(kind)
+    task = SerializedDAG.from_dict(json.loads(json.dumps(SerializedDAG.to_dict(dag)))).get_task("load")
+    assert task.extra_links == ["Databricks run"]
+    instance = SimpleNamespace(key=KEY)
+    assert task.get_extra_links(instance, "Databricks run") == ""
+    stored[XCOM_KEY] = PAGE
+    assert task.get_extra_links(instance, "Databricks run") == PAGE
