@@ -40,8 +40,8 @@ class Look:
     """What a look showed.
 
     `verdict` is True where it is as it should be, False where it never will be, None where that is still open. `says`
-    is a line for the log. `run` is the run that was seen, or only the task of it that is waited for. `condition` is to
-    be looked for from now on.
+    is a line for the log. `run` is the run that was seen, or only the task of it that is waited for; of an idle job the
+    latest. `condition` is to be looked for from now on.
     """
 
     condition: Condition
@@ -212,15 +212,15 @@ class IdleCondition(Condition):
         """
         job_id = self.job_id if self.job_id is not None else client.find_job_id(str(self.job_name))
         condition = replace(self, job_id=job_id, job_exists=self.job_exists or self.job_id is None)
-        active = _active_run(client.list_runs(job_id=job_id, active_only=True, page_size=_RECENT_RUNS)) or _active_run(
-            client.list_runs(job_id=job_id, page_size=_RECENT_RUNS)
-        )
+        active = _active_run(client.list_runs(job_id=job_id, active_only=True, page_size=_RECENT_RUNS))
+        recent = [] if active else list(islice(client.list_runs(job_id=job_id, page_size=_RECENT_RUNS), _RECENT_RUNS))
+        active = active or _active_run(recent)
         if active is None and not condition.job_exists:
             # A mistyped id is no idle job.
             client.get_job(job_id)
         condition = replace(condition, job_exists=True)
         if active is None:
-            return Look(condition, True, f"{_capital(condition.job)} has no active run")
+            return Look(condition, True, f"{_capital(condition.job)} has no active run", next(iter(recent), None))
         return Look(condition, None, f"{_capital(condition.job)}: run {active.run_id} is {active.state}", active)
 
 

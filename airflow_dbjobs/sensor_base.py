@@ -90,10 +90,12 @@ class DatabricksSensor(BaseSensorOperator):
 
         condition = self._wanted()
         seen = read_sighting(event)
+        # Where the link leads to already, but for a job that is idle: there the trigger has looked last.
+        self.run_page_url = seen.page_url or None
         if seen.run_id is not None:
-            # Where the link leads to already.
-            self.run_page_url = seen.page_url or None
             condition = condition.of_run(seen.run_id)
+        elif self.run_page_url:
+            push_link(context["ti"], self.run_page_url)
         if seen.timed_out:
             raise AirflowTaskTimeout(
                 f"Waiting for {condition.goal} took longer than the task's execution_timeout of"

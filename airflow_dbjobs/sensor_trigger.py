@@ -105,6 +105,9 @@ class DatabricksSensorTrigger(JobsTrigger):
                 continue
             watch.answered()
             condition = self._latest = look.condition
+            if look.run and condition.run_id is None:
+                # A run in the way of an idle job, or its last one: the resumed task does not look again.
+                self.run_page_url = look.run.page_url
             if look.says != said:
                 said = look.says
                 self.log.info("%s", said)

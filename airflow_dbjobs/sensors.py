@@ -148,7 +148,8 @@ class DatabricksJobIdleSensor(DatabricksSensor):
     """Waits until a job has no active run: none that runs, is queued or waits for a retry.
 
     It says nothing of the next moment: a run may start right after, and one that has just been launched may not be in
-    the workspace's lists yet. No run is ever touched. The task's link leads to the active run that was seen last.
+    the workspace's lists yet. No run is ever touched. The task's link leads to an active run, and in the end to the
+    job's latest.
 
     :param job_id: the job, by its id,
     :param job_name: or by its exact name; exactly one of the two. Each may be a template or an XComArg.

@@ -104,10 +104,11 @@ def test_it_fires_when_the_condition_never_will_be_met(run_id):
     assert read_sighting(event).met is False
 
 
-def test_it_fires_when_a_job_is_idle(job_id, run_id):
+def test_it_fires_when_a_job_is_idle(client, job_id, run_id):
+    page = client.get_run(run_id).page_url
     event = fire(looking_at(IdleCondition(job_id=job_id)))
     assert event["run_id"] is None
-    assert read_sighting(event) == (None, "http://page", "", True)
+    assert read_sighting(event) == (None, page, "", True), "the page of the job's latest run"
 
 
 def test_it_fires_when_the_run_of_a_job_is_known_wherever_that_stands(client):

@@ -344,15 +344,38 @@ def test_it_waits_until_the_job_has_no_active_run(scene, client, mode):
     assert run_sensor(scene, lambda: sensor(DatabricksJobIdleSensor, mode, job_name="nightly"), mode) is None
     runs = [client.get_run(run_id) for run_id in run_ids]
     assert all(run.is_terminal for run in runs)
-    assert scene.ti.link in [run.page_url for run in runs]
+    # The list has the latest run first.
+    assert scene.ti.link == runs[-1].page_url
     assert scene.workspace.requests["runs/cancel"] == scene.workspace.requests["runs/cancel-all"] == 0
     assert all(isinstance(deferral.trigger, DatabricksSensorTrigger) for deferral in scene.deferrals)
 
 
 def test_a_job_that_is_idle_is_not_deferred_for(scene, client):
     job_id = create(scene, client)
-    assert sensor(DatabricksJobIdleSensor, "deferrable", job_id=job_id).execute(scene.context) is None
-    assert scene.ti.link is None
+    idle = sensor(DatabricksJobIdleSensor, "deferrable", job_id=job_id)
+    assert idle.execute(scene.context) is None
+    assert scene.ti.link is None, "it has had no run yet"
+    finished(client, job_id)
+    latest = finished(client, job_id)
+    assert idle.execute(scene.context) is None
+    assert scene.ti.link == client.get_run(latest).page_url
+
+
+def test_a_deferred_sensor_s_link_leads_to_the_run_that_kept_the_job_busy_last(scene, client):
+    job_id = create(scene, client)
+    client.run_now({"job_id": job_id})
+
+    def another() -> None:
+        if scene.workspace.requests["run-now"] == 1:
+            client.run_now({"job_id": job_id})
+            scene.open_gate()
+
+    scene.ti.at_link = another
+    scene.run_task(lambda: sensor(DatabricksJobIdleSensor, "deferrable", job_id=job_id))
+    latest = next(client.list_runs(job_id=job_id))
+    assert latest.is_terminal
+    assert scene.workspace.requests["run-now"] == 2
+    assert scene.ti.link == latest.page_url
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
