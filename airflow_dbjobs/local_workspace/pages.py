@@ -98,6 +98,8 @@ def _run_page(store: Store, executor: AnyExecutor, run: Run) -> Reply:
         # Its definition and output stand below: nobody has to follow a link to see what a run of one task did.
         names, rows = names[:-1], [row[:-1] for row in rows]
     body = '<p><a href="/">All runs</a></p>' + _facts(facts) + "<h2>Tasks</h2>" + _table(names, rows)
+    if len(run.episodes) > 1:
+        body += "<h2>Repairs</h2>" + _repairs(run, attempts)
     if len(newest) == 1:
         body += f"<h2>Definition</h2>{_json(newest[0].spec)}" + _output(executor, newest[0])
     return _page(f"Run {run.run_id}: {run.run_name}", body, refresh=run.active)
@@ -115,6 +117,16 @@ def _task_page(executor: AnyExecutor, run: Run, task: TaskRun) -> Reply:
         ("Task", _json(task.spec)),
     ]
     return _page(f"Task {task.task_key}", _facts(facts) + _output(executor, task), refresh=run.active)
+
+
+def _repairs(run: Run, attempts: list[TaskRun]) -> str:
+    """Return a table of the original run and each repair of it, with links to the tasks that ran."""
+    rows = []
+    for number, episode in enumerate(run.episodes):
+        name = f"Repair {number}" if number else "Original run"
+        links = [_link(run, task.run_id, task.task_key) for task in attempts if task.run_id in episode.task_run_ids]
+        rows.append([name, _state(episode.state), _time(episode.start_ms), ", ".join(links)])
+    return _table(["", "State", "Started", "Tasks"], rows)
 
 
 def _parameters(task: TaskRun) -> Json:

@@ -94,6 +94,26 @@ def test_a_task_that_never_ran_took_no_time(client: Client) -> None:
     assert "<th>Started" not in text
 
 
+def test_a_run_that_was_repaired_shows_each_repair_and_what_ran_in_it(client: Client, notebook) -> None:
+    notebook("main", "raise ValueError('broken')")
+    tasks = [{"task_key": key, "notebook_task": {"notebook_path": "/main"}} for key in ("load", "report")]
+    run = client.finish(tasks=tasks)
+    assert "Repair" not in page(client, path_of(client, run))
+    client.session.headers["Authorization"] = "Bearer a-token"
+    client.post("runs/repair", run_id=run["run_id"], rerun_tasks=["load"])
+    again = client.wait_for(run["run_id"])
+    _, text = page(client, path_of(client, run)).split("<h2>Repairs</h2>")
+    original, repair = re.findall(r"<tr><td>(.*?)</tr>", text)
+    assert original.startswith("Original run")
+    assert all(f'href="{path_of(client, task)}"' in original for task in run["tasks"])
+    assert repair.startswith("Repair 1")
+    before = {task["run_id"] for task in run["tasks"]}
+    (new,) = [task for task in again["tasks"] if task["run_id"] not in before]
+    assert re.findall('href="(.*?)"', repair) == [path_of(client, new)]
+    assert "FAILED" in original
+    assert "FAILED" in repair
+
+
 def test_an_active_run_refreshes_itself(client: Client, write) -> None:
     write("sleep.py", "import time; time.sleep(60)")
     run = client.wait_for(client.submit(spark_python_task={"python_file": "/sleep.py"}), "RUNNING")
