@@ -4,11 +4,14 @@
 PYTHON ?= python3
 PYTHONS = "$(PYTHON)" python3.13 python3.12 python3.11
 
+# As Debian calls it.
+CHROMIUM ?= chromium
+
 PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -35,6 +38,15 @@ test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 2 --dist loadgroup
 
+test-browser: needs-chromium .venv/browser ## The links in Airflow's UI, clicked in Chromium; CHROMIUM=command, screenshots in .screenshots
+	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/integration
+
+needs-chromium:
+	@command -v "$(CHROMIUM)" >/dev/null || { \
+		echo "There is no $(CHROMIUM). Install Debian's package chromium, or say where it is: make test-browser CHROMIUM=path" >&2; \
+		exit 1; \
+	}
+
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
 	@.venv/bin/python tests/chaos.py $(ONLY)
 
@@ -59,7 +71,7 @@ official-names: .venv-bench/installed ## Write down the official provider's name
 	.venv-bench/bin/python tests/benchmarks/official_names.py
 
 clean: ## Remove environments and whatever else was made here
-	rm -rf .venv .venv-2.11 .venv-client .venv-bench .demo build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-2.11 .venv-client .venv-bench .demo .screenshots build dist .mypy_cache .pytest_cache .ruff_cache
 	find airflow_dbjobs example_dags tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Each environment is made anew when what it is made of changes. The file is written last: without it, an installation
@@ -81,6 +93,11 @@ clean: ## Remove environments and whatever else was made here
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-client
 	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity pydantic
 	@.venv-client/bin/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+.venv/browser: .venv/installed
+	@echo "Installing what drives a browser into .venv"
+	@.venv/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[browser]"
 	@touch $@
 
 # Without the constraints: the official provider's own dependencies want other versions.
