@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required
 
@@ -41,6 +42,7 @@ _RESULT_OF_TERMINATION_CODE = {
 _SKIPPED_TERMINATION_CODES = frozenset(
     {"SKIPPED", "DISABLED", "MAX_CONCURRENT_RUNS_EXCEEDED", "MAX_JOB_QUEUE_SIZE_EXCEEDED"}
 )
+_PAGE_BY_FRAGMENT = re.compile(r"(https?://[^/?#]+)/?(\?[^#]*)?#job/(\d+)/run/(\d+)/?")
 
 
 class Outcome(enum.Enum):
@@ -183,7 +185,7 @@ class TaskRun:
             task_key=task.get("task_key") or "",
             state=RunState.from_json(task),
             attempt_number=int(task.get("attempt_number") or 0),
-            page_url=task.get("run_page_url") or "",
+            page_url=_page_url(task),
             raw=task,
         )
 
@@ -214,7 +216,7 @@ class Run:
             state=RunState.from_json(run),
             start_time=float(start_ms) / 1000 if start_ms else None,
             end_time=float(end_ms) / 1000 if end_ms else None,
-            page_url=run.get("run_page_url") or "",
+            page_url=_page_url(run),
             run_name=run.get("run_name") or "",
             tasks=latest_attempts(TaskRun.from_json(task) for task in run.get("tasks") or ()),
             raw=run,
@@ -259,6 +261,20 @@ class Run:
             # They explain nothing.
             and task.state.result_state not in NEVER_RAN
         ]
+
+
+def _page_url(raw: Mapping[str, Any]) -> str:
+    """Return the page of a run, or of a task of it, at the address where all who may see it find it.
+
+    The API names an older one, ``/?o=1#job/2/run/3``, which takes all but administrators to the workspace's first page
+    (https://github.com/databricks/cli/issues/5142).
+    """
+    url = str(raw.get("run_page_url") or "")
+    old = _PAGE_BY_FRAGMENT.fullmatch(url)
+    if old is None or old[4] != str(raw.get("run_id")):
+        # No such address; or the run's number in its job, which is no part of the newer one.
+        return url
+    return f"{old[1]}/jobs/{old[3]}/runs/{old[4]}{old[2] or ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,3 +132,26 @@ def test_ids_may_be_text_and_the_reply_is_kept() -> None:
     assert run().job_id is None
     with pytest.raises(KeyError):
         Run.from_json({"state": {}})
+
+
+@pytest.mark.parametrize(
+    ("told", "page"),
+    [
+        ("https://adb-1.net/?o=12#job/3/run/7", "https://adb-1.net/jobs/3/runs/7?o=12"),
+        ("https://adb-1.net?o=12#job/3/run/7/", "https://adb-1.net/jobs/3/runs/7?o=12"),
+        ("https://adb-1.net/#job/3/run/7", "https://adb-1.net/jobs/3/runs/7"),
+        ("https://adb-1.net:8443/#job/3/run/7", "https://adb-1.net:8443/jobs/3/runs/7"),
+        # What is not known to lead to this run stays.
+        ("https://adb-1.net/?o=12#job/3/run/1", "https://adb-1.net/?o=12#job/3/run/1"),
+        ("https://adb-1.net/?o=12#job/run/7", "https://adb-1.net/?o=12#job/run/7"),
+        ("https://adb-1.net/jobs/3/runs/7?o=12", "https://adb-1.net/jobs/3/runs/7?o=12"),
+        ("https://adb-1.net/somewhere?o=12#job/3/run/7", "https://adb-1.net/somewhere?o=12#job/3/run/7"),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("run_id", [7, "7"])
+def test_a_page_is_where_all_who_may_see_the_run_find_it(told: str | None, page: str, run_id: Any) -> None:
+    item = {"run_id": run_id, "run_page_url": told}
+    assert run(**item).page_url == page
+    (task,) = run(8, tasks=[{"task_key": "load", **item}]).tasks
+    assert task.page_url == page
