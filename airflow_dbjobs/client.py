@@ -78,17 +78,20 @@ class JobsClient(Workspace):
         """Create a job (``jobs/create``) and return its job_id. Names are not unique: two calls make two jobs."""
         return _id(self._post("create", _plain(settings), repeatable=False), "job_id", "create")
 
-    def list_jobs(self, *, name: str | None = None, expand_tasks: bool = False) -> Iterator[Job]:
+    def list_jobs(
+        self, *, name: str | None = None, expand_tasks: bool = False, page_size: int = _JOBS_PER_PAGE
+    ) -> Iterator[Job]:
         """Yield all jobs (``jobs/list``), page by page; with `name`, those of that name (case does not matter).
 
         From 2.1 on jobs come without tasks and clusters, unless `expand_tasks`: then with all of them, for which 2.2 is
         asked once more for each hundred tasks that a job has above the first (2.1 knows no more than a hundred). 2.0
-        has no pages and no filter: there the filter is applied here.
+        has no pages and no filter: there the filter is applied here. Who wants a few jobs only gives a small
+        `page_size`.
         """
         name = None if name is None else str(name)  # a native template makes a number of "2024"
         query: Body = {}
         if self.api_version != "2.0":
-            query = {"name": name, "expand_tasks": expand_tasks or None, "limit": _JOBS_PER_PAGE}
+            query = {"name": name, "expand_tasks": expand_tasks or None, "limit": page_size}
         for job in self._elements("list", "jobs", query):
             found = _read(payloads.Job, job)
             if name is not None and str(_name(found)).casefold() != name.casefold():

@@ -5,19 +5,19 @@ Plain data, from which the connection's form is made, and by which what nobody r
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from airflow_dbjobs.errors import ConfigurationError
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from airflow_dbjobs.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of the extra: its name, what the form says of it, and what is meant where it is empty."""
+class Field(NamedTuple):
+    """A field of the extra: its name, what the form says of it, and what is meant where it is not given.
+
+    Empty is not given, unless `empty_counts`. A "flag" only says in another word what `auth_type` can.
+    """
 
     name: str
     title: str
@@ -25,10 +25,10 @@ class Field:
     kind: Literal["text", "secret", "flag", "number", "choice", "object"] = "text"
     default: str = ""
     choices: tuple[str, ...] = ()
+    empty_counts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
+class Scheme(NamedTuple):
     """A way to sign in.
 
     `name` is what `auth_type` may say, and one of `aliases`. Where it says nothing, `mark` is the field of the extra by
@@ -177,76 +177,91 @@ SDK_AUTH_TYPES = (
     "runtime",
 )
 
-FIELDS = (
-    Field("auth_type", "Auth type", "How to sign in. Empty: the other fields tell.", "choice",
-          choices=tuple(scheme.name for scheme in SCHEMES)),
-    Field("token", "Token", "A personal access token. The password is the better place: Airflow hides it.", "secret"),
-    Field("host", "Host", "The workspace's URL; it wins over the field Host."),
-    Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
-    # --- OAuth and token federation ---
-    Field("service_principal_oauth", "Databricks OAuth", "Login and password are a service principal's id and secret.",
-          "flag"),
-    Field("client_id", "Client id", "Token federation: the service principal to be. Empty: the account's policy says."),
-    Field("federated_token_file", "Federated token file", "The path of a file that holds the token."),
-    Field("federated_token_env", "Federated token variable", "The name of a variable that holds the token."),
-    Field("federated_token_provider", "Federated token provider",
-          "A Python function that returns the token: package.module.function."),
-    Field("federated_k8s", "Kubernetes", "Sign in with a token of a Kubernetes service account.", "flag"),
-    Field("k8s_projected_volume_token_path", "Projected token",
-          "The path of a token that is projected into the pod. Empty: the cluster is asked for one."),
-    Field("audience", "Audience", "Whom the cluster is to make the token for.",
-          default="https://kubernetes.default.svc"),
-    Field("expiration_seconds", "Token's seconds", "For how long the cluster's token is to be good.", "number", "3600"),
-    Field("k8s_service_account", "Service account", "Whose token the cluster is asked for.", default="default"),
-    Field("k8s_token_path", "Pod's token", "The path of the token to ask the cluster with.",
-          default="/var/run/secrets/kubernetes.io/serviceaccount/token"),
-    Field("k8s_namespace_path", "Pod's namespace", "The path of the file that holds the pod's namespace.",
-          default="/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
-    Field("k8s_api_url", "Cluster's URL", "Where the cluster's API is.", default="https://kubernetes.default.svc"),
-    Field("k8s_ca_path", "Cluster's CA", "The path of the CA bundle to trust the cluster by.",
-          default="/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
-    Field("federated_aws", "AWS", "Sign in with a token of AWS's Security Token Service.", "flag"),
-    Field("aws_conn_id", "AWS connection", "The Airflow connection that has the key or the role to ask with. Where"
-          " it is not defined, the machine's credentials are used.", default="aws_default"),
-    Field("aws_jwt_audience", "AWS audience", "Whom AWS is to make the token for.", default="databricks"),
-    Field("aws_region", "AWS region", "The region whose service is asked. Empty: the AWS connection's, AWS_REGION, or"
-          " the instance's."),
-    Field("aws_web_identity_token_duration", "AWS token's seconds", "For how long AWS's token is to be good.", "number",
-          "300"),
-    # --- Entra ---
-    Field("azure_tenant_id", "Entra tenant", "Login and password are an application's id and secret in this tenant."),
-    Field("use_azure_managed_identity", "Managed identity", "Sign in with the machine's managed identity.", "flag"),
-    Field("azure_managed_identity_client_id", "Managed identity's client id", "Which, where the machine has several."),
-    Field("use_default_azure_credential", "Default Azure credential", "Sign in with what azure-identity finds.",
-          "flag"),
-    Field("azure_ad_endpoint", "Entra endpoint", "The URL at which another cloud signs in.",
-          default="https://login.microsoftonline.com"),
-    Field("azure_resource_id", "Workspace's resource id", "The workspace's id in Azure, where the identity is no user"
-          " of the workspace: /subscriptions/…/workspaces/…"),
-    Field("sdk_config", "SDK configuration", "Arguments of databricks-sdk's Config, as a JSON object.", "object"),
-    # --- the way to the servers ---
-    Field("verify", "Verify", "false turns the check of TLS certificates off; a path names a CA bundle.",
-          default="true"),
-    Field("proxies", "Proxies", 'The URL of a proxy, or {"http": …, "https": …}. Empty: the environment says.',
-          "object"),
-    Field("client_cert", "Client certificate", "The path of a certificate to show to the servers (PEM)."),
-    Field("client_key", "Client key", "The path of its key, where the certificate's file does not hold it."),
-    # --- retries, and the poller ---
-    Field("retry_budget", "Retry budget", "For how many seconds one call is repeated.", "number", "600"),
-    Field("server_error_wait", "Wait after a 5xx", "The least seconds between two attempts after a 5xx.", "number",
-          "30"),
-    Field("connect_timeout", "Connect timeout", "The seconds that a connection may take.", "number", "10"),
-    Field("read_timeout", "Read timeout", "The seconds that an answer may take.", "number", "60"),
-    Field("outage_tolerance", "Outage tolerance", "For how many seconds a task that waits puts up with an API that is"
-          " down.", "number", "3600"),
-    Field("denied_tolerance", "Denied tolerance", "The same for credentials that are refused.", "number", "600"),
-    Field("max_requests_per_second", "Requests per second", "What all deferred tasks of one triggerer may ask of the"
-          " workspace.", "number", "100"),
-)  # fmt: skip
+# What a form shows under which heading, in the order of use.
+SECTIONS: dict[str, tuple[Field, ...]] = {
+    "Databricks": (
+        Field("auth_type", "Auth type", "How to sign in. Empty: the other fields tell.", "choice",
+              choices=(*(scheme.name for scheme in SCHEMES), *SDK_AUTH_TYPES)),
+        Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
+        Field("token", "Token", "A personal access token, where the password does not hold it.", "secret"),
+        Field("host", "Host", "The workspace's URL. It wins over the connection's own field for it."),
+        Field("service_principal_oauth", "Databricks OAuth",
+              "Login and password are a service principal's id and secret.", "flag"),
+        Field("sdk_config", "SDK configuration", "Arguments of databricks-sdk's Config, as a JSON object.", "object"),
+    ),
+    "Token federation": (
+        Field("client_id", "Client id", "The service principal to be. Empty: the account's federation policy says."),
+        Field("federated_token_file", "Token file", "The path of a file that holds the token to exchange."),
+        Field("federated_token_env", "Token variable", "The name of a variable that holds the token to exchange."),
+        Field("federated_token_provider", "Token provider",
+              "A Python function that returns the token to exchange: package.module.function."),
+        Field("federated_aws", "AWS", "Sign in with a token of AWS's Security Token Service.", "flag"),
+        Field("aws_conn_id", "AWS connection", "The Airflow connection that has the key or the role to ask with. Empty,"
+              " or where aws_default is not defined: the machine's credentials.", default="aws_default",
+              empty_counts=True),
+        Field("aws_region", "AWS region", "The region whose service is asked. Empty: the AWS connection's, AWS_REGION,"
+              " or the instance's."),
+        Field("aws_jwt_audience", "AWS audience", "Whom AWS is to make the token for.", default="databricks"),
+        Field("aws_web_identity_token_duration", "AWS token's seconds", "For how long AWS's token is to be good.",
+              "number", "300"),
+        Field("federated_k8s", "Kubernetes", "Sign in with a token of a Kubernetes service account.", "flag"),
+        Field("k8s_projected_volume_token_path", "Projected token",
+              "The path of a token that is projected into the pod. Empty: the cluster is asked for one."),
+        Field("audience", "Kubernetes audience", "Whom the cluster is to make the token for.",
+              default="https://kubernetes.default.svc"),
+        Field("expiration_seconds", "Kubernetes token's seconds", "For how long the cluster's token is to be good.",
+              "number", "3600"),
+        Field("k8s_service_account", "Service account", "Whose token the cluster is asked for.", default="default"),
+        Field("k8s_token_path", "Pod's token", "The path of the token to ask the cluster with.",
+              default="/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        Field("k8s_namespace_path", "Pod's namespace", "The path of the file that holds the pod's namespace.",
+              default="/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
+        Field("k8s_api_url", "Cluster's URL", "Where the cluster's API is.", default="https://kubernetes.default.svc"),
+        Field("k8s_ca_path", "Cluster's CA", "The path of the CA bundle to trust the cluster by.",
+              default="/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+    ),
+    "Microsoft Entra": (
+        Field("azure_tenant_id", "Entra tenant",
+              "Login and password are an application's id and secret in this tenant."),
+        Field("use_azure_managed_identity", "Managed identity", "Sign in with the machine's managed identity.", "flag"),
+        Field("azure_managed_identity_client_id", "Managed identity's client id",
+              "Which managed identity, where the machine has several."),
+        Field("use_default_azure_credential", "Default Azure credential", "Sign in with what azure-identity finds.",
+              "flag"),
+        Field("azure_ad_endpoint", "Entra endpoint", "The URL at which another cloud signs in.",
+              default="https://login.microsoftonline.com"),
+        Field("azure_resource_id", "Workspace's resource id", "The workspace's id in Azure, where the identity is no"
+              " user of the workspace: /subscriptions/…/workspaces/…"),
+    ),
+    "Network": (
+        Field("verify", "Verify", "false turns the check of TLS certificates off; a path names a CA bundle.",
+              default="true"),
+        Field("proxies", "Proxies", 'The URL of a proxy (in the form: in quotes), or {"http": "…", "https": "…"}.'
+              " Empty: the environment says.", "object"),
+        Field("client_cert", "Client certificate", "The path of a certificate to show to the servers (PEM)."),
+        Field("client_key", "Client key", "The path of its key, where the certificate's file does not hold it."),
+    ),
+    "Retries and waiting": (
+        Field("retry_budget", "Retry budget", "For how many seconds one call is repeated.", "number", "600"),
+        Field("server_error_wait", "Wait after a 5xx", "The least seconds between two attempts after a 5xx.", "number",
+              "30"),
+        Field("connect_timeout", "Connect timeout", "The seconds that a connection may take.", "number", "10"),
+        Field("read_timeout", "Read timeout", "The seconds that an answer may take.", "number", "60"),
+        Field("outage_tolerance", "Outage tolerance", "For how many seconds a task that waits puts up with an API that"
+              " is down.", "number", "3600"),
+        Field("denied_tolerance", "Denied tolerance", "For how many seconds a task that waits puts up with credentials"
+              " that are refused.", "number", "600"),
+        Field("max_requests_per_second", "Requests per second", "What all deferred tasks of one triggerer may ask of"
+              " the workspace.", "number", "100"),
+    ),
+}  # fmt: skip
+FIELDS = tuple(field for fields in SECTIONS.values() for field in fields)
 NAMES = frozenset(field.name for field in FIELDS)
 
 # What a connection made for the official provider may hold for its SQL operators and hooks.
 _FOREIGN = frozenset({"http_path", "schema", "catalog", "session_configuration", "http_headers", "user_agent_entry"})
+# Airflow 2's form sends each of its fields twice when it tests a connection, once with this and the connection's type.
+_FORM_PREFIX = "extra__"
 
 
 def is_on(value: object) -> bool:
@@ -263,7 +278,7 @@ def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any])
         scheme = _by_name(asked)
         marks = [other.mark for other in SCHEMES if other.mark and _is_set(other.mark, extra)]
         if others := [mark for mark in marks if mark not in scheme.extras]:
-            raise ConfigurationError(
+            raise _wrong(
                 f"extra auth_type is {asked!r}, which contradicts {_listed(others)}: remove the one or the other."
             )
     else:
@@ -272,28 +287,28 @@ def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any])
     meant = {"login": scheme.login, "password": scheme.password}
     if missing := [name for name in scheme.needs if not _is_given(given.get(name))]:
         named = [f"the {name} ({meant[name]})" if name in meant else f"extra {name}" for name in missing]
-        raise ConfigurationError(f"The connection signs in by {scheme.name}, but it lacks {_listed(named)}.")
+        raise _wrong(f"The connection signs in by {scheme.name}, but it lacks {_listed(named)}.")
     if scheme.name == "token" and not (_is_given(extra.get("token")) or password):
-        raise ConfigurationError(_NO_CREDENTIALS)
+        raise _wrong(_NO_CREDENTIALS)
     return scheme
 
 
 def remarks(scheme: Scheme, extra: Mapping[str, Any]) -> list[str]:
     """Return what is to be said of fields of the extra that nobody reads, or that this scheme does not."""
+    given = [name for name in extra if _is_set(name, extra) and extra[name] != _FILLED_IN.get(name)]
     said = []
-    given = [name for name in extra if _is_set(name, extra)]
     if idle := [name for name in given if name in _SIGN_IN and name not in scheme.extras]:
         said.append(
             f"it signs in by {scheme.name}, and {_listed(idle)} {'has' if len(idle) == 1 else 'have'} no effect."
         )
-    for name in given:
-        if name not in NAMES and name not in _FOREIGN:
-            near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.75)
-            said.append(f"extra {name} is not read." + (f" Is {near[0]} meant?" if near else ""))
+    unknown = [name for name in given if name not in NAMES | _FOREIGN and not name.startswith(_FORM_PREFIX)]
+    said += [f"extra {name} is not read." + _near(" Is {} meant?", name, NAMES, cutoff=0.75) for name in unknown]
     return said
 
 
 _FLAGS = frozenset(field.name for field in FIELDS if field.kind == "flag")
+# What a form fills in by itself.
+_FILLED_IN = {field.name: field.default for field in FIELDS if field.empty_counts}
 # The fields that belong to some way to sign in.
 _SIGN_IN = frozenset().union(*(scheme.extras for scheme in SCHEMES))
 _NO_CREDENTIALS = (
@@ -308,10 +323,10 @@ def _by_name(asked: str) -> Scheme:
     if asked in BY_NAME:
         return BY_NAME[asked]
     names = [scheme.name for scheme in SCHEMES]
-    near = difflib.get_close_matches(asked, [*BY_NAME, *SDK_AUTH_TYPES], n=1)
-    raise ConfigurationError(
-        f"extra auth_type is {asked!r}" + (f" (is {near[0]} meant?)" if near else "") + f"; it must be one of"
-        f" {', '.join(names)}, or of what databricks-sdk knows: {', '.join(SDK_AUTH_TYPES)}."
+    near = _near(" (is {} meant?)", asked, [*BY_NAME, *SDK_AUTH_TYPES])
+    raise _wrong(
+        f"extra auth_type is {asked!r}{near}; it must be one of {', '.join(names)}, or of what databricks-sdk knows:"
+        f" {', '.join(SDK_AUTH_TYPES)}."
     )
 
 
@@ -323,7 +338,7 @@ def _by_fields(login: str | None, password: str | None, extra: Mapping[str, Any]
             return scheme
     if login and password:
         return BY_NAME["basic"]
-    raise ConfigurationError(_NO_CREDENTIALS)
+    raise _wrong(_NO_CREDENTIALS)
 
 
 def _is_set(name: str, extra: Mapping[str, Any]) -> bool:
@@ -332,9 +347,24 @@ def _is_set(name: str, extra: Mapping[str, Any]) -> bool:
 
 
 def _is_given(value: object) -> bool:
-    # A form leaves an empty text where nothing was typed.
-    return value not in (None, "", {})
+    # A form leaves null or an empty text where nothing was typed, and an empty list in an editor of JSON.
+    return value not in (None, "", {}, [])
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _near(words: str, name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return `words` with what of `names` may be meant, or "" where nothing is near."""
+    import difflib
+
+    found = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return words.format(found[0]) if found else ""
+
+
+def _wrong(text: str) -> ConfigurationError:
+    # All processes of Airflow read the table, and few look at a connection.
+    from airflow_dbjobs.errors import ConfigurationError
+
+    return ConfigurationError(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -10,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_dbjobs.provider import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import Connection
 
@@ -43,56 +44,66 @@ class DatabricksJobsHook(BaseHook):
 
     def get_conn(self) -> JobsClient:
         """Return a client for the connection. Raises errors.ConfigurationError, naming the field that is wrong."""
-        try:
-            connection = self.get_connection(self.databricks_conn_id)
-        except Exception as error:
-            raise _unknown("databricks_conn_id", self.databricks_conn_id, error) from error
-        extra, aws = connection.extra_dejson, None
-        if aws_conn_id := _aws_conn_id(connection, extra):
-            try:
-                aws = self.get_connection(aws_conn_id)
-            except Exception as error:  # noqa: BLE001 (it is raised again, unless it says that there is none)
-                _none_defined(aws_conn_id, error)
-        aws_extra = aws.extra_dejson if aws else {}
-        return self._client(connection, extra, aws, aws_extra, reread=lambda: self.get_conn().transport)
+        connection, extra, aws, aws_extra = self._look_up()
+        client = self._client(connection, extra, aws, aws_extra, reread=lambda: self.get_conn().transport)
+        self._remark(connection, extra)
+        return client
 
     async def aget_conn(self) -> JobsClient:
         """Return a client for the connection, without blocking the event loop. Raises errors.ConfigurationError."""
         from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
-        try:
+        with _named_where_unknown("databricks_conn_id", self.databricks_conn_id):
             connection = await get_async_connection(self.databricks_conn_id, hook=self)
-        except Exception as error:
-            raise _unknown("databricks_conn_id", self.databricks_conn_id, error) from error
         extra, aws = await get_async_extra_dejson(connection), None
         if aws_conn_id := _aws_conn_id(connection, extra):
-            try:
+            with _named_where_unknown("aws_conn_id", aws_conn_id, may_lack=aws_conn_id == DEFAULT_AWS_CONN_ID):
                 aws = await get_async_connection(aws_conn_id, hook=self)
-            except Exception as error:  # noqa: BLE001 (it is raised again, unless it says that there is none)
-                _none_defined(aws_conn_id, error)
-        return self._client(connection, extra, aws, await get_async_extra_dejson(aws) if aws else {})
+        client = self._client(connection, extra, aws, await get_async_extra_dejson(aws) if aws else {})
+        self._remark(connection, extra)
+        return client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the Jobs API for its jobs: the "Test" button of the connection form."""
-        from airflow_dbjobs.errors import JobsError
-        from airflow_dbjobs.retries import RetryPolicy
+        """Sign in and ask what may be done: the "Test" button of the connection form. It launches nothing."""
+        from airflow_dbjobs.connection_check import check
+        from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.fields import remarks, scheme_of
 
         try:
-            # Somebody is waiting in front of the form: no ten minutes of retries.
-            client = self.get_conn().with_policy(RetryPolicy(retry_budget=5, server_error_wait=1, read_timeout=15))
-            next(client.list_jobs(), None)
-        except JobsError as error:
-            return False, str(error)
-        return True, f"The Jobs API {client.api_version} of {client.host} answers, and these credentials may list jobs."
+            connection, extra, aws, aws_extra = self._look_up()
+            client = self._client(connection, extra, aws, aws_extra)
+            scheme = scheme_of(connection.login, connection.password, extra)
+        except ConfigurationError as error:
+            # Airflow tests what is in the form under an id that it makes up.
+            return False, str(error).removeprefix(self._prefix)
+        works, said = check(client, scheme)
+        return works, " ".join([said, *(f"Note: {remark}" for remark in remarks(scheme, extra))])
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the connection form on Airflow before 3.2, which asks the hook and not provider.py."""
+        from airflow_dbjobs.connection_form import form_widgets
+
+        return form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return what the connection form shows on Airflow before 3.2, which asks the hook and not provider.py."""
+        """Return what the same form does with the fields that every connection has."""
         return {
             "hidden_fields": UI_FIELD_BEHAVIOUR["hidden-fields"],
             "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
             "placeholders": UI_FIELD_BEHAVIOUR["placeholders"],
         }
+
+    def _look_up(self) -> tuple[Connection, Mapping[str, Any], Connection | None, Mapping[str, Any]]:
+        """Return the connection and its extra, and those of the AWS connection, where that has to do with it."""
+        with _named_where_unknown("databricks_conn_id", self.databricks_conn_id):
+            connection = self.get_connection(self.databricks_conn_id)
+        extra, aws = connection.extra_dejson, None
+        if aws_conn_id := _aws_conn_id(connection, extra):
+            with _named_where_unknown("aws_conn_id", aws_conn_id, may_lack=aws_conn_id == DEFAULT_AWS_CONN_ID):
+                aws = self.get_connection(aws_conn_id)
+        return connection, extra, aws, aws.extra_dejson if aws else {}
 
     def _client(
         self,
@@ -106,14 +117,13 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.auth.choice import AwsConnection, choose_auth
         from airflow_dbjobs.client import JobsClient
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.fields import remarks, scheme_of
         from airflow_dbjobs.network import network_from
         from airflow_dbjobs.retries import requests_per_second_from, settings_from
         from airflow_dbjobs.transport import Transport
         from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_url
 
         if not isinstance(extra, Mapping) or (not extra and (connection.extra or "").strip() not in {"", "{}"}):
-            raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: extra must be a JSON object.")
+            raise ConfigurationError(f"{self._prefix}extra must be a JSON object.")
         try:
             policy, patience = settings_from(extra)
             host = str(extra.get("host") or connection.host or "")
@@ -127,24 +137,29 @@ class DatabricksJobsHook(BaseHook):
                 network=network,
                 aws=AwsConnection(aws.login or "", aws.password or "", aws_extra or {}) if aws else None,
             )
-            client = JobsClient(
+            return JobsClient(
                 transport=Transport(url, auth, policy=policy, network=network, product=self._product()),
-                api_version=str(extra.get("api_version") or DEFAULT_API_VERSION),
+                api_version=str(extra.get("api_version") or "").strip() or DEFAULT_API_VERSION,
                 patience=patience,
                 max_requests_per_second=requests_per_second_from(extra),
                 reread=reread,
             )
         except ConfigurationError as error:
-            raise ConfigurationError(f"Connection {self.databricks_conn_id!r}: {error}") from None
-        for remark in remarks(scheme_of(connection.login, connection.password, extra), extra):
-            self._remark(f"Connection {self.databricks_conn_id!r}: {remark}")
-        return client
+            raise ConfigurationError(f"{self._prefix}{error}") from None
 
-    def _remark(self, text: str) -> None:
-        """Warn of something once in a process: a triggerer looks a connection up for each of its triggers."""
-        if text not in _remarked:
-            _remarked.add(text)
-            self.log.warning("%s", text)
+    def _remark(self, connection: Connection, extra: Mapping[str, Any]) -> None:
+        """Warn of idle fields once in a process: a triggerer looks a connection up for each of its triggers."""
+        from airflow_dbjobs.fields import remarks, scheme_of
+
+        for remark in remarks(scheme_of(connection.login, connection.password, extra), extra):
+            text = f"{self._prefix}{remark}"
+            if text not in _remarked:
+                _remarked.add(text)
+                self.log.warning("%s", text)
+
+    @property
+    def _prefix(self) -> str:
+        return f"Connection {self.databricks_conn_id!r}: "
 
     def _product(self) -> str:
         from airflow import __version__
@@ -162,25 +177,26 @@ def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:
     except ConfigurationError:
         # Said later, with the name of the connection.
         return ""
-    return str(extra.get("aws_conn_id") or DEFAULT_AWS_CONN_ID) if scheme and scheme.name == "federated_aws" else ""
+    if scheme is None or scheme.name != "federated_aws":
+        return ""
+    # As with the official provider, null or an empty text says that there is none, and that the machine's credentials
+    # are meant.
+    return str(extra.get("aws_conn_id", DEFAULT_AWS_CONN_ID) or "").strip()
 
 
-def _none_defined(aws_conn_id: str, error: Exception) -> None:
-    """Raise what there is to raise, unless it is that the default connection of AWS is not defined."""
-    unknown = _unknown("aws_conn_id", aws_conn_id, error)
-    if unknown is error or aws_conn_id != DEFAULT_AWS_CONN_ID:
-        raise unknown from error
-
-
-def _unknown(field: str, conn_id: str, error: Exception) -> Exception:
-    """Return our error for a connection that Airflow does not find, or `error` itself where it means something else."""
+@contextmanager
+def _named_where_unknown(field: str, conn_id: str, *, may_lack: bool = False) -> Iterator[None]:
+    """Raise our error for a connection that Airflow does not find, with what to do, unless it may lack."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-    from airflow_dbjobs.errors import ConfigurationError
+    try:
+        yield
+    except AirflowNotFoundException as error:
+        if may_lack:
+            return
+        from airflow_dbjobs.errors import ConfigurationError
 
-    if not isinstance(error, AirflowNotFoundException):
-        return error
-    return ConfigurationError(
-        f"{field} is {conn_id!r}, and no such connection is defined. Add it in the UI (Admin, Connections),"
-        f" with `airflow connections add`, or as the environment variable AIRFLOW_CONN_{conn_id.upper()}."
-    )
+        raise ConfigurationError(
+            f"{field} is {conn_id!r}, and no such connection is defined. Add it in the UI (Admin, Connections),"
+            f" with `airflow connections add`, or as the environment variable AIRFLOW_CONN_{conn_id.upper()}."
+        ) from error

@@ -5,8 +5,10 @@ Shared by the calls of the Jobs API (``transport``) and the requests for tokens 
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,7 @@ from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from airflow_dbjobs import __version__
 from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate
+from airflow_dbjobs.fields import is_on
 
 HOST_REMEDY = "Check the connection's host and port"
 
@@ -72,15 +75,23 @@ def network_from(extra: Mapping[str, Any]) -> Network:
 
 def _verify(value: object) -> bool | str:
     """Read a boolean (as a form may write one), or the path of a CA bundle."""
-    if value is None or value == "":
+    if value is None:
         return True
-    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
-        return value.strip().lower() == "true"
-    return value if isinstance(value, bool | str) else bool(value)
+    if not isinstance(value, str):
+        return bool(value)
+    path = value.strip()
+    if path.lower() in {"", "true", "1", "yes", "on"}:
+        return True
+    return path if is_on(path) else False
 
 
 def _proxies(value: object) -> tuple[tuple[str, str], ...]:
     """Read an object of proxies by scheme, as the official provider has it, or the URL of one for both schemes."""
+    if isinstance(value, str):
+        value = value.strip()
+        # A form has it as text.
+        with suppress(ValueError):
+            value = json.loads(value)
     if not value:
         return ()
     by_scheme = {"http": value, "https": value} if isinstance(value, str) else value

@@ -29,6 +29,8 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description, in the shape of Airflow's provider_info.schema.json."""
+    from airflow_dbjobs.connection_form import conn_fields
+
     integration = "Databricks Jobs"
     return {
         "package-name": "airflow-provider-dbjobs",
@@ -58,6 +60,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_dbjobs.hooks.DatabricksJobsHook",
                 "hook-name": HOOK_NAME,
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": conn_fields(),
             }
         ],
     }
