@@ -25,7 +25,12 @@ T = TypeVar("T")
 
 # Airflow gives a trigger's `on_kill` 30 s.
 CANCEL_POLICY = RetryPolicy(
-    retry_budget=25.0, server_error_wait=0.5, connect_timeout=5.0, read_timeout=10.0, first_wait=0.5
+    retry_budget=25.0,
+    server_error_wait=0.5,
+    connect_timeout=5.0,
+    read_timeout=10.0,
+    first_wait=0.5,
+    ends_with_budget=True,
 )
 
 # Requests for single runs at a time: so many, and more where requests take so long that the rate asks for it. Together

@@ -54,7 +54,7 @@ _RUNS_PER_PAGE = {"2.0": 999, "2.1": 24, "2.2": 24}
 class JobsClient(Workspace):
     """Calls the Jobs API of one workspace, from any thread.
 
-    `host` is a URL (``https://`` is assumed where the scheme is missing). Sign in with `token` (a personal access
+    `host` is a URL (``http://`` counts for this machine only; else it is https). Sign in with `token` (a personal access
     token), with `username` and `password`, or with any ``requests.auth.AuthBase`` as `auth` (``auth.choose_auth`` makes
     one of the fields of a connection). `api_version` is one of ``workspace.API_VERSIONS``. `retry` says how long a call
     goes on trying, `patience` how long those who wait for a run put up with calls that fail; `max_requests_per_second`

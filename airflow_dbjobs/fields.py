@@ -264,6 +264,11 @@ _FOREIGN = frozenset({"http_path", "schema", "catalog", "session_configuration",
 _FORM_PREFIX = "extra__"
 
 
+def is_auth_type(value: object) -> bool:
+    """Return whether `auth_type` may say so; it may be empty."""
+    return not _is_given(value) or str(value).strip() in {*BY_NAME, *SDK_AUTH_TYPES}
+
+
 def is_on(value: object) -> bool:
     """Read a flag, as JSON has it or as a form may write it."""
     return value.strip().lower() not in {"", "false", "0", "no", "off"} if isinstance(value, str) else bool(value)
@@ -318,10 +323,8 @@ _NO_CREDENTIALS = (
 
 
 def _by_name(asked: str) -> Scheme:
-    if asked in SDK_AUTH_TYPES:
-        return BY_NAME["sdk"]
-    if asked in BY_NAME:
-        return BY_NAME[asked]
+    if is_auth_type(asked):
+        return BY_NAME.get(asked, BY_NAME["sdk"])
     names = [scheme.name for scheme in SCHEMES]
     near = _near(" (is {} meant?)", asked, [*BY_NAME, *SDK_AUTH_TYPES])
     raise _wrong(

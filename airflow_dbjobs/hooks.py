@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID = "databricks_default"
 DEFAULT_AWS_CONN_ID = "aws_default"
+OFFICIAL_TYPE = "databricks"
 
 # What was said of connections in this process.
 _remarked: set[str] = set()
@@ -55,7 +56,7 @@ class DatabricksJobsHook(BaseHook):
 
         with _named_where_unknown("databricks_conn_id", self.databricks_conn_id):
             connection = await get_async_connection(self.databricks_conn_id, hook=self)
-        extra, aws = await get_async_extra_dejson(connection), None
+        extra, aws = self._own(connection, await get_async_extra_dejson(connection)), None
         if aws_conn_id := _aws_conn_id(connection, extra):
             with _named_where_unknown("aws_conn_id", aws_conn_id, may_lack=aws_conn_id == DEFAULT_AWS_CONN_ID):
                 aws = await get_async_connection(aws_conn_id, hook=self)
@@ -99,7 +100,7 @@ class DatabricksJobsHook(BaseHook):
         """Return the connection and its extra, and those of the AWS connection, where that has to do with it."""
         with _named_where_unknown("databricks_conn_id", self.databricks_conn_id):
             connection = self.get_connection(self.databricks_conn_id)
-        extra, aws = connection.extra_dejson, None
+        extra, aws = self._own(connection, connection.extra_dejson), None
         if aws_conn_id := _aws_conn_id(connection, extra):
             with _named_where_unknown("aws_conn_id", aws_conn_id, may_lack=aws_conn_id == DEFAULT_AWS_CONN_ID):
                 aws = self.get_connection(aws_conn_id)
@@ -147,15 +148,29 @@ class DatabricksJobsHook(BaseHook):
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._prefix}{error}") from None
 
+    def _own(self, connection: Connection, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave out an auth_type of a connection of the official provider's that is for the SQL connector."""
+        from airflow_dbjobs.fields import is_auth_type
+
+        if connection.conn_type != OFFICIAL_TYPE or not isinstance(extra, Mapping):
+            return extra
+        if is_auth_type(asked := extra.get("auth_type")):
+            return extra
+        self._warn_once(f"{self._prefix}extra auth_type is {asked!r}, which is not read here.")
+        return {name: value for name, value in extra.items() if name != "auth_type"}
+
     def _remark(self, connection: Connection, extra: Mapping[str, Any]) -> None:
-        """Warn of idle fields once in a process: a triggerer looks a connection up for each of its triggers."""
+        """Warn of fields that have no effect."""
         from airflow_dbjobs.fields import remarks, scheme_of
 
         for remark in remarks(scheme_of(connection.login, connection.password, extra), extra):
-            text = f"{self._prefix}{remark}"
-            if text not in _remarked:
-                _remarked.add(text)
-                self.log.warning("%s", text)
+            self._warn_once(f"{self._prefix}{remark}")
+
+    def _warn_once(self, text: str) -> None:
+        """Warn once in a process: a triggerer looks a connection up for each of its triggers."""
+        if text not in _remarked:
+            _remarked.add(text)
+            self.log.warning("%s", text)
 
     @property
     def _prefix(self) -> str:

@@ -356,7 +356,12 @@ class LaunchOperator(PayloadOperator):
             left = (deadline - time.monotonic()) * share
             return client.with_policy(
                 RetryPolicy(
-                    retry_budget=left, server_error_wait=0.5, connect_timeout=1.5, read_timeout=2.0, first_wait=0.5
+                    retry_budget=left,
+                    server_error_wait=0.5,
+                    connect_timeout=1.5,
+                    read_timeout=2.0,
+                    first_wait=0.5,
+                    ends_with_budget=True,
                 )
             )
 

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import json
 import platform
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import NameResolutionError, NewConnectionError
+from requests.utils import select_proxy
+from urllib3.exceptions import NameResolutionError, NewConnectionError, ProxyError
+from urllib3.util import parse_url
 
 from airflow_dbjobs import __version__
 from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate
 from airflow_dbjobs.fields import is_on
 
 HOST_REMEDY = "Check the connection's host and port"
+
+_PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
 def user_agent(product: str = "") -> str:
@@ -48,7 +55,10 @@ class Network:
     direct: bool = False
 
     def session(self, url: str) -> requests.Session:
-        """Return a session for requests to the server of `url`."""
+        """Return a session for requests to the server of `url`.
+
+        Raises ConfigurationError where a proxy's URL is wrong, UntrustedCertificate where a file is not there.
+        """
         session = requests.Session()
         session.trust_env = not self.direct
         # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of its
@@ -58,7 +68,15 @@ class Network:
         session.cert = environment["cert"]
         # Nor is a netrc file looked into, which might sign in as somebody else.
         session.trust_env = False
+        if proxy := select_proxy(url, session.proxies):
+            _check_proxy(proxy, "the proxy's URL, of the environment")
+        if url.startswith("https:"):
+            _check_files(session)
         return session
+
+    def check(self, url: str) -> None:
+        """See that who goes to the server of `url` finds what it needs. Raises what `session` raises."""
+        self.session(url).close()
 
 
 def network_from(extra: Mapping[str, Any]) -> Network:
@@ -103,7 +121,44 @@ def _proxies(value: object) -> tuple[tuple[str, str], ...]:
     for scheme, url in by_scheme.items():
         if not isinstance(url, str) or not url.strip():
             raise ConfigurationError(f"extra proxies names no URL for {scheme}.")
+        _check_proxy(url.strip(), f"extra proxies: the URL for {scheme}")
     return tuple(sorted((scheme, url.strip()) for scheme, url in by_scheme.items()))
+
+
+def _check_proxy(url: str, what: str) -> None:
+    """Raise ConfigurationError where a library could not read a proxy's URL: it would quote it, and its password."""
+    whole = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(whole)
+        # What follows the host has no "@", unless a "/", "?" or "#" of a password was taken for the host's end.
+        is_cut = "@" in parts.path + parts.query + parts.fragment
+        is_right = parts.scheme in _PROXY_SCHEMES and parse_url(whole).host and parts.port != 0 and not is_cut
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ConfigurationError(
+            f"{what} cannot be read. It must be http://host:port or http://user:password@host:port, the user and the"
+            " password percent-encoded (%40 for @, %2F for /, %23 for #)."
+        )
+
+
+def _check_files(session: requests.Session) -> None:
+    """Raise UntrustedCertificate where a file to trust a server by, or to be trusted by, cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bundle, cert = session.verify, session.cert
+    what, where = f"CA bundle {bundle}", "`verify` in the connection's extra (or `k8s_ca_path`), and REQUESTS_CA_BUNDLE"
+    try:
+        if isinstance(bundle, str):
+            context.load_verify_locations(**{"capath" if Path(bundle).is_dir() else "cafile": bundle})
+        if cert:
+            path, key = (cert, None) if isinstance(cert, str) else cert
+            what, where = "client certificate", "`client_cert` and `client_key` in the connection's extra"
+            # With no password, one would be asked for at the terminal.
+            context.load_cert_chain(path, key, password="")
+    except OSError as error:
+        why = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        said = f"The {what} cannot be used, where this runs: {why}. Check {where}"
+        raise UntrustedCertificate(said, sent=False) from None
 
 
 def no_reply(call: str, server: str, error: Exception, read_timeout: float, *, remedy: str = HOST_REMEDY) -> Exception:
@@ -121,8 +176,12 @@ def no_reply(call: str, server: str, error: Exception, read_timeout: float, *, r
     if isinstance(error, requests.ConnectionError) or is_bare:
         why, sent = _connection_failure(error)
         return Unreachable(f"{call}: cannot reach {server}: {why}. {remedy}", sent=sent)
-    # What is left is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
-    return ConfigurationError(f"{call}: {server} is not a URL that can be called: {type(error).__name__}")
+    if isinstance(error, ConfigurationError):
+        why = str(error)
+    else:
+        # It is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
+        why = f"{server} is not a URL that can be called: {type(error).__name__}"
+    return ConfigurationError(f"{call}: {why}")
 
 
 def _no_tls(call: str, server: str, error: Exception) -> Exception:
@@ -146,9 +205,12 @@ def _no_tls(call: str, server: str, error: Exception) -> Exception:
 def _connection_failure(error: Exception) -> tuple[str, bool]:
     """Return why there was no connection, or why it broke, and whether the request may have reached the server."""
     cause: object = error.args[0] if error.args and isinstance(error, requests.RequestException) else error
-    reason = getattr(cause, "reason", cause)
+    reason, whose = getattr(cause, "reason", cause), ""
+    if isinstance(reason, ProxyError):
+        reason, whose = reason.original_error, "the proxy: "
     if isinstance(reason, NameResolutionError):
-        return "its name does not resolve", False
-    if isinstance(reason, NewConnectionError):
-        return str(reason).rpartition(": ")[2], False
-    return f"the connection broke ({type(reason).__name__})", True
+        return f"{whose}its name does not resolve", False
+    # A proxy that refuses to connect to the server ("Tunnel connection failed: 407 ...").
+    if isinstance(reason, NewConnectionError) or str(reason).startswith("Tunnel connection failed: "):
+        return f"{whose}{str(reason).rpartition(': ')[2]}", False
+    return f"{whose}the connection broke ({type(reason).__name__})", True

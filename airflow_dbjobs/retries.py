@@ -34,10 +34,11 @@ _SERVICE_UNAVAILABLE = 503
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long one call goes on trying. All values are seconds.
+    """How long one call goes on trying. Numbers are seconds.
 
-    `retry_budget`: all attempts and waits of one call. `server_error_wait`: the least wait after a 5xx.
-    `connect_timeout` and `read_timeout`: of one attempt. `first_wait`: the first wait of a backoff, and of a GET.
+    `retry_budget`: how long after the first attempt another one may begin. `server_error_wait`: the least wait after a
+    5xx. `connect_timeout` and `read_timeout`: of one attempt, however little is left. `first_wait`: the first wait of a
+    backoff, and of a GET. `ends_with_budget`: nothing goes on when the budget is spent, as whoever asks is killed then.
     """
 
     retry_budget: float = 600.0
@@ -45,6 +46,7 @@ class RetryPolicy:
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
     first_wait: float = 1.0
+    ends_with_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
     """Read the SETTINGS of a connection's extra; numbers may be written as text. Raises ConfigurationError."""
     given = {name: _number(name, extra, zero=zero) for name, zero in SETTINGS.items() if _is_given(name, extra)}
 
-    def of(kind: type[RetryPolicy | Patience]) -> dict[str, float]:
+    def of(kind: type[RetryPolicy | Patience]) -> dict[str, Any]:
         return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
     return RetryPolicy(**of(RetryPolicy)), Patience(**of(Patience))

@@ -27,6 +27,7 @@ from airflow_dbjobs.errors import (
     ConfigurationError,
     PermissionDenied,
     Unauthenticated,
+    Unreachable,
     UnreadableReply,
     api_error,
 )
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from requests.auth import AuthBase
 
 log = logging.getLogger(__name__)
+
+# An answer that has less time than this does not come; what was sent may be carried out all the same.
+_LEAST_SECONDS = 0.1
 
 
 def new_adapter() -> BaseAdapter:
@@ -133,8 +137,9 @@ class Transport:
         def attempt() -> dict[str, Any]:
             nonlocal unclear
             left = self.policy.retry_budget - (self.clock() - started)
+            limit = left if self.policy.ends_with_budget else math.inf
             try:
-                return self.send(method, path, query=query, body=body, void=void, limit=left)
+                return self.send(method, path, query=query, body=body, void=void, limit=limit)
             except CallError as error:
                 error.unclear = unclear = unclear or error.unclear
                 raise
@@ -179,10 +184,11 @@ class Transport:
         """Send a request once and return the reply's JSON object.
 
         `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
-        an empty body is one. `limit` shortens the policy's timeouts to so many seconds. `parse` reads the body of a
-        success in place of a plain JSON parser, and raises ValueError where it cannot. Raises ConfigurationError
-        (nothing sent: body over 10 MB, bad URL), Unreachable, UnreadableReply or ApiError; SignInRefused, which is one,
-        and the others with ``sent`` False, where no token could be had.
+        an empty body is one. `limit` shortens the policy's timeouts to so many seconds, signing in included; with none
+        left nothing is sent. `parse` reads the body of a success in place of a plain JSON parser, and raises ValueError
+        where it cannot. Raises ConfigurationError (nothing sent: body over 10 MB, bad URL), Unreachable,
+        UnreadableReply or ApiError; SignInRefused, which is one, and the others with ``sent`` False, where no token
+        could be had.
         """
         call = f"{method} {path.partition('/')[2]}"
         data = None if body is None else _encode(call, body)
@@ -190,10 +196,11 @@ class Transport:
         deadline = self.clock() + limit
 
         def left() -> float:
-            # requests takes no timeout of 0 or less.
-            return max(deadline - self.clock(), 0.1)
+            return deadline - self.clock()
 
         def attempt(auth: AuthBase) -> dict[str, Any]:
+            if left() < _LEAST_SECONDS:
+                raise Unreachable(f"{call}: there was no time left to send it", sent=False)
             timeout = min(self.policy.connect_timeout, left()), min(self.policy.read_timeout, left())
             try:
                 response = self._session().request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -147,8 +148,9 @@ class Workspace:
 def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:
     """Return a workspace's URL: scheme, host and port, and nothing else.
 
-    `host` may be a name, or a URL as a browser shows it, of which scheme, name and port count. `schema` (http or https)
-    and `port` win over those of `host`; the scheme is https where neither says. Raises ConfigurationError.
+    `host` may be a name, or a URL as a browser shows it, of which name and port count; `port` wins over the latter. The
+    scheme is `schema` (http or https), else https: a token is not to go in clear for a slip in `host`, whose http:// only
+    counts for this machine. Raises ConfigurationError.
     """
     given = (host or "").strip()
     if not given:
@@ -159,7 +161,8 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
     except ValueError:
         # Python's message quotes the part that is wrong, which may be a password.
         raise ConfigurationError("host is not a URL: its name or its port cannot be read.") from None
-    scheme = (schema.strip() or parts.scheme or "https").lower()
+    meant = parts.scheme if parts.scheme != "http" or _is_this_machine(name or "") else "https"
+    scheme = (schema.strip() or meant or "https").lower()
     if scheme not in {"http", "https"}:
         raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
     if not name or any(character.isspace() for character in name):
@@ -167,3 +170,10 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
             "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
         )
     return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{port}' if port else ''}"
+
+
+def _is_this_machine(name: str) -> bool:
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -151,6 +151,18 @@ def test_credentials_that_differ_in_the_secret_alone_are_two() -> None:
         ({"verify": "/ca.pem"}, Network(verify="/ca.pem")),
         ({"proxies": " http://p:3128"}, Network(proxies=(("http", "http://p:3128"), ("https", "http://p:3128")))),
         ({"proxies": {"https": "http://p"}}, Network(proxies=(("https", "http://p"),))),
+        *(
+            ({"proxies": {"https": url}}, Network(proxies=(("https", url),)))
+            for url in (
+                "p",
+                "p:1",
+                "me:you@p:1",
+                "HTTP://p/",
+                "http://me:p%23%2F%40@p_x.y:1",
+                "socks5h://[::1]:1",
+                "http://me:a@b@p:1",
+            )
+        ),
         ({"client_cert": "/c.pem"}, Network(cert="/c.pem")),
         ({"client_cert": "/c.pem", "client_key": "/k.pem"}, Network(cert=("/c.pem", "/k.pem"))),
     ],
@@ -166,6 +178,24 @@ def test_the_way_to_the_servers_is_read_from_the_extra(extra: dict[str, Any], ne
         ({"proxies": [f"http://me:{SECRET}@p"]}, "proxies must be a URL, or an object"),
         ({"proxies": {"ftp": f"http://me:{SECRET}@p"}}, "proxies must be a URL, or an object"),
         ({"proxies": {"http": ""}}, "proxies names no URL for http"),
+        *(
+            (
+                {"proxies": {"https": url}},
+                "extra proxies: the URL for https cannot be read. It must be http://host:port",
+            )
+            for url in (
+                f"http://me:{SECRET}@p:port",
+                f"http://me:1/{SECRET}@p:1",
+                f"http://me:{SECRET}#1@p:1",
+                f"http://me:1?{SECRET}@p:1",
+                f"http://me:{SECRET}@",
+                f"http://me:{SECRET}@[::1",
+                f"http://me:{SECRET}@p:0",
+                f"htp://me:{SECRET}@p",
+                f"http://me:{SECRET}@p:99999",
+                f"me:/{SECRET}@p",
+            )
+        ),
         ({"client_key": "/k.pem"}, "client_key is given without client_cert"),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import logging
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -9,11 +12,11 @@ import pytest
 from certificates import self_signed
 from injected_clock import Clock
 from sign_in_scene import SignIn, SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (a fixture)
-from token_server import STS_PATH, TOKEN_PATH, TokenServer
+from token_server import STS_PATH, TOKEN_PATH, TokenServer, Trouble
 
-from airflow_dbjobs.auth import choose_auth
+from airflow_dbjobs.auth import BearerAuth, choose_auth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable, UntrustedCertificate
+from airflow_dbjobs.errors import CallError, ConfigurationError, SignInRefused, Unreachable, UntrustedCertificate
 from airflow_dbjobs.network import network_from
 from airflow_dbjobs.transport import Transport
 
@@ -39,6 +42,15 @@ def serve() -> Iterator[Callable[..., TokenServer]]:
     yield start
     for server in running:
         server.stop()
+
+
+def locked(key: str) -> str:
+    """Return a private key that wants a password."""
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_pem_private_key(key.encode(), None)
+    password = serialization.BestAvailableEncryption(b"a password")
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, password).decode()
 
 
 def client_of(url: str, sign_in: SignIn) -> JobsClient:
@@ -132,19 +144,126 @@ def test_a_client_certificate_is_shown_to_the_token_server_and_the_api(
     assert len(server.seen) == 2
 
 
-def test_a_client_certificate_that_is_away_is_named(scene: SignInScene, tmp_path: Path) -> None:
-    sign_in = scene.oauth()
-    sign_in.extra["client_cert"] = str(tmp_path / "away.pem")
-    with pytest.raises(UntrustedCertificate, match=r"away\.pem.*`client_cert`") as caught:
+@pytest.mark.parametrize("name", needing("oauth", "federated_env", "entra", "entra_default"))
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (
+            {"verify": "away.pem"},
+            r"The CA bundle .*away\.pem cannot .*: No such file.*Check `verify`.*REQUESTS_CA_BUNDLE",
+        ),
+        ({"verify": "garbage"}, r"The CA bundle .*garbage cannot .*: NO_CERTIFICATE_OR_CRL_FOUND"),
+        ({"client_cert": "away.pem"}, "The client certificate cannot .*: No such file.*`client_cert` and `client_key`"),
+        ({"client_cert": "mine.crt"}, "The client certificate cannot be used"),
+        ({"client_cert": "mine.crt", "client_key": "other.key"}, "The client certificate .*: KEY_VALUES_MISMATCH"),
+        ({"client_cert": "mine.crt", "client_key": "locked.key"}, "The client certificate cannot be used"),
+    ],
+    ids=["no bundle", "no certificates", "no certificate", "no key", "another's key", "a password"],
+)
+def test_a_file_that_cannot_be_used_is_named_at_once(
+    scene: SignInScene, tmp_path: Path, name: str, extra: dict[str, str], words: str
+) -> None:
+    key, cut, certificate = self_signed(tmp_path / "mine.pem").read_text().partition("-----BEGIN CERTIFICATE-----")
+    scene.file("mine.crt", cut + certificate)
+    scene.file("other.key", self_signed(tmp_path / "other.pem").read_text().partition(cut)[0])
+    scene.file("locked.key", locked(key))
+    scene.file("garbage", "no certificate")
+    sign_in = using(name, scene)
+    sign_in.extra |= {field: str(tmp_path / path) for field, path in extra.items()}
+    waits: list[float] = []
+    client = client_of("https://127.0.0.1:1", sign_in)
+    client.transport.sleep = waits.append
+    with pytest.raises(UntrustedCertificate, match=words) as caught:
+        list(client.list_jobs())
+    assert (caught.value.sent, waits) == (False, [])
+
+
+@pytest.mark.parametrize("name", needing("oauth", "entra"))
+def test_the_environments_ca_bundle_is_checked_too(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    sign_in.extra.pop("verify", None)
+    scene.use(REQUESTS_CA_BUNDLE="/no/such/bundle.pem")
+    with pytest.raises(UntrustedCertificate, match=r"bundle /no/such/bundle\.pem cannot be used.*REQUESTS_CA_BUNDLE"):
         client_of("https://127.0.0.1:1", sign_in).poll_run(7)
-    assert not caught.value.sent
+
+
+@pytest.mark.parametrize("name", needing("oauth", "federated_env", "entra", "entra_default", "sdk"))
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ("me:sec/ret-of-the-proxy", "the proxy's URL, of the environment cannot be read"),
+        ("me:sec#ret-of-the-proxy", "the proxy's URL, of the environment cannot be read"),
+        ("me:sec%2Fret-of-the-proxy", "."),
+    ],
+)
+def test_the_password_of_the_environments_proxy_is_in_no_log_and_no_error(
+    scene: SignInScene, name: str, user: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    sign_in = using(name, scene)
+    proxy = scene.server.url.replace("//", f"//{user}@")
+    scene.use(https_proxy=proxy, http_proxy=proxy)
+    with pytest.raises((CallError, ConfigurationError), match=words) as caught:
+        client_of("https://workspace.example", sign_in).poll_run(7)
+    said = "".join(traceback.format_exception(caught.value))
+    said += "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+    assert "ret-of-the-proxy" not in said
+    assert base64.b64encode(b"me:sec/ret-of-the-proxy").decode() not in said
+
+
+@pytest.mark.parametrize("name", needing("oauth", "entra"))
+def test_a_connections_proxy_refuses_or_is_away_and_its_password_is_in_no_log(
+    scene: SignInScene, serve: Callable[..., TokenServer], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    proxy = serve()
+    said = ""
+    for url in (proxy.url, "http://127.0.0.1:1"):
+        sign_in = using(name, scene)
+        sign_in.extra["proxies"] = url.replace("//", "//me:sec%2Fret-of-the-proxy@")
+        with pytest.raises(Unreachable) as caught:
+            client_of("https://workspace.example", sign_in).poll_run(7)
+        assert not caught.value.sent
+        assert "roxy" in str(caught.value)
+        said += "".join(traceback.format_exception(caught.value))
+    said += "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+    assert "ret-of-the-proxy" not in said
+
+
+def test_a_launch_that_a_proxy_does_not_let_through_was_not_sent(serve: Callable[..., TokenServer]) -> None:
+    for url, words in ((serve().url, "the proxy: 501"), ("http://127.0.0.1:1", "the proxy: .*Connection refused")):
+        transport = Transport("https://workspace.example", BearerAuth("t"), network=network_from({"proxies": url}))
+        with pytest.raises(Unreachable, match=f"cannot reach https://workspace.example: {words}") as caught:
+            transport.send("POST", "2.2/jobs/run-now", body={})
+        assert (caught.value.sent, caught.value.unclear) == (False, False)
+
+
+def test_a_proxy_that_breaks_off_after_it_was_asked_may_have_passed_the_launch_on(
+    serve: Callable[..., TokenServer],
+) -> None:
+    proxy = serve()
+    proxy.troubles.append(Trouble("", cut=True))
+    transport = Transport("http://workspace.example", BearerAuth("t"), network=network_from({"proxies": proxy.url}))
+    with pytest.raises(Unreachable, match="the connection broke") as caught:
+        transport.send("POST", "2.2/jobs/run-now", body={})
+    assert (caught.value.sent, len(proxy.seen)) == (True, 1)
+
+
+@pytest.mark.parametrize("name", needing("managed_identity"))
+def test_a_machines_identity_is_asked_for_through_no_proxy(
+    scene: SignInScene, serve: Callable[..., TokenServer], name: str
+) -> None:
+    proxy = serve()
+    scene.use(http_proxy=proxy.url)
+    scene.auth(using(name, scene)).token()
+    assert proxy.seen == []
 
 
 @pytest.mark.parametrize("name", needing("entra"))
 def test_entra_is_reached_and_trusted_as_the_connection_says(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)
     pem = sign_in.extra.pop("verify")
-    with pytest.raises(CallError, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(UntrustedCertificate, match="CERTIFICATE_VERIFY_FAILED.*Check `verify`"):
         scene.auth(sign_in).token()
     assert sign_in.server is not None
     assert sign_in.server.seen == []

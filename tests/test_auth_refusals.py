@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextvars
+import html
 import json
 import sys
+import threading
+import time
 import traceback
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 import pytest
 import requests
 from sign_in_scene import (
     EXCHANGING,
+    IDENTITY_PATH,
     JWT,
     STS_PATH,
     SignIn,
@@ -23,7 +30,9 @@ from sign_in_scene import (
 from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH, Trouble
 
 from airflow_dbjobs.auth.aws import _container_url
+from airflow_dbjobs.auth.azure import EntraToken, _Traffic
 from airflow_dbjobs.auth.choice import AwsConnection
+from airflow_dbjobs.auth.sdk import _seconds_until
 from airflow_dbjobs.errors import (
     CallError,
     PermissionDenied,
@@ -35,6 +44,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
 )
+from airflow_dbjobs.network import Network
 from airflow_dbjobs.retries import Patience, RetryPolicy
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import wait_for_run
@@ -116,10 +126,43 @@ def test_an_identity_that_the_machine_has_not_fails_at_once_with_what_to_check(s
 
 
 @pytest.mark.parametrize("name", needing("managed_identity"))
-def test_a_machine_that_is_not_on_azure_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
+@pytest.mark.parametrize("status", [404, 410, 429, 500])
+def test_an_identity_service_that_is_being_updated_is_waited_for(scene: SignInScene, name: str, status: int) -> None:
+    sign_in = using(name, scene)
+    scene.server.troubles.append(Trouble(sign_in.path, status, {"error": "gone"}, times=2))
+    # Not repeatable: nothing was sent.
+    scene.client(sign_in).transport.call("POST", "2.2/jobs/create", body={}, repeatable=False)
+    assert len(scene.clock.waits) == 2
+    assert len(scene.server.asked("/api/2.2/jobs/create")) == 1
+
+
+@pytest.mark.parametrize("name", needing("managed_identity"))
+def test_a_machine_that_is_not_on_azure_is_told_what_to_check(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)
     scene.use(AZURE_POD_IDENTITY_AUTHORITY_HOST="http://127.0.0.1:1")
-    assert "Check that this runs on Azure with a managed identity assigned" in refused(scene, sign_in)
+    with pytest.raises(Unreachable, match="Check that this runs on Azure with a managed identity assigned") as caught:
+        ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=5)))
+    assert not caught.value.sent
+    # The service may be away for a moment.
+    assert len(scene.clock.waits) == 2
+
+
+@pytest.mark.parametrize("name", needing("entra_default"))
+@pytest.mark.parametrize(("status", "transient"), [(None, False), (404, False), (410, True)], ids=str)
+def test_where_a_default_credential_meets_no_identity_it_is_refused_at_once(
+    scene: SignInScene, name: str, status: int | None, transient: bool
+) -> None:
+    sign_in = using(name, scene)
+    for variable in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
+        scene.monkeypatch.delenv(variable)
+    # Other clouds have something else at that address.
+    scene.server.troubles.append(Trouble(IDENTITY_PATH, status or 0, {"error": "gone"}, times=None))
+    scene.use(AZURE_POD_IDENTITY_AUTHORITY_HOST=scene.server.url if status else "http://127.0.0.1:1")
+    scene.use(AZURE_TOKEN_CREDENTIALS="ManagedIdentityCredential" if transient else "prod")
+    with pytest.raises(CallError) as caught:
+        scene.auth(sign_in).token()
+    assert isinstance(caught.value, ServerError if transient else SignInRefused)
+    assert caught.value.transient is transient
 
 
 @pytest.mark.parametrize("name", needing("sdk"))
@@ -137,7 +180,7 @@ def test_a_wrong_secret_of_the_sdk_fails_at_once_with_what_to_check(scene: SignI
 def test_an_sdk_that_hangs_takes_no_longer_than_the_caller_has(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)
     scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20))
-    with pytest.raises(Unreachable, match="databricks-sdk did not sign in in time") as caught:
+    with pytest.raises(Unreachable, match=r"No token came within 0\.5 s: SdkToken\(") as caught:
         scene.auth(sign_in).token(0.5)
     assert not caught.value.sent
 
@@ -423,9 +466,114 @@ def test_a_slow_token_server_takes_no_longer_than_the_caller_has(scene: SignInSc
     assert not caught.value.sent
 
 
+def test_a_token_server_whose_reply_drips_takes_no_longer_than_the_caller_has(scene: SignInScene) -> None:
+    sign_in = scene.oauth()
+    scene.server.troubles.append(Trouble(TOKEN_PATH, 200, {"access_token": "a"}, drip=0.05, times=None))
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match=r"No token came within 0\.2 s: ClientCredentials\(") as caught:
+        scene.auth(sign_in).token(0.2)
+    assert time.monotonic() - started < 2
+    assert not caught.value.sent
+    assert CLIENT_SECRET not in str(caught.value)
+
+
+def test_a_function_that_hangs_takes_no_longer_than_the_caller_has(scene: SignInScene) -> None:
+    go_on = threading.Event()
+    module = ModuleType("my_tokens")
+    module.today = lambda: go_on.wait(30) and JWT  # type: ignore[attr-defined]
+    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
+    auth = scene.auth(SignIn(extra={"federated_token_provider": "my_tokens.today"}))
+    with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: .*my_tokens.today") as caught:
+        auth.token(0.1)
+    assert not caught.value.sent
+    # It is left alone, and the next one gets its token.
+    scene.server.subjects.add(JWT)
+    go_on.set()
+    assert auth.token().lifetime == 3600
+
+
+def test_a_function_is_called_where_the_task_is(scene: SignInScene) -> None:
+    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default=JWT[::-1])
+    module = ModuleType("my_tokens")
+    module.today = whose.get  # type: ignore[attr-defined]
+    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
+    scene.server.subjects.add(JWT)
+    token = whose.set(JWT)
+    ask(scene.client(SignIn(extra={"federated_token_provider": "my_tokens.today"})))
+    whose.reset(token)
+
+
+@pytest.mark.parametrize("code", ["def f(:", "import os; X = os.environ['a-secret']", "raise ValueError('a-secret')"])
+def test_a_functions_module_that_fails_is_named_and_not_quoted(scene: SignInScene, code: str) -> None:
+    scene.file("broken_tokens.py", code)
+    scene.monkeypatch.syspath_prepend(str(scene.root))
+    said = refused(scene, SignIn(extra={"federated_token_provider": "broken_tokens.f"}))
+    assert "federated_token_provider 'broken_tokens.f' cannot be imported: " in said
+    assert "Error. It must name a function" in said
+    assert "a-secret" not in said
+
+
+@pytest.mark.parametrize("name", ["oauth", "entra"])
+def test_a_long_secret_that_a_server_repeats_is_cut_out_before_the_text_is_cut(scene: SignInScene, name: str) -> None:
+    secret = 'a "long" <secret> \\ +' * 60
+    scene.server.client_secret = ""
+    texts = (secret, json.dumps(secret)[1:-1], quote_plus(secret), html.escape(secret))
+    if name == "entra":
+        error = ValueError("in front " + secret)
+        said = [
+            str(
+                EntraToken("service principal", Network(), client_secret=secret)._failure(
+                    error, _Traffic(on_azure=False)
+                )
+            )
+        ]
+    else:
+        replies = [
+            {"error": "x", "error_description": f"it was {secret}"},
+            *(f"<p>it was {text}</p>" for text in texts),
+        ]
+        said = []
+        for reply in replies:
+            scene.server.troubles = [Trouble(TOKEN_PATH, 400, reply)]
+            said.append(refused(scene, SignIn(CLIENT_ID, secret, {"service_principal_oauth": True})))
+    for text in said:
+        assert "***" in text
+        assert "long" not in text
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "expiry", "left"),
+    [
+        # As the SDK reckons, with hours of the wall clock; the clocks of Berlin go back at 3 and forward at 2.
+        ("Europe/Berlin", 1792888200.0, datetime(2026, 10, 25, 3, 30), 3600),  # noqa: DTZ001 (the SDK's has no zone)
+        ("Europe/Berlin", 1774744200.0, datetime(2026, 3, 29, 2, 30), 3600),  # noqa: DTZ001
+        ("Europe/Berlin", 1774744200.0, datetime(2026, 3, 29, 3, 30), 3600),  # noqa: DTZ001
+        ("Europe/Berlin", 1780000000.0, datetime.fromtimestamp(1780003600.0, UTC), 3600),
+        ("UTC", 1792888200.0, datetime.fromtimestamp(1792891800.0, UTC).replace(tzinfo=None), 3600),
+    ],
+)  # fmt: skip
+def test_what_the_sdk_says_of_a_tokens_end_is_read_across_a_change_of_the_clocks(
+    monkeypatch: pytest.MonkeyPatch, zone: str, now: float, expiry: datetime, left: float
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert _seconds_until(expiry, now) == left
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize(
     ("reply", "seconds"),
-    [({"expires_in": "1200"}, 1200), ({}, 300), ({"expires_in": "soon"}, 300), ({"expires_in": None}, 300)],
+    [
+        ({"expires_in": 0}, 0),
+        ({"expires_in": -5}, -5),
+        ({"expires_in": "1200"}, 1200),
+        ({}, 300),
+        ({"expires_in": "soon"}, 300),
+        ({"expires_in": None}, 300),
+    ],
 )
 def test_the_tokens_time_is_read_with_care(scene: SignInScene, reply: dict[str, Any], seconds: float) -> None:
     sign_in = scene.oauth()

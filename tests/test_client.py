@@ -218,6 +218,12 @@ def test_a_client_that_cannot_work_is_not_made(arguments: dict[str, str], words:
         (" x.example/ ", "https://x.example"),
         ("http://localhost:80/", "http://localhost:80"),
         ("http://[::1]:80", "http://[::1]:80"),
+        ("http://127.0.0.2", "http://127.0.0.2"),
+        # A token does not go in clear for a slip.
+        ("http://x.example", "https://x.example"),
+        ("HTTP://x.example:8443/", "https://x.example:8443"),
+        ("http://localhost.example", "https://localhost.example"),
+        ("http://10.0.0.1", "https://10.0.0.1"),
         ("https://X.example/jobs/3?o=123#run/4", "https://x.example"),
         ("https://user:very-secret@x.example", "https://x.example"),
     ],

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FastTime, connect
 
+from airflow_dbjobs import hooks
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
@@ -57,6 +59,9 @@ def authorization(client: JobsClient) -> str:
         ({"host": "https://localhost:1", "schema": "http", "port": 8765}, "http://localhost:8765"),
         ({"host": "[::1]:8765", "schema": "http"}, "http://[::1]:8765"),
         ({"host": "http://[::1]", "port": 8765}, "http://[::1]:8765"),
+        ({"host": "http://adb-1.example"}, "https://adb-1.example"),
+        ({"host": "http://adb-1.example", "schema": "http"}, "http://adb-1.example"),
+        ({"host": None, "extra": {"host": "http://adb-1.example"}}, "https://adb-1.example"),
     ],
 )
 def test_the_workspace_is_read_from_host_schema_and_port(monkeypatch, conn_of, fields, url):
@@ -143,6 +148,24 @@ def test_a_connection_of_the_official_provider_works_unchanged(workspace, monkey
     fields = json.loads(json.dumps(fields).replace("{token}", workspace.token))
     connect(monkeypatch, **{"host": workspace.base_url, "conn_type": "databricks", **fields})
     assert list(conn_of().list_jobs()) == []
+
+
+def test_an_auth_type_that_is_for_the_official_providers_sql_hook_is_passed_over_and_named_once(
+    workspace, monkeypatch, conn_of, caplog, capfd
+):
+    monkeypatch.setattr(hooks, "_remarked", set())
+    extra = {"auth_type": "databricks-oauth", "http_path": "/sql/1"}
+    connect(monkeypatch, workspace.base_url, workspace.token, conn_type="databricks", extra=extra)
+    for _ in range(2):
+        assert list(conn_of().list_jobs()) == []
+    # Airflow 3 writes the log to stdout, Airflow 2 there and elsewhere.
+    said = capfd.readouterr().out if AIRFLOW_V_3_0_PLUS else caplog.text
+    assert said.count("extra auth_type is 'databricks-oauth', which is not read here.") == 1
+
+
+def test_an_auth_type_of_ours_counts_in_a_connection_of_the_official_provider_too(monkeypatch, conn_of):
+    connect(monkeypatch, "localhost", SECRET, login="client-id", conn_type="databricks", extra={"auth_type": "oauth"})
+    assert "ClientCredentials" in repr(conn_of().transport.auth)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +358,7 @@ def test_a_rate_that_is_no_number_above_0_is_named_with_the_rule(monkeypatch, co
 
 def test_what_an_extra_may_set_is_what_there_is():
     ruled = {field.name for kind in (RetryPolicy, Patience) for field in fields(kind)}
-    assert ruled - SETTINGS.keys() == {"first_wait"}
+    assert ruled - SETTINGS.keys() == {"first_wait", "ends_with_budget"}
     assert SETTINGS.keys() <= ruled
 
 

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from certificates import self_signed
 
 from airflow_dbjobs import transport as transport_module
@@ -341,13 +342,13 @@ HANG = Reply(hang=True)
     ("replies", "policy"),
     [
         ([HANG], RetryPolicy(read_timeout=0.1, retry_budget=1)),
-        # No attempt may last longer than what is left for all.
-        ([HANG], RetryPolicy(retry_budget=0.3)),
-        ([Reply(429, headers={"Retry-After": "60"}), HANG], RetryPolicy(retry_budget=60.3)),
+        # Who is killed then has no longer.
+        ([HANG], RetryPolicy(retry_budget=0.3, ends_with_budget=True)),
+        ([Reply(429, headers={"Retry-After": "60"}), HANG], RetryPolicy(retry_budget=60.3, ends_with_budget=True)),
     ],
     ids=["read_timeout", "budget", "rest of the budget"],
 )
-def test_a_server_that_hangs_is_left_after_the_read_timeout_or_with_the_budget(
+def test_a_server_that_hangs_is_left_after_the_read_timeout_or_for_who_is_killed_with_the_budget(
     server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, replies: list[Reply], policy: RetryPolicy
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda least, _: least)
@@ -358,6 +359,36 @@ def test_a_server_that_hangs_is_left_after_the_read_timeout_or_with_the_budget(
     assert time.monotonic() - started < 2
     assert caught.value.sent
     assert len(server.seen) == len(replies)
+
+
+@pytest.mark.parametrize(
+    ("replies", "budget"),
+    [([], 0), ([Reply(429, headers={"Retry-After": "60"})], 60)],
+    ids=["first attempt", "last attempt"],
+)
+def test_an_attempt_has_its_whole_time_however_little_is_left_of_the_budget(
+    server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, replies: list[Reply], budget: float
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda least, _: least)
+    server.replies = [*replies, FINE]
+    timeouts = []
+    answer = requests.Session.request
+
+    def note(*args: Any, timeout: tuple[float, float], **options: Any) -> requests.Response:
+        timeouts.append(timeout)
+        return answer(*args, timeout=timeout, **options)
+
+    monkeypatch.setattr(requests.Session, "request", note)
+    transport = connect(server.url, policy=RetryPolicy(retry_budget=budget))
+    assert transport.call("POST", "2.2/jobs/create", repeatable=False) == {"fine": True}
+    assert timeouts == [(10, 60)] * (len(replies) + 1)
+
+
+@pytest.mark.parametrize("limit", [0, 0.05, -1], ids=str)
+def test_nothing_is_sent_that_has_no_time_to_be_answered(server: Server, transport: Transport, limit: float) -> None:
+    with pytest.raises(Unreachable, match="no time left to send it") as caught:
+        transport.send("POST", "2.2/jobs/runs/submit", body={}, limit=limit)
+    assert (caught.value.sent, caught.value.unclear, server.seen) == (False, False, [])
 
 
 def test_a_host_that_accepts_no_connection_is_left_after_the_connect_timeout(connect: Connect) -> None:
@@ -682,6 +713,13 @@ def test_a_ca_bundle_that_is_away_is_named_and_may_come_back(tmp_path: Path) -> 
     with pytest.raises(UntrustedCertificate, match=rf"{bundle}.*Check `verify` in the connection's extra") as caught:
         transport.send("GET", "2.2/jobs/list")
     assert not caught.value.sent
+    self_signed(bundle)
+    with pytest.raises(Unreachable, match="cannot reach"):
+        transport.send("GET", "2.2/jobs/list")
+    # And it may go away again.
+    bundle.unlink()
+    with pytest.raises(UntrustedCertificate, match=rf"{bundle}.*Check `verify` in the connection's extra"):
+        transport.send("GET", "2.2/jobs/list")
 
 
 def test_a_transport_that_is_used_again_after_it_was_closed_has_a_session_that_can_be_closed(

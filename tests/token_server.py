@@ -53,6 +53,7 @@ class Trouble:
     times: int | None = 1
     cut: bool = False
     delay: float = 0.0
+    drip: float = 0.0  # seconds between two bytes of the answer
     goes_on: bool = False  # after the delay, it is answered as ever
     echo: bool = False  # the answer repeats the request, as some servers do
 
@@ -172,20 +173,22 @@ class _Handler(BaseHTTPRequestHandler):
             refusal = {"error": "invalid_request", "error_description": text}
             self._send(trouble.status, page if trouble.status == 200 else refusal)
         elif trouble and not trouble.goes_on:
-            self._send(trouble.status, trouble.body, trouble.headers)
+            self._send(trouble.status, trouble.body, trouble.headers, drip=trouble.drip)
         else:
             self._send(*self._answer(seen))
 
     do_POST = do_PUT = do_GET  # noqa: N815 (the names that http.server looks for)
 
-    def _send(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
+    def _send(self, status: int, body: object, headers: dict[str, str] | None = None, *, drip: float = 0.0) -> None:
         content = (body if isinstance(body, str) else json.dumps(body)).encode()
         kind = "text/html" if isinstance(body, str) else "application/json"
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        for part in (bytes([byte]) for byte in content) if drip else (content,):
+            self.wfile.write(part)
+            self.server.wait(drip)
 
     def _answer(self, seen: Seen) -> tuple[int, object]:
         path = seen.path.partition("?")[0]

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import Token
 from airflow_dbjobs.errors import (
     CallError,
@@ -18,6 +19,7 @@ from airflow_dbjobs.errors import (
     SignInRefused,
     TooManyRequests,
     Unreachable,
+    UntrustedCertificate,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ _MANAGEMENT_HOSTS = {
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 
 _CONNECT_SECONDS, _IDENTITY_SECONDS = 10.0, 2.0
-# Of the service that knows the machine's identities.
+# Of the service that knows the machine's identities; while it is updated it answers 404 or 410 (Microsoft, "How to use
+# managed identities on an Azure VM").
 _IDENTITY_PATH = "/metadata/identity/"
 
 
@@ -61,7 +64,7 @@ class EntraToken:
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Ask Entra for a token, and for another of the management API where `resource_id` is given."""
-        traffic = _Traffic()
+        traffic = _Traffic(on_azure=self.who == "managed identity")
         with self._credential(requests.left, traffic) as credential:
             token = self._ask(credential, _DATABRICKS_SCOPE, traffic)
             headers, expires_on = {"Authorization": f"Bearer {token.token}"}, float(token.expires_on)
@@ -99,8 +102,9 @@ class EntraToken:
         }
         if self.who == "managed identity":
             # It is on the machine, there at once if at all, and never behind a proxy.
-            options["connection_timeout"] = min(_IDENTITY_SECONDS, seconds)
+            options |= {"connection_timeout": min(_IDENTITY_SECONDS, seconds), "use_env_settings": False}
             return identity.ManagedIdentityCredential(client_id=self.client_id or None, **options)
+        self.network.check(self._authority_url or f"https://{_PUBLIC_AUTHORITY}")
         options |= {"connection_verify": self.network.verify, "connection_cert": self.network.cert}
         if self.network.proxies:
             options["proxies"] = dict(self.network.proxies)
@@ -128,13 +132,17 @@ class EntraToken:
 
     def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
         # What it raises does not tell an outage from a refusal; the traffic does.
-        said = _first_line(error).replace(self.client_secret or "\0", "***").rstrip(".")
+        said = scrubbed(" ".join((str(error) or type(error).__name__).split()), [self.client_secret])[:500].rstrip(".")
+        # It may be that this machine has no such service: nobody is to wait for it without knowing.
+        hint = f". {self._remedy}" if self.who == "managed identity" else ""
         if traffic.was_limited:
             later: CallError = TooManyRequests(self._call, traffic.status, "", said)
         elif traffic.has_failed:
-            later = ServerError(self._call, traffic.status, "", said)
+            later = ServerError(self._call, traffic.status, "", said + hint)
+        elif "CERTIFICATE_VERIFY_FAILED" in said:
+            later = UntrustedCertificate(f"{self._call}: {said}. Check `verify` in the connection's extra")
         elif traffic.is_unanswered:
-            later = Unreachable(f"{self._call}: no answer: {said}")
+            later = Unreachable(f"{self._call}: no answer: {said}{hint}")
         else:
             return SignInRefused(f"{self._call}, refuses: {said}. {self._remedy}", status=traffic.status or 401)
         later.sent = later.unclear = False
@@ -156,11 +164,16 @@ class EntraToken:
 
 
 class _Traffic:
-    """What became of the last request that azure-identity has sent."""
+    """What became of the last request that azure-identity has sent.
 
-    def __init__(self) -> None:
+    `on_azure` says that the machine is known to have the service that gives tokens to its identities: elsewhere it is
+    silent, or somebody else answers at its address.
+    """
+
+    def __init__(self, *, on_azure: bool) -> None:
         self.status = 0
         self._url = ""
+        self._on_azure = on_azure
 
     def sent(self, request: Any) -> None:
         """Take note of a request that is about to be sent."""
@@ -177,13 +190,18 @@ class _Traffic:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the server failed."""
-        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        """Whether the server failed, or is being updated."""
+        updating = {HTTPStatus.GONE, HTTPStatus.NOT_FOUND} if self._on_azure else {HTTPStatus.GONE}
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or (self._is_of_the_machine and self.status in updating)
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether nobody answers who should; the machine's own service is silent where there is none."""
-        return bool(self._url) and not self.status and _IDENTITY_PATH not in self._url
+        """Whether nobody answers who should."""
+        return bool(self._url) and not self.status and (self._on_azure or not self._is_of_the_machine)
+
+    @property
+    def _is_of_the_machine(self) -> bool:
+        return _IDENTITY_PATH in self._url
 
 
 def check_authority(authority: str) -> str:
@@ -191,7 +209,3 @@ def check_authority(authority: str) -> str:
     if "://" in authority and not authority.startswith("https://"):
         raise ConfigurationError("extra azure_ad_endpoint must be an https URL.")
     return authority
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:500]

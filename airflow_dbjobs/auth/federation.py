@@ -108,11 +108,13 @@ class TokenCallable:
         module, _, name = self.path.replace(":", ".").rpartition(".")
         try:
             function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 (it is the user's module)
+            # The text of others may hold what must not be shown.
+            why = error if isinstance(error, ImportError | AttributeError) else type(error).__name__
             raise SignInRefused(
-                f"federated_token_provider {self.path!r} cannot be imported: {error}. It must name a function that"
-                " Python finds where this runs: package.module.function"
-            ) from error
+                f"federated_token_provider {self.path!r} cannot be imported: {why}. It must name a function that Python"
+                " finds where this runs: package.module.function"
+            ) from None
         try:
             token = function()
         except CallError as error:

@@ -111,7 +111,7 @@ class TokenRequests:
             # What is said of a header that cannot be sent quotes it.
             raise failure from (None if isinstance(error, ValueError) else error)
         signature = str(response.request.headers.get("Authorization", "")).rpartition(" ")[2]
-        shown = _scrubbed(text, [*secrets, signature])
+        shown = scrubbed(text, [*secrets, signature])
         if response.status_code in range(200, 300):
             return _Reply(text, shown)
         raise _refusal(call, response, shown, [*secrets, signature], remedy)
@@ -125,7 +125,7 @@ def unreadable(call: str, why: str) -> CallError:
 def _refusal(call: str, response: requests.Response, text: str, secrets: Iterable[str], remedy: str) -> CallError:
     status = response.status_code
     # Once it is read: a secret may be spelled otherwise in JSON or XML.
-    code, message = (_scrubbed(part, secrets) for part in _said(text))
+    code, message = (scrubbed(part, secrets)[:500] for part in _said(text))
     retry_after = response.headers.get("Retry-After")
     if response.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
@@ -151,7 +151,7 @@ def _said(text: str) -> tuple[str, str]:
         return "", _start(text) if text.strip() else ""
     code = body.get("error") or body.get("errorCode") or body.get("error_code") or body.get("reason") or ""
     message = body.get("error_description") or body.get("errorSummary") or body.get("message") or ""
-    return str(code), " ".join(str(message).split())[:500]
+    return str(code), " ".join(str(message).split())
 
 
 def _unsent(error: Exception) -> CallError:
@@ -163,11 +163,13 @@ def _unsent(error: Exception) -> CallError:
     return error
 
 
-def _scrubbed(text: str, secrets: Iterable[str]) -> str:
+def scrubbed(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` without these secrets: before it is cut, as part of a secret may be left otherwise."""
     for secret in secrets:
         if len(secret) >= _LEAST_SECRET:
-            # As it is, and as a form has it.
-            text = text.replace(secret, "***").replace(quote_plus(secret), "***")
+            # As it is, and as a form, JSON and a page have it.
+            for spelled in (secret, quote_plus(secret), json.dumps(secret)[1:-1], html.escape(secret)):
+                text = text.replace(spelled, "***")
     return text
 
 

@@ -6,15 +6,15 @@ databricks-sdk is imported when a token is fetched (extra ``sdk`` of this packag
 from __future__ import annotations
 
 import json
-import queue
 import re
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.auth.tokens import Token
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
+from airflow_dbjobs.network import Network
 
 if TYPE_CHECKING:
     from airflow_dbjobs.auth.requesting import TokenRequests
@@ -37,26 +37,16 @@ class SdkToken:
     config: str = field(default="{}", repr=False)
 
     def fetch(self, requests: TokenRequests) -> Token:
-        """Let the SDK sign in, in a thread: it asks some servers with no timeout, and holds locks meanwhile."""
-        answers: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put(self._token(requests.left, requests.wall()))
-            except Exception as error:  # noqa: BLE001 (it is raised below)
-                answers.put(error)
-
-        threading.Thread(target=ask, name="airflow_dbjobs-sdk", daemon=True).start()
+        """Let the SDK sign in. Raises CallError."""
         try:
-            answer = answers.get(timeout=requests.left)
-        except queue.Empty:
-            raise Unreachable("databricks-sdk did not sign in in time", sent=False) from None
-        if isinstance(answer, Token):
-            return answer
-        if isinstance(answer, CallError):
-            raise answer
-        # Its own text is not shown: a server may have repeated there what it was sent.
-        raise self._failure(answer) from None
+            # It takes proxies and certificates from the environment only.
+            Network().check(self.workspace)
+            return self._token(requests.left, requests.wall())
+        except CallError:
+            raise
+        except Exception as error:  # noqa: BLE001 (of the SDK, or of what it calls)
+            # Its own text is not shown: a server may have repeated there what it was sent.
+            raise self._failure(error) from None
 
     def _token(self, seconds: float, now: float) -> Token:
         try:
@@ -74,7 +64,7 @@ class SdkToken:
         # Not every way to sign in has a token that expires.
         with suppress(ValueError):
             if expiry := config.oauth_token().expiry:
-                lifetime = expiry.timestamp() - now
+                lifetime = _seconds_until(expiry, now)
         return Token(headers, lifetime)
 
     def _failure(self, error: Exception) -> CallError:
@@ -89,3 +79,13 @@ class SdkToken:
             f"databricks-sdk cannot sign in: {said.rstrip('.')}. Check `auth_type` and `sdk_config` in the connection's"
             " extra, and the DATABRICKS_ variables and the profile where this runs"
         )
+
+
+def _seconds_until(expiry: datetime, now: float) -> float:
+    """Return the seconds until a token expires, `now` being in epoch seconds.
+
+    The SDK tells local time without its zone, now reckoned by adding seconds to the wall clock, now converted: where
+    the clocks change in between, the two mean different times, of which the earlier is safe.
+    """
+    left = expiry.timestamp() - now
+    return left if expiry.tzinfo else min(left, (expiry - datetime.fromtimestamp(now)).total_seconds())  # noqa: DTZ006

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from requests.auth import AuthBase
 
+from airflow_dbjobs.auth.bounded import BoundedCalls
 from airflow_dbjobs.auth.requesting import TokenRequests
 from airflow_dbjobs.errors import JobsError, SignInRefused, Unreachable
 
@@ -57,7 +58,7 @@ class TokenSource(Protocol):
     """Credentials that a token is given for. Equal ones share it, so they are hashable; their repr has no secret."""
 
     def fetch(self, requests: TokenRequests) -> Token:
-        """Ask for a new token, once. Raises CallError with ``sent`` False: the API was not asked yet."""
+        """Ask for a new token, once, in a thread of its own. Raises CallError with ``sent`` False: nothing was sent."""
 
     def __hash__(self) -> int: ...
 
@@ -105,6 +106,7 @@ class TokenCache:
         self._wall = wall
         self._kept: dict[TokenSource, _Kept] = {}
         self._flights: dict[TokenSource, _Flight] = {}
+        self._calls = BoundedCalls()
 
     def token(self, source: TokenSource, limit: float) -> Token:
         """Return a token that is good for some time yet, taking at most about so many seconds. Raises CallError."""
@@ -186,8 +188,9 @@ class TokenCache:
     def _fetch(self, source: TokenSource, deadline: float) -> Token:
         # What is said of its time counts from when it was made: after this.
         born = self._clock()
+        requests = TokenRequests(deadline, clock=self._clock, wall=self._wall)
         try:
-            token = source.fetch(TokenRequests(deadline, clock=self._clock, wall=self._wall))
+            token = self._calls.run(lambda: source.fetch(requests), requests.left, source)
         except JobsError:
             raise
         except Exception as error:  # noqa: BLE001 (of a library, of a user's function; its text may hold a secret)
