@@ -336,8 +336,8 @@ def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[
     ``error_code``/``message``, or one of the rarer shapes ``{"error": ...}`` and ``{"detail": ...}``.
     """
     error_code = body.get("error_code")
-    # Some gateways repeat the HTTP status as a number here, which names nothing.
-    code = error_code if isinstance(error_code, str) else ""
+    # Some gateways repeat the HTTP status here, which names nothing.
+    code = error_code if isinstance(error_code, str) and not error_code.isdigit() else ""
     message = str(body.get("message") or body.get("error") or body.get("detail") or "").strip()
     kind = (
         _BY_ERROR_CODE.get(code)

@@ -20,6 +20,7 @@ import tenacity
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.exceptions import LocationParseError
 
+from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import TokenAuth
 from airflow_dbjobs.errors import (
     ApiError,
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 
 # An answer that has less time than this does not come; what was sent may be carried out all the same.
 _LEAST_SECONDS = 0.1
+_SECRET_HEADERS = ("Authorization", "X-Databricks-Azure-SP-Management-Token")
 
 
 def new_adapter() -> BaseAdapter:
@@ -319,9 +321,16 @@ def _read(
         )
     if not isinstance(body, dict):
         body = {"message": f"{response.reason or ''} {_start(response)}".strip()}
-    raise api_error(call, response.status_code, body, response.headers)
+    shown = {name: _shown(value, response) if isinstance(value, str) else value for name, value in body.items()}
+    raise api_error(call, response.status_code, shown, response.headers)
 
 
 def _start(response: requests.Response) -> str:
     """Return the start of a reply's text on one line: enough to tell a proxy's page from a login page."""
-    return " ".join(response.text.split())[:200] or "an empty body"
+    return " ".join(_shown(response.text, response).split())[:200] or "an empty body"
+
+
+def _shown(text: str, response: requests.Response) -> str:
+    """Return a text of a reply without the credentials that its request had: there are gateways that repeat them."""
+    sent = (str(response.request.headers.get(name, "")) for name in _SECRET_HEADERS)
+    return scrubbed(text, [value.rpartition(" ")[2] for value in sent])

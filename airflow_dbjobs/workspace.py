@@ -149,8 +149,8 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
     """Return a workspace's URL: scheme, host and port, and nothing else.
 
     `host` may be a name, or a URL as a browser shows it, of which name and port count; `port` wins over the latter. The
-    scheme is `schema` (http or https), else https: a token is not to go in clear for a slip in `host`, whose http:// only
-    counts for this machine. Raises ConfigurationError.
+    scheme is `schema` (http or https), else https: no token is to go in clear for a slip in `host`, so that its http://
+    counts for this machine only. Raises ConfigurationError.
     """
     given = (host or "").strip()
     if not given:

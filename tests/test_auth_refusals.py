@@ -626,6 +626,8 @@ def test_a_token_that_stays_refused_is_asked_for_once_a_minute(scene: SignInScen
     [
         (401, {"error_code": "UNAUTHENTICATED", "message": "no"}, Unauthenticated, 2),
         (403, {"error_code": 403, "message": "Invalid access token."}, PermissionDenied, 2),
+        (403, {"error_code": "403", "message": "Invalid access token."}, PermissionDenied, 2),
+        (403, "<html>Invalid access token.</html>", PermissionDenied, 2),
         (403, {"error_code": "PERMISSION_DENIED", "message": "you may not"}, PermissionDenied, 1),
     ],
 )  # fmt: skip

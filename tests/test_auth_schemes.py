@@ -152,6 +152,8 @@ def test_no_secret_is_shown(
         [Trouble(sign_in.path, 400, echo=name not in LIBRARIES, times=None)],
         [Trouble(sign_in.path, 200, echo=name not in LIBRARIES, times=None)],
         [Trouble("/api", 401, {"error_code": "UNAUTHENTICATED", "message": "no"}, times=None)],
+        [Trouble("/api", 400, echo=True, times=None)],
+        [Trouble("/api", 200, echo=True, times=None)],
     ]
     for trouble in troubles:
         server.troubles, scene.server.troubles = trouble, trouble

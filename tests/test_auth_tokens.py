@@ -14,13 +14,12 @@ import pytest
 import requests
 from injected_clock import Clock
 
+from airflow_dbjobs.auth.requesting import TokenRequests
 from airflow_dbjobs.auth.tokens import Token, TokenAuth, TokenCache
 from airflow_dbjobs.errors import SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from airflow_dbjobs.auth.requesting import TokenRequests
 
 PATIENCE = 30  # seconds after which a test is given up
 
@@ -236,6 +235,76 @@ def test_a_fetch_that_hangs_is_given_up_by_the_others(auth: TokenAuth, source: S
     assert number(auth.token()) == 2
     go_on.set()
     thread.join(PATIENCE)
+
+
+def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, cache: TokenCache) -> None:
+    go_on = threading.Event()
+    source.first = lambda _: go_on.wait(PATIENCE)
+    for _ in range(5):
+        with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: Source\("):
+            auth.token(0.01)
+    with pytest.raises(Unreachable, match="5 requests for a token hang, so that none is begun") as caught:
+        auth.token(0.01)
+    assert not caught.value.sent
+    assert source.fetched == 5
+    # Others have nothing to do with it.
+    assert number(TokenAuth(Source(), cache=cache).token()) == 1
+    go_on.set()
+    for _, thread in cache._calls._threads:
+        thread.join(PATIENCE)
+    assert number(auth.token()) == 6
+
+
+def test_a_machine_without_a_thread_left_says_so(auth: TokenAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unreachable, match="no thread left") as caught:
+            auth.token()
+    assert not caught.value.sent
+    assert number(auth.token()) == 1
+
+
+def test_a_renewal_that_hangs_leaves_the_token_that_is_good_yet(
+    auth: TokenAuth, source: Source, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth.token()
+    clock.now = 3100
+    go_on = threading.Event()
+    source.first = lambda _: go_on.wait(PATIENCE)
+    # Of 30 s.
+    monkeypatch.setattr(TokenRequests, "left", 0.1)
+    assert number(auth.token()) == 1
+    go_on.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_that_is_forked_off_during_a_fetch_gets_its_own_token(source: Source) -> None:
+    # As LocalExecutor does; the process's own cache is the one that takes note.
+    auth = TokenAuth(source)
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = slowly
+    thread, results = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    source.first = lambda _: None
+    child = os.fork()
+    if not child:
+        # Nothing of the test's runner is to go on here.
+        signal.alarm(PATIENCE)
+        os._exit(number(auth.token(5)))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    go_on.set()
+    thread.join(PATIENCE)
+    assert number(results[0]) == 1
 
 
 def test_a_signal_handler_gets_its_token_in_the_middle_of_the_fetch_that_it_broke_into(
