@@ -69,7 +69,7 @@ class Network:
         # Nor is a netrc file looked into, which might sign in as somebody else.
         session.trust_env = False
         if proxy := select_proxy(url, session.proxies):
-            _check_proxy(proxy, "the proxy's URL, of the environment")
+            _check_proxy(proxy, "the URL of the proxy, of the connection or the environment,")
         if url.startswith("https:"):
             _check_files(session)
         return session

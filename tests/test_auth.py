@@ -51,6 +51,13 @@ def test_the_fields_choose_the_scheme(
         ("client-id", f"{SECRET}\n!", {"service_principal_oauth": True}, "the connection's password"),
         (None, SECRET, {"auth_type": "oauth"}, "lacks the login"),
         ("id", SECRET, {"azure_tenant_id": "t", "azure_ad_endpoint": "http://x"}, "azure_ad_endpoint must be an https"),
+        ("id", SECRET, {"azure_tenant_id": "t", "azure_ad_endpoint": "https://"}, "azure_ad_endpoint must be an https"),
+        (
+            "id",
+            SECRET,
+            {"azure_tenant_id": "t", "azure_ad_endpoint": "https://[x"},
+            "azure_ad_endpoint must be an https",
+        ),
         (
             "id",
             SECRET,

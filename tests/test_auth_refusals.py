@@ -116,6 +116,13 @@ def test_a_wrong_secret_of_entra_fails_at_once_with_what_to_check(scene: SignInS
     assert WRONG not in said
 
 
+@pytest.mark.parametrize("name", needing("entra"))
+def test_a_tenant_that_can_be_none_is_told_of(scene: SignInScene, name: str) -> None:
+    sign_in = using(name, scene)
+    sign_in.extra["azure_tenant_id"] = "my tenant"
+    assert "Invalid tenant ID" in refused(scene, sign_in)
+
+
 @pytest.mark.parametrize("name", needing("managed_identity"))
 def test_an_identity_that_the_machine_has_not_fails_at_once_with_what_to_check(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)

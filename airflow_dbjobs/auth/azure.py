@@ -65,7 +65,14 @@ class EntraToken:
     def fetch(self, requests: TokenRequests) -> Token:
         """Ask Entra for a token, and for another of the management API where `resource_id` is given."""
         traffic = _Traffic(on_azure=self.who == "managed identity")
-        with self._credential(requests.left, traffic) as credential:
+        if self.who != "managed identity":
+            self.network.check(self._authority_url or f"https://{_PUBLIC_AUTHORITY}")
+        try:
+            made = self._credential(requests.left, traffic)
+        except ValueError as error:
+            # A tenant that can be none, say.
+            raise self._failure(error, traffic) from None
+        with made as credential:
             token = self._ask(credential, _DATABRICKS_SCOPE, traffic)
             headers, expires_on = {"Authorization": f"Bearer {token.token}"}, float(token.expires_on)
             if self.resource_id:
@@ -104,7 +111,6 @@ class EntraToken:
             # It is on the machine, there at once if at all, and never behind a proxy.
             options |= {"connection_timeout": min(_IDENTITY_SECONDS, seconds), "use_env_settings": False}
             return identity.ManagedIdentityCredential(client_id=self.client_id or None, **options)
-        self.network.check(self._authority_url or f"https://{_PUBLIC_AUTHORITY}")
         options |= {"connection_verify": self.network.verify, "connection_cert": self.network.cert}
         if self.network.proxies:
             options["proxies"] = dict(self.network.proxies)
@@ -206,6 +212,11 @@ class _Traffic:
 
 def check_authority(authority: str) -> str:
     """Return the URL or name of an authority. Raises ConfigurationError where it is not reached by https."""
-    if "://" in authority and not authority.startswith("https://"):
+    try:
+        parts = urlsplit(authority if "://" in authority else f"https://{authority}")
+        is_right = parts.scheme == "https" and bool(parts.hostname)
+    except ValueError:
+        is_right = False
+    if authority and not is_right:
         raise ConfigurationError("extra azure_ad_endpoint must be an https URL.")
     return authority

@@ -19,7 +19,7 @@ from requests.auth import AuthBase
 
 from airflow_dbjobs.auth.bounded import BoundedCalls
 from airflow_dbjobs.auth.requesting import TokenRequests
-from airflow_dbjobs.errors import JobsError, SignInRefused, Unreachable
+from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -191,6 +191,9 @@ class TokenCache:
         requests = TokenRequests(deadline, clock=self._clock, wall=self._wall)
         try:
             token = self._calls.run(lambda: source.fetch(requests), requests.left, source)
+        except ConfigurationError as error:
+            # It is dealt with as wrong credentials are.
+            raise SignInRefused(str(error)) from None
         except JobsError:
             raise
         except Exception as error:  # noqa: BLE001 (of a library, of a user's function; its text may hold a secret)
