@@ -11,7 +11,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-2.11 test-3.3 test-matrix test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -47,6 +47,9 @@ needs-chromium:
 		exit 1; \
 	}
 
+test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (half an hour); ONLY="3.0 3.1" picks some
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/matrix.py $(ONLY)
+
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
 	@.venv/bin/python tests/chaos.py $(ONLY)
 
@@ -71,22 +74,28 @@ official-names: .venv-bench/installed ## Write down the official provider's name
 	.venv-bench/bin/python tests/benchmarks/official_names.py
 
 clean: ## Remove environments and whatever else was made here
-	rm -rf .venv .venv-2.11 .venv-client .venv-bench .demo .screenshots build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .demo .screenshots build dist .mypy_cache .pytest_cache .ruff_cache
 	find airflow_dbjobs example_dags tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The newest Python that an Airflow runs on, where that is not 3.14.
+NEWEST_PYTHON_2.11 = 3.12
+NEWEST_PYTHON_3.0 = 3.12
+NEWEST_PYTHON_3.1 = 3.13
 
 # Each environment is made anew when what it is made of changes. The file is written last: without it, an installation
 # that was broken off starts again.
-.venv/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
-	@echo "Installing Airflow 3.3 into .venv (about a minute)"
-	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv
-	@.venv/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[dev]"
-	@touch $@
+define INSTALL_AIRFLOW
+@echo "Installing Airflow $(1) into $(@D) (about a minute)"
+@python=$$(.ci/find-python 3.11 $(or $(NEWEST_PYTHON_$(1)),3.14) $(PYTHONS)) && "$$python" -m venv --clear $(@D)
+@$(@D)/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-$(1).txt --editable ".[dev]"
+@touch $@
+endef
 
-.venv-2.11/installed: pyproject.toml .ci/constraints-airflow-2.11.txt
-	@echo "Installing Airflow 2.11 into .venv-2.11 (about a minute)"
-	@python=$$(.ci/find-python 3.11 3.12 $(PYTHONS)) && "$$python" -m venv --clear .venv-2.11
-	@.venv-2.11/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-2.11.txt --editable ".[dev]"
-	@touch $@
+.venv/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
+	$(call INSTALL_AIRFLOW,3.3)
+
+.venv-%/installed: pyproject.toml .ci/constraints-airflow-%.txt
+	$(call INSTALL_AIRFLOW,$*)
 
 .venv-client/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
 	@echo "Installing the client's dependencies into .venv-client"

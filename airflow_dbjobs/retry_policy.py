@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+try:
+    from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+except ImportError as error:
+    raise ImportError(
+        "DatabricksRetryPolicy needs Airflow 3.3 or newer, which introduced retry policies. On an older one leave"
+        " retry_policy out: the task's retries and retry_delay decide there."
+    ) from error
 
 from airflow_dbjobs.errors import JobsError, LimitReached, TooManyRequests, UserCodeFailed
 

@@ -216,6 +216,15 @@ def connect(monkeypatch: pytest.MonkeyPatch, host: str, password: str, **fields:
     monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
 
 
+def parsed(file: Path) -> Any:
+    """Return the DagBag of a file, as Airflow parses it."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ModuleNotFoundError:  # before Airflow 3.2
+        from airflow.models.dagbag import DagBag
+    return DagBag(file)
+
+
 def rebuilt(trigger: Any) -> Any:
     """Return a trigger as the triggerer gets it: from its class path and arguments, after a stay in the database."""
     classpath, kwargs = trigger.serialize()

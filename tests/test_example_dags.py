@@ -1,29 +1,38 @@
-"""The example DAGs are parsed as Airflow parses them, with no connection defined; elsewhere they are run."""
+"""The example DAGs: parsed as Airflow parses them, with no connection defined, and run by `dag.test()`."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_context import parsed
+from airflow_stack import WorkspaceServer
+from dag_test import run_script
+from demo import PREPARATIONS
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 FILES = sorted(EXAMPLES.glob("*.py"))
 
 
-def dagbag(file: Path) -> Any:
-    if AIRFLOW_V_3_0_PLUS:
-        from airflow.dag_processing.dagbag import DagBag
-    else:
-        from airflow.models.dagbag import DagBag
-    return DagBag(file)
+# Runs each DAG that it is told of by `dag.test()`, and says how it ended.
+SCRIPT = """
+import importlib, json, sys
+from airflow.utils.db import initdb
+
+initdb()
+for name, conf in json.loads(sys.argv[1]).items():
+    dag = getattr(importlib.import_module(name), name)()
+    print("the end of", name, dag.test(run_conf=conf).state)
+"""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_an_example_is_parsed_to_the_dag_of_its_name(file, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", raising=False)
-    bag = dagbag(file)
+    bag = parsed(file)
     assert bag.import_errors == {}
     assert list(bag.dags) == [file.stem]
 
@@ -45,3 +54,19 @@ def test_the_examples_are_all_there():
 def test_what_an_example_runs_is_in_the_examples_workspace(name, field, file):
     assert f'"{field}"' in (EXAMPLES / f"{name}.py").read_text()
     assert (EXAMPLES / "workspace" / file).is_file()
+
+
+@pytest.mark.airflow
+def test_the_examples_succeed_by_dag_test(tmp_path):
+    shutil.copytree(EXAMPLES / "workspace", tmp_path / "workspace")
+    with WorkspaceServer(tmp_path / "workspace", tmp_path / "logs") as server:
+        confs = {file.stem: PREPARATIONS.get(file.stem, lambda _: {})(server) for file in FILES}
+        said = run_script(tmp_path, EXAMPLES, server, "-c", SCRIPT, json.dumps(confs))
+        runs = server.runs()
+    ends = [line.removeprefix("the end of ") for line in said.splitlines() if line.startswith("the end of ")]
+    assert ends == [f"{file.stem} success" for file in FILES], said
+    # Beside what the operators have launched: the run of `nightly-load` and the one started elsewhere, for the sensors.
+    assert Counter(run["run_name"] for run in runs) == {
+        "count_words": 1, "daily-report": 1, "load": 3, "nightly-load": 1, "started elsewhere": 1, "weekly-report": 1,
+    }  # fmt: skip
+    assert {run["state"]["result_state"] for run in runs} == {"SUCCESS"}

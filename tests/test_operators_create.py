@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, XComArg
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import connect
-from airflow_stack import WorkspaceServer, clean_environment, variables_of
+from airflow_context import connect, parsed
+from airflow_stack import WorkspaceServer
+from dag_test import run_script
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator
@@ -299,11 +297,7 @@ def test_a_mistake_is_an_import_error_of_the_dag_file(tmp_path):
         "with DAG('wrong', schedule=None):\n"
         "    DatabricksCreateJobsOperator(task_id='a', name='n', tasks=[{'task_key': 't', 'sql_task': {}}])\n"
     )
-    if AIRFLOW_V_3_0_PLUS:
-        from airflow.dag_processing.dagbag import DagBag
-    else:
-        from airflow.models.dagbag import DagBag
-    (error,) = DagBag(file).import_errors.values()
+    (error,) = parsed(file).import_errors.values()
     assert "tasks[0].sql_task.warehouse_id [SQL-WAREHOUSE]: is missing" in error
 
 
@@ -382,25 +376,10 @@ def test_a_dag_keeps_jobs_and_runs_them(tmp_path: Path):
     file = dags / "keeping.py"
     file.write_text(DAG_FILE)
     (tmp_path / "workspace").mkdir()
-    database = tmp_path / "airflow.db"
-    settings = {
-        "core.dags_folder": str(dags),
-        "core.load_examples": "False",
-        "database.sql_alchemy_conn": f"sqlite:///{database}",
-    }
     with WorkspaceServer(tmp_path / "workspace", tmp_path / "logs") as server:
-        environment = {
-            **clean_environment(),
-            **variables_of(settings),
-            "AIRFLOW_HOME": str(tmp_path),
-            "AIRFLOW_CONN_DATABRICKS_DEFAULT": server.connection,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        done = subprocess.run(
-            [sys.executable, str(file)], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        states = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("the run's state:")]
-        assert states == ["success", "success"], done.stdout + done.stderr
+        said = run_script(tmp_path, dags, server, str(file))
+        states = [line.split()[-1] for line in said.splitlines() if line.startswith("the run's state:")]
+        assert states == ["success", "success"], said
         jobs = {job["settings"]["name"]: job["job_id"] for job in server.call("GET", "jobs/list")["jobs"]}
         runs = [(run["job_id"], run["state"]["result_state"]) for run in server.runs()]
         requests = server.requests()
@@ -408,7 +387,7 @@ def test_a_dag_keeps_jobs_and_runs_them(tmp_path: Path):
     assert sorted(runs) == sorted([(jobs["inner of keeping"], "SUCCESS"), (jobs["outer"], "SUCCESS")] * 2)
     # The second time everything is as it should be.
     assert (requests["create"], requests.get("reset", 0)) == (5, 0)
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(sqlite3.connect(tmp_path / "airflow.db")) as connection:
         rows = connection.execute(
             "select task_id, map_index, value from xcom where key = 'return_value' and task_id <> 'run'"
         ).fetchall()

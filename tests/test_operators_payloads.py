@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, XComArg
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import connect, run_now, submit
+from airflow_context import connect, parsed, run_now, submit
 
 from airflow_dbjobs.errors import BadRequest, ConfigurationError, PayloadError
 from airflow_dbjobs.local_workspace import Fault
@@ -104,9 +103,9 @@ def test_templates_and_xcomargs_in_models_are_seen_by_airflow(scene):
 
 def serialized(dag: DAG) -> dict[str, Any]:
     """Return what the scheduler gets of a DAG."""
-    if AIRFLOW_V_3_0_PLUS:
+    try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialization
-    else:
+    except ImportError:  # before Airflow 3.2
         from airflow.serialization.serialized_objects import SerializedDAG as Serialization
     return json.loads(json.dumps(Serialization.to_dict(dag)))
 
@@ -169,11 +168,7 @@ def test_a_mistake_is_an_import_error_of_the_dag_file_that_names_field_and_rule(
         "    tasks = [SubmitTask(task_key='t', sql_task={}, new_cluster=cluster)]\n"
         "    DatabricksSubmitRunOperator(task_id='a', tasks=tasks)\n"
     )
-    if AIRFLOW_V_3_0_PLUS:
-        from airflow.dag_processing.dagbag import DagBag
-    else:
-        from airflow.models.dagbag import DagBag
-    (error,) = DagBag(file).import_errors.values()
+    (error,) = parsed(file).import_errors.values()
     assert "tasks[0].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -1; 0 or more is allowed" in error
     assert "tasks[0].sql_task.warehouse_id [SQL-WAREHOUSE]: is missing" in error
 

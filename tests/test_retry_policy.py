@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from datetime import timedelta
 from typing import Any
@@ -72,6 +73,12 @@ def test_airflow_takes_the_policy_with_an_operator() -> None:
 
     operator = run_now(job_id=1, retry_policy=DatabricksRetryPolicy())
     assert operator.has_retry_policy
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 introduced retry policies")
+def test_an_older_airflow_is_told_that_it_has_no_retry_policies() -> None:
+    with pytest.raises(ImportError, match=r"needs Airflow 3\.3 or newer.*leave retry_policy out"):
+        importlib.import_module("airflow_dbjobs.retry_policy")
 
 
 def test_a_cancellation_by_a_person_is_told_apart_and_crosses_a_process_boundary() -> None:

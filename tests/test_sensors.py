@@ -78,7 +78,7 @@ def test_in_reschedule_mode_a_poke_asks_once_and_frees_the_worker(scene, client)
     run_id = launch(scene, client)
     waiting = sensor(run_id, mode="reschedule")
     if AIRFLOW_V_3_0_PLUS:
-        from airflow.sdk.exceptions import AirflowRescheduleException
+        from airflow.sdk.bases.sensor import AirflowRescheduleException
 
         with pytest.raises(AirflowRescheduleException):
             waiting.execute(scene.context)

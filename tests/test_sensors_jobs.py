@@ -394,7 +394,7 @@ def test_in_reschedule_mode_the_worker_is_freed(scene, client):
     run_id = client.run_now({"job_id": create(scene, client)})
     waiting = sensor(mode="reschedule", run_id=run_id, task_key="load")
     if AIRFLOW_V_3_0_PLUS:
-        from airflow.sdk.exceptions import AirflowRescheduleException
+        from airflow.sdk.bases.sensor import AirflowRescheduleException
 
         with pytest.raises(AirflowRescheduleException):
             waiting.execute(scene.context)
