@@ -61,14 +61,14 @@ def check(client: JobsClient, scheme: Scheme, *, seconds: float = SECONDS) -> tu
     try:
         outcome = ended.get(timeout=seconds)
     except queue.Empty:
-        return False, trial.failure(Unreachable(f"{trial.stage} took longer than {seconds:.0f} s. {HOST_REMEDY}"))
+        return trial.found or (False, trial.failure(Unreachable(f"{trial.stage} took longer than {seconds:.3g} s")))
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
 class _Trial:
-    """One press of the button. `stage` says what is waited for."""
+    """One press of the button. `stage` says what is waited for, `found` what is known before all is."""
 
     def __init__(self, client: JobsClient, scheme: Scheme) -> None:
         given = client.transport
@@ -84,6 +84,7 @@ class _Trial:
         self._deadline = self._clock() + _ASKING_SECONDS
         self._how = f"by {scheme.name} ({scheme.help.rstrip('.')})"
         self.stage = "Signing in"
+        self.found: tuple[bool, str] | None = None
 
     def run(self) -> tuple[bool, str]:
         """Ask, and return what `check` does."""
@@ -97,15 +98,17 @@ class _Trial:
             return False, self.failure(error, self._me())
         except JobsError as error:
             return False, self.failure(error)
-        me = self._me()
         answers = f"The Jobs API {self._client.api_version} answers, and jobs may be listed."
+        self.found = True, f"{self._signed_in(None)}. {answers} {_EACH_JOB}."
+        if me := self._me():
+            self.found = True, f"{self._signed_in(me)}. {answers} {_EACH_JOB}."
         return True, f"{self._signed_in(me)}. {answers} {self._launching(jobs, me)}"
 
     def failure(self, error: JobsError, me: Json | None = None) -> str:
         """Return what went wrong, and what to do."""
         said = str(error).rstrip(".")
-        # A server that knows nothing of the API.
-        if isinstance(error, UnreadableReply) or type(error) is ApiError:
+        # No server, or one that knows nothing of the API.
+        if (isinstance(error, Unreachable | UnreadableReply) or type(error) is ApiError) and HOST_REMEDY not in said:
             said += f". {HOST_REMEDY}"
         if me:
             return f"{self._signed_in(me)}, but jobs may not be listed: {said}."
@@ -136,7 +139,7 @@ class _Trial:
         if not told:
             return f"{_EACH_JOB}, and the permissions of those looked at are not shown to these credentials."
         remedy = "" if any(told) else " Can Manage Run on a job is what it takes."
-        return f"{_EACH_JOB}: of {len(told)} looked at, the permissions of {sum(told)} allow it.{remedy}"
+        return f"{_EACH_JOB}: as far as permissions tell, {sum(told)} of {len(told)} looked at may be run.{remedy}"
 
     def _may_run(self, job: Json, me: Json) -> bool | None:
         """Whether the permissions of a job let somebody run it; None where they are not shown."""

@@ -47,7 +47,7 @@ def form_widgets() -> dict[str, Any]:
         is_secret = field.kind == "secret"
         widgets[field.name] = (PasswordField if is_secret else StringField)(
             f"{section}: {field.title}",
-            description=_help(field),
+            description=_help(field) + (f" One of: {', '.join(field.choices)}." if field.choices else ""),
             # Airflow 3 makes a list to choose from of it.
             validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
             widget=BS3PasswordFieldWidget() if is_secret else BS3TextFieldWidget(),

@@ -112,7 +112,9 @@ def _proxies(value: object) -> tuple[tuple[str, str], ...]:
             value = json.loads(value)
     if not value:
         return ()
-    by_scheme = {"http": value, "https": value} if isinstance(value, str) else value
+    # What begins so and is no JSON is no URL either.
+    is_url = isinstance(value, str) and not value.startswith("{")
+    by_scheme = {"http": value, "https": value} if is_url else value
     # No value is quoted: it may hold a password.
     if not isinstance(by_scheme, Mapping) or not by_scheme.keys() <= {"http", "https"}:
         raise ConfigurationError(

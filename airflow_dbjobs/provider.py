@@ -22,7 +22,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "login": "",
         "password": "dapi…",
         "schema": "https",
-        "extra": '{"api_version": "2.2"}',
+        "port": "443",
     },
 }
 

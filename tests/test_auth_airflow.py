@@ -97,19 +97,34 @@ def test_a_connection_signs_in_in_the_worker_and_in_the_triggerer(
     assert len(scene.fetches(sign_in)) == 1
 
 
-@pytest.mark.parametrize("aws_conn_id", ["", "aws_default", "my_aws"])
-def test_an_aws_connection_says_who_asks_for_the_token(scene: SignInScene, conn_of: Any, aws_conn_id: str) -> None:
-    aws = {
-        "conn_type": "aws",
-        "login": AWS_KEY,
-        "password": AWS_SECRET,
-        "extra": {"role_arn": ROLE_ARN, "region_name": "eu-central-1"},
-    }
-    scene.use(**{f"AIRFLOW_CONN_{(aws_conn_id or 'aws_default').upper()}": json.dumps(aws)})
+AWS_CONNECTION = {
+    "conn_type": "aws",
+    "login": AWS_KEY,
+    "password": AWS_SECRET,
+    "extra": {"role_arn": ROLE_ARN, "region_name": "eu-central-1"},
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"aws_conn_id": "aws_default"}, {"aws_conn_id": " my_aws "}], ids=str)
+def test_an_aws_connection_says_who_asks_for_the_token(scene: SignInScene, conn_of: Any, extra: dict[str, Any]) -> None:
+    name = extra.get("aws_conn_id", "aws_default").strip()
+    scene.use(**{f"AIRFLOW_CONN_{name.upper()}": json.dumps(AWS_CONNECTION)})
     scene.use(AWS_ENDPOINT_URL_STS=scene.server.url)
-    sign_in_by(scene, {"federated_aws": True, "aws_conn_id": aws_conn_id})
+    sign_in_by(scene, {"federated_aws": True, **extra})
     assert list(conn_of().list_jobs()) == []
     assert [seen.form["Action"] for seen in scene.server.asked(STS_PATH)] == ["AssumeRole", "GetWebIdentityToken"]
+
+
+@pytest.mark.parametrize("empty", [None, ""], ids=repr)
+def test_an_empty_aws_conn_id_means_the_machine_as_with_the_official_provider(
+    scene: SignInScene, conn_of: Any, empty: str | None
+) -> None:
+    scene.use(AIRFLOW_CONN_AWS_DEFAULT=json.dumps(AWS_CONNECTION))
+    scene.aws_environment()
+    sign_in_by(scene, {"federated_aws": True, "aws_conn_id": empty})
+    assert list(conn_of().list_jobs()) == []
+    # The connection has a role to assume first.
+    assert [seen.form["Action"] for seen in scene.server.asked(STS_PATH)] == ["GetWebIdentityToken"]
 
 
 @pytest.mark.parametrize("extra", [{}, {"aws_conn_id": "aws_default"}], ids=["left out", "the default"])

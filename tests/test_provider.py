@@ -13,6 +13,7 @@ import airflow
 import jsonschema
 import pytest
 
+from airflow_dbjobs.connection_form import conn_fields
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.provider import UI_FIELD_BEHAVIOUR, get_provider_info
 
@@ -57,14 +58,24 @@ def test_the_connection_form_is_the_same_for_airflow_before_3_2_which_asks_the_h
     jsonschema.validate(form, schema)
 
 
-def test_reading_the_info_imports_nothing_but_its_own_module():
+def test_reading_the_info_imports_nothing_but_what_the_form_is_made_of():
     code = (
         "import sys; before = set(sys.modules)\n"
         "import airflow_dbjobs.provider as provider; provider.get_provider_info()\n"
         "print(*sorted(n for n in set(sys.modules) - before if n.partition('.')[0] not in sys.stdlib_module_names))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert loaded == ["airflow_dbjobs", "airflow_dbjobs.provider"]
+    assert loaded == [
+        "airflow_dbjobs",
+        "airflow_dbjobs.connection_form",
+        "airflow_dbjobs.fields",
+        "airflow_dbjobs.provider",
+    ]
+
+
+def test_the_form_is_part_of_the_info():
+    (declared,) = get_provider_info()["connection-types"]
+    assert declared["conn-fields"] == conn_fields()
 
 
 def _distribution() -> str:

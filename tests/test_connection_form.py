@@ -1,0 +1,229 @@
+"""The connection's form: made of the table of fields, valid for Airflow, and read as it is filled in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers_manager import ProvidersManager
+
+from airflow_dbjobs.connection_form import conn_fields, form_widgets
+from airflow_dbjobs.fields import FIELDS, SCHEMES, SECTIONS, Field, remarks, scheme_of
+from airflow_dbjobs.hooks import DatabricksJobsHook
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.client import JobsClient
+
+SHOWN = [field for field in FIELDS if field.kind != "flag"]
+BY_NAME = {field.name: field for field in FIELDS}
+_YAML_SCHEMA = Path(airflow.__file__).parent / "provider.yaml.schema.json"
+# Airflow 3.2 is the first that knows `conn-fields`.
+HAS_CONN_FIELDS = _YAML_SCHEMA.exists() and "conn-fields" in _YAML_SCHEMA.read_text()
+needs_conn_fields = pytest.mark.skipif(not HAS_CONN_FIELDS, reason="this Airflow asks the hook for the form")
+
+SECRET = "dapi-a-very-secret-token"
+LOGIN = {"login": "an-id", "password": SECRET}
+# What is typed into the form, where the kind of the field does not tell it.
+TYPED: dict[str, Any] = {
+    "auth_type": "token",
+    "api_version": "2.1",
+    "host": "adb-2.example",
+    "federated_token_provider": "a.b",
+    "azure_ad_endpoint": "https://login.microsoftonline.us",
+    "verify": "no",
+    "proxies": {"https": "http://proxy.example:3128"},
+    "sdk_config": {"profile": "production"},
+}
+# What else must be given for a field to be read.
+BESIDE = {"client_key": {"client_cert": "/a.pem"}}
+
+
+# --- what Airflow is given ---
+
+
+def test_every_field_is_in_the_form_but_the_flags_that_auth_type_stands_for() -> None:
+    assert list(conn_fields()) == [field.name for field in SHOWN]
+    marks = {scheme.mark for scheme in SCHEMES}
+    assert {field.name for field in FIELDS if field.kind == "flag"} <= marks
+
+
+def test_the_form_begins_with_what_is_used_most() -> None:
+    assert list(conn_fields())[:4] == ["auth_type", "api_version", "token", "host"]
+    sections = [entry["schema"]["section"] for entry in conn_fields().values()]
+    assert list(dict.fromkeys(sections)) == list(SECTIONS)
+
+
+@needs_conn_fields
+def test_the_form_is_what_airflows_schema_allows() -> None:
+    kinds = json.loads(_YAML_SCHEMA.read_text())["properties"]["connection-types"]["items"]["properties"]
+    jsonschema.validate(conn_fields(), kinds["conn-fields"])
+
+
+@pytest.mark.parametrize("field", SHOWN, ids=lambda field: field.name)
+def test_a_field_has_a_label_help_and_its_default_and_may_be_left_empty(field: Field) -> None:
+    entry = conn_fields()[field.name]
+    assert entry["label"] == field.title
+    assert field.help in entry["description"]
+    schema = entry["schema"]
+    assert schema["type"][1] == "null"
+    assert (schema.get("format") == "password") == (field.kind == "secret")
+    # A value that is there from the start would be saved by whoever saves the form.
+    assert ("default" in schema) == field.empty_counts
+    shown_default = schema.get("default") or entry["description"].partition(" Default: ")[2].removesuffix(".")
+    assert shown_default == field.default
+
+
+def test_the_token_is_hidden_as_it_is_typed() -> None:
+    assert conn_fields()["token"]["schema"]["format"] == "password"
+
+
+def test_each_way_to_sign_in_is_offered_with_what_it_is() -> None:
+    schema = conn_fields()["auth_type"]["schema"]
+    assert set(schema["values_display"]) == set(schema["enum"])
+    for name in schema["enum"]:
+        assert schema["values_display"][name].startswith(f"{name}: ")
+        assert scheme_of("an-id", SECRET, {"auth_type": name, "client_id": "c", "azure_tenant_id": ""} | _needs(name))
+
+
+@needs_conn_fields
+def test_airflow_shows_the_form() -> None:
+    widgets = ProvidersManager()._connection_form_widgets_from_metadata
+    ours = {name: widget for name, widget in widgets.items() if name.startswith("extra__databricks_jobs__")}
+    assert [widget.field_name for widget in ours.values()] == [field.name for field in SHOWN]
+    assert [widget.field_name for widget in ours.values() if widget.is_sensitive] == ["token"]
+    assert ours["extra__databricks_jobs__aws_conn_id"].field["value"] == "aws_default"
+
+
+# --- before Airflow 3.2 ---
+
+
+@pytest.fixture
+def forms(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let there be the libraries that Airflow 2 has for forms, or what Airflow 3 puts in their place."""
+    if not AIRFLOW_V_3_0_PLUS:
+        return "wtforms"
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as Standing
+
+    def module(name: str, **content: Any) -> None:
+        made = ModuleType(name)
+        vars(made).update(content)
+        monkeypatch.setitem(sys.modules, name, made)
+
+    module("flask_appbuilder")
+    module(
+        "flask_appbuilder.fieldwidgets",
+        BS3TextFieldWidget=Standing.MockAnyWidget,
+        BS3PasswordFieldWidget=Standing.MockAnyWidget,
+    )
+    module("wtforms", StringField=Standing.MockStringField, PasswordField=Standing.MockPasswordField)
+    module("wtforms.validators", Optional=Standing.MockOptional, any_of=Standing.MockEnum)
+    return "stand-ins"
+
+
+def test_older_airflow_gets_the_same_fields_but_for_what_its_form_would_spoil(forms: str) -> None:
+    left_out = {"proxies", "sdk_config", "aws_conn_id"}
+    assert list(form_widgets()) == [field.name for field in SHOWN if field.name not in left_out]
+    assert list(DatabricksJobsHook.get_connection_form_widgets()) == list(form_widgets())
+
+
+def test_older_airflow_says_what_may_be_chosen_and_hides_the_token(forms: str) -> None:
+    widgets = form_widgets()
+    if forms == "wtforms":
+        from wtforms import Form
+
+        made = type("OurForm", (Form,), widgets)
+        empty, wrong = made(data={}), made(data={"api_version": "3.0"})
+        assert empty.validate()
+        assert not wrong.validate()
+        assert list(wrong.errors) == ["api_version"]
+        assert empty["auth_type"].label.text == "Databricks: Auth type"
+        assert "One of: token, azure_managed_identity, " in empty["auth_type"].description
+        assert empty["token"].type == "PasswordField"
+    else:
+        shown = {name: widget.param.dump() for name, widget in widgets.items()}
+        assert shown["api_version"]["schema"]["enum"] == ["2.0", "2.1", "2.2"]
+        assert shown["auth_type"]["schema"]["title"] == "Databricks: Auth type"
+        assert shown["token"]["schema"]["format"] == "password"
+        assert {entry["value"] for entry in shown.values()} == {None}
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 2's form")
+def test_airflow_2_shows_the_form() -> None:
+    widgets = ProvidersManager().connection_form_widgets
+    ours = [widget for name, widget in widgets.items() if name.startswith("extra__databricks_jobs__")]
+    assert [widget.field_name for widget in ours] == list(form_widgets())
+    assert [widget.field_name for widget in ours if widget.is_sensitive] == ["token"]
+
+
+# --- and what is read of it ---
+
+
+def _needs(name: str) -> dict[str, str]:
+    scheme = next((scheme for scheme in SCHEMES if scheme.name == name), None)
+    return {field: "a.b" for field in scheme.needs if field in BY_NAME} if scheme else {}
+
+
+def _beside(field: Field) -> dict[str, Any]:
+    """Return the other fields with which this one is read."""
+    given: dict[str, Any] = dict(BESIDE.get(field.name, {}))
+    scheme = next((scheme for scheme in SCHEMES if field.name in scheme.extras), None)
+    if scheme:
+        given |= {"auth_type": scheme.name, **_needs(scheme.name)}
+    given.pop(field.name, None)
+    return given
+
+
+def _typed(field: Field, *, as_text: bool) -> Any:
+    value = TYPED.get(field.name, 7.5 if field.kind == "number" else "something-else")
+    return json.dumps(value) if as_text and not isinstance(value, str) else value
+
+
+def _client(extra: dict[str, Any]) -> JobsClient:
+    connection: Any = SimpleNamespace(host="adb-1.example", schema="", port=None, extra=json.dumps(extra), **LOGIN)
+    return DatabricksJobsHook()._client(connection, extra)
+
+
+def _told(client: JobsClient) -> tuple[Any, ...]:
+    rules = client.transport.policy, client.patience, client.max_requests_per_second
+    return client.transport.identity, client.api_version, *rules
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["as from 3.2 on", "as before"])
+@pytest.mark.parametrize("field", [field for field in SHOWN if not field.empty_counts], ids=lambda field: field.name)
+def test_what_is_typed_into_a_field_reaches_the_client_and_is_no_news(field: Field, *, as_text: bool) -> None:
+    beside = _beside(field)
+    empty: Any = "" if as_text else None
+    untouched = {other.name: empty for other in SHOWN if not other.empty_counts}
+    extra = {**untouched, **beside, field.name: _typed(field, as_text=as_text)}
+    if field.name in _needs(str(extra["auth_type"])):
+        # Without it the client cannot be had.
+        beside = {}
+    assert _told(_client(extra)) != _told(_client(untouched | beside))
+    assert remarks(scheme_of(**LOGIN, extra=extra), extra) == []
+
+
+@pytest.mark.parametrize(("empty", "empty_json"), [(None, None), ("", ""), (None, []), (None, {})], ids=repr)
+def test_what_is_left_empty_is_not_given(empty: Any, empty_json: Any) -> None:
+    untouched = {field.name: empty_json if field.kind == "object" else empty for field in SHOWN}
+    untouched |= {field.name: field.default for field in SHOWN if field.empty_counts}
+    assert _told(_client(untouched)) == _told(_client({}))
+    assert remarks(scheme_of(**LOGIN, extra=untouched), untouched) == []
+
+
+@pytest.mark.parametrize("name", [scheme.name for scheme in SCHEMES])
+def test_no_way_to_sign_in_minds_the_fields_that_are_left_empty(name: str) -> None:
+    given = {"auth_type": name, **_needs(name)}
+    untouched = {field.name: field.default if field.empty_counts else None for field in SHOWN}
+    assert _told(_client(untouched | given)) == _told(_client(given))
+
+
+def test_what_airflow_2s_test_sends_twice_is_no_news() -> None:
+    extra = {"retry_budget": "90", "extra__databricks_jobs__retry_budget": "90"}
+    assert remarks(scheme_of(**LOGIN, extra=extra), extra) == []
