@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.errors import RunFailed
     from airflow_dbjobs.launch import Endpoint, Launched, Launcher, TaskTry
     from airflow_dbjobs.runs import Outcome, Run
 
@@ -34,6 +35,14 @@ def deadline_of(task: BaseOperator, context: Context) -> float | None:
         return None
     start = getattr(context["ti"], "start_date", None)
     return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
+
+
+def masked(error: RunFailed) -> RunFailed:
+    """Return an error without what Airflow knows to be secret: it masks logs, but callbacks and mails tell it too."""
+    from airflow.providers.common.compat.sdk import redact
+
+    error.args = (redact(str(error)),)
+    return error
 
 
 class LaunchOperator(PayloadOperator):
@@ -325,7 +334,7 @@ class LaunchOperator(PayloadOperator):
         if outcome is Outcome.PARTIAL_SUCCESS and not self.fail_on_partial_success:
             self.log.warning("%s", partial_success_of(run))
         elif outcome is not Outcome.SUCCESS:
-            failure = failure_of(client, run)
+            failure = masked(failure_of(client, run))
             if token_is_used_up:
                 failure.args = (f"{failure}\n{_USED_UP}",)
             if outcome is Outcome.SKIPPED and self.on_skipped == "skip":

@@ -222,7 +222,9 @@ class DatabricksRunNowOperator(LaunchOperator):
         reasons = self.databricks_repair_reason_new_settings
         if not reasons:
             return
-        if not isinstance(reasons, dict) or not all(isinstance(fields, dict) for fields in reasons.values()):
+        if not isinstance(reasons, dict) or not all(
+            isinstance(reason, str) and isinstance(fields, dict) for reason, fields in reasons.items()
+        ):
             from airflow_dbjobs.errors import ConfigurationError
 
             raise ConfigurationError(

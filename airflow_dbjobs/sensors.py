@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.launch_operator import masked
 from airflow_dbjobs.sensor_base import DatabricksSensor, check_one_of, number_of
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class DatabricksRunSensor(DatabricksSensor):
             if run.outcome is Outcome.PARTIAL_SUCCESS:
                 self.log.warning("%s", partial_success_of(run))
             return result_of(client, run) if self.do_xcom_push else None
-        failure = self._failure(client, run)
+        failure = masked(self._failure(client, run))
         if self.soft_fail or self.never_fail:
             # Airflow logs that it skips a task, not why.
             self.log.warning("%s", failure)

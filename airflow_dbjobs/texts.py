@@ -10,19 +10,44 @@ LONGEST_LINE = 1000
 _ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 # Whatever else steers a terminal, breaks a line in some viewers, or turns the direction of what is read.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_NAMES_OF_SECRETS = "password|passwd|secret|(?:access|account|api|auth|refresh)[_-]?(?:key|token)"
-# Secrets that are known by their shape; the value is the last group. Airflow masks those of its connections itself.
+# How a secret is called. (PWD is more often the working directory.)
+_NAMES = (
+    r"(?:password|passwd|passphrase|pwd(?!\W{1,6}/)|secret|credentials?"
+    r"|(?:access|account|api|auth|encryption|private|refresh|sas|secret|session|storage)[ ._-]?(?:key|token)"
+    r"|fs\.azure\.account\.key\.[\w.-]{1,99})"
+)
+# In JSON quotes may be escaped, once or twice.
+_IS = r"(?:\\{0,2}[\"'])?[ \t]{0,4}(?:=>|==?|:=?)[ \t]{0,4}"
+# What code and templates have where a value would be: a call, an item, an attribute, a placeholder, a constant.
+_NO_VALUE = (
+    r"(?![{<(\[]|\*\*\*|[a-z_][\w.]{0,99}[(\[]|[a-z_]{1,49}(?:\.[a-z_]{1,49}){1,9}(?![^\s,;)\]])"
+    r"|(?:None|True|False|null)\b)"
+)
+_IN_QUOTES = "|".join(
+    rf"\\{{0,2}}{quote}{_NO_VALUE}([^\s{quote}\\](?:[^{quote}\\\n]|\\(?![{quote}\\]))*)" for quote in "\"'"
+)
+_PLAIN = r"[^\s\"',;&)}\]\\]"
+# Prose has colons too.
+_NO_WORD = rf"{_NO_VALUE}(?={_PLAIN}{{0,99}}[\d!#$%*+/=@^~])({_PLAIN}{{4,}})"
+# Secrets that are known by their shape; the value is the last group. Each is found in time that grows with the text
+# alone: what repeats is bounded, or begins where nothing like it went before. Airflow masks those of its connections.
 _SECRETS = tuple(
     re.compile(shape, re.IGNORECASE)
     for shape in (
-        r"\b((?:dapi|dkea|dose)[0-9a-f]{32}(?:-\d+)?)",
-        r"\b(eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+)",
-        r"\b((?:AKIA|ASIA)[0-9A-Z]{16})\b",
-        r"\bBearer\s+([\w.~+/=-]{16,})",
-        r"\bAuthorization[\"']?\s*[=:]\s*[\"']?(?:Basic|Bearer)\s+([\w.~+/=-]{4,})",
+        r"(?<![0-9a-z])((?:dapi|dkea|dose)[0-9a-f]{28,}(?:-\d+)?)",
+        r"(?<![\w-])(eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)",
+        r"(?<![0-9a-z])((?:AKIA|ASIA)[0-9A-Z]{16})(?![0-9a-z])",
+        r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----([a-z0-9+/=\s\\]{20,})",
+        r"\bBearer[ \t]+([\w.~+/=-]{16,})",
+        r"\bAuthorization[\"']?\s{0,4}[=:]\s{0,4}[\"']?(?:Basic|Bearer)[ \t]+([\w.~+/=-]{4,})",
         r"[?&](?:sig|X-Amz-Signature|X-Amz-Security-Token|X-Goog-Signature)=([^&\s\"']+)",
-        rf"(?:{_NAMES_OF_SECRETS})[\"']?\s*[=:]\s*[\"']?([^\s\"',;&}}]{{4,}})",
-        r"://[^/\s:@]+:([^/\s@]+)@",
+        r"(?<![0-9a-z])sig=([\w%+/=-]{16,})",
+        r"://[^/\s:@]{0,99}:([^/\s\"'<>]{1,200})@",
+        rf"{_NAMES}{_IS}(?:{_IN_QUOTES}|{_NO_WORD})",
+        rf"{_NAMES}[ \t]{{0,4}}=[ \t]{{0,4}}{_NO_VALUE}({_PLAIN}{{4,}})",
+        # A parser has tokens too, and a model.
+        rf"token{_IS}(?:\\{{0,2}}[\"'])?{_NO_VALUE}(?=\D{{0,99}}\d)(?=[^a-z\s]{{0,99}}[a-z])([\w.~+/=-]{{8,}})",
+        rf"(?<![a-z-])--[a-z-]{{0,30}}(?:{_NAMES}|token)(?:[ \t]+|[\"'],[ \t]*[\"']){_NO_VALUE}(?!-)({_PLAIN}{{4,}})",
     )
 )
 

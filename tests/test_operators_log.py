@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
 from airflow_context import FAST, Scene, submit
 
-from airflow_dbjobs.errors import UserCodeFailed
+from airflow_dbjobs.errors import RunFailed, UserCodeFailed
+from airflow_dbjobs.sensors import DatabricksRunSensor
 
 # What is told of runs, without times and pages.
 STORY = re.compile(r"(?:Launched run|Run|Task(?! Runner)) .*")
@@ -84,3 +86,15 @@ def test_the_end_of_what_a_python_task_printed_is_logged_where_it_failed(scene, 
         scene.run_task(lambda: submit(spark_python_task=task, deferrable=deferrable))
     assert "    before the end, with ***" in caplog.text
     assert secret not in caplog.text
+
+
+def test_what_airflow_knows_to_be_secret_is_in_no_error(scene, client, deferrable):
+    mask_secret("the-word-of-this-test")
+    scene.open_gate()
+    notebook = scene.notebook("raise ValueError('it is the-word-of-this-test')")
+    with pytest.raises(RunFailed, match="ValueError: it is [*]{3}") as error:
+        scene.run_task(lambda: submit(notebook_task=notebook, deferrable=deferrable))
+    assert "the-word-of-this-test" not in str(error.value)
+    waiting = DatabricksRunSensor(task_id="wait", run_id=error.value.run_id, deferrable=deferrable)
+    with pytest.raises(AirflowFailException, match="ValueError: it is [*]{3}"):
+        waiting.execute(scene.context)
