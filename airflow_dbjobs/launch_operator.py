@@ -94,6 +94,11 @@ class LaunchOperator(PayloadOperator):
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
         if not polling_period_seconds > 0:
             raise ValueError(f"polling_period_seconds is {polling_period_seconds!r}; it must be more than 0.")
+        if not isinstance(max_result_bytes, int) or max_result_bytes < 1:
+            raise ValueError(
+                f"max_result_bytes is {max_result_bytes!r}; it must be a whole number, 1 or more. do_xcom_push=False"
+                " returns nothing."
+            )
         # What a kill must know: the run, or what may be launching one.
         self.run_id: int | None = None
         # None: not known in this process, but a link may be stored. "": there is no run.

@@ -518,3 +518,9 @@ def test_calls_say_which_operator_on_which_airflow_makes_them(scene):
     submit(tasks=[{"task_key": "a", "condition_task": TRUE}]).execute(scene.context)
     (agent,) = scene.user_agents
     assert agent.endswith(f" airflow/{airflow_version} operator/DatabricksSubmitRunOperator")
+
+
+@pytest.mark.parametrize("size", [0, -1, None, "1 MB", 1.5])
+def test_a_size_that_no_result_can_have_is_an_error_of_the_dag(size):
+    with pytest.raises(ValueError, match=f"max_result_bytes is {size!r}; it must be a whole number, 1 or more"):
+        run_now(job_id=1, max_result_bytes=size)

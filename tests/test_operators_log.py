@@ -92,9 +92,9 @@ def test_what_airflow_knows_to_be_secret_is_in_no_error(scene, client, deferrabl
     mask_secret("the-word-of-this-test")
     scene.open_gate()
     notebook = scene.notebook("raise ValueError('it is the-word-of-this-test')")
-    with pytest.raises(RunFailed, match="ValueError: it is [*]{3}") as error:
+    with pytest.raises(RunFailed, match=r"ValueError: it is [*]{3}") as error:
         scene.run_task(lambda: submit(notebook_task=notebook, deferrable=deferrable))
     assert "the-word-of-this-test" not in str(error.value)
     waiting = DatabricksRunSensor(task_id="wait", run_id=error.value.run_id, deferrable=deferrable)
-    with pytest.raises(AirflowFailException, match="ValueError: it is [*]{3}"):
+    with pytest.raises(AirflowFailException, match=r"ValueError: it is [*]{3}"):
         waiting.execute(scene.context)
