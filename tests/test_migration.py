@@ -12,9 +12,12 @@ import re
 from pathlib import Path
 
 import pytest
+from airflow_context import submit
 
 from airflow_dbjobs import operators, sensors
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.errors import RunFailed
+from airflow_dbjobs.waiting import wait_for_run
 
 HERE = Path(__file__).parent
 OFFICIAL = json.loads((HERE / "official_names.json").read_text())
@@ -70,3 +73,23 @@ def test_what_is_to_stand_for_a_method_is_there():
     methods = {name for text in named for name in re.findall(r"(?:find|get|update|repair)_\w+", text)}
     assert methods >= {"find_job_id", "find_job_ids", "get_run", "repair_run", "update_permissions"}
     assert {name for name in methods if not hasattr(JobsClient, name)} == set()
+
+
+@pytest.mark.parametrize(
+    "code", ["dbutils.notebook.exit('done')", "raise ValueError('why')"], ids=["success", "failure"]
+)
+def test_a_task_that_the_official_operator_deferred_is_taken_up_where_it_was(scene, client, code):
+    task = scene.notebook(code, gated=False)
+    run_id = client.submit_run({"tasks": [{"task_key": "only", "notebook_task": task}]})
+    run = wait_for_run(client, run_id, period=0.01)
+    # What its trigger fires; of the state we ask ourselves.
+    state = {"life_cycle_state": "TERMINATED", "result_state": str(run.state.result_state), "state_message": ""}
+    event = {"run_id": run_id, "run_page_url": run.page_url, "run_state": json.dumps(state), "repair_run": False}
+    operator = submit(tasks=[{"task_key": "only", "notebook_task": task}], deferrable=True)
+    kwargs = {"event": {**event, "errors": []}}
+    if "exit" in code:
+        assert operator.resume_execution("execute_complete", kwargs, scene.context) == "done"
+    else:
+        with pytest.raises(RunFailed, match="ValueError: why"):
+            operator.resume_execution("execute_complete", kwargs, scene.context)
+    assert scene.launches() == 1
