@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Somebody waits in front of the form.
 SECONDS = 15.0
-# What is left of them belongs to the way back.
+# When nothing more is asked.
 _ASKING_SECONDS = 14.0
 _SIGN_IN_SECONDS = 10.0
 # One attempt for each call: whoever pressed the button can do it again.
@@ -98,11 +98,14 @@ class _Trial:
             return False, self.failure(error, self._me())
         except JobsError as error:
             return False, self.failure(error)
-        answers = f"The Jobs API {self._client.api_version} answers, and jobs may be listed."
-        self.found = True, f"{self._signed_in(None)}. {answers} {_EACH_JOB}."
+        self.found = self._success(None)
         if me := self._me():
-            self.found = True, f"{self._signed_in(me)}. {answers} {_EACH_JOB}."
-        return True, f"{self._signed_in(me)}. {answers} {self._launching(jobs, me)}"
+            self.found = self._success(me)
+        return self._success(me, self._launching(jobs, me))
+
+    def _success(self, me: Json | None, launching: str = f"{_EACH_JOB}.") -> tuple[bool, str]:
+        answers = f"The Jobs API {self._client.api_version} answers, and jobs may be listed."
+        return True, f"{self._signed_in(me)}. {answers} {launching}"
 
     def failure(self, error: JobsError, me: Json | None = None) -> str:
         """Return what went wrong, and what to do."""

@@ -147,7 +147,7 @@ def test_older_airflow_says_what_may_be_chosen_and_hides_the_token(forms: str) -
         from wtforms import Form
 
         made = type("OurForm", (Form,), widgets)
-        empty, wrong = made(MultiDict(dict.fromkeys(widgets, ""))), made(MultiDict(api_version="3.0"))
+        empty, wrong = made(MultiDict(dict.fromkeys(widgets, ""))), made(MultiDict({"api_version": "3.0"}))
         assert empty.validate()
         assert not wrong.validate()
         assert list(wrong.errors) == ["api_version"]
