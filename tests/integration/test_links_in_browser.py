@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,11 +132,18 @@ def dag_run(
     airflow.add_dag("links.py", DAG)
     run = airflow.trigger("links", {"failed": failed["run_id"], "going_on": going_on["run_id"]})
 
+    states: dict[str, str | None] = {}
+
     def played() -> DagRun | None:
         now = airflow.api.dag_run(run)
-        return now if {task.name: task.state for task in now.tasks} == STATES else None
+        states.update({task.name: task.state for task in now.tasks})
+        return now if states.items() >= STATES.items() else None
 
-    return airflow.wait_for("the tasks to come as far as they shall", played, 120)
+    try:
+        return airflow.wait_for("the tasks to come as far as they shall", played, 180)
+    except TimeoutError as error:
+        error.add_note(f"They are {states}, and should be {STATES}")
+        raise
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -152,8 +158,10 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def context(chromium: str) -> Iterator[BrowserContext]:
     """Return a window of the browser. There is nothing to sign in to: Airflow makes everybody an admin here."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    # The patience of everything else that waits for a page.
+    expect.set_options(timeout=30_000)
     shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     with (
         sync_playwright() as playwright,
@@ -190,18 +198,18 @@ def open_details(page: Page, run: DagRun, task_id: str, map_index: int = -1) -> 
 
 
 def click(link: Locator) -> Page:
-    """Click a link that opens a tab; return that when it is loaded."""
+    """Click a link that opens a tab, and return that."""
     with link.page.context.expect_page() as opened:
         link.click()
-    opened.value.wait_for_load_state()
     return opened.value
 
 
 def assert_is_page_of(tab: Page, run: dict[str, Any], shows: str) -> None:
-    assert tab.url == run["run_page_url"]
-    assert tab.locator("h1").inner_text() == f"Run {run['run_id']}: {run['run_name']}"
-    # A run that goes on is shown anew every two seconds.
-    tab.locator(".facts .state", has_text=re.compile(f"^{shows}$")).wait_for()
+    from playwright.sync_api import expect
+
+    expect(tab).to_have_url(run["run_page_url"])
+    expect(tab.locator("h1")).to_have_text(f"Run {run['run_id']}: {run['run_name']}")
+    expect(tab.locator(".facts .state")).to_have_text(shows)
 
 
 def runs_named(workspace_server: WorkspaceServer, name: str) -> list[dict[str, Any]]:
@@ -237,24 +245,26 @@ def test_a_task_without_a_run_has_no_link(page: Page, airflow: AirflowStack, dag
 
 
 def test_the_run_of_an_earlier_try_is_a_link_in_its_log(
-    page: Page, airflow: AirflowStack, workspace_server: WorkspaceServer, dag_run: DagRun
+    context: BrowserContext, airflow: AirflowStack, workspace_server: WorkspaceServer, dag_run: DagRun
 ) -> None:
     first, second = runs_named(workspace_server, "tried_twice")
     assert first["run_id"] != second["run_id"]
     log = details_of(dag_run, "tried_twice").removesuffix("/details")
+    page = context.new_page()
     page.goto(f"{airflow.api.url}{log}?try_number=1")
     link = page.get_by_role("link", name=first["run_page_url"]).first
     link.wait_for()
     screenshot(page, "tried_twice the first try")
-    tab = click(link)
-    assert_is_page_of(tab, first, "FAILED")
-    tab.close()
+    assert_is_page_of(click(link), first, "FAILED")
 
 
 def test_the_page_of_a_repaired_run_shows_each_repair_and_the_log_what_failed_before(
-    page: Page, airflow: AirflowStack, workspace_server: WorkspaceServer, dag_run: DagRun
+    context: BrowserContext, airflow: AirflowStack, workspace_server: WorkspaceServer, dag_run: DagRun
 ) -> None:
+    from playwright.sync_api import expect
+
     (run,) = runs_named(workspace_server, "fails once")
+    page = context.new_page()
     page.goto(run["run_page_url"])
     rows = page.locator("h2", has_text="Repairs").locator("+ table tr")
     assert [row.split("\t")[:2] for row in rows.all_inner_texts()[1:]] == [
@@ -265,5 +275,6 @@ def test_the_page_of_a_repaired_run_shows_each_repair_and_the_log_what_failed_be
     log = airflow.api.log(dag_run.task("repaired"))
     assert str(original.get_attribute("href")) in log, "the task that failed"
     repair.click()
-    assert page.locator(".facts .state").inner_text() == "SUCCESS"
+    expect(page.locator("h1")).to_have_text("Task only")
+    expect(page.locator(".facts .state")).to_have_text("SUCCESS")
     screenshot(page, "repaired the task of the repair")
