@@ -185,6 +185,7 @@ def test_execution_timeout_of_a_deferred_task_cancels_its_run_and_fails_the_try(
     assert "has passed its execution_timeout, and the API accepted to cancel it" in airflow2.log("out_of_time")
 
 
+@pytest.mark.every_airflow
 def test_a_triggerer_that_stops_leaves_the_run_alone_and_the_next_one_goes_on(airflow2: Airflow2) -> None:
     airflow2.wait_until_watched("moved")
     airflow2.processes.stop("triggerer")
@@ -194,6 +195,7 @@ def test_a_triggerer_that_stops_leaves_the_run_alone_and_the_next_one_goes_on(ai
     assert airflow2.results("moved") == ["SUCCESS"]
 
 
+@pytest.mark.every_airflow
 def test_a_sensor_of_a_job_waits_for_its_first_run_in_the_triggerer(airflow2: Airflow2) -> None:
     airflow2.wait_for("the trigger to look", lambda: "has no run yet" in airflow2.log("of_a_job"), 120)
     (job,) = airflow2.workspace.call("GET", "jobs/list")["jobs"]
