@@ -422,6 +422,8 @@ def test_default_args_reach_every_parameter(kind):
         "on_skipped": "skip",
         "polling_period_seconds": 3,
         "max_repairs": 2,
+        "max_result_bytes": 500,
+        "databricks_repair_reason_new_settings": {"no rows": {}},
         "task_id": "load",
         "validate": False,
     }
