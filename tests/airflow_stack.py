@@ -561,6 +561,8 @@ class AirflowStack:
             "core.min_serialized_dag_update_interval": "0",
             # Five processes write to this file; SQLite's own patience with a lock is five seconds.
             "database.sql_alchemy_conn": f"sqlite:///{self.home}/airflow.db?timeout=30",
+            # On a busy machine the first answers take longer than the five seconds after which a task is given up.
+            "workers.execution_api_timeout": "60",
             "api.base_url": self.api.url,
             "api.secret_key": secrets.token_hex(16),
             "api_auth.jwt_secret": secrets.token_hex(32),
