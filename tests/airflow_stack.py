@@ -564,7 +564,11 @@ class AirflowStack:
             # On a busy machine the first answers take longer than the five seconds after which a task is given up.
             "workers.execution_api_timeout": "60",
             "api.base_url": self.api.url,
+            # Airflow 3.0 starts four of them, each of which loads all there is.
+            "api.workers": "1",
             "api.secret_key": secrets.token_hex(16),
+            # Without one Airflow 3.0 makes tokens that PyJWT refuses.
+            "api_auth.jwt_issuer": "airflow-of-the-tests",
             "api_auth.jwt_secret": secrets.token_hex(32),
             "core.fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "logging.base_log_folder": str(self.home / "logs"),
