@@ -1,4 +1,4 @@
-"""Deferred tasks on a real Airflow 2.11, which tells a trigger of a kill only by stopping it."""
+"""Tasks on a real Airflow 2.11, deferred ones above all: it tells a trigger of a kill only by stopping it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 NOTEBOOKS = {
     # Long enough for every test to look at it while it runs; what ends well is cancelled.
     "sleeps.py": "# Databricks notebook source\nimport time\ntime.sleep(600)\n",
+    "ends.py": "# Databricks notebook source\n",
     "waits.py": """# Databricks notebook source
 import pathlib, time
 while not pathlib.Path(dbutils.widgets.get("for_file")).exists():
@@ -36,19 +37,20 @@ from airflow import DAG
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
 
-def make(name, notebook="sleeps", parameters=None, **options):
+def make(name, notebook="sleeps", parameters=None, deferrable=True, **options):
     with DAG(name, schedule="@once", start_date=datetime(2024, 1, 1)):
         DatabricksSubmitRunOperator(
             task_id="run",
             run_name=name,
             notebook_task={"notebook_path": f"/notebooks/{notebook}", "base_parameters": parameters or {}},
-            deferrable=True,
+            deferrable=deferrable,
             polling_period_seconds=0.5,
             **options,
         )
 
 for name in ("failed", "success", "cleared"):
     make(name)
+make("here", "ends", deferrable=False)
 make("moved", "waits", {"for_file": "GO"})
 with DAG("of_a_job", schedule="@once", start_date=datetime(2024, 1, 1)):
     DatabricksRunSensor(
@@ -183,6 +185,12 @@ def test_execution_timeout_of_a_deferred_task_cancels_its_run_and_fails_the_try(
     airflow2.wait_for("the runs to end", lambda: airflow2.results("out_of_time") == ["CANCELED", "CANCELED"], 10)
     assert "AirflowTaskTimeout" in airflow2.log("out_of_time")
     assert "has passed its execution_timeout, and the API accepted to cancel it" in airflow2.log("out_of_time")
+
+
+@pytest.mark.every_airflow
+def test_a_task_that_waits_on_its_worker_ends_with_its_run(airflow2: Airflow2) -> None:
+    airflow2.wait_for("the task to succeed", lambda: airflow2.task("here") == ("success", 1), 120)
+    assert airflow2.results("here") == ["SUCCESS"]
 
 
 @pytest.mark.every_airflow
