@@ -17,7 +17,7 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.errors import ApiError, BadRequest, Conflict, JobsError, NotFound
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Endpoint = Literal["run-now", "runs/submit"]
 
 # A run that was just launched may not be readable at once; after these waits (seconds) it counts as deleted.
