@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -14,21 +15,27 @@ import pytest
 import requests
 from injected_clock import Clock
 
+from airflow_dbjobs.asking import CANCEL_POLICY
 from airflow_dbjobs.auth.requesting import TokenRequests
 from airflow_dbjobs.auth.tokens import Token, TokenAuth, TokenCache
-from airflow_dbjobs.errors import SignInRefused, Unreachable
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.errors import NotFound, SignInRefused, Unreachable
+from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_dbjobs.local_workspace import LocalWorkspace
 
 PATIENCE = 30  # seconds after which a test is given up
 
 
 @dataclass(eq=False)
 class Source:
-    """Gives numbered tokens; `first` is called in each fetch, with the seconds that it has."""
+    """Gives numbered tokens, or `value`; `first` is called in each fetch, with the seconds that it has."""
 
     lifetime: float = 3600.0
+    value: str = ""
     fetched: int = 0
     first: Callable[[float], object] = lambda _: None
     limits: list[float] = field(default_factory=list)
@@ -38,7 +45,7 @@ class Source:
         number = self.fetched
         self.limits.append(requests.left)
         self.first(requests.left)
-        return Token({"Authorization": f"Bearer {number}"}, self.lifetime)
+        return Token({"Authorization": f"Bearer {self.value or number}"}, self.lifetime)
 
 
 @pytest.fixture
@@ -164,11 +171,30 @@ def test_while_a_token_is_renewed_others_go_on_with_the_one_at_hand(
 def test_who_has_little_time_renews_nothing(auth: TokenAuth, source: Source, clock: Clock) -> None:
     auth.token()
     clock.now = 3100
-    assert number(auth.token(4)) == 1
+    assert number(auth.token(4)) == number(auth.token(25)) == 1
     clock.now = 3561
     # But fetches what must be had, in that time.
     assert number(auth.token(4)) == 2
     assert source.limits == [30, 4]
+
+
+def test_a_kill_cancels_with_the_token_at_hand_and_waits_for_no_token_server(
+    workspace: LocalWorkspace, source: Source, auth: TokenAuth, clock: Clock
+) -> None:
+    source.value = workspace.token
+    auth.token()
+    clock.now = 3100
+
+    def hang(seconds: float) -> None:
+        clock.now += seconds
+        raise Unreachable("no answer", sent=False)
+
+    source.first = hang
+    transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock, sleep=clock.sleep)
+    with pytest.raises(NotFound):
+        JobsClient(transport=transport).cancel_run(5)
+    assert workspace.requests == {"runs/cancel": 1}
+    assert source.fetched == 1
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["fetched", "refused"])
@@ -219,6 +245,57 @@ def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth:
     thread.join(PATIENCE)
 
 
+def test_who_has_time_left_fetches_the_token_that_another_had_too_little_time_for(
+    auth: TokenAuth, source: Source, clock: Clock
+) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def too_slowly(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+        raise Unreachable("no answer in time", sent=False)
+
+    source.first = too_slowly
+    hurried, failed = in_thread(lambda: auth.token(5))
+    assert fetching.wait(PATIENCE)
+    (flight,) = auth._cache._flights.values()
+    # The last of them has as little time left as the first had.
+    others = [in_thread(lambda limit=limit: auth.token(limit)) for limit in (30, 29, 5.5)]
+    while len(flight._waiters) < len(others):
+        time.sleep(0.001)
+    source.first = lambda _: None
+    clock.now = 5
+    go_on.set()
+    for thread, _ in ((hurried, failed), *others):
+        thread.join(PATIENCE)
+    assert source.fetched == 2
+    (one,), (other,), (late,) = (results for _, results in others)
+    assert number(one) == number(other) == 2
+    assert [str(error) for error in (*failed, late)] == ["no answer in time"] * 2
+
+
+def test_a_fetch_that_fails_in_its_time_is_not_repeated_by_all_who_wait(auth: TokenAuth, source: Source) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def refuse_connections(_: float) -> None:
+        fetching.set()
+        assert go_on.wait(PATIENCE)
+        raise Unreachable("refused", sent=False)
+
+    source.first = refuse_connections
+    first = in_thread(lambda: auth.token(5))
+    assert fetching.wait(PATIENCE)
+    (flight,) = auth._cache._flights.values()
+    second = in_thread(auth.token)
+    while not flight._waiters:
+        time.sleep(0.001)
+    go_on.set()
+    for thread, _ in (first, second):
+        thread.join(PATIENCE)
+    assert source.fetched == 1
+    assert [str(error) for _, (error,) in (first, second)] == ["refused", "refused"]
+
+
 def test_a_fetch_that_hangs_is_given_up_by_the_others(auth: TokenAuth, source: Source, clock: Clock) -> None:
     hanging, go_on = threading.Event(), threading.Event()
 
@@ -237,7 +314,7 @@ def test_a_fetch_that_hangs_is_given_up_by_the_others(auth: TokenAuth, source: S
     thread.join(PATIENCE)
 
 
-def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, cache: TokenCache) -> None:
+def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, cache: TokenCache, clock: Clock) -> None:
     go_on = threading.Event()
     source.first = lambda _: go_on.wait(PATIENCE)
     for _ in range(5):
@@ -249,10 +326,34 @@ def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, ca
     assert source.fetched == 5
     # Others have nothing to do with it.
     assert number(TokenAuth(Source(), cache=cache).token()) == 1
+    # One more, now and then.
+    clock.now = 599
+    with pytest.raises(Unreachable, match="5 requests for a token hang"):
+        auth.token(0.01)
+    clock.now = 600
+    with pytest.raises(Unreachable, match="No token came within"):
+        auth.token(0.01)
+    clock.now = 1199
+    with pytest.raises(Unreachable, match="6 requests for a token hang, so that none is begun"):
+        auth.token(0.01)
     go_on.set()
-    for _, thread in cache._calls._threads:
+    for thread in cache._calls._threads:
         thread.join(PATIENCE)
+    assert number(auth.token()) == 7
+
+
+def test_fetches_that_hang_for_ever_do_not_end_signing_in_for_ever(
+    auth: TokenAuth, source: Source, clock: Clock
+) -> None:
+    go_on = threading.Event()
+    source.first = lambda _: go_on.wait(PATIENCE)
+    for _ in range(5):
+        with pytest.raises(Unreachable, match="No token came within"):
+            auth.token(0.01)
+    source.first = lambda _: None
+    clock.now = 600
     assert number(auth.token()) == 6
+    go_on.set()
 
 
 def test_a_machine_without_a_thread_left_says_so(auth: TokenAuth, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,6 +550,12 @@ def test_equal_sources_are_one_key() -> None:
     assert TokenAuth(one) != TokenAuth(other)
     assert TokenAuth(one) != one
     assert len({TokenAuth(one), TokenAuth(one), TokenAuth(other)}) == 2
+
+
+def test_what_gives_the_token_ends_no_task_by_exiting(auth: TokenAuth, source: Source) -> None:
+    source.first = lambda _: sys.exit(0)
+    with pytest.raises(SignInRefused, match=r"what gives it asked to exit. Check Source\("):
+        auth.token()
 
 
 def test_a_mistake_of_a_library_is_named_without_its_text(auth: TokenAuth, source: Source) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_dbjobs.errors import Unreachable
+from airflow_dbjobs.errors import SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -16,47 +17,70 @@ T = TypeVar("T")
 
 # What is waited for beside, so that a call that watches its time itself is the one to say what was late.
 _GRACE_SECONDS = 0.25
-# How many calls of one kind may hang at a time: a triggerer lives for months.
+# So many calls of one source may hang, and then one more begins now and then: a triggerer lives for months, in which
+# threads must not heap up, nor a network that was away for a while end its signing in for ever.
 _MOST_HANGING = 5
+_AGAIN_SECONDS = 600.0
 
 
 class BoundedCalls:
-    """Makes calls in threads of their own, and leaves those that do not end in time to themselves."""
+    """Makes calls in threads of their own, and leaves those that do not end in time to themselves.
 
-    def __init__(self) -> None:
-        self._threads: list[tuple[Hashable, threading.Thread]] = []
+    `clock` reads monotonic seconds.
+    """
 
-    def run(self, call: Callable[[], T], seconds: float, kind: Hashable) -> T:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # Whose they are, and when they began. Changed by what is atomic only: there is no lock (see ``tokens``).
+        self._threads: dict[threading.Thread, tuple[Hashable, float]] = {}
+
+    def run(self, call: Callable[[], T], seconds: float, source: Hashable) -> T:
         """Return what `call` returns, or raise what it raises.
 
-        Raises Unreachable, with ``sent`` False, where it takes longer than so many seconds, where too many of its
-        `kind` hang, or where no thread can be had.
+        Raises Unreachable, with ``sent`` False, where it takes longer than so many seconds, where too many of those
+        of `source` hang, or where no thread can be had.
         """
-        self._threads = [(other, thread) for other, thread in self._threads if thread.is_alive()]
-        if sum(other == kind for other, _ in self._threads) >= _MOST_HANGING:
-            raise Unreachable(f"{_MOST_HANGING} requests for a token hang, so that none is begun: {kind!r}", sent=False)
+        now = self._clock()
+        hanging = self._hanging(source)
+        if len(hanging) >= _MOST_HANGING and now - max(hanging) < _AGAIN_SECONDS:
+            raise Unreachable(
+                f"{len(hanging)} requests for a token hang, so that none is begun for a while: {source!r}", sent=False
+            )
         answers: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
         # What is logged in the thread goes where the caller's log goes.
         context = contextvars.copy_context()
         thread = threading.Thread(
-            target=lambda: answers.put(_outcome(lambda: context.run(call))), name="airflow_dbjobs-token", daemon=True
+            target=lambda: answers.put(_outcome(lambda: context.run(call), source)),
+            name="airflow_dbjobs-token",
+            daemon=True,
         )
         try:
             thread.start()
         except RuntimeError:
             raise Unreachable("This machine has no thread left to ask for a token with", sent=False) from None
-        self._threads.append((kind, thread))
+        self._threads[thread] = source, now
         try:
             answer = answers.get(timeout=seconds + _GRACE_SECONDS)
         except queue.Empty:
-            raise Unreachable(f"No token came within {seconds:.3g} s: {kind!r}", sent=False) from None
+            raise Unreachable(f"No token came within {seconds:.3g} s: {source!r}", sent=False) from None
         return answer()
 
+    def _hanging(self, source: Hashable) -> list[float]:
+        """Return when the calls of a source began that have not ended."""
+        for thread in list(self._threads):
+            if not thread.is_alive():
+                self._threads.pop(thread, None)
+        return [began for other, began in list(self._threads.values()) if other == source]
 
-def _outcome(call: Callable[[], T]) -> Callable[[], T]:
+
+def _outcome(call: Callable[[], T], source: Hashable) -> Callable[[], T]:
     """Make a call; return what returns or raises what came of it."""
+    failure: BaseException
     try:
         result = call()
+    except SystemExit:
+        # It would end the caller, and a task with it: in success, with 0.
+        failure = SignInRefused(f"No token could be had: what gives it asked to exit. Check {source!r}")
     except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
         failure = error
     else:

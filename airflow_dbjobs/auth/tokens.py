@@ -34,9 +34,11 @@ LEAST_SECONDS_LEFT = 40.0
 _RENEW_PART, _RENEW_SECONDS = 0.2, 600.0
 # How long after a renewal that has failed the next is tried, while the token still holds.
 _RENEW_AGAIN = 30.0
-# How long fetching a token may take, where the caller has more time; with less than the second there is none to renew.
+# How long fetching a token may take, where the caller has more time. Who has less (a kill, say) renews none before its
+# time: a token server that hangs would take what the call itself needs.
 FETCH_SECONDS = 30.0
-_HASTE_SECONDS = 10.0
+# With less time left than this, a waiter fetches none itself.
+_HASTE_SECONDS = 1.0
 # A token that is refused sooner than this after it was fetched would be refused again.
 _REFETCH_SECONDS = 60.0
 
@@ -106,7 +108,7 @@ class TokenCache:
         self._wall = wall
         self._kept: dict[TokenSource, _Kept] = {}
         self._flights: dict[TokenSource, _Flight] = {}
-        self._calls = BoundedCalls()
+        self._calls = BoundedCalls(clock)
 
     def token(self, source: TokenSource, limit: float) -> Token:
         """Return a token that is good for some time yet, taking at most about so many seconds. Raises CallError."""
@@ -115,7 +117,7 @@ class TokenCache:
         kept = self._kept.get(source)
         if kept is None or now >= kept.good_until:
             return self._fetched(source, kept, now + limit)
-        if now >= kept.renew_at and limit >= _HASTE_SECONDS:
+        if now >= kept.renew_at and limit >= FETCH_SECONDS:
             return self._renewed(source, kept, now + limit)
         return kept.token
 
@@ -150,11 +152,19 @@ class TokenCache:
                 self._flights.pop(source, None)
             elif not flight.wait(deadline - self._clock()):
                 raise Unreachable(f"Another thread asks for a token, and none came in time: {source!r}", sent=False)
+            elif flight.error and self._was_hurried(flight, deadline):
+                # With more time it may succeed.
+                continue
             elif flight.error:
                 # Each gets its own: who catches it adds to it.
                 raise copy.copy(flight.error) from flight.error
             elif flight.token:
                 return flight.token
+
+    def _was_hurried(self, flight: _Flight, deadline: float) -> bool:
+        """Whether a fetch failed for want of time, of which the caller has some yet."""
+        now = self._clock()
+        return isinstance(flight.error, Unreachable) and now >= flight.until and deadline - now >= _HASTE_SECONDS
 
     def _renewed(self, source: TokenSource, kept: _Kept, deadline: float) -> Token:
         """Fetch the next token before the one at hand is over; return the latter where somebody is at it, or fails."""
