@@ -327,6 +327,19 @@ def test_a_callable_that_cannot_reach_its_server_is_asked_again(scene: SignInSce
     assert len(scene.server.asked("/api/2.2/jobs/create")) == 1
 
 
+def test_a_callable_that_cannot_reach_its_server_is_not_quoted_in_a_cause_either(scene: SignInScene) -> None:
+    def token() -> str:
+        raise requests.ConnectionError(f"Max retries exceeded with url: /token?client_secret={JWT}")
+
+    module = ModuleType("my_tokens")
+    module.today = token  # type: ignore[attr-defined]
+    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
+    client = scene.client(SignIn(extra={"federated_token_provider": "my_tokens.today"}))
+    with pytest.raises(Unreachable, match=r"my_tokens.today\(\) gave no token: ConnectionError") as caught:
+        client.transport.send("GET", "2.2/jobs/list")
+    assert JWT not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("name", ["kubernetes", "aws_container"])
 def test_a_token_that_cannot_stand_in_a_header_is_not_quoted(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)

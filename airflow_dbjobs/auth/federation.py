@@ -115,6 +115,7 @@ class TokenCallable:
                 f"federated_token_provider {self.path!r} cannot be imported: {why}. It must name a function that Python"
                 " finds where this runs: package.module.function"
             ) from None
+        # The text of what it raises, and of its causes, may hold what must not be shown: a URL with a secret, say.
         try:
             token = function()
         except CallError as error:
@@ -122,9 +123,8 @@ class TokenCallable:
             raise
         except OSError as error:
             # All that has to do with a network is one of these.
-            raise Unreachable(f"{self} gave no token: {type(error).__name__}", sent=False) from error
+            raise Unreachable(f"{self} gave no token: {type(error).__name__}", sent=False) from None
         except Exception as error:  # noqa: BLE001 (it is the user's function)
-            # Its text, and that of its causes, may hold what must not be shown.
             raise SignInRefused(f"{self} gave no token: it raised {type(error).__name__}") from None
         if not isinstance(token, str) or not token.strip():
             raise SignInRefused(f"{self} gave no token: it must return a text, and one that is not empty")
