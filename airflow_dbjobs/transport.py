@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3.exceptions import LocationParseError
 
 from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import TokenAuth
@@ -218,7 +217,7 @@ class Transport:
                 )
             # requests' own errors are OSErrors, and so is that of a CA bundle which is not there. It lets the others
             # out: a host name with an empty label ("adb..net"), or no host at all ("http://[").
-            except (OSError, LocationParseError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 # What is said of a URL or a header that cannot be sent quotes it: a proxy's password, say.
                 failure = no_reply(call, self.base_url, error, timeout[1])
                 raise failure from (None if isinstance(error, ValueError) else error)
@@ -299,18 +298,19 @@ def _read(
 ) -> dict[str, Any]:
     """Return the JSON object of a reply. Raises ApiError or UnreadableReply."""
     if response.is_redirect:
-        raise ApiError(
-            call,
-            response.status_code,
-            message=f"a redirect to {response.headers['Location']}. Is the connection's host the workspace's URL?",
-        )
+        where = _shown(response.headers["Location"], response)
+        said = f"a redirect to {where}. Is the connection's host the workspace's URL?"
+        raise ApiError(call, response.status_code, message=said)
     success = response.status_code in range(200, 300)
     if success and void and not response.content.strip():
         return {}
     try:
         body = parse(response.content) if success and parse else response.json()
-    # A JSONDecodeError is one, and so is pydantic's ValidationError.
-    except ValueError:
+        if not success:
+            # At any depth, and however it was spelled.
+            body = json.loads(_shown(json.dumps(body), response))
+    # A JSONDecodeError is a ValueError, and so is pydantic's ValidationError; the other is of what is nested deeply.
+    except (ValueError, RecursionError):
         body = None
     if success:
         if isinstance(body, dict):
@@ -321,8 +321,7 @@ def _read(
         )
     if not isinstance(body, dict):
         body = {"message": f"{response.reason or ''} {_start(response)}".strip()}
-    shown = {name: _shown(value, response) if isinstance(value, str) else value for name, value in body.items()}
-    raise api_error(call, response.status_code, shown, response.headers)
+    raise api_error(call, response.status_code, body, response.headers)
 
 
 def _start(response: requests.Response) -> str:

@@ -17,6 +17,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 import pytest
 import requests
@@ -493,6 +494,41 @@ def test_no_secret_is_logged_or_shown(server: Server, connect: Connect, refusing
     assert caplog.records
     for secret in (SECRET, *sent):
         assert secret not in caplog.text + "".join(shown)
+
+
+@pytest.mark.parametrize("secret", [SECRET, 'dapi/very+"secret"<'])
+def test_a_token_that_a_gateway_repeats_is_cut_out_wherever_it_stands(
+    server: Server, connect: Connect, secret: str
+) -> None:
+    def shown(reply: Reply) -> str:
+        server.replies = [reply]
+        with pytest.raises(ApiError) as caught:
+            connect(server.url, BearerAuth(secret)).send("GET", "2.2/jobs/x")
+        assert len(server.seen[-1][2]["Authorization"]) == len(f"Bearer {secret}")
+        return str(caught.value)
+
+    sent = {"code": 502, "headers": [{"Authorization": f"Bearer {secret}"}]}
+    as_unicode = "".join(f"\\u{ord(character):04x}" for character in secret)
+    replies = [
+        Reply(400, {"error": {"request": sent}}),
+        Reply(400, {"message": f"cannot read {sent['headers']}"}),
+        Reply(400, json.dumps({"error": [sent]}).replace("/", "\\/")),
+        Reply(400, f'{{"error": ["Bearer {as_unicode}"]}}'),
+        Reply(302, headers={"Location": f"https://login.example/?orig=Bearer+{quote_plus(secret)}"}),
+    ]
+    for reply in replies:
+        said = shown(reply)
+        assert "***" in said
+        assert [spelled for spelled in (secret, quote_plus(secret), as_unicode, "very") if spelled in said] == []
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_reply_that_is_nested_too_deeply_to_be_read_is_quoted(
+    server: Server, transport: Transport, status: int
+) -> None:
+    server.replies = [Reply(status, "[" * 100_000)]
+    with pytest.raises(ApiError if status == 400 else UnreadableReply, match=r": .*\[\[\[\["):
+        transport.send("GET", "2.2/jobs/x")
 
 
 def test_a_request_says_who_asks_and_what(server: Server, connect: Connect) -> None:

@@ -15,8 +15,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote_plus, urlsplit
 
-from urllib3.exceptions import LocationParseError
-
 from airflow_dbjobs.errors import CallError, ServerError, SignInRefused, TooManyRequests, UnreadableReply
 from airflow_dbjobs.network import HOST_REMEDY, Network, no_reply, user_agent
 
@@ -58,7 +56,7 @@ class TokenRequests:
         reply = self._reply(method, url, network, **options)
         try:
             body = json.loads(reply.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             # A page may be quoted; what was cut short may begin with a token.
@@ -106,7 +104,7 @@ class TokenRequests:
                     allow_redirects=False,
                 )
                 text = response.text
-        except (OSError, LocationParseError, ValueError) as error:
+        except (OSError, ValueError) as error:
             failure = _unsent(no_reply(call, _server(url), error, timeout[1], remedy=reach_remedy))
             # What is said of a header that cannot be sent quotes it.
             raise failure from (None if isinstance(error, ValueError) else error)
@@ -141,7 +139,7 @@ def _said(text: str) -> tuple[str, str]:
     """Return the code and the message of a refusal, in any of the shapes that token servers have for them."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         # AWS answers in XML.
