@@ -33,16 +33,27 @@ def conn_fields() -> dict[str, dict[str, Any]]:
 def form_widgets() -> dict[str, Any]:
     """Return the form for Airflow before 3.2, where a flat list of text fields is all there is.
 
-    Without what that would spoil: an object, which it would show and save as Python's text of it, and a field of which
-    empty has a meaning, which Airflow 2 does not save. Both are left to the JSON of the extra.
+    Without what that would spoil, which is left to the JSON of the extra: an object, which it would show and save as
+    Python's text of it; a field of which empty has a meaning, which Airflow 2 does not save; and one that may be 0 or
+    false, which Airflow 2 shows as empty, and so deletes when anything else is saved.
     """
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from wtforms import PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
+    class SecretWidget(BS3PasswordFieldWidget):  # type: ignore[misc] # it need not be installed
+        """Shows a stored secret as what Airflow 2 saves as unchanged; empty, as is usual, it would be deleted."""
+
+        def __call__(self, field: Any, **kwargs: Any) -> Any:
+            self.hide_value = False
+            # What somebody has just typed (beside a mistake, so that the form is shown again) stays what it is.
+            if field.data and not field.raw_data:
+                kwargs["value"] = _airflow_2_unchanged()
+            return super().__call__(field, **kwargs)
+
     widgets = {}
     for section, field in _shown():
-        if field.kind == "object" or field.empty_counts:
+        if field.kind == "object" or field.empty_counts or field.zero_counts:
             continue
         is_secret = field.kind == "secret"
         widgets[field.name] = (PasswordField if is_secret else StringField)(
@@ -50,9 +61,15 @@ def form_widgets() -> dict[str, Any]:
             description=_help(field) + (f" One of: {', '.join(field.choices)}." if field.choices else ""),
             # Airflow 3 makes a list to choose from of it.
             validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
-            widget=BS3PasswordFieldWidget() if is_secret else BS3TextFieldWidget(),
+            widget=SecretWidget() if is_secret else BS3TextFieldWidget(),
         )
     return widgets
+
+
+def _airflow_2_unchanged() -> str:
+    from airflow.www.views import SENSITIVE_FIELD_PLACEHOLDER
+
+    return str(SENSITIVE_FIELD_PLACEHOLDER)
 
 
 def _shown() -> Iterator[tuple[str, Field]]:

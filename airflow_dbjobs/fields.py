@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Field(NamedTuple):
     """A field of the extra: its name, what the form says of it, and what is meant where it is not given.
 
-    Empty is not given, unless `empty_counts`. A "flag" only says in another word what `auth_type` can.
+    Empty is not given, unless `empty_counts`. One of which `zero_counts` may be 0, or false. A "flag" only says in
+    another word what `auth_type` can.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Field(NamedTuple):
     default: str = ""
     choices: tuple[str, ...] = ()
     empty_counts: bool = False
+    zero_counts: bool = False
 
 
 class Scheme(NamedTuple):
@@ -235,22 +237,23 @@ SECTIONS: dict[str, tuple[Field, ...]] = {
     ),
     "Network": (
         Field("verify", "Verify", "false turns the check of TLS certificates off; a path names a CA bundle.",
-              default="true"),
+              default="true", zero_counts=True),
         Field("proxies", "Proxies", 'The URL of a proxy (in the form: in quotes), or {"http": "…", "https": "…"}.'
               " Empty: the environment says.", "object"),
         Field("client_cert", "Client certificate", "The path of a certificate to show to the servers (PEM)."),
         Field("client_key", "Client key", "The path of its key, where the certificate's file does not hold it."),
     ),
     "Retries and waiting": (
-        Field("retry_budget", "Retry budget", "For how many seconds one call is repeated.", "number", "600"),
+        Field("retry_budget", "Retry budget", "For how many seconds one call is repeated.", "number", "600",
+              zero_counts=True),
         Field("server_error_wait", "Wait after a 5xx", "The least seconds between two attempts after a 5xx.", "number",
-              "30"),
+              "30", zero_counts=True),
         Field("connect_timeout", "Connect timeout", "The seconds that a connection may take.", "number", "10"),
         Field("read_timeout", "Read timeout", "The seconds that an answer may take.", "number", "60"),
         Field("outage_tolerance", "Outage tolerance", "For how many seconds a task that waits puts up with an API that"
-              " is down.", "number", "3600"),
+              " is down.", "number", "3600", zero_counts=True),
         Field("denied_tolerance", "Denied tolerance", "For how many seconds a task that waits puts up with credentials"
-              " that are refused.", "number", "600"),
+              " that are refused.", "number", "600", zero_counts=True),
         Field("max_requests_per_second", "Requests per second", "What all deferred tasks of one triggerer may ask of"
               " the workspace.", "number", "100"),
     ),

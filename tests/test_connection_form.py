@@ -132,10 +132,15 @@ def forms(monkeypatch: pytest.MonkeyPatch) -> str:
     return "stand-ins"
 
 
+LEFT_TO_THE_JSON = {
+    "proxies", "sdk_config", "aws_conn_id", "verify", "retry_budget", "server_error_wait", "outage_tolerance",
+    "denied_tolerance",
+}  # fmt: skip
+
+
 @warns
 def test_older_airflow_gets_the_same_fields_but_for_what_its_form_would_spoil(forms: str) -> None:
-    left_out = {"proxies", "sdk_config", "aws_conn_id"}
-    assert list(form_widgets()) == [field.name for field in SHOWN if field.name not in left_out]
+    assert list(form_widgets()) == [field.name for field in SHOWN if field.name not in LEFT_TO_THE_JSON]
     assert list(DatabricksJobsHook.get_connection_form_widgets()) == list(form_widgets())
 
 
@@ -175,8 +180,87 @@ def test_airflow_2_shows_the_form() -> None:
         [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, timeout=120
     )
     shown = done.stdout.splitlines()[-1].removeprefix(";").split(";")
-    left_out = {"proxies", "sdk_config", "aws_conn_id"}
-    assert shown == [str((field.name, field.name == "token")) for field in SHOWN if field.name not in left_out]
+    assert shown == [str((field.name, field.name == "token")) for field in SHOWN if field.name not in LEFT_TO_THE_JSON]
+
+
+# What Airflow 2's view of connections does with a form.
+_EDITING = """
+import html, json, re, sys
+from types import SimpleNamespace
+from airflow.hooks.base import BaseHook
+from airflow.www.views import ConnectionModelView
+from airflow_dbjobs.connection_form import form_widgets
+from werkzeug.datastructures import MultiDict
+from wtforms import Form, StringField
+
+extra, edits = json.loads(sys.stdin.read())
+BaseHook.get_connection = classmethod(lambda *_: SimpleNamespace(extra_dejson=extra))
+prefix = "extra__databricks_jobs__"
+ours = {prefix + name: field for name, field in form_widgets().items()}
+Edit = type("Edit", (Form,), {name: StringField() for name in ("conn_id", "conn_type", "extra")} | ours)
+metadata = [(key, key.removeprefix(prefix), key == prefix + "token") for key in ours]
+view = SimpleNamespace(_iter_extra_field_names_and_sensitivity=lambda: iter(metadata))
+
+def page(form):
+    return "".join(str(field()) for field in form)
+
+def sent(page, typed):
+    inputs = [dict(re.findall('(name|value)="([^"]*)"', shown)) for shown in re.findall("<input.*?>", page)]
+    values = {shown["name"]: html.unescape(shown["value"]) for shown in inputs}
+    return Edit(MultiDict(values | {prefix + name: value for name, value in typed.items()}))
+
+done = []
+for typed in edits:
+    form = Edit(data={"conn_id": "x", "conn_type": "databricks_jobs", "extra": json.dumps(extra)})
+    ConnectionModelView.prefill_form(view, form, 1)
+    first = page(form)
+    form = sent(first, typed)
+    if not form.validate():
+        # It is shown again.
+        form = sent(page(form), {"api_version": "2.1"})
+    assert form.validate(), form.errors
+    ConnectionModelView.process_form(view, form, False)
+    done.append([first, json.loads(form.extra.data)])
+print(json.dumps(done))
+"""
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 2's form")
+def test_airflow_2_saves_what_nobody_has_touched_as_it_was() -> None:
+    extra = {
+        "token": SECRET,
+        "host": "adb-1.example",
+        "verify": False,
+        "retry_budget": 0,
+        "server_error_wait": 0,
+        "outage_tolerance": 0,
+        "denied_tolerance": 0,
+        "read_timeout": "9",
+        "proxies": {"https": "http://proxy.example:3128"},
+        "aws_conn_id": "",
+    }
+    without_token = {name: value for name, value in extra.items() if name != "token"}
+    edits: list[tuple[dict[str, str], dict[str, Any]]] = [
+        ({}, extra),
+        ({"host": "adb-2.example"}, {**extra, "host": "adb-2.example"}),
+        ({"token": "another"}, {**extra, "token": "another"}),
+        ({"token": ""}, without_token),
+        # With a mistake first.
+        ({"api_version": "3"}, {**extra, "api_version": "2.1"}),
+        ({"api_version": "3", "token": "another"}, {**extra, "api_version": "2.1", "token": "another"}),
+    ]
+    # In a process of its own: the libraries warn.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _EDITING],
+        input=json.dumps([extra, [typed for typed, _ in edits]]),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    pages, saved = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
+    assert list(saved) == [expected for _, expected in edits]
+    assert SECRET not in "".join(pages)
 
 
 # --- and what is read of it ---
