@@ -67,6 +67,28 @@ def test_nothing_that_steers_a_terminal_stays(text: str, clean: str) -> None:
         ("dose" + "a1" * 16, "***"),
         ("TOKEN_dkea" + "a1" * 16, "TOKEN_***"),
         ("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0xx.", "***"),
+        ("https://ghp_" + "a1" * 18 + "@github.com/x", "https://***@github.com/x"),
+        ("github_pat_11AB_" + "a1" * 18, "***"),
+        # As Databricks' users write them.
+        (
+            'spark.conf.set("fs.azure.account.key.a.dfs.core.windows.net", "abcDEF123==")',
+            'spark.conf.set("fs.azure.account.key.a.dfs.core.windows.net", "***")',
+        ),
+        ('.option("user","sa").option("password","Hunter2!")', '.option("user","sa").option("password","***")'),
+        ('.set("fs.s3a.secret.key", "wJalr")', '.set("fs.s3a.secret.key", "***")'),
+        (".option( 'sfPassword', r'a b' )", ".option( 'sfPassword', r'***' )"),
+        ('os.environ["DB_PASSWORD"] = "hunter2"', 'os.environ["DB_PASSWORD"] = "***"'),
+        ("conf['client_secret']='abc1'", "conf['client_secret']='***'"),
+        ("fs.azure.account.key.a.dfs.core.windows.net abc123==", "fs.azure.account.key.a.dfs.core.windows.net ***"),
+        ("spark.hadoop.fs.s3a.secret.key wJalr/1", "spark.hadoop.fs.s3a.secret.key ***"),
+        (
+            "fs.azure.account.oauth2.client.secret.a.dfs.net=abcQ~1",
+            "fs.azure.account.oauth2.client.secret.a.dfs.net=***",
+        ),
+        ("password=b'hunter2', api_key = rf\"x-1\"", "password=b'***', api_key = rf\"***\""),
+        # Base64 may begin as a path does.
+        ("AccountKey=/ab/cd1+e==", "AccountKey=***"),
+        ('password="password"', 'password="***"'),
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str, clean: str) -> None:
@@ -101,6 +123,16 @@ def test_what_looks_like_a_secret_is_masked(text: str, clean: str) -> None:
         'f"password={password}"',
         '  File "/Workspace/secrets.py", line 3, in token',
         "    at org.apache.spark.token(Token.scala:12)",
+        "connect(user=user, password=password, client_secret = client_secret)",
+        "self.api_key = api_key",
+        "storage_key: 2024/01/01/data.parquet",
+        "private key=/etc/keys/key1.pem",
+        "encryption-key: arn:aws:kms:us-east-1:123456789012:key/abcd",
+        "Lost spark://10.0.0.1:7077@worker",
+        "secret=${SECRET}, pwd=$(pwd)",
+        "for fs.azure.account.key Invalid configuration value",
+        "['id', 'password', 'email']",
+        '.option("password", word)',
     ],
 )
 def test_other_words_stay(text: str) -> None:
@@ -109,7 +141,21 @@ def test_other_words_stay(text: str) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["password:", 'password="', "password   ", "eyJ-", "://a:b@@@", "-----BEGIN PRIVATE KEY-----", "token=a", "--"],
+    [
+        "password:",
+        'password="',
+        "password   ",
+        "eyJ-",
+        "://a:b@@@",
+        "-----BEGIN PRIVATE KEY-----",
+        "token=a",
+        "--",
+        '("password',
+        "account.key.",
+        "secret.key ",
+        "secret:" + "/" * 100,
+        "ghp_",
+    ],
 )
 def test_the_time_grows_with_the_text_alone(part: str) -> None:
     text = part * (1_000_000 // len(part))
@@ -127,9 +173,17 @@ def test_the_time_grows_with_the_text_alone(part: str) -> None:
         ("a\nb\n", ["a", "b"]),
         ("a\nb\nc\nd", ["…", "b", "c", "d"]),
         ("x" * (LONGEST_LINE + 1), ["x" * LONGEST_LINE + "…"]),
-        ("x" * 5_000_000 + "\nlast", ["…", "x" * LONGEST_LINE + "…", "last"]),
+        ("x" * 5_000_000 + "\nlast", ["…", "last"]),
+        ("x" * 5_000_000 + "\rlast", ["…", "last"]),
+        ("x" * 5_000_000, ["…"]),
     ],
     ids=lambda value: repr(value)[:20],
 )
 def test_of_a_long_text_the_end_is_kept(text: str, lines: list[str]) -> None:
     assert tail(text, 3) == lines
+
+
+def test_of_a_secret_that_is_cut_into_nothing_is_told() -> None:
+    # What is looked at begins within it.
+    text = f"password='{'a1' * 50}'" + " " * (4 * 3 * LONGEST_LINE - 50) + "\nlast"
+    assert tail(text, 3) == ["…", "last"]
