@@ -120,8 +120,15 @@ class PayloadOperator(BaseOperator):
 
     def _declared_params(self) -> dict[str, Any]:
         """Return the params of the task and its DAG, as they are declared; one without a default is None."""
-        params: Any = self.params  # a ParamsDict, which Airflow makes of what it is given
-        return {name: params.get_param(name).resolve(suppress_exception=True) for name in params}
+        from airflow.providers.common.compat.sdk import ParamValidationError
+
+        declared: dict[str, Any] = {}
+        for name in self.params:
+            try:
+                declared[name] = self.params[name]
+            except ParamValidationError:
+                declared[name] = None
+        return declared
 
     def _defaults(self) -> dict[str, Any]:
         """Return what the payload holds where the user gives nothing else."""
