@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextvars
 import html
 import json
@@ -181,6 +182,34 @@ def test_a_wrong_secret_of_the_sdk_fails_at_once_with_what_to_check(scene: SignI
     assert "databricks-sdk cannot sign in: " in said
     assert "Check `auth_type` and `sdk_config` in the connection's extra" in said
     assert WRONG not in said
+
+
+@pytest.mark.parametrize("where", ["config", "environment", "profile"])
+@pytest.mark.parametrize("name", needing("sdk"))
+def test_what_a_server_repeats_to_the_sdk_is_cut_out_wherever_it_is_configured(
+    scene: SignInScene, name: str, where: str
+) -> None:
+    sign_in = using(name, scene)
+    secret = f'{WRONG}/"+'
+    base = {"config_file": str(scene.root / "none")}
+    if where == "config":
+        config = {**base, "client_id": CLIENT_ID, "client_secret": secret, "token_audience": "refused"}
+    elif where == "environment":
+        config = base
+        scene.use(DATABRICKS_CLIENT_ID=CLIENT_ID, DATABRICKS_CLIENT_SECRET=secret)
+    else:
+        lines = ["[prod]", f"host = {scene.server.url}", f"client_id = {CLIENT_ID}", f"client_secret = {secret}"]
+        config = {"profile": "prod", "config_file": scene.file("databrickscfg", "\n".join(lines))}
+    sign_in.extra["sdk_config"] = config
+    pair = base64.b64encode(f"{CLIENT_ID}:{secret}".encode()).decode()
+    spelled = [secret, pair, quote_plus(secret), json.dumps(secret)[1:-1]]
+    body = {"error": "invalid_client", "error_description": f"refused: {' '.join(spelled)} {'x' * 1000}"}
+    scene.server.troubles.append(Trouble(TOKEN_PATH, 401, body))
+    said = refused(scene, sign_in)
+    assert "databricks-sdk cannot sign in: " in said
+    assert "refused: *** *** *** ***" in said
+    assert [text for text in (*spelled, WRONG) if text in said] == []
+    assert len(said) < 700
 
 
 @pytest.mark.parametrize("name", needing("sdk"))

@@ -5,24 +5,32 @@ databricks-sdk is imported when a token is fetched (extra ``sdk`` of this packag
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import Token
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
 from airflow_dbjobs.network import Network
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_dbjobs.auth.requesting import TokenRequests
 
 # What signs a request is asked for again after this time, where it does not say when it expires (a token in a profile).
 _UNSAID_LIFETIME = 300.0
-# Which of its arguments are nobody's business.
-_SECRET = re.compile("token|secret|password|credentials")
+# Which of its arguments, and of the variables that it and the libraries below it read, are nobody's business; and which
+# are sent together with one, as Basic has it.
+_SECRET = re.compile("(token|secret|password|credentials|metadata_service_url)$", re.IGNORECASE)
+_NAME = re.compile("(client_id|username)$", re.IGNORECASE)
+_VARIABLES = ("ACTIONS_", "ARM_", "AZURE_", "DATABRICKS_", "GOOGLE_", "SYSTEM_")
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,19 @@ class SdkToken:
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Let the SDK sign in. Raises CallError."""
+        known: dict[str, Any] = {name: text for name, text in os.environ.items() if name.startswith(_VARIABLES)}
         try:
             # It takes proxies and certificates from the environment only.
             Network().check(self.workspace)
-            return self._token(requests.left, requests.wall())
+            return self._token(requests.left, requests.wall(), known)
         except CallError:
             raise
         except Exception as error:  # noqa: BLE001 (of the SDK, or of what it calls)
-            # Its own text is not shown: a server may have repeated there what it was sent.
-            raise self._failure(error) from None
+            # What a server has repeated of what it was sent is in it unscrubbed.
+            raise _failure(error, _secrets({**known, **json.loads(self.config)})) from None
 
-    def _token(self, seconds: float, now: float) -> Token:
+    def _token(self, seconds: float, now: float, known: dict[str, Any]) -> Token:
+        """Let the SDK sign in, and add to `known` what it goes by: a profile's fields, say."""
         try:
             from databricks.sdk.core import Config
         except ImportError as error:
@@ -59,6 +69,7 @@ class SdkToken:
         options: dict[str, Any] = {"http_timeout_seconds": seconds, "retry_timeout_seconds": seconds}
         given = {"host": self.workspace, "auth_type": self.auth_type or None, **json.loads(self.config)}
         config = Config(**options | given)
+        known |= {f"sdk_{name}": value for name, value in config.as_dict().items()}
         headers = config.authenticate()
         lifetime = _UNSAID_LIFETIME
         # Not every way to sign in has a token that expires.
@@ -67,18 +78,26 @@ class SdkToken:
                 lifetime = _seconds_until(expiry, now)
         return Token(headers, lifetime)
 
-    def _failure(self, error: Exception) -> CallError:
-        said = " ".join((str(error) or type(error).__name__).split())
-        for name, value in json.loads(self.config).items():
-            if isinstance(value, str) and _SECRET.search(name):
-                said = said.replace(value or "\0", "***")
-        # Its own retries are over, or there were none: what has to do with a network is an OSError, or says when.
-        if isinstance(error, OSError | TimeoutError):
-            return Unreachable(f"databricks-sdk cannot sign in: {said}", sent=False)
-        return SignInRefused(
-            f"databricks-sdk cannot sign in: {said.rstrip('.')}. Check `auth_type` and `sdk_config` in the connection's"
-            " extra, and the DATABRICKS_ variables and the profile where this runs"
-        )
+
+def _secrets(known: Mapping[str, Any]) -> list[str]:
+    """Return which of these values are secret, alone or with a name before them in base64."""
+    texts = {name: value for name, value in known.items() if isinstance(value, str)}
+    secrets = {value for name, value in texts.items() if _SECRET.search(name)}
+    names = {value for name, value in texts.items() if _NAME.search(name)}
+    pairs = {base64.b64encode(f"{name}:{secret}".encode()).decode() for name in names for secret in secrets}
+    # The longest first: one may begin as another does.
+    return sorted(pairs | secrets, key=len, reverse=True)
+
+
+def _failure(error: Exception, secrets: list[str]) -> CallError:
+    said = scrubbed(" ".join((str(error) or type(error).__name__).split()), secrets)[:500].rstrip(".")
+    # Its own retries are over, or there were none: what has to do with a network is an OSError, or says when.
+    if isinstance(error, OSError | TimeoutError):
+        return Unreachable(f"databricks-sdk cannot sign in: {said}", sent=False)
+    return SignInRefused(
+        f"databricks-sdk cannot sign in: {said}. Check `auth_type` and `sdk_config` in the connection's extra, and the"
+        " DATABRICKS_ variables and the profile where this runs"
+    )
 
 
 def _seconds_until(expiry: datetime, now: float) -> float:
