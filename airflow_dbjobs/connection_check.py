@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbjobs import paging
 from airflow_dbjobs.auth.tokens import TokenAuth, TokenCache
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import ApiError, CallError, JobsError, PermissionDenied, Unreachable, UnreadableReply
+from airflow_dbjobs.errors import (
+    ApiError,
+    CallError,
+    JobsError,
+    PermissionDenied,
+    Unreachable,
+    UnreadableReply,
+    UntrustedCertificate,
+)
 from airflow_dbjobs.network import HOST_REMEDY
 from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.texts import cleaned
@@ -32,10 +40,9 @@ SECONDS = 15.0
 # When nothing more is asked.
 _ASKING_SECONDS = 14.0
 _SIGN_IN_SECONDS = 10.0
+_SIGNING_IN = "Signing in"
 # One attempt for each call: whoever pressed the button can do it again.
-_ONE_ATTEMPT = RetryPolicy(
-    retry_budget=_ASKING_SECONDS, server_error_wait=60.0, connect_timeout=5.0, read_timeout=10.0, first_wait=60.0
-)
+_ONE_ATTEMPT = RetryPolicy(retry_budget=0.0, connect_timeout=5.0, read_timeout=10.0)
 _JOBS = 5
 _MAY_RUN = frozenset({"CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"})
 _EACH_JOB = "Whether a run may be launched is decided for each job"
@@ -51,10 +58,13 @@ def check(client: JobsClient, scheme: Scheme, *, seconds: float = SECONDS) -> tu
     ended: queue.SimpleQueue[tuple[bool, str] | Exception] = queue.SimpleQueue()
 
     def run() -> None:
+        outcome: tuple[bool, str] | Exception
         try:
-            ended.put(trial.run())
+            outcome = trial.run()
         except Exception as error:  # noqa: BLE001 (it is raised below)
-            ended.put(error)
+            outcome = error
+        trial.close()
+        ended.put(outcome)
 
     # Not everything has a timeout: a name that is looked up, an answer that comes byte by byte.
     threading.Thread(target=run, name="airflow_dbjobs-check", daemon=True).start()
@@ -83,7 +93,7 @@ class _Trial:
         self._clock = transport.clock
         self._deadline = self._clock() + _ASKING_SECONDS
         self._how = f"by {scheme.name} ({scheme.help.rstrip('.')})"
-        self.stage = "Signing in"
+        self.stage = _SIGNING_IN
         self.found: tuple[bool, str] | None = None
 
     def run(self) -> tuple[bool, str]:
@@ -95,6 +105,7 @@ class _Trial:
             jobs = [job.raw for job in islice(self._client.list_jobs(page_size=_JOBS), _JOBS)]
         except PermissionDenied as error:
             # Nobody, or somebody who may not.
+            self.found = False, self.failure(error)
             return False, self.failure(error, self._me())
         except JobsError as error:
             return False, self.failure(error)
@@ -103,6 +114,10 @@ class _Trial:
             self.found = self._success(me)
         return self._success(me, self._launching(jobs, me))
 
+    def close(self) -> None:
+        """Let the connections go."""
+        self._client.close()
+
     def _success(self, me: Json | None, launching: str = f"{_EACH_JOB}.") -> tuple[bool, str]:
         answers = f"The Jobs API {self._client.api_version} answers, and jobs may be listed."
         return True, f"{self._signed_in(me)}. {answers} {launching}"
@@ -110,12 +125,17 @@ class _Trial:
     def failure(self, error: JobsError, me: Json | None = None) -> str:
         """Return what went wrong, and what to do."""
         said = str(error).rstrip(".")
-        # No server, or one that knows nothing of the API.
-        if (isinstance(error, Unreachable | UnreadableReply) or type(error) is ApiError) and HOST_REMEDY not in said:
+        if self._is_of_the_host(error) and HOST_REMEDY not in said:
             said += f". {HOST_REMEDY}"
         if me:
             return f"{self._signed_in(me)}, but jobs may not be listed: {said}."
         return f"It signs in {self._how}. {said}."
+
+    def _is_of_the_host(self, error: JobsError) -> bool:
+        """Whether there may be no server, or one that knows nothing of the API; who gives tokens is another."""
+        if self.stage == _SIGNING_IN or isinstance(error, UntrustedCertificate):
+            return False
+        return isinstance(error, Unreachable | UnreadableReply) or type(error) is ApiError
 
     def _signed_in(self, me: Json | None) -> str:
         if me is None:
@@ -148,12 +168,14 @@ class _Trial:
         """Whether the permissions of a job let somebody run it; None where they are not shown."""
         try:
             grants = paging.objects(self._ask(f"2.0/permissions/jobs/{int(job['job_id'])}"), "access_control_list")
-            groups = {group.get("display") for group in paging.objects(me, "groups")}
+            name = _folded(me["userName"])
+            # A group may be told by its id alone.
+            groups = {_folded(group.get("display")) for group in paging.objects(me, "groups")} - {""}
             mine = [
                 grant
                 for grant in grants
-                if me["userName"] in (grant.get("user_name"), grant.get("service_principal_name"))
-                or grant.get("group_name") in groups
+                if name in (_folded(grant.get("user_name")), _folded(grant.get("service_principal_name")))
+                or _folded(grant.get("group_name")) in groups
             ]
             held = [level for grant in mine for level in paging.objects(grant, "all_permissions")]
         except (CallError, KeyError, TypeError, ValueError):
@@ -166,3 +188,8 @@ class _Trial:
             raise Unreachable("There is no time left to ask", sent=False)
         self.stage = f"GET {path.partition('/')[2]}"
         return self._client.transport.send("GET", path, limit=left)
+
+
+def _folded(name: object) -> str:
+    """Return a name as it is compared: in whatever case it is written. None, and so nobody, is empty."""
+    return str(name or "").casefold()

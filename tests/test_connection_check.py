@@ -20,6 +20,8 @@ from airflow_dbjobs.fields import BY_NAME, scheme_of
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace.wire import Request
+from airflow_dbjobs.network import HOST_REMEDY
+from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,6 +98,11 @@ def me_is(workspace: LocalWorkspace, **me: Any) -> None:
          {"group_name": "etl", "permission_level": "CAN_MANAGE_RUN"}, True),
         ({"userName": "ada", "groups": [{"display": "etl"}]},
          {"group_name": "others", "permission_level": "CAN_MANAGE_RUN"}, False),
+        ({"userName": "Ada@x.example"}, {"user_name": "ada@X.example", "permission_level": "CAN_MANAGE_RUN"}, True),
+        ({"userName": "ada", "groups": [{"display": "ETL"}]},
+         {"group_name": "etl", "permission_level": "CAN_MANAGE_RUN"}, True),
+        ({"userName": "ada", "groups": [{"value": "123", "type": "direct"}]},
+         {"user_name": "eve", "permission_level": "CAN_MANAGE_RUN"}, False),
         # The workspace lets its admins manage all jobs.
         ({"userName": "ada", "groups": [{"display": "admins"}]},
          {"user_name": "eve", "permission_level": "CAN_VIEW"}, True),
@@ -194,13 +201,25 @@ def test_a_server_that_is_no_workspace_is_named_with_what_to_check(workspace, mo
     assert said.count("Check") == 1
 
 
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "1"}], ids=["", "Retry-After"])
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_one_attempt_is_made(workspace, monkeypatch, status) -> None:
-    workspace.faults.append(Fault("list", status=status, times=None))
+def test_one_attempt_is_made(workspace, monkeypatch, status, headers) -> None:
+    workspace.faults.append(Fault("list", status=status, headers=headers, times=None))
     works, said = press(monkeypatch, workspace.base_url, workspace.token)
     assert not works
     assert f"GET jobs/list answered {status}" in said
     assert workspace.requests == {"list": 1}
+
+
+def test_the_host_is_not_blamed_for_what_signing_in_or_a_certificate_lacks(monkeypatch, tmp_path) -> None:
+    gone = str(tmp_path / "ca.pem")
+    for extra in ({"verify": gone}, {"verify": gone, "auth_type": "oauth"}):
+        works, said = press(
+            monkeypatch, "https://127.0.0.1:1", SECRET, login="id", extra={"auth_type": "token", **extra}
+        )
+        assert not works
+        assert f"The CA bundle {gone} cannot be used" in said
+        assert HOST_REMEDY not in said
 
 
 # --- every way to sign in ---
@@ -237,6 +256,15 @@ def test_the_credentials_are_tried_and_not_a_token_that_they_were_good_for(signi
     # Who works with the connection meanwhile has its token still.
     assert list(signing.client(sign_in).list_jobs()) == []
     assert len(signing.fetches(sign_in)) == 3
+
+
+def test_the_workspaces_host_is_not_blamed_for_another_token_server(signing: SignInScene) -> None:
+    sign_in = signing.aws_environment()
+    signing.use(AWS_ENDPOINT_URL_STS="http://127.0.0.1:1")
+    works, said = press_for(signing, sign_in)
+    assert not works
+    assert "cannot reach http://127.0.0.1:1: " in said
+    assert HOST_REMEDY not in said
 
 
 def test_a_token_server_that_fails_is_asked_once(signing: SignInScene) -> None:
@@ -284,7 +312,26 @@ def test_signing_in_that_hangs_is_given_up_and_named(signing: SignInScene, monke
     works, said = check(client, BY_NAME["federated_token_provider"], seconds=0.2)
     released.set()
     assert not works
-    assert "Signing in took longer than 0.2 s. " in said
+    assert said.endswith(". Signing in took longer than 0.2 s.")
+
+
+def test_a_refusal_is_said_though_who_is_refused_hangs(stalling, workspace, client) -> None:
+    refusal = {"error_code": "PERMISSION_DENIED", "message": "Source IP is blocked."}
+    workspace.faults.append(Fault("list", status=403, body=refusal))
+    stalling("/scim/")
+    works, said = check(client, BY_NAME["token"], seconds=3)
+    assert not works
+    assert said.startswith(
+        f"It signs in {BY_TOKEN}. GET jobs/list answered 403 PERMISSION_DENIED: Source IP is blocked."
+    )
+
+
+def test_no_connection_is_left_open(client, mocker: MockerFixture) -> None:
+    close = mocker.spy(Transport, "close")
+    assert check(client, BY_NAME["token"])[0]
+    (transport,) = (call.args[0] for call in close.call_args_list)
+    assert transport is not client.transport
+    assert transport._sessions == []
 
 
 @pytest.mark.parametrize(("hanging", "known"), [("/scim/", False), ("/permissions/", True)])
