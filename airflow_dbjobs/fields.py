@@ -269,7 +269,7 @@ _FORM_PREFIX = "extra__"
 
 def is_auth_type(value: object) -> bool:
     """Return whether `auth_type` may say so; it may be empty."""
-    return not _is_given(value) or str(value).strip() in {*BY_NAME, *SDK_AUTH_TYPES}
+    return not is_given(value) or str(value).strip() in {*BY_NAME, *SDK_AUTH_TYPES}
 
 
 def is_on(value: object) -> bool:
@@ -293,10 +293,10 @@ def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any])
         scheme = _by_fields(login, password, extra)
     given = {**extra, "login": login, "password": password}
     meant = {"login": scheme.login, "password": scheme.password}
-    if missing := [name for name in scheme.needs if not _is_given(given.get(name))]:
+    if missing := [name for name in scheme.needs if not is_given(given.get(name))]:
         named = [f"the {name} ({meant[name]})" if name in meant else f"extra {name}" for name in missing]
         raise _wrong(f"The connection signs in by {scheme.name}, but it lacks {_listed(named)}.")
-    if scheme.name == "token" and not (_is_given(extra.get("token")) or password):
+    if scheme.name == "token" and not (is_given(extra.get("token")) or password):
         raise _wrong(_NO_CREDENTIALS)
     return scheme
 
@@ -337,7 +337,7 @@ def _by_name(asked: str) -> Scheme:
 
 
 def _by_fields(login: str | None, password: str | None, extra: Mapping[str, Any]) -> Scheme:
-    if _is_given(extra.get("token")) or (password and not login):
+    if is_given(extra.get("token")) or (password and not login):
         return BY_NAME["token"]
     for scheme in SCHEMES:
         if (scheme.mark and _is_set(scheme.mark, extra)) or (scheme.login_marks and login == scheme.name):
@@ -349,10 +349,11 @@ def _by_fields(login: str | None, password: str | None, extra: Mapping[str, Any]
 
 def _is_set(name: str, extra: Mapping[str, Any]) -> bool:
     value = extra.get(name)
-    return is_on(value) if name in _FLAGS else _is_given(value)
+    return is_on(value) if name in _FLAGS else is_given(value)
 
 
-def _is_given(value: object) -> bool:
+def is_given(value: object) -> bool:
+    """Return whether a field holds anything."""
     # A form leaves null or an empty text where nothing was typed, and an empty list in an editor of JSON.
     return value not in (None, "", {}, [])
 

@@ -22,7 +22,7 @@ from urllib3.util import parse_url
 
 from airflow_dbjobs import __version__
 from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate
-from airflow_dbjobs.fields import is_on
+from airflow_dbjobs.fields import is_given, is_on
 
 HOST_REMEDY = "Check the connection's host and port"
 
@@ -93,10 +93,12 @@ def network_from(extra: Mapping[str, Any]) -> Network:
 
 def _verify(value: object) -> bool | str:
     """Read a boolean (as a form may write one), or the path of a CA bundle."""
-    if value is None:
+    if not is_given(value):
         return True
-    if not isinstance(value, str):
+    if value in (0, 1):
         return bool(value)
+    if not isinstance(value, str):
+        raise ConfigurationError(f"extra verify is {value!r}; it must be true, false, or the path of a CA bundle.")
     path = value.strip()
     if path.lower() in {"", "true", "1", "yes", "on"}:
         return True

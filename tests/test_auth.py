@@ -155,6 +155,9 @@ def test_credentials_that_differ_in_the_secret_alone_are_two() -> None:
         ({}, Network()),
         ({"verify": None, "proxies": None, "client_cert": ""}, Network()),
         ({"verify": "FALSE"}, Network(verify=False)),
+        *(({"verify": off}, Network(verify=False)) for off in (False, 0, "0", "no", "off")),
+        # Nothing but what says so turns the check off.
+        *(({"verify": on}, Network()) for on in (True, 1, "", " ", {}, [])),
         ({"verify": "/ca.pem"}, Network(verify="/ca.pem")),
         ({"proxies": " http://p:3128"}, Network(proxies=(("http", "http://p:3128"), ("https", "http://p:3128")))),
         ({"proxies": {"https": "http://p"}}, Network(proxies=(("https", "http://p"),))),
@@ -204,6 +207,10 @@ def test_the_way_to_the_servers_is_read_from_the_extra(extra: dict[str, Any], ne
             )
         ),
         ({"client_key": "/k.pem"}, "client_key is given without client_cert"),
+        *(
+            ({"verify": value}, f"extra verify is {value!r}; it must be true, false, or the path of a CA bundle.")
+            for value in (2, 0.5, ["/ca.pem"], {"path": "/ca.pem"})
+        ),
     ],
 )
 def test_a_way_that_cannot_be_read_is_named(extra: dict[str, Any], words: str) -> None:
