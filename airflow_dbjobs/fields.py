@@ -5,6 +5,7 @@ Plain data, from which the connection's form is made, and by which what nobody r
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -277,6 +278,27 @@ def is_on(value: object) -> bool:
     return value.strip().lower() not in {"", "false", "0", "no", "off"} if isinstance(value, str) else bool(value)
 
 
+def number(
+    extra: Mapping[str, Any], name: str, *, what: str = "a number of seconds", most: float = math.inf
+) -> float | None:
+    """Read a number of the extra, which may be written as text; None where it is not given.
+
+    Raises ConfigurationError where it is none, below 0, 0 where that does not count, or above `most`.
+    """
+    value = extra.get(name)
+    if not is_given(value):
+        return None
+    try:
+        read = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        read = math.nan
+    zero = name in _ZERO_COUNTS
+    if not math.isfinite(read) or read < 0 or (read == 0 and not zero) or read > most:
+        rule = ("0 or more" if zero else "more than 0") + ("" if math.isinf(most) else f" and at most {most:.0f}")
+        raise _wrong(f"extra {name} is {value!r}; it must be {what}, {rule}.")
+    return read
+
+
 def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any]) -> Scheme:
     """Return the way to sign in that a connection's fields ask for, in the official provider's order.
 
@@ -315,6 +337,7 @@ def remarks(scheme: Scheme, extra: Mapping[str, Any]) -> list[str]:
 
 
 _FLAGS = frozenset(field.name for field in FIELDS if field.kind == "flag")
+_ZERO_COUNTS = frozenset(field.name for field in FIELDS if field.zero_counts)
 # What a form fills in by itself.
 _FILLED_IN = {field.name: field.default for field in FIELDS if field.empty_counts}
 # The fields that belong to some way to sign in.

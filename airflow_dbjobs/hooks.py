@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.transport import Transport
         from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_url
 
-        if not isinstance(extra, Mapping) or (not extra and (connection.extra or "").strip() not in {"", "{}"}):
+        if not isinstance(extra, Mapping) or (not extra and not _is_empty(connection.extra)):
             raise ConfigurationError(f"{self._prefix}extra must be a JSON object.")
         try:
             policy, patience = settings_from(extra)
@@ -180,6 +181,14 @@ class DatabricksJobsHook(BaseHook):
         from airflow import __version__
 
         return f"airflow/{__version__}" + (f" operator/{self.caller}" if self.caller else "")
+
+
+def _is_empty(text: str | None) -> bool:
+    """Whether an extra that Airflow reads as nothing is nothing, and no text that it could not read."""
+    try:
+        return bool(json.loads((text or "").strip() or "{}") == {})
+    except ValueError:
+        return False
 
 
 def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:

@@ -20,7 +20,8 @@ import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.errors import ApiError, ConfigurationError, ServerError, TooManyRequests
+from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests
+from airflow_dbjobs.fields import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,48 +64,33 @@ class Patience:
 # Of those that wait for runs in a triggerer, for each workspace.
 MAX_REQUESTS_PER_SECOND = 100.0
 
-# What a connection's extra may set, and whether it may be 0: a timeout of 0 would let no request through.
+# A socket takes no timeout of any length.
+_LONGEST_TIMEOUT = 86400.0
+# What a connection's extra may set, and the most that each may be.
 SETTINGS = {
-    "retry_budget": True,
-    "server_error_wait": True,
-    "connect_timeout": False,
-    "read_timeout": False,
-    "outage_tolerance": True,
-    "denied_tolerance": True,
+    "retry_budget": math.inf,
+    "server_error_wait": math.inf,
+    "connect_timeout": _LONGEST_TIMEOUT,
+    "read_timeout": _LONGEST_TIMEOUT,
+    "outage_tolerance": math.inf,
+    "denied_tolerance": math.inf,
 }
 
 
 def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
     """Read the SETTINGS of a connection's extra; numbers may be written as text. Raises ConfigurationError."""
-    given = {name: _number(name, extra, zero=zero) for name, zero in SETTINGS.items() if _is_given(name, extra)}
+    read = {name: number(extra, name, most=most) for name, most in SETTINGS.items()}
 
     def of(kind: type[RetryPolicy | Patience]) -> dict[str, Any]:
-        return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+        return {field.name: value for field in fields(kind) if (value := read.get(field.name)) is not None}
 
     return RetryPolicy(**of(RetryPolicy)), Patience(**of(Patience))
 
 
 def requests_per_second_from(extra: Mapping[str, Any]) -> float:
     """Read `max_requests_per_second` of a connection's extra. Raises ConfigurationError."""
-    name = "max_requests_per_second"
-    return _number(name, extra, what="a number", zero=False) if _is_given(name, extra) else MAX_REQUESTS_PER_SECOND
-
-
-def _is_given(name: str, extra: Mapping[str, Any]) -> bool:
-    # A form leaves an empty text where nothing was typed.
-    return extra.get(name) not in (None, "")
-
-
-def _number(name: str, extra: Mapping[str, Any], *, what: str = "a number of seconds", zero: bool) -> float:
-    value = extra[name]
-    try:
-        number = math.nan if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        least = "0 or more" if zero else "more than 0"
-        raise ConfigurationError(f"extra {name} is {value!r}; it must be {what}, {least}.")
-    return number
+    rate = number(extra, "max_requests_per_second", what="a number")
+    return MAX_REQUESTS_PER_SECOND if rate is None else rate
 
 
 @dataclass(frozen=True, slots=True)

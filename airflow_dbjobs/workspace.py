@@ -157,15 +157,19 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
         raise ConfigurationError("host is empty. Put the workspace's URL there: https://adb-….azuredatabricks.net.")
     try:
         parts = urlsplit(given if "://" in given else f"//{given}")
-        name, port = parts.hostname, port or parts.port
+        name, in_host = parts.hostname, parts.port
     except ValueError:
         # Python's message quotes the part that is wrong, which may be a password.
         raise ConfigurationError("host is not a URL: its name or its port cannot be read.") from None
+    port = port or in_host
+    if port is not None and port not in range(1, 65536):
+        raise ConfigurationError(f"port is {port}; it must be from 1 to 65535, or empty: then the scheme says.")
     meant = parts.scheme if parts.scheme != "http" or _is_this_machine(name or "") else "https"
     scheme = (schema.strip() or meant or "https").lower()
     if scheme not in {"http", "https"}:
         raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
-    if not name or any(character.isspace() for character in name):
+    # With a slash too few, the scheme is where the name belongs.
+    if not name or name in {"http", "https"} or any(character.isspace() for character in name):
         raise ConfigurationError(
             "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
         )

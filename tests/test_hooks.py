@@ -78,6 +78,12 @@ def test_the_workspace_is_read_from_host_schema_and_port(monkeypatch, conn_of, f
         ({"host": "my workspace"}, "names no host"),
         ({"host": "localhost:port"}, "host is not a URL"),
         ({"host": "https://[::1"}, "host is not a URL"),
+        *(
+            ({"host": host}, "host names no host")
+            for host in ("https:/adb-1.net", "http:/adb-1.net", "https//adb-1.net")
+        ),
+        *(({"host": "adb-1.net", "port": port}, f"port is {port}; it must be from 1") for port in (-1, 99999)),
+        ({"host": "https://adb-1.net:0"}, "port is 0; it must be from 1 to 65535, or empty"),
         ({"host": "ftp://localhost"}, "schema is 'ftp'; it must be https"),
         ({"host": "localhost", "schema": "default"}, "schema is 'default'; it must be https"),
         (
@@ -294,6 +300,12 @@ def test_an_extra_that_is_no_json_object_is_named(text: str, read: Any) -> None:
         DatabricksJobsHook()._client(connection, read)
 
 
+@pytest.mark.parametrize("text", [None, "", "  ", "{}", "{ }", "{\n}\n"], ids=repr)
+def test_an_extra_that_holds_nothing_is_none(text: str | None) -> None:
+    connection: Any = SimpleNamespace(host="adb-1.net", schema="", port=None, login=None, password=SECRET, extra=text)
+    assert DatabricksJobsHook()._client(connection, {}).host == "https://adb-1.net"
+
+
 # --- settings in the extra ---
 
 
@@ -330,14 +342,26 @@ def test_only_a_timeout_may_not_be_0(monkeypatch, conn_of, name, value):
 @pytest.mark.parametrize("value", [-1, "-0.5", "ten minutes", "10m", True, False, "nan", "inf", "1e999"], ids=repr)
 def test_a_setting_that_is_no_number_of_seconds_is_named_with_the_rule(monkeypatch, conn_of, name, value):
     connect(monkeypatch, "localhost", SECRET, extra={name: value})
-    rule = "more than 0" if name.endswith("_timeout") else "0 or more"
+    rule = "more than 0 and at most 86400" if name.endswith("_timeout") else "0 or more"
     with pytest.raises(ConfigurationError) as error:
         conn_of()
     text = f"extra {name} is {value!r}; it must be a number of seconds, {rule}."
     assert str(error.value) == f"Connection 'databricks_default': {text}"
 
 
-@pytest.mark.parametrize("value", [[], {"seconds": 3}], ids=repr)
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", [1e12, "86401"], ids=repr)
+def test_a_timeout_that_no_socket_takes_is_named_with_the_rule(monkeypatch, conn_of, name, value):
+    connect(monkeypatch, "localhost", SECRET, extra={name: value})
+    if name.endswith("_timeout"):
+        with pytest.raises(ConfigurationError, match=f"extra {name} is .*, more than 0 and at most 86400."):
+            conn_of()
+    else:
+        client = conn_of()
+        assert {**asdict(client.transport.policy), **asdict(client.patience)}[name] == float(value)
+
+
+@pytest.mark.parametrize("value", [[3], {"seconds": 3}], ids=repr)
 def test_a_setting_of_another_type_is_named_with_the_rule(monkeypatch, conn_of, value):
     connect(monkeypatch, "localhost", SECRET, extra={"read_timeout": value})
     with pytest.raises(ConfigurationError, match=r"extra read_timeout is .*; it must be a number of seconds"):
@@ -370,7 +394,7 @@ def test_the_rate_of_requests_is_an_extra_that_reaches_the_poller(monkeypatch, c
     assert asyncio.run(seconds_per_request()) == pytest.approx(1 / rate)
 
 
-@pytest.mark.parametrize("value", [0, "0", -1, "many", "10/s", True, False, "nan", "inf", [], {"rate": 3}], ids=repr)
+@pytest.mark.parametrize("value", [0, "0", -1, "many", "10/s", True, False, "nan", "inf", [3], {"rate": 3}], ids=repr)
 def test_a_rate_that_is_no_number_above_0_is_named_with_the_rule(monkeypatch, conn_of, value):
     connect(monkeypatch, "localhost", SECRET, extra={"max_requests_per_second": value})
     with pytest.raises(ConfigurationError) as error:

@@ -18,7 +18,7 @@ from airflow_dbjobs.auth.sdk import SdkToken
 from airflow_dbjobs.auth.sigv4 import AwsKeys
 from airflow_dbjobs.auth.tokens import TokenAuth
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.fields import SDK_AUTH_TYPES, scheme_of
+from airflow_dbjobs.fields import SDK_AUTH_TYPES, number, scheme_of
 from airflow_dbjobs.network import Network
 
 if TYPE_CHECKING:
@@ -201,17 +201,9 @@ def _text(extra: Mapping[str, Any], name: str) -> str:
 
 
 def _seconds(extra: Mapping[str, Any], name: str, default: int) -> int:
-    """Read a number of seconds of the extra. Raises ConfigurationError."""
-    value = extra.get(name)
-    if value is None or value == "":
-        return default
-    try:
-        number = math.nan if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 1:
-        raise ConfigurationError(f"extra {name} is {value!r}; it must be a number of seconds, 1 or more.")
-    return int(number)
+    """Read a number of seconds of the extra, rounded up. Raises ConfigurationError."""
+    seconds = number(extra, name)
+    return default if seconds is None else math.ceil(seconds)
 
 
 def _external_id(of_aws: Mapping[str, Any]) -> str:
