@@ -1,6 +1,7 @@
 """What a connection may say: every field of its extra, and which of them belong to which way to sign in.
 
-Plain data, from which the connection's form is made, and by which what nobody reads is named.
+Plain data, from which the connection's form is made, and by which what nobody reads is named; and how the values that
+many have in common (flags, numbers) are read.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Patience:
 # Of those that wait for runs in a triggerer, for each workspace.
 MAX_REQUESTS_PER_SECOND = 100.0
 
-# A socket takes no timeout of any length.
+# In seconds. Sockets take no timeout of whatever length.
 _LONGEST_TIMEOUT = 86400.0
 # What a connection's extra may set, and the most that each may be.
 SETTINGS = {

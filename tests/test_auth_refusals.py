@@ -498,6 +498,19 @@ def test_a_token_server_that_fails_is_asked_again_and_named_in_the_end(
     assert (caught.value.sent, caught.value.unclear) == (False, False)
 
 
+@pytest.mark.parametrize(("status", "error"), [(200, UnreadableReply), (503, ServerError)])
+def test_a_token_servers_reply_that_is_nested_too_deeply_is_asked_for_again(
+    scene: SignInScene, status: int, error: type[CallError]
+) -> None:
+    scene.server.troubles.append(Trouble(TOKEN_PATH, status, "[" * 100_000))
+    client = scene.client(scene.oauth())
+    with pytest.raises(error, match=f"oidc/v1/token answered (with no JSON object|{status}: )") as caught:
+        client.transport.send("GET", "2.2/jobs/list")
+    assert caught.value.transient
+    assert len(str(caught.value)) < 600
+    ask(client)
+
+
 def test_a_limit_is_waited_for_as_long_as_it_says(scene: SignInScene) -> None:
     sign_in = scene.oauth()
     scene.server.troubles.append(Trouble(TOKEN_PATH, 429, headers={"Retry-After": "20"}))
