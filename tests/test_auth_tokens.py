@@ -327,13 +327,13 @@ def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, ca
     # Others have nothing to do with it.
     assert number(TokenAuth(Source(), cache=cache).token()) == 1
     # One more, now and then.
-    clock.now = 599
+    clock.now = 299
     with pytest.raises(Unreachable, match="5 requests for a token hang"):
         auth.token(0.01)
-    clock.now = 600
+    clock.now = 300
     with pytest.raises(Unreachable, match="No token came within"):
         auth.token(0.01)
-    clock.now = 1199
+    clock.now = 599
     with pytest.raises(Unreachable, match="6 requests for a token hang, so that none is begun"):
         auth.token(0.01)
     go_on.set()
@@ -351,7 +351,7 @@ def test_fetches_that_hang_for_ever_do_not_end_signing_in_for_ever(
         with pytest.raises(Unreachable, match="No token came within"):
             auth.token(0.01)
     source.first = lambda _: None
-    clock.now = 600
+    clock.now = 300
     assert number(auth.token()) == 6
     go_on.set()
 

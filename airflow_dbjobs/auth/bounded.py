@@ -18,9 +18,10 @@ T = TypeVar("T")
 # What is waited for beside, so that a call that watches its time itself is the one to say what was late.
 _GRACE_SECONDS = 0.25
 # So many calls of one source may hang, and then one more begins now and then: a triggerer lives for months, in which
-# threads must not heap up, nor a network that was away for a while end its signing in for ever.
+# threads must not heap up, nor a network that was away for a while end its signing in for ever. A call's own budget
+# (``RetryPolicy.retry_budget``) is longer.
 _MOST_HANGING = 5
-_AGAIN_SECONDS = 600.0
+_AGAIN_SECONDS = 300.0
 
 
 class BoundedCalls:
