@@ -10,12 +10,12 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.payload_operator import PayloadOperator
+from airflow_dbjobs.task_end import deadline_of, redacted
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, Context
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.errors import RunFailed
     from airflow_dbjobs.launch import Endpoint, Launched, Launcher, TaskTry
     from airflow_dbjobs.runs import Outcome, Run
 
@@ -27,22 +27,6 @@ _USED_UP = (
 # A worker's process is killed 5 s after it was told to stop.
 KILL_BUDGET_SECONDS = 4.0
 _CANCELS_OF_A_REPAIR = 3
-
-
-def deadline_of(task: BaseOperator, context: Context) -> float | None:
-    """Return when ``execution_timeout`` has passed (epoch seconds): Airflow 3 does not watch it during a deferral."""
-    if task.execution_timeout is None:
-        return None
-    start = getattr(context["ti"], "start_date", None)
-    return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
-
-
-def masked(error: RunFailed) -> RunFailed:
-    """Return an error without what Airflow knows to be secret: it masks logs, but callbacks and mails tell it too."""
-    from airflow.providers.common.compat.sdk import redact
-
-    error.args = (redact(str(error)),)
-    return error
 
 
 class LaunchOperator(PayloadOperator):
@@ -339,7 +323,7 @@ class LaunchOperator(PayloadOperator):
         if outcome is Outcome.PARTIAL_SUCCESS and not self.fail_on_partial_success:
             self.log.warning("%s", partial_success_of(run))
         elif outcome is not Outcome.SUCCESS:
-            failure = masked(failure_of(client, run))
+            failure = redacted(failure_of(client, run))
             if token_is_used_up:
                 failure.args = (f"{failure}\n{_USED_UP}",)
             if outcome is Outcome.SKIPPED and self.on_skipped == "skip":

@@ -101,6 +101,10 @@ class Condition:
         """Return the condition for a run that has been chosen."""
         return self
 
+    def in_any_state(self) -> Condition:
+        """Return the condition that the next look meets, whatever it shows."""
+        return self
+
     def look(self, client: JobsClient) -> Look:
         """Ask once. Raises CallError, and ConfigurationError where what is waited for cannot be."""
         raise NotImplementedError
@@ -154,6 +158,10 @@ class RunCondition(Condition):
         """Return the condition for a run that has been chosen."""
         return replace(self, chosen=run_id)
 
+    def in_any_state(self) -> RunCondition:
+        """Return the condition that the next look meets, whatever it shows."""
+        return replace(self, states=tuple(sorted(LIFE_CYCLE_STATES | RESULT_STATES)))
+
     def look(self, client: JobsClient) -> Look:
         """Ask for the run; before that, where it is not known yet, for the job's runs."""
         if self.run_id is not None:
@@ -164,7 +172,7 @@ class RunCondition(Condition):
         try:
             run = client.get_run(chosen.run_id)
         except CallError as error:
-            # It is kept: the next look might choose another.
+            # The choice is kept, since the next look might make another.
             says = f"Run {chosen.run_id} is the one of {condition.job}, and cannot be asked for at the moment: {error}"
             return Look(condition, None, says, chosen)
         return _look_at(condition, run)
@@ -237,9 +245,9 @@ def from_plain(plain: Mapping[str, Any]) -> Condition:
 
 
 def look_patiently(
-    client: JobsClient, condition: Condition, patience: Patience, *, is_first: Callable[[], bool], outages: bool
+    client: JobsClient, condition: Condition, patience: Patience, *, is_first: Callable[[], bool]
 ) -> Look:
-    """Look in a worker; refused credentials are waited out, and read anew meanwhile, and so are `outages`.
+    """Look in a worker; refused credentials are waited out, and read anew meanwhile.
 
     Not so at the first look of a try, which `is_first` tells: what is wrong there was so from the start. Raises
     CallError for what is not waited out, or where a job does not exist, RunLost where the patience is spent or the run
@@ -253,11 +261,7 @@ def look_patiently(
         try:
             return condition.look(client)
         except CallError as error:
-            if error.transient:
-                is_final = not outages
-            else:
-                is_final = (isinstance(error, NotFound) and condition.run_id is None) or is_first()
-            if is_final:
+            if error.transient or (isinstance(error, NotFound) and condition.run_id is None) or is_first():
                 raise
             wait_after(error, asked_at, watch, client)
 

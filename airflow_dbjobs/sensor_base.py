@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_dbjobs.launch_operator import deadline_of
 from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.task_end import deadline_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,29 +48,38 @@ class DatabricksSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, in the mode that was asked for. Returns what the run returned."""
-        if not self.deferrable:
-            return super().execute(context)
-        with self._softly():
-            return self._begin(context, deadline_of(self, context))
+        from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
+        if self.deferrable:
+            with self._softly():
+                return self._end_or_defer(context, self._wanted(), deadline_of(self, context))
+        try:
+            # Airflow 2 would take `super().execute` for a call outside of a task.
+            return inspect.unwrap(BaseSensorOperator.execute)(self, context)
+        except AirflowSensorTimeout:
+            # Which ``never_fail`` does not cover there.
+            with self._softly():
+                raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, as Airflow calls it."""
+        from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
         with self._softly():
+            if self._has_timed_out_in_airflow_2(next_method, next_kwargs or {}):
+                raise AirflowSensorTimeout(f"The sensor has waited for longer than its timeout, {self.timeout} s.")
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _begin(self, context: Context, deadline: float | None) -> Any:
-        """Look, and defer where it is not decided yet."""
-        from airflow_dbjobs.errors import CallError
+    def _has_timed_out_in_airflow_2(self, next_method: str, next_kwargs: dict[str, Any]) -> bool:
+        """Whether `timeout` was over during a deferral: Airflow 3 makes an AirflowSensorTimeout of it, 2 a retry.
 
-        client, condition = self._connect(), self._wanted()
-        try:
-            look = self._look(client, condition, context)
-        except CallError as error:
-            if not error.transient:
-                raise
-            self.log.warning("%s", error)
-            self._defer(condition, deadline)
-        return self._end_or_defer(client, look, deadline)
+        It says the same of ``execution_timeout``, which a retry follows in every mode.
+        """
+        if AIRFLOW_V_3_0_PLUS or next_method != "__fail__":
+            return False
+        limit = self.execution_timeout
+        is_the_sensors = limit is None or limit.total_seconds() > self.timeout
+        return is_the_sensors and next_kwargs.get("error") == "Trigger/execution timeout"
 
     def execute_complete(
         self,
@@ -103,35 +113,31 @@ class DatabricksSensor(BaseSensorOperator):
             )
         if seen.met and seen.run_id is None:
             return None
-        client = self._connect()
-        look = self._look(client, condition, context, resumed=True)
-        if seen.met and condition.may_pass:
-            # It was so when the trigger saw it, which is some seconds ago.
-            look = replace(look, verdict=True)
-        return self._end_or_defer(client, look, deadline, until)
+        # The first look was before the deferral.
+        self._condition = condition
+        # It was so when the trigger saw it, which is some seconds ago.
+        has_passed = seen.met and condition.may_pass
+        return self._end_or_defer(context, condition, deadline, until, has_passed=has_passed)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once."""
-        with self._softly():
-            return self._poke(context)
-
-    def _poke(self, context: Context) -> bool | PokeReturnValue:
         from airflow.providers.common.compat.sdk import PokeReturnValue
 
         from airflow_dbjobs.errors import CallError
 
-        client = self._connect()
-        try:
-            look = self._look(client, self._condition or self._wanted(), context)
-        except CallError as error:
-            if not error.transient:
-                raise
-            # The next poke asks again; the sensor's timeout ends it.
-            self.log.warning("%s", error)
-            return False
-        if look.verdict is None:
-            return False
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(client, look))
+        with self._softly():
+            client = self._connect()
+            try:
+                look = self._look(client, self._condition or self._wanted(), context, self.timeout)
+            except CallError as error:
+                if not error.transient:
+                    raise
+                # The next poke asks again; the sensor's timeout ends it.
+                self.log.warning("%s", error)
+                return False
+            if look.verdict is None:
+                return False
+            return PokeReturnValue(is_done=True, xcom_value=self._finish(client, look))
 
     def _wanted(self) -> Condition:
         """Return what is waited for, by the parameters as they were rendered. Raises errors.ConfigurationError."""
@@ -146,21 +152,19 @@ class DatabricksSensor(BaseSensorOperator):
 
         return DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
 
-    def _look(self, client: JobsClient, condition: Condition, context: Context, *, resumed: bool = False) -> Look:
-        """Look, and say what was seen. Before the first deferral, and in a poke, an outage is left to the next look."""
+    def _look(self, client: JobsClient, condition: Condition, context: Context, left: float) -> Look:
+        """Look, and say what was seen. An outage is left to the next look. `left` seconds are left for a refusal."""
         from airflow_dbjobs.sensing import look_patiently
 
         def is_first() -> bool:
-            is_first_here = not resumed and self._condition is None
             return is_first_here and not (self.reschedule and _was_rescheduled(context))
 
-        patience = client.patience
-        if not resumed:
-            if self._condition is None:
-                self.log.info("Waiting for %s", condition.goal)
-            # The sensor's timeout is looked at between pokes only.
-            patience = replace(patience, denied_tolerance=min(patience.denied_tolerance, self.timeout))
-        look = look_patiently(client, condition, patience, is_first=is_first, outages=resumed)
+        is_first_here = self._condition is None
+        if is_first_here:
+            self.log.info("Waiting for %s", condition.goal)
+        # The sensor's timeout is looked at between looks only.
+        patience = replace(client.patience, denied_tolerance=min(client.patience.denied_tolerance, left))
+        look = look_patiently(client, condition, patience, is_first=is_first)
         self._condition = look.condition
         self.log.info("%s", look.says)
         if look.run and look.run.page_url != self.run_page_url:
@@ -169,9 +173,9 @@ class DatabricksSensor(BaseSensorOperator):
 
     @contextmanager
     def _softly(self) -> Iterator[None]:
-        """Skip the task where Airflow's own loop over the pokes would, which no deferrable sensor goes through.
+        """Skip the task where it shall not fail, as Airflow's own loop over the pokes does, and say why.
 
-        That is for any error with ``never_fail``, with ``soft_fail`` for a timeout, and for what fails for good.
+        That is for any error with ``never_fail``, and with ``soft_fail`` for a timeout.
         """
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
@@ -180,10 +184,10 @@ class DatabricksSensor(BaseSensorOperator):
         except AirflowSkipException:
             raise
         except Exception as error:
-            is_soft = self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout))
-            # Then Airflow pokes again.
-            goes_on = self.silent_fail and not self.deferrable
-            if not is_soft or goes_on:
+            is_timeout = isinstance(error, AirflowSensorTimeout)
+            pokes_again = self.silent_fail and not self.deferrable and not is_timeout
+            skips = (self.never_fail and not pokes_again) or (self.soft_fail and is_timeout)
+            if not skips:
                 raise
             # Airflow logs that it skips a task, not why.
             self.log.warning("%s", error)
@@ -191,33 +195,58 @@ class DatabricksSensor(BaseSensorOperator):
 
     def _announce(self, condition: Condition, run: Run, context: Context) -> None:
         """Set the link, and say where the run can be seen; push which run of a job it is."""
-        self.log.info("See %s", run.page_url)
         self.run_page_url = run.page_url
         ti = context["ti"]
-        push_link(ti, run.page_url)
+        if run.page_url:
+            self.log.info("See %s", run.page_url)
+            push_link(ti, run.page_url)
+        else:
+            self.log.info("The API gave no page for run %d.", run.run_id)
         if self.do_xcom_push and condition.is_of_a_job and condition.run_id is not None:
             named = {"run_id": condition.run_id, "job_id": run.job_id, "run_page_url": run.page_url}
             for key, value in named.items():
                 ti.xcom_push(key=key, value=value)
 
-    def _end_or_defer(self, client: JobsClient, look: Look, deadline: float | None, until: float | None = None) -> Any:
-        if look.verdict is None:
-            self._defer(look.condition, deadline, until)
-        return self._finish(client, look)
+    def _end_or_defer(
+        self,
+        context: Context,
+        condition: Condition,
+        deadline: float | None,
+        until: float | None = None,
+        *,
+        has_passed: bool = False,
+    ) -> Any:
+        """Look, and defer where it is not decided yet. `has_passed` says that the condition was met, which counts."""
+        from airflow_dbjobs.errors import CallError
 
-    def _defer(self, condition: Condition, deadline: float | None, until: float | None = None) -> None:
-        """Go on in the triggerer; the timeout counts from the first deferral."""
+        client = self._connect()
+        try:
+            look = self._look(client, condition, context, self._left(until))
+        except CallError as error:
+            if not error.transient:
+                raise
+            self.log.warning("%s", error)
+            self._defer(condition.in_any_state() if has_passed else condition, deadline, until)
+        if look.verdict is None and not has_passed:
+            self._defer(look.condition, deadline, until)
+        return self._finish(client, replace(look, verdict=True) if has_passed else look)
+
+    def _left(self, until: float | None) -> float:
+        """Return the seconds until the timeout is over, which counts from the first deferral."""
+        return self.timeout if until is None else until - time.time()
+
+    def _defer(self, condition: Condition, deadline: float | None, until: float | None) -> NoReturn:
+        """Go on in the triggerer. Raises AirflowSensorTimeout where no time is left."""
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
-        now = time.time()
-        left = self.timeout if until is None else until - now
+        left = self._left(until)
         if left <= 0:
             raise AirflowSensorTimeout(f"Waiting for {condition.goal} took longer than the timeout, {self.timeout} s.")
         self.defer(
             trigger=self._trigger(condition, deadline),
             timeout=timedelta(seconds=left),
             method_name="execute_complete",
-            kwargs={"deadline": deadline, "until": now + left},
+            kwargs={"deadline": deadline, "until": time.time() + left},
         )
 
     def _trigger(self, condition: Condition, deadline: float | None) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.launch_operator import masked
 from airflow_dbjobs.sensor_base import DatabricksSensor, check_one_of, number_of
+from airflow_dbjobs.task_end import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ class DatabricksRunSensor(DatabricksSensor):
             if run.outcome is Outcome.PARTIAL_SUCCESS:
                 self.log.warning("%s", partial_success_of(run))
             return result_of(client, run) if self.do_xcom_push else None
-        failure = masked(self._failure(client, run))
+        failure = redacted(self._failure(client, run))
         if self.soft_fail or self.never_fail:
             # Airflow logs that it skips a task, not why.
             self.log.warning("%s", failure)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -372,7 +371,7 @@ def test_refused_credentials_are_waited_out_and_read_anew(client, workspace, job
     renewed = []
     client._reread = lambda: renewed.append(1) or client.transport
     workspace.faults.append(Fault("runs/list", status=403, times=5))
-    look = look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False, outages=False)
+    look = look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
     assert look.verdict is None
     assert len(renewed) == 5
     assert 0 < timed.now < 600
@@ -387,20 +386,16 @@ def test_a_refusal_that_lasts_is_told(client, workspace, job_id, timed, toleranc
             RunCondition(job_id=job_id),
             Patience(denied_tolerance=tolerance),
             is_first=lambda: False,
-            outages=False,
         )
     assert tolerance <= timed.now < tolerance + 70
 
 
-def test_an_outage_is_waited_out_where_that_is_wanted(client, workspace, job_id, timed):
+def test_an_outage_is_not_waited_out_in_a_worker(client, workspace, job_id, timed):
     outage = Fault("runs/list", status=503, times=40)
     workspace.faults.append(outage)
-    look = partial(look_patiently, client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
     with pytest.raises(ServerError):
-        look(outages=False)
+        look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
     assert outage.times
-    assert look(outages=True).verdict is None
-    assert outage.times == 0
 
 
 @pytest.mark.parametrize(
@@ -415,7 +410,7 @@ def test_an_outage_is_waited_out_where_that_is_wanted(client, workspace, job_id,
 )
 def test_what_does_not_exist_is_not_waited_for(client, timed, condition, is_first, error):
     with pytest.raises(error, match=f"{condition.what} does not exist"):
-        look_patiently(client, condition, Patience(), is_first=lambda: is_first, outages=True)
+        look_patiently(client, condition, Patience(), is_first=lambda: is_first)
     assert timed.now == 0
 
 
@@ -423,7 +418,7 @@ def test_what_does_not_exist_is_not_waited_for(client, timed, condition, is_firs
 def test_what_is_refused_at_the_first_look_is_refused_at_once(client, workspace, job_id, timed, status):
     workspace.faults.append(Fault("runs/list", status=status, times=None))
     with pytest.raises(ApiError, match=f"answered {status}"):
-        look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: True, outages=True)
+        look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: True)
     assert timed.now == 0
 
 

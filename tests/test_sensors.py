@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene
 
-from airflow_dbjobs import launch_operator
+from airflow_dbjobs import task_end
 from airflow_dbjobs.errors import ConfigurationError, NotFound
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
@@ -88,6 +88,29 @@ def test_in_reschedule_mode_a_poke_asks_once_and_frees_the_worker(scene, client)
     assert scene.workspace.requests["runs/get"] == 1
     wait_for_run(client, run_id, period=FAST)
     assert sensor(run_id, mode="reschedule").poke(scene.context).is_done
+
+
+def test_a_sensor_that_never_fails_is_rescheduled_too(scene, client):
+    if not AIRFLOW_V_3_0_PLUS:
+        pytest.skip("its execute asks the database since when it waits")
+    from airflow.sdk.bases.sensor import AirflowRescheduleException
+
+    with pytest.raises(AirflowRescheduleException):
+        sensor(launch(scene, client), mode="reschedule", never_fail=True).execute(scene.context)
+
+
+def test_a_poking_sensor_may_run_where_nested_operators_are_forbidden(scene, client, monkeypatch):
+    done = finished(scene, client, "dbutils.notebook.exit('x')")
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.bases.operator import ExecutorSafeguard
+
+        within_a_task = ExecutorSafeguard.sentinel_value
+    else:
+        from airflow.models.baseoperator import ExecutorSafeguard
+        from airflow.models.baseoperator import _sentinel as within_a_task
+    monkeypatch.setattr(ExecutorSafeguard, "test_mode", False)
+    waiting = sensor(done, allow_nested_operators=False)
+    assert waiting.execute(scene.context, DatabricksRunSensor__sentinel=within_a_task) == "x"
 
 
 def test_a_failed_run_fails_the_sensor_for_good(scene, client, deferrable):
@@ -180,7 +203,7 @@ def test_the_run_is_never_cancelled(scene, client):
 def test_the_trigger_knows_when_the_sensors_execution_timeout_is_over(scene, client, monkeypatch, started):
     now, minute = datetime.now(UTC), timedelta(minutes=1)
     scene.ti.start_date = now - minute / 4 if started else None
-    monkeypatch.setattr(launch_operator, "time", SimpleNamespace(time=now.timestamp))
+    monkeypatch.setattr(task_end, "time", SimpleNamespace(time=now.timestamp))
     run_id = launch(scene, client)
     deferral = scene.defer_task(lambda: sensor(run_id, deferrable=True, execution_timeout=minute))
     assert deferral.trigger.deadline == (now - minute / 4 + minute if started else now + minute).timestamp()
@@ -231,3 +254,15 @@ def test_an_outage_during_a_poke_is_left_to_the_next_poke(scene, client, monkeyp
     scene.workspace.faults.append(Fault("runs/get", status=503, times=25))
     assert waiting.poke(scene.context) is False
     assert waiting.poke(scene.context).xcom_value == "x"
+
+
+def test_a_run_without_a_page_is_told_of_without_a_link(scene, capfd):
+    run = {"run_id": 7, "job_id": 5, "state": {"life_cycle_state": "RUNNING"}}
+    scene.workspace.faults.append(Fault("runs/list", status=200, body={"runs": [run]}))
+    scene.workspace.faults.append(Fault("runs/get", status=200, body=run))
+    assert sensor(None, job_id=5).poke(scene.context) is False
+    assert scene.ti.link is None
+    assert scene.ti.xcom == {"run_id": 7, "job_id": 5, "run_page_url": ""}
+    said = capfd.readouterr().out
+    assert "The API gave no page for run 7." in said
+    assert "See " not in said

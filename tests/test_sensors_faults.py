@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from airflow_dbjobs.errors import (
     NotFound,
     PermissionDenied,
     RunLost,
-    ServerError,
     Unauthenticated,
 )
 from airflow_dbjobs.local_workspace import Fault
@@ -246,6 +245,36 @@ def test_a_sensor_that_fails_silently_pokes_again(scene, run_id):
     assert sensor(run_id=run_id, silent_fail=True, never_fail=True).execute(scene.context) == "true"
 
 
+def timed_out_while_deferred(waiting: DatabricksRunSensor, scene: Scene) -> Any:
+    """Let Airflow end a deferral, as each Airflow does when its time is over."""
+    said = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
+    return waiting.resume_execution("__fail__", {"error": said}, scene.context)
+
+
+@pytest.mark.parametrize("how", ["poke", "deferrable"])
+@pytest.mark.parametrize("soft", ["never_fail", "soft_fail", None])
+@pytest.mark.parametrize("silent", [False, True], ids=["", "silent"])
+def test_a_timeout_is_final_or_skips_a_sensor_that_shall_not_fail_in_every_mode(scene, client, how, soft, silent):
+    softly = {soft: True} if soft else {}
+    waiting = sensor(
+        run_id=launch_endless(client), timeout=0, deferrable=how == "deferrable", silent_fail=silent, **softly
+    )
+    with pytest.raises(AirflowSkipException if soft else AirflowSensorTimeout):
+        waiting.execute(scene.context) if how == "poke" else timed_out_while_deferred(waiting, scene)
+
+
+def test_an_execution_timeout_during_a_deferral_is_retried(scene):
+    if AIRFLOW_V_3_0_PLUS:
+        pytest.skip("Airflow 3 does not watch it during a deferral")
+    from airflow.exceptions import TaskDeferralError
+
+    for limit, error in ((4999, TaskDeferralError), (5001, AirflowSensorTimeout)):
+        with pytest.raises(error):
+            timed_out_while_deferred(sensor(run_id=7, execution_timeout=timedelta(seconds=limit)), scene)
+    with pytest.raises(TaskDeferralError, match="of another kind"):
+        sensor(run_id=7).resume_execution("__fail__", {"error": "of another kind"}, scene.context)
+
+
 def test_a_deferrable_sensor_that_has_no_time_is_skipped_where_it_is_soft(scene, client):
     run_id = launch_endless(client)
     for soft, error in ((True, AirflowSkipException), (False, AirflowSensorTimeout)):
@@ -284,14 +313,45 @@ def test_an_outage_at_the_first_look_for_a_run_is_left_to_the_poller(scene, run_
     assert scene.ti.link, "which nobody could set before"
 
 
-def test_an_outage_after_the_trigger_has_fired_is_waited_out(scene, run_id, time):
-    scene.workspace.faults.append(Fault("runs/get", status=503, times=50))
-    event = {"run_id": run_id, "run_page_url": "", "state": "TERMINATED/SUCCESS"}
-    assert sensor(run_id=run_id).execute_complete(scene.context, event) == "true"
+def resumed(waiting: DatabricksRunSensor, scene: Scene, event: dict[str, Any], *, left: float) -> Any:
+    """Go on with a sensor that its trigger has woken `left` seconds before its timeout is over."""
+    kwargs = {"event": event, "until": datetime.now(UTC).timestamp() + left}
+    return waiting.resume_execution("execute_complete", kwargs, scene.context)
+
+
+def test_an_outage_after_the_trigger_has_fired_is_waited_out_in_the_triggerer_until_the_timeout(scene, run_id, time):
     scene.workspace.faults.append(Fault("runs/get", status=503, times=None))
-    with pytest.raises(RunLost) as error:
-        sensor(run_id=run_id).execute_complete(scene.context, event)
-    assert isinstance(error.value.__cause__, ServerError)
+    event = {"run_id": run_id, "run_page_url": "http://page", "state": "TERMINATED/SUCCESS"}
+    began = time.now
+    with pytest.raises(TaskDeferred) as deferral:
+        resumed(sensor(run_id=run_id), scene, event, left=40)
+    # No more than one call is retried for.
+    assert time.now - began < 700
+    assert isinstance(deferral.value.trigger, DatabricksRunTrigger)
+    assert 0 < deferral.value.timeout.total_seconds() <= 40
+    for soft, error in ((True, AirflowSkipException), (False, AirflowSensorTimeout)):
+        with pytest.raises(error):
+            resumed(sensor(run_id=run_id, soft_fail=soft), scene, event, left=-1)
+
+
+@pytest.mark.parametrize("key", [None, "load"], ids=["a run", "a task"])
+def test_a_state_that_has_passed_during_an_outage_still_counts(scene, run_id, time, key):
+    make = partial(sensor, run_id=run_id, task_key=key, states=["RUNNING"])
+    scene.workspace.faults.append(outage := Fault("runs/get", status=503, times=None))
+    with pytest.raises(TaskDeferred) as deferral:
+        resumed(make(), scene, {"run_id": run_id, "met": True}, left=40)
+    scene.workspace.faults.remove(outage)
+    event = fire(rebuilt(deferral.value.trigger))
+    assert resumed(make(), scene, event, left=40) == "true", "of the run, which is over by now"
+
+
+def test_a_refusal_after_the_trigger_has_fired_is_waited_out_until_the_timeout(scene, run_id, time):
+    scene.workspace.faults.append(Fault("runs/get", status=401, times=None))
+    began = time.now
+    with pytest.raises(RunLost):
+        resumed(sensor(run_id=run_id), scene, {"run_id": run_id}, left=40)
+    # Up to one wait of a backoff more.
+    assert 30 < time.now - began < 40 + 70
 
 
 def test_do_xcom_push_false_keeps_the_link_only(scene, client):
