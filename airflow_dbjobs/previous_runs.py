@@ -8,12 +8,13 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.errors import CallError, NotFound, restored
+from airflow_dbjobs.errors import CallError, NotFound, RunLost, restored
 from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.waiting import DEFAULT_PERIOD, patiently, unless_deleted, wait_for_run
+from airflow_dbjobs.waiting import DEFAULT_PERIOD, Watch, unless_deleted, wait_for_run
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.errors import JobsError
 
 log = logging.getLogger(__name__)
 
@@ -48,23 +49,45 @@ def cancel_previous_runs(
 
 
 def _cancel(client: JobsClient, run_ids: list[int]) -> None:
-    """Ask for the end of runs. Raises CallError for those for which that is refused, when all others were asked for."""
-    refused: dict[int, CallError] = {}
-    later: list[int] = []
+    """Ask for the end of runs, again where the API does not answer.
+
+    Raises CallError or RunLost where one cannot be cancelled, once all others were asked for, those without an answer
+    twice.
+    """
+    failed: dict[int, JobsError] = {}
+    waiting = {
+        run_id: Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock, what=f"The end of run {run_id}")
+        for run_id in run_ids
+    }
     with closing(client.with_policy(_ONE_ATTEMPT)) as quick:
-        for run_id in run_ids:
+        wait = _ask_for_each(quick, waiting, failed)
+        while waiting:
+            client.sleep(wait)
+            wait = _ask_for_each(quick, waiting, failed)
+            if failed:
+                break
+    if failed:
+        first = next(iter(failed.values()))
+        told = f"Previous runs that cannot be cancelled: {', '.join(map(str, failed))}. {first}"
+        raise restored(type(first), (told,), dict(vars(first))) from first
+
+
+def _ask_for_each(quick: JobsClient, waiting: dict[int, Watch], failed: dict[int, JobsError]) -> float:
+    """Ask once for the end of each run that is waiting; return the seconds until those that stay may be asked for."""
+    wait = 0.0
+    for run_id, watch in list(waiting.items()):
+        asked_at = quick.clock()
+        try:
+            quick.cancel_run(run_id)
+        except NotFound:
+            pass
+        except CallError as error:
             try:
-                quick.cancel_run(run_id)
-            except NotFound:
-                pass
-            except CallError as error:
                 if error.transient:
-                    log.warning("Run %d could not be cancelled yet, which is tried again: %s", run_id, error)
-                    later.append(run_id)
-                else:
-                    refused[run_id] = error
-    for run_id in later:
-        unless_deleted(partial(patiently, client, partial(client.cancel_run, run_id), run_id))
-    for first in refused.values():
-        told = f"Previous runs that cannot be cancelled: {', '.join(map(str, refused))}. {first}"
-        raise restored(type(first), (told,), dict(vars(first)))
+                    wait = max(wait, watch.failed(error, asked_at))
+                    continue
+                failed[run_id] = error
+            except RunLost as lost:
+                failed[run_id] = lost
+        del waiting[run_id]
+    return wait

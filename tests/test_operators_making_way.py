@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_context import FAST, Scene, run_now
+from airflow_context import FAST, FastTime, Scene, run_now
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, RunLost
+from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, RunLost, ServerError
+from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.previous_runs import cancel_previous_runs
 from airflow_dbjobs.waiting import wait_for_run
@@ -151,6 +152,40 @@ def test_a_cancellation_that_fails_is_tried_again_when_the_others_were_asked_for
     assert asked[3:] == asked[:2], "those that failed, once the others were asked for"
     assert blip.times == 0
     assert [result(client, run_id) for run_id in runs] == ["CANCELED"] * 3
+
+
+def test_a_run_whose_cancellation_is_never_answered_keeps_none_from_being_cancelled_nor_a_refusal_untold(
+    scene, make_job, monkeypatch
+):
+    clock = FastTime(monkeypatch)
+    client = DatabricksJobsHook().get_conn()
+    job_id = make_job(max_concurrent_runs=3)
+    silent, late, refused = runs = sorted((client.run_now({"job_id": job_id}) for _ in range(3)), reverse=True)
+    asked: list[int] = []
+
+    def cancel_run(_: JobsClient, run_id: int) -> None:
+        asked.append(run_id)
+        if run_id == refused:
+            raise PermissionDenied("POST jobs/runs/cancel", 403, "PERMISSION_DENIED", "not yours")
+        if run_id == silent or asked.count(run_id) == 1:
+            raise ServerError("POST jobs/runs/cancel", 500, "INTERNAL_ERROR", "no")
+
+    with monkeypatch.context() as without_answers:
+        without_answers.setattr(JobsClient, "cancel_run", cancel_run)
+        began = clock.now
+        with pytest.raises(PermissionDenied, match=rf"cannot be cancelled: {refused}\. .*not yours") as error:
+            cancel_previous_runs(client, job_id)
+        assert isinstance(error.value.__cause__, PermissionDenied)
+        assert asked == [*runs, silent, late]
+        assert clock.now - began < 60
+        asked.clear()
+        refused = 0
+        # The last one is answered by now, and the first never is.
+        with pytest.raises(RunLost, match=rf"cannot be cancelled: {silent}\. The end of run {silent} could not be ask"):
+            cancel_previous_runs(client, job_id)
+        assert [asked.count(run_id) for run_id in runs[1:]] == [2, 2]
+        assert 3600 <= clock.now - began < 3600 + 200
+    scene.open_gate()
 
 
 def test_without_a_job_nothing_can_be_cancelled(scene, make):
