@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 
 class JobsError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    Attributes of subclasses have defaults, as an error may be `restored` from what another release knew of it.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the error as it is: the arguments of a subclass cannot be told from its message."""
@@ -72,6 +75,9 @@ class ConfigurationError(JobsError, ValueError):
 class PayloadError(ConfigurationError):
     """A request body breaks rules of the API; the message lists each with its field and remedy. Nothing was sent."""
 
+    endpoint = ""
+    violations: Sequence[str] = ()
+
     def __init__(self, endpoint: str, violations: list[str]) -> None:
         self.endpoint = endpoint
         self.violations = violations
@@ -85,6 +91,9 @@ class CallError(JobsError):
     may be repeated. ``unclear`` says that the server may have done what was asked, in this attempt or in an earlier
     one of the same call.
     """
+
+    sent = True
+    unclear = True
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         self.sent = sent
@@ -118,6 +127,14 @@ class ApiError(CallError):
     text), ``request_id`` ("" if none), ``retry_after`` (the reply's Retry-After header, or None).
     """
 
+    call = ""
+    status = 0
+    error_code = ""
+    message = ""
+    request_id = ""
+    retry_after: str | None = None
+    remedy = ""
+
     def __init__(
         self,
         call: str,
@@ -138,8 +155,6 @@ class ApiError(CallError):
         said = message.rstrip(".") if self.remedy else message
         super().__init__(f"{self.summary}: {said or 'no message'}{self.remedy}{trail}")
         self.unclear = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
-
-    remedy = ""
 
     @property
     def summary(self) -> str:
@@ -222,6 +237,9 @@ class ServerError(ApiError):
 class RunError(JobsError):
     """A run did not end as asked. ``run_id`` and ``page_url`` say which."""
 
+    run_id = 0
+    page_url = ""
+
     def __init__(self, message: str, *, run_id: int, page_url: str = "") -> None:
         self.run_id = run_id
         self.page_url = page_url
@@ -235,6 +253,12 @@ class RunFailed(RunError):
     or None where it gave none (2.0 has only states). ``failed_tasks`` are the keys of the tasks that failed by
     themselves.
     """
+
+    life_cycle_state = ""
+    result_state: str | None = None
+    termination_code = ""
+    termination_type = ""
+    failed_tasks: tuple[str, ...] = ()
 
     def __init__(
         self,

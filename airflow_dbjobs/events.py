@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from airflow_dbjobs import errors
-from airflow_dbjobs.errors import JobsError, RunLost, restored
+from airflow_dbjobs.errors import JobsError, RunError, RunLost, restored
 
 _KINDS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, JobsError)}
 # An event that is not ours may be anything, and of any size.
@@ -75,8 +75,10 @@ def _error_of(event: dict[str, Any], run_id: int | None, page_url: str) -> JobsE
     if kind is None or not isinstance(told, dict):
         # Of another release.
         return JobsError(text) if run_id is None else RunLost(text, run_id=run_id, page_url=page_url)
+    # Whatever names the fields have, they are plain values that become attributes of this one error.
     error = restored(kind, (text,), told)
-    if isinstance(error, RunLost):
+    if isinstance(error, RunError):
+        error.run_id = error.run_id or run_id or 0
         error.page_url = error.page_url or page_url
     return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,13 +13,14 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene, connect, fire, launch_endless, rebuilt
 
-from airflow_dbjobs import events
+from airflow_dbjobs import errors, events
 from airflow_dbjobs.errors import (
     ApiError,
     ConfigurationError,
     JobsError,
     NotFound,
     PermissionDenied,
+    RunError,
     RunLost,
     Unauthenticated,
 )
@@ -222,6 +224,21 @@ def test_an_event_of_an_error_is_json_and_makes_the_error_anew():
         events.read_sighting(event)
     assert vars(raised.value) == vars(refused)
     assert str(raised.value) == str(refused)
+
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, JobsError)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_whose_fields_another_release_has_not_told_is_whole(kind):
+    event = {"run_id": 7, "run_page_url": "http://page", "error": "gone", "error_class": kind.__name__}
+    with pytest.raises(kind, match="gone") as raised:
+        events.read_sighting({**event, "error_fields": {}})
+    error = raised.value
+    fields = {*inspect.signature(kind.__init__).parameters, *dir(kind)} - {"self", "message", "args", "kwargs"}
+    assert [name for name in fields if not hasattr(error, name)] == []
+    if issubclass(kind, RunError):
+        assert (error.run_id, error.page_url) == (7, "http://page")
 
 
 # --- sensors that shall not fail ---
