@@ -32,7 +32,7 @@ _PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "soc
 def user_agent(product: str = "") -> str:
     """Return the User-Agent: space-separated ``key/value`` pairs, as the platform asks of partners."""
     parts = (
-        f"airflow-provider-dbjobs/{__version__}",
+        f"airflow-dbjobs/{__version__}",
         f"python/{platform.python_version()}",
         f"os/{platform.system().lower()}",
         product,

@@ -33,7 +33,7 @@ def get_provider_info() -> dict[str, Any]:
 
     integration = "Databricks Jobs"
     return {
-        "package-name": "airflow-provider-dbjobs",
+        "package-name": "airflow-dbjobs",
         "name": "Databricks Jobs",
         "description": "Launches, watches and explains runs of the Databricks Jobs API.",
         "versions": [__version__],

@@ -67,7 +67,7 @@ def test_the_token_is_asked_for_where_the_connection_points(scene: SignInScene) 
     list(client_of(scene.server.url, sign_in).list_jobs())
     (seen,) = scene.fetches(sign_in)
     assert seen.headers["host"] == scene.server.url.removeprefix("http://")
-    assert seen.headers["user-agent"].startswith("airflow-provider-dbjobs/")
+    assert seen.headers["user-agent"].startswith("airflow-dbjobs/")
     assert seen.form == {"grant_type": "client_credentials", "scope": "all-apis"}
 
 

@@ -258,7 +258,7 @@ def test_a_library_that_is_not_installed_is_named_with_the_extra(
     # What an import of a module finds that is not there.
     scene.monkeypatch.setitem(sys.modules, library, None)
     assert f"is not installed here, {'by' if name == 'entra' else 'which'}" in refused(scene, sign_in)
-    assert f"pip install 'airflow-provider-dbjobs[{extra}]'" in refused(scene, sign_in)
+    assert f"pip install 'airflow-dbjobs[{extra}]'" in refused(scene, sign_in)
 
 
 def test_a_pod_that_may_not_ask_fails_at_once_with_what_to_check(scene: SignInScene) -> None:

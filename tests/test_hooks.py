@@ -269,7 +269,7 @@ def test_calls_name_airflow_and_who_calls(workspace, monkeypatch, conn_of, calle
     list(conn_of(DatabricksJobsHook(caller=caller)).list_jobs())
     (agent,) = agents
     assert agent.endswith(f"airflow/{airflow_version}" + (f" operator/{caller}" if caller else ""))
-    assert agent.startswith("airflow-provider-dbjobs/")
+    assert agent.startswith("airflow-dbjobs/")
 
 
 @pytest.mark.parametrize(

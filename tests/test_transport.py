@@ -542,7 +542,7 @@ def test_a_request_says_who_asks_and_what(server: Server, connect: Connect) -> N
     assert (path, nothing) == ("/api/2.2/jobs/runs/list?active_only=true&offset=0", b"")
     assert read["Authorization"] == f"Bearer {SECRET}"
     assert read["Accept"] == wrote["Content-Type"] == "application/json"
-    assert read["User-Agent"].startswith("airflow-provider-dbjobs/")
+    assert read["User-Agent"].startswith("airflow-dbjobs/")
     assert read["User-Agent"].endswith(" airflow/3.3")
     assert wrote["User-Agent"] == read["User-Agent"]
     assert json.loads(body) == {"name": "ü"}

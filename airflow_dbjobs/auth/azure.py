@@ -97,7 +97,7 @@ class EntraToken:
         except ImportError as error:
             raise SignInRefused(
                 "azure-identity is not installed here, by which this package signs in with Entra:"
-                " pip install 'airflow-provider-dbjobs[azure]'"
+                " pip install 'airflow-dbjobs[azure]'"
             ) from error
         # One attempt each time: it is the call that needs the token which is repeated.
         options: dict[str, Any] = {

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     for module in ("starlette", "uvicorn"):
         if importlib.util.find_spec(module) is None:
-            return _fail(f"{module} is missing: pip install '.[local]' in a clone, or 'airflow-provider-dbjobs[local]'")
+            return _fail(f"{module} is missing: pip install '.[local]' in a clone, or 'airflow-dbjobs[local]'")
     from . import server
 
     try:

@@ -234,7 +234,7 @@ class TestRefusals:
 
     def test_a_missing_extra(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-        assert "airflow-provider-dbjobs[local]" in self.refusal(capsys, "--root", str(root))
+        assert "airflow-dbjobs[local]" in self.refusal(capsys, "--root", str(root))
 
 
 def test_a_made_up_token_is_kept_to_oneself_and_across_restarts(root: Path) -> None:
