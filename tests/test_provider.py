@@ -32,6 +32,10 @@ def test_the_version_is_that_of_the_package():
     assert get_provider_info()["versions"] == [version(_distribution())]
 
 
+def test_airflow_3_3_which_looks_for_examples_in_a_package_called_as_the_distribution_finds_it():
+    assert pkgutil.resolve_name(_distribution().replace("-", "_")).__name__ == "airflow_dbjobs"
+
+
 def _paths() -> list[str]:
     info = get_provider_info()
     modules = [
