@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from airflow_context import parsed
 from airflow_stack import WorkspaceServer
-from dag_test import run_script
+from dag_script import run_script
 from demo import PREPARATIONS
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"

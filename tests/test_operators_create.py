@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, XComArg
 from airflow_context import connect, parsed
 from airflow_stack import WorkspaceServer
-from dag_test import run_script
+from dag_script import run_script
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator

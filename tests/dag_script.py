@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_script(home: Path, dags_folder: Path, server: WorkspaceServer, *arguments: str) -> str:
-    """Run Python with `arguments`, with Airflow in `home`, and return what it prints; its errors are ours."""
+    """Run Python with these arguments, which must end well, and Airflow in `home`; return all that it prints."""
     settings = {
         "core.dags_folder": str(dags_folder),
         "core.load_examples": "False",
