@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.payload_operator import PayloadOperator
-from airflow_dbjobs.task_end import deadline_of, redacted
+from airflow_dbjobs.task_end import begins_anew, deadline_of, redacted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -108,12 +108,15 @@ class LaunchOperator(PayloadOperator):
         deadline: float | None = None,
         run_id: int | None = None,
         run_page_url: str = "",
+        try_number: int | None = None,
         **_: Any,
     ) -> Any:
         """Go on after the trigger has fired: read the run once more and end as `execute` would have.
 
         Arguments of another release, which has deferred the task, are ignored.
         """
+        if begins_anew(context, try_number):
+            return self.execute(context)
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         from airflow_dbjobs.events import read_event
@@ -132,7 +135,7 @@ class LaunchOperator(PayloadOperator):
         run = ask_for_run(client, self.run_id)
         if not run.is_terminal:
             # Somebody has repaired it since.
-            self._defer(run, joined=joined, deadline=deadline)
+            self._defer(context, run, joined=joined, deadline=deadline)
         return self._see_through(context, client, run, joined=joined, deadline=deadline)
 
     def on_kill(self) -> None:
@@ -201,7 +204,7 @@ class LaunchOperator(PayloadOperator):
         while True:
             if not run.is_terminal:
                 if self.deferrable:
-                    self._defer(run, joined=joined, deadline=deadline)
+                    self._defer(context, run, joined=joined, deadline=deadline)
                 told = StateLog(self.log, run.run_id)
                 period = self.polling_period_seconds
                 run = wait_for_run(client, run.run_id, period=period, on_change=told, on_poll=tasks)
@@ -294,7 +297,7 @@ class LaunchOperator(PayloadOperator):
             self._abandon(context, f"Airflow does not take note of run {run.run_id}")
             raise
 
-    def _defer(self, run: Run, *, joined: bool, deadline: float | None) -> None:
+    def _defer(self, context: Context, run: Run, *, joined: bool, deadline: float | None) -> None:
         from airflow_dbjobs.triggers import DatabricksRunTrigger
 
         self.defer(
@@ -306,7 +309,13 @@ class LaunchOperator(PayloadOperator):
                 deadline=deadline,
             ),
             method_name="execute_complete",
-            kwargs={"joined": joined, "deadline": deadline, "run_id": run.run_id, "run_page_url": run.page_url},
+            kwargs={
+                "joined": joined,
+                "deadline": deadline,
+                "run_id": run.run_id,
+                "run_page_url": run.page_url,
+                "try_number": context["ti"].try_number,
+            },
         )
 
     def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
-from airflow_dbjobs.task_end import deadline_of
+from airflow_dbjobs.task_end import begins_anew, deadline_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,12 +88,15 @@ class DatabricksSensor(BaseSensorOperator):
         *,
         deadline: float | None = None,
         until: float | None = None,
+        try_number: int | None = None,
         **_: Any,
     ) -> Any:
         """Go on after the trigger has fired. `until` is when the sensor's timeout is over (epoch seconds).
 
         Arguments of another release, which has deferred the task, are ignored.
         """
+        if begins_anew(context, try_number):
+            return self.execute(context)
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         from airflow_dbjobs.events import read_sighting
@@ -226,16 +229,16 @@ class DatabricksSensor(BaseSensorOperator):
             if not error.transient:
                 raise
             self.log.warning("%s", error)
-            self._defer(condition.in_any_state() if has_passed else condition, deadline, until)
+            self._defer(context, condition.in_any_state() if has_passed else condition, deadline, until)
         if look.verdict is None and not has_passed:
-            self._defer(look.condition, deadline, until)
+            self._defer(context, look.condition, deadline, until)
         return self._finish(client, replace(look, verdict=True) if has_passed else look)
 
     def _left(self, until: float | None) -> float:
         """Return the seconds until the timeout is over, which counts from the first deferral."""
         return self.timeout if until is None else until - time.time()
 
-    def _defer(self, condition: Condition, deadline: float | None, until: float | None) -> NoReturn:
+    def _defer(self, context: Context, condition: Condition, deadline: float | None, until: float | None) -> NoReturn:
         """Go on in the triggerer. Raises AirflowSensorTimeout where no time is left."""
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
@@ -246,7 +249,7 @@ class DatabricksSensor(BaseSensorOperator):
             trigger=self._trigger(condition, deadline),
             timeout=timedelta(seconds=left),
             method_name="execute_complete",
-            kwargs={"deadline": deadline, "until": time.time() + left},
+            kwargs={"deadline": deadline, "until": time.time() + left, "try_number": context["ti"].try_number},
         )
 
     def _trigger(self, condition: Condition, deadline: float | None) -> Any:

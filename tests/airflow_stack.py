@@ -567,8 +567,6 @@ class AirflowStack:
             # Airflow 3.0 starts four of them, each of which loads all there is.
             "api.workers": "1",
             "api.secret_key": secrets.token_hex(16),
-            # Without one Airflow 3.0 makes tokens that PyJWT refuses.
-            "api_auth.jwt_issuer": "airflow-of-the-tests",
             "api_auth.jwt_secret": secrets.token_hex(32),
             "core.fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "logging.base_log_folder": str(self.home / "logs"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -244,7 +245,8 @@ def test_the_deadline_survives_another_deferral(scene, client, timed):
     with pytest.raises(TaskDeferred) as second:
         timed().execute_complete(scene.context, event, joined=True, deadline=deadline)
     assert second.value.trigger.deadline == deadline
-    assert (second.value.kwargs["joined"], second.value.kwargs["deadline"]) == (True, deadline)
+    kwargs = second.value.kwargs
+    assert (kwargs["joined"], kwargs["deadline"], kwargs["try_number"]) == (True, deadline, 1)
     # It was cancelled for the try that had launched it.
     client.cancel_run(first.trigger.run_id)
     wait_for_run(client, first.trigger.run_id, period=FAST)
@@ -253,7 +255,25 @@ def test_the_deadline_survives_another_deferral(scene, client, timed):
         timed().execute_complete(scene.context, event, **second.value.kwargs)
     assert third.value.trigger.run_id != first.trigger.run_id
     assert third.value.trigger.deadline == deadline
-    assert (third.value.kwargs["joined"], third.value.kwargs["deadline"]) == (False, deadline)
+    kwargs = third.value.kwargs
+    assert (kwargs["joined"], kwargs["deadline"], kwargs["try_number"]) == (False, deadline, 1)
+
+
+def test_a_retry_that_airflow_3_0_resumes_where_the_failed_try_ended_launches_anew(scene, timed):
+    scene.ti.start_date = datetime.now(UTC) - timedelta(hours=1)
+    first = scene.defer_task(timed)
+    resumed = {**first.kwargs, "event": fire(rebuilt(first.trigger))}
+    with pytest.raises(AirflowTaskTimeout):
+        timed().resume_execution(first.method_name, resumed, scene.context)
+    start = scene.ti.start_date
+    scene.next_try()
+    # Airflow 3.0 keeps this, too.
+    scene.ti.start_date = start
+    with pytest.raises(TaskDeferred) as second:
+        timed().resume_execution(first.method_name, resumed, scene.context)
+    assert second.value.trigger.run_id != first.trigger.run_id
+    assert 0 < second.value.trigger.deadline - time.time() <= 60
+    assert second.value.kwargs["try_number"] == 2
 
 
 def test_a_deferral_of_another_release_is_resumed(scene, timed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -233,6 +234,22 @@ def test_the_deadline_of_a_sensor_survives_another_deferral(scene, client):
         # It is active again: somebody has repaired it.
         sensor(run_id).execute_complete(scene.context, {"run_id": run_id}, deadline=5e9)
     assert deferral.value.trigger.deadline == deferral.value.kwargs["deadline"] == 5e9
+
+
+def test_a_retry_that_airflow_3_0_resumes_where_the_failed_try_ended_waits_anew(scene, client):
+    run_id = launch(scene, client)
+    scene.ti.at_link = lambda: None
+    make = partial(sensor, run_id, deferrable=True, execution_timeout=timedelta(minutes=1))
+    first = scene.defer_task(make)
+    resumed = {**first.kwargs, "event": {"run_id": run_id, "run_page_url": "", "timed_out": "it is left alone"}}
+    with pytest.raises(AirflowTaskTimeout):
+        make().resume_execution(first.method_name, resumed, scene.context)
+    scene.next_try()
+    scene.ti.start_date = datetime.now(UTC) - timedelta(hours=1)
+    with pytest.raises(TaskDeferred) as second:
+        make().resume_execution(first.method_name, resumed, scene.context)
+    assert 0 < second.value.trigger.deadline - time.time() <= 60
+    assert second.value.kwargs["try_number"] == 2
 
 
 def test_the_timeout_counts_from_the_first_deferral(scene, client):

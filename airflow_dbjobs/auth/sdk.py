@@ -63,8 +63,7 @@ class SdkToken:
             from databricks.sdk.core import Config
         except ImportError as error:
             raise SignInRefused(
-                "databricks-sdk is not installed here, which this `auth_type` needs:"
-                " pip install 'airflow-dbjobs[sdk]'"
+                "databricks-sdk is not installed here, which this `auth_type` needs: pip install 'airflow-dbjobs[sdk]'"
             ) from error
         options: dict[str, Any] = {"http_timeout_seconds": seconds, "retry_timeout_seconds": seconds}
         given = {"host": self.workspace, "auth_type": self.auth_type or None, **json.loads(self.config)}

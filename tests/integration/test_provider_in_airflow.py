@@ -263,6 +263,7 @@ def test_the_link_is_there_while_the_run_goes_on_and_marking_the_task_failed_can
     assert wait_for_end(airflow, workspace_server, run_id)["result_state"] == "CANCELED"
 
 
+@pytest.mark.every_airflow
 def test_execution_timeout_cancels_the_run_and_fails_the_try_in_both_modes(
     airflow: AirflowStack, workspace_server: WorkspaceServer
 ) -> None:
