@@ -29,6 +29,7 @@ def to_airflow(kind: Literal["count", "gauge", "timing"], name: str, value: floa
 def _stats() -> Any:
     # What the triggerer itself counts with: the SDK's copy, which common-compat would give, is set up for tasks only.
     try:
-        return import_module("airflow.observability.stats")
-    except ModuleNotFoundError:
-        return import_module("airflow.stats").Stats
+        module = import_module("airflow.observability.stats")
+    except ModuleNotFoundError:  # before Airflow 3.2
+        module = import_module("airflow.stats")
+    return module.Stats

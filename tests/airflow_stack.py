@@ -417,7 +417,8 @@ class Job:
 class AirflowApi:
     """What the tests ask of Airflow's public REST API (v2), as plain values.
 
-    There is nothing to log in to: with `simple_auth_manager_all_admins` the server gives each request an admin's token.
+    With `simple_auth_manager_all_admins` the server gives an admin's token to whoever asks for one; all but Airflow 3.1
+    would give one to each request, too.
     """
 
     def __init__(self, url: str) -> None:
@@ -431,6 +432,9 @@ class AirflowApi:
 
     def call(self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Make any call of the API and return its JSON; an error status raises, with the server's explanation."""
+        if "Authorization" not in self._session.headers:
+            token = _json(self._session.get(f"{self.url}/auth/token", timeout=30))["access_token"]
+            self._session.headers["Authorization"] = f"Bearer {token}"
         reply = self._session.request(method, f"{self.url}/api/v2/{path}", params=params, json=body, timeout=30)
         return _json(reply)
 

@@ -1,0 +1,30 @@
+"""The poller's measurements, on their way into Airflow's metrics; the integration tests receive them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_dbjobs import metrics
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "handed_on"),
+    [("count", "incr", 2), ("gauge", "gauge", 2.0), ("timing", "timing", timedelta(seconds=2))],
+)
+def test_a_measurement_goes_where_the_triggerers_own_go(
+    mocker: MockerFixture, kind: Any, method: str, handed_on: object
+) -> None:
+    from airflow.jobs import triggerer_job_runner
+
+    ours = metrics._stats()
+    theirs = getattr(triggerer_job_runner, "Stats", None) or triggerer_job_runner.stats
+    assert getattr(ours, method) == getattr(theirs, method)
+    heard = mocker.patch.object(ours, method)
+    metrics.to_airflow(kind, "something", 2.0, "https://example.test:8443")
+    heard.assert_called_once_with("dbjobs.poller.something", handed_on, tags={"workspace": "example.test"})
