@@ -47,7 +47,7 @@ needs-chromium:
 		exit 1; \
 	}
 
-test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (half an hour); ONLY="3.0 3.1" picks some
+test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (forty minutes); ONLY="3.0 3.1" picks some
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/matrix.py $(ONLY)
 
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some

@@ -18,7 +18,7 @@ NEWEST = VERSIONS[-1]
 
 # What pytest is asked for.
 STAGES = {
-    "unit tests": ("-n", "2", "--dist", "loadgroup", "-m", "not airflow"),
+    "unit tests": ("-n", "2", "--dist", "loadgroup", "-m", "not (airflow or browser)"),
     "dag.test": ("-m", "airflow", "tests", "--ignore", "tests/integration"),
     "scheduler": ("-m", "every_airflow", "tests/integration"),
 }
