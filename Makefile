@@ -31,12 +31,12 @@ test: test-client test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2
 test-client: .venv-client/installed ## The client in an environment without Airflow
 	.venv-client/bin/python tests/without_airflow.py
 
-# loadgroup: the tests that share one Airflow go to one worker.
+# loadgroup: the tests that share one Airflow go to one worker. 3: on two cores, as that one mostly waits.
 test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running Airflow among them
-	.venv-2.11/bin/python -m pytest -n 2 --dist loadgroup
+	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup
 
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
-	.venv/bin/python -m pytest -n 2 --dist loadgroup
+	.venv/bin/python -m pytest -n 3 --dist loadgroup
 
 test-browser: needs-chromium .venv/browser ## The links in Airflow's UI, clicked in Chromium; CHROMIUM=command, screenshots in .screenshots
 	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/integration
