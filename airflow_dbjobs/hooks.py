@@ -69,7 +69,7 @@ class DatabricksJobsHook(BaseHook):
         """Sign in and ask what may be done: the "Test" button of the connection form. It launches nothing."""
         from airflow_dbjobs.connection_check import check
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.fields import remarks, scheme_of
+        from airflow_dbjobs.extras import remarks, scheme_of
 
         try:
             connection, extra, aws, aws_extra = self._look_up()
@@ -151,7 +151,7 @@ class DatabricksJobsHook(BaseHook):
 
     def _own(self, connection: Connection, extra: Mapping[str, Any]) -> Mapping[str, Any]:
         """Leave out an auth_type of a connection of the official provider's that is for the SQL connector."""
-        from airflow_dbjobs.fields import is_auth_type
+        from airflow_dbjobs.extras import is_auth_type
 
         if connection.conn_type != OFFICIAL_TYPE or not isinstance(extra, Mapping):
             return extra
@@ -162,7 +162,7 @@ class DatabricksJobsHook(BaseHook):
 
     def _remark(self, connection: Connection, extra: Mapping[str, Any]) -> None:
         """Warn of fields that have no effect."""
-        from airflow_dbjobs.fields import remarks, scheme_of
+        from airflow_dbjobs.extras import remarks, scheme_of
 
         for remark in remarks(scheme_of(connection.login, connection.password, extra), extra):
             self._warn_once(f"{self._prefix}{remark}")
@@ -194,7 +194,7 @@ def _is_empty(text: str | None) -> bool:
 def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:
     """Return the id of the AWS connection that has to do with it, or "" where none has."""
     from airflow_dbjobs.errors import ConfigurationError
-    from airflow_dbjobs.fields import scheme_of
+    from airflow_dbjobs.extras import scheme_of
 
     try:
         scheme = scheme_of(connection.login, connection.password, extra) if isinstance(extra, Mapping) else None

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.payload_operator import PayloadOperator
-from airflow_dbjobs.task_end import begins_anew, deadline_of, redacted
+from airflow_dbjobs.tries import begins_anew, deadline_of, redacted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

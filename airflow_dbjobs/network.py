@@ -22,7 +22,7 @@ from urllib3.util import parse_url
 
 from airflow_dbjobs import __version__
 from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate
-from airflow_dbjobs.fields import is_given, is_on
+from airflow_dbjobs.extras import is_given, is_on
 
 HOST_REMEDY = "Check the connection's host and port"
 

@@ -225,17 +225,13 @@ class DatabricksRunNowOperator(LaunchOperator):
         if not isinstance(reasons, dict) or not all(
             isinstance(reason, str) and isinstance(fields, dict) for reason, fields in reasons.items()
         ):
-            from airflow_dbjobs.errors import ConfigurationError
-
-            raise ConfigurationError(
+            raise ValueError(
                 "databricks_repair_reason_new_settings must have for each reason (words of a run's message) the job's"
                 " settings to write, as a dict: {} writes none."
             )
         if not self.repair_run:
             # An error would be right; DAGs of the official operator, which says nothing, shall go on.
-            self.log.warning(
-                "%s: databricks_repair_reason_new_settings has no effect without repair_run=True.", self.task_id
-            )
+            self.log.warning("%s: databricks_repair_reason_new_settings does nothing without repair_run.", self.task_id)
 
     def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:
         from airflow_dbjobs.dag_params import with_job_parameters

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests
-from airflow_dbjobs.fields import number
+from airflow_dbjobs.extras import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
-from airflow_dbjobs.task_end import begins_anew, deadline_of
+from airflow_dbjobs.tries import begins_anew, deadline_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.sensor_base import DatabricksSensor, check_one_of, number_of
-from airflow_dbjobs.task_end import redacted
+from airflow_dbjobs.tries import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

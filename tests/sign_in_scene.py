@@ -137,8 +137,12 @@ class SignInScene:
 
     def federated_callable(self) -> SignIn:
         self.server.subjects.add(JWT)
+        return self.by_function(lambda: f"{JWT}\n")
+
+    def by_function(self, of_the_day: Callable[[], str]) -> SignIn:
+        """Sign in with the token that a function returns."""
         module = ModuleType("my_tokens")
-        module.of_the_day = lambda: f"{JWT}\n"  # type: ignore[attr-defined]
+        vars(module)["of_the_day"] = of_the_day
         self.monkeypatch.setitem(sys.modules, "my_tokens", module)
         return SignIn(extra={"federated_token_provider": "my_tokens.of_the_day"}, secrets=(JWT,))
 

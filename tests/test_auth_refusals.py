@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -346,11 +345,9 @@ def test_a_callable_that_cannot_reach_its_server_is_asked_again(scene: SignInSce
             raise failure
         return JWT
 
-    module = ModuleType("my_tokens")
-    module.today = token  # type: ignore[attr-defined]
-    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
+    scene.by_function(token)
     # Not repeatable: that nothing was sent is what lets it be called again.
-    client = scene.client(SignIn(extra={"federated_token_provider": "my_tokens:today"}))
+    client = scene.client(SignIn(extra={"federated_token_provider": "my_tokens:of_the_day"}))
     assert client.transport.call("POST", "2.2/jobs/create", body={}, repeatable=False) == {"jobs": []}
     assert len(scene.clock.waits) == 1
     assert len(scene.server.asked("/api/2.2/jobs/create")) == 1
@@ -360,11 +357,8 @@ def test_a_callable_that_cannot_reach_its_server_is_not_quoted_in_a_cause_either
     def token() -> str:
         raise requests.ConnectionError(f"Max retries exceeded with url: /token?client_secret={JWT}")
 
-    module = ModuleType("my_tokens")
-    module.today = token  # type: ignore[attr-defined]
-    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
-    client = scene.client(SignIn(extra={"federated_token_provider": "my_tokens.today"}))
-    with pytest.raises(Unreachable, match=r"my_tokens.today\(\) gave no token: ConnectionError") as caught:
+    client = scene.client(scene.by_function(token))
+    with pytest.raises(Unreachable, match=r"my_tokens.of_the_day\(\) gave no token: ConnectionError") as caught:
         client.transport.send("GET", "2.2/jobs/list")
     assert JWT not in "".join(traceback.format_exception(caught.value))
 
@@ -541,11 +535,8 @@ def test_a_token_server_whose_reply_drips_takes_no_longer_than_the_caller_has(sc
 
 def test_a_function_that_hangs_takes_no_longer_than_the_caller_has(scene: SignInScene) -> None:
     go_on = threading.Event()
-    module = ModuleType("my_tokens")
-    module.today = lambda: go_on.wait(30) and JWT  # type: ignore[attr-defined]
-    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
-    auth = scene.auth(SignIn(extra={"federated_token_provider": "my_tokens.today"}))
-    with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: .*my_tokens.today") as caught:
+    auth = scene.auth(scene.by_function(lambda: go_on.wait(30) and JWT))
+    with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: .*my_tokens.of_the_day") as caught:
         auth.token(0.1)
     assert not caught.value.sent
     # It is left alone, and the next one gets its token.
@@ -556,12 +547,9 @@ def test_a_function_that_hangs_takes_no_longer_than_the_caller_has(scene: SignIn
 
 def test_a_function_is_called_where_the_task_is(scene: SignInScene) -> None:
     whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default=JWT[::-1])
-    module = ModuleType("my_tokens")
-    module.today = whose.get  # type: ignore[attr-defined]
-    scene.monkeypatch.setitem(sys.modules, "my_tokens", module)
     scene.server.subjects.add(JWT)
     token = whose.set(JWT)
-    ask(scene.client(SignIn(extra={"federated_token_provider": "my_tokens.today"})))
+    ask(scene.client(scene.by_function(whose.get)))
     whose.reset(token)
 
 

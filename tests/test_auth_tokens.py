@@ -91,6 +91,18 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     return thread, results
 
 
+def held(source: Source) -> tuple[threading.Event, threading.Event]:
+    """Hold the next fetch; return what says that it has begun, and what lets it go on."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: float) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    source.first = hold
+    return begun, go_on
+
+
 @pytest.mark.parametrize(
     ("lifetime", "good"),
     [(3600, 2999), (7200, 6599), (300, 239), (100, 59), (60, 29), (20, 9)],
@@ -153,13 +165,7 @@ def test_while_a_token_is_renewed_others_go_on_with_the_one_at_hand(
 ) -> None:
     auth.token()
     clock.now = 3100
-    renewing, go_on = threading.Event(), threading.Event()
-
-    def slowly(_: float) -> None:
-        renewing.set()
-        assert go_on.wait(PATIENCE)
-
-    source.first = slowly
+    renewing, go_on = held(source)
     thread, results = in_thread(auth.token)
     assert renewing.wait(PATIENCE)
     assert number(auth.token()) == 1
@@ -229,13 +235,7 @@ def test_threads_that_need_a_token_wait_for_one_fetch(auth: TokenAuth, source: S
 
 
 def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth: TokenAuth, source: Source) -> None:
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def slowly(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-
-    source.first = slowly
+    fetching, go_on = held(source)
     thread, _ = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
     with pytest.raises(Unreachable, match="Another thread asks for a token, and none came in time") as caught:
@@ -386,13 +386,7 @@ def test_a_renewal_that_hangs_leaves_the_token_that_is_good_yet(
 def test_a_process_that_is_forked_off_during_a_fetch_gets_its_own_token(source: Source) -> None:
     # As LocalExecutor does; the process's own cache is the one that takes note.
     auth = TokenAuth(source)
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def slowly(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-
-    source.first = slowly
+    fetching, go_on = held(source)
     thread, results = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
     source.first = lambda _: None
@@ -430,13 +424,7 @@ def test_a_signal_handler_gets_its_token_in_the_middle_of_the_fetch_that_it_brok
 def test_a_signal_handler_gets_its_token_while_its_thread_waits_for_anothers_fetch(
     auth: TokenAuth, source: Source
 ) -> None:
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def slowly(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-
-    source.first = slowly
+    fetching, go_on = held(source)
     thread, results = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
     (flight,) = auth._cache._flights.values()
@@ -490,13 +478,7 @@ def test_a_fetch_that_is_broken_off_is_taken_up_by_who_waits(auth: TokenAuth, so
 
 
 def test_a_process_that_was_forked_off_waits_for_no_thread_of_its_parents(auth: TokenAuth, source: Source) -> None:
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def slowly(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-
-    source.first = slowly
+    fetching, go_on = held(source)
     thread, _ = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
     source.first = lambda _: None

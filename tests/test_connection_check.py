@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +14,8 @@ from token_server import CLIENT_ID, TOKEN_PATH, Trouble
 from airflow_dbjobs import connection_check
 from airflow_dbjobs.auth.tokens import TokenCache
 from airflow_dbjobs.connection_check import check
-from airflow_dbjobs.fields import BY_NAME, scheme_of
+from airflow_dbjobs.extras import scheme_of
+from airflow_dbjobs.fields import BY_NAME
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace.wire import Request
@@ -303,12 +302,9 @@ def test_a_call_that_hangs_is_given_up_and_named(stalling, client) -> None:
     assert said == f"It signs in {BY_TOKEN}. GET jobs/list took longer than 0.2 s. {remedy}"
 
 
-def test_signing_in_that_hangs_is_given_up_and_named(signing: SignInScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signing_in_that_hangs_is_given_up_and_named(signing: SignInScene) -> None:
     released = threading.Event()
-    module = ModuleType("my_tokens")
-    module.of_the_day = lambda: released.wait(60) and "a-token"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "my_tokens", module)
-    client = signing.client(SignIn(extra={"federated_token_provider": "my_tokens.of_the_day"}))
+    client = signing.client(signing.by_function(lambda: released.wait(60) and "a-token"))
     works, said = check(client, BY_NAME["federated_token_provider"], seconds=0.2)
     released.set()
     assert not works

@@ -16,7 +16,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.providers_manager import ProvidersManager
 
 from airflow_dbjobs.connection_form import conn_fields, form_widgets
-from airflow_dbjobs.fields import FIELDS, SCHEMES, SECTIONS, Field, remarks, scheme_of
+from airflow_dbjobs.extras import remarks, scheme_of
+from airflow_dbjobs.fields import FIELDS, SCHEMES, SECTIONS, Field
 from airflow_dbjobs.hooks import DatabricksJobsHook
 
 if TYPE_CHECKING:

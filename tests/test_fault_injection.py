@@ -34,7 +34,7 @@ from fault_cases import (
 )
 from injected_clock import Clock
 
-from airflow_dbjobs import launch_operator, retries, task_end, transport
+from airflow_dbjobs import launch_operator, retries, transport, tries
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import CallError, RunCanceled, RunFailed, RunLost
@@ -108,7 +108,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
     monkeypatch.setattr(retries.retry_after_seconds, "__defaults__", (clock.wall,))
     monkeypatch.setattr(launch_operator, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(task_end, "time", SimpleNamespace(time=clock.wall))
+    monkeypatch.setattr(tries, "time", SimpleNamespace(time=clock.wall))
     return clock
 
 

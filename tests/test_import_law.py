@@ -54,7 +54,7 @@ def test_the_hook_loads_nothing_heavy():
 def test_the_client_and_all_below_it_load_no_airflow():
     rooms = (
         "asking", "auth", "causes", "client", "connection_check", "connection_form", "dag_params", "errors", "events",
-        "exports", "failures", "fields", "jobs", "launch", "listing", "looking", "network", "pace", "paging",
+        "exports", "extras", "failures", "fields", "jobs", "launch", "listing", "looking", "network", "pace", "paging",
         "payloads", "poller", "previous_runs", "repairs", "results", "retries", "runs", "sensing", "settings_diff",
         "story", "texts", "threads", "transport", "waiting", "watched", "workspace",
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow_context import FAST, FastTime, Scene, connect, fire, kill_at_the_first_poll, launching, rebuilt, submit
 
-from airflow_dbjobs import launch_operator, task_end
+from airflow_dbjobs import launch_operator, tries
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import JobsError, RunCanceled, RunLost, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
@@ -192,7 +192,7 @@ def timed(request: pytest.FixtureRequest, scene: Scene, client: JobsClient) -> C
 def test_the_trigger_knows_when_the_tasks_time_is_over(scene, timed, monkeypatch, started):
     now = datetime.now(UTC)
     scene.ti.start_date = now - MINUTE / 4 if started else None
-    monkeypatch.setattr(task_end, "time", SimpleNamespace(time=now.timestamp))
+    monkeypatch.setattr(tries, "time", SimpleNamespace(time=now.timestamp))
     deferral = scene.defer_task(timed)
     assert deferral.trigger.deadline == (now - MINUTE / 4 + MINUTE if started else now + MINUTE).timestamp()
     assert deferral.kwargs["deadline"] == deferral.trigger.deadline

@@ -406,16 +406,14 @@ def test_reasons_to_repair_without_repair_run_are_warned_of(capfd):
     run_now(job_id=1, databricks_repair_reason_new_settings=reasons, repair_run=True)
     assert "databricks_repair_reason_new_settings" not in capfd.readouterr().out
     run_now(job_id=1, databricks_repair_reason_new_settings=reasons)
-    assert (
-        "load: databricks_repair_reason_new_settings has no effect without repair_run=True." in capfd.readouterr().out
-    )
+    assert "load: databricks_repair_reason_new_settings does nothing without repair_run." in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
     "reasons", ["no rows", ["no rows"], {"no rows": "timeout_seconds"}, {"no rows": None}], ids=str
 )
 def test_reasons_to_repair_that_are_no_settings_are_an_error_of_the_dag(reasons):
-    with pytest.raises(ConfigurationError, match="databricks_repair_reason_new_settings must have for each reason"):
+    with pytest.raises(ValueError, match="databricks_repair_reason_new_settings must have for each reason"):
         run_now(job_id=1, repair_run=True, databricks_repair_reason_new_settings=reasons)
 
 

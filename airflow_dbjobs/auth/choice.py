@@ -18,7 +18,8 @@ from airflow_dbjobs.auth.sdk import SdkToken
 from airflow_dbjobs.auth.sigv4 import AwsKeys
 from airflow_dbjobs.auth.tokens import TokenAuth
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.fields import SDK_AUTH_TYPES, number, scheme_of
+from airflow_dbjobs.extras import number, scheme_of
+from airflow_dbjobs.fields import SDK_AUTH_TYPES
 from airflow_dbjobs.network import Network
 
 if TYPE_CHECKING:
