@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.payload_operator import PayloadOperator
 from airflow_dbjobs.tries import begins_anew, deadline_of, redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.launch import Endpoint, Launched, Launcher, TaskTry
+    from airflow_dbjobs.launch import Endpoint, Launched, Launcher
     from airflow_dbjobs.runs import Outcome, Run
 
 _USED_UP = (
@@ -24,9 +28,8 @@ _USED_UP = (
     " Let the token vary by try (with {{ ti.try_number }}), or leave it out: then a retry launches anew, never twice."
 )
 
-# A worker's process is killed 5 s after it was told to stop.
-KILL_BUDGET_SECONDS = 4.0
-_CANCELS_OF_A_REPAIR = 3
+# How long Airflow has to tell why a task is killed. Its process ends 5 s after it was told to stop.
+_TASK_STATE_SECONDS = 1.5
 
 
 class LaunchOperator(PayloadOperator):
@@ -90,12 +93,20 @@ class LaunchOperator(PayloadOperator):
         self._launcher: Launcher | None = None
         self._is_repairing = False
         self._killed = False
+        self._is_being_killed = False
+        self._context: Context | None = None
+        # Which launch of the try this is: its job ("" for a one-time run), and its number among the launches of that.
+        self._launch_of = ("", 1)
 
     def execute(self, context: Context) -> Any:
         """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
         self.run_page_url = ""
+        self._context = context
         client = self._connect()
         payload = self._payload(context, client)
+        job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
+        number = airflow_compat.next_launch_number(context["ti"], (self.task_id, self.endpoint, job))
+        self._launch_of = job, number
         self._make_way(context, client, payload)
         return self._run(context, client, payload, deadline=deadline_of(self, context))
 
@@ -109,6 +120,7 @@ class LaunchOperator(PayloadOperator):
         run_id: int | None = None,
         run_page_url: str = "",
         try_number: int | None = None,
+        launch_of: Sequence[Any] = ("", 1),
         **_: Any,
     ) -> Any:
         """Go on after the trigger has fired: read the run once more and end as `execute` would have.
@@ -122,6 +134,9 @@ class LaunchOperator(PayloadOperator):
         from airflow_dbjobs.events import read_event
         from airflow_dbjobs.waiting import ask_for_run
 
+        self._context = context
+        job, number = self._launch_of = str(launch_of[0]), int(launch_of[1])
+        airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), number)
         self.run_id, self.run_page_url, timed_out = read_event(event, run_id=run_id, page_url=run_page_url)
         if timed_out:
             # For `on_kill`, which Airflow calls now. The timeout is what must be told.
@@ -139,11 +154,50 @@ class LaunchOperator(PayloadOperator):
         return self._see_through(context, client, run, joined=joined, deadline=deadline)
 
     def on_kill(self) -> None:
-        """Cancel the run, within the 4 s that a killed worker has. Runs in a signal handler: it shares no lock."""
-        self._killed = True
+        """Cancel the run within the 4 s that a killed worker has, or leave it to the next try, where one will come.
+
+        It runs in a signal handler, and shares no lock with the call that it interrupted.
+        """
+        if self._is_being_killed:
+            # Airflow 3.3 forwards a signal that the whole process group has received.
+            return
+        from airflow_dbjobs.kill import KILL_BUDGET_SECONDS
+
+        self._is_being_killed = self._killed = True
+        deadline = time.monotonic() + KILL_BUDGET_SECONDS
         if self._launcher:
             self._launcher.stop()
-        self._cancel()
+        if self._next_try_takes_over():
+            run = f"Run {self.run_id}" if self.run_id else "A run that is being launched"
+            self.log.warning("The worker is stopping. %s was not cancelled: the next try of this task joins it.", run)
+        else:
+            self._cancel(deadline)
+        self._is_being_killed = False
+
+    def _next_try_takes_over(self) -> bool:
+        """Whether it is the worker that stops, not the task: Airflow then still has the task as running."""
+        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        if is_timeout or self._context is None or not self._next_try_joins(self._context):
+            return False
+        return airflow_compat.is_worker_stopping(self._context["ti"], _TASK_STATE_SECONDS)
+
+    def _next_try_joins(self, context: Context) -> bool:
+        """Whether there will be another try of the task, which finds the run of this one."""
+        ti = context["ti"]
+        has_tries = max(1, ti.try_number) <= (ti.max_tries or 0)
+        return has_tries and self._is_durable(context) and not self.idempotency_token
+
+    def _is_durable(self, context: Context) -> bool:
+        """Whether tries find each other's runs. What a callback of a failed try launches is that try's alone."""
+        return self.durable and context.get("exception") is None and context.get("reason") is None
+
+    def _connect(self) -> JobsClient:
+        client = super()._connect()
+        # Airflow 3 lets a killed task go on for some seconds: it must not launch or wait any longer.
+        client.transport.stopped = lambda: self._killed
+        return client
 
     def _named(self) -> dict[str, Any]:
         return {**super()._named(), "idempotency_token": self.idempotency_token}
@@ -177,7 +231,7 @@ class LaunchOperator(PayloadOperator):
         launched = self._launch(context, client, payload)
         run, joined = launched.run, launched.joined and not again
         self.run_id, self.run_page_url = run.run_id, run.page_url
-        self._announce(context, run)
+        self._announce(context, run, launched.report)
         if self._killed:
             # Airflow 3 lets a killed task go on for some seconds: it must not defer, nor end well.
             raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
@@ -226,8 +280,10 @@ class LaunchOperator(PayloadOperator):
             client,
             self.endpoint,
             payload,
-            self._task_try(context),
-            durable=self.durable,
+            airflow_compat.task_try(
+                context, operator=self.task_id, launch_number=self._launch_of[1], durable=self._is_durable(context)
+            ),
+            reports=airflow_compat.reported_launches(context["ti"]),
             cancels=self.wait_for_termination,
             successes=self._successes(),
         )
@@ -242,24 +298,6 @@ class LaunchOperator(PayloadOperator):
             raise
         self.log.info("%s", launched.story)
         return launched
-
-    def _task_try(self, context: Context) -> TaskTry:
-        """Return which try of which task instance this is."""
-        from airflow_dbjobs.launch import TaskTry
-
-        ti, dag_run = context["ti"], context.get("dag_run")
-        # `airflow tasks test` counts no tries and has no start dates.
-        start = getattr(dag_run, "start_date", None)
-        return TaskTry(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            try_number=max(1, ti.try_number),
-            # A clear adds the tries so far to `max_tries`.
-            tries_before_clear=max(0, (ti.max_tries or 0) - (self.retries or 0)),
-            dag_run_start=start.timestamp() if start else None,
-        )
 
     def _successes(self) -> frozenset[Outcome]:
         from airflow_dbjobs.runs import Outcome
@@ -278,17 +316,18 @@ class LaunchOperator(PayloadOperator):
 
     def _abandon(self, context: Context, what: str) -> None:
         """Leave a run to the next try of the task, which will join it; where none will come, cancel it."""
-        ti = context["ti"]
-        if self.durable and max(1, ti.try_number) <= (ti.max_tries or 0):
-            self.log.warning("%s: the next try of this task will find it.", what)
+        if self._next_try_joins(context):
+            self.log.warning("%s. The next try of this task will find it.", what)
         else:
-            self.log.warning("%s: cancelling it.", what)
+            self.log.warning("%s. Cancelling it.", what)
             self._cancel()
 
-    def _announce(self, context: Context, run: Run) -> None:
-        """Push what is known of the run, while it is still going: to XCom, and its page to the link."""
+    def _announce(self, context: Context, run: Run, report: str) -> None:
+        """Push what is known of the run while it is still going: a report for the next try, XComs, the link."""
         ti = context["ti"]
         try:
+            if report:
+                airflow_compat.report_launch(ti, report, run.run_id)
             if self.do_xcom_push:
                 for key, value in {"run_id": run.run_id, "job_id": run.job_id, "run_page_url": run.page_url}.items():
                     ti.xcom_push(key=key, value=value)
@@ -315,6 +354,7 @@ class LaunchOperator(PayloadOperator):
                 "run_id": run.run_id,
                 "run_page_url": run.page_url,
                 "try_number": context["ti"].try_number,
+                "launch_of": list(self._launch_of),
             },
         )
 
@@ -348,43 +388,12 @@ class LaunchOperator(PayloadOperator):
             raise failure
         return result_of(client, run, max_bytes=self.max_result_bytes) if self.do_xcom_push else None
 
-    def _cancel(self) -> None:
-        """Cancel the run; where the reply to its launch is still on its way, ask again with its token which it is."""
-        client = self._client
-        if client is None:
-            return
-        from airflow_dbjobs.errors import JobsError
-        from airflow_dbjobs.retries import RetryPolicy
+    def _cancel(self, deadline: float | None = None) -> None:
+        """Cancel the run, by `deadline` (monotonic seconds); one whose launch is under way is found by its token."""
+        from airflow_dbjobs.kill import KILL_BUDGET_SECONDS, cancel_now
 
-        deadline = time.monotonic() + KILL_BUDGET_SECONDS
-
-        def quick(share: float) -> JobsClient:
-            # A client of its own: the interrupted call may hold anything of the other one.
-            left = (deadline - time.monotonic()) * share
-            return client.with_policy(
-                RetryPolicy(
-                    retry_budget=left,
-                    server_error_wait=0.5,
-                    connect_timeout=1.5,
-                    read_timeout=2.0,
-                    first_wait=0.5,
-                    ends_with_budget=True,
-                )
+        if self._client is not None:
+            ends = deadline or time.monotonic() + KILL_BUDGET_SECONDS
+            cancel_now(
+                self._client, self.run_id, self._launcher, self.log, deadline=ends, is_repairing=self._is_repairing
             )
-
-        run_id = self.run_id
-        try:
-            if run_id is None and self._launcher:
-                run_id = self._launcher.find_in_flight(quick(share=0.5))
-            if run_id is None:
-                return
-            quick(share=1.0).cancel_run(run_id)
-            for _ in range(_CANCELS_OF_A_REPAIR if self._is_repairing else 0):
-                # A repair that is on its way begins after the first one.
-                client.sleep(0.5)
-                quick(share=1.0).cancel_run(run_id)
-        except JobsError as error:
-            name = f"Run {run_id}" if run_id else "The run"
-            self.log.warning("%s could not be cancelled and may still be running: %s", name, error)
-        else:
-            self.log.info("The API accepted to cancel run %d.", run_id)

@@ -9,6 +9,7 @@ from airflow_dbjobs.payload_operator import PayloadOperator, without_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -249,10 +250,10 @@ class DatabricksRunNowOperator(LaunchOperator):
         return {**payload, "job_id": client.find_job_id(name)} if name else payload
 
     def _make_way(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> None:
-        task_try = self._task_try(context)
-        is_first = task_try.try_number == 1
-        # From the second try on, what started later may be a run that this try could join.
-        if not self.cancel_previous_runs or not (is_first or task_try.dag_run_start is not None):
+        is_first = context["ti"].try_number <= 1 and self._launch_of[1] == 1
+        dag_run_start: datetime | None = getattr(context.get("dag_run"), "start_date", None)
+        # Later, what started after the DAG run may be a run that this try could join, or has launched.
+        if not self.cancel_previous_runs or (dag_run_start is None and not is_first):
             return
         from airflow_dbjobs.previous_runs import cancel_previous_runs
 
@@ -260,7 +261,7 @@ class DatabricksRunNowOperator(LaunchOperator):
             from airflow_dbjobs.errors import ConfigurationError
 
             raise ConfigurationError("cancel_previous_runs needs to know the job. Give job_id or job_name.")
-        before = None if is_first else task_try.dag_run_start
+        before = None if is_first or dag_run_start is None else dag_run_start.timestamp()
         cancel_previous_runs(client, int(payload["job_id"]), started_before=before, period=self.polling_period_seconds)
 
     def _repaired(self, context: Context, client: JobsClient, run: Run) -> Run | None:

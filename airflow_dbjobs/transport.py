@@ -25,6 +25,7 @@ from airflow_dbjobs.errors import (
     ApiError,
     CallError,
     ConfigurationError,
+    JobsError,
     PermissionDenied,
     Unauthenticated,
     Unreachable,
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 
 # An answer that has less time than this does not come; what was sent may be carried out all the same.
 _LEAST_SECONDS = 0.1
+# How soon a wait ends after it was stopped.
+_STOP_SECONDS = 0.5
 _SECRET_HEADERS = ("Authorization", "X-Databricks-Azure-SP-Management-Token")
 
 
@@ -78,7 +81,9 @@ class Transport:
         self.network = network or Network()
         self.product = product
         self.clock = clock
-        self.sleep = sleep
+        self._sleep = sleep
+        #: Says that nobody wants the answer any more; a wait ends then. None: nobody will.
+        self.stopped: Callable[[], bool] | None = None
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         # The server's clock at a reading of ours. One assignment: threads, and a signal handler, see both or neither.
@@ -100,8 +105,21 @@ class Transport:
             network=self.network,
             product=self.product,
             clock=self.clock,
-            sleep=self.sleep,
+            sleep=self._sleep,
         )
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises JobsError as soon as the calls are `stopped`."""
+        if self.stopped is None:
+            self._sleep(seconds)
+            return
+        while True:
+            if self.stopped():
+                raise JobsError("The task was told to stop.")
+            if seconds <= 0:
+                return
+            self._sleep(min(seconds, _STOP_SECONDS))
+            seconds -= _STOP_SECONDS
 
     def call(  # noqa: C901 (the callbacks of one tenacity loop, which share its state)
         self,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dbjobs import events
+from airflow_dbjobs import airflow_compat, events
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks import DatabricksJobsHook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine
 
     from airflow_dbjobs.client import JobsClient
 
@@ -234,12 +234,12 @@ class DatabricksRunTrigger(JobsTrigger):
             async with asyncio.timeout(STATE_TOLERANCE_SECONDS):
                 state = await self._task_state()
         except Exception as error:  # noqa: BLE001 (whatever it is, nobody else would tell)
-            self.log.warning("What became of the task cannot be learnt: %r", error)
+            self.log.warning("Airflow did not tell the state of the task: %r", error)
             state = None
         if state == "deferred":
             self.log.info("Run %d goes on: its task is still deferred, only its trigger moves.", self.run_id)
         elif state is None:
-            self.log.warning("Run %d is left alone: what became of its task cannot be learnt.", self.run_id)
+            self.log.warning("Run %d was not cancelled: Airflow cannot be asked what became of its task.", self.run_id)
         else:
             # However long it takes with a thousand at once: no next try joins this run.
             await self._cancel(f"its task is {state} now", within=None)
@@ -261,13 +261,13 @@ class DatabricksRunTrigger(JobsTrigger):
         return "the API accepted to cancel it"
 
     async def _task_state(self) -> str | None:
-        """Return the task instance's state ("cleared" where it has none), or None where it cannot be learnt."""
+        """Return the task instance's state, as ``airflow_compat.task_state`` does; None where there is no task."""
         from asgiref.sync import sync_to_async
 
         if self.task_instance is None:
             return None
-        ask = _state_from_supervisor if AIRFLOW_V_3_0_PLUS else _state_from_database
-        return await sync_to_async(ask)(self)
+        trigger_id = None if AIRFLOW_V_3_0_PLUS else self.trigger_id
+        return await sync_to_async(airflow_compat.task_state)(self.task_instance, trigger_id=trigger_id)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
@@ -296,47 +296,3 @@ async def _look_up(conn_id: str) -> JobsClient:
         lookups[conn_id] = loop.create_task(look_up, context=contextvars.Context())
         lookups[conn_id].add_done_callback(finished)
     return await asyncio.shield(lookups[conn_id])
-
-
-def _state_from_supervisor(trigger: DatabricksRunTrigger) -> str | None:
-    # The one way to ask that Airflow 3 gives a trigger.
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    instance: Any = trigger.task_instance
-    states: Mapping[str, Mapping[str, Any]] = RuntimeTaskInstance.get_task_states(
-        dag_id=instance.dag_id,
-        task_ids=[instance.task_id],
-        run_ids=[instance.run_id],
-        map_index=instance.map_index,
-    )
-    key = instance.task_id if instance.map_index < 0 else f"{instance.task_id}_{instance.map_index}"
-    of_run = states.get(instance.run_id, {})
-    return _named(of_run[key]) if key in of_run else None
-
-
-def _state_from_database(trigger: DatabricksRunTrigger) -> str | None:
-    # In Airflow 2 the triggerer works on the database itself.
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-
-    instance: Any = trigger.task_instance
-    with create_session() as session:
-        found = (
-            session.query(TaskInstance.state, TaskInstance.trigger_id)
-            .filter_by(
-                dag_id=instance.dag_id,
-                task_id=instance.task_id,
-                run_id=instance.run_id,
-                map_index=instance.map_index,
-            )
-            .one_or_none()
-        )
-    if found is None:
-        return None
-    state, trigger_id = found
-    # A trigger that is moved stays the task's trigger; a task that was cleared may have been deferred again.
-    return "deferred anew" if state == "deferred" and trigger_id != trigger.trigger_id else _named(state)
-
-
-def _named(state: Any) -> str:
-    return "cleared" if state is None else str(getattr(state, "value", state))

@@ -107,19 +107,22 @@ class Workspace:
             max_requests_per_second=self.max_requests_per_second,
         )
 
-    def renew_credentials(self) -> None:
-        """Read the credentials anew, where somebody has said how: they may have been rotated since."""
+    def renew_credentials(self) -> bool:
+        """Read the credentials again, where the client knows how; return whether they were rotated meanwhile."""
         if self._reread is None:
-            return
+            return False
         try:
             transport = self._reread()
         except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
             log.warning("The connection cannot be read anew: %s", error)
-            return
-        if transport.identity != self.transport.identity:
-            log.warning("The connection has changed: going on with what it says now.")
-            self.transport.close()
-            self.transport = transport
+            return False
+        if transport.identity == self.transport.identity:
+            return False
+        log.warning("The connection has changed: going on with what it says now.")
+        transport.stopped = self.transport.stopped
+        self.transport.close()
+        self.transport = transport
+        return True
 
     def close(self) -> None:
         """Close all connections."""

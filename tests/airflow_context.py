@@ -17,6 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
 from airflow_dbjobs.local_workspace import api
@@ -60,6 +61,9 @@ class TaskInstance:
     start_date: datetime | None = None
 
     def __init__(self) -> None:
+        #: What its try reports about its launches, and what the try before it did.
+        self.reports: list[str] = []
+        self.earlier_reports: list[str] = []
         self.xcom: dict[str, Any] = {}
         self.link: str | None = None
         self.deferred = False
@@ -100,9 +104,13 @@ class Scene:
         self.user_agents: set[str] = set()
         #: Called when the workspace has handled a launch, and before the reply is on its way.
         self.at_launch: Callable[[], None] = lambda: None
-        # The first is Airflow's edge; the second only watches.
+        # Airflow's edges, but for the last, which only watches.
         if AIRFLOW_V_3_0_PLUS:
             mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=self._set)
+        mocker.patch(
+            "airflow_dbjobs.airflow_compat.report_launch", side_effect=lambda ti, report, _: ti.reports.append(report)
+        )
+        mocker.patch("airflow_dbjobs.airflow_compat.reported_launches", side_effect=lambda ti: ti.earlier_reports)
         self._handle = workspace.handle
         monkeypatch.setattr(workspace, "handle", self._watched)
         connect(monkeypatch, workspace.base_url, workspace.token)
@@ -133,6 +141,7 @@ class Scene:
         earlier, self.ti = self.ti, TaskInstance()
         self.ti.map_index, self.ti.retries = earlier.map_index, earlier.retries
         self.ti.try_number = earlier.try_number + 1
+        self.ti.earlier_reports = earlier.reports
         self.ti.max_tries = earlier.try_number + earlier.retries if cleared else earlier.max_tries
         self.context["ti"] = self.ti
 
@@ -145,6 +154,7 @@ class Scene:
         self.ti.at_link = lost
         with pytest.raises(WorkerLost):
             make().execute(self.context)
+        self.new_process()
         return int(self.ti.xcom["run_id"])
 
     def defer_task(self, make: Callable[[], BaseOperator]) -> TaskDeferred:
@@ -161,9 +171,14 @@ class Scene:
                 return go_on(self.context)
             except TaskDeferred as deferral:
                 self.ti.deferred = True
+                self.new_process()
                 self.deferrals.append(deferral)
                 kwargs = {**json.loads(json.dumps(deferral.kwargs or {})), "event": fire(rebuilt(deferral.trigger))}
                 go_on = partial(make().resume_execution, deferral.method_name, kwargs)
+
+    def new_process(self) -> None:
+        """Forget what a process knows of the launches that it has made."""
+        airflow_compat._current = None
 
     def _set(self, *, key: str, value: Any, **where: Any) -> None:
         ti = self.ti

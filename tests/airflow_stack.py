@@ -154,6 +154,19 @@ class Processes:
             self._kill(tree)
             process.wait()
 
+    def terminate(self, name: str) -> None:
+        """Ask a process and all its children to end, all at once, and wait until they have: as systemd stops a unit."""
+        process = self._running.pop(name)
+        tree = self._tree(process)
+        _signal_each(tree, signal.SIGTERM)
+        _, alive = psutil.wait_procs(tree[1:], self._grace)
+        self._kill(alive)
+        try:
+            process.wait(self._grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     def kill(self, name: str, *, children: bool = True) -> None:
         """End a process, and its children unless told otherwise, as a power cut would: with SIGKILL, all at once."""
         process = self._running.pop(name)
@@ -485,6 +498,14 @@ class AirflowApi:
         log = self.call("GET", path, params={"map_index": task.map_index, "full_content": True})
         return "\n".join(_log_line(message) for message in log["content"])
 
+    def delete(self, dag_id: str) -> None:
+        """Delete a DAG with its DAG runs and their tasks. (Airflow deletes no DAG run alone that is still running.)"""
+        self.call("DELETE", f"dags/{dag_id}")
+
+    def retries(self, dag_id: str, task_id: str) -> float:
+        """Return the `retries` of a task, as the DAG processor has read them last."""
+        return float(self.call("GET", f"dags/{dag_id}/tasks/{task_id}")["retries"])
+
     def set_state(self, task: TaskInstance, state: str) -> None:
         """Mark the task success, failed or skipped, as a user does in the UI."""
         path = _path(task) if task.map_index < 0 else f"{_path(task)}/{task.map_index}"
@@ -633,6 +654,10 @@ class AirflowStack:
         """Stop a component in good order."""
         self.processes.stop(component)
 
+    def terminate(self, component: str) -> None:
+        """Stop a component with all its children at once: the scheduler with its tasks and their supervisors."""
+        self.processes.terminate(component)
+
     def kill(self, component: str) -> None:
         """Kill a component with all its children, as when its machine dies; the scheduler takes its tasks along."""
         self.processes.kill(component)
@@ -760,7 +785,7 @@ def _json(reply: requests.Response) -> Any:
     if not reply.ok:
         request = f"{reply.request.method} {reply.url}"
         raise requests.HTTPError(f"{request}: {reply.status_code} {reply.text}", response=reply)
-    return reply.json()
+    return reply.json() if reply.content else None
 
 
 def _path(task: TaskInstance) -> str:

@@ -503,14 +503,16 @@ def test_a_refused_token_is_given_up_by_all(auth: TokenAuth, source: Source, clo
     assert auth.token() is new
 
 
-def test_a_token_that_is_refused_right_after_it_was_fetched_is_kept(auth: TokenAuth, clock: Clock) -> None:
-    token = auth.token()
+def test_a_token_that_is_refused_is_replaced_once_a_minute(auth: TokenAuth, clock: Clock) -> None:
+    assert auth.forget(auth.token())
+    second = auth.token()
+    assert number(second) == 2
     clock.now = 59
-    assert not auth.forget(token)
-    assert auth.token() is token
+    assert not auth.forget(second)
+    assert auth.token() is second
     clock.now = 61
-    assert auth.forget(token)
-    assert number(auth.token()) == 2
+    assert auth.forget(second)
+    assert number(auth.token()) == 3
 
 
 # --- keys ---

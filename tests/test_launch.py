@@ -13,8 +13,17 @@ import pytest
 from airflow_dbjobs import transport
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import BadRequest, JobsError, NotFound, PermissionDenied, RunLost, Unreachable
-from airflow_dbjobs.launch import Launched, Launcher, TaskTry, Verdict, judge, token_of
+from airflow_dbjobs.errors import (
+    BadRequest,
+    ConfigurationError,
+    JobsError,
+    NotFound,
+    PermissionDenied,
+    RunLost,
+    Unauthenticated,
+    Unreachable,
+)
+from airflow_dbjobs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchTokens, TaskTry, Verdict, judge
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
 from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.runs import Outcome, Run
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
 
 URL = "http://127.0.0.1:8765"
 EPOCH = 1_800_000_000.0
-DAG_RUN_START = EPOCH - 60
 SUCCEEDING = {"op": "EQUAL_TO", "left": "1", "right": "1"}
 FAILING = {"op": "LESS_THAN", "left": "one", "right": "2"}
 SUCCESSES = frozenset({Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS})
@@ -80,15 +88,14 @@ def new_client(clock: Clock) -> JobsClient:
     return JobsClient(transport=Transport(URL, BearerAuth("a-token"), clock=clock.monotonic, sleep=clock.sleep))
 
 
-def nth(try_number: int, *, before_clear: int = 0, dag_run_start: float | None = DAG_RUN_START) -> TaskTry:
-    return TaskTry(
-        "nightly",
-        "manual__1",
-        "load",
-        try_number=try_number,
-        tries_before_clear=before_clear,
-        dag_run_start=dag_run_start,
-    )
+def nth(try_number: int, **others: Any) -> TaskTry:
+    """Return a try of a task that was never cleared, unless `others` say otherwise."""
+    return TaskTry("nightly", "manual__1", "load", **{"try_number": try_number, "max_tries": 3, **others})
+
+
+# What a clear changes, of a task with three retries that has had one try, or five.
+CLEARED = {"max_tries": 4}
+CLEARED_LATER = {"max_tries": 8}
 
 
 def payload(condition: dict[str, str] = SUCCEEDING, **fields: Any) -> dict[str, Any]:
@@ -113,10 +120,14 @@ class Past:
         self.client = client
         self.workspace = workspace
         self.clock = clock
+        #: Of the last try.
+        self.reports: list[str] = []
 
     def run(self, ended: str = "", task_try: TaskTry = FIRST) -> int:
         """Launch a run; `ended` is success, failure, cancel, deletion, or stopping, or "" for a run that goes on."""
-        launched = launch(self.client, task_try, FAILING if ended == "failure" else SUCCEEDING).run.run_id
+        launch_of_it = launch(self.client, task_try, FAILING if ended == "failure" else SUCCEEDING)
+        self.reports = [launch_of_it.report]
+        launched = launch_of_it.run.run_id
         if ended in {"cancel", "stopping"}:
             self.client.cancel_run(launched)
         if ended in {"success", "failure", "cancel", "deletion"}:
@@ -144,44 +155,66 @@ def run_ids(client: JobsClient) -> list[int]:
 # --- tokens ---
 
 
-def test_a_task_instance_keeps_its_tokens_when_it_is_retried_or_cleared() -> None:
-    tries = [nth(1), nth(2), nth(7, before_clear=6), nth(1, dag_run_start=None), nth(1, dag_run_start=EPOCH)]
-    assert len({token_of(task_try.identity(URL), 1) for task_try in tries}) == 1
+def tokens(task_try: TaskTry, host: str = URL, endpoint: Any = "runs/submit", job_id: object = None) -> LaunchTokens:
+    return LaunchTokens.of(task_try, host, endpoint, job_id)
 
 
-def test_no_other_task_instance_has_its_tokens() -> None:
-    this = nth(1)
-    others = [
-        replace(this, dag_id="weekly"),
-        replace(this, run_id="manual__2"),
-        replace(this, task_id="store"),
-        replace(this, map_index=0),
-        replace(this, map_index=1),
-        # The same letters, cut elsewhere.
-        replace(this, dag_id="nightl", run_id="ymanual__1"),
-    ]
-    tokens = [token_of(task_try.identity(URL), 1) for task_try in (this, *others)]
-    tokens += [token_of(this.identity("https://elsewhere.example"), 1), token_of(this.identity(URL), 2)]
-    assert len(set(tokens)) == len(tokens)
+class TestTokens:
+    def test_stay_the_same_when_the_task_is_retried(self) -> None:
+        assert tokens(nth(1)) == tokens(nth(2)) == tokens(nth(7))
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"dag_id": "weekly"},
+            {"run_id": "manual__2"},
+            {"task_id": "store"},
+            {"map_index": 0},
+            {"map_index": 1},
+            # The same letters, cut elsewhere.
+            {"dag_id": "nightl", "run_id": "ymanual__1"},
+            {"deployment": "staging"},
+            {"dag_run_start": "1800000000.000001"},
+            {"operator": "clean_up"},
+            {"launch_number": 2},
+            {"durable": False},
+            CLEARED,
+        ],
+        ids=str,
+    )
+    def test_are_those_of_no_other_launch(self, other: dict[str, Any]) -> None:
+        assert tokens(replace(nth(1), **other)).token(1) != tokens(nth(1)).token(1)
 
-def test_a_token_is_one_the_api_takes_however_long_the_names_are() -> None:
-    task_try = TaskTry("ä" * 250, "r" * 250, "t" * 250)
-    token = token_of(task_try.identity(URL, of_this_try_alone=True), 12345)
-    assert re.fullmatch(r"airflow-[0-9a-f]{48}", token)
-    assert len(token) <= 64
+    def test_are_those_of_one_workspace_endpoint_and_job(self) -> None:
+        several = [
+            tokens(nth(1)),
+            tokens(nth(1), "https://elsewhere.example"),
+            tokens(nth(1), endpoint="run-now", job_id=1),
+            tokens(nth(1), endpoint="run-now", job_id=2),
+        ]
+        assert len({token.launch for token in several}) == len(several)
 
+    def test_of_a_job_do_not_depend_on_how_its_id_is_written(self) -> None:
+        assert tokens(nth(1), endpoint="run-now", job_id=7) == tokens(nth(1), endpoint="run-now", job_id="7")
 
-@pytest.mark.parametrize(
-    "host", ["https://ADB-1.Azure.example", "http://adb-1.azure.example", "HTTPS://adb-1.azure.example/"]
-)
-def test_the_same_workspace_written_otherwise_is_the_same(host: str) -> None:
-    assert nth(1).identity(host) == nth(1).identity("https://adb-1.azure.example")
+    @pytest.mark.parametrize(
+        "host", ["https://ADB-1.Azure.example", "http://adb-1.azure.example", "HTTPS://adb-1.azure.example/"]
+    )
+    def test_do_not_depend_on_how_the_workspace_is_written(self, host: str) -> None:
+        assert tokens(nth(1), host) == tokens(nth(1), "https://adb-1.azure.example")
 
+    def test_have_at_most_64_characters(self) -> None:
+        long = TaskTry("ä" * 250, "r" * 250, "t" * 250, launch_number=10**9)
+        assert len(tokens(long).token(99_999)) <= 64
 
-def test_where_each_try_is_alone_each_has_tokens_of_its_own() -> None:
-    alone = [nth(number).identity(URL, of_this_try_alone=True) for number in (1, 2, 3)]
-    assert len({token_of(identity, 1) for identity in [*alone, nth(1).identity(URL)]}) == 4
+    def test_differ_from_try_to_try_where_tries_do_not_find_each_other(self) -> None:
+        assert len({tokens(nth(number, durable=False)).launch for number in (1, 2, 3)}) == 3
+
+    def test_tell_reports_of_other_launches_apart(self) -> None:
+        mine, other = tokens(nth(1)), tokens(nth(1, launch_number=2))
+        assert mine.read(f"{mine.token(3)}.17") == (mine.epoch, 3, 17)
+        assert mine.read(f"{other.token(3)}.17") is None
+        assert mine.read("return_value") is None
 
 
 # --- what a run is to a try ---
@@ -195,66 +228,75 @@ def state(life: str, result: str | None = None, *, stopped: bool = False) -> dic
 
 
 DONE = state("TERMINATED", "SUCCESS")
-SECOND = nth(2)
+FAILED = state("TERMINATED", "FAILED")
+STOPPED = state("TERMINATING", stopped=True)
+NEW, UNKNOWN, KNOWN = False, None, True
+JUST_BEFORE = SINCE - 30
 CASES = {
-    # Launched by this walk, in whatever state it is by now.
-    "just launched": (SINCE + 1, state("PENDING"), 1, nth(1), Verdict.LAUNCHED),
-    "launched in the same instant": (SINCE, state("PENDING"), 1, nth(1), Verdict.LAUNCHED),
-    "launched and done": (SINCE + 1, DONE, 1, nth(1), Verdict.LAUNCHED),
-    "launched and failed": (SINCE + 1, state("TERMINATED", "FAILED"), 3, nth(3), Verdict.LAUNCHED),
-    "launched and skipped": (SINCE, state("SKIPPED"), 1, nth(1), Verdict.LAUNCHED),
-    "launched and cancelled": (SINCE + 1, state("TERMINATING", stopped=True), 1, nth(1), Verdict.LAUNCHED),
-    "launched, no start yet": (None, state("QUEUED"), 1, nth(1), Verdict.LAUNCHED),
-    "launched just before": (SINCE - 0.001, DONE, 1, nth(1), Verdict.PASS),
-    # Active.
-    "queued": (OLD, state("QUEUED"), 1, SECOND, Verdict.JOIN),
-    "pending": (OLD, state("PENDING"), 1, SECOND, Verdict.JOIN),
-    "running": (OLD, state("RUNNING"), 1, SECOND, Verdict.JOIN),
-    "in a state nobody knows": (OLD, state("DREAMING"), 1, SECOND, Verdict.JOIN),
-    "running, first try": (OLD, state("RUNNING"), 1, nth(1), Verdict.JOIN),
-    "running since before the clear": (OLD, state("RUNNING"), 1, nth(2, before_clear=1), Verdict.CLEARED),
-    "running since after the clear": (OLD, state("RUNNING"), 2, nth(3, before_clear=1), Verdict.JOIN),
-    "running since nobody knows when": (OLD, state("RUNNING"), 1, nth(3, before_clear=1), Verdict.CLEARED),
-    "running since before the DAG run": (OLD, state("RUNNING"), 1, nth(2, dag_run_start=SINCE), Verdict.JOIN),
+    # Sent by nobody before: the run is the try's own, in whatever state it is by now, whatever the clocks say.
+    "own": (NEW, SINCE + 1, state("PENDING"), Verdict.LAUNCHED),
+    "own, by a clock that is behind": (NEW, OLD, state("RUNNING"), Verdict.LAUNCHED),
+    "own, done": (NEW, OLD, DONE, Verdict.LAUNCHED),
+    "own, failed": (NEW, OLD, FAILED, Verdict.LAUNCHED),
+    "own, skipped": (NEW, SINCE, state("SKIPPED"), Verdict.LAUNCHED),
+    "own, cancelled": (NEW, SINCE + 1, STOPPED, Verdict.LAUNCHED),
+    "own, no start yet": (NEW, None, state("QUEUED"), Verdict.LAUNCHED),
+    # An earlier try may have sent it: active runs.
+    "looks new": (UNKNOWN, SINCE, state("PENDING"), Verdict.LAUNCHED),
+    "queued": (UNKNOWN, OLD, state("QUEUED"), Verdict.JOIN),
+    "pending": (UNKNOWN, OLD, state("PENDING"), Verdict.JOIN),
+    "running": (UNKNOWN, OLD, state("RUNNING"), Verdict.JOIN),
+    "in a state nobody knows": (UNKNOWN, OLD, state("DREAMING"), Verdict.JOIN),
+    "known, by a clock that is ahead": (KNOWN, SINCE + 30, state("RUNNING"), Verdict.JOIN),
     # About to end.
-    "being cancelled": (OLD, state("TERMINATING", stopped=True), 1, SECOND, Verdict.ENDING),
-    "cancelled, still running": (OLD, state("RUNNING", stopped=True), 1, SECOND, Verdict.ENDING),
-    "being cancelled, by its result": (OLD, state("TERMINATING", "CANCELED"), 1, SECOND, Verdict.ENDING),
-    "ending": (OLD, state("TERMINATING"), 1, SECOND, Verdict.ENDING),
-    "ending, result known": (OLD, state("TERMINATING", "SUCCESS"), 1, SECOND, Verdict.ENDING),
-    # Over.
-    "succeeded": (OLD, DONE, 1, SECOND, Verdict.TAKE),
-    "succeeded in part": (OLD, state("TERMINATED", "SUCCESS_WITH_FAILURES"), 1, SECOND, Verdict.TAKE),
-    "failed": (OLD, state("TERMINATED", "FAILED"), 1, SECOND, Verdict.PASS),
-    "failed with many tasks": (OLD, state("INTERNAL_ERROR", "FAILED"), 1, SECOND, Verdict.PASS),
-    "cancelled": (OLD, state("TERMINATED", "CANCELED"), 1, SECOND, Verdict.PASS),
-    "timed out": (OLD, state("TERMINATED", "TIMEDOUT"), 1, SECOND, Verdict.PASS),
-    "skipped": (OLD, state("SKIPPED"), 1, SECOND, Verdict.PASS),
-    "ended as nobody knows": (OLD, state("TERMINATED", "DREAMT"), 1, SECOND, Verdict.PASS),
-    # Succeeded, but not for this try.
-    "succeeded, first try": (OLD, DONE, 1, nth(1), Verdict.PASS),
-    "succeeded, first try after a clear": (OLD, DONE, 1, nth(2, before_clear=1), Verdict.PASS),
-    "succeeded after the clear, first try after it": (OLD, DONE, 2, nth(2, before_clear=1), Verdict.PASS),
-    "succeeded before the clear, second try after it": (OLD, DONE, 1, nth(3, before_clear=1), Verdict.PASS),
-    "succeeded after the clear, second try after it": (OLD, DONE, 2, nth(3, before_clear=1), Verdict.TAKE),
-    "succeeded before the DAG run began": (OLD, DONE, 1, nth(2, dag_run_start=OLD + 1), Verdict.PASS),
-    "succeeded as the DAG run began": (OLD, DONE, 1, nth(2, dag_run_start=OLD), Verdict.PASS),
-    "succeeded in a DAG run without a start": (OLD, DONE, 1, nth(2, dag_run_start=None), Verdict.PASS),
+    "being cancelled": (UNKNOWN, OLD, STOPPED, Verdict.ENDING),
+    "being cancelled, by a clock that is ahead": (UNKNOWN, SINCE + 30, STOPPED, Verdict.ENDING),
+    "cancelled, still running": (KNOWN, OLD, state("RUNNING", stopped=True), Verdict.ENDING),
+    "being cancelled, by its result": (UNKNOWN, OLD, state("TERMINATING", "CANCELED"), Verdict.ENDING),
+    "ending": (UNKNOWN, OLD, state("TERMINATING"), Verdict.ENDING),
+    "ending, result known": (KNOWN, OLD, state("TERMINATING", "SUCCESS"), Verdict.ENDING),
+    # Succeeded.
+    "succeeded": (UNKNOWN, OLD, DONE, Verdict.TAKE),
+    "succeeded just before": (UNKNOWN, JUST_BEFORE, DONE, Verdict.TAKE),
+    "known to have succeeded": (KNOWN, SINCE + 30, DONE, Verdict.TAKE),
+    "succeeded in part": (UNKNOWN, OLD, state("TERMINATED", "SUCCESS_WITH_FAILURES"), Verdict.TAKE),
+    "looks new, and has succeeded": (UNKNOWN, SINCE, DONE, Verdict.LAUNCHED),
+    # Of no use.
+    "failed": (UNKNOWN, OLD, FAILED, Verdict.PASS),
+    "failed with many tasks": (UNKNOWN, OLD, state("INTERNAL_ERROR", "FAILED"), Verdict.PASS),
+    "known to have failed just now": (KNOWN, SINCE + 30, FAILED, Verdict.PASS),
+    "cancelled": (UNKNOWN, SINCE - 1, state("TERMINATED", "CANCELED"), Verdict.PASS),
+    "looks new, and was cancelled": (UNKNOWN, SINCE, state("TERMINATED", "CANCELED"), Verdict.LAUNCHED),
+    "timed out": (UNKNOWN, OLD, state("TERMINATED", "TIMEDOUT"), Verdict.PASS),
+    "skipped": (UNKNOWN, OLD, state("SKIPPED"), Verdict.PASS),
+    "ended as nobody knows": (UNKNOWN, OLD, state("TERMINATED", "DREAMT"), Verdict.PASS),
+    # Not to be told from one of this try's own, which is to launch one at most.
+    "failed at once, just before": (UNKNOWN, JUST_BEFORE, FAILED, Verdict.LAUNCHED),
+    "skipped just before": (UNKNOWN, JUST_BEFORE, state("SKIPPED"), Verdict.LAUNCHED),
 }
 
 
-@pytest.mark.parametrize(("start", "said", "ordinal", "task_try", "verdict"), CASES.values(), ids=CASES.keys())
-def test_a_run_is_judged(
-    start: float | None, said: dict[str, Any], ordinal: int, task_try: TaskTry, verdict: Verdict
-) -> None:
-    run = Run.from_json({"run_id": 7, "start_time": start and start * 1000, "state": said})
-    assert judge(run, ordinal, task_try, since=SINCE, successes=SUCCESSES) is verdict
+class TestJudge:
+    @pytest.mark.parametrize(("is_old", "start", "said", "verdict"), CASES.values(), ids=CASES.keys())
+    def test_decides_what_a_run_is_to_the_try(
+        self, is_old: bool | None, start: float | None, said: dict[str, Any], verdict: Verdict
+    ) -> None:
+        run = Run.from_json({"run_id": 7, "start_time": start and start * 1000, "state": said})
+        decision = judge(run, is_old=is_old, server_time=SINCE, seconds_ago=0.1, successes=SUCCESSES)
+        assert decision is verdict
 
+    @pytest.mark.parametrize(("took", "verdict"), [(5, Verdict.LAUNCHED), (9, Verdict.PASS)])
+    def test_knows_that_what_took_longer_than_the_request_is_older(self, took: float, verdict: Verdict) -> None:
+        """Start and end are told by one clock, and what passed since the request by another: no skew matters."""
+        times = {"start_time": JUST_BEFORE * 1000, "end_time": (JUST_BEFORE + took) * 1000}
+        run = Run.from_json({"run_id": 7, **times, "state": FAILED})
+        assert judge(run, is_old=None, server_time=SINCE, seconds_ago=6, successes=SUCCESSES) is verdict
 
-def test_a_partial_success_is_taken_only_where_it_lets_the_task_succeed() -> None:
-    run = Run.from_json({"run_id": 7, "start_time": OLD * 1000, "state": state("TERMINATED", "SUCCESS_WITH_FAILURES")})
-    verdict = judge(run, 1, SECOND, since=SINCE, successes=frozenset({Outcome.SUCCESS}))
-    assert verdict is Verdict.PASS
+    def test_takes_a_partial_success_only_where_it_lets_the_task_succeed(self) -> None:
+        said = state("TERMINATED", "SUCCESS_WITH_FAILURES")
+        run = Run.from_json({"run_id": 7, "start_time": OLD * 1000, "state": said})
+        verdict = judge(run, is_old=None, server_time=SINCE, seconds_ago=1, successes=frozenset({Outcome.SUCCESS}))
+        assert verdict is Verdict.PASS
 
 
 # --- a first try ---
@@ -330,7 +372,7 @@ def test_a_run_that_is_no_use_any_more_is_followed_by_another(
     assert not launched.joined
     assert launched.run.run_id > first
     why = re.escape(why.format(first).replace("TERMINATED/FAILED", "STATE")).replace("STATE", r"\w+/FAILED")
-    assert re.fullmatch(rf"Launched run {launched.run.run_id} of job \d+ anew, as {why}: http\S+", launched.story)
+    assert re.fullmatch(rf"Launched run {launched.run.run_id} of job \d+, as {why}: http\S+", launched.story)
 
 
 def test_a_try_after_many_finds_the_last_run(past: Past, client: JobsClient, workspace: LocalWorkspace) -> None:
@@ -340,6 +382,82 @@ def test_a_try_after_many_finds_the_last_run(past: Past, client: JobsClient, wor
     for number in (7, 8):
         assert launch(client, nth(number)).run.run_id == last
     assert workspace.requests["runs/submit"] == 12
+
+
+class TestReports:
+    """What Airflow knows of earlier tries."""
+
+    def test_begin_with_the_token_and_end_with_the_run(self, client: JobsClient) -> None:
+        launched = launch(client, nth(1))
+        assert launched.report == f"{tokens(nth(1)).token(1)}.{launched.run.run_id}"
+
+    def test_let_a_try_begin_with_the_last_run(self, past: Past, client: JobsClient, workspace: LocalWorkspace) -> None:
+        for number in range(1, 7):
+            last = past.run("" if number == 6 else "failure", nth(number))
+        assert launch(client, nth(7), reports=past.reports).run.run_id == last
+        assert workspace.requests["runs/submit"] == 1
+
+    def test_make_a_run_that_failed_a_moment_ago_one_of_an_earlier_try(
+        self, past: Past, client: JobsClient, clock: Clock
+    ) -> None:
+        first = past.run("failure")
+        clock.now -= 59
+        assert launch(new_client(clock), nth(2), reports=past.reports).run.run_id > first
+
+    @pytest.mark.parametrize("ahead", [-60, -3, 0, 3, 60])
+    @pytest.mark.parametrize("latency", [0, 6, 10])
+    def test_that_are_none_make_a_run_that_fails_at_once_the_trys_own(
+        self, ahead: float, latency: float, skewed: Callable[[float, float], JobsClient]
+    ) -> None:
+        """The earlier try died before it launched. This one launches one run, whatever the clocks say."""
+        client = skewed(ahead, latency)
+        launched = launch(client, nth(2), FAILING, reports=[])
+        assert run_ids(client) == [launched.run.run_id]
+
+    def test_of_other_launches_are_not_those_of_this_one(self, past: Past, client: JobsClient) -> None:
+        other = launch(client, nth(1, launch_number=2))
+        past.pass_time()
+        launched = launch(client, nth(2), reports=[other.report, "return_value"])
+        assert launched.run.run_id > other.run.run_id
+        assert not client.get_run(other.run.run_id).is_terminal
+
+    def test_that_the_task_succeeded_mean_that_it_was_cleared_since(self, past: Past, client: JobsClient) -> None:
+        """`retries` was lowered before, by as many as there were tries, so that max_tries is what it was."""
+        first = past.run("success")
+        launched = launch(client, nth(2), reports=[*past.reports, TASK_SUCCEEDED])
+        assert launched.run.run_id > first
+
+
+@pytest.fixture
+def skewed(
+    workspace: LocalWorkspace, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[float, float], JobsClient]:
+    """Return what makes a client whose gateway's clock is ahead by so many seconds, and each of its requests slow."""
+    handle = workspace.handle
+
+    def make(ahead: float, latency: float) -> JobsClient:
+        def slow(request: Request) -> Reply:
+            clock.now += latency / 2
+            reply = handle(request)
+            workspace.tick()
+            clock.now += latency / 2
+            return replace(reply, headers={**reply.headers, "Date": formatdate(clock.now + ahead, usegmt=True)})
+
+        monkeypatch.setattr(workspace, "handle", slow)
+        return new_client(clock)
+
+    return make
+
+
+@pytest.mark.parametrize("ahead", [-3600, -60, 3, 60, 3600])
+@pytest.mark.parametrize("latency", [0.1, 10])
+def test_a_first_try_launches_one_run_whatever_the_clocks_say(
+    skewed: Callable[[float, float], JobsClient], ahead: float, latency: float
+) -> None:
+    client = skewed(ahead, latency)
+    launched = launch(client, nth(1), FAILING)
+    assert run_ids(client) == [launched.run.run_id]
+    assert not launched.joined
 
 
 def test_a_run_that_is_ending_is_waited_for(
@@ -386,25 +504,6 @@ def test_a_post_that_was_repeated_for_minutes_still_knows_its_run(
     assert launched.story.startswith("Launched")
 
 
-@pytest.mark.parametrize("ahead", [2, 3600])
-def test_a_gateway_whose_clock_is_ahead_does_not_make_a_walk_launch_without_end(
-    client: JobsClient, workspace: LocalWorkspace, clock: Clock, monkeypatch: pytest.MonkeyPatch, ahead: float
-) -> None:
-    """By its Date each run that is over at once began before it was launched."""
-    handle = workspace.handle
-
-    def of_tomorrow(request: Request) -> Reply:
-        clock.now += SIXTEENTH
-        reply = handle(request)
-        workspace.tick()
-        return replace(reply, headers={**reply.headers, "Date": formatdate(clock.now + ahead, usegmt=True)})
-
-    monkeypatch.setattr(workspace, "handle", of_tomorrow)
-    launched = launch(client, nth(1))
-    assert launched.run.run_id == run_ids(client)[1]
-    assert len(run_ids(client)) == 2
-
-
 # --- without a Date ---
 
 
@@ -441,99 +540,106 @@ def test_a_machine_whose_clock_is_wrong_is_not_misled(
 # --- clears ---
 
 
-def test_a_cleared_task_runs_anew_whatever_has_succeeded_before(past: Past, client: JobsClient) -> None:
-    first = past.run("success")
-    second = past.run("success", nth(2, before_clear=1))
-    third = past.run("success", nth(3, before_clear=2))
-    assert run_ids(client) == [first, second, third]
-    assert len({first, second, third}) == 3
+class TestClear:
+    def test_is_followed_by_a_new_run_whatever_succeeded_before(self, past: Past, client: JobsClient) -> None:
+        runs = [past.run("success"), past.run("success", nth(2, **CLEARED))]
+        runs.append(past.run("success", nth(6, **CLEARED_LATER)))
+        assert run_ids(client) == runs
+        assert len(set(runs)) == 3
+
+    @pytest.mark.parametrize("clears", [1, 30])
+    def test_costs_one_post_and_one_get_however_many_came_before(
+        self, past: Past, client: JobsClient, workspace: LocalWorkspace, clears: int
+    ) -> None:
+        for number in range(1, clears + 1):
+            past.run("success", nth(number, max_tries=number + 2))
+        launch(client, nth(clears + 1, max_tries=clears + 3))
+        assert workspace.requests == {"runs/submit": 1, "runs/get": 1}
+
+    def test_lets_a_retry_take_a_lost_success_from_after_it(self, past: Past, client: JobsClient) -> None:
+        past.run("success")
+        second = past.run("success", nth(2, **CLEARED))
+        assert launch(client, nth(3, **CLEARED)).run.run_id == second
+
+    def test_lets_a_retry_take_it_although_no_run_was_launched_before(self, past: Past, client: JobsClient) -> None:
+        first = past.run("success", nth(2, **CLEARED))
+        assert launch(client, nth(3, **CLEARED)).run.run_id == first
+
+    def test_lets_a_retry_join_a_run_from_after_it_at_once(self, past: Past, client: JobsClient, clock: Clock) -> None:
+        past.run("failure")
+        second = past.run("", nth(2, **CLEARED))
+        assert launch(client, nth(3, **CLEARED)).run.run_id == second
+        assert clock.waits == []
+
+    def test_cancels_a_run_from_before_it_that_is_still_active(
+        self, past: Past, client: JobsClient, clock: Clock, workspace: LocalWorkspace
+    ) -> None:
+        """Whoever cleared the task would have it cancelled; where nobody could, or has not yet, this try does."""
+        run_id = past.run()
+        clock.meanwhile = workspace.tick
+        launched = launch(client, nth(2, **CLEARED), reports=past.reports)
+        assert launched.run.run_id > run_id
+        assert client.get_run(run_id).outcome is Outcome.CANCELED
+        assert workspace.requests["runs/cancel"] == 1
+
+    def test_cancels_nothing_where_the_task_does_not_wait(
+        self, past: Past, client: JobsClient, workspace: LocalWorkspace
+    ) -> None:
+        run_id = past.run()
+        launched = launch(client, nth(2, **CLEARED), reports=past.reports, cancels=False)
+        assert launched.run.run_id > run_id
+        assert workspace.requests["runs/cancel"] == 0
+
+    @pytest.mark.parametrize("cancels", [True, False])
+    def test_waits_for_the_end_of_a_run_that_is_being_cancelled(
+        self, past: Past, client: JobsClient, clock: Clock, workspace: LocalWorkspace, *, cancels: bool
+    ) -> None:
+        """Until then it counts for the job's max_concurrent_runs."""
+        run_id = past.run()
+        start = client.get_run(run_id).raw["start_time"]
+        reply = {"run_id": run_id, "start_time": start, "state": STOPPED}
+        workspace.faults.append(Fault("runs/get", status=200, body=reply, times=3))
+        clock.meanwhile = workspace.tick
+        launched = launch(client, nth(2, **CLEARED), reports=past.reports, cancels=cancels)
+        assert launched.run.run_id > run_id
+        assert len(clock.waits) == 2
+        assert workspace.requests["runs/cancel"] == 0
+
+    def test_does_not_wait_for_a_run_that_is_deleted_meanwhile(
+        self, past: Past, client: JobsClient, clock: Clock, workspace: LocalWorkspace
+    ) -> None:
+        first = past.run()
+
+        def end() -> None:
+            clock.meanwhile = lambda: None
+            workspace.tick()
+            client.delete_run(first)
+
+        clock.meanwhile = end
+        assert launch(client, nth(2, **CLEARED), reports=past.reports).run.run_id > first
 
 
-def test_after_a_clear_a_lost_success_from_after_it_is_taken_and_none_from_before(
-    past: Past, client: JobsClient
+@pytest.mark.parametrize("ended", ["", "success", "failure", "deletion"])
+def test_a_dag_run_that_was_created_again_has_runs_of_its_own(
+    past: Past, client: JobsClient, workspace: LocalWorkspace, ended: str
 ) -> None:
-    past.run("success")
-    second = past.run("success", nth(2, before_clear=1))
-    assert launch(client, nth(3, before_clear=1)).run.run_id == second
-
-
-def test_a_success_that_may_be_from_before_the_clear_is_not_taken(past: Past, client: JobsClient) -> None:
-    """Try 1 died before its POST, so the first token was used after the clear: that cannot be told."""
-    first = past.run("success", nth(2, before_clear=1))
-    assert launch(client, nth(3, before_clear=1)).run.run_id > first
-
-
-def test_a_run_from_before_the_clear_that_goes_on_is_cancelled_and_followed_by_another(
-    past: Past, client: JobsClient, clock: Clock, workspace: LocalWorkspace
-) -> None:
-    """Whoever cleared the task would have it cancelled; where nobody could, or has not yet, this try does."""
-    run_id = past.run()
-    clock.meanwhile = workspace.tick
-    launched = launch(client, nth(2, before_clear=1))
-    assert launched.run.run_id > run_id
-    assert f"anew, as run {run_id} of an earlier try has ended TERMINATED/CANCELED" in launched.story
-    assert workspace.requests["runs/cancel"] == 1
-
-
-def test_a_task_that_does_not_wait_leaves_the_run_from_before_the_clear_alone(
-    past: Past, client: JobsClient, workspace: LocalWorkspace
-) -> None:
-    run_id = past.run()
-    launched = launch(client, nth(2, before_clear=1), cancels=False)
-    assert launched.run.run_id > run_id
-    assert f"anew, as run {run_id} of an earlier try is from before the clear" in launched.story
-    assert workspace.requests["runs/cancel"] == 0
-
-
-def test_a_run_from_after_the_clear_is_joined_at_once(past: Past, client: JobsClient, clock: Clock) -> None:
-    past.run("failure")
-    second = past.run("", nth(2, before_clear=1))
-    assert launch(client, nth(3, before_clear=1)).run.run_id == second
-    assert clock.waits == []
-
-
-# --- run again and again ---
-
-
-@pytest.mark.parametrize(
-    "again",
-    [
-        pytest.param(nth(1, dag_run_start=None), id="airflow tasks test"),
-        pytest.param(nth(1, dag_run_start=EPOCH + 30), id="DAG run deleted and created again"),
-        pytest.param(nth(2, dag_run_start=EPOCH + 1000), id="its second try"),
-    ],
-)
-@pytest.mark.parametrize("ended", ["success", "failure", "deletion"])
-def test_a_task_that_is_run_again_walks_past_finished_runs(
-    past: Past, client: JobsClient, workspace: LocalWorkspace, again: TaskTry, ended: str
-) -> None:
-    runs = [past.run(ended), past.run(ended, nth(1, dag_run_start=None))]
-    launched = launch(client, again)
-    assert launched.run.run_id > max(runs)
-    assert workspace.requests["runs/submit"] == 3
-
-
-def test_a_dag_run_that_was_created_again_takes_its_own_lost_success(
-    past: Past, client: JobsClient, clock: Clock
-) -> None:
-    past.run("success")
-    started = clock.now - 1
-    second = past.run("success", nth(1, dag_run_start=started))
-    assert launch(client, nth(2, dag_run_start=started)).run.run_id == second
+    before = past.run(ended, nth(1, dag_run_start="1800000000.0"))
+    launched = launch(client, nth(1, dag_run_start="1800000060.0"))
+    assert launched.run.run_id > before
+    assert workspace.requests == {"runs/submit": 1, "runs/get": 1}
 
 
 # --- refusals ---
 
 
 @pytest.mark.parametrize("endpoint", ["runs/submit", "run-now"])
-def test_a_payload_that_the_api_refuses_costs_two_posts(
+def test_a_payload_that_the_api_refuses_costs_one_post(
     client: JobsClient, workspace: LocalWorkspace, endpoint: Any
 ) -> None:
-    """The first refusal might have meant a deleted run; the second token has none."""
     body = {"job_id": 404} if endpoint == "run-now" else {"tasks": []}
     with pytest.raises(NotFound if endpoint == "run-now" else BadRequest):
         Launcher(client, endpoint, body, nth(1)).launch()
-    assert workspace.requests == {endpoint: 2}
+    assert workspace.requests == {endpoint: 1}
 
 
 REFUSALS = {
@@ -545,12 +651,12 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("code", "status"), REFUSALS.items())
-def test_one_refusal_that_does_not_say_why_may_mean_a_deleted_run(
+def test_a_refusal_that_does_not_say_why_may_mean_a_deleted_run(
     client: JobsClient, workspace: LocalWorkspace, code: str, status: int
 ) -> None:
     workspace.faults.append(Fault("runs/submit", status=status, body={"error_code": code, "message": "No."}))
-    assert launch(client, nth(1)).story.endswith(
-        f"anew, as the run of an earlier try was deleted: {URL}/jobs/{run_page(client)}"
+    assert launch(client, nth(2)).story.endswith(
+        f", as the run of an earlier try was deleted: {URL}/jobs/{run_page(client)}"
     )
 
 
@@ -571,34 +677,38 @@ def test_a_refusal_of_something_else_is_raised_at_once(
     assert workspace.requests == {"runs/submit": 1}
 
 
-def test_refusals_that_tell_of_deletion_are_walked_past_but_not_for_ever(
-    client: JobsClient, workspace: LocalWorkspace
-) -> None:
+def test_a_try_sends_no_more_tokens_than_there_were_tries(client: JobsClient, workspace: LocalWorkspace) -> None:
     said = {"error_code": "INVALID_PARAMETER_VALUE", "message": "The run of this idempotency token is gone."}
-    workspace.faults.append(Fault("runs/submit", status=400, body=said, times=20))
-    assert launch(client, nth(1)).run
-    workspace.requests.clear()
     workspace.faults.append(Fault("runs/submit", status=400, body=said, times=None))
     with pytest.raises(BadRequest, match="idempotency"):
-        launch(client, nth(1))
-    assert workspace.requests == {"runs/submit": 21}
+        launch(client, nth(4))
+    assert workspace.requests == {"runs/submit": 4}
 
 
-def test_a_deleted_run_between_others_does_not_make_the_next_deletion_an_error(
-    past: Past, client: JobsClient, workspace: LocalWorkspace
-) -> None:
-    """Refusals count only in a row: where the API does not say why, a run between two of them starts the count anew."""
-    silent = {"error_code": "INVALID_PARAMETER_VALUE", "message": "No."}
-    first = past.run("failure")
-    workspace.faults += [
-        Fault("runs/submit", status=400, body=silent),
-        Fault("runs/submit", status=400, body=silent, skip=1),
-    ]
-    # Token 1 is refused, token 2 launches: shown as old, so that the walk goes on to token 3, which is refused too.
-    old = {"run_id": 5, "start_time": OLD, "state": state("TERMINATED", "FAILED")}
-    workspace.faults.append(Fault("runs/get", status=200, body=old))
-    assert launch(client, nth(3)).run.run_id > first
-    assert workspace.requests["runs/submit"] == 4
+class TestCredentials:
+    """A launch that is refused for its credentials has launched nothing."""
+
+    @pytest.fixture
+    def rotated(self, workspace: LocalWorkspace, clock: Clock) -> JobsClient:
+        """Return a client whose token was revoked after it was read."""
+        workspace.token = "a-new-token"
+
+        def reread() -> Transport:
+            return Transport(URL, BearerAuth("a-new-token"), clock=clock.monotonic, sleep=clock.sleep)
+
+        old = Transport(URL, BearerAuth("a-token"), clock=clock.monotonic, sleep=clock.sleep)
+        return JobsClient(transport=old, reread=reread)
+
+    def test_are_read_again_once(self, rotated: JobsClient, workspace: LocalWorkspace) -> None:
+        launched = launch(rotated, nth(1))
+        assert run_ids(rotated) == [launched.run.run_id]
+        assert workspace.requests["runs/submit"] == 2
+
+    def test_that_are_still_refused_fail_the_launch(self, rotated: JobsClient, workspace: LocalWorkspace) -> None:
+        workspace.token = "one more"
+        with pytest.raises((Unauthenticated, PermissionDenied)):
+            launch(rotated, nth(1))
+        assert workspace.requests["runs/submit"] == 2
 
 
 def test_no_credentials_are_no_deleted_run(client: JobsClient, workspace: LocalWorkspace) -> None:
@@ -626,26 +736,23 @@ def test_a_run_that_is_not_visible_yet_is_waited_for(
     assert launched.story.startswith("Launched")
 
 
-def test_a_run_that_stays_invisible_counts_as_deleted(client: JobsClient, workspace: LocalWorkspace) -> None:
-    workspace.faults.append(not_found(times=6))
-    launched = launch(client, nth(1))
-    gone, here = run_ids(client)
-    assert launched.run.run_id == here
-    assert f"anew, as run {gone} of an earlier try was deleted" in launched.story
-
-
-def test_a_run_that_is_deleted_while_it_is_watched_counts_as_deleted(
-    past: Past, client: JobsClient, workspace: LocalWorkspace, clock: Clock
+def test_a_run_of_an_earlier_try_that_stays_invisible_counts_as_deleted(
+    past: Past, client: JobsClient, workspace: LocalWorkspace
 ) -> None:
-    first = past.run()
+    gone = past.run()
+    workspace.faults.append(not_found(times=6))
+    launched = launch(client, nth(2))
+    assert launched.run.run_id > gone
+    assert f", as run {gone} of an earlier try was deleted" in launched.story
 
-    def end() -> None:
-        clock.meanwhile = lambda: None
-        workspace.tick()
-        client.delete_run(first)
 
-    clock.meanwhile = end
-    assert launch(client, nth(2, before_clear=1)).run.run_id > first
+def test_a_run_of_the_trys_own_that_stays_invisible_is_cancelled_and_no_other_launched(
+    client: JobsClient, workspace: LocalWorkspace
+) -> None:
+    workspace.faults.append(not_found(times=6))
+    with pytest.raises(RunLost, match=r"the API does not find it\. It was cancelled"):
+        launch(client, nth(1))
+    assert workspace.requests["runs/submit"] == workspace.requests["runs/cancel"] == 1
 
 
 def test_a_run_that_cannot_be_asked_for_is_not_launched_again(client: JobsClient, workspace: LocalWorkspace) -> None:
@@ -748,6 +855,14 @@ def test_a_run_of_the_users_token_that_stays_invisible_is_an_error(
     assert workspace.requests["runs/submit"] == 1
 
 
+def test_a_token_of_the_user_that_stands_for_a_run_of_another_job_is_an_error(client: JobsClient) -> None:
+    jobs = [client.create_job({"name": name, **payload()}) for name in ("load", "clean_up")]
+    first = client.run_now({"job_id": jobs[0], "idempotency_token": "mine"})
+    body = {"job_id": jobs[1], "idempotency_token": "mine"}
+    with pytest.raises(ConfigurationError, match=f"stands for run {first} of job {jobs[0]}, not of job {jobs[1]}"):
+        Launcher(client, "run-now", body, nth(1)).launch()
+
+
 def test_an_empty_token_is_none(client: JobsClient) -> None:
     runs = [Launcher(client, "runs/submit", payload(idempotency_token=""), nth(1)).launch().run.run_id for _ in "ab"]
     assert runs == run_ids(client) * 2
@@ -757,23 +872,11 @@ def test_an_empty_token_is_none(client: JobsClient) -> None:
 
 
 def test_where_each_try_is_alone_none_joins_or_takes(past: Past, client: JobsClient, workspace: LocalWorkspace) -> None:
-    runs = [launch(client, nth(number), durable=False).run.run_id for number in (1, 2)]
+    runs = [launch(client, nth(number, durable=False)).run.run_id for number in (1, 2)]
     workspace.tick()
     past.pass_time()
-    runs.append(launch(client, nth(3), durable=False).run.run_id)
+    runs.append(launch(client, nth(3, durable=False)).run.run_id)
     assert run_ids(client) == runs
-
-
-def test_a_try_that_is_alone_still_launches_once_for_each_time_it_is_made(
-    past: Past, client: JobsClient, workspace: LocalWorkspace
-) -> None:
-    """Its DAG run was deleted and created again: the same try of the same names, and its success is not this one's."""
-    workspace.faults.append(Fault("runs/submit", cut="after"))
-    first = launch(client, nth(2), durable=False).run.run_id
-    workspace.tick()
-    past.pass_time()
-    second = launch(client, nth(2), durable=False).run.run_id
-    assert run_ids(client) == [first, second]
 
 
 # --- kills ---
@@ -835,27 +938,6 @@ def test_a_kill_after_the_launch_was_refused_launches_nothing(client: JobsClient
         ours.launch()
     assert ours.find_in_flight(client) is None
     assert not workspace.requests
-
-
-@pytest.mark.parametrize("own_token", [False, True])
-def test_a_kill_that_meets_a_run_which_is_over_finds_the_one_that_an_earlier_try_left(
-    past: Past, client: JobsClient, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch, *, own_token: bool
-) -> None:
-    over, active = past.run("failure"), past.run(task_try=nth(2))
-    given = {"idempotency_token": token_of(nth(1).identity(URL), 1)} if own_token else {}
-    ours, handle = Launcher(client, "runs/submit", payload(**given), nth(3)), workspace.handle
-    found: list[int | None] = []
-
-    def interrupted(request: Request) -> Reply:
-        if request.method == "GET" and not found:
-            found.append(None)
-            found[0] = ours.find_in_flight(new_client(past.clock))
-        return handle(request)
-
-    monkeypatch.setattr(workspace, "handle", interrupted)
-    ours.launch()
-    assert found == [over if own_token else active]
-    assert run_ids(client) == [over, active]
 
 
 def test_a_walk_that_is_stopped_sends_no_further_token(

@@ -1,36 +1,40 @@
 """launch: what holds however tries, crashes, clears, cancellations, deletions and lost replies follow each other.
 
 The operator, the launcher, the client and the transport are the real ones. Modelled are the API (`World`: tokens stand
-for runs, and time passes only there) and what Airflow does with one task instance (`Story`). A plan says what befalls
-each try; hypothesis makes up the plans.
+for runs, and time passes only there) and what Airflow does with one task instance in each deployment (`Story`). A plan
+says what befalls each try; hypothesis makes up the plans.
 
-What is promised, and where the promise ends:
+A launch is the n-th of one operator in a task instance of one deployment. What is promised, and where it ends:
 
-(a) Of a task instance's runs at most one is active and not being cancelled, at any time.
-(b) A task that succeeds has exactly one successful run since its last clear, launched or joined by a try since. Two are
-    possible in one case: since the DAG run began, no more runs were launched than there were tries before the clear (a
-    try died before its POST, or joined, or the DAG run was over when it was cleared and has begun anew), and the result
-    of the last one was lost. The walk cannot tell that success from one before the clear, and launches again. The other
-    way round, a success from before a clear is never taken for a cleared task.
-(c) A walk ends, and a first try costs one POST and one GET. A try launches at most one run (on this `judge` builds).
-(d) A try that is not killed learns of a run, and none fails of a run that was over, or about to end, before it began.
-    None waits for a run that was being cancelled before it began, nor fails of one that it had joined and that was
-    cancelled: that was meant for the try which launched it.
+(a) Of a launch's runs at most one is active and not being cancelled, at any time. A run from before a clear may be
+    active in addition where its try died, or was killed, before it could report it to Airflow.
+(b) A task that succeeds has exactly one successful run of each launch since its last clear, launched or joined by a try
+    since. One from before may be taken in one case: the clear left `max_tries` as it was, because `retries` was
+    lowered by as many as there had been tries, and Airflow does not tell (any more) that the task had succeeded.
+(c) A try launches at most one run for each launch, unless that was cancelled meanwhile; a first try costs one POST and
+    one GET.
+(d) A try that is not killed learns of a run for each launch, and none fails of one that was over, or being cancelled,
+    before it began. One that ended within two minutes before may be taken for the try's own, where its try died before
+    it could report it.
 (e) A worker that is killed, and whose calls get through, cancels what it launched or waits for, and launches no more.
+    One that is stopped while Airflow has tries left cancels nothing.
+(f) No try gets, joins or cancels a run of another launch, another task or another deployment.
+(g) A launch has at most one run, one more for each of its runs that ended without success or was deleted, and one more
+    for each clear.
 
-Not promised, and not played here: a run that stays invisible to runs/get for more than 30 s counts as deleted, and a
-second one is launched; a person who repairs the run of an earlier try while a later one runs makes two active runs.
-
-Airflow counts a clear of a *running* task as a clear (`max_tries` grows) only where the executor reports its process as
-ended well; Airflow 2.11, and Airflow 3 for other endings, only send it to a retry ("restart" below). To the launcher
-this is a retry, so (b) counts from the last clear that Airflow counts.
+Not promised, and not played here: a run that stays invisible to runs/get for more than 30 s counts as deleted; a person
+who repairs the run of an earlier try while a later one runs makes two active runs; the clocks of the gateway and of the
+Jobs API are more than a minute apart.
 """
 
 from __future__ import annotations
 
 import email.utils
+import json
 import logging
 import math
+import os
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -43,30 +47,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import REPEATABLE
 
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import CallError, RunFailed, ServerError, Unreachable, api_error
-from airflow_dbjobs.launch import TaskTry, token_of
+from airflow_dbjobs.launch import TASK_SUCCEEDED
 from airflow_dbjobs.operators import DatabricksRunNowOperator
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_dbjobs.retries import RetryPolicy
 
 HOST = "https://model.example"
 EPOCH = 1_800_000_000.0
-# Between any two tries: the scheduler is no faster. Below it, a Date in whole seconds is too coarse.
+# Between any two tries: the scheduler is no faster.
 LEAST_GAP = 1.0
-LATENCY = 0.03
 READ_TIMEOUT = 60.0
 KILL_GRACE = 5.0
 MOST_REQUESTS = 500
+JOBS = {"load": 1, "store": 2, "clean_up": 3}
 
 Fault = Literal["die before", "die after", "lost", "cut", "503", "503 handled", "hang"]
-Happening = Literal["die", "clear", "restart", "mark failed", "cancel the run"]
-Ending = Literal["success", "failed", "failed for good", "lost", "killed"]
+Happening = Literal["die", "clear", "restart", "mark failed", "cancel the run", "stop the worker"]
+Ending = Literal["success", "failed", "failed for good", "lost", "killed", "stopped"]
+# Deployment, operator, number of the launch; of a callback the try, too.
+Owner = tuple[Any, ...]
 
 
 class WorkerDied(BaseException):
@@ -81,16 +88,17 @@ class Terminated(BaseException):
 class Plan:
     """What befalls one try.
 
-    Before it: `idle` seconds pass, finished runs are deleted (`delete`), the task is cleared (`clear_first`; one that
-    is finished always is, or there would be no try), or its DAG run is deleted and made anew (`recreate`).
-    The run that it may launch: `fate`, after `duration` seconds, the last `tail` of them TERMINATING; when cancelled it
-    takes `stopping` seconds to end; it is invisible for `lag` seconds.
+    Before it: `idle` seconds pass, finished runs are deleted (`delete`), the file says `retries` now, the task is
+    cleared (`clear_first`; one that is finished always is, or there would be no try), or its DAG run is deleted and
+    made anew (`recreate`). The run that it may launch: `fate`, after `duration` seconds, the last `tail` of them
+    TERMINATING; when cancelled it takes `stopping` seconds to end; it is invisible for `lag` seconds.
     Meanwhile: `faults`, by the number of the request of the try. `happens`, after `at` seconds; a kill's cancel is
-    `cancel_late` seconds late in a triggerer, or fails (None).
+    `cancel_late` seconds late in a triggerer, or fails (None). A try that fails launches in a callback (`calls_back`).
     """
 
     idle: float = 60.0
     delete: bool = False
+    retries: int | None = None
     clear_first: bool = False
     recreate: bool = False
     dag_run_finished: bool = False
@@ -107,6 +115,7 @@ class Plan:
     cancel_late: float | None = 0.0
     dies_at_once: bool = True
     result_is_lost: bool = False
+    calls_back: bool = False
 
 
 @dataclass
@@ -114,9 +123,11 @@ class ModelRun:
     """A run of the model; `try_serial` counts all tries of the story: the one whose POST launched it."""
 
     run_id: int
-    ordinal: int
+    token: str
+    owner: Owner
     start: float
     try_serial: int
+    epoch: tuple[object, ...]
     plan: Plan
     canceled_at: float = math.inf
     deleted: bool = False
@@ -129,6 +140,9 @@ class ModelRun:
 
     def is_over(self, now: float) -> bool:
         return now >= self.end
+
+    def is_active(self, now: float) -> bool:
+        return not self.is_over(now) and self.canceled_at == math.inf
 
     def succeeded(self, now: float) -> bool:
         return self.is_over(now) and self.canceled_at == math.inf and self.plan.fate == "SUCCESS"
@@ -148,18 +162,24 @@ class ModelRun:
 
 
 class World:
-    """The Jobs API, and time: it passes in requests and in `sleep`, and what is due meanwhile happens."""
+    """The Jobs API, and time: it passes in requests and in `sleep`, and what is due meanwhile happens.
 
-    def __init__(self, fraction: float, identity: tuple[object, ...]) -> None:
+    The gateway's clock, which tells the Date, is `ahead` of the API's; a request takes `latency` seconds.
+    """
+
+    def __init__(self, fraction: float, *, ahead: float, latency: float) -> None:
         self.now = EPOCH + fraction
+        self.ahead = ahead
+        self.latency = latency
         self.runs: list[ModelRun] = []
         # Called at its time; it may raise what ends the process that is waiting.
         self.due: list[tuple[float, Callable[[], None]]] = []
+        self.story: Story
         self.plan = Plan()
         self.try_serial = 0
         self.calls: list[str] = []
         self.in_signal_handler = False
-        self._ordinals = {token_of(identity, ordinal): ordinal for ordinal in range(1, 60)}
+        self.worker_stops = False
 
     def clock(self) -> float:
         """Read a monotonic clock: one that does not tell the date."""
@@ -173,9 +193,6 @@ class World:
             first[1]()
         self.now = max(self.now, until)
 
-    def active(self) -> list[ModelRun]:
-        return [run for run in self.runs if not run.is_over(self.now) and run.canceled_at == math.inf]
-
     def exchange(self, transport: Transport, call: str, query: Mapping[str, Any], body: Mapping[str, Any]) -> Any:
         """Take a request and return its reply, unless something is planned to go wrong."""
         fault = None
@@ -185,15 +202,15 @@ class World:
         else:
             fault = self.plan.faults.get(len(self.calls))
             self.calls.append(call)
-            assert len(self.calls) < MOST_REQUESTS, "the walk does not end"
-        self.sleep(LATENCY)
+            assert len(self.calls) < MOST_REQUESTS, "the try does not end"
+        self.sleep(self.latency / 2)
         if fault == "die before":
             raise WorkerDied
         if fault == "lost":
             raise Unreachable(call)
         reply: Any = None if fault == "503" else self._answer(call, {**query, **body})
-        date = email.utils.formatdate(self.now, usegmt=True)
-        self.sleep(READ_TIMEOUT if fault == "hang" else LATENCY)
+        date = email.utils.formatdate(self.now + self.ahead, usegmt=True)
+        self.sleep(READ_TIMEOUT if fault == "hang" else self.latency / 2)
         if fault == "die after":
             raise WorkerDied
         if fault in {"cut", "hang"}:
@@ -207,8 +224,9 @@ class World:
 
     def _answer(self, call: str, args: Mapping[str, Any]) -> Any:
         if call == "POST run-now":
-            ordinal = self._ordinals[args["idempotency_token"]]
-            run = next((run for run in self.runs if run.ordinal == ordinal), None) or self._launch(ordinal)
+            token, owner = args["idempotency_token"], tuple(json.loads(args["notebook_params"]["owner"]))
+            run = next((run for run in self.runs if run.token == token), None) or self._launch(token, owner)
+            assert run.owner == owner, "(f) a launch gets the run of another"
             if run.deleted:
                 text = f"The idempotency_token was used for run {run.run_id}, which has been deleted."
                 return api_error(call, 400, {"error_code": "INVALID_PARAMETER_VALUE", "message": text}, {})
@@ -218,29 +236,53 @@ class World:
             text = f"Run {args['run_id']} does not exist."
             return api_error(call, 400, {"error_code": "INVALID_PARAMETER_VALUE", "message": text}, {})
         if call == "POST runs/cancel":
+            assert run.owner[0] == self.story.deployment, "(f) a deployment cancels the run of another"
             self.cancel(run)
             return {}
         if call == "GET runs/get-output":
             return {}
         assert call == "GET runs/get", call
+        times = {"start_time": round(run.start * 1000)}
+        if run.is_over(self.now):
+            times["end_time"] = round(run.end * 1000)
         page = f"{HOST}/jobs/1/runs/{run.run_id}"
-        start = round(run.start * 1000)
-        return {
-            "run_id": run.run_id,
-            "job_id": 1,
-            "start_time": start,
-            "run_page_url": page,
-            "state": run.state(self.now),
-        }
+        state = run.state(self.now)
+        job_id = JOBS[run.owner[1]]
+        return {"run_id": run.run_id, "job_id": job_id, "run_page_url": page, "state": state, **times}
 
     def cancel(self, run: ModelRun) -> None:
         if not run.is_over(self.now):
             run.canceled_at = min(run.canceled_at, self.now)
 
-    def _launch(self, ordinal: int) -> ModelRun:
-        assert not self.active(), "(a) a run is launched while another is active"
-        assert all(run.try_serial < self.try_serial for run in self.runs), "(c) a try launches a second run"
-        run = ModelRun(100 + len(self.runs), ordinal, self.now, self.try_serial, self.plan)
+    def of(self, owner: Owner) -> list[ModelRun]:
+        return [run for run in self.runs if run.owner == owner]
+
+    # --- what the package asks of Airflow, and tells it ---
+
+    def report(self, _: object, report: str, __: int) -> None:
+        self.story.xcoms.append(report)
+
+    def reported(self, _: object) -> list[str]:
+        return self.story.earlier_xcoms
+
+    def is_worker_stopping(self, *_: object) -> bool:
+        return self.worker_stops
+
+    def learn(self, _: object, url: str) -> None:
+        """Take the link of the run that a launch waits for."""
+        story, run_id = self.story, int(url.rpartition("/")[2])
+        assert story.current
+        story.learned.setdefault(story.current, []).append(run_id)
+        story.last_learned = run_id
+
+    def _launch(self, token: str, owner: Owner) -> ModelRun:
+        epoch = self.story.epoch
+        for run in self.of(owner):
+            is_unknown = run.epoch != epoch and run.run_id not in self.story.reported_runs()
+            assert not run.is_active(self.now) or is_unknown, "(a) a run is launched while another is active"
+            is_canceled = run.canceled_at < math.inf
+            assert run.try_serial < self.try_serial or is_canceled, "(c) a try launches a second run"
+        run = ModelRun(100 + len(self.runs), token, owner, self.now, self.try_serial, epoch, self.plan)
         self.runs.append(run)
         return run
 
@@ -264,8 +306,17 @@ class ModelTransport(Transport):
 class Operator(DatabricksRunNowOperator):
     """The real one, but for the connection."""
 
-    def __init__(self, *, world: World, **kwargs: Any) -> None:
-        super().__init__(task_id="load", job_id=1, do_xcom_push=False, polling_period_seconds=20, **kwargs)
+    def __init__(self, *, world: World, owner: Owner, **kwargs: Any) -> None:
+        name = owner[1]
+        super().__init__(
+            task_id=name,
+            job_id=JOBS[name],
+            notebook_params={"owner": json.dumps(owner)},
+            do_xcom_push=False,
+            polling_period_seconds=20,
+            **kwargs,
+        )
+        self.owner = owner
         self._world = world
 
     @property
@@ -274,52 +325,85 @@ class Operator(DatabricksRunNowOperator):
 
     def _connect(self) -> JobsClient:
         self._client = JobsClient(transport=ModelTransport(self._world))
+        self._client.transport.stopped = lambda: self._killed
         return self._client
 
 
 class Story:
-    """One task instance, as Airflow keeps its books, from its first try to its last."""
+    """One task instance of one deployment, as Airflow keeps its books, from its first try to its last.
 
-    def __init__(self, retries: int, fraction: float) -> None:
+    `body` names the operators that it executes, one after the other.
+    """
+
+    def __init__(self, world: World, deployment: str, body: Sequence[str], retries: int) -> None:
+        self.world = world
+        self.deployment = deployment
+        self.body = body
         self.retries = retries
-        self.ti = SimpleNamespace(dag_id="nightly", run_id="manual__1", task_id="load", map_index=-1, start_date=None)
-        identity = TaskTry("nightly", "manual__1", "load").identity(HOST)
-        self.world = World(fraction, identity)
+        self.ti = SimpleNamespace(dag_id="nightly", run_id="scheduled__1", task_id="load", map_index=-1)
+        self.ti.start_date = None
         self.serial = 0
         self.state: Literal["scheduled", "up for retry", "success", "failed"] = "scheduled"
-        self.learned: list[int] = []
         self.killed_in_process = False
+        #: Of this try and launch, the runs that it has announced, the last one last.
+        self.learned: dict[Owner, list[int]] = {}
         # Since the last clear: the serial of the last try before it, and the runs that tries since have joined.
         self.cleared_after = 0
         self.joined: set[int] = set()
+        self.clears = 0
+        #: Whether the last clear left no trace that tells it from a retry.
+        self.is_clear_hidden = False
+        # Names of XComs: of the try that goes on or went last, and of the one before it.
+        self.xcoms: list[str] = []
+        self.earlier_xcoms: list[str] = []
+        #: The launch that goes on, or went last, and the run that was announced last.
+        self.current: Owner | None = None
+        self.last_learned = 0
         self._begin_dag_run()
 
     def _begin_dag_run(self) -> None:
         self.ti.try_number, self.ti.max_tries = 0, self.retries
+        self.xcoms = []
+        self._start_dag_run()
+
+    def _start_dag_run(self) -> None:
+        self.world.sleep(0.000_003)
         self.dag_run = SimpleNamespace(start_date=datetime.fromtimestamp(self.world.now, UTC))
 
     @property
-    def tries_before_clear(self) -> int:
-        return int(self.ti.max_tries) - self.retries
+    def epoch(self) -> tuple[object, ...]:
+        return self.deployment, self.dag_run.start_date, self.ti.max_tries
 
-    def clear(self) -> None:
+    def reported_runs(self) -> set[int]:
+        """Return the runs that this try can know of from Airflow."""
+        return {int(name.rpartition(".")[2]) for name in self.earlier_xcoms if name.startswith("airflow-")}
+
+    def clear(self, *, dag_run_finished: bool = False) -> None:
+        before = self.epoch
+        if dag_run_finished:
+            self._start_dag_run()
         self.ti.max_tries = self.ti.try_number + self.retries
+        self.is_clear_hidden = self.epoch == before
         self.cleared_after, self.joined = self.serial, set()
+        self.clears += 1
         self.state = "scheduled"
 
     def play(self, plan: Plan) -> None:
         """Let one try happen, and what comes before it."""
         world = self.world
+        world.story = self
         world.plan = Plan(cancel_late=world.plan.cancel_late)
         world.sleep(plan.idle)
+        self.retries = self.retries if plan.retries is None else plan.retries
         for run in world.runs:
             run.deleted = run.deleted or (plan.delete and run.is_over(world.now))
         if self.serial and plan.recreate and self.state in {"success", "failed"}:
             self.clear()
             self._begin_dag_run()
-        elif self.state in {"success", "failed"} or (plan.clear_first and self.state == "up for retry"):
-            if plan.dag_run_finished and self.state != "up for retry":
-                self.dag_run = SimpleNamespace(start_date=datetime.fromtimestamp(world.now, UTC))
+            self.is_clear_hidden = False
+        elif self.state in {"success", "failed"}:
+            self.clear(dag_run_finished=plan.dag_run_finished)
+        elif plan.clear_first and self.state == "up for retry":
             self.clear()
         world.sleep(plan.gap)
         self._try(plan)
@@ -328,60 +412,69 @@ class Story:
         world = self.world
         self.serial += 1
         self.ti.try_number += 1
-        world.plan, world.try_serial, world.calls, self.learned = plan, self.serial, [], []
+        self.earlier_xcoms, self.xcoms = self.xcoms, []
+        world.plan, world.calls, self.learned = plan, [], {}
+        world.try_serial += 1
         self.killed_in_process = False
         began, was_over = world.now, {run.run_id for run in world.runs if run.is_over(world.now)}
-        was_ending = {run.run_id for run in world.runs if run.state(began)["life_cycle_state"] == "TERMINATING"}
+        unreported = {run.run_id for run in world.runs} - self.reported_runs()
         was_stopping = {run.run_id for run in world.runs if run.canceled_at < began}
-        is_first = not world.runs
+        is_first = not [run for run in world.runs if run.owner[0] == self.deployment]
         ending = Attempt(self, plan).ending()
-        if is_first and not plan.faults and plan.lag == 0 and self.learned:
+        if is_first and len(self.body) == 1 and not plan.faults and plan.lag == 0 and self.learned and plan.at > 1:
             assert world.calls[:2] == ["POST run-now", "GET runs/get"], "(c) a first try costs one POST and one GET"
-            assert world.calls.count("POST run-now") == 1
-        self.joined |= {run_id for run_id in self.learned if self._run(run_id).start < began and run_id not in was_over}
+            assert world.calls.count("POST run-now") == 1 + plan.calls_back * (ending == "failed")
+        learned = {run_id for runs in self.learned.values() for run_id in runs}
+        self.joined |= {run_id for run_id in learned if self.run(run_id).start < began and run_id not in was_over}
         if ending in {"success", "failed", "failed for good"}:
-            assert self.learned, "(d) a try that lives learns of a run"
+            assert learned, "(d) a try that lives learns of a run"
         if ending in {"failed", "failed for good"}:
-            assert self.learned[-1] not in was_over | was_ending, "(d) it fails of a run that was over before it began"
-            last = self._run(self.learned[-1])
-            assert last.try_serial == self.serial or last.canceled_at == math.inf, "(d) it fails of another try's kill"
-        assert was_stopping.isdisjoint(self.learned), "(d) it waits for a run that was being cancelled before it began"
+            run = self.run(self.last_learned)
+            # One that was not reported may be taken for the try's own, if it began a moment ago.
+            if run.run_id not in unreported or began - run.start > 120 + 6 * world.latency:
+                is_own = run.try_serial == world.try_serial
+                assert run.run_id not in was_over, "(d) it fails of a run that was over before it began"
+                assert is_own or run.canceled_at == math.inf, "(d) it fails of another try's kill"
+        assert was_stopping.isdisjoint(learned), "(d) it waits for a run that was being cancelled before it began"
         if ending == "killed" and self.killed_in_process and plan.cancel_late is not None:
-            its = [run for run in world.active() if run.run_id in self.learned or run.try_serial == self.serial]
-            its = [run for run in its if run.plan.lag == 0]  # one that is invisible cannot be cancelled
+            # One that is invisible cannot be cancelled.
+            current = self.current
+            its = (
+                [run for run in world.of(current) if run.is_active(world.now) and run.plan.lag == 0] if current else []
+            )
+            its = [run for run in its if run.run_id in learned or run.try_serial == world.try_serial]
             assert not its, "(e) a killed try leaves a run behind"
         if ending == "success":
-            self._check_success(self._run(self.learned[-1]))
+            for owner, runs in self.learned.items():
+                self._check_success(owner, self.run(runs[-1]))
         self._note(ending, plan)
+        for owner in {run.owner for run in world.runs if run.owner[0] == self.deployment}:
+            runs = world.of(owner)
+            ended_badly = sum(run.deleted or (run.is_over(world.now) and not run.succeeded(world.now)) for run in runs)
+            stopping = sum(run.canceled_at < math.inf and not run.is_over(world.now) for run in runs)
+            assert len(runs) <= 1 + ended_badly + stopping + self.clears, "(g) too many runs"
 
-    def _run(self, run_id: int) -> ModelRun:
+    def run(self, run_id: int) -> ModelRun:
         return next(run for run in self.world.runs if run.run_id == run_id)
 
-    def _check_success(self, run: ModelRun) -> None:
+    def _check_success(self, owner: Owner, run: ModelRun) -> None:
         assert run.succeeded(self.world.now)
+        if self.is_clear_hidden and TASK_SUCCEEDED not in self.earlier_xcoms:
+            return
         since_clear = [
-            run
-            for run in self.world.runs
-            if (run.try_serial > self.cleared_after or run.run_id in self.joined)
-            and run.succeeded(self.world.now)
-            and not run.deleted
+            other
+            for other in self.world.of(owner)
+            if (other.epoch == self.epoch or other.run_id in self.joined)
+            and other.succeeded(self.world.now)
+            and not other.deleted
         ]
         assert run in since_clear, "(b) a success from before the clear was taken"
-        ambiguous = [
-            other for other in since_clear if other is not run and self._launches(other) <= self.tries_before_clear
-        ]
-        assert len(since_clear) == 1 + len(ambiguous), "(b) a success was ignored"
-
-    def _launches(self, run: ModelRun) -> int:
-        """Return how many runs are known to have been launched since the DAG run began, up to this one."""
-        began = self.dag_run.start_date.timestamp()
-        return run.ordinal - sum(
-            other.ordinal < run.ordinal and (other.deleted or other.start <= began) for other in self.world.runs
-        )
+        assert len(since_clear) == 1 or TASK_SUCCEEDED in self.earlier_xcoms, "(b) a success was ignored"
 
     def _note(self, ending: Ending, plan: Plan) -> None:
         if ending == "success" and not plan.result_is_lost:
             self.state = "success"
+            self.xcoms.append(TASK_SUCCEEDED)
         elif ending == "killed" and plan.happens == "clear":
             self.clear()
         elif ending == "killed" and plan.happens == "restart":
@@ -389,7 +482,7 @@ class Story:
         elif ending in {"killed", "failed for good"}:
             self.state = "failed"
         else:
-            # Failed, or its worker was lost, maybe when all was done.
+            # Failed, or its worker was lost or stopped, maybe when all was done.
             left = self.ti.max_tries != 0 and self.ti.try_number <= self.ti.max_tries
             self.state = "up for retry" if left else "failed"
 
@@ -401,32 +494,64 @@ class Attempt:
         self.story = story
         self.world = story.world
         self.plan = plan
+        self.context = {"ti": story.ti, "dag_run": story.dag_run}
         self.operator: Operator | None = None
+        self.counts: Counter[str] = Counter()
         self.killed = False
+        self.stopped = False
         if plan.happens:
             self.world.due.append((self.world.now + plan.at, self._happen))
 
     def ending(self) -> Ending:
-        context = {"ti": self.story.ti, "dag_run": self.story.dag_run}
-        ending = self._process(lambda operator: operator.execute(context))
+        ending = self._process(self._body)
         while isinstance(ending, TaskDeferred):
             kwargs, trigger = ending.kwargs or {}, ending.trigger
-            run = self.story._run(trigger.run_id)
+            run = self.story.run(trigger.run_id)
             while not (self.killed or run.is_over(self.world.now)):
                 self.world.sleep(10)
             if self.killed:
                 ending = "killed"
             else:
                 event = {"run_id": run.run_id, "run_page_url": trigger.run_page_url}
-                ending = self._process(lambda operator: operator.execute_complete(context, event, **kwargs))  # noqa: B023
+                owner = run.owner
+                ending = self._process(
+                    lambda: self._operator(owner).execute_complete(self.context, event, **kwargs)  # noqa: B023
+                )
+        if ending == "failed" and self.plan.calls_back:
+            ending = self._call_back()
         self.plan = Plan()  # what is still due does not concern it any more
         return ending
 
-    def _process(self, work: Callable[[Operator], object]) -> Ending | TaskDeferred:
-        self.operator = Operator(world=self.world, retries=self.story.retries, deferrable=self.plan.deferrable)
+    def _body(self) -> None:
+        for name in self.story.body:
+            self._operator(self._next(name)).execute(self.context)
+
+    def _call_back(self) -> Ending:
+        """Launch something from on_retry_callback, in the same process."""
+        context = {**self.context, "exception": RuntimeError("the try has failed")}
+        last = self.story.last_learned
+        owner = (*self._next("clean_up"), self.world.try_serial)
+        ending = self._process(lambda: self._operator(owner).execute(context), is_new=False)
+        self.story.last_learned = last
+        # Airflow only logs what becomes of a callback.
+        return ending if ending in {"killed", "lost", "stopped"} else "failed"
+
+    def _next(self, name: str) -> Owner:
+        self.counts[name] += 1
+        return self.story.deployment, name, self.counts[name]
+
+    def _operator(self, owner: Owner) -> Operator:
+        self.story.current = owner
+        deferrable = self.plan.deferrable and len(self.story.body) == 1 and owner[1] != "clean_up"
+        self.operator = Operator(world=self.world, owner=owner, retries=self.story.retries, deferrable=deferrable)
+        return self.operator
+
+    def _process(self, work: Callable[[], object], *, is_new: bool = True) -> Ending | TaskDeferred:
+        if is_new:
+            airflow_compat._current = None
         ending: Ending | TaskDeferred = "success"
         try:
-            work(self.operator)
+            work()
         except TaskDeferred as deferral:
             ending = deferral
         except AirflowFailException:
@@ -436,24 +561,31 @@ class Attempt:
         except WorkerDied:
             ending = "lost"
         except Terminated:
-            assert self.killed
+            assert self.killed or self.stopped
         except Exception:
             # That is how a killed task ends as well.
-            if not self.killed:
+            if not (self.killed or self.stopped):
                 raise
         finally:
             self.operator = None
-        return "killed" if self.killed else ending
+        if self.killed:
+            return "killed"
+        return "stopped" if self.stopped else ending
 
     def _happen(self) -> None:
         """Let happen what is planned, if the try still goes on."""
         if self.plan.happens == "cancel the run":
-            for run in self.world.active():
-                self.world.cancel(run)
+            for run in self.world.runs:
+                if run.is_active(self.world.now) and run.owner[0] == self.story.deployment:
+                    self.world.cancel(run)
         elif self.plan.happens == "die":
             # A triggerer that dies changes nothing: its triggers go on in another one.
             if self.operator:
                 raise WorkerDied
+        elif self.plan.happens == "stop the worker":
+            if self.operator and not self.stopped:
+                self.stopped = True
+                self._signal(self.operator)
         elif self.plan.happens and not self.killed:
             self.killed = True
             self._kill()
@@ -463,13 +595,25 @@ class Attempt:
         if self.operator is None:
             # The trigger cancels the run it waits for, some time after Airflow may have gone on.
             if self.plan.cancel_late is not None:
-                run = self.story._run(self.story.learned[-1])
+                run = self.story.run(self.story.last_learned)
                 world.due.append((world.now + self.plan.cancel_late, lambda: world.cancel(run)))
             return
         self.story.killed_in_process = True
-        world.in_signal_handler = True
-        self.operator.on_kill()
+        self._signal(self.operator)
+
+    def _signal(self, operator: Operator) -> None:
+        world = self.world
+        active = {run.run_id for run in world.runs if run.is_active(world.now)}
+        world.in_signal_handler, world.worker_stops = True, self.stopped and not self.killed
+        operator.on_kill()
         world.in_signal_handler = False
+        if (
+            self.stopped
+            and self.story.ti.try_number <= self.story.ti.max_tries
+            and operator._next_try_joins(self.context)
+        ):
+            still = {run.run_id for run in world.runs if run.is_active(world.now)}
+            assert active <= still | {run.run_id for run in world.runs if run.is_over(world.now)}, "(e) it cancels"
         if self.plan.dies_at_once:
             raise Terminated
         world.due.append((world.now + KILL_GRACE, self._end_of_grace))
@@ -486,22 +630,40 @@ def no_log() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def play(plans: list[Plan], retries: int, fraction: float = 0.25) -> Story:
-    """Play a story, and after it one more try that is left in peace."""
-    story = Story(retries, fraction)
+@dataclass(frozen=True)
+class Setting:
+    """What does not change in a story: the task's `body` and `retries` at first, and what the clocks are like."""
 
-    def push_link(_: object, url: str) -> None:
-        story.learned.append(int(url.rpartition("/")[2]))
+    body: Sequence[str] = ("load",)
+    retries: int = 1
+    fraction: float = 0.25
+    ahead: float = 0.0
+    latency: float = 0.06
+    deployments: int = 1
 
-    with mock.patch("airflow_dbjobs.launch_operator.push_link", push_link):
-        for plan in plans:
-            story.play(plan)
-        story.play(Plan())
-    return story
+
+def play(plans: Sequence[Plan], setting: Setting = Setting(), *, last: Plan = Plan()) -> Story:
+    """Play a story, in each deployment by turns, and after it `last` in each; return that of the first."""
+    world = World(setting.fraction, ahead=setting.ahead, latency=setting.latency)
+    stories = [
+        Story(world, f"deployment {number}", setting.body, setting.retries) for number in range(setting.deployments)
+    ]
+    with (
+        mock.patch("airflow_dbjobs.launch_operator.push_link", world.learn),
+        mock.patch.object(airflow_compat, "report_launch", world.report),
+        mock.patch.object(airflow_compat, "reported_launches", world.reported),
+        mock.patch.object(airflow_compat, "is_worker_stopping", world.is_worker_stopping),
+    ):
+        for number, plan in enumerate(plans):
+            stories[number % len(stories)].play(plan)
+        for story in stories:
+            story.play(last)
+    return stories[0]
 
 
 FAULTS = st.sampled_from(["die before", "die after", "lost", "cut", "503", "503 handled", "hang"])
 HAPPENINGS = [None] * 4 + ["die"] * 6 + ["cancel the run"] * 3 + ["clear"] * 2 + ["restart", "mark failed"]
+HAPPENINGS += ["stop the worker"] * 2
 
 
 def mostly(usual: object, *others: object) -> st.SearchStrategy[Any]:
@@ -512,6 +674,7 @@ PLANS = st.builds(
     Plan,
     idle=st.sampled_from([0.0, 0.0, 0.2, 30.0, 7200.0]),
     delete=mostly(False, True),
+    retries=mostly(None, 0, 1, 3),
     clear_first=mostly(False, True),
     recreate=mostly(False, True),
     dag_run_finished=st.booleans(),
@@ -528,58 +691,88 @@ PLANS = st.builds(
     cancel_late=st.sampled_from([0.0, 0.0, None, 2.0, 30.0, 30.0]),
     dies_at_once=st.booleans(),
     result_is_lost=mostly(False, True),
+    calls_back=mostly(False, True),
 )
-
-
-@settings(REPEATABLE, max_examples=400)
-@given(
-    plans=st.lists(PLANS, min_size=2, max_size=6),
+SETTINGS = st.builds(
+    Setting,
+    body=st.sampled_from([("load",)] * 3 + [("load", "store"), ("load", "load", "load"), ("load", "store", "load")]),
     retries=st.sampled_from([0, 2, 3, 4]),
     fraction=st.sampled_from([0.0, 0.25, 0.5, 0.93, 0.999]),
+    ahead=mostly(0.0, -60.0, -3.0, -0.7, 0.7, 3.0, 30.0, 60.0),
+    latency=mostly(0.06, 0.0, 1.0, 6.0, 10.0),
+    deployments=st.sampled_from([1, 1, 2]),
 )
-def test_whatever_happens_a_task_has_one_active_run_and_one_success(
-    plans: list[Plan], retries: int, fraction: float
-) -> None:
-    play(plans, retries, fraction)
+# `STORIES=10000 pytest tests/test_launch_properties.py` plays so many.
+STORIES = int(os.environ.get("STORIES", "400"))
 
 
-@pytest.mark.parametrize("hundredth", range(0, 100, 7))
-def test_a_second_between_two_tries_is_enough_for_a_date_in_whole_seconds(hundredth: int) -> None:
-    skipped = Plan(fate="SKIPPED")
-    play([skipped, Plan(idle=0.0, gap=LEAST_GAP)], retries=1, fraction=hundredth / 100)
-    # Within one second the second try takes the run of the first for its own, and fails of it.
-    if hundredth < 60:
-        with pytest.raises(AssertionError, match=r"\(d\)"):
-            play([skipped, Plan(idle=0.0, gap=0.2)], retries=1, fraction=hundredth / 100)
+@settings(REPEATABLE, max_examples=STORIES)
+@given(plans=st.lists(PLANS, min_size=2, max_size=6), setting=SETTINGS)
+def test_whatever_happens_a_launch_has_one_active_run_and_one_success(plans: list[Plan], setting: Setting) -> None:
+    play(plans, setting)
 
 
-def test_a_lost_success_is_ignored_where_fewer_tokens_than_tries_were_used_before_the_clear() -> None:
-    """The one case of two successes: the first token was used after the clear, by which it cannot be told."""
-    died_before_its_post = Plan(faults={0: "die before"})
-    story = play([died_before_its_post, Plan(clear_first=True, result_is_lost=True)], retries=1)
-    assert story.state == "success"
-    assert [run.succeeded(story.world.now) for run in story.world.runs] == [True, True]
-
-    # With a token for each try it is taken.
-    story = play(
-        [Plan(faults={1: "die before"}, fate="FAILED"), Plan(clear_first=True, result_is_lost=True)], retries=1
-    )
-    assert [run.succeeded(story.world.now) for run in story.world.runs] == [False, True]
+def owners(story: Story) -> list[tuple[str, int]]:
+    """Return operator and number of each launch that had a run, in the order of the runs."""
+    return [(run.owner[1], run.owner[2]) for run in story.world.runs]
 
 
-@pytest.mark.parametrize("finished", [False, True])
-def test_a_success_from_before_the_clear_is_not_taken_where_the_dag_run_had_been_created_again(finished: bool) -> None:
-    """Its token is the second, and one try was before the clear: by that alone it would seem to be from after it."""
-    plans = [Plan(), Plan(recreate=True), Plan(faults={0: "die before"}, dag_run_finished=finished)]
-    story = play(plans, retries=1)
-    assert story.state == "success"
-    assert [run.try_serial for run in story.world.runs] == [1, 2, 4]
+LOST = Plan(happens="die", duration=400.0)
 
 
-@pytest.mark.parametrize("counted", [True, False], ids=["counted as a clear", "counted as a retry"])
-def test_a_clear_of_a_running_task_is_what_airflow_counts_it_as(*, counted: bool) -> None:
-    """Where it counts as a retry, and the kill failed to cancel the run, the next try takes what the run ended with."""
-    kill = Plan(happens="clear" if counted else "restart", cancel_late=None)
-    story = play([kill], retries=1)
-    assert story.state == "success"
-    assert len(story.world.runs) == (2 if counted else 1)
+class TestStories:
+    def test_what_a_callback_launches_is_not_the_run_of_the_task(self) -> None:
+        failing = Plan(fate="FAILED", calls_back=True)
+        story = play([failing, failing], Setting(retries=2))
+        assert story.state == "success"
+        assert owners(story) == [("load", 1), ("clean_up", 1), ("load", 1), ("clean_up", 1), ("load", 1)]
+
+    @pytest.mark.parametrize("body", [("load", "load", "load"), ("load", "store", "load")])
+    def test_each_launch_of_a_loop_finds_its_own_run_again(self, body: tuple[str, ...]) -> None:
+        # The worker is lost while the second of them is active.
+        story = play([Plan(happens="die", at=70.0)], Setting(body))
+        assert story.state == "success"
+        assert len(owners(story)) == 3
+
+    @pytest.mark.parametrize("retries", [0, 1, 2, 4])
+    def test_a_lost_run_is_joined_whatever_the_file_says_of_retries(self, retries: int) -> None:
+        story = play([LOST], Setting(retries=3), last=Plan(retries=retries))
+        assert story.state == "success"
+        assert len(story.world.runs) == 1
+
+    @pytest.mark.parametrize("retries", [0, 1, 3])
+    def test_a_cleared_success_is_launched_again_whatever_the_file_says_of_retries(self, retries: int) -> None:
+        story = play([Plan()], Setting(retries=1), last=Plan(retries=retries))
+        assert [run.succeeded(story.world.now) for run in story.world.runs] == [True, True]
+
+    def test_a_lost_success_is_taken_although_no_try_before_the_clear_launched(self) -> None:
+        story = play([Plan(faults={0: "die before"}), Plan(clear_first=True, result_is_lost=True)], Setting(retries=2))
+        assert story.state == "success"
+        assert len(story.world.runs) == 1
+
+    def test_a_worker_that_stops_leaves_its_run_to_the_next_try(self) -> None:
+        story = play([Plan(happens="stop the worker", duration=400.0)])
+        assert story.state == "success"
+        assert len(story.world.runs) == 1
+
+    def test_a_worker_that_stops_in_the_last_try_cancels_its_run(self) -> None:
+        story = play([Plan(happens="stop the worker", duration=400.0)], Setting(retries=0))
+        assert [run.canceled_at < math.inf for run in story.world.runs] == [True, False]
+
+    def test_a_failed_task_that_is_cleared_ends_the_run_that_its_lost_worker_left(self) -> None:
+        story = play([LOST], Setting(retries=0), last=Plan(dag_run_finished=True))
+        assert [run.canceled_at < math.inf for run in story.world.runs] == [True, False]
+
+    @pytest.mark.parametrize("counted", [True, False], ids=["counted as a clear", "counted as a retry"])
+    def test_a_clear_of_a_running_task_is_what_airflow_counts_it_as(self, *, counted: bool) -> None:
+        """Where it counts as a retry, and the kill failed to cancel the run, the next try takes what it ended with."""
+        kill = Plan(happens="clear" if counted else "restart", cancel_late=None)
+        story = play([kill])
+        assert story.state == "success"
+        assert len(story.world.runs) == (2 if counted else 1)
+
+    def test_two_deployments_have_runs_of_their_own(self) -> None:
+        killed = Plan(happens="mark failed", duration=400.0, recreate=True)
+        story = play([LOST, LOST, killed, Plan()], Setting(deployments=2))
+        runs = [(run.owner[0][-1], run.canceled_at < math.inf) for run in story.world.runs]
+        assert runs == [("0", True), ("1", False), ("0", False), ("1", False)]

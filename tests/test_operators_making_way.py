@@ -83,8 +83,8 @@ def test_a_later_try_cancels_what_is_older_than_the_dag_run_and_joins_its_own(sc
 def test_a_later_try_without_a_dag_run_start_cancels_nothing(scene, client, make, job):
     older = client.run_now({"job_id": job})
     scene.later(10)
-    own = scene.lose_worker(lambda: make(cancel_previous_runs=False))
     scene.dag_run.start_date = None
+    own = scene.lose_worker(lambda: make(cancel_previous_runs=False))
     scene.next_try()
     scene.ti.at_link = scene.open_gate
     assert scene.run_task(make) == "done"

@@ -261,7 +261,7 @@ def test_without_one_of_the_reasons_nothing_is_repaired(scene, client, make, job
 def test_a_kill_during_a_repair_leaves_nothing_running(scene, client, job, monkeypatch, moment):
     operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
     repair_run = JobsClient.repair_run
-    monkeypatch.setattr("airflow_dbjobs.launch_operator._CANCELS_OF_A_REPAIR", 1)
+    monkeypatch.setattr("airflow_dbjobs.kill._CANCELS_OF_A_REPAIR", 1)
 
     def killed_meanwhile(client: JobsClient, payload: Any) -> int:
         if moment == "before":

@@ -258,10 +258,6 @@ def test_a_kill_cancels_the_run_of_a_task_that_was_cleared_and_is_deferred_anew(
     assert was_cancelled(workspace, client, endless)
 
 
-def knows_nothing(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
-    airflow.know_nothing()
-
-
 def fails(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.fail(ConnectionError("nobody answers"))
 
@@ -272,14 +268,20 @@ def hangs(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.say("failed")
 
 
-@pytest.mark.parametrize("airflow_that", [knows_nothing, fails, hangs])
+def test_a_kill_cancels_the_run_of_a_task_that_was_deleted(workspace, client, endless, airflow, kill):
+    airflow.know_nothing()
+    kill(watching(endless))
+    assert was_cancelled(workspace, client, endless)
+
+
+@pytest.mark.parametrize("airflow_that", [fails, hangs])
 def test_a_kill_leaves_the_run_alone_where_the_tasks_state_cannot_be_learnt(
     workspace, endless, airflow, kill, capfd, *, monkeypatch, airflow_that
 ):
     airflow_that(airflow, monkeypatch)
     kill(watching(endless))
     assert workspace.requests["runs/cancel"] == 0
-    assert f"Run {endless} is left alone: what became of its task cannot be learnt" in capfd.readouterr().out
+    assert f"Run {endless} was not cancelled: Airflow cannot be asked" in capfd.readouterr().out
 
 
 def test_a_sensors_trigger_never_cancels(workspace, endless, airflow, kill):

@@ -39,8 +39,8 @@ _RENEW_AGAIN = 30.0
 FETCH_SECONDS = 30.0
 # With less time left than this, a waiter fetches none itself.
 _HASTE_SECONDS = 1.0
-# A token that is refused sooner than this after it was fetched would be refused again.
-_REFETCH_SECONDS = 60.0
+# A token that replaces a refused one, and is refused sooner than this, is not replaced: so would be the next.
+_REPLACE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +108,8 @@ class TokenCache:
         self._wall = wall
         self._kept: dict[TokenSource, _Kept] = {}
         self._flights: dict[TokenSource, _Flight] = {}
+        # When a token was last replaced because it was refused.
+        self._replaced: dict[TokenSource, float] = {}
         self._calls = BoundedCalls(clock)
 
     def token(self, source: TokenSource, limit: float) -> Token:
@@ -127,8 +129,9 @@ class TokenCache:
         if kept is None or kept.token is not token:
             return True
         now = self._clock()
-        if now - kept.born < _REFETCH_SECONDS:
+        if now - self._replaced.get(source, -math.inf) < _REPLACE_SECONDS:
             return False
+        self._replaced[source] = now
         if now < kept.good_until:
             kept.good_until = -math.inf
             log.info("A token is refused before its time, and another asked for: %r", source)

@@ -176,8 +176,8 @@ def test_marking_a_deferred_task_cancels_its_run(airflow2: Airflow2, state: str)
 def test_clearing_a_deferred_task_cancels_its_run_and_launches_another(airflow2: Airflow2) -> None:
     airflow2.wait_until_watched("cleared")
     airflow2.airflow("tasks", "clear", "--yes", "cleared")
-    airflow2.wait_for("a new run", lambda: "anew, as run" in airflow2.log("cleared"))
-    assert airflow2.results("cleared") == [None, "CANCELED"]
+    airflow2.wait_for("a new run", lambda: len(airflow2.results("cleared")) == 2)
+    airflow2.wait_for("its end", lambda: airflow2.results("cleared") == [None, "CANCELED"], 30)
 
 
 def test_execution_timeout_of_a_deferred_task_cancels_its_run_and_fails_the_try(airflow2: Airflow2) -> None:

@@ -1,0 +1,63 @@
+"""Cancel the run of a task that is being killed, in the few seconds that its process has."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.errors import JobsError
+from airflow_dbjobs.retries import RetryPolicy
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.launch import Launcher
+    from airflow_dbjobs.waiting import Logger
+
+# A worker's process is killed 5 s after it was told to stop.
+KILL_BUDGET_SECONDS = 4.0
+# A repair that is on its way begins after the first one.
+_CANCELS_OF_A_REPAIR = 3
+
+
+def cancel_now(
+    client: JobsClient,
+    run_id: int | None,
+    launcher: Launcher | None,
+    log: Logger,
+    *,
+    deadline: float,
+    is_repairing: bool = False,
+) -> None:
+    """Cancel a run by `deadline` (monotonic seconds), and log whether the API accepted that.
+
+    Where `run_id` is None, it is the run that `launcher` is launching, if any: its token tells which.
+    """
+
+    def quick(share: float) -> JobsClient:
+        # A client of its own: the interrupted call may hold anything of the other one.
+        left = (deadline - time.monotonic()) * share
+        return client.with_policy(
+            RetryPolicy(
+                retry_budget=left,
+                server_error_wait=0.5,
+                connect_timeout=1.5,
+                read_timeout=2.0,
+                first_wait=0.5,
+                ends_with_budget=True,
+            )
+        )
+
+    try:
+        if run_id is None and launcher:
+            run_id = launcher.find_in_flight(quick(share=0.5))
+        if run_id is None:
+            return
+        quick(share=1.0).cancel_run(run_id)
+        for _ in range(_CANCELS_OF_A_REPAIR if is_repairing else 0):
+            time.sleep(0.5)
+            quick(share=1.0).cancel_run(run_id)
+    except JobsError as error:
+        name = f"Run {run_id}" if run_id else "The run"
+        log.warning("%s could not be cancelled and may still be running: %s", name, error)
+    else:
+        log.info("The API accepted to cancel run %d.", run_id)
