@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
-from airflow_dbjobs import triggers
+from airflow_dbjobs import airflow_compat, triggers
 from airflow_dbjobs.events import read_event
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
@@ -109,8 +109,8 @@ class Bookkeeping:
         #: That the test is over, and with it what hangs.
         self.over = threading.Event()
         if not AIRFLOW_V_3_0_PLUS:
-            ask = triggers._state_from_database
-            mocker.patch.object(triggers, "_state_from_database", lambda trigger: self._asked() or ask(trigger))
+            ask = airflow_compat._state_from_database
+            mocker.patch.object(airflow_compat, "_state_from_database", lambda *task: self._asked() or ask(*task))
 
     def belongs(self, trigger: DatabricksRunTrigger) -> DatabricksRunTrigger:
         """Return the trigger as the triggerer makes it ready to run."""
