@@ -64,6 +64,8 @@ class Renderer:
             settings |= {**job.settings, "format": "SINGLE_TASK"}
         # Only for writing; what comes of it is shown beside the settings.
         settings.pop("run_as", None)
+        if not settings.get("tasks"):
+            settings.pop("tasks", None)
         settings = self._spelled(settings)
         shown: Json = {
             "job_id": job.job_id,
