@@ -51,22 +51,22 @@ def claim(folder: Path) -> int:
     return lock
 
 
-def kept_token(folder: Path) -> str:
-    """Return the token in a state folder, made up the first time, readable by the user alone.
+def kept_secret(folder: Path, name: str) -> str:
+    """Return the secret in a file of a state folder, made up the first time, readable by the user alone.
 
     Raises:
-        WorkspaceError: the file of the token is empty.
+        WorkspaceError: the file is empty.
     """
-    file = folder / "token"
+    file = folder / name
     if not file.exists():
-        # It gets its name when it is whole: a server that dies here must not leave half a token for the next one.
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix="token-") as whole:
+        # It gets its name when it is whole: a server that dies here must not leave half a secret for the next one.
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{name}-") as whole:
             whole.write(secrets.token_urlsafe(24))
             whole.flush()
-            # Another server may have been first; then its token is the one.
+            # Another server may have been first; then its secret is the one.
             with contextlib.suppress(FileExistsError):
                 file.hardlink_to(whole.name)
-    token = file.read_text().strip()
-    if not token:
-        raise WorkspaceError(f"{file} is empty; remove it, and a new token is made up.")
-    return token
+    secret = file.read_text().strip()
+    if not secret:
+        raise WorkspaceError(f"{file} is empty; remove it, and a new {name} is made up.")
+    return secret

@@ -11,11 +11,12 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
-from . import api, bulk, pages
+from . import api, bulk
 from .call import Call
 from .executor import Executor
 from .faults import Fault, parse_faults
-from .folder import WorkspaceError, claim, state_folder
+from .folder import WorkspaceError, claim, kept_secret, state_folder
+from .pages import Pages
 from .render import Renderer
 from .runner import Runner
 from .simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
@@ -98,6 +99,7 @@ class LocalWorkspace:
         self._executor: AnyExecutor = (
             Executor(root.resolve(), folder / "runs") if simulate is None else SimulatedExecutor(simulate, self._now_ms)
         )
+        self._pages = Pages(self._store, self._executor, base_url=base_url, key=kept_secret(folder, "page-key"))
         self._runner = Runner(self._store, self._executor, max_parallel_tasks)
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -131,6 +133,11 @@ class LocalWorkspace:
                 self._store.close()
             finally:
                 os.close(self._lock_file)
+
+    @property
+    def pages_url(self) -> str:
+        """The address of the page that lists the recent runs, with the key that lets a browser in."""
+        return self._pages.front_url
 
     def adapter(self) -> WorkspaceAdapter:
         """Return what makes a `requests.Session` talk to this workspace: `session.mount(ws.base_url, ws.adapter())`."""
@@ -173,9 +180,7 @@ class LocalWorkspace:
             return reply
         if (request.method, request.path) == ("POST", "/oidc/v1/token"):
             return api.issue_token(request, self.token)
-        # A browser has no way to send the token, so pages are open to whoever can reach the loopback interface.
-        page = pages.find(self._store, self._executor, request.path) if request.method == "GET" else None
-        return page or api.bad_target(request)
+        return self._pages.find(request) or api.bad_target(request)
 
     def _call_api(self, request: Request) -> Reply:
         if (answer := self._beside_jobs(request)) is not None:
@@ -187,7 +192,7 @@ class LocalWorkspace:
         call = Call(
             store=self._store,
             executor=self._executor,
-            render=Renderer(self._store, self.base_url, version),
+            render=Renderer(self._store, self._pages.url, version),
             version=version,
             args=api.arguments(request),
             user=self._user,

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
-from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_token
+from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_secret
 
 from .conftest import mounted
 from .support import DEADLINE, TOKEN, Client, eventually
@@ -46,6 +46,7 @@ def start(root: Path) -> Iterator[Start]:
         assert announced in text
         connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
         assert connection["conn_type"] == "databricks_jobs"
+        assert connection["extra"] == {"retry_budget": 20}
         return server, Client(
             f"{connection['schema']}://{connection['host']}:{connection['port']}", token=connection["password"]
         )
@@ -65,7 +66,9 @@ def test_a_run_over_a_real_socket(start: Start, write) -> None:
     run = client.finish(spark_python_task={"python_file": "/file.py"})
     assert client.output(run)["logs"] == "ran\n"
     assert run["run_page_url"].startswith(client.base_url + "/jobs/")
-    assert "ran" in client.session.get(run["run_page_url"]).text
+    with requests.Session() as browser:
+        assert "ran" in browser.get(run["run_page_url"]).text
+        assert browser.get(run["run_page_url"].partition("?")[0]).status_code == 403
     assert client.send("GET", "list").headers["Date"].endswith("GMT")
     server.terminate()
     assert server.wait(10) == 0
@@ -239,9 +242,9 @@ class TestRefusals:
 
 def test_a_made_up_token_is_kept_to_oneself_and_across_restarts(root: Path) -> None:
     (root / ".airflow_dbjobs").mkdir()
-    token = kept_token(root / ".airflow_dbjobs")
+    token = kept_secret(root / ".airflow_dbjobs", "token")
     assert len(token) >= 32
-    assert kept_token(root / ".airflow_dbjobs") == token
+    assert kept_secret(root / ".airflow_dbjobs", "token") == token
     (file,) = (root / ".airflow_dbjobs").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -252,7 +255,7 @@ def test_a_token_is_kept_whole_or_not_at_all(root: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("secrets.token_urlsafe", die)
     with pytest.raises(KeyboardInterrupt):
-        kept_token(root)
+        kept_secret(root, "token")
     assert not (root / "token").exists()
 
     def lose_the_race(_: int) -> str:
@@ -260,7 +263,7 @@ def test_a_token_is_kept_whole_or_not_at_all(root: Path, monkeypatch: pytest.Mon
         return "late"
 
     monkeypatch.setattr("secrets.token_urlsafe", lose_the_race)
-    assert kept_token(root) == "of the other server"
+    assert kept_secret(root, "token") == "of the other server"
 
 
 @pytest.mark.parametrize("token", ["", " "])
