@@ -6,11 +6,12 @@ import argparse
 import importlib.util
 import json
 import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .folder import WorkspaceError, kept_secret, state_folder
+from .folder import TOKEN, WorkspaceError, kept_secret, state_folder
 from .workspace import LocalWorkspace
 
 if TYPE_CHECKING:
@@ -37,14 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     workspace.start()
     _announce(workspace, listener, options.simulate)
     server.serve(workspace, listener)
-    workspace.close(leave_running=True)
+    try:
+        workspace.close(leave_running=True)
+    except sqlite3.Error as error:
+        return _fail(f"The local workspace could not write its last changes down: {error}.")
     return 0
 
 
 def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
     from . import server
 
-    token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), "token")
+    token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
     try:
         workspace = LocalWorkspace(

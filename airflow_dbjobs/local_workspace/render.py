@@ -269,6 +269,8 @@ def decode_token(token: str) -> dict[str, int]:
     """
     try:
         content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        return {name: int(value) for name, value in content.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise ApiError("Field 'page_token' is not a token that this workspace gave out.") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not all(type(value) is int and value >= 0 for value in content.values()):
+        raise ApiError("Field 'page_token' is not a token that this workspace gave out.")
+    return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 import json
 import re
@@ -124,7 +125,7 @@ _VALUES: Final = frozenset({"left", "right", "default"})
 _STRING_ARRAYS: Final = frozenset({"rerun_tasks", "fields_to_remove", "only"})
 _VALUE_ARRAYS: Final = frozenset({"python_params", "jar_params", "spark_submit_params", "dbt_commands"})
 _OBJECT_ARRAYS: Final = frozenset(
-    {"tasks", "depends_on", "job_clusters", "environments", "libraries", "rules", "access_control_list"}
+    {"tasks", "depends_on", "job_clusters", "environments", "libraries", "rules", "access_control_list", "faults"}
 )
 _STRING_MAPS: Final = frozenset(
     {"base_parameters", "notebook_params", "job_parameters", "python_named_params", "sql_params", "spark_env_vars"}
@@ -183,10 +184,9 @@ def _field(name: str, value: Any) -> Any:
 
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return int(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            if abs(number := int(value)) < 2**63:
+                return number
     raise _malformed(name, value, "an integer")
 
 

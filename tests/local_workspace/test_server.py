@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -16,7 +18,8 @@ import pytest
 import requests
 
 from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
-from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_secret
+from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_secret, state_folder
+from airflow_dbjobs.local_workspace.trouble import Trouble
 
 from .conftest import mounted
 from .support import DEADLINE, TOKEN, Client, eventually
@@ -199,6 +202,10 @@ def test_a_body_beyond_10_mb_is_refused(start: Start) -> None:
 
 
 class TestRefusals:
+    @pytest.fixture(autouse=True)
+    def _serving_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_dbjobs.local_workspace.server.serve", lambda *_: pytest.fail("it serves"))
+
     def refusal(self, capsys: pytest.CaptureFixture[str], *options: str) -> str:
         assert __main__.main(options) == 2
         out, err = capsys.readouterr()
@@ -220,7 +227,7 @@ class TestRefusals:
 
     def test_an_empty_token_file(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(__main__.TOKEN_VARIABLE, raising=False)
-        (root / ".airflow_dbjobs").mkdir()
+        (root / ".airflow_dbjobs").mkdir(0o700)
         (root / ".airflow_dbjobs" / "token").touch()
         assert "token is empty; remove it" in self.refusal(capsys, "--root", str(root), "--port", "0")
 
@@ -228,6 +235,77 @@ class TestRefusals:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             assert f"Port {port}" in self.refusal(capsys, "--root", str(root), "--port", str(port))
+
+    @pytest.mark.parametrize("port", ["65536", "-1", str(10**30)])
+    def test_a_port_that_is_none(self, capsys, root: Path, port: str) -> None:
+        assert "between 0 and 65535" in self.refusal(capsys, "--root", str(root), f"--port={port}")
+
+    def test_no_room_for_tasks(self, capsys, root: Path) -> None:
+        refusal = self.refusal(capsys, "--root", str(root), "--port", "0", "--max-parallel-tasks", "0")
+        assert "At least 1 task" in refusal
+
+    def test_a_token_that_no_header_can_hold(self, capsys, root: Path) -> None:
+        for token in ("t\u00f6ken", "two\nlines"):
+            refusal = self.refusal(capsys, "--root", str(root), "--port", "0", "--token", token)
+            assert "HTTP header" in refusal
+            assert token not in refusal
+
+    def test_a_root_that_is_a_file(self, capsys, root: Path) -> None:
+        (root / "file").touch()
+        assert "is not a folder" in self.refusal(capsys, "--root", str(root / "file"), "--port", "0")
+
+    @pytest.mark.parametrize("method", ["mkdir", "is_dir"])
+    def test_a_root_that_is_not_ours_to_use(
+        self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        # As root, under which tests may run, everything is writable.
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, method, refuse)
+        refusal = self.refusal(capsys, "--root", str(root), "--port", "0")
+        assert str(root) in refusal
+        assert "Permission denied" in refusal
+
+    @pytest.mark.parametrize("name", ["", "lock", "token", "page-key", "workspace.sqlite3"])
+    def test_something_else_in_the_place_of_a_file_of_the_state(
+        self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.delenv(__main__.TOKEN_VARIABLE, raising=False)
+        state = root / ".airflow_dbjobs"
+        if name:
+            state.mkdir(0o700)
+            (state / name).mkdir()
+        else:
+            state.touch()
+        assert str(state / name) in self.refusal(capsys, "--root", str(root), "--port", "0")
+
+    def test_a_state_file_that_is_none(self, capsys, root: Path) -> None:
+        with LocalWorkspace(root, token=TOKEN):
+            pass
+        state = root / ".airflow_dbjobs" / "workspace.sqlite3"
+        state.write_bytes(b"this is no database, and has never been one" * 100)
+        for _ in range(2):
+            refusal = self.refusal(capsys, "--root", str(root), "--port", "0", "--token", TOKEN)
+            assert f"{state} (file is not a database)" in refusal
+            assert "move it away" in refusal
+        state.unlink()
+        with LocalWorkspace(root, token=TOKEN) as workspace:
+            assert mounted(workspace).get("list") == {}
+
+    @pytest.mark.parametrize("record", ["{", "[]", "{}", '{"from": "a later version"}', "null"])
+    @pytest.mark.parametrize("table", ["jobs", "runs", "task_runs"])
+    def test_a_state_file_with_records_that_are_none(self, capsys, root: Path, table: str, record: str) -> None:
+        with LocalWorkspace(root, token=TOKEN) as workspace:
+            workspace._store._db.execute(f"INSERT INTO {table} VALUES (1, ?)", (record,))
+        refusal = self.refusal(capsys, "--root", str(root), "--port", "0", "--token", TOKEN)
+        assert "workspace.sqlite3" in refusal
+
+    def test_a_token_file_that_is_no_text(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(__main__.TOKEN_VARIABLE, raising=False)
+        (root / ".airflow_dbjobs").mkdir(0o700)
+        (root / ".airflow_dbjobs" / "token").write_bytes(b"\xff\xfe")
+        assert "token" in self.refusal(capsys, "--root", str(root), "--port", "0")
 
     def test_a_root_that_is_open(self, capsys, root: Path) -> None:
         with LocalWorkspace(root, token=TOKEN):
@@ -238,6 +316,125 @@ class TestRefusals:
     def test_a_missing_extra(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
         assert "airflow-dbjobs[local]" in self.refusal(capsys, "--root", str(root))
+
+
+class TestAStateFolderThatIsThereAlready:
+    @pytest.fixture
+    def state(self, root: Path) -> Path:
+        folder = root / ".airflow_dbjobs"
+        folder.mkdir()
+        return folder
+
+    @pytest.mark.parametrize("mode", [0o777, 0o755, 0o710, 0o701])
+    def test_it_is_closed_to_others(self, root: Path, state: Path, mode: int) -> None:
+        state.chmod(mode)
+        with LocalWorkspace(root, token=TOKEN):
+            assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+    @pytest.mark.parametrize("name", ["token", "page-key"])
+    def test_a_secret_that_others_could_read_in_it_is_made_anew(self, root: Path, state: Path, name: str) -> None:
+        (state / name).write_text("known to all")
+        for folder_mode, file_mode, kept in ((0o777, 0o600, True), (0o700, 0o644, True), (0o755, 0o644, False)):
+            (state / name).chmod(file_mode)
+            state.chmod(folder_mode)
+            assert (kept_secret(state_folder(root), name) == "known to all") is kept
+        assert stat.S_IMODE((state / name).stat().st_mode) == 0o600
+
+    def test_it_is_refused_where_it_belongs_to_somebody_else(
+        self, root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: state.stat().st_uid + 1)
+        with pytest.raises(WorkspaceError, match="belongs to another user"):
+            LocalWorkspace(root, token=TOKEN)
+
+    def test_it_is_refused_where_somebody_else_has_put_something_in(
+        self, root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (state / "workspace.sqlite3").touch()
+        state.chmod(0o777)
+        lstat = Path.lstat
+
+        def of_another(file: Path) -> os.stat_result:
+            found = list(lstat(file))
+            found[stat.ST_UID] += file.name == "workspace.sqlite3"
+            return os.stat_result(found)
+
+        monkeypatch.setattr(Path, "lstat", of_another)
+        with pytest.raises(WorkspaceError, match=r"workspace\.sqlite3 in it is not yours"):
+            LocalWorkspace(root, token=TOKEN)
+
+    def test_it_is_refused_where_it_cannot_be_closed(
+        self, root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state.chmod(0o777)
+        monkeypatch.setattr(Path, "chmod", lambda *_: None)
+        with pytest.raises(WorkspaceError, match="keeps no permissions"):
+            LocalWorkspace(root, token=TOKEN)
+
+
+def test_a_full_disk_is_one_message_until_there_is_room_again(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_dbjobs.local_workspace.workspace._RETRY_SECONDS", 0.01)
+    with LocalWorkspace(root, token=TOKEN) as workspace:
+        client = mounted(workspace)
+        with workspace._lock:
+            run_id = client.submit(spark_python_task={"python_file": "/missing.py"})
+            commit = workspace._store.commit
+            failed = []
+
+            def fail() -> None:
+                failed.append(1)
+                raise sqlite3.OperationalError("database or disk is full")
+
+            monkeypatch.setattr(workspace._store, "commit", fail)
+        eventually(lambda: len(failed) > 20)
+        reply = client.send("POST", "create", json={"name": "x"})
+        assert reply.status_code == 500
+        assert "database or disk is full" in reply.json()["message"]
+        (record,) = [item for item in caplog.records if item.name.startswith("airflow_dbjobs.local_workspace")]
+        assert "will retry: database or disk is full" in record.getMessage()
+        assert record.exc_info is None
+        monkeypatch.setattr(workspace._store, "commit", commit)
+        assert client.wait_for(run_id)["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+
+
+def test_a_failure_is_told_again_after_a_minute_and_a_mistake_of_ours_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    trouble = Trouble(lambda: now[0])
+    for _ in range(3):
+        assert "its log says why" in trouble.tell("A", ZeroDivisionError("by zero"))
+        assert "no room" in trouble.tell("B", OSError("no room"))
+    assert [(item.getMessage(), bool(item.exc_info)) for item in caplog.records] == [
+        ("A: by zero", True),
+        ("B: no room", False),
+    ]
+    now[0] += 61
+    trouble.tell("A", ZeroDivisionError("by zero"))
+    assert len(caplog.records) == 3
+
+
+def test_a_run_whose_files_a_power_cut_has_spoilt_ends(client: Client, root: Path, write) -> None:
+    write("sleep.py", "import time; print('begun'); time.sleep(60)")
+    run_id = client.submit(spark_python_task={"python_file": "/sleep.py"})
+    task = client.wait_for(run_id, "RUNNING")["tasks"][0]["run_id"]
+    folder = root / ".airflow_dbjobs" / "runs" / str(task)
+    eventually(lambda: client.get("runs/get-output", run_id=task)["logs"] == "begun\n")
+    for name in ("exit.json", "result.json"):
+        (folder / name).write_text("")
+    assert client.life(run_id) == "RUNNING"
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    assert "vanished" in client.wait_for(run_id)["state"]["state_message"]
+    assert client.get("runs/get-output", run_id=task)["logs"] == "begun\n"
+
+
+def test_a_task_that_finds_no_place_for_its_files_says_why(client: Client, root: Path, write) -> None:
+    write("file.py", "")
+    (root / ".airflow_dbjobs" / "runs").touch()
+    run = client.finish(spark_python_task={"python_file": "/file.py"})
+    assert "could not start the program" in run["state"]["state_message"]
 
 
 def test_a_made_up_token_is_kept_to_oneself_and_across_restarts(root: Path) -> None:

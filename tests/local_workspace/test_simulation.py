@@ -319,7 +319,7 @@ class TestManyAtOnce:
         [
             ({}, "count"),
             *[({"count": count}, "count") for count in (0, -1, 100_001, "3", 1.5, True, [1])],
-            *[({"count": 1, "seconds": seconds}, "seconds") for seconds in (-1, "3", True, 1e9, math.nan)],
+            *[({"count": 1, "seconds": seconds}, "seconds") for seconds in (-1, "3", True, 1e9)],
             *[({"count": 1, "result": result}, "result") for result in ("CANCELED", 1)],
             ({"count": 1, "second": 1}, "second"),
         ],
