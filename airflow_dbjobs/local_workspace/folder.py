@@ -105,7 +105,7 @@ def kept_secret(folder: Path, name: str) -> str:
 def _make_secret(file: Path) -> None:
     # It gets its name when it is whole: a server that dies here must not leave half a secret for the next one.
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f"{file.name}-") as whole:
-        whole.write(secrets.token_urlsafe(24))
+        whole.write(secrets.token_hex(24))
         whole.flush()
         # Another server may have been first; then its secret is the one.
         with contextlib.suppress(FileExistsError):
