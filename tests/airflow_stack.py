@@ -340,6 +340,11 @@ class WorkspaceServer:
         where = {"host": "127.0.0.1", "port": self._port, "schema": "http"}
         return json.dumps({"conn_type": "databricks_jobs", **where, "password": self._token})
 
+    @property
+    def pages_url(self) -> str:
+        """The address of the page with the recent runs, as the server prints it when it starts."""
+        return self.processes.tail("workspace", sys.maxsize).rpartition("Runs can be seen at ")[2].split()[0]
+
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Make a call of the Jobs API, `path` being what follows `/api/2.2/`, and return its JSON."""
         return self._call(method, f"2.2/{path}", body)

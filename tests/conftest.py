@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 # Before anything imports Airflow: its home is a folder of this run, not the developer's, and it logs no wall of text.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow_dbjobs-tests-"))
+if "AIRFLOW_HOME" not in os.environ:
+    # The workers of xdist inherit it from the process that removes it.
+    _home = tempfile.TemporaryDirectory(prefix="airflow_dbjobs-tests-", ignore_cleanup_errors=True)
+    os.environ["AIRFLOW_HOME"] = _home.name
+    atexit.register(_home.cleanup)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest

@@ -134,7 +134,7 @@ def run(*, keep: bool) -> int:
             print_table(airflow, runs)
             failed = print_failures(airflow, runs)
             if keep:
-                print(f"\nAirflow (no login): {airflow.api.url}\nWorkspace: {workspace.url}", flush=True)
+                print(f"\nAirflow (no login): {airflow.api.url}\nWorkspace: {workspace.pages_url}", flush=True)
                 print("Both stay up until Ctrl-C.", flush=True)
                 wait_for_interrupt(airflow, workspace)
     progress.say("everything is stopped")

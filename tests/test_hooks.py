@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from dataclasses import asdict, fields
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ from airflow_dbjobs import hooks
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.local_workspace import __main__ as local_workspace
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import SETTINGS, Patience, RetryPolicy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_dbjobs.client import JobsClient
 
 SECRET = "dapi-a-very-secret-token"  # long enough for Airflow to mask it
@@ -462,3 +466,13 @@ def test_a_client_that_nobody_told_how_to_read_credentials_keeps_them(client):
     transport = client.transport
     client.renew_credentials()
     assert client.transport is transport
+
+
+def test_the_connection_that_the_local_workspace_prints_gives_up_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, conn_of: Any
+) -> None:
+    monkeypatch.setattr("airflow_dbjobs.local_workspace.server.serve", lambda _, listener: listener.close())
+    assert local_workspace.main(["--root", str(tmp_path), "--port", "0"]) == 0
+    variable, connection = re.search(r"^export (\w+)='(.*)'$", capsys.readouterr().out, re.MULTILINE).groups()
+    monkeypatch.setenv(variable, connection)
+    assert conn_of().transport.policy.retry_budget == 20

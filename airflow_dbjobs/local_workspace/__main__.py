@@ -6,17 +6,20 @@ import argparse
 import importlib.util
 import json
 import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .folder import WorkspaceError, kept_token, state_folder
+from .folder import TOKEN, WorkspaceError, kept_secret, state_folder
 from .workspace import LocalWorkspace
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+#: Of the printed connection, in seconds.
+_RETRY_BUDGET = 20
 TOKEN_VARIABLE = "AIRFLOW_DBJOBS_LOCAL_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -35,14 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     workspace.start()
     _announce(workspace, listener, options.simulate)
     server.serve(workspace, listener)
-    workspace.close(leave_running=True)
+    try:
+        workspace.close(leave_running=True)
+    except sqlite3.Error as error:
+        return _fail(f"The local workspace could not write its last changes down: {error}.")
     return 0
 
 
 def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
     from . import server
 
-    token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_token(state_folder(options.root))
+    token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
     try:
         workspace = LocalWorkspace(
@@ -96,12 +102,14 @@ def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: floa
         "port": port,
         "schema": "http",
         "password": workspace.token,
+        # A server that is not up is noticed within seconds: it is on this machine, so there is no outage to wait out.
+        "extra": {"retry_budget": _RETRY_BUDGET},
     }
     simulated = "" if simulate is None else f"Nothing is run here: each task takes {simulate:g} s and succeeds.\n"
     sys.stdout.write(
         f"The local workspace is up. Tell Airflow:\n\n"
         f"export AIRFLOW_CONN_DATABRICKS_DEFAULT='{json.dumps(connection)}'\n\n"
-        f"{simulated}Runs can be seen at {workspace.base_url}/\n"
+        f"{simulated}Runs can be seen at {workspace.pages_url}\n"
     )
     sys.stdout.flush()
 

@@ -96,8 +96,9 @@ def arguments(request: Request) -> Json:
     if request.body.strip():
         try:
             body = json.loads(request.body)
-            # Half a character ("\\ud800") is JSON, but no database, file or command line can hold it.
-            json.dumps(body, ensure_ascii=False).encode()
+            # Half a character ("\\ud800") is JSON, but no database, file or command line can hold it; 1e400 is, too,
+            # but no reply could show it again.
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError as error:
             message = f"The body has text that is not Unicode: {error.reason}."
             raise ApiError(message, code="MALFORMED_REQUEST") from None

@@ -17,6 +17,9 @@ from .supervisor import write_json
 
 #: Of a notebook's exit value, in bytes; the API returns the first 5 MB.
 _MAX_RESULT_BYTES = 5 * 1024 * 1024
+#: Of an error and of its traceback, in characters: what the program printed is limited too.
+_MAX_ERROR = 10_000
+_MAX_TRACE = 1_000_000
 _HERE = str(Path(__file__).resolve().parent)
 
 
@@ -88,7 +91,7 @@ def _exit_code(exit_: SystemExit, folder: Path) -> int:
         write_json(folder / "result.json", {"error": f"SystemExit: the program exited with code {exit_.code}"})
         return exit_.code
     print(exit_.code, file=sys.stderr)  # noqa: T201 - what Python does at exit
-    write_json(folder / "result.json", {"error": f"SystemExit: {exit_.code}"})
+    write_json(folder / "result.json", {"error": _cut(f"SystemExit: {exit_.code}", _MAX_ERROR)})
     return 1
 
 
@@ -102,12 +105,18 @@ def _report(error: BaseException, folder: Path) -> None:
         link = link.__cause__ or link.__context__
     trace = "".join(summary.format())
     sys.stderr.write(trace)
-    write_json(folder / "result.json", {"error": _one_line(error), "error_trace": trace})
+    write_json(folder / "result.json", {"error": _one_line(error), "error_trace": _cut(trace, _MAX_TRACE)})
 
 
 def _one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return _cut(f"{type(error).__name__}: {text[0]}", _MAX_ERROR) if text else type(error).__name__
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return a text that is too long without its middle."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
 
 
 class _Notebook:
@@ -167,15 +176,16 @@ class _Notebook:
             file = find_notebook(self._root, path, folder=Path.cwd())
         except WorkspaceFileError as error:
             raise NotebookRunError(str(error)) from None
-        folder = Path(tempfile.mkdtemp(prefix="notebook-", dir=self._folder))
         widgets = {name: str(value) for name, value in (arguments or {}).items()}
-        write_program(folder, kind="notebook", file=file, root=self._root, widgets=widgets)
-        command = [sys.executable, "-P", str(Path(_HERE) / "supervisor.py"), str(folder)]
-        try:
-            code = subprocess.run(command, check=False, timeout=timeout_seconds or None).returncode
-        except subprocess.TimeoutExpired:
-            raise NotebookRunError(f"{path} did not end within {timeout_seconds} s") from None
-        result = read_json(folder / "result.json")
+        with tempfile.TemporaryDirectory(prefix="notebook-", dir=self._folder) as scratch:
+            folder = Path(scratch)
+            write_program(folder, kind="notebook", file=file, root=self._root, widgets=widgets)
+            command = [sys.executable, "-P", str(Path(_HERE) / "supervisor.py"), scratch]
+            try:
+                code = subprocess.run(command, check=False, timeout=timeout_seconds or None).returncode
+            except subprocess.TimeoutExpired:
+                raise NotebookRunError(f"{path} did not end within {timeout_seconds} s") from None
+            result = read_json(folder / "result.json")
         if code:
             raise NotebookRunError(f"{path} failed: {result.get('error', f'exit code {code}')}")
         return str(result.get("exit_value", ""))
@@ -255,9 +265,9 @@ def write_program(
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return what a file of `write_json` holds; nothing if it is not there."""
+    """Return the object that a file of `write_json` holds; nothing if it is not there, or a power cut has spoilt it."""
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
-    except FileNotFoundError:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
         return {}
-    return content
+    return content if isinstance(content, dict) else {}

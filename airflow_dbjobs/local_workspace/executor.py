@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Of a log, in bytes; the API returns the last 5 MB.
 MAX_LOG_BYTES = 5 * 1024 * 1024
+_VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 #: What a program may know of the server's environment: enough to find its interpreter, libraries and language. A list
 #: of what is allowed, because nobody can list all names under which Airflow and its providers keep secrets.
@@ -97,9 +98,9 @@ class Executor:
             CannotRunError: it names no file under the root, or the machine has no room for another process.
         """
         folder = self._folder / str(task.run_id)
-        folder.mkdir(parents=True, exist_ok=True)
         self._started.add(task.run_id)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             if "notebook_task" in spec:
                 file = find_notebook(self._root, spec["notebook_task"]["notebook_path"])
                 widgets = parameters.widget_values(run, spec["notebook_task"])
@@ -128,7 +129,7 @@ class Executor:
         if task.state.life == "TERMINATING" and task.stop:
             return State("TERMINATED", task.stop, stop_message(task.stop))
         if not ended:
-            return State("INTERNAL_ERROR", "FAILED", "The process of this task vanished without leaving a result.")
+            return State("INTERNAL_ERROR", "FAILED", _VANISHED)
         if ended["code"] == 0:
             return State("TERMINATED", "SUCCESS")
         return State("TERMINATED", "FAILED", "The task's code failed; the output of this task run has the error.")
@@ -188,7 +189,8 @@ class Executor:
             process.send_signal(number)
         elif _alive(folder) and (folder / "pid").exists():
             # Whoever holds the lock has this pid, so it cannot have passed to another process.
-            os.kill(int((folder / "pid").read_text()), number)
+            with contextlib.suppress(ValueError):
+                os.kill(int((folder / "pid").read_text()), number)
 
 
 def _supervise(folder: Path) -> subprocess.Popen[bytes]:

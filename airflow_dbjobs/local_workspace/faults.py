@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .wire import ApiError, Json, Reply, Request
 
@@ -82,6 +82,17 @@ class Fault:
         return Reply(self.status or 0, body.encode(), headers, delay=self.hang)
 
 
+#: Of the fields of a fault that comes in a request.
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "operation": str,
+    "status": int,
+    "headers": dict,
+    "hang": (int, float),
+    "times": int,
+    "skip": int,
+}
+
+
 def parse_faults(body: Json) -> list[Fault]:
     """Return the faults of a request body: one fault, or `{"faults": [...]}`.
 
@@ -93,6 +104,9 @@ def parse_faults(body: Json) -> list[Fault]:
     for item in body.get("faults", [body]):
         if unknown := item.keys() - known:
             raise ApiError(f"A fault has no field {min(unknown)!r}.")
+        for name, kind in _KINDS.items():
+            if name in item and not isinstance(item[name], kind):
+                raise ApiError(f"Bad fault: {name} cannot be {item[name]!r}.")
         try:
             faults.append(Fault(**item))
         except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import permissions
 from .call import Call, page
 from .model import Job
-from .settings import check_settings, merge_settings
+from .settings import check_settings, is_flat, tasks_of, without_tasks
 from .wire import ApiError, Json
 
 
@@ -58,7 +58,7 @@ def update(call: Call) -> Json:
     """Change some settings of a job."""
     job = call.job()
     new = _settings_of(call.args.get("new_settings", {}))
-    return _replace(call, job, merge_settings(job.settings, new, call.args.get("fields_to_remove", [])))
+    return _replace(call, job, _merged(job.settings, new, call.args.get("fields_to_remove", [])))
 
 
 def delete(call: Call) -> Json:
@@ -81,6 +81,31 @@ def delete(call: Call) -> Json:
 def _settings_of(body: Json) -> Json:
     # `format` is for reading; access control has an API of its own.
     return {name: value for name, value in body.items() if name not in ("format", "access_control_list", "job_id")}
+
+
+def _merged(settings: Json, new: Json, remove: list[str]) -> Json:
+    """Return what `jobs/update` makes of settings: keyed arrays are merged by key, other fields replaced whole."""
+    if is_flat(settings) and ("tasks" in new or any(path.partition("/")[0] == "tasks" for path in remove)):
+        # Who calls 2.1+ has read it with the one task that it is.
+        settings = {**without_tasks(settings), "tasks": tasks_of(settings)}
+    merged = {**settings, **new}
+    for given, other in (("new_cluster", "existing_cluster_id"), ("existing_cluster_id", "new_cluster")):
+        if given in new and other not in new:
+            merged.pop(other, None)
+    for field, key in (("tasks", "task_key"), ("job_clusters", "job_cluster_key")):
+        if field in new and settings.get(field):
+            by_key = {item.get(key): item for item in settings[field]}
+            merged[field] = list((by_key | {item.get(key): item for item in new[field]}).values())
+    for path in remove:
+        field, _, name = path.partition("/")
+        if not name:
+            merged.pop(field, None)
+        elif field in ("tasks", "job_clusters"):
+            key = "task_key" if field == "tasks" else "job_cluster_key"
+            merged[field] = [item for item in merged.get(field, []) if item.get(key) != name]
+        else:
+            raise ApiError(f"Field 'fields_to_remove' has {path!r}; only tasks/<key> and job_clusters/<key> are paths.")
+    return merged
 
 
 def _replace(call: Call, job: Job, settings: Json) -> Json:

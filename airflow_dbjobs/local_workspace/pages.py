@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import html
 import json
 import re
@@ -11,19 +12,23 @@ from typing import TYPE_CHECKING
 from .model import Run, State, TaskRun
 from .scheduler import latest_attempts
 from .settings import OVERRIDES, payload_fields
-from .wire import Json, Reply
+from .wire import Json, Reply, Request
 
 if TYPE_CHECKING:
     from .simulation import AnyExecutor
     from .store import Store
 
-_RUN_PATH = re.compile(r"/jobs/\d+/runs/(\d+)/?")
+_RUN_PATH = re.compile(r"/jobs/\d{1,19}/runs/(\d{1,19})/?")
 #: Fields of a task's payload that are its parameters.
 _PARAMETERS = frozenset({"base_parameters", "parameters", "named_parameters", "job_parameters"}) | OVERRIDES
 _RECENT = 100
 #: Of a log, in bytes, on a page.
 _LOG_TAIL = 20_000
 _REFRESH_SECONDS = 2
+_NO_KEY = (
+    "<p>These pages open by the link that the server printed when it started, "
+    "or by the <code>run_page_url</code> of a run: both carry a key.</p>"
+)
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --dim: #777;
   --good: #1a7f37; --bad: #cf222e; --busy: #0969da }
@@ -45,88 +50,118 @@ td pre { margin: 0; padding: .2rem .5rem; max-height: 16rem }
 """
 
 
-def find(store: Store, executor: AnyExecutor, path: str) -> Reply | None:
-    """Return the page at `path`, or None if there is none."""
-    if path == "/":
-        return _recent(store)
-    found = _RUN_PATH.fullmatch(path)
-    if found is None:
-        return None
-    run_id = int(found[1])
-    task = store.task_runs.get(run_id)
-    run = store.runs.get(task.parent_id if task else run_id)
-    if run is None or run.deleted:
-        return _page("No such run", f"<p>Run {run_id} does not exist.</p>", status=404)
-    return _task_page(executor, run, task) if task else _run_page(store, executor, run)
+class Pages:
+    """The pages of a workspace. Their addresses carry a key, as a browser has no way to send the API's token.
 
+    It is in each link, not in a cookie: a browser sends a cookie to every server on its host, whatever the port, and
+    so to those of other users of this machine.
+    """
 
-def _recent(store: Store) -> Reply:
-    runs = sorted((run for run in store.runs.values() if not run.deleted), key=lambda run: -run.run_id)[:_RECENT]
-    rows = [
-        [_link(run, run.run_id), _text(run.run_name), _state(run.state), _time(run.start_ms), _took(run)]
-        for run in runs
-    ]
-    body = _table(["Run", "Name", "State", "Started", "Took"], rows) if runs else "<p>There has been no run yet.</p>"
-    return _page("Runs", body, refresh=any(run.active for run in runs))
+    def __init__(self, store: Store, executor: AnyExecutor, *, base_url: str, key: str) -> None:
+        self._store = store
+        self._executor = executor
+        self._base_url = base_url
+        self._key = key
 
+    @property
+    def front_url(self) -> str:
+        """The address of the page that lists the recent runs."""
+        return f"{self._base_url}/?key={self._key}"
 
-def _run_page(store: Store, executor: AnyExecutor, run: Run) -> Reply:
-    parameters = run.overrides | {name: item["value"] for name, item in run.job_parameters.items()}
-    facts = [
-        ("State", _state(run.state)),
-        ("Message", _text(run.state.message)),
-        ("Started", _time(run.start_ms)),
-        ("Took", _took(run)),
-        ("Job", _text(run.job_id) + (" (one-time run)" if run.run_type == "SUBMIT_RUN" else "")),
-        ("Parameters", _json(parameters)),
-    ]
-    attempts = store.tasks_of(run)
-    newest = list(latest_attempts(attempts).values())
-    names = ["Task", "Attempt", "State", "Message", "Took", "Parameters"]
-    rows = [
-        [
-            _link(run, task.run_id, task.task_key),
-            str(task.attempt + 1),
-            _state(task.state),
-            _text(executor.output(task, max_log_bytes=0).error or task.state.message),
-            _took(task),
-            _json(_parameters(task)),
+    def url(self, job_id: int, run_id: int) -> str:
+        """Return the address of the page of a run or task run."""
+        return self._base_url + self._path(job_id, run_id)
+
+    def find(self, request: Request) -> Reply | None:
+        """Return the page that a request asks for, or None if there is none at this path."""
+        found = _RUN_PATH.fullmatch(request.path)
+        if request.method != "GET" or (found is None and request.path != "/"):
+            return None
+        if not hmac.compare_digest(request.query.get("key", "").encode(), self._key.encode()):
+            return _page("Not without the key", _NO_KEY, status=403)
+        return self._of_run(int(found[1])) if found else self._recent()
+
+    def _of_run(self, run_id: int) -> Reply:
+        task = self._store.task_runs.get(run_id)
+        run = self._store.runs.get(task.parent_id if task else run_id)
+        if run is None or run.deleted:
+            return _page("No such run", f"<p>Run {run_id} does not exist.</p>", status=404)
+        return self._task_page(run, task) if task else self._run_page(run)
+
+    def _recent(self) -> Reply:
+        shown = (run for run in self._store.runs.values() if not run.deleted)
+        runs = sorted(shown, key=lambda run: -run.run_id)[:_RECENT]
+        rows = [
+            [self._link(run, run.run_id), _text(run.run_name), _state(run.state), _time(run.start_ms), _took(run)]
+            for run in runs
         ]
-        for task in attempts
-    ]
-    if len(newest) == 1:
-        # Its definition and output stand below: nobody has to follow a link to see what a run of one task did.
-        names, rows = names[:-1], [row[:-1] for row in rows]
-    body = '<p><a href="/">All runs</a></p>' + _facts(facts) + "<h2>Tasks</h2>" + _table(names, rows)
-    if len(run.episodes) > 1:
-        body += "<h2>Repairs</h2>" + _repairs(run, attempts)
-    if len(newest) == 1:
-        body += f"<h2>Definition</h2>{_json(newest[0].spec)}" + _output(executor, newest[0])
-    return _page(f"Run {run.run_id}: {run.run_name}", body, refresh=run.active)
+        names = ["Run", "Name", "State", "Started", "Took"]
+        body = _table(names, rows) if runs else "<p>There has been no run yet.</p>"
+        return _page("Runs", body, refresh=any(run.active for run in runs))
 
+    def _run_page(self, run: Run) -> Reply:
+        parameters = run.overrides | {name: item["value"] for name, item in run.job_parameters.items()}
+        facts = [
+            ("State", _state(run.state)),
+            ("Message", _text(run.state.message)),
+            ("Started", _time(run.start_ms)),
+            ("Took", _took(run)),
+            ("Job", _text(run.job_id) + (" (one-time run)" if run.run_type == "SUBMIT_RUN" else "")),
+            ("Parameters", _json(parameters)),
+        ]
+        attempts = self._store.tasks_of(run)
+        newest = list(latest_attempts(attempts).values())
+        names = ["Task", "Attempt", "State", "Message", "Took", "Parameters"]
+        rows = [
+            [
+                self._link(run, task.run_id, task.task_key),
+                str(task.attempt + 1),
+                _state(task.state),
+                _text(self._executor.output(task, max_log_bytes=0).error or task.state.message),
+                _took(task),
+                _json(_parameters(task)),
+            ]
+            for task in attempts
+        ]
+        if len(newest) == 1:
+            # Its definition and output stand below: nobody has to follow a link to see what a run of one task did.
+            names, rows = names[:-1], [row[:-1] for row in rows]
+        all_runs = f'<p><a href="/?key={self._key}">All runs</a></p>'
+        body = all_runs + _facts(facts) + "<h2>Tasks</h2>" + _table(names, rows)
+        if len(run.episodes) > 1:
+            body += "<h2>Repairs</h2>" + self._repairs(run, attempts)
+        if len(newest) == 1:
+            body += f"<h2>Definition</h2>{_json(newest[0].spec)}" + _output(self._executor, newest[0])
+        return _page(f"Run {run.run_id}: {run.run_name}", body, refresh=run.active)
 
-def _task_page(executor: AnyExecutor, run: Run, task: TaskRun) -> Reply:
-    facts = [
-        ("State", _state(task.state)),
-        ("Message", _text(task.state.message)),
-        ("Part of", _link(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
-        ("Attempt", str(task.attempt + 1)),
-        ("Started", _time(task.start_ms) if task.started else ""),
-        ("Took", _took(task)),
-        ("Outcome", _text(task.outcome or "")),
-        ("Task", _json(task.spec)),
-    ]
-    return _page(f"Task {task.task_key}", _facts(facts) + _output(executor, task), refresh=run.active)
+    def _task_page(self, run: Run, task: TaskRun) -> Reply:
+        facts = [
+            ("State", _state(task.state)),
+            ("Message", _text(task.state.message)),
+            ("Part of", self._link(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
+            ("Attempt", str(task.attempt + 1)),
+            ("Started", _time(task.start_ms) if task.started else ""),
+            ("Took", _took(task)),
+            ("Outcome", _text(task.outcome or "")),
+            ("Task", _json(task.spec)),
+        ]
+        return _page(f"Task {task.task_key}", _facts(facts) + _output(self._executor, task), refresh=run.active)
 
+    def _repairs(self, run: Run, attempts: list[TaskRun]) -> str:
+        """Return a table of the original run and each repair of it, with links to the tasks that ran."""
+        rows = []
+        for number, episode in enumerate(run.episodes):
+            name = f"Repair {number}" if number else "Original run"
+            tasks = [task for task in attempts if task.run_id in episode.task_run_ids]
+            links = [self._link(run, task.run_id, task.task_key) for task in tasks]
+            rows.append([name, _state(episode.state), _time(episode.start_ms), ", ".join(links)])
+        return _table(["", "State", "Started", "Tasks"], rows)
 
-def _repairs(run: Run, attempts: list[TaskRun]) -> str:
-    """Return a table of the original run and each repair of it, with links to the tasks that ran."""
-    rows = []
-    for number, episode in enumerate(run.episodes):
-        name = f"Repair {number}" if number else "Original run"
-        links = [_link(run, task.run_id, task.task_key) for task in attempts if task.run_id in episode.task_run_ids]
-        rows.append([name, _state(episode.state), _time(episode.start_ms), ", ".join(links)])
-    return _table(["", "State", "Started", "Tasks"], rows)
+    def _link(self, run: Run, run_id: int, text: object = None) -> str:
+        return f'<a href="{_text(self._path(run.job_id, run_id))}">{_text(text or run_id)}</a>'
+
+    def _path(self, job_id: int, run_id: int) -> str:
+        return f"/jobs/{job_id}/runs/{run_id}?o=0&key={self._key}"
 
 
 def _parameters(task: TaskRun) -> Json:
@@ -151,6 +186,8 @@ def _page(title: str, body: str, *, status: int = 200, refresh: bool = False) ->
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Cache-Control": "no-store",
+        # No page has a link to anywhere else; were there one, the key would not go there.
+        "Referrer-Policy": "no-referrer",
         # Everything is escaped; were something not, it still could not run or load anything.
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     }
@@ -172,10 +209,6 @@ def _state(state: State) -> str:
     words = state.result or state.life
     tone = "busy" if not state.terminal else "good" if state.result == "SUCCESS" else "bad"
     return f'<span class="state {tone}">{_text(words)}</span>'
-
-
-def _link(run: Run, run_id: int, text: object = None) -> str:
-    return f'<a href="/jobs/{run.job_id}/runs/{run_id}">{_text(text or run_id)}</a>'
 
 
 def _json(value: Json) -> str:

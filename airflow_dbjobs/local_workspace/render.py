@@ -11,7 +11,7 @@ from .settings import is_flat, tasks_of, upstream_keys, without_tasks
 from .wire import ApiError, Json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .model import Episode, Job, Run, State, TaskRun
     from .store import Store
@@ -36,11 +36,11 @@ _CLUSTER_FIELDS: Final = ("existing_cluster_id", "new_cluster", "libraries")
 
 
 class Renderer:
-    """Shows records in one version of the API. `base_url` is where the pages of runs are."""
+    """Shows records in one version of the API. `page_url` returns the page of a run, given its job's id and its own."""
 
-    def __init__(self, store: Store, base_url: str, version: str) -> None:
+    def __init__(self, store: Store, page_url: Callable[[int, int], str], version: str) -> None:
         self._store = store
-        self._base_url = base_url
+        self._page_url = page_url
         self._version = version
         self._modern = version != "2.0"
 
@@ -64,6 +64,8 @@ class Renderer:
             settings |= {**job.settings, "format": "SINGLE_TASK"}
         # Only for writing; what comes of it is shown beside the settings.
         settings.pop("run_as", None)
+        if not settings.get("tasks"):
+            settings.pop("tasks", None)
         settings = self._spelled(settings)
         shown: Json = {
             "job_id": job.job_id,
@@ -90,7 +92,7 @@ class Renderer:
             "run_type": run.run_type,
             "trigger": run.trigger,
             "creator_user_name": run.creator,
-            "run_page_url": f"{self._base_url}/jobs/{run.job_id}/runs/{run.run_id}?o=0",
+            "run_page_url": self._page_url(run.job_id, run.run_id),
             "format": "SINGLE_TASK" if run.flat and not self._modern else "MULTI_TASK",
             "start_time": run.start_ms,
             "end_time": run.end_ms,
@@ -140,7 +142,7 @@ class Renderer:
             "attempt_number": task.attempt,
             "start_time": task.start_ms,
             "end_time": task.end_ms,
-            "run_page_url": f"{self._base_url}/jobs/{run.job_id}/runs/{task.run_id}?o=0",
+            "run_page_url": self._page_url(run.job_id, task.run_id),
             **self._states(task.state, task.stop),
             **_durations(task),
         }
@@ -267,6 +269,8 @@ def decode_token(token: str) -> dict[str, int]:
     """
     try:
         content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        return {name: int(value) for name, value in content.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise ApiError("Field 'page_token' is not a token that this workspace gave out.") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not all(type(value) is int and value >= 0 for value in content.values()):
+        raise ApiError("Field 'page_token' is not a token that this workspace gave out.")
+    return content

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from . import launching, permissions
 from .call import Call, page
 from .scheduler import latest_attempts
-from .settings import check_parameters, check_settings
+from .settings import check_parameters, check_settings, tasks_of
 from .wire import ApiError, Json
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def submit(call: Call) -> Json:
         hidden = ("idempotency_token", "access_control_list")
         settings = {name: value for name, value in call.args.items() if name not in hidden}
         check_settings(settings, call.version)
+        if not tasks_of(settings):
+            raise ApiError("A one-time run needs 'tasks', or a task field such as 'notebook_task'.")
         if call.modern:
             # Nothing shows the permissions of a one-time run; they must be right all the same.
             permissions.granted([permissions.ownership(call.user)], call.args.get("access_control_list", []))

@@ -69,6 +69,9 @@ Step = Start | Stop | End | Retry | StopRun | EndRun
 
 def next_steps(run: Run, attempts: Sequence[TaskRun], now_ms: int) -> list[Step]:
     """Return what can be done now for a run that has begun (is not queued), given all attempts at its tasks."""
+    if not attempts and run.stop is None:
+        message = f"Job {run.job_id} has no tasks, so there was nothing to run; add tasks to the job."
+        return [EndRun(State("INTERNAL_ERROR", "FAILED", message, "INVALID_RUN_CONFIGURATION"))]
     tasks = latest_attempts(attempts)
     if run.stop is None and _overdue(run.settings, run.clock_ms, now_ms):
         return [StopRun("TIMEDOUT")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -35,22 +36,25 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 means any free one.
 
     Raises:
-        WorkspaceError: the host is not one of this machine's own, or the port is in use.
+        WorkspaceError: the host is not one of this machine's own, or the port cannot be used.
     """
     if host not in _HOSTS:
         names = " nor ".join(_HOSTS)
         raise WorkspaceError(f"{host} is neither {names}. The workspace runs code, so only this machine may call.")
     family, numeric = _HOSTS[host]
-    # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, which costs 40 ms a reply.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # A restart must not wait for the connections of the last one to be forgotten.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((numeric, port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        raise WorkspaceError(f"Port {port} of {host} cannot be used ({error.strerror}); try --port 0.") from None
+    with contextlib.ExitStack() as on_failure:
+        try:
+            # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, which costs 40 ms a
+            # reply.
+            listener = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+            # A restart must not wait for the connections of the last one to be forgotten.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((numeric, port))
+            listener.listen(512)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not between 0 and 65535"
+            raise WorkspaceError(f"Port {port} of {host} cannot be used ({reason}); try --port 0.") from None
+        on_failure.pop_all()
     return listener
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 import json
 import re
@@ -31,6 +32,8 @@ OVERRIDES: Final = frozenset(
         "dbt_commands",
     }
 )
+#: Parameters of a run. The cloud knows no difference between empty ones and none.
+_RUN_PARAMETERS: Final = OVERRIDES | {"job_parameters"}
 #: Fields of a task that the 2.0 shape puts at the top level, beside the task payload itself.
 _FLAT_TASK_FIELDS: Final = frozenset(
     {
@@ -122,7 +125,7 @@ _VALUES: Final = frozenset({"left", "right", "default"})
 _STRING_ARRAYS: Final = frozenset({"rerun_tasks", "fields_to_remove", "only"})
 _VALUE_ARRAYS: Final = frozenset({"python_params", "jar_params", "spark_submit_params", "dbt_commands"})
 _OBJECT_ARRAYS: Final = frozenset(
-    {"tasks", "depends_on", "job_clusters", "environments", "libraries", "rules", "access_control_list"}
+    {"tasks", "depends_on", "job_clusters", "environments", "libraries", "rules", "access_control_list", "faults"}
 )
 _STRING_MAPS: Final = frozenset(
     {"base_parameters", "notebook_params", "job_parameters", "python_named_params", "sql_params", "spark_env_vars"}
@@ -146,9 +149,10 @@ _PARAMETER_ARRAYS: Final = frozenset({"spark_python_task", "spark_jar_task", "sp
 
 
 def decode(value: Any) -> Any:
-    """Return a body, or the query of a GET, with its known fields in their own JSON types and without nulls.
+    """Return a body, or the query of a GET, with its known fields in their own JSON types.
 
-    Numbers may come as strings (Airflow sends all of them so) and booleans in any case ("True").
+    Nulls and empty parameters of runs are left out: both count as not given. Numbers may come
+    as strings (Airflow sends all of them so) and booleans in any case ("True").
 
     Raises:
         ApiError: MALFORMED_REQUEST, naming the first field that has another type.
@@ -157,7 +161,11 @@ def decode(value: Any) -> Any:
         return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {name: _field(name, item) for name, item in value.items() if item is not None}
+    return {name: _field(name, item) for name, item in value.items() if not _absent(name, item)}
+
+
+def _absent(name: str, value: Any) -> bool:
+    return value is None or (name in _RUN_PARAMETERS and value in ({}, [], ""))
 
 
 def _field(name: str, value: Any) -> Any:
@@ -176,10 +184,9 @@ def _field(name: str, value: Any) -> Any:
 
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return int(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            if abs(number := int(value)) < 2**63:
+                return number
     raise _malformed(name, value, "an integer")
 
 
@@ -247,9 +254,11 @@ def is_flat(settings: Json) -> bool:
 
 
 def tasks_of(settings: Json) -> list[Json]:
-    """Return the tasks of checked settings; those of the 2.0 shape have one, whose key comes from the name."""
+    """Return the tasks of checked settings; those of the 2.0 shape have at most one, whose key comes from the name."""
     if not is_flat(settings):
         return list(settings["tasks"])
+    if not payload_fields(settings):
+        return []
     name = settings.get("run_name") or settings.get("name") or "Untitled"
     fields = {key: value for key, value in settings.items() if key in _FLAT_TASK_FIELDS or key.endswith("_task")}
     return [{"task_key": re.sub(r"[^A-Za-z0-9_-]", "_", name)[:100], **fields}]
@@ -266,19 +275,12 @@ def without_tasks(settings: Json) -> Json:
 
 
 def check_settings(settings: Json, version: str) -> None:
-    """Check the settings of a job or of a one-time run.
+    """Check the settings of a job or of a one-time run. They may have no task: a job may get its tasks later.
 
     Raises:
         ApiError: naming the field and the rule.
     """
-    if is_flat(settings):
-        _check_payload(settings, "the settings")
-        if settings.get("job_clusters"):
-            raise ApiError("Field 'job_clusters' needs 'tasks': settings with a single task cannot share clusters.")
-    elif extra := payload_fields(settings):
-        raise ApiError(f"Fields 'tasks' and '{extra[0]}' exclude each other.")
-    else:
-        _check_graph(settings["tasks"], version)
+    _check_tasks(settings, version)
     if not 0 <= settings.get("max_concurrent_runs", 1) <= _MAX_CONCURRENT_RUNS:
         raise ApiError(f"Field 'max_concurrent_runs' must be between 0 and {_MAX_CONCURRENT_RUNS}.")
     if "git_source" in settings:
@@ -293,6 +295,18 @@ def check_settings(settings: Json, version: str) -> None:
             raise ApiError(
                 "Field 'parameters' must be a list of {name, default}; names have letters, digits, _ - and ."
             )
+
+
+def _check_tasks(settings: Json, version: str) -> None:
+    payloads = payload_fields(settings)
+    if not is_flat(settings):
+        if payloads:
+            raise ApiError(f"Fields 'tasks' and '{payloads[0]}' exclude each other.")
+        _check_graph(settings["tasks"], version)
+    elif payloads:
+        _check_payload(settings, "the settings")
+        if settings.get("job_clusters"):
+            raise ApiError("Field 'job_clusters' needs 'tasks': settings with a single task cannot share clusters.")
 
 
 def _check_payload(task: Json, where: str) -> None:
@@ -358,28 +372,3 @@ def check_parameters(args: Json) -> None:
         size = len(json.dumps({name: args[name]}, separators=(",", ":"), ensure_ascii=False).encode())
         if size > MAX_PARAMETER_BYTES:
             raise ApiError(f"Field '{name}' is {size} bytes of JSON; at most {MAX_PARAMETER_BYTES} are allowed.")
-
-
-def merge_settings(settings: Json, new: Json, remove: list[str]) -> Json:
-    """Return what `jobs/update` makes of settings: keyed arrays are merged by key, other fields replaced whole."""
-    if is_flat(settings) and ("tasks" in new or any(path.partition("/")[0] == "tasks" for path in remove)):
-        # Who calls 2.1+ has read it with the one task that it is.
-        settings = {**without_tasks(settings), "tasks": tasks_of(settings)}
-    merged = {**settings, **new}
-    for given, other in (("new_cluster", "existing_cluster_id"), ("existing_cluster_id", "new_cluster")):
-        if given in new and other not in new:
-            merged.pop(other, None)
-    for field, key in (("tasks", "task_key"), ("job_clusters", "job_cluster_key")):
-        if field in new and settings.get(field):
-            by_key = {item.get(key): item for item in settings[field]}
-            merged[field] = list((by_key | {item.get(key): item for item in new[field]}).values())
-    for path in remove:
-        field, _, name = path.partition("/")
-        if not name:
-            merged.pop(field, None)
-        elif field in ("tasks", "job_clusters"):
-            key = "task_key" if field == "tasks" else "job_cluster_key"
-            merged[field] = [item for item in merged.get(field, []) if item.get(key) != name]
-        else:
-            raise ApiError(f"Field 'fields_to_remove' has {path!r}; only tasks/<key> and job_clusters/<key> are paths.")
-    return merged

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from .folder import WorkspaceError
 from .model import Episode, Job, Run, State, TaskRun
 
 if TYPE_CHECKING:
@@ -31,10 +32,26 @@ class Store:
 
     Change a record and `save` it; `commit`, or the end of `changes`, makes all saved changes durable at once. Not
     thread-safe: the workspace holds its lock around every use.
+
+    Raises
+    ------
+    WorkspaceError
+        The file cannot be opened, or holds something else.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    def __init__(self, file: Path | str) -> None:
+        try:
+            self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(self._db.close)
+                self._open()
+                on_failure.pop_all()
+        except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+            # Records that are no JSON, or have other fields than ours, are damage too.
+            hint = "if it is damaged, move it away, and the workspace begins empty"
+            raise WorkspaceError(f"The local workspace cannot use {file} ({error}); {hint}.") from None
+
+    def _open(self) -> None:
         # With WAL and NORMAL a commit survives the death of this process, however sudden, without waiting for the
         # disk; only a power cut may lose the last commits.
         self._db.execute("PRAGMA journal_mode = WAL")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -11,15 +10,17 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
-from . import api, bulk, pages
+from . import api, bulk
 from .call import Call
 from .executor import Executor
 from .faults import Fault, parse_faults
-from .folder import WorkspaceError, claim, state_folder
+from .folder import PAGE_KEY, WorkspaceError, claim, kept_secret, state_folder
+from .pages import Pages
 from .render import Renderer
 from .runner import Runner
 from .simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
 from .store import Store
+from .trouble import Trouble
 from .wire import ApiError, Reply, Request, json_reply
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from .adapter import WorkspaceAdapter
     from .wire import Json
 
-log = logging.getLogger(__name__)
-
 _TICK_SECONDS = 0.05
+#: After a tick that failed, say because the disk is full.
+_RETRY_SECONDS = 1.0
 
 
 class LocalWorkspace:
@@ -61,8 +62,8 @@ class LocalWorkspace:
     Raises
     ------
     WorkspaceError
-        `root` is no folder, another workspace has it open, or the token is empty; `simulate` or `max_page` is out of
-        range.
+        `root` is no folder, another workspace has it open, its state is damaged, or the token is empty; `simulate`,
+        `max_page` or `max_parallel_tasks` is out of range.
     """
 
     def __init__(
@@ -78,12 +79,16 @@ class LocalWorkspace:
     ) -> None:
         if not token.strip():
             raise WorkspaceError("The token is empty; a workspace runs code, so it does not open without one.")
+        if not (token.isascii() and token.isprintable()):
+            raise WorkspaceError("The token has characters that an HTTP header cannot hold; use letters and digits.")
         if simulate is not None and not 0 <= simulate <= MAX_SECONDS:
             raise WorkspaceError(f"Simulated tasks take from 0 to {MAX_SECONDS} seconds, not {simulate}.")
         if max_page < 1:
             raise WorkspaceError(f"A page holds at least 1 run; max_page is {max_page}.")
+        if max_parallel_tasks < 1:
+            raise WorkspaceError(f"At least 1 task runs at a time; max_parallel_tasks is {max_parallel_tasks}.")
         folder = state_folder(root)
-        self._lock_file = claim(folder)
+        page_key = kept_secret(folder, PAGE_KEY)
         self.token = token
         self.base_url = base_url
         #: What goes wrong with requests; add to it at will.
@@ -94,10 +99,17 @@ class LocalWorkspace:
         self._simulate = simulate
         self._max_page = max_page
         self._user = api.user_name()
-        self._store = Store(folder / "workspace.sqlite3")
+        self._trouble = Trouble()
+        self._lock_file = claim(folder)
+        try:
+            self._store = Store(folder / "workspace.sqlite3")
+        except WorkspaceError:
+            os.close(self._lock_file)
+            raise
         self._executor: AnyExecutor = (
             Executor(root.resolve(), folder / "runs") if simulate is None else SimulatedExecutor(simulate, self._now_ms)
         )
+        self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key)
         self._runner = Runner(self._store, self._executor, max_parallel_tasks)
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -132,6 +144,11 @@ class LocalWorkspace:
             finally:
                 os.close(self._lock_file)
 
+    @property
+    def pages_url(self) -> str:
+        """The address of the page that lists the recent runs, with the key that lets a browser in."""
+        return self._pages.front_url
+
     def adapter(self) -> WorkspaceAdapter:
         """Return what makes a `requests.Session` talk to this workspace: `session.mount(ws.base_url, ws.adapter())`."""
         from .adapter import WorkspaceAdapter
@@ -158,9 +175,9 @@ class LocalWorkspace:
                 reply = self._route(request)
         except ApiError as error:
             return error.reply()
-        except Exception:
-            log.exception("%s %s failed", request.method, request.path)
-            return ApiError("The local workspace failed; its log says why.", code="INTERNAL_ERROR", status=500).reply()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a reply
+            message = self._trouble.tell(f"{request.method} {request.path} failed", error)
+            return ApiError(message, code="INTERNAL_ERROR", status=500).reply()
         if request.method == "POST":
             self._wake.set()
         return reply
@@ -173,9 +190,7 @@ class LocalWorkspace:
             return reply
         if (request.method, request.path) == ("POST", "/oidc/v1/token"):
             return api.issue_token(request, self.token)
-        # A browser has no way to send the token, so pages are open to whoever can reach the loopback interface.
-        page = pages.find(self._store, self._executor, request.path) if request.method == "GET" else None
-        return page or api.bad_target(request)
+        return self._pages.find(request) or api.bad_target(request)
 
     def _call_api(self, request: Request) -> Reply:
         if (answer := self._beside_jobs(request)) is not None:
@@ -187,7 +202,7 @@ class LocalWorkspace:
         call = Call(
             store=self._store,
             executor=self._executor,
-            render=Renderer(self._store, self.base_url, version),
+            render=Renderer(self._store, self._pages.url, version),
             version=version,
             args=api.arguments(request),
             user=self._user,
@@ -276,9 +291,11 @@ class LocalWorkspace:
         while not self._closing:
             try:
                 self.tick()
-            except Exception:
-                log.exception("The local workspace could not move its runs on; it tries again.")
-            self._wake.wait(_TICK_SECONDS if self._store.active_runs else None)
+                pause = _TICK_SECONDS if self._store.active_runs else None
+            except Exception as error:  # noqa: BLE001 - whatever it is, it may be over the next time
+                self._trouble.tell("The local workspace could not move its runs on, and will retry", error)
+                pause = _RETRY_SECONDS
+            self._wake.wait(pause)
             # Only now, before `_closing` and the runs are looked at again: whoever sets it has changed those before.
             self._wake.clear()
 

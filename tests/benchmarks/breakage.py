@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -74,7 +75,11 @@ def main() -> int:
         print(text)
         if options.output:
             options.output.write_text(text)
-    return int(any(case.outcome is None for case in cases))
+    if failed := any(case.outcome is None for case in cases):
+        say(f"all logs are in {folder}")
+    else:
+        shutil.rmtree(folder)
+    return int(failed)
 
 
 def say(text: str) -> None:

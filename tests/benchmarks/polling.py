@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -106,6 +107,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.part == "triggerer" or not (options.part or options.quick or options.only):
         with telling("the triggerer"):
             measured["triggerer"] = polling_triggerer.run(folder / "triggerer", say)
+    if not measured["failed"]:
+        shutil.rmtree(folder)
     return measured
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace import LocalWorkspace, supervisor
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually
@@ -167,6 +169,96 @@ def test_what_a_program_leaves_behind_ends_with_it(client: Client, write, root) 
             return True
 
     eventually(gone)
+
+
+class TestTheLimitOfALog:
+    LIMIT = supervisor.MAX_LOG_BYTES
+
+    def size(self, root: Path, task: dict[str, object]) -> int:
+        return (root / ".airflow_dbjobs" / "runs" / str(task["run_id"]) / "log.txt").stat().st_size
+
+    @pytest.mark.parametrize("stream", ["stdout", "stderr"])
+    def test_beyond_it_only_the_end_is_kept_and_the_log_says_so(
+        self, client: Client, write, root: Path, stream: str
+    ) -> None:
+        write(
+            "file.py", f"import sys\nfor n in range(40_000): sys.{stream}.write(f'{{n}} '.ljust(1023) + '\\n')\n1 / 0"
+        )
+        run = client.finish(spark_python_task=python("/file.py"))
+        output = client.output(run)
+        assert "[The local workspace keeps the first 32 MB" in output["logs"]
+        assert "bytes were left out here" in output["logs"]
+        assert "\n39999 " in output["logs"]
+        assert output["logs"].endswith("ZeroDivisionError: division by zero\n")
+        assert self.LIMIT < self.size(root, run["tasks"][0]) < 1.1 * self.LIMIT
+
+    def test_a_notebook_has_the_same_with_all_that_it_starts(self, client: Client, notebook, root: Path) -> None:
+        notebook("child", "print('x' * 30_000_000)")
+        notebook("main", "import os\ndbutils.notebook.run('/child', 0)\nos.system('yes | head -c 30000000')")
+        run = client.finish(notebook_task={"notebook_path": "/main"})
+        assert run["state"]["result_state"] == "SUCCESS"
+        assert self.LIMIT < self.size(root, run["tasks"][0]) < 1.1 * self.LIMIT
+
+    def test_a_program_that_never_stops_printing_can_be_cancelled(self, client: Client, write, root: Path) -> None:
+        write("file.py", "while True: print('x' * 100_000)")
+        run_id = client.submit(spark_python_task=python("/file.py"))
+        task = client.wait_for(run_id, "RUNNING")["tasks"][0]
+        eventually(lambda: self.size(root, task) > self.LIMIT)
+        client.post("runs/cancel", run_id=run_id)
+        assert client.wait_for(run_id)["state"]["result_state"] == "CANCELED"
+        assert self.size(root, task) < 1.1 * self.LIMIT
+
+
+def test_a_huge_error_is_cut(client: Client, write, root: Path) -> None:
+    write("file.py", "raise ValueError('begin' + 'x' * 10_000_000 + 'end')")
+    run = client.finish(spark_python_task=python("/file.py"))
+    output = client.output(run)
+    assert output["error"].startswith("ValueError: begin")
+    assert "characters left out" in output["error"]
+    assert output["error_trace"].rstrip().endswith("end")
+    result = root / ".airflow_dbjobs" / "runs" / str(run["tasks"][0]["run_id"]) / "result.json"
+    assert result.stat().st_size < 2_000_000
+
+
+def test_what_closes_its_output_or_hands_it_on_is_waited_for_and_no_longer(client: Client, write) -> None:
+    write("closed.py", "import os, time; os.close(1); os.close(2); time.sleep(.2); os._exit(5)")
+    assert client.output(client.finish(spark_python_task=python("/closed.py")))["error"].endswith("code 5")
+    write(
+        "handed_on.py",
+        """
+        import subprocess, sys
+        code = "import time; time.sleep(60)"
+        print(subprocess.Popen([sys.executable, "-c", code], start_new_session=True).pid)
+        """,
+    )
+    run = client.finish(spark_python_task=python("/handed_on.py"))
+    assert run["state"]["result_state"] == "SUCCESS"
+    os.kill(int(client.output(run)["logs"]), signal.SIGKILL)
+
+
+class TestAKilledSupervisor:
+    @pytest.mark.parametrize("kind", ["python", "notebook"])
+    def test_its_program_and_what_that_started_end_with_it(
+        self, client: Client, root: Path, write, notebook, kind: str
+    ) -> None:
+        sleep = "import os, time\nprint(os.getpid())\ntime.sleep(60)"
+        write("child.py", sleep)
+        start = "import os, subprocess, sys, time\nprint(os.getpid())\n"
+        if kind == "notebook":
+            notebook("child", sleep)
+            notebook("main", f"{start}dbutils.notebook.run('/child', 0)")
+            run_id = client.submit(notebook_task={"notebook_path": "/main"})
+        else:
+            # It does not end when it is asked to.
+            deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            write("main.py", f"{deaf}{start}subprocess.run([sys.executable, 'child.py'])")
+            run_id = client.submit(spark_python_task=python("/main.py"))
+        task = client.wait_for(run_id, "RUNNING")["tasks"][0]["run_id"]
+        folder = root / ".airflow_dbjobs" / "runs" / str(task)
+        pids = eventually(lambda: found if len(found := (folder / "log.txt").read_text().split()) == 2 else None)
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        assert "vanished" in client.wait_for(run_id)["state"]["state_message"]
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the programs being gone")
 
 
 def test_a_run_that_cannot_be_moved_on_does_not_hold_up_others(

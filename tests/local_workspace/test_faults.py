@@ -75,6 +75,18 @@ def test_faults_can_be_set_and_requests_counted_over_http(client: Client, worksp
     assert workspace.requests["list"] == 2
 
 
-@pytest.mark.parametrize("fault", [{}, {"statsu": 500}, {"cut": "between"}])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {},
+        {"statsu": 500},
+        {"cut": "between"},
+        {"status": "500"},
+        {"hang": "long"},
+        {"status": 500, "times": "twice"},
+        {"faults": 5},
+        {"faults": [5]},
+    ],
+)
 def test_a_fault_without_sense_is_refused(client: Client, fault: dict) -> None:
     client.refused("POST", "/api/local/faults", fault)

@@ -54,7 +54,6 @@ def test_names_are_not_unique(client: Client) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"name": "no task"}, "notebook_task"),
         ({"spark_python_task": PYTHON, "notebook_task": {"notebook_path": "/a"}}, "and 'notebook_task'"),
         ({"notebook_task": {}}, "notebook_task.notebook_path"),
         ({"spark_python_task": PYTHON, "tasks": TASKS}, "'tasks' and 'spark_python_task'"),
@@ -76,6 +75,46 @@ def test_settings_that_break_a_rule_are_refused_by_field(client: Client, setting
         error = client.refused("POST", operation, settings)
         assert error["error_code"] == "INVALID_PARAMETER_VALUE"
         assert named in error["message"]
+
+
+class TestJobsWithoutTasks:
+    @pytest.mark.parametrize("settings", [{}, {"name": "empty", "tasks": []}])
+    def test_they_can_be_made_and_read(self, client: Client, settings: dict) -> None:
+        job_id = client.post("create", **settings)["job_id"]
+        for version in ("2.0", "2.1", "2.2"):
+            assert "tasks" not in settings_of(client, job_id, version)
+        assert "tasks" not in client.get("list", expand_tasks="true")["jobs"][0]["settings"]
+
+    @pytest.mark.parametrize("version", ["2.0", "2.1", "2.2"])
+    def test_a_run_of_one_fails_and_says_why(self, client: Client, version: str) -> None:
+        job_id = client.post("create", name="empty", version=version)["job_id"]
+        run = client.wait_for(client.post("run-now", job_id=job_id, version=version)["run_id"])
+        assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+        assert run["state"]["result_state"] == "FAILED"
+        assert f"Job {job_id} has no tasks" in run["state"]["state_message"]
+        assert "it has none" in client.refused("GET", "runs/get-output", {"run_id": run["run_id"]})["message"]
+
+    def test_a_task_that_runs_one_fails(self, client: Client) -> None:
+        job_id = client.post("create", name="empty")["job_id"]
+        run = client.finish(run_job_task={"job_id": job_id})
+        assert run["state"]["result_state"] == "FAILED"
+
+    def test_tasks_can_be_added_and_taken_away_again(self, client: Client, write) -> None:
+        write("file.py", "")
+        job_id = client.post("create", name="later", job_clusters=[{"job_cluster_key": "x"}])["job_id"]
+        client.post("update", job_id=job_id, new_settings={"tasks": TASKS})
+        run = client.wait_for(client.post("run-now", job_id=job_id)["run_id"])
+        assert run["state"]["result_state"] == "SUCCESS"
+        client.post("update", job_id=job_id, fields_to_remove=["tasks/a", "tasks/b"])
+        assert "tasks" not in settings_of(client, job_id)
+        client.post("reset", job_id=job_id, new_settings={"spark_python_task": PYTHON})
+        client.post("update", job_id=job_id, fields_to_remove=["spark_python_task"])
+        assert "tasks" not in settings_of(client, job_id)
+        client.post("reset", job_id=job_id, new_settings={"name": "none again"})
+
+    def test_a_one_time_run_needs_a_task(self, client: Client) -> None:
+        for settings in ({"run_name": "none"}, {"tasks": []}):
+            assert "'notebook_task'" in client.refused("POST", "runs/submit", settings)["message"]
 
 
 @pytest.mark.parametrize("source", [{}, {"git_url": "https://x"}, {"git_url": "https://x", "git_provider": "svn"}])
@@ -216,7 +255,8 @@ def test_2_1_updates_a_flat_job_by_the_task_that_it_reads(client: Client) -> Non
     assert settings["tasks"][0]["existing_cluster_id"] == "c-1"
     assert settings["timeout_seconds"] == 5
     flat = create(client, name="flat")
-    client.refused("POST", "update", {"job_id": flat, "fields_to_remove": ["tasks/flat"]}, version="2.1")
+    client.post("update", {"job_id": flat, "fields_to_remove": ["tasks/flat"]}, version="2.1")
+    assert "tasks" not in settings_of(client, flat, "2.1")
     assert settings_of(client, flat, "2.0")["format"] == "SINGLE_TASK"
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.local_workspace import LocalWorkspace
+
+from .conftest import mounted
+from .support import TOKEN
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .support import Client
 
 NASTY = "<script>alert('x')</script>"
@@ -21,8 +32,21 @@ def page(client: Client, path: str) -> str:
 
 
 def path_of(client: Client, run: dict) -> str:
-    path: str = run["run_page_url"].removeprefix(client.base_url).partition("?")[0]
+    path: str = run["run_page_url"].removeprefix(client.base_url)
     return path
+
+
+def href(client: Client, run: dict) -> str:
+    """Return a link to the page of a run as pages have it."""
+    return f'href="{html.escape(path_of(client, run))}"'
+
+
+def front(workspace: LocalWorkspace) -> str:
+    return workspace.pages_url.removeprefix(workspace.base_url)
+
+
+def bare(path: str) -> str:
+    return path.partition("?")[0]
 
 
 def test_a_run_shows_its_tasks_and_a_task_what_went_wrong(client: Client, write) -> None:
@@ -39,11 +63,11 @@ def test_a_run_shows_its_tasks_and_a_task_what_went_wrong(client: Client, write)
         assert expected in text
     assert "http-equiv" not in text
     task_path = path_of(client, run["tasks"][0])
-    assert f'href="{task_path}"' in text
+    assert href(client, run["tasks"][0]) in text
     text = page(client, task_path)
     assert "on its way" in text
     assert "Traceback" in text
-    assert f'href="{path_of(client, run)}"' in text
+    assert href(client, run) in text
 
 
 def test_an_exit_value_and_parameters_are_shown(client: Client, notebook) -> None:
@@ -105,43 +129,81 @@ def test_a_run_that_was_repaired_shows_each_repair_and_what_ran_in_it(client: Cl
     _, text = page(client, path_of(client, run)).split("<h2>Repairs</h2>")
     original, repair = re.findall(r"<tr><td>(.*?)</tr>", text)
     assert original.startswith("Original run")
-    assert all(f'href="{path_of(client, task)}"' in original for task in run["tasks"])
+    assert all(href(client, task) in original for task in run["tasks"])
     assert repair.startswith("Repair 1")
     before = {task["run_id"] for task in run["tasks"]}
     (new,) = [task for task in again["tasks"] if task["run_id"] not in before]
-    assert re.findall('href="(.*?)"', repair) == [path_of(client, new)]
+    assert re.findall('href=".*?"', repair) == [href(client, new)]
     assert "FAILED" in original
     assert "FAILED" in repair
 
 
-def test_an_active_run_refreshes_itself(client: Client, write) -> None:
+def test_an_active_run_refreshes_itself(client: Client, workspace: LocalWorkspace, write) -> None:
     write("sleep.py", "import time; time.sleep(60)")
     run = client.wait_for(client.submit(spark_python_task={"python_file": "/sleep.py"}), "RUNNING")
     assert 'http-equiv="refresh"' in page(client, path_of(client, run))
-    assert 'http-equiv="refresh"' in page(client, "/")
+    assert 'http-equiv="refresh"' in page(client, front(workspace))
 
 
-def test_the_front_page_lists_recent_runs(client: Client) -> None:
-    assert "no run yet" in page(client, "/")
+def test_the_front_page_lists_recent_runs(client: Client, workspace: LocalWorkspace) -> None:
+    assert "no run yet" in page(client, front(workspace))
     client.session.headers["Authorization"] = "Bearer a-token"
     run = client.finish(run_name="Nightly", spark_python_task={"python_file": "/missing.py"})
-    text = page(client, "/")
+    text = page(client, front(workspace))
     assert "Nightly" in text
-    assert path_of(client, run) in text
+    assert href(client, run) in text
 
 
-def test_everything_is_escaped(client: Client, notebook) -> None:
+def test_everything_is_escaped(client: Client, workspace: LocalWorkspace, notebook) -> None:
     notebook("main", f'print("{NASTY}")\nimport sys\nraise ValueError("{NASTY}" + dbutils.widgets.get("{NASTY}"))')
     task = {"notebook_path": "/main", "base_parameters": {NASTY: NASTY}}
     run = client.finish(run_name=NASTY, notebook_task=task)
     missing = client.finish(run_name=NASTY, notebook_task={"notebook_path": NASTY})
-    for path in ("/", path_of(client, run), path_of(client, run["tasks"][0]), path_of(client, missing)):
+    for path in (front(workspace), path_of(client, run), path_of(client, run["tasks"][0]), path_of(client, missing)):
         text = page(client, path)
         assert not re.search("<script", text, re.IGNORECASE)
         assert "&lt;script&gt;" in text
 
 
-def test_a_run_that_is_not_there(client: Client) -> None:
-    response = client.send("GET", "/jobs/1/runs/7")
+def test_a_run_that_is_not_there(client: Client, workspace: LocalWorkspace) -> None:
+    response = client.send("GET", "/jobs/1/runs/7" + front(workspace).removeprefix("/"))
     assert response.status_code == 404
     assert "does not exist" in response.text
+
+
+class TestTheKey:
+    @pytest.mark.parametrize("query", ["", "?o=0", "?key=", "?key=wrong", "?key=\u00e9", f"?key={TOKEN}"])
+    def test_without_it_no_page_shows_anything(self, client: Client, query: str) -> None:
+        run = client.finish(run_name="Nightly", spark_python_task={"python_file": "/missing.py"})
+        # The token, which the client sends, does not open pages, so that nobody puts it into an address.
+        for path in ("/", bare(path_of(client, run)), bare(path_of(client, run["tasks"][0])), "/jobs/1/runs/7"):
+            response = client.send("GET", path + query)
+            assert response.status_code == 403
+            assert "Nightly" not in response.text
+            assert "run_page_url" in response.text, "what to do"
+
+    def test_every_link_of_a_page_opens(self, client: Client, workspace: LocalWorkspace) -> None:
+        task = {"spark_python_task": {"python_file": "/missing.py"}}
+        run = client.finish(tasks=[{"task_key": "a", **task}, {"task_key": "b", **task}])
+        for path in (front(workspace), path_of(client, run), path_of(client, run["tasks"][0])):
+            links = re.findall('href="(.*?)"', page(client, path))
+            assert links
+            for link in links:
+                page(client, html.unescape(link))
+
+    def test_it_is_no_token_and_opens_no_api(self, client: Client, workspace: LocalWorkspace) -> None:
+        key = workspace.pages_url.partition("?key=")[2]
+        assert len(key) >= 32
+        assert TOKEN not in workspace.pages_url
+        assert client.send("GET", "list", headers={"Authorization": f"Bearer {key}"}).status_code == 403
+
+    def test_links_survive_a_restart_and_the_client(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with LocalWorkspace(root, token=TOKEN) as workspace:
+            run_id = mounted(workspace).finish(spark_python_task={"python_file": "/missing.py"})["run_id"]
+            monkeypatch.setattr("airflow_dbjobs.transport.new_adapter", workspace.adapter)
+            link = JobsClient(workspace.base_url, token=TOKEN).get_run(run_id).page_url
+        with LocalWorkspace(root, token=TOKEN) as workspace:
+            assert f"Run {run_id}" in page(mounted(workspace), link.removeprefix(workspace.base_url))
+
+    def test_pages_of_another_site_are_not_told_it(self, client: Client, workspace: LocalWorkspace) -> None:
+        assert client.send("GET", front(workspace)).headers["Referrer-Policy"] == "no-referrer"

@@ -46,7 +46,7 @@ def test_a_flat_run_in_2_0_and_later(client: Client) -> None:
         assert shown["original_attempt_run_id"] == run_id
         assert shown["start_time"] <= shown["end_time"]
         assert shown["execution_duration"] <= shown["end_time"] - shown["start_time"]
-        assert shown["run_page_url"] == f"http://127.0.0.1:8765/jobs/{new['job_id']}/runs/{run_id}?o=0"
+        assert shown["run_page_url"].startswith(f"http://127.0.0.1:8765/jobs/{new['job_id']}/runs/{run_id}?o=0&key=")
 
 
 def test_a_task_run_can_be_asked_for_itself(client: Client) -> None:
@@ -131,6 +131,27 @@ class TestParameters:
             {"name": "day", "default": "mon", "value": "sun"},
             {"name": "kept", "default": "k", "value": "k"},
         ]
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"jar_params": [], "notebook_params": {"x": "1"}},
+            {"job_parameters": {}, "notebook_params": {"x": "1"}},
+            {"job_parameters": {"x": "1"}, "notebook_params": {}, "python_params": [], "sql_params": ""},
+        ],
+    )
+    def test_empty_parameters_count_as_not_given(self, client: Client, parameters: dict) -> None:
+        given = {name: value for name, value in parameters.items() if value}
+        job_id = client.post("create", max_concurrent_runs=2, **QUICK)["job_id"]
+        run = client.wait_for(client.post("run-now", job_id=job_id, **parameters)["run_id"])
+        assert run.get("overriding_parameters", {}) == {k: v for k, v in given.items() if k != "job_parameters"}
+        assert [item["name"] for item in run.get("job_parameters", [])] == list(given.get("job_parameters", {}))
+        (task,) = run["tasks"]
+        client.post("runs/repair", run_id=run["run_id"], rerun_tasks=[task["task_key"]], **parameters)
+        task = {"task_key": "child", "run_job_task": {"job_id": job_id, **parameters}}
+        child = client.finish(tasks=[task])["tasks"][0]["run_job_task"]
+        assert child == {"job_id": job_id, **given, "run_id": child["run_id"]}
+        assert client.get("runs/get", run_id=child["run_id"])["state"]["result_state"] == "SUCCESS"
 
     @pytest.mark.parametrize(
         "parameters",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import stat
+import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
-from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_token
+from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.trouble import Trouble
 
 from .conftest import mounted
 from .support import DEADLINE, TOKEN, Client, eventually
@@ -46,6 +46,7 @@ def start(root: Path) -> Iterator[Start]:
         assert announced in text
         connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
         assert connection["conn_type"] == "databricks_jobs"
+        assert connection["extra"] == {"retry_budget": 20}
         return server, Client(
             f"{connection['schema']}://{connection['host']}:{connection['port']}", token=connection["password"]
         )
@@ -65,7 +66,9 @@ def test_a_run_over_a_real_socket(start: Start, write) -> None:
     run = client.finish(spark_python_task={"python_file": "/file.py"})
     assert client.output(run)["logs"] == "ran\n"
     assert run["run_page_url"].startswith(client.base_url + "/jobs/")
-    assert "ran" in client.session.get(run["run_page_url"]).text
+    with requests.Session() as browser:
+        assert "ran" in browser.get(run["run_page_url"]).text
+        assert browser.get(run["run_page_url"].partition("?")[0]).status_code == 403
     assert client.send("GET", "list").headers["Date"].endswith("GMT")
     server.terminate()
     assert server.wait(10) == 0
@@ -195,78 +198,69 @@ def test_a_body_beyond_10_mb_is_refused(start: Start) -> None:
     assert client.send("POST", "create", data=b" " * (10 * 1024 * 1024 + 1)).status_code == 400
 
 
-class TestRefusals:
-    def refusal(self, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-        assert __main__.main(options) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1
-        return err
+def test_a_full_disk_is_one_message_until_there_is_room_again(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_dbjobs.local_workspace.workspace._RETRY_SECONDS", 0.01)
+    with LocalWorkspace(root, token=TOKEN) as workspace:
+        client = mounted(workspace)
+        with workspace._lock:
+            run_id = client.submit(spark_python_task={"python_file": "/missing.py"})
+            commit = workspace._store.commit
+            failed = []
 
-    def test_no_root(self, capsys, tmp_path: Path) -> None:
-        assert "is not a folder" in self.refusal(capsys, "--root", str(tmp_path / "missing"), "--port", "0")
+            def fail() -> None:
+                failed.append(1)
+                raise sqlite3.OperationalError("database or disk is full")
 
-    def test_a_host_that_others_can_reach(self, capsys, root: Path) -> None:
-        for host in ("0.0.0.0", "192.168.0.1", "example.org"):
-            assert "only this machine may call" in self.refusal(capsys, "--root", str(root), "--host", host)
-
-    def test_a_host_by_which_no_request_may_call(self, capsys, root: Path) -> None:
-        for host in ("127.0.0.2", "[::1]", "0:0:0:0:0:0:0:1"):
-            refusal = self.refusal(capsys, "--root", str(root), "--host", host)
-            assert "neither 127.0.0.1 nor localhost nor ::1" in refusal
-
-    def test_an_empty_token_file(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv(__main__.TOKEN_VARIABLE, raising=False)
-        (root / ".airflow_dbjobs").mkdir()
-        (root / ".airflow_dbjobs" / "token").touch()
-        assert "token is empty; remove it" in self.refusal(capsys, "--root", str(root), "--port", "0")
-
-    def test_a_port_in_use(self, capsys, root: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = other.getsockname()[1]
-            assert f"Port {port}" in self.refusal(capsys, "--root", str(root), "--port", str(port))
-
-    def test_a_root_that_is_open(self, capsys, root: Path) -> None:
-        with LocalWorkspace(root, token=TOKEN):
-            assert "Another local workspace" in self.refusal(capsys, "--root", str(root), "--port", "0")
-            with pytest.raises(WorkspaceError):
-                LocalWorkspace(root, token=TOKEN)
-
-    def test_a_missing_extra(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-        assert "airflow-dbjobs[local]" in self.refusal(capsys, "--root", str(root))
+            monkeypatch.setattr(workspace._store, "commit", fail)
+        eventually(lambda: len(failed) > 20)
+        reply = client.send("POST", "create", json={"name": "x"})
+        assert reply.status_code == 500
+        assert "database or disk is full" in reply.json()["message"]
+        (record,) = [item for item in caplog.records if item.name.startswith("airflow_dbjobs.local_workspace")]
+        assert "will retry: database or disk is full" in record.getMessage()
+        assert record.exc_info is None
+        monkeypatch.setattr(workspace._store, "commit", commit)
+        assert client.wait_for(run_id)["state"]["life_cycle_state"] == "INTERNAL_ERROR"
 
 
-def test_a_made_up_token_is_kept_to_oneself_and_across_restarts(root: Path) -> None:
-    (root / ".airflow_dbjobs").mkdir()
-    token = kept_token(root / ".airflow_dbjobs")
-    assert len(token) >= 32
-    assert kept_token(root / ".airflow_dbjobs") == token
-    (file,) = (root / ".airflow_dbjobs").iterdir()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+def test_a_failure_is_told_again_after_a_minute_and_a_mistake_of_ours_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    trouble = Trouble(lambda: now[0])
+    for _ in range(3):
+        assert "its log says why" in trouble.tell("A", ZeroDivisionError("by zero"))
+        assert "no room" in trouble.tell("B", OSError("no room"))
+    assert [(item.getMessage(), bool(item.exc_info)) for item in caplog.records] == [
+        ("A: by zero", True),
+        ("B: no room", False),
+    ]
+    now[0] += 61
+    trouble.tell("A", ZeroDivisionError("by zero"))
+    assert len(caplog.records) == 3
 
 
-def test_a_token_is_kept_whole_or_not_at_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(_: int) -> str:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("secrets.token_urlsafe", die)
-    with pytest.raises(KeyboardInterrupt):
-        kept_token(root)
-    assert not (root / "token").exists()
-
-    def lose_the_race(_: int) -> str:
-        (root / "token").write_text("of the other server")
-        return "late"
-
-    monkeypatch.setattr("secrets.token_urlsafe", lose_the_race)
-    assert kept_token(root) == "of the other server"
+def test_a_run_whose_files_a_power_cut_has_spoilt_ends(client: Client, root: Path, write) -> None:
+    write("sleep.py", "import time; print('begun'); time.sleep(60)")
+    run_id = client.submit(spark_python_task={"python_file": "/sleep.py"})
+    task = client.wait_for(run_id, "RUNNING")["tasks"][0]["run_id"]
+    folder = root / ".airflow_dbjobs" / "runs" / str(task)
+    eventually(lambda: client.get("runs/get-output", run_id=task)["logs"] == "begun\n")
+    for name in ("exit.json", "result.json"):
+        (folder / name).write_text("")
+    assert client.life(run_id) == "RUNNING"
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    assert "vanished" in client.wait_for(run_id)["state"]["state_message"]
+    assert client.get("runs/get-output", run_id=task)["logs"] == "begun\n"
 
 
-@pytest.mark.parametrize("token", ["", " "])
-def test_a_workspace_does_not_open_without_a_token(root: Path, token: str) -> None:
-    with pytest.raises(WorkspaceError, match="token is empty"):
-        LocalWorkspace(root, token=token)
+def test_a_task_that_finds_no_place_for_its_files_says_why(client: Client, root: Path, write) -> None:
+    write("file.py", "")
+    (root / ".airflow_dbjobs" / "runs").touch()
+    run = client.finish(spark_python_task={"python_file": "/file.py"})
+    assert "could not start the program" in run["state"]["state_message"]
 
 
 def test_closing_at_the_worst_moment_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

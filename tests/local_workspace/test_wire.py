@@ -278,3 +278,39 @@ def test_the_same_token_sent_at_once_launches_one_run(workspace: LocalWorkspace)
 def test_raise_for_status_has_a_reason(client: Client) -> None:
     with pytest.raises(requests.HTTPError, match="404 Client Error: Not Found"):
         client.send("GET", "nothing").raise_for_status()
+
+
+class TestNumbersThatAreNone:
+    @pytest.mark.parametrize(
+        "content",
+        ['{"before": 1e400}', '{"offset": -5}', '{"before": "1"}', '{"before": true}', "[1]", "5", "[" * 20_000],
+    )
+    def test_in_a_page_token(self, client: Client, content: str) -> None:
+        token = base64.urlsafe_b64encode(content.encode()).decode()
+        job_id = client.post("create", tasks=[{"task_key": "a", **QUICK}])["job_id"]
+        run_id = client.submit(tasks=[{"task_key": "a", **QUICK}])
+        for operation, fields in (
+            ("list", {}),
+            ("runs/list", {}),
+            ("get", {"job_id": job_id}),
+            ("runs/get", {"run_id": run_id}),
+        ):
+            assert "page_token" in client.refused("GET", operation, {**fields, "page_token": token})["message"]
+
+    @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+    def test_in_a_body(self, client: Client, number: str) -> None:
+        body = (
+            f'{{"tasks": [{{"task_key": "a", "unknown": {number}, "spark_python_task": {{"python_file": "/a.py"}}}}]}}'
+        )
+        response = client.send("POST", "create", data=body)
+        assert response.status_code == 400
+        assert response.json()["error_code"] == "MALFORMED_REQUEST"
+
+    @pytest.mark.parametrize("number", [2**63, -(2**63), 10**4000, "9" * 5000, "1e400"])
+    def test_in_the_place_of_an_integer(self, client: Client, number: object) -> None:
+        error = client.refused("POST", "create", {"timeout_seconds": number, **QUICK})
+        assert "'timeout_seconds' must be an integer" in error["message"]
+
+    def test_in_the_path_of_a_page(self, client: Client, workspace: LocalWorkspace) -> None:
+        key = workspace.pages_url.partition("?")[2]
+        assert client.send("GET", f"/jobs/1/runs/{'9' * 5000}?{key}").status_code == 404

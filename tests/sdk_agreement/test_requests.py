@@ -297,7 +297,6 @@ def test_a_wrong_token_is_refused_alike(scene: Scene, name: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"name": "no task"},
         {"tasks": [{"task_key": "a", **TASK}, {"task_key": "a", **TASK}]},
         {"tasks": [{"task_key": "a", "depends_on": [{"task_key": "b"}], **TASK}]},
         {"max_concurrent_runs": 5000, "tasks": SMALL["tasks"]},
