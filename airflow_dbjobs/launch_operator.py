@@ -135,8 +135,6 @@ class LaunchOperator(PayloadOperator):
         from airflow_dbjobs.waiting import ask_for_run
 
         self._context = context
-        job, number = self._launch_of = str(launch_of[0]), int(launch_of[1])
-        airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), number)
         self.run_id, self.run_page_url, timed_out = read_event(event, run_id=run_id, page_url=run_page_url)
         if timed_out:
             # For `on_kill`, which Airflow calls now. The timeout is what must be told.
@@ -146,6 +144,8 @@ class LaunchOperator(PayloadOperator):
                 f"Run {self.run_id} did not end within the task's execution_timeout of {self.execution_timeout}:"
                 f" {timed_out}. {self.run_page_url}"
             )
+        job, number = self._launch_of = str(launch_of[0]), int(launch_of[1])
+        airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), number)
         client = self._connect()
         run = ask_for_run(client, self.run_id)
         if not run.is_terminal:
