@@ -95,6 +95,7 @@ class LaunchOperator(PayloadOperator):
         self._killed = False
         self._is_being_killed = False
         self._context: Context | None = None
+        self._has_own_token = False  # the user's, which may be another one in the next try
         # Which launch of the try this is: its job ("" for a one-time run), and its number among the launches of that.
         self._launch_of = ("", 1)
 
@@ -179,15 +180,14 @@ class LaunchOperator(PayloadOperator):
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
-        if is_timeout or self._context is None or not self._next_try_joins(self._context):
+        if is_timeout or self._context is None or self._has_own_token or not self._next_try_joins(self._context):
             return False
         return airflow_compat.is_worker_stopping(self._context["ti"], _TASK_STATE_SECONDS)
 
     def _next_try_joins(self, context: Context) -> bool:
         """Whether there will be another try of the task, which finds the run of this one."""
         ti = context["ti"]
-        has_tries = max(1, ti.try_number) <= (ti.max_tries or 0)
-        return has_tries and self._is_durable(context) and not self.idempotency_token
+        return max(1, ti.try_number) <= (ti.max_tries or 0) and self._is_durable(context)
 
     def _is_durable(self, context: Context) -> bool:
         """Whether tries find each other's runs. What a callback of a failed try launches is that try's alone."""
@@ -276,6 +276,7 @@ class LaunchOperator(PayloadOperator):
         from airflow_dbjobs.launch import Launcher
 
         self.run_id = None
+        self._has_own_token = bool(payload.get("idempotency_token"))
         self._launcher = Launcher(
             client,
             self.endpoint,

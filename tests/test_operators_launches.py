@@ -196,8 +196,10 @@ class TestWorkerThatStops:
         operator.on_kill()
         assert scene.workspace.requests["runs/cancel"] == 1
 
-    @pytest.mark.parametrize("own", [{"durable": False}, {"idempotency_token": "mine"}], ids=str)
-    def test_cancels_a_run_that_the_next_try_would_not_find(self, scene, state, own) -> None:
+    @pytest.mark.parametrize(
+        "own", [{"durable": False}, {"idempotency_token": "mine"}, {"json": {"idempotency_token": "mine"}}], ids=str
+    )
+    def test_cancels_a_run_that_the_next_try_may_not_find(self, scene, state, own) -> None:
         state("running")
         operator = submit(notebook_task=scene.notebook(), wait_for_termination=False, **own)
         operator.execute(scene.context)
