@@ -64,6 +64,7 @@ class PayloadOperator(BaseOperator):
             databricks_retry_delay=databricks_retry_delay,
             databricks_retry_args=databricks_retry_args,
         )
+        self._references_told: set[str] = set()
         # What a kill must know.
         self._client: JobsClient | None = None
 
@@ -88,6 +89,32 @@ class PayloadOperator(BaseOperator):
                 may_grow=self._may_grow,
                 template_ext=self.template_ext,
             )
+            self._warn_of_references()
+
+    def _warn_of_references(self) -> None:
+        """Warn of references that Airflow may fill in before Databricks does, each once."""
+        from airflow_dbjobs.payloads.references import ambiguous_references
+
+        dag = self.get_dag()
+        macros = (dag.user_defined_macros if dag else None) or {}
+        found = set(ambiguous_references({"json": self.json, **self._named()}, macros))
+        for warning in sorted(found - self._references_told):
+            self.log.warning("%s: %s", self.task_id, warning)
+        self._references_told |= found
+
+    def prepare_template(self) -> None:
+        """Check what Airflow has read from template files, and what the DAG defines for its templates."""
+        if self.validate:
+            self._warn_of_references()
+
+    def render_template(
+        self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Render a template (Airflow's), and let Databricks' own references in it pass as they are written."""
+        from airflow_dbjobs.payloads.references import keeping_references
+
+        environment = keeping_references(jinja_env or self.get_template_env())
+        return super().render_template(content, context, environment, seen_oids)
 
     @property
     def _may_grow(self) -> bool:
