@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.payloads.catalog import ENDPOINTS
-from airflow_dbjobs.payloads.templates import UNKNOWN, is_templated, without_files
+from airflow_dbjobs.payloads.templates import UNKNOWN, is_templated, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,8 @@ def check_early(
     with depth_in_words:
         payload = merge(None if unknown else body, known, keep_templates=True)
         if may_grow and template_ext:
-            payload = without_files(payload, tuple(template_ext))
+            suffixes = tuple(template_ext)
+            payload = without(payload, lambda text: text.endswith(suffixes))
         found = findings_of_any_version(endpoint, payload, open_root=unknown or may_grow)
     _raise_errors(endpoint, found)
 

@@ -165,6 +165,19 @@ def test_lists_mappings_and_null_among_parameters_of_a_run_stay_errors(wrong: di
         check_early("run-now", {"job_id": 1, **wrong}, {})
 
 
+def test_the_operators_write_numbers_in_parameters_as_texts_wherever_they_are() -> None:
+    task = {"notebook_path": "/a", "base_parameters": {"n": 5, "b": True, "t": "{{ ds }}", "none": None}}
+    made = merge(
+        {"tasks": [{"task_key": "a", "for_each_task": {"inputs": "[1]", "task": {"notebook_task": task}}}]},
+        {"spark_jar_task": {"parameters": [1, "a", 2.5]}, "parameters": [{"name": "n", "default": 5}]},
+    )
+    inner = made["tasks"][0]["for_each_task"]["task"]["notebook_task"]
+    assert inner["base_parameters"] == {"n": "5", "b": "true", "t": "{{ ds }}"}
+    assert made["spark_jar_task"] == {"parameters": ["1", "a", "2.5"]}
+    assert made["parameters"] == [{"name": "n", "default": 5}]
+    assert task["base_parameters"]["n"] == 5
+
+
 def test_the_check_alone_refuses_numbers_among_parameters_and_drops_null() -> None:
     with pytest.raises(PayloadError, match=r"notebook_params.a \[PARAM-MAP-VALUES\]"):
         check("run-now", {"job_id": 1, "notebook_params": {"a": 1}}, "2.2")

@@ -56,13 +56,13 @@ def at_most_one(*names: str) -> Check:
 
 
 def exactly_one(*names: str) -> Check:
-    """Check that one of the fields is there, and no other."""
+    """Check that one of the fields is there, and no other. A field that is unknown here may be one of a newer kind."""
 
     def check(place: Place) -> Iterator[Fault]:
         filled = _filled(place, names)
         if len(filled) > 1:
             yield "", f"has {listed(filled)}"
-        elif not filled and all(place.empty(name) for name in names):
+        elif not filled and all(place.empty(name) for name in names) and not place.has_unknown_fields():
             yield "", f"has none of {listed(names)}"
 
     return check
