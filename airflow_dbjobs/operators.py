@@ -389,11 +389,12 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         # As they are declared: what a DAG run is given belongs to its runs, and would have the job written each time.
         return with_parameters(payload, self._declared_params(), client.api_version)
 
-    def _check_early(self) -> None:
-        super()._check_early()
+    def _mistakes_when_parsed(self, *, strict: bool) -> list[str]:
+        warnings = super()._mistakes_when_parsed(strict=strict)
         # Of a text only the rendered one tells.
         in_json = self.json.get("name") if isinstance(self.json, dict) else self.json
-        if self.validate and not self.name and not in_json and not self._may_grow:
+        if not self.name and not in_json and not self._may_grow:
             from airflow_dbjobs.errors import ConfigurationError
 
             raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
+        return warnings

@@ -24,7 +24,10 @@ VERSIONS = ("2.2", "2.1", "2.0")
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong, or probably is: where, by which rule, what was given, what is allowed, what to do."""
+    """One thing that is wrong, or probably is: where, by which rule, what was given, what is allowed, what to do.
+
+    `at_run` says that it may be a placeholder while the DAG is parsed.
+    """
 
     path: str
     rule: str
@@ -32,6 +35,7 @@ class Finding(NamedTuple):
     allowed: str
     remedy: str
     is_error: bool = True
+    at_run: bool = False
 
     def __str__(self) -> str:
         # Names in the payload may hold what steers a terminal.
@@ -57,12 +61,12 @@ def findings(
 
 
 def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool = False) -> list[Finding]:
-    """Return what is wrong with a payload whichever API version it is for: nothing, where it suits one of them."""
+    """Return what is wrong with a payload whichever API version it is for: only warnings where it suits one."""
     newest: list[Finding] = []
     for version in VERSIONS:
         found = findings(endpoint, payload, version, open_root=open_root)
         if not any(finding.is_error or finding.rule == "FIELD-VERSION" for finding in found):
-            return []
+            return found
         newest = newest or found
     return newest
 
@@ -110,7 +114,8 @@ def _ask(rules: Iterable[Rule], place: Place, found: list[Finding]) -> None:
         if rule.fields and place.value.keys().isdisjoint(rule.fields):
             continue
         for below, given in rule.check(place):
-            found.append(Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning))
+            path, is_error = place.path_of(below), not rule.warning
+            found.append(Finding(path, rule.id, given, rule.allowed, rule.remedy, is_error, rule.at_run))
 
 
 def _mistyped(place: Place, name: str, kind: Kind, refused: set[str]) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from airflow_dbjobs.payloads.rules.forms import (
     positive_id,
     present,
     shown,
+    some,
     strings_in,
 )
 from airflow_dbjobs.payloads.rules.parameters import LISTS, MAPS, forbidden_arguments, texts
@@ -199,7 +200,14 @@ RULES = {
     ),
     "RunJobTask": (
         *texts(maps=("job_parameters", *MAPS), lists=LISTS),
-        Rule("RUNJOB-ID", positive_id("job_id"), "it is required, an integer above 0", "Give the other job's id."),
+        Rule("RUNJOB-ID", some("job_id"), "it is required", "Give the other job's id."),
+        Rule(
+            "RUNJOB-ID",
+            positive_id("job_id"),
+            "it must be an integer above 0",
+            "Give the other job's id.",
+            at_run=True,
+        ),
     ),
     "CleanRoomsNotebookTask": texts(maps=("notebook_base_parameters",)),
     "DbtTask": (
