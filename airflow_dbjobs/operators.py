@@ -42,9 +42,9 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     """Launches a one-time run (``jobs/runs/submit``) and waits for its end.
 
     Returns what the run returned, as ``results.result_of`` describes it: the value its notebook passed to
-    ``dbutils.notebook.exit`` (parsed if it is JSON), or for a run of several tasks a dict by task key. Every field that
-    ends in the payload is templated, and takes XComArgs and native objects at any depth. Source: "Runs submit" of the
-    Jobs API reference.
+    ``dbutils.notebook.exit`` (parsed if it is a JSON object or list), or for a run of several tasks a dict by task key.
+    Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source: "Runs
+    submit" of the Jobs API reference.
 
     Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
     fields of the reference, of the same names, as dicts or as models of ``payloads``; the parameters of every launch
