@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.operator_parameters import number
 from airflow_dbjobs.payload_operator import PayloadOperator
 from airflow_dbjobs.tries import begins_anew, deadline_of, redacted
 
@@ -23,6 +24,9 @@ _USED_UP = (
     "The idempotency_token stands for this run, which was over before this try began: the try has launched nothing."
     " Let the token vary by try (with {{ ti.try_number }}), or leave it out: then a retry launches anew, never twice."
 )
+
+_PERIOD = "a number of seconds, more than 0"
+_SIZE = "a whole number, 1 or more. do_xcom_push=False returns nothing"
 
 # A worker's process is killed 5 s after it was told to stop.
 KILL_BUDGET_SECONDS = 4.0
@@ -67,22 +71,15 @@ class LaunchOperator(PayloadOperator):
         super().__init__(**kwargs)
         self.idempotency_token = idempotency_token
         self.durable = durable
-        self.polling_period_seconds = polling_period_seconds
+        self.polling_period_seconds = number("polling_period_seconds", polling_period_seconds, _PERIOD, above=0)
         self.wait_for_termination = wait_for_termination
         self.deferrable = deferrable
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
         self.retry_on_cancel = retry_on_cancel
-        self.max_result_bytes = max_result_bytes
+        self.max_result_bytes = number("max_result_bytes", max_result_bytes, _SIZE, least=1, whole=True)
         if on_skipped not in {"fail", "skip"}:
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
-        if not polling_period_seconds > 0:
-            raise ValueError(f"polling_period_seconds is {polling_period_seconds!r}; it must be more than 0.")
-        if not isinstance(max_result_bytes, int) or max_result_bytes < 1:
-            raise ValueError(
-                f"max_result_bytes is {max_result_bytes!r}; it must be a whole number, 1 or more. do_xcom_push=False"
-                " returns nothing."
-            )
         # What a kill must know: the run, or what may be launching one.
         self.run_id: int | None = None
         # None: not known in this process, but a link may be stored. "": there is no run.

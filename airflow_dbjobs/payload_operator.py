@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_dbjobs.operator_parameters import explained
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -60,7 +62,8 @@ class PayloadOperator(BaseOperator):
         databricks_retry_args: dict[Any, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with explained(type(self), kwargs):
+            super().__init__(**kwargs)
         self.json = without_models(json)
         self.databricks_conn_id = databricks_conn_id
         self.validate = validate
@@ -76,7 +79,13 @@ class PayloadOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Return a partial operator, to be expanded (Airflow's), with the models in its parameters made plain dicts."""
-        return super().partial(**{name: without_models(value) for name, value in kwargs.items()})
+        with explained(cls, kwargs):
+            return super().partial(**{name: without_models(value) for name, value in kwargs.items()})
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Keep the parameters that are fields of the payload, of all that a constructor was given."""
+        for name in self.payload_fields:
+            setattr(self, name, without_models(given[name]))
 
     def _named(self) -> dict[str, Any]:
         """Return the parameters that are fields of the payload; the last step of a constructor checks them."""
@@ -204,7 +213,8 @@ class PayloadOperator(BaseOperator):
     def _warn_of_retry_settings(self, **settings: object) -> None:
         if named := [name for name, value in settings.items() if value is not None]:
             self.log.warning(
-                "%s: %s have no effect here. A failing API call is retried for 10 minutes, a failing poll for an hour.",
+                "%s: %s %s no effect here. A failing API call is retried for 10 minutes, a failing poll for an hour.",
                 self.task_id,
                 ", ".join(named),
+                "has" if len(named) == 1 else "have",
             )
