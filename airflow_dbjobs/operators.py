@@ -278,9 +278,10 @@ class DatabricksRunNowOperator(LaunchOperator):
 
 
 class DatabricksCreateJobsOperator(PayloadOperator):
-    """Keeps a job: creates it (``jobs/create``), or resets the job of that name where it differs (``jobs/reset``).
+    """Creates a job (``jobs/create``), or resets the job of that name where it does not have what is given.
 
-    Returns the job_id. Where nothing differs nothing is written; several jobs of the name are an error that lists them.
+    Returns the job_id. What the job has beyond what is given is no difference, and nothing is written for it (but for
+    what starts runs by itself: a ``schedule`` or the like). Several jobs of the name are an error that lists them.
     Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source:
     "Create" and "Reset" of the Jobs API reference.
 

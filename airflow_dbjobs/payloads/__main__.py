@@ -92,9 +92,13 @@ def list_rules() -> Iterator[str]:
         module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in sorted(MODULES_WITH_RULES)
     }
     rules = [(rule, structure) for table in tables.values() for structure, rules in table.items() for rule in rules]
-    for rule, structure in sorted([*((rule, "any") for rule in ROOT_RULES), *rules], key=lambda pair: pair[0].id):
-        severity = "warning" if rule.warning else "error"
-        yield f"{rule.id:<32}{severity:<9}{','.join(rule.versions):<13}{structure}: {rule.allowed}"
+    rules = [*((rule, "any") for rule in ROOT_RULES), *rules]
+    lines = (
+        f"{rule.id:<32}{'warning' if rule.warning else 'error':<9}{','.join(rule.versions):<13}{name}: {rule.allowed}"
+        for rule, name in sorted(rules, key=lambda pair: pair[0].id)
+    )
+    # One rule may be made for several fields.
+    yield from dict.fromkeys(lines)
 
 
 def _say(line: str) -> None:
