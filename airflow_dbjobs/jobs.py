@@ -26,10 +26,10 @@ _MOST_DIFFERENCES_TOLD = 10
 def keep_job(client: JobsClient, settings: Mapping[str, Any] | CreateJob) -> int:
     """Let there be one job of the settings' ``name``, with these settings; return its job_id.
 
-    `settings` is a body of ``jobs/create``. Where the job exists and differs, all its settings are replaced; where
-    nothing differs, nothing is written. Each principal of ``access_control_list`` gets the level that is listed (an
-    owner stays owner); others keep theirs. Raises ConfigurationError where there is no name, or several jobs have it,
-    and what `client` raises.
+    `settings` is a body of ``jobs/create``. Where the job exists and does not have all of them, or the API does not say
+    so, all its settings are replaced; otherwise nothing is written, whatever else the job has. Each principal of
+    ``access_control_list`` gets the level that is listed (an owner stays owner); others keep theirs. Raises
+    ConfigurationError where there is no name, or several jobs have it, and what `client` raises.
     """
     wanted = merge(plain(settings), {})
     # A native template makes a number of "2024".
@@ -95,7 +95,7 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple
 
 
 def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]) -> None:
-    found = differences(wanted, _settings_of(client.get_job(job_id), wanted), client.api_version)
+    found = differences(wanted, _settings_of(client.get_job(job_id), wanted))
     if not found:
         log.info("Job %d %r is as it should be.", job_id, name)
         return

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.operator_parameters import number
 from airflow_dbjobs.payload_operator import PayloadOperator
 from airflow_dbjobs.tries import begins_anew, deadline_of, redacted
 
@@ -30,6 +31,9 @@ _USED_UP = (
 
 # How long Airflow has to tell why a task is killed. Its process ends 5 s after it was told to stop.
 _TASK_STATE_SECONDS = 1.5
+
+_PERIOD = "a number of seconds, more than 0"
+_SIZE = "a whole number, 1 or more. do_xcom_push=False returns nothing"
 
 
 class LaunchOperator(PayloadOperator):
@@ -70,22 +74,15 @@ class LaunchOperator(PayloadOperator):
         super().__init__(**kwargs)
         self.idempotency_token = idempotency_token
         self.durable = durable
-        self.polling_period_seconds = polling_period_seconds
+        self.polling_period_seconds = number("polling_period_seconds", polling_period_seconds, _PERIOD, above=0)
         self.wait_for_termination = wait_for_termination
         self.deferrable = deferrable
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
         self.retry_on_cancel = retry_on_cancel
-        self.max_result_bytes = max_result_bytes
+        self.max_result_bytes = number("max_result_bytes", max_result_bytes, _SIZE, least=1, whole=True)
         if on_skipped not in {"fail", "skip"}:
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
-        if not polling_period_seconds > 0:
-            raise ValueError(f"polling_period_seconds is {polling_period_seconds!r}; it must be more than 0.")
-        if not isinstance(max_result_bytes, int) or max_result_bytes < 1:
-            raise ValueError(
-                f"max_result_bytes is {max_result_bytes!r}; it must be a whole number, 1 or more. do_xcom_push=False"
-                " returns nothing."
-            )
         # What a kill must know: the run, or what may be launching one.
         self.run_id: int | None = None
         # None: not known in this process, but a link may be stored. "": there is no run.
@@ -106,8 +103,8 @@ class LaunchOperator(PayloadOperator):
         client = self._connect()
         payload = self._payload(context, client)
         job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
-        number = airflow_compat.next_launch_number(context["ti"], (self.task_id, self.endpoint, job))
-        self._launch_of = job, number
+        what = self.task_id, self.endpoint, job
+        self._launch_of = job, airflow_compat.next_launch_number(context["ti"], what)
         self._make_way(context, client, payload)
         return self._run(context, client, payload, deadline=deadline_of(self, context))
 
@@ -145,8 +142,8 @@ class LaunchOperator(PayloadOperator):
                 f"Run {self.run_id} did not end within the task's execution_timeout of {self.execution_timeout}:"
                 f" {timed_out}. {self.run_page_url}"
             )
-        job, number = self._launch_of = str(launch_of[0]), int(launch_of[1])
-        airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), number)
+        job, launches = self._launch_of = str(launch_of[0]), int(launch_of[1])
+        airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), launches)
         client = self._connect()
         run = ask_for_run(client, self.run_id)
         if not run.is_terminal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.launch_operator import LaunchOperator
+from airflow_dbjobs.operator_parameters import number
 from airflow_dbjobs.payload_operator import PayloadOperator, without_models
 
 if TYPE_CHECKING:
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.payloads import (
+        AiRuntimeTask,
+        AlertTask,
+        CleanRoomsNotebookTask,
+        ConditionTask,
         CronSchedule,
+        DashboardTask,
+        DbtCloudTask,
+        DbtPlatformTask,
         DbtTask,
+        ForEachTask,
+        GenAiComputeTask,
         GitSource,
         JobAccessControlRequest,
         JobCluster,
@@ -27,9 +37,14 @@ if TYPE_CHECKING:
         NewCluster,
         NotebookTask,
         PipelineTask,
+        PowerBiTask,
+        PythonOperatorTask,
+        PythonWheelTask,
+        RunJobTask,
         SparkJarTask,
         SparkPythonTask,
         SparkSubmitTask,
+        SqlTask,
         SubmitTask,
         Task,
         TriggerSettings,
@@ -38,14 +53,16 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.kinds import Int, Many, Map, One, Text, Texts
     from airflow_dbjobs.runs import Run
 
+_REPAIRS = "a whole number, 1 or more. repair_run=False makes none"
+
 
 class DatabricksSubmitRunOperator(LaunchOperator):
     """Launches a one-time run (``jobs/runs/submit``) and waits for its end.
 
     Returns what the run returned, as ``results.result_of`` describes it: the value its notebook passed to
-    ``dbutils.notebook.exit`` (parsed if it is JSON), or for a run of several tasks a dict by task key. Every field that
-    ends in the payload is templated, and takes XComArgs and native objects at any depth. Source: "Runs submit" of the
-    Jobs API reference.
+    ``dbutils.notebook.exit`` (parsed if it is a JSON object or list), or for a run of several tasks a dict by task key.
+    Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source: "Runs
+    submit" of the Jobs API reference.
 
     Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
     fields of the reference, of the same names, as dicts or as models of ``payloads``; the parameters of every launch
@@ -64,23 +81,13 @@ class DatabricksSubmitRunOperator(LaunchOperator):
 
     endpoint = "runs/submit"
     payload_fields = (
-        "tasks",
-        "notebook_task",
-        "spark_python_task",
-        "spark_jar_task",
-        "spark_submit_task",
-        "pipeline_task",
-        "dbt_task",
-        "new_cluster",
-        "existing_cluster_id",
-        "libraries",
-        "environments",
-        "run_name",
-        "timeout_seconds",
-        "access_control_list",
-        "git_source",
+        "tasks", "notebook_task", "spark_python_task", "spark_jar_task", "spark_submit_task", "pipeline_task",
+        "dbt_task", "python_wheel_task", "sql_task", "run_job_task", "condition_task", "for_each_task", "alert_task",
+        "dashboard_task", "power_bi_task", "dbt_platform_task", "dbt_cloud_task", "clean_rooms_notebook_task",
+        "python_operator_task", "ai_runtime_task", "gen_ai_compute_task", "new_cluster", "existing_cluster_id",
+        "libraries", "environments", "run_name", "timeout_seconds", "access_control_list", "git_source",
         "performance_target",
-    )
+    )  # fmt: skip
     template_fields: Sequence[str] = ("json", *payload_fields, "idempotency_token", "databricks_conn_id")
 
     def __init__(
@@ -93,6 +100,20 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         spark_submit_task: One[SparkSubmitTask] = None,
         pipeline_task: One[PipelineTask] = None,
         dbt_task: One[DbtTask] = None,
+        python_wheel_task: One[PythonWheelTask] = None,
+        sql_task: One[SqlTask] = None,
+        run_job_task: One[RunJobTask] = None,
+        condition_task: One[ConditionTask] = None,
+        for_each_task: One[ForEachTask] = None,
+        alert_task: One[AlertTask] = None,
+        dashboard_task: One[DashboardTask] = None,
+        power_bi_task: One[PowerBiTask] = None,
+        dbt_platform_task: One[DbtPlatformTask] = None,
+        dbt_cloud_task: One[DbtCloudTask] = None,
+        clean_rooms_notebook_task: One[CleanRoomsNotebookTask] = None,
+        python_operator_task: One[PythonOperatorTask] = None,
+        ai_runtime_task: One[AiRuntimeTask] = None,
+        gen_ai_compute_task: One[GenAiComputeTask] = None,
         new_cluster: One[NewCluster] = None,
         existing_cluster_id: Text = None,
         libraries: Many[Library] = None,
@@ -107,22 +128,7 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
-        self.tasks = without_models(tasks)
-        self.notebook_task = without_models(notebook_task)
-        self.spark_python_task = without_models(spark_python_task)
-        self.spark_jar_task = without_models(spark_jar_task)
-        self.spark_submit_task = without_models(spark_submit_task)
-        self.pipeline_task = without_models(pipeline_task)
-        self.dbt_task = without_models(dbt_task)
-        self.new_cluster = without_models(new_cluster)
-        self.existing_cluster_id = existing_cluster_id
-        self.libraries = without_models(libraries)
-        self.environments = without_models(environments)
-        self.run_name = run_name
-        self.timeout_seconds = timeout_seconds
-        self.access_control_list = without_models(access_control_list)
-        self.git_source = without_models(git_source)
-        self.performance_target = performance_target
+        self._keep(locals())
         self._check_early()
 
     def _defaults(self) -> dict[str, Any]:
@@ -164,17 +170,9 @@ class DatabricksRunNowOperator(LaunchOperator):
 
     endpoint = "run-now"
     payload_fields = (
-        "job_id",
-        "job_name",
-        "job_parameters",
-        "notebook_params",
-        "python_params",
-        "python_named_params",
-        "jar_params",
-        "spark_submit_params",
-        "dbt_commands",
-        "performance_target",
-    )
+        "job_id", "job_name", "job_parameters", "notebook_params", "python_params", "python_named_params",
+        "jar_params", "spark_submit_params", "dbt_commands", "performance_target",
+    )  # fmt: skip
     template_fields: Sequence[str] = ("json", *payload_fields, "idempotency_token", "databricks_conn_id")
 
     def __init__(
@@ -198,24 +196,13 @@ class DatabricksRunNowOperator(LaunchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not max_repairs >= 1:
-            raise ValueError(f"max_repairs is {max_repairs!r}; it must be 1 or more. repair_run=False makes none.")
         self.forward_dag_params = forward_dag_params
         self.repair_run = repair_run
-        self.max_repairs = max_repairs
+        self.max_repairs = number("max_repairs", max_repairs, _REPAIRS, least=1, whole=True)
         self.databricks_repair_reason_new_settings = without_models(databricks_repair_reason_new_settings)
         self._check_reasons()
         self.cancel_previous_runs = cancel_previous_runs
-        self.job_id = job_id
-        self.job_name = job_name
-        self.job_parameters = job_parameters
-        self.notebook_params = notebook_params
-        self.python_params = python_params
-        self.python_named_params = python_named_params
-        self.jar_params = jar_params
-        self.spark_submit_params = spark_submit_params
-        self.dbt_commands = dbt_commands
-        self.performance_target = performance_target
+        self._keep(locals())
         self._check_early()
 
     def _check_reasons(self) -> None:
@@ -292,9 +279,10 @@ class DatabricksRunNowOperator(LaunchOperator):
 
 
 class DatabricksCreateJobsOperator(PayloadOperator):
-    """Keeps a job: creates it (``jobs/create``), or resets the job of that name where it differs (``jobs/reset``).
+    """Creates a job (``jobs/create``), or resets the job of that name where it does not have what is given.
 
-    Returns the job_id. Where nothing differs nothing is written; several jobs of the name are an error that lists them.
+    Returns the job_id. What the job has beyond what is given is no difference, and nothing is written for it (but for
+    what starts runs by itself: a ``schedule`` or the like). Several jobs of the name are an error that lists them.
     Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source:
     "Create" and "Reset" of the Jobs API reference.
 
@@ -313,24 +301,12 @@ class DatabricksCreateJobsOperator(PayloadOperator):
 
     endpoint = "create"
     payload_fields = (
-        "name",
-        "description",
-        "tags",
-        "tasks",
-        "job_clusters",
-        "environments",
-        "email_notifications",
-        "webhook_notifications",
-        "notification_settings",
-        "timeout_seconds",
-        "schedule",
-        "trigger",
-        "max_concurrent_runs",
-        "git_source",
-        "access_control_list",
-        "performance_target",
-    )
+        "name", "description", "tags", "tasks", "job_clusters", "environments", "email_notifications",
+        "webhook_notifications", "notification_settings", "timeout_seconds", "schedule", "trigger",
+        "max_concurrent_runs", "git_source", "access_control_list", "performance_target",
+    )  # fmt: skip
     template_fields: Sequence[str] = ("json", *payload_fields, "databricks_conn_id")
+    name: Any
 
     def __init__(
         self,
@@ -352,27 +328,12 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         access_control_list: Many[JobAccessControlRequest] = None,
         performance_target: Text = None,
         forward_dag_params: bool = False,
-        polling_period_seconds: float | None = None,  # noqa: ARG002 (DAGs of the official operator may give it)
+        polling_period_seconds: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.name = name
-        self.description = description
-        self.tags = without_models(tags)
-        self.tasks = without_models(tasks)
-        self.job_clusters = without_models(job_clusters)
-        self.environments = without_models(environments)
-        self.email_notifications = without_models(email_notifications)
-        self.webhook_notifications = without_models(webhook_notifications)
-        self.notification_settings = without_models(notification_settings)
-        self.timeout_seconds = timeout_seconds
-        self.schedule = without_models(schedule)
-        self.trigger = without_models(trigger)
-        self.max_concurrent_runs = max_concurrent_runs
-        self.git_source = without_models(git_source)
-        self.access_control_list = without_models(access_control_list)
-        self.performance_target = performance_target
         self.forward_dag_params = forward_dag_params
+        self._keep(locals())
         self._check_early()
 
     def execute(self, context: Context) -> int:
@@ -390,11 +351,12 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         # As they are declared: what a DAG run is given belongs to its runs, and would have the job written each time.
         return with_parameters(payload, self._declared_params(), client.api_version)
 
-    def _check_early(self) -> None:
-        super()._check_early()
+    def _mistakes_when_parsed(self, *, strict: bool) -> list[str]:
+        warnings = super()._mistakes_when_parsed(strict=strict)
         # Of a text only the rendered one tells.
         in_json = self.json.get("name") if isinstance(self.json, dict) else self.json
-        if self.validate and not self.name and not in_json and not self._may_grow:
+        if not self.name and not in_json and not self._may_grow:
             from airflow_dbjobs.errors import ConfigurationError
 
             raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
+        return warnings

@@ -54,6 +54,38 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": ["airflow_dbjobs.links.DatabricksRunLink"],
+        "config": {
+            CONNECTION_TYPE: {
+                "description": "Databricks jobs.",
+                "options": {
+                    "payload_mistakes": {
+                        "description": (
+                            "What becomes of mistakes in the payloads of operators.\n"
+                            "off: payloads are not checked.\n"
+                            "warn: a mistake is a warning when the DAG is parsed, and an error when the task runs.\n"
+                            "error: a mistake is an import error of the DAG file; only a job_id that may be a"
+                            " placeholder (0, negative, not a number) is as with warn.\n"
+                            "strict: as error, for placeholders and for all that is a warning otherwise, such as"
+                            " misspelt names."
+                        ),
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": "strict",
+                        "default": "error",
+                    },
+                    "deployment": {
+                        "description": (
+                            "A name that tells this deployment's runs from those of another one which uses the same"
+                            " workspace.\nOnly deployments whose databases are copies of each other need one."
+                        ),
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": "staging",
+                        "default": "",
+                    },
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

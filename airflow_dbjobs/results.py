@@ -37,7 +37,7 @@ def result_of(client: JobsClient, run: Run, *, max_bytes: int = MAX_RESULT_BYTES
     For a run of several tasks a dict by task key, of those that succeeded and returned something. What a task returns
     depends on its type:
 
-    - notebook: what it passed to ``dbutils.notebook.exit``, parsed if it is JSON;
+    - notebook: what it passed to ``dbutils.notebook.exit``, parsed if it is a JSON object or list;
     - condition: ``"true"`` or ``"false"``;
     - for each: how many of its iterations there were, succeeded, failed ...;
     - run job: the ``run_id`` of the job's run, and as ``result`` what that returned;
@@ -98,7 +98,8 @@ def _exit_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if _is_storable(value) else text
+    # Of a number or a word the text is what the notebook passed: 1.10 stays 1.10.
+    return value if isinstance(value, dict | list) and _is_storable(value) else text
 
 
 def _is_storable(value: Any, depth: int = 0) -> bool:

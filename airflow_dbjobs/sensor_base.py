@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.operator_parameters import explained, number
 from airflow_dbjobs.tries import begins_anew, deadline_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ class DatabricksSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        for name in ("poke_interval", "timeout", "max_wait"):
+            if isinstance(kwargs.get(name), str):
+                kwargs[name] = number(name, kwargs[name], "a number of seconds, 0 or more", least=0)
+        with explained(type(self), kwargs):
+            super().__init__(**kwargs)
         self.databricks_conn_id = databricks_conn_id
         self.deferrable = deferrable
         self.run_page_url: str | None = None
@@ -299,13 +304,9 @@ def check_one_of(sensor: BaseOperator, *names: str) -> None:
 
 def number_of(sensor: BaseOperator, name: str) -> int | None:
     """Return an id as it was rendered, None where it is not given. Raises errors.ConfigurationError."""
-    from airflow_dbjobs.errors import ConfigurationError
-
     value = getattr(sensor, name)
     if value is None:
         return None
-    if not str(value).strip().isdecimal():
-        raise ConfigurationError(
-            f"{name} is {value!r}; it must be the number of a {name.removesuffix('_id')}. Check what it renders to."
-        )
-    return int(value)
+    kind = name.removesuffix("_id")
+    found: int = number(name, value, f"the number of a {kind}. Check what it renders to", least=1, whole=True)
+    return found

@@ -65,7 +65,7 @@ FLAT: dict[str, JobCase] = {
                         "exclusions": ["slf4j:slf4j"]}}],
          "email_notifications": {"on_failure": ["data@example.com"], "no_alert_for_skipped_runs": True},
          "spark_jar_task": {"main_class_name": "com.example.Sessions", "parameters": ["--window", "30"]}},
-        ("libraries", 1, "maven", "exclusions"), REMOVED, "tasks[0].libraries[1].maven.exclusions",
+        ("libraries", 1, "maven", "exclusions"), [], "tasks[0].libraries[1].maven.exclusions",
     ),
     "python file on a standing cluster": JobCase(
         {"name": "exchange rates", "existing_cluster_id": "0712-091213-wages42", "max_concurrent_runs": 3,
@@ -176,8 +176,8 @@ OF_TASKS: dict[str, JobCase] = {
         "tasks[alarm].sql_task.alert.subscriptions[0].user_name",
     ),
     "SQL file": JobCase(
-        _tasks({"task_key": "vacuum", "sql_task": {**_SQL, "file": {"path": "sql/vacuum.sql"}}}, name="vacuum",
-               git_source=_GIT),
+        _tasks({"task_key": "vacuum", "sql_task": {**_SQL, "file": {"path": "sql/vacuum.sql", "source": "GIT"}}},
+               name="vacuum", git_source=_GIT),
         ("tasks", 0, "sql_task", "file", "source"), "WORKSPACE", "tasks[vacuum].sql_task.file.source",
     ),
     "condition": JobCase(
@@ -217,7 +217,7 @@ OF_TASKS: dict[str, JobCase] = {
             trigger={"file_arrival": {"url": "s3://invoices/in/", "min_time_between_triggers_seconds": 120}},
             queue={"enabled": True},
         ),
-        ("trigger", "file_arrival", "min_time_between_triggers_seconds"), REMOVED,
+        ("trigger", "file_arrival", "min_time_between_triggers_seconds"), 300,
         "trigger.file_arrival.min_time_between_triggers_seconds",
     ),
     "every four hours": JobCase(
@@ -226,7 +226,7 @@ OF_TASKS: dict[str, JobCase] = {
             trigger={"pause_status": "UNPAUSED", "periodic": {"interval": 4, "unit": "HOURS"}},
             queue={"enabled": False},
         ),
-        ("queue",), REMOVED, "queue",
+        ("queue", "enabled"), True, "queue.enabled",
     ),
     "always running": JobCase(
         _tasks(

@@ -452,11 +452,12 @@ def test_a_job_that_is_deleted_in_the_middle_is_created_anew(client: JobsClient,
     assert [job.job_id for job in client.list_jobs()] == [new]
 
 
-@pytest.mark.parametrize(("version", "resets"), [("2.1", 1), ("2.2", 0)])
-def test_a_queue_that_the_version_does_not_turn_on_is_taken_out(
-    workspace: LocalWorkspace, version: str, resets: int
+def test_what_a_job_has_beyond_what_is_given_is_left_alone_until_something_differs(
+    versioned: JobsClient, asked: Callable[[], dict[str, int]]
 ) -> None:
-    client = client_of(workspace, version)
-    keep_job(client, {**NIGHTLY, "queue": {"enabled": True}})
-    keep_job(client, NIGHTLY)
-    assert workspace.requests["reset"] == resets
+    job_id = keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60, "max_concurrent_runs": 5})
+    asked()
+    assert keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
+    assert asked() == UNTOUCHED
+    keep_job(versioned, {**NIGHTLY, "timeout_seconds": 90})
+    assert versioned.get_job(job_id).raw["settings"].get("max_concurrent_runs", 1) == 1

@@ -75,7 +75,7 @@ def test_a_run_of_several_tasks_returns_a_dict_by_task_key(scene, client, kind, 
         {"task_key": "name", "notebook_task": scene.notebook("dbutils.notebook.exit('x')", "name")},
     ]
     scene.ti.at_link = scene.open_gate
-    assert scene.run_task(launching(kind, client, tasks, deferrable=deferrable)) == {"rows": 7, "name": "x"}
+    assert scene.run_task(launching(kind, client, tasks, deferrable=deferrable)) == {"rows": "7", "name": "x"}
 
 
 def test_a_result_that_is_too_large_is_cut(scene, deferrable):

@@ -143,7 +143,6 @@ def test_a_dag_with_models_is_serialized_as_one_with_dicts():
         (lambda: submit(json="{{ body }}", tasks=[{"task_key": "", "condition_task": TRUE}]),
          "tasks[0].task_key [TASKKEY-REQUIRED]"),
         (lambda: submit(notebook_task=NOTEBOOK, idempotency_token="t" * 65), "[TOKEN-SUBMIT-LENGTH]"),
-        (lambda: run_now(job_id=0), "job_id [REQ-JOB-ID]: is 0"),
         (run_now, "job_id [REQ-JOB-ID]: is missing"),
         (lambda: run_now(job_id=1, jar_params=["a", [2], "{{ c }}"]), "jar_params[1] [PARAM-LIST-VALUES]"),
         (lambda: submit(notebook_task=NOTEBOOK, existing_cluster_id="c", new_cluster={"spark_version": "x"}),

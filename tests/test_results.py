@@ -46,10 +46,9 @@ def test_a_run_of_one_notebook_returns_its_exit_value(workspace: LocalWorkspace,
     ("text", "value"),
     [
         ("plain words", "plain words"),
-        ("12", 12),
-        ('"quoted"', "quoted"),
-        ("", ""),
-        ("null", None),
+        *[(text, text) for text in ("12", "1.10", "1234567e12", "007", "true", "null", '"quoted"', "2026-01-01", "")],
+        (' {"rows": 1.5}\n', {"rows": 1.5}),
+        ("[]", []),
         ("{'not': 'json'}", "{'not': 'json'}"),
         (None, None),
         # Python reads more than JSON, and thus XCom, can hold.
@@ -72,7 +71,7 @@ def test_a_run_of_one_notebook_returns_its_exit_value(workspace: LocalWorkspace,
     ],
     ids=lambda text: repr(text)[:30],
 )
-def test_an_exit_value_is_parsed_only_if_it_is_json(
+def test_an_exit_value_is_parsed_only_if_it_is_a_json_object_or_list(
     client: JobsClient, workspace: LocalWorkspace, text: str | None, value: object
 ) -> None:
     workspace.faults.append(Fault("runs/get-output", status=200, body={"notebook_output": {"result": text}}))
@@ -87,7 +86,7 @@ def test_a_run_of_several_tasks_returns_a_dict(client: JobsClient, notebook: Wri
         notebook("silent", "pass"),
         {"task_key": "c", **CONDITION},
     )
-    assert result_of(client, run) == {"b": 2, "a": "x", "c": "true"}
+    assert result_of(client, run) == {"b": "2", "a": "x", "c": "true"}
 
 
 def test_only_tasks_that_succeeded_and_have_an_output_are_asked(
@@ -102,7 +101,7 @@ def test_only_tasks_that_succeeded_and_have_an_output_are_asked(
     late = {"depends_on": [{"task_key": "bad"}], "run_if": "ALL_DONE"}
     run = finished(client, notebook("bad", "1 / 0"), notebook("good", "dbutils.notebook.exit('1')", **late))
     assert run.outcome is Outcome.PARTIAL_SUCCESS
-    assert result_of(client, run) == {"good": 1}
+    assert result_of(client, run) == {"good": "1"}
     assert workspace.requests["runs/get-output"] == 1
 
 
@@ -225,7 +224,7 @@ def test_of_several_results_the_large_ones_are_cut_alike(
     answers(workspace, "1", "x" * 50, "y" * 90)
     tasks = [task("notebook_task", key, number) for number, key in enumerate(("small", "large", "huge"), 8)]
     value = result_of(client, described("TERMINATED", "SUCCESS", tasks=tasks), max_bytes=61)
-    assert value == {"small": 1, "large": "x" * 30, "huge": "y" * 30}
+    assert value == {"small": "1", "large": "x" * 30, "huge": "y" * 30}
     assert "large, huge: cut" in caplog.text
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .wire import ApiError, Json
+from .wire import ApiError, Json, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,11 +113,11 @@ def _shown(job: Job) -> Json:
 def _checked(grant: Json) -> Json:
     kinds = [kind for kind in _PRINCIPALS if grant.get(kind)]
     if len(kinds) != 1:
-        found = " and ".join(kinds) or "none"
-        raise ApiError(f"Each entry of 'access_control_list' must name one of {', '.join(_PRINCIPALS)}; found {found}.")
+        given = " and ".join(kinds) or "none"
+        raise ApiError(f"Each entry of 'access_control_list' must name one of {', '.join(_PRINCIPALS)}; found {given}.")
     level = grant.get("permission_level")
     if level not in _LEVELS:
-        raise ApiError(f"Field 'permission_level' must be one of {', '.join(_LEVELS)}; found {level!r}.")
+        raise ApiError(f"Field 'permission_level' must be one of {', '.join(_LEVELS)}; {in_words(level)}.")
     if level == _OWNER and kinds == ["group_name"]:
         raise ApiError(f"Group {grant['group_name']!r} cannot own a job: an owner is a user or a service principal.")
     return {kinds[0]: grant[kinds[0]], "permission_level": level}

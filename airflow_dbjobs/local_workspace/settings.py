@@ -8,7 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from .wire import ApiError, Json
+from .wire import ApiError, Json, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -287,7 +287,7 @@ def check_settings(settings: Json, version: str) -> None:
         provider = settings["git_source"].get("git_provider")
         if str(provider).lower() not in _GIT_PROVIDERS:
             known = ", ".join(sorted(_GIT_PROVIDERS))
-            raise ApiError(f"Field 'git_source.git_provider' must be one of {known}; found {provider!r}.")
+            raise ApiError(f"Field 'git_source.git_provider' must be one of {known}; {in_words(provider)}.")
     if settings.get("timeout_seconds", 0) < 0:
         raise ApiError("Field 'timeout_seconds' must not be negative.")
     for parameter in _object_array("parameters", settings.get("parameters", [])):
@@ -312,8 +312,8 @@ def _check_tasks(settings: Json, version: str) -> None:
 def _check_payload(task: Json, where: str) -> None:
     payloads = payload_fields(task)
     if len(payloads) != 1:
-        found = "none" if not payloads else " and ".join(f"'{name}'" for name in payloads)
-        raise ApiError(f"Exactly one task field, such as 'notebook_task', is needed in {where}; found {found}.")
+        given = "none" if not payloads else " and ".join(f"'{name}'" for name in payloads)
+        raise ApiError(f"Exactly one task field, such as 'notebook_task', is needed in {where}; found {given}.")
     for field in _REQUIRED.get(payloads[0], ()):
         if task[payloads[0]].get(field) in (None, ""):
             raise ApiError(f"Field '{payloads[0]}.{field}' is missing in {where}.")
@@ -340,9 +340,9 @@ def _check_graph(tasks: list[Json], version: str) -> None:
 
 
 def _check_task(task: Json) -> str:
-    key: str = task.get("task_key", "")
-    if not _TASK_KEY.fullmatch(key):
-        raise ApiError(f"Field 'task_key' must be 1 to 100 letters, digits, - or _; found {key!r}.")
+    key: str | None = task.get("task_key")
+    if key is None or not _TASK_KEY.fullmatch(key):
+        raise ApiError(f"Field 'task_key' must be 1 to 100 letters, digits, - or _; {in_words(key)}.")
     _check_payload(task, f"task {key!r}")
     if task.get("run_if", "ALL_SUCCESS") not in RUN_IF_RULES:
         raise ApiError(f"Field 'run_if' of task {key!r} must be one of {', '.join(sorted(RUN_IF_RULES))}.")

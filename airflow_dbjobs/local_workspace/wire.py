@@ -59,3 +59,8 @@ def json_reply(payload: Json, status: int = 200) -> Reply:
     """Return `payload` as a JSON reply."""
     body = json.dumps(payload, separators=(",", ":")).encode()
     return Reply(status, body, {"Content-Type": "application/json; charset=utf-8"})
+
+
+def in_words(value: object) -> str:
+    """Return what a field holds, in the words of an error."""
+    return "it is missing" if value is None else f"found {value!r}"

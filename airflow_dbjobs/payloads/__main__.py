@@ -11,11 +11,14 @@ from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.body import depth_in_words, to_json
-from airflow_dbjobs.payloads.catalog import ENDPOINTS
+from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
 from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings
+from airflow_dbjobs.payloads.kinds import printable
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
+from airflow_dbjobs.payloads.structure import facts_of
+from airflow_dbjobs.payloads.templates import without
 
 EPILOG = """\
 Which endpoint a payload is for is told by its fields: new_settings or fields_to_remove: update; rerun_tasks,
@@ -43,7 +46,10 @@ def endpoint_of(payload: Mapping[str, Any]) -> str | None:
 
 
 def problems(document: Document, endpoint: str | None, version: str) -> list[Finding]:
-    """Return what is wrong with a payload. Raises ConfigurationError where it is not known what it is."""
+    """Return what is wrong with a payload. Raises ConfigurationError where it is not known what it is.
+
+    What a bundle fills in (``${var.x}``) is left out of judgement.
+    """
     payload, prefix = document.payload, ""
     if endpoint is None and isinstance(payload, Mapping):
         if "job_id" in payload and isinstance(payload.get("settings"), Mapping):
@@ -54,7 +60,11 @@ def problems(document: Document, endpoint: str | None, version: str) -> list[Fin
                 raise ConfigurationError("is no payload that is known by its fields: say which by --endpoint.")
     with depth_in_words:
         body = to_json(payload) if isinstance(payload, Mapping) else payload
-        found = findings(endpoint or "create", body, version)
+        # A bundle fills these in.
+        found = findings(endpoint or "create", without(body, lambda text: "${" in text), version)
+    if body and isinstance(body, dict) and body.keys().isdisjoint(facts_of(load(ENDPOINTS[endpoint or "create"]))):
+        allowed = f"a payload for {endpoint} has fields that are known there"
+        found.append(Finding("", "REQ-FIELDS", "has unknown fields only", allowed, "Check what the file is for."))
     return [finding._replace(path=f"{prefix}.{finding.path}".strip(".")) for finding in found]
 
 
@@ -82,15 +92,19 @@ def list_rules() -> Iterator[str]:
         module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in sorted(MODULES_WITH_RULES)
     }
     rules = [(rule, structure) for table in tables.values() for structure, rules in table.items() for rule in rules]
-    for rule, structure in sorted([*((rule, "any") for rule in ROOT_RULES), *rules], key=lambda pair: pair[0].id):
-        severity = "warning" if rule.warning else "error"
-        yield f"{rule.id:<32}{severity:<9}{','.join(rule.versions):<13}{structure}: {rule.allowed}"
+    rules = [*((rule, "any") for rule in ROOT_RULES), *rules]
+    lines = (
+        f"{rule.id:<32}{'warning' if rule.warning else 'error':<9}{','.join(rule.versions):<13}{name}: {rule.allowed}"
+        for rule, name in sorted(rules, key=lambda pair: pair[0].id)
+    )
+    # One rule may be made for several fields.
+    yield from dict.fromkeys(lines)
 
 
-def _say(text: str) -> None:
-    """Print a text; what the output's encoding has not is escaped."""
+def _say(line: str) -> None:
+    """Print a line; what steers a terminal, and what the output's encoding does not have, is escaped."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, errors="backslashreplace").decode(encoding))  # noqa: T201 (its output)
+    print(printable(line).encode(encoding, errors="backslashreplace").decode(encoding))  # noqa: T201 (its output)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,13 +116,14 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a file; - is standard input")
-    parser.add_argument("--endpoint", choices=sorted(ENDPOINTS), metavar="NAME", help="what the payloads are for")
+    parser.add_argument("--endpoint", choices=sorted(ENDPOINTS), help="what the payloads are for")
     parser.add_argument("--api-version", choices=VERSIONS, default=VERSIONS[0])
     parser.add_argument("--no-warnings", dest="warnings", action="store_false", help="print errors only")
     parser.add_argument("--rules", action="store_true", help="list the rules, and check nothing")
     options = parser.parse_args(arguments)
     if options.rules:
-        _say("\n".join(list_rules()))
+        for line in list_rules():
+            _say(line)
         return 0
     if not options.files:
         parser.error("name the files to check")

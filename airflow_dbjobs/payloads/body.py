@@ -12,15 +12,18 @@ from functools import cache
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.kinds import MAP, MAX_DIGITS, TEXTS, is_list, type_of
+from airflow_dbjobs.payloads.kinds import MAP, MAX_DIGITS, TEXTS, is_list, printable, type_of
 from airflow_dbjobs.payloads.templates import is_templated
 
 # The reference says "10 MB" without saying which.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
-# What a run is given as texts: the values of a mapping, or the elements of a list.
-TEXT_PARAMETERS = (
-    "job_parameters", "notebook_params", "python_named_params", "sql_params",
-    "python_params", "jar_params", "spark_submit_params", "dbt_commands",
+# What code is given as texts, by a run or its task: the values of a mapping, or the elements of a list.
+TEXT_PARAMETERS = frozenset(
+    {
+        "job_parameters", "notebook_params", "python_named_params", "sql_params", "python_params", "jar_params",
+        "spark_submit_params", "dbt_commands", "base_parameters", "named_parameters", "notebook_base_parameters",
+        "parameters", "commands",
+    }
 )  # fmt: skip
 _SCALARS = frozenset({str, bool, type(None)})
 _TOO_LONG = 10**MAX_DIGITS
@@ -34,15 +37,13 @@ def merge(body: object, named: Mapping[str, Any], *, keep_templates: bool = Fals
 
     `body` is a mapping, a model, None, or the text of a mapping as Jinja renders it (JSON, or a Python literal); so is
     each field that holds a list or a mapping. Models become dicts, and None values are dropped, at any depth; JSON
-    types are kept, but numbers and booleans in parameters of a run become the texts that the API has there. Raises
+    types are kept, but numbers and booleans in parameters become the texts that the API has there. Raises
     ConfigurationError for anything else; `keep_templates` lets XComArgs and the like stay, before they are rendered.
     """
     with depth_in_words:
         payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
         made: dict[str, Any] = _plain(payload if keep_templates else _rendered(payload), "", keep_templates)
-    for name in TEXT_PARAMETERS:
-        if name in made:
-            made[name] = _in_texts(made[name])
+        _write_parameters_as_texts(made)
     return made
 
 
@@ -137,13 +138,16 @@ def _parse(name: str, text: str) -> object:
         ) from None
 
 
-def _in_texts(value: Any) -> Any:
-    """Return what a run is given as texts with its numbers and booleans as JSON spells them."""
-    if isinstance(value, dict):
-        return {key: json.dumps(item) if isinstance(item, int | float) else item for key, item in value.items()}
-    if isinstance(value, list):
-        return [json.dumps(item) if isinstance(item, int | float) else item for item in value]
-    return value
+def _write_parameters_as_texts(value: Any) -> None:
+    """Spell numbers and booleans in parameters as JSON does, wherever in a payload parameters are."""
+    for item in value if isinstance(value, list) else value.values():
+        if isinstance(item, dict | list):
+            _write_parameters_as_texts(item)
+    for name in TEXT_PARAMETERS & value.keys() if isinstance(value, dict) else ():
+        given = value[name]
+        for key, item in given.items() if isinstance(given, dict) else enumerate(given if is_list(given) else ()):
+            if isinstance(item, int | float):
+                given[key] = json.dumps(item)
 
 
 def _plain(value: Any, path: str, keep_templates: bool) -> Any:
@@ -165,7 +169,7 @@ def _plain(value: Any, path: str, keep_templates: bool) -> Any:
         ]
     if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum)):
         if isinstance(value, (int, float)) and not -_TOO_LONG < value < _TOO_LONG:
-            raise ConfigurationError(f"{path.removeprefix('.')} is {_odd_number(value)}. Give another number.")
+            raise ConfigurationError(f"{_in_words(path)} is {_odd_number(value)}. Give another number.")
         return value
     if keep_templates and is_templated(value):
         return value
@@ -181,7 +185,7 @@ def _simpler(value: Any, path: str) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return list(value)
     raise ConfigurationError(
-        f"{path.removeprefix('.')} is a {type(value).__name__}, which JSON cannot hold."
+        f"{_in_words(path)} is a {type(value).__name__}, which JSON cannot hold."
         " Give a string, number, boolean, list or mapping."
     )
 
@@ -194,10 +198,11 @@ def _key(key: object, path: str) -> str:
         return str(key)
     if key is None or (isinstance(key, int | float) and -_TOO_LONG < key < _TOO_LONG):
         return json.dumps(key)
-    raise ConfigurationError(
-        f"{path.removeprefix('.') or 'the payload'} has a key that {type_of(key)}, which JSON cannot hold."
-        " Give a string."
-    )
+    raise ConfigurationError(f"{_in_words(path)} has a key that {type_of(key)}, which JSON cannot hold. Give a string.")
+
+
+def _in_words(path: str) -> str:
+    return printable(path.removeprefix(".")) or "the payload"
 
 
 def _odd_number(value: float) -> str:

@@ -40,11 +40,19 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+# How many values the aliases of a YAML file may add; some lines of nested aliases stand for billions.
+MAX_ALIASED_VALUES = 100_000
+
+
 class _Twice(Exception):
     """A mapping gives a field twice."""
 
     def __init__(self, name: str, line: int | None = None) -> None:
         super().__init__(f"{'' if line is None else f':{line}'}: gives {name} twice.")
+
+
+class _TooManyAliases(Exception):
+    """The aliases of a file stand for too many values."""
 
 
 def read(file: Path) -> list[Document]:
@@ -68,6 +76,10 @@ def read(file: Path) -> list[Document]:
         raise ConfigurationError(f"{file}{line}: is no YAML: {getattr(error, 'problem', None) or error}.") from error
     except _Twice as error:
         raise ConfigurationError(f"{file}{error}") from None
+    except _TooManyAliases:
+        raise ConfigurationError(
+            f"{file}: its aliases stand for more than {MAX_ALIASED_VALUES:,} values, which no payload has."
+        ) from None
     except RecursionError:
         raise ConfigurationError(f"{file}: holds itself, or is too deep to be read.") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -117,11 +129,31 @@ def _read_yaml(text: str) -> Iterator[Document]:
     try:
         while loader.check_node():
             node = loader.get_node()
+            _refuse_too_many_aliases(node)
             # Before what "<<" merges in is put beside a mapping's own fields.
             _refuse_twice(node)
             yield Document(loader.construct_document(node), dict(_lines(node)))
     finally:
         loader.dispose()
+
+
+def _children(node: Any) -> Iterator[Any]:
+    for child in () if isinstance(node, yaml.ScalarNode) else node.value:
+        yield from child if isinstance(child, tuple) else (child,)
+
+
+def _refuse_too_many_aliases(node: Any) -> None:
+    """Raise _TooManyAliases where aliases stand for more values than can be looked at."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        # Of an alias the node is the same, and is counted once.
+        if id(node) not in sizes:
+            sizes[id(node)] = 1 + sum(map(size, _children(node)))
+        return sizes[id(node)]
+
+    if size(node) - len(sizes) > MAX_ALIASED_VALUES:
+        raise _TooManyAliases
 
 
 def _refuse_twice(node: Any) -> None:

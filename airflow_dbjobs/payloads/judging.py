@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
-from airflow_dbjobs.payloads.kinds import type_of
+from airflow_dbjobs.payloads.kinds import printable, type_of
+from airflow_dbjobs.payloads.misplaced import where_it_belongs
 from airflow_dbjobs.payloads.place import Body, Place
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
-from airflow_dbjobs.payloads.spelling import near_miss
 from airflow_dbjobs.payloads.structure import Structure, facts_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ VERSIONS = ("2.2", "2.1", "2.0")
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong, or probably is: where, by which rule, what was given, what is allowed, what to do."""
+    """One thing that is wrong, or probably is: where, by which rule, what was given, what is allowed, what to do.
+
+    `at_run` says that it may be a placeholder while the DAG is parsed.
+    """
 
     path: str
     rule: str
@@ -32,9 +35,11 @@ class Finding(NamedTuple):
     allowed: str
     remedy: str
     is_error: bool = True
+    at_run: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path or 'the payload'} [{self.rule}]: {self.given}; {self.allowed}. {self.remedy}"
+        # Names in the payload may hold what steers a terminal.
+        return printable(f"{self.path or 'the payload'} [{self.rule}]: {self.given}; {self.allowed}. {self.remedy}")
 
 
 def findings(
@@ -49,39 +54,40 @@ def findings(
             Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body is one JSON object", "Give a mapping.")
         ]
     found: list[Finding] = []
-    root = Place(Body(endpoint, version, cloud, payload, open_root), payload)
+    root = Place(Body(endpoint, version, cloud, payload, open_root), payload, ENDPOINTS[endpoint])
     _ask((rule for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found)
-    _visit(root, ENDPOINTS[endpoint], found)
+    _visit(root, found)
     return found
 
 
 def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool = False) -> list[Finding]:
-    """Return what is wrong with a payload whichever API version it is for: nothing, where it suits one of them."""
+    """Return what is wrong with a payload whichever API version it is for: only warnings where it suits one."""
     newest: list[Finding] = []
     for version in VERSIONS:
         found = findings(endpoint, payload, version, open_root=open_root)
         if not any(finding.is_error or finding.rule == "FIELD-VERSION" for finding in found):
-            return []
+            return found
         newest = newest or found
     return newest
 
 
-def _visit(place: Place, structure: str, found: list[Finding]) -> None:
+def _visit(place: Place, found: list[Finding]) -> None:
     """Add to `found` what is wrong with a structure: what its rules tell, then what its fields are and hold."""
-    fields, rules_by_field, rules = _expected(structure, place.body.endpoint, place.body.version)
+    fields, rules_by_field, rules = _expected(place.structure, place.body.endpoint, place.body.version)
     start = len(found)
     _ask(rules, place, found)
     for name in place.value:
         if name in rules_by_field:
             _ask(rules_by_field[name], place, found)
-    refused = found[start:]
+    refused = {finding.path for finding in found[start:] if finding.is_error}
     for name, value in place.value.items():
-        if name not in fields:
-            found += _misspelling(place, structure, str(name))
-            continue
-        kind, since = fields[name]
         if value is None:
             continue
+        if name not in fields:
+            if place.path_of(str(name)) not in refused:
+                found.append(_unknown(place, str(name)))
+            continue
+        kind, since = fields[name]
         if since and since > place.body.version:
             # What the version does not know, it does not judge.
             found.append(_too_new(place, name, since))
@@ -97,9 +103,9 @@ def _descend(place: Place, name: str, structure: str, found: list[Finding], *, m
     value = place.value[name]
     if many:
         for index, item in place.elements(name):
-            _visit(Place(place.body, item, place, f"{name}[{index}]"), structure, found)
+            _visit(Place(place.body, item, structure, place, f"{name}[{index}]"), found)
     elif isinstance(value, dict):
-        _visit(Place(place.body, value, place, name), structure, found)
+        _visit(Place(place.body, value, structure, place, name), found)
 
 
 def _ask(rules: Iterable[Rule], place: Place, found: list[Finding]) -> None:
@@ -108,15 +114,15 @@ def _ask(rules: Iterable[Rule], place: Place, found: list[Finding]) -> None:
         if rule.fields and place.value.keys().isdisjoint(rule.fields):
             continue
         for below, given in rule.check(place):
-            found.append(Finding(place.path_of(below), rule.id, given, rule.allowed, rule.remedy, not rule.warning))
+            path, is_error = place.path_of(below), not rule.warning
+            found.append(Finding(path, rule.id, given, rule.allowed, rule.remedy, is_error, rule.at_run))
 
 
-def _mistyped(place: Place, name: str, kind: Kind, refused: list[Finding]) -> Iterator[Finding]:
-    told = {finding.path for finding in refused if finding.is_error}
+def _mistyped(place: Place, name: str, kind: Kind, refused: set[str]) -> Iterator[Finding]:
     for below, given, allowed in kind.mismatches(place.value[name]):
         path = place.path_of(name + below)
         # A rule has told more of a wrong type than that it is wrong.
-        if path not in told:
+        if path not in refused:
             yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
 
 
@@ -131,17 +137,21 @@ def _too_new(place: Place, name: str, since: str) -> Finding:
     )
 
 
-def _misspelling(place: Place, structure: str, name: str) -> Iterator[Finding]:
-    meant = near_miss(name, tuple(facts_of(load(structure))))
-    if meant and meant not in place.value:
-        yield Finding(
-            place.path_of(name),
-            "FIELD-NAME",
-            f"is no field of {structure} that is known here",
-            "the API ignores what it does not know",
-            f"Did you mean {meant}?",
-            is_error=False,
-        )
+def _unknown(place: Place, name: str) -> Finding:
+    """Tell of a field that the API is going to ignore, and what may have been meant."""
+    rule, remedy = "FIELD-UNKNOWN", "Leave it out, unless the API is newer than this release."
+    if belongs := where_it_belongs(place, name):
+        rule, remedy = "FIELD-PLACE", belongs
+    elif meant := place.meant_by(name):
+        rule, remedy = "FIELD-NAME", f"Did you mean {meant}?"
+    return Finding(
+        place.path_of(name),
+        rule,
+        f"is no field of {place.structure} that is known here",
+        "the API ignores what it does not know",
+        remedy,
+        is_error=False,
+    )
 
 
 class _Expected(NamedTuple):

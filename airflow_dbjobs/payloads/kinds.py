@@ -161,6 +161,15 @@ def type_of(value: object) -> str:
     return f"is of type {type(value).__name__}"
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes in the place of what steers a terminal, or cannot be seen."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
 if TYPE_CHECKING:
 
     class Resolvable(Protocol):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.payloads.catalog import load
 from airflow_dbjobs.payloads.kinds import is_list, whole_number
+from airflow_dbjobs.payloads.spelling import near_miss
+from airflow_dbjobs.payloads.structure import FieldFacts, facts_of
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -38,10 +41,11 @@ class Body:
 
 @dataclass(slots=True)
 class Place:
-    """A mapping in a payload; the whole has no parent, and what it holds lies at `below` its parent."""
+    """A mapping in a payload, of the structure of that name. The whole has no parent; others lie at `below` theirs."""
 
     body: Body
     value: dict[str, Any]
+    structure: str
     parent: Place | None = None
     below: str = ""
 
@@ -52,6 +56,22 @@ class Place:
         if not below or not path or below.startswith(("[", ".")):
             return f"{path}{below}".removeprefix(".")
         return f"{path}.{below}"
+
+    @property
+    def fields(self) -> dict[str, FieldFacts]:
+        """The fields of the structure that are known here."""
+        return facts_of(load(self.structure))
+
+    def meant_by(self, name: str) -> str | None:
+        """Return the field that a misspelt name probably stands for."""
+        meant = near_miss(name, tuple(self.fields))
+        return meant if meant not in self.value else None
+
+    def has_unknown_fields(self) -> bool:
+        """Whether a field is given that is unknown here, and no slip for one that is known."""
+        return any(
+            name not in self.fields and self.given(name) and self.meant_by(str(name)) is None for name in self.value
+        )
 
     def given(self, name: str) -> bool:
         """Whether the field is there, whatever it holds."""

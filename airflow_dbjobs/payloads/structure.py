@@ -112,12 +112,6 @@ def facts_of(model: type[Structure]) -> dict[str, FieldFacts]:
     return {name: FieldFacts(_kind(field), _extra(field).get("since")) for name, field in model.model_fields.items()}
 
 
-def default_of(model: type[Structure], name: str) -> str:
-    """Return what the reference says is so where a field is left out; "" where it says nothing."""
-    field = model.model_fields.get(name)
-    return str(_extra(field).get("default") or "") if field else ""
-
-
 def _kind(field: FieldInfo) -> Kind:
     return next((item for item in field.metadata if isinstance(item, Kind)), ANYTHING)
 

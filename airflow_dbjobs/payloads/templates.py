@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # `{{` is also how Databricks marks what it fills in itself ("{{job.run_id}}"): that is not known here either.
 _MARKS = ("{{", "{%", "{#")
@@ -27,12 +30,12 @@ def is_templated(value: object) -> bool:
     return callable(getattr(value, "resolve", None)) and not isinstance(value, os.PathLike)
 
 
-def without_files(value: Any, suffixes: tuple[str, ...]) -> Any:
-    """Return `value` with a template in the place of each text that names a template file, by one of the suffixes."""
+def without(value: Any, is_unknown: Callable[[str], bool]) -> Any:
+    """Return `value` with a template in the place of each text of which nothing is known."""
     if isinstance(value, str):
-        return UNKNOWN if value.endswith(suffixes) else value
+        return UNKNOWN if is_unknown(value) else value
     if isinstance(value, dict):
-        return {key: without_files(item, suffixes) for key, item in value.items()}
+        return {key: without(item, is_unknown) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_files(item, suffixes) for item in value]
+        return [without(item, is_unknown) for item in value]
     return value

@@ -444,5 +444,5 @@ def test_the_dag_of_the_readme_does_what_the_readme_says(airflow: AirflowStack) 
     airflow.add_dag("readme.py", source)
     run = airflow.run_dag("count_words")
     assert run.state == "success", logs(airflow, run)
-    assert airflow.api.xcom(run.task("count")) == 5
+    assert airflow.api.xcom(run.task("count")) == "5"
     assert re.search(r"\b5\b", airflow.api.log(run.task("show")))

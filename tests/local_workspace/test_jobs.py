@@ -62,6 +62,8 @@ def test_names_are_not_unique(client: Client) -> None:
         ({"tasks": [TASKS[1]]}, "depends_on"),
         ({"tasks": [{**TASKS[0], "depends_on": [{"task_key": "b"}]}, TASKS[1]]}, "cycle"),
         ({"tasks": [{**TASKS[0], "task_key": "a b"}]}, "task_key"),
+        ({"tasks": [{"spark_python_task": PYTHON}]}, "digits, - or _; it is missing."),
+        ({"tasks": TASKS, "git_source": {"git_url": "https://x"}}, "; it is missing."),
         ({"tasks": [{**TASKS[0], "run_if": "NEVER"}]}, "run_if"),
         ({"spark_python_task": PYTHON, "job_clusters": [{"job_cluster_key": "x"}]}, "job_clusters"),
         ({"spark_python_task": PYTHON, "max_concurrent_runs": 1001}, "max_concurrent_runs"),

@@ -125,6 +125,7 @@ def test_the_levels_are_told_with_what_they_allow(client: Client, job_id: int) -
         ([{**VIEW, "permission_level": "CAN_FLY"}], "CAN_FLY"),
         ([{"group_name": "analysts"}], "permission_level"),
         ([{"permission_level": "CAN_VIEW"}], "found none"),
+        ([{"user_name": "a@example.com"}], "IS_OWNER; it is missing."),
         ([{**VIEW, "user_name": "x"}], "user_name and group_name"),
         ([{**VIEW, "permission_level": "IS_OWNER"}], "'analysts' cannot own"),
         ([{"user_name": name, "permission_level": "IS_OWNER"} for name in "ab"], "exactly one owner"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .case import FLAT, GONE, C, Case, T, task_of
+from .case import CLUSTER, FLAT, GONE, C, Case, T, task_of
 
 GIT = {"git_url": "https://git.example.com/a", "git_provider": "gitHub"}
 ACL = {"user_name": "a@example.com", "permission_level": "CAN_VIEW"}
@@ -17,6 +17,13 @@ RESOURCE_CASES = [
          {"tasks": GONE, **FLAT, "existing_cluster_id": "c"}, "", "runs/submit"),
     Case("COMPUTE-REQUIRED-2_1", task_of("spark_jar_task", {"main_class_name": "a"}, existing_cluster_id="c"),
          task_of("spark_jar_task", {"main_class_name": "a"}), T, warns=True),
+    Case("ENV-REQUIRED", {**task_of("spark_python_task", {"python_file": "/a"}, environment_key="e"),
+                          "environments": [{"environment_key": "e"}]},
+         task_of("spark_python_task", {"python_file": "/a"}), T, warns=True),
+    Case("ENV-REQUIRED", task_of("python_wheel_task", {"package_name": "a", "entry_point": "b"}, new_cluster=CLUSTER),
+         task_of("python_wheel_task", {"package_name": "a", "entry_point": "b"}), T, warns=True),
+    Case("ENV-REQUIRED", task_of("run_job_task", {"job_id": 1}), {"tasks": GONE, "dbt_task": {"commands": ["dbt run"]}},
+         "", "runs/submit", warns=True),
     Case("CLUSTER-SPARK-VERSION", {f"{C}.spark_version": GONE, f"{C}.policy_id": "p"}, {f"{C}.spark_version": GONE},
          f"{C}.spark_version"),
     Case("CLUSTER-SIZE", {f"{C}.num_workers": GONE}, {f"{C}.autoscale": {"min_workers": 1, "max_workers": 2}}, C,

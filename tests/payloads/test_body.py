@@ -165,6 +165,19 @@ def test_lists_mappings_and_null_among_parameters_of_a_run_stay_errors(wrong: di
         check_early("run-now", {"job_id": 1, **wrong}, {})
 
 
+def test_the_operators_write_numbers_in_parameters_as_texts_wherever_they_are() -> None:
+    task = {"notebook_path": "/a", "base_parameters": {"n": 5, "b": True, "t": "{{ ds }}", "none": None}}
+    made = merge(
+        {"tasks": [{"task_key": "a", "for_each_task": {"inputs": "[1]", "task": {"notebook_task": task}}}]},
+        {"spark_jar_task": {"parameters": [1, "a", 2.5]}, "parameters": [{"name": "n", "default": 5}]},
+    )
+    inner = made["tasks"][0]["for_each_task"]["task"]["notebook_task"]
+    assert inner["base_parameters"] == {"n": "5", "b": "true", "t": "{{ ds }}"}
+    assert made["spark_jar_task"] == {"parameters": ["1", "a", "2.5"]}
+    assert made["parameters"] == [{"name": "n", "default": 5}]
+    assert task["base_parameters"]["n"] == 5
+
+
 def test_the_check_alone_refuses_numbers_among_parameters_and_drops_null() -> None:
     with pytest.raises(PayloadError, match=r"notebook_params.a \[PARAM-MAP-VALUES\]"):
         check("run-now", {"job_id": 1, "notebook_params": {"a": 1}}, "2.2")
@@ -193,7 +206,6 @@ def nested(depth: int) -> dict[str, object]:
         (holding_itself(), "holds itself"),
         (nested(5000), "too deep"),
         ({"job_id": 10**5000}, "job_id is a number of more than 100 digits"),
-        ({"job_id": "9" * 5000}, "REQ-JOB-ID"),
         ({"job_id": 1, ("a",): 2}, "the payload has a key that is of type tuple"),
         ({"job_id": 1, "notebook_params": {b"a": "b"}}, "notebook_params has a key that is of type bytes"),
         ({"job_id": 1, "more": {math.nan: 1}}, "more has a key that is of type float"),
@@ -208,6 +220,13 @@ def test_what_can_be_no_payload_is_refused_in_words_by_both_checks(body: dict[st
         check_early("run-now", body, {})
     with pytest.raises(ConfigurationError, match=words):
         check("run-now", body, "2.2")
+
+
+def test_a_text_of_too_many_digits_is_no_job_and_may_be_a_placeholder_when_parsed() -> None:
+    (told,) = check_early("run-now", {"job_id": "9" * 5000}, {})
+    assert "REQ-JOB-ID" in told
+    with pytest.raises(PayloadError, match="REQ-JOB-ID"):
+        check("run-now", {"job_id": "9" * 5000}, "2.2")
 
 
 @pytest.mark.parametrize("text", ['{"a":' * 100_000 + "1" + "}" * 100_000, '{"job_id": ' + "1" * 5000 + "}"])

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -119,13 +120,99 @@ def test_files_are_read_as_windows_writes_them(tmp_path, capsys, name, mark):
 def test_a_dash_is_standard_input(capsys, monkeypatch, text):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert main(["-"]) == 1
-    assert lines(capsys)[0].startswith("-:2: job_id [REQ-JOB-ID]: is 0;")
+    assert any(line.startswith("-:2: job_id [REQ-JOB-ID]: is 0;") for line in lines(capsys))
 
 
 def test_fields_that_yaml_merges_in_may_be_given_anew(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("x: &x {job_id: 0, a: 1}\n<<: *x\njob_id: 2\n")
     assert main([str(tmp_path / "a.yaml")]) == 0
+    assert [line.partition(":")[2].split()[2] for line in lines(capsys)] == ["a", "x"]
+
+
+NESTED = "\n".join(f"{name}: &{name} [{', '.join([f'*{below}'] * 9)}]" for below, name in pairwise("abcdefghi"))
+MERGED = "\n".join(f"{name}: &{name} {{<<: [{', '.join([f'*{below}'] * 9)}]}}" for below, name in pairwise("abcdefghi"))
+
+
+@pytest.mark.parametrize("content", [f"a: &a [1]\n{NESTED}\n", f"a: &a {{k: 1}}\n{MERGED}\n"])
+def test_aliases_that_stand_for_billions_are_refused_at_once(tmp_path, capsys, content):
+    (tmp_path / "a.yaml").write_text(content)
+    assert main([str(tmp_path / "a.yaml")]) == 1
+    (line,) = lines(capsys)
+    assert "its aliases stand for more than 100,000 values" in line
+
+
+def test_aliases_of_an_ordinary_file_are_read(tmp_path, capsys):
+    tasks = "\n".join(f"  - {{task_key: t{number}, new_cluster: *c, notebook_task: *n}}" for number in range(100))
+    anchors = "c: &c {spark_version: x, num_workers: 1, node_type_id: m}\nn: &n {notebook_path: /a}"
+    (tmp_path / "a.yaml").write_text(f"{anchors}\nname: nightly\ntasks:\n{tasks}\n")
+    assert main(["--no-warnings", str(tmp_path / "a.yaml")]) == 0
     assert lines(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.yaml", 'job_id: 1\n"\\e[31mred": 1\n"\\e[31mred": 2\n'),
+        ("a.json", '{"job_id": 1, "\\u001b[31mred": 1, "\\u001b[31mred": 2}'),
+        ("a.json", '{"job_id": 1, "\\u001b[31mred": 1}'),
+        ("a.json", '{"job_id": 1, "notebook_params": {"\\u001b[31mred": 1}}'),
+        ("a.json", '{"job_id": 1, "job_parameters": {"\\u001b[31mred": Infinity}}'),
+    ],
+)
+def test_names_that_steer_a_terminal_are_printed_with_escapes(tmp_path, capsys, name, content):
+    (tmp_path / name).write_text(content)
+    main([str(tmp_path / name)])
+    printed = capsys.readouterr().out
+    assert "\\x1b[31mred" in printed
+    assert "\x1b" not in printed
+
+
+def test_what_a_bundle_fills_in_is_left_out_of_judgement(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text(
+        "name: ${bundle.target}-nightly\nmax_concurrent_runs: ${var.runs}\ntags: ${var.tags}\n"
+        "tasks:\n  - task_key: a\n    run_job_task: {job_id: '${resources.jobs.other.id}'}\n    run_if: ${var.run_if}\n"
+        "    timeout_seconds: -1\n"
+    )
+    assert main([str(tmp_path / "a.yaml")]) == 1
+    (line,) = lines(capsys)
+    assert "tasks[0].timeout_seconds [RANGE-TIMEOUT]" in line
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"job_id": 1, "notebook_params": {"n": 5}},
+        {"job_id": 1, "python_params": ["a", True]},
+        {"run_name": "n", "notebook_task": {"notebook_path": "/a", "base_parameters": {"n": 5}}},
+        {"run_name": "n", "tasks": [{"task_key": "a", "spark_jar_task": {"main_class_name": "a", "parameters": [5]}}]},
+        {"run_name": "n", "tasks": [{"task_key": "a", "run_job_task": {"job_id": 1, "job_parameters": {"n": 5.5}}}]},
+        {"run_name": "n", "sql_task": {"warehouse_id": "w", "file": {"path": "/a"}, "parameters": {"n": False}}},
+    ],
+)
+def test_a_parameter_that_is_no_text_is_refused_wherever_it_is(tmp_path, capsys, body):
+    (tmp_path / "a.json").write_text(json.dumps(body))
+    assert main(["--no-warnings", str(tmp_path / "a.json")]) == 1
+    (line,) = lines(capsys)
+    assert "-VALUES]: is of type " in line
+
+
+def test_unknown_fields_are_told_and_a_file_of_them_alone_fails(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("name: n\nresources: {}\ntargets: {}\ntasks: []\n")
+    assert main(["--endpoint", "create", str(tmp_path / "a.yaml")]) == 0
+    told = [line.split(": ")[2] for line in lines(capsys)]
+    assert told == ["resources [FIELD-UNKNOWN]", "targets [FIELD-UNKNOWN]", "tasks [TASK-PRESENT-2_1]"]
+    (tmp_path / "a.yaml").write_text("bundle: {name: n}\nresources: {}\n")
+    assert main(["--endpoint", "create", str(tmp_path / "a.yaml")]) == 1
+    told = [line.partition(": ")[2] for line in lines(capsys)]
+    assert {line.split("]")[0] for line in told if "FIELD" in line} == {
+        "the payload [REQ-FIELDS", "warning: bundle [FIELD-UNKNOWN", "warning: resources [FIELD-UNKNOWN",
+    }  # fmt: skip
+
+
+def test_the_help_lists_the_endpoints(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "runs/submit" in capsys.readouterr().out.partition("Check request bodies")[0]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])

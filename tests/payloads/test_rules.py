@@ -10,7 +10,7 @@ from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings, finding
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 
-from .case import CLUSTER, FLAT, GONE, TASK, Case, body_of
+from .case import CLUSTER, FLAT, GONE, TASK, C, Case, N, T, body_of, task_of
 from .rule_cases import CASES
 
 
@@ -131,6 +131,55 @@ def test_a_misspelt_field_is_told_with_the_name_that_was_meant(changes, place, m
     (slip,) = [finding for finding in found if finding.rule == "FIELD-NAME"]
     assert (slip.path, slip.is_error) == (place, False)
     assert f"Did you mean {meant}?" in str(slip)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"trigger": {"job_completion": {"job_id": 1}}}, "trigger.job_completion"),
+        ({"triggers": [{"job_completion": {"job_id": 1}}]}, "triggers[0].job_completion"),
+        ({"tasks[0].libraries": [{"npm": {"package": "a"}}]}, "tasks[0].libraries[0].npm"),
+        (task_of("sql_task", {"warehouse_id": "w", "metric_view": {}}), "tasks[0].sql_task.metric_view"),
+        ({"tasks[0].new_cluster.init_scripts": [{"oci": {}}]}, "tasks[0].new_cluster.init_scripts[0].oci"),
+        (task_of("quantum_task", {}), "tasks[0].quantum_task"),
+    ],
+)
+def test_a_kind_that_is_unknown_here_passes_with_a_warning(changes, place):
+    (told,) = findings("create", body_of("create", "2.2", changes))
+    assert (told.path, told.rule, told.is_error) == (place, "FIELD-UNKNOWN", False)
+
+
+def test_a_slip_for_a_known_kind_is_no_unknown_kind():
+    found = findings("create", body_of("create", "2.2", {"trigger": {"file_arival": {"url": "/a"}}}))
+    assert [(finding.rule, finding.is_error) for finding in found] == [
+        ("TRIGGER-ONE-KIND", True), ("FIELD-NAME", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "changes", "place", "belongs"),
+    [
+        ("create", {f"{N}.notebook_params": {}}, f"{N}.notebook_params", "It is called base_parameters here."),
+        ("create", {f"{C}.libraries": []}, f"{C}.libraries", f"It belongs in {T}, beside new_cluster."),
+        ("create", {f"{T}.base_parameters": {}}, f"{T}.base_parameters", "It belongs in notebook_task."),
+        ("create", {f"{T}.spark_version": "x"}, f"{T}.spark_version", "It belongs in new_cluster."),
+        ("create", {f"{N}.schedule": {}}, f"{N}.schedule", "It belongs beside tasks."),
+        ("create", {"run_if": "ALL_DONE"}, "run_if", "It belongs in each of tasks."),
+        ("create", {"notebook_path": "/a"}, "notebook_path", "It belongs in notebook_task of each of tasks."),
+        ("runs/submit", {"max_retries": 1}, "max_retries", "It belongs in each of tasks."),
+        ("runs/submit", {"notebook_params": {}}, "notebook_params",
+         "It belongs in notebook_task of each of tasks as base_parameters."),
+        ("run-now", {"base_parameters": {}}, "base_parameters", "It is called notebook_params here."),
+    ],
+)  # fmt: skip
+def test_a_known_field_in_the_wrong_place_is_told_with_the_right_one(endpoint, changes, place, belongs):
+    (told,) = findings(endpoint, body_of(endpoint, "2.2", changes))
+    assert (told.path, told.rule, told.remedy, told.is_error) == (place, "FIELD-PLACE", belongs, False)
+
+
+def test_a_field_that_a_rule_refuses_is_not_told_twice():
+    (told,) = findings("runs/submit", body_of("runs/submit", "2.2", {"job_clusters": [{"job_cluster_key": "a"}]}))
+    assert told.rule == "JOBCLUSTER-NOT-ON-SUBMIT"
 
 
 @pytest.mark.parametrize(("given", "told"), [("aws", "TAG-VALUE-AWS"), ("azure", "TAG-KEY-AZURE"), ("", None)])

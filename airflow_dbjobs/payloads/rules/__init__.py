@@ -51,7 +51,8 @@ class Rule:
     """One rule: an id, what it checks, what is allowed, and what to do instead.
 
     `versions` and `endpoints` say where it holds, `unless` at which endpoints it cannot be decided; a `warning` tells
-    of what is probably wrong.
+    of what is probably wrong. What an `at_run` rule finds may be a placeholder while the DAG is parsed, and is an error
+    when the task runs.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Rule:
     endpoints: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     warning: bool = False
+    at_run: bool = False
 
     @cached_property
     def fields(self) -> frozenset[str]:

@@ -18,9 +18,10 @@ from airflow_dbjobs.payloads.rules.forms import (
     positive_id,
     present,
     shown,
+    some,
     strings_in,
 )
-from airflow_dbjobs.payloads.rules.parameters import forbidden_arguments
+from airflow_dbjobs.payloads.rules.parameters import LISTS, MAPS, forbidden_arguments, texts
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -143,9 +144,11 @@ RULES = {
             "Pass large data by a file.",
             versions=FROM_2_1,
         ),
+        *texts(maps=("base_parameters",)),
         *SOURCE,
     ),
     "SparkJarTask": (
+        *texts(lists=("parameters",)),
         Rule(
             "JAR-MAIN-CLASS",
             present("main_class_name"),
@@ -162,11 +165,13 @@ RULES = {
         ),
     ),
     "SparkPythonTask": (
+        *texts(lists=("parameters",)),
         Rule("PY-FILE", present("python_file"), "it is required", "Give the file's address or path."),
         *SOURCE,
     ),
-    "SparkSubmitTask": (forbidden_arguments("parameters"),),
+    "SparkSubmitTask": (forbidden_arguments("parameters"), *texts(lists=("parameters",))),
     "PythonWheelTask": (
+        *texts(maps=("named_parameters",), lists=("parameters",)),
         Rule(
             "WHEEL-REQUIRED",
             all_present("package_name", "entry_point"),
@@ -183,6 +188,7 @@ RULES = {
         ),
     ),
     "PipelineTask": (
+        *texts(maps=("parameters",)),
         Rule("PIPELINE-ID", present("pipeline_id"), "it is required", "Give the pipeline's id."),
         Rule(
             "PIPELINE-PARAM-SIZE",
@@ -193,9 +199,19 @@ RULES = {
         ),
     ),
     "RunJobTask": (
-        Rule("RUNJOB-ID", positive_id("job_id"), "it is required, an integer above 0", "Give the other job's id."),
+        *texts(maps=("job_parameters", *MAPS), lists=LISTS),
+        Rule("RUNJOB-ID", some("job_id"), "it is required", "Give the other job's id."),
+        Rule(
+            "RUNJOB-ID",
+            positive_id("job_id"),
+            "it must be an integer above 0",
+            "Give the other job's id.",
+            at_run=True,
+        ),
     ),
+    "CleanRoomsNotebookTask": texts(maps=("notebook_base_parameters",)),
     "DbtTask": (
+        *texts(lists=("commands",)),
         Rule(
             "DBT-COMMANDS",
             _dbt_commands,

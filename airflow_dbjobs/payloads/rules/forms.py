@@ -56,13 +56,13 @@ def at_most_one(*names: str) -> Check:
 
 
 def exactly_one(*names: str) -> Check:
-    """Check that one of the fields is there, and no other."""
+    """Check that one of the fields is there, and no other. A field that is unknown here may be one of a newer kind."""
 
     def check(place: Place) -> Iterator[Fault]:
         filled = _filled(place, names)
         if len(filled) > 1:
             yield "", f"has {listed(filled)}"
-        elif not filled and all(place.empty(name) for name in names):
+        elif not filled and all(place.empty(name) for name in names) and not place.has_unknown_fields():
             yield "", f"has none of {listed(names)}"
 
     return check
@@ -107,16 +107,22 @@ def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: b
 
 
 def positive_id(name: str) -> Check:
-    """Check that the field is there, and an integer above 0."""
+    """Check that the field is an integer above 0, or missing."""
 
     def check(place: Place) -> Iterator[Fault]:
-        value = place.value.get(name)
+        value = place.known(name)
+        if value is not None and (whole_number(value) or 0) <= 0:
+            yield name, f"is {shown(value)}" if isinstance(value, str | int | float) else type_of(value)
+
+    return OfFields(frozenset([name]), check)
+
+
+def some(name: str) -> Check:
+    """Check that the field is there, whatever it holds."""
+
+    def check(place: Place) -> Iterator[Fault]:
         if place.lacks(name):
             yield name, "is missing"
-        elif value is None or is_templated(value):
-            return
-        elif (whole_number(value) or 0) <= 0:
-            yield name, f"is {shown(value)}" if isinstance(value, str | int | float) else type_of(value)
 
     return check
 

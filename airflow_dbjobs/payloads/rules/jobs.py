@@ -10,6 +10,7 @@ from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
 from airflow_dbjobs.payloads.rules.forms import (
     absent,
+    any_of,
     at_most_one,
     in_range,
     longest,
@@ -19,6 +20,7 @@ from airflow_dbjobs.payloads.rules.forms import (
     positive_id,
     present,
     shown,
+    some,
     unique,
 )
 from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES, is_decidable, unknown_references
@@ -84,7 +86,12 @@ def _set_and_removed(place: Place) -> Iterator[Fault]:
 
 
 JOB_ID = (
-    Rule("REQ-JOB-ID", positive_id("job_id"), "it is required, an integer above 0", "Give the job's id."),
+    Rule(
+        "REQ-JOB-ID",
+        any_of(some("job_id"), positive_id("job_id")),
+        "it is required, an integer above 0",
+        "Give the job's id.",
+    ),
     Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have at most 64 bits", "Check the id."),
 )
 

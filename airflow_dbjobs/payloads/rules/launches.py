@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import at_most_one, in_range, listed, one_of
+from airflow_dbjobs.payloads.rules.forms import at_most_one, in_range, listed, of, one_of
 from airflow_dbjobs.payloads.rules.tasks import ONE_TYPE_REMEDY, not_two_types, task_types
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ TASKS_OF_2_0 = (
     "run_job_task",
 )
 NEED_NO_CLUSTER = ("pipeline_task", "run_job_task")
+RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
+OF_ONE_TASK = ("existing_cluster_id", "new_cluster", "libraries", *RETRIES)
 TARGETS = ("STANDARD", "PERFORMANCE_OPTIMIZED", "COST_OPTIMIZED")
 DURATIONS = ("NO_FLEXIBILITY", "4h", "12h", "24h", "72h")
 
@@ -56,6 +58,13 @@ def _list_or_flat(place: Place) -> Iterator[Fault]:
     flat = [name for name in task_types(place) if place.filled(name)]
     if flat and place.filled("tasks"):
         yield "", f"has tasks and {listed(flat)}"
+
+
+def _beside_tasks(place: Place) -> Iterator[Fault]:
+    """Find what belongs to one task, and is lost beside a list of tasks."""
+    for name in OF_ONE_TASK if place.filled("tasks") else ():
+        if name in place.fields and place.filled(name):
+            yield name, "is given beside tasks"
 
 
 def _something_to_run(place: Place) -> Iterator[Fault]:
@@ -157,6 +166,14 @@ FLAT_RULES = (
         _list_or_flat,
         "a payload has a list of tasks or one task's fields, not both",
         "Leave one out.",
+        versions=FROM_2_1,
+        warning=True,
+    ),
+    Rule(
+        "FIELD-BESIDE-TASKS",
+        of("tasks", _beside_tasks),
+        "each task has its own, and the API ignores this one",
+        "Move it into the tasks that need it.",
         versions=FROM_2_1,
         warning=True,
     ),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.forms import (
-    any_of,
     ascii_only,
     at_most_one,
     json_size,
@@ -52,6 +51,34 @@ def forbidden_arguments(field: str) -> Rule:
     )
 
 
+def texts(
+    *, maps: tuple[str, ...] = (), lists: tuple[str, ...] = (), endpoints: tuple[str, ...] = ()
+) -> tuple[Rule, ...]:
+    """Return the rules that the parameters in these fields are strings."""
+    return (
+        *(
+            Rule(
+                "PARAM-MAP-VALUES",
+                text_values(name),
+                "parameters must be a mapping of strings",
+                "Give a mapping, and each value as a string.",
+                endpoints=endpoints,
+            )
+            for name in maps
+        ),
+        *(
+            Rule(
+                "PARAM-LIST-VALUES",
+                texts_only(name),
+                "parameters must be a list of strings",
+                "Give a list, and each value as a string.",
+                endpoints=endpoints,
+            )
+            for name in lists
+        ),
+    )
+
+
 def _job_or_task(place: Place) -> Iterator[Fault]:
     others = [name for name in (*LISTS, *MAPS, "pipeline_params") if place.filled(name)]
     if place.filled("job_parameters") and others:
@@ -66,13 +93,7 @@ def _name_and_default(place: Place) -> Iterator[Fault]:
 
 
 JOB_PARAMETERS = (
-    Rule(
-        "PARAM-MAP-VALUES",
-        text_values("job_parameters"),
-        "parameters must be a mapping of strings",
-        "Give a mapping, and each value as a string.",
-        endpoints=OVERRIDES,
-    ),
+    *texts(maps=("job_parameters",), endpoints=OVERRIDES),
     Rule(
         "PARAM-JOB-XOR-TASK",
         _job_or_task,
@@ -135,20 +156,7 @@ RULES = {
             endpoints=("run-now",),
             warning=True,
         ),
-        Rule(
-            "PARAM-MAP-VALUES",
-            any_of(*(text_values(name) for name in MAPS)),
-            "parameters must be a mapping of strings",
-            "Give a mapping, and each value as a string.",
-            endpoints=OVERRIDES,
-        ),
-        Rule(
-            "PARAM-LIST-VALUES",
-            any_of(*(texts_only(name) for name in LISTS)),
-            "parameters must be a list of strings",
-            "Give a list, and each value as a string.",
-            endpoints=OVERRIDES,
-        ),
+        *texts(maps=MAPS, lists=LISTS, endpoints=OVERRIDES),
         forbidden_arguments("spark_submit_params"),
     ),
     "JobParameterDefinition": (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.payloads.enums import RunType, ViewsToExport
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
-from airflow_dbjobs.payloads.rules.forms import absent, in_range, longest, one_of, positive_id, shown
+from airflow_dbjobs.payloads.rules.forms import absent, any_of, in_range, longest, one_of, positive_id, shown, some
 from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES
 from airflow_dbjobs.payloads.rules.launches import FLAT_RULES, MAX_ID, SETTINGS_RULES, TARGET_RULES
 from airflow_dbjobs.payloads.rules.parameters import JOB_PARAMETERS
@@ -26,8 +26,6 @@ def _names_one_job(place: Place) -> Iterator[Fault]:
         yield "job_id", "is given beside job_name"
     if place.lacks("job_id") and place.empty("job_name"):
         yield "job_id", "is missing"
-    if place.given("job_id"):
-        yield from positive_id("job_id")(place)
 
 
 def _token(rule: str) -> tuple[Rule, ...]:
@@ -107,7 +105,12 @@ def _times(place: Place) -> Iterator[Fault]:
 
 
 RUN_ID = (
-    Rule("REQ-RUN-ID", positive_id("run_id"), "it is required, an integer above 0", "Give the run's id."),
+    Rule(
+        "REQ-RUN-ID",
+        any_of(some("run_id"), positive_id("run_id")),
+        "it is required, an integer above 0",
+        "Give the run's id.",
+    ),
     Rule("REQ-ID-64BIT", in_range("run_id", None, MAX_ID), "ids have at most 64 bits", "Check the id."),
 )
 JOB_IN_RANGE = Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have at most 64 bits", "Check the id.")
@@ -148,8 +151,15 @@ RULES = {
         Rule(
             "REQ-JOB-ID",
             _names_one_job,
-            "a job must be named by its job_id, an integer above 0, or by its job_name",
+            "a job must be named by its job_id or by its job_name",
             "Give one of the two alone.",
+        ),
+        Rule(
+            "REQ-JOB-ID",
+            positive_id("job_id"),
+            "it must be an integer above 0",
+            "Give the job's id, or its job_name.",
+            at_run=True,
         ),
         JOB_IN_RANGE,
         *_token("TOKEN-RUNNOW-LENGTH"),
@@ -159,7 +169,7 @@ RULES = {
     "RepairRun": (
         Rule(
             "REQ-REPAIR-RUN-ID",
-            positive_id("run_id"),
+            any_of(some("run_id"), positive_id("run_id")),
             "it is required, an integer above 0",
             "Give the run's id.",
             versions=FROM_2_1,

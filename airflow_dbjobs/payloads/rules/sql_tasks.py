@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.code_tasks import SOURCE
 from airflow_dbjobs.payloads.rules.forms import any_of, at, exactly_one, json_size, most, present, shown
+from airflow_dbjobs.payloads.rules.parameters import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ def _parameter_names(place: Place) -> Iterator[Fault]:
 
 RULES = {
     "SqlTask": (
+        *texts(maps=("parameters",)),
         Rule(
             "SQL-WAREHOUSE",
             present("warehouse_id"),
@@ -75,6 +77,7 @@ RULES = {
     ),
     "SqlTaskFile": SOURCE,
     "AlertTask": (
+        *texts(maps=("parameters",)),
         Rule(
             "ALERT-ONE-ID",
             at("", any_of(exactly_one("alert_id", "workspace_path"), _alert_path)),

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 COMPUTE = ("existing_cluster_id", "new_cluster", "job_cluster_key")
 # They bring their own compute, or need none; serverless compute needs no word either.
 NEED_A_CLUSTER = ("spark_jar_task", "spark_submit_task")
+# On serverless compute.
+NEED_AN_ENVIRONMENT = ("spark_python_task", "python_wheel_task", "dbt_task")
+OF_THE_REPEATED = (
+    *COMPUTE, "environment_key", "libraries", "max_retries", "min_retry_interval_millis", "retry_on_timeout",
+)  # fmt: skip
 KEY = r"[\w-]{1,100}"
 
 
@@ -79,6 +84,19 @@ def _submit_with_conf(place: Place) -> Iterator[Fault]:
         yield "spark_submit_task", "is given with new_cluster.spark_conf"
 
 
+def _beside_loop(place: Place) -> Iterator[Fault]:
+    """Find what belongs to the task that a for_each_task repeats, and is lost beside it."""
+    for name in OF_THE_REPEATED if place.given("for_each_task") else ():
+        if place.filled(name):
+            yield name, "is given beside for_each_task"
+
+
+def _environment_needed(place: Place) -> Iterator[Fault]:
+    needs = [name for name in NEED_AN_ENVIRONMENT if place.given(name)]
+    if needs and not any(place.given(name) for name in (*COMPUTE, "environment_key", "compute")):
+        yield "", f"has {needs[0]}, no cluster and no environment_key"
+
+
 def _compute_needed(place: Place) -> Iterator[Fault]:
     needs = [name for name in NEED_A_CLUSTER if place.given(name)]
     if needs and not any(place.given(name) for name in (*COMPUTE, "environment_key", "compute")):
@@ -89,6 +107,15 @@ ONE_TYPE_REMEDY = "Give one of notebook_task, spark_python_task, sql_task, ..."
 
 RULES = {
     "ComputeAndTask": (
+        Rule(
+            "ENV-REQUIRED",
+            _environment_needed,
+            "on serverless compute such a task needs an environment",
+            "Give a cluster, or in a list of tasks an environment_key, and describe it in environments.",
+            versions=FROM_2_1,
+            unless=("update",),
+            warning=True,
+        ),
         Rule(
             "SUBMIT-NEW-CLUSTER-ONLY",
             of("spark_submit_task", _submit_on_existing),
@@ -133,6 +160,14 @@ RULES = {
             _compute_needed,
             "such a task needs a cluster",
             "Give new_cluster, existing_cluster_id or job_cluster_key.",
+            versions=FROM_2_1,
+            warning=True,
+        ),
+        Rule(
+            "FOREACH-BESIDE",
+            of("for_each_task", _beside_loop),
+            "the task that is repeated has its own, and the API ignores this one",
+            "Move it into for_each_task.task.",
             versions=FROM_2_1,
             warning=True,
         ),
