@@ -17,8 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs import paging, payloads
-from airflow_dbjobs.errors import CallError, ConfigurationError, UnreadableReply
-from airflow_dbjobs.runs import Run, RunsPage, parse_runs_page
+from airflow_dbjobs.answer_fields import identifier
+from airflow_dbjobs.errors import CallError, ConfigurationError, NoRunToWaitFor, UnreadableReply
+from airflow_dbjobs.runs import Run, RunsPage, parse_runs_page, repairs_of
 from airflow_dbjobs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class JobsClient(Workspace):
             "limit": page_size or _RUNS_PER_PAGE[self.api_version],
         }
         for run in self._elements("runs/list", "runs", query):
-            found = _read_as(Run, run)
+            found = self._read_as(Run, run)
             if self.api_version == "2.0" and not _started_within(found, start_time_from, start_time_to):
                 continue
             yield self.get_run(found.run_id) if expand_tasks and self._is_cut(run) else found
@@ -216,11 +217,11 @@ class JobsClient(Workspace):
             "include_history": include_history or None,
             "include_resolved_values": include_resolved_values or None,
         }
-        return _read_as(Run, paging.whole_run(self._asks("runs/get", query)))
+        return self._read_as(Run, paging.whole_run(self._asks("runs/get", query)))
 
     def poll_run(self, run_id: int) -> Run:
         """Ask for a run once, with no retry and only its first page: what a poller does that waits by itself."""
-        return _read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
+        return self._read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
 
     def poll_active_runs(
         self, *, limit: int, offset: int | None = None, page_token: str | None = None, api_version: str | None = None
@@ -231,7 +232,7 @@ class JobsClient(Workspace):
         """
         query = {"active_only": True, "limit": limit, "offset": offset, "page_token": page_token}
         path = f"{api_version or self.api_version}/jobs/runs/list"
-        return _read_as(RunsPage, self.transport.send("GET", path, query=query, parse=parse_runs_page))
+        return self._read_as(RunsPage, self.transport.send("GET", path, query=query, parse=parse_runs_page))
 
     def export_run(self, run_id: int, *, views: Views = "CODE") -> list[ViewItem]:
         """Return the HTML views of a notebook run (``jobs/runs/export``)."""
@@ -298,10 +299,17 @@ class JobsClient(Workspace):
             return made
 
     def _latest_repair_id(self, run_id: int) -> int | None:
-        history = paging.objects(self.get_run(run_id, include_history=True).raw, "repair_history")
-        repairs = [item for item in history if item.get("id")]
-        # In which order they come is not said.
-        return max(repairs, key=lambda item: item.get("start_time") or 0)["id"] if repairs else None
+        repairs = repairs_of(self.get_run(run_id, include_history=True))
+        return _told(repairs[-1], "id") if repairs else None
+
+    def _read_as(self, kind: type[T], reply: dict[str, Any]) -> T:
+        try:
+            return kind.from_json(reply)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.transport.drop_connection()
+            raise UnreadableReply(
+                f"GET jobs/runs answered with something that is no {kind.__name__}: {error!r}"
+            ) from None
 
     def _is_cut(self, entry: Mapping[str, Any]) -> bool:
         """Whether an element of a list shows a part of its arrays only, and the rest can be had."""
@@ -309,7 +317,12 @@ class JobsClient(Workspace):
 
     def _launch(self, endpoint: str, payload: Body) -> int:
         reply = self._post(endpoint, payload, repeatable=bool(payload.get("idempotency_token")))
-        # A continuous job that runs already is answered without one.
+        if endpoint == "run-now" and "run_id" not in reply:
+            raise NoRunToWaitFor(
+                "POST jobs/run-now answered without a run_id, as it does for a continuous job that runs already: it was"
+                " restarted. Such a job starts its runs itself and has none to wait for. Take no task that runs it, or"
+                " remove `continuous` from the job."
+            )
         return _id(reply, "run_id", endpoint)
 
     def _grant(self, method: str, job_id: int, grants: Sequence[Body | JobAccessControlRequest]) -> JobPermissions:
@@ -321,11 +334,13 @@ class JobsClient(Workspace):
 
 def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
     try:
-        return int(reply[name])
-    except (KeyError, TypeError, ValueError) as error:
+        return identifier(reply[name])
+    except KeyError:
         nothing = UnreadableReply(f"POST jobs/{endpoint} answered without a {name}: nothing was launched or made")
         nothing.unclear = False
-        raise nothing from error
+        raise nothing from None
+    except (TypeError, ValueError) as error:
+        raise UnreadableReply(f"POST jobs/{endpoint} answered with a {name} that is none: {error}") from None
 
 
 def _permissions(job_id: int) -> str:
@@ -339,13 +354,13 @@ def _name(job: Job) -> object:
 
 def _told(entry: Mapping[str, Any], name: str) -> int:
     try:
-        return int(entry[name])
+        return identifier(entry[name])
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableReply(f"The API answered with a list of which an element has no {name}") from error
 
 
 def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
-    start = int(run.raw.get("start_time") or 0)
+    start = (run.start_time or 0) * 1000
     return (earliest is None or start >= earliest) and (latest is None or start <= latest)
 
 
@@ -361,12 +376,5 @@ def _read(model: type[S], reply: Mapping[str, Any]) -> S:
 
     try:
         return read(model, reply)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, RecursionError) as error:
         raise UnreadableReply(f"The API answered with something that is no {model.__name__}: {error!r}") from error
-
-
-def _read_as(kind: type[T], reply: dict[str, Any]) -> T:
-    try:
-        return kind.from_json(reply)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableReply(f"GET jobs/runs answered with something that is no {kind.__name__}: {error!r}") from error

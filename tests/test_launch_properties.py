@@ -45,9 +45,10 @@ from made_up import REPEATABLE
 
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import CallError, RunFailed, ServerError, Unreachable, api_error
+from airflow_dbjobs.errors import CallError, RunFailed, ServerError, Unreachable
 from airflow_dbjobs.launch import TaskTry, token_of
 from airflow_dbjobs.operators import DatabricksRunNowOperator
+from airflow_dbjobs.replies import api_error
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:

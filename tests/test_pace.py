@@ -19,9 +19,9 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
     UntrustedCertificate,
-    api_error,
 )
 from airflow_dbjobs.pace import Gate, TokenBucket
+from airflow_dbjobs.replies import api_error
 
 DOWN = ServerError("GET jobs/runs/get", 503)
 

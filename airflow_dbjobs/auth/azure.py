@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import Token
 from airflow_dbjobs.errors import (
     CallError,
@@ -21,6 +20,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UntrustedCertificate,
 )
+from airflow_dbjobs.texts import one_line, scrubbed
 
 if TYPE_CHECKING:
     from airflow_dbjobs.auth.requesting import TokenRequests
@@ -138,7 +138,7 @@ class EntraToken:
 
     def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
         # What it raises does not tell an outage from a refusal; the traffic does.
-        said = scrubbed(" ".join((str(error) or type(error).__name__).split()), [self.client_secret])[:500].rstrip(".")
+        said = scrubbed(one_line(str(error) or type(error).__name__), [self.client_secret])[:500].rstrip(".")
         # It may be that this machine has no such service: nobody is to wait for it without knowing.
         hint = f". {self._remedy}" if self.who == "managed identity" else ""
         if traffic.was_limited:
