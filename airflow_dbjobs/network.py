@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -198,14 +199,15 @@ def no_reply(
         late = f"answer within {read_seconds:.3g} s" if accepted else "accept a connection in time"
         return Unreachable(f"{call}: {server} did not {late}", sent=accepted)
     is_bare = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
-    if isinstance(error, requests.ConnectionError) or is_bare:
+    is_broken = isinstance(error, requests.ConnectionError) or is_bare
+    if is_broken and not _is_garbled(error):
         why, left = _connection_failure(error)
         return Unreachable(f"{call}: cannot reach {server}: {why}. {remedy}", sent=sent and left)
     return _unsendable_or_unreadable(call, server, error, sent=sent)
 
 
 def _unsendable_or_unreadable(call: str, server: str, error: Exception, *, sent: bool) -> Exception:
-    if isinstance(error, ProtocolError):
+    if isinstance(error, ProtocolError) or _is_garbled(error):
         return UnreadableReply(f"{call}: the reply of {server} was cut short or garbled")
     if isinstance(error, ConfigurationError):
         return ConfigurationError(f"{call}: {error}")
@@ -223,8 +225,7 @@ def wrong_protocol(call: str, server: str, how: str) -> WrongProtocol:
 def _speaks_tls(server: str, error: Exception) -> bool:
     """Whether a server that broke off a request in plain HTTP, with no word, would have answered to a TLS handshake."""
     parts = urlsplit(server)
-    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
-    if parts.scheme != "http" or not isinstance(cause, ProtocolError):
+    if parts.scheme != "http" or not isinstance(_reason_of_break(error), ConnectionError):
         return False
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -237,9 +238,19 @@ def _speaks_tls(server: str, error: Exception) -> bool:
 
 
 def _is_late(error: Exception) -> bool:
+    return isinstance(error, requests.Timeout) or isinstance(_reason_of_break(error), TimeoutError | HTTPTimeout)
+
+
+def _is_garbled(error: Exception) -> bool:
+    """Whether what came is no HTTP; a connection that is closed instead of an answer looks much like it."""
+    reason = _reason_of_break(error)
+    return isinstance(reason, HTTPException) and not isinstance(reason, ConnectionError)
+
+
+def _reason_of_break(error: Exception) -> object:
+    """Return what the operating system or http.client said, where the libraries above have wrapped it."""
     cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else error
-    reasons = cause.args[1:] if isinstance(cause, ProtocolError) else (cause,)
-    return isinstance(error, requests.Timeout) or any(isinstance(one, TimeoutError | HTTPTimeout) for one in reasons)
+    return cause.args[-1] if isinstance(cause, ProtocolError) and cause.args else cause
 
 
 def _no_tls(call: str, server: str, error: Exception, *, sent: bool) -> Exception:

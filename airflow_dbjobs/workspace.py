@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from airflow_dbjobs import paging
 from airflow_dbjobs.auth import choose_auth
-from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience
 from airflow_dbjobs.transport import Transport
 
@@ -114,7 +114,9 @@ class Workspace:
         try:
             transport = self._reread()
         except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
-            log.warning("The connection cannot be read anew: %s", error)
+            # The text of what is not ours may hold a secret.
+            why = error if isinstance(error, JobsError) else type(error).__name__
+            log.warning("The connection cannot be read anew: %s", why)
             return
         if transport.identity != self.transport.identity:
             log.warning("The connection has changed: going on with what it says now.")

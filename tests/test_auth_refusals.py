@@ -274,7 +274,7 @@ def test_what_is_not_a_pod_fails_at_once_and_says_so(scene: SignInScene, path: s
     sign_in.extra[path] = str(scene.root / "nowhere")
     said = refused(scene, sign_in)
     assert said.startswith("This is not a pod with a service account token: ")
-    assert said.endswith("nowhere cannot be read, where this runs: No such file or directory")
+    assert said.endswith("nowhere cannot be read where this runs: No such file or directory")
 
 
 def test_a_cluster_that_is_away_is_waited_for(scene: SignInScene) -> None:
@@ -315,7 +315,7 @@ def test_no_client_id_is_sent_where_the_accounts_policy_says_who_signs_in(scene:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda scene: {"federated_token_file": str(scene.root / "none")}, "none cannot be read, where this runs: No"),
+        (lambda scene: {"federated_token_file": str(scene.root / "none")}, "none cannot be read where this runs: No"),
         (lambda scene: {"federated_token_file": scene.file("empty", " ")}, "empty is empty"),
         (lambda _: {"federated_token_env": "NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
         (lambda _: {"federated_token_provider": "no_such_module.token"}, "'no_such_module.token' cannot be imported"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbjobs.auth.aws import AUDIENCE, SECONDS, WebIdentity
 from airflow_dbjobs.auth.azure import EntraToken, check_authority
 from airflow_dbjobs.auth.federation import FederatedToken, TokenCallable, TokenFile, TokenVariable
-from airflow_dbjobs.auth.headers import BasicAuth, BearerAuth, clean
+from airflow_dbjobs.auth.headers import BasicAuth, BearerAuth, clean, clean_token
 from airflow_dbjobs.auth.kubernetes import TokenRequest
 from airflow_dbjobs.auth.oauth import ClientCredentials
 from airflow_dbjobs.auth.sdk import SdkToken
@@ -58,8 +58,8 @@ def choose_auth(
     scheme = scheme_of(login, password, extra)
     if scheme.name == "token":
         if token := _text(extra, "token"):
-            return BearerAuth(clean(token, "`token` in the connection's extra"))
-        return BearerAuth(clean(password or "", "the connection's password"))
+            return BearerAuth(clean_token(token, "`token` in the connection's extra"))
+        return BearerAuth(clean_token(password or "", "the connection's password"))
     fields = _Fields(
         workspace=workspace,
         network=network or Network(),
@@ -133,7 +133,7 @@ class _Fields:
 
     def kubernetes(self) -> TokenSource:
         if path := self.text("k8s_projected_volume_token_path"):
-            return self._federated(TokenFile(path))
+            return self._federated(TokenFile(path, "k8s_projected_volume_token_path"))
         names = {
             "audience": "audience",
             "service_account": "k8s_service_account",

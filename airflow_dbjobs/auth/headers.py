@@ -37,6 +37,14 @@ class BasicAuth(HTTPBasicAuth):
         return hash((BasicAuth, self.username, self.password))
 
 
+def clean_token(token: str, where: str) -> str:
+    """Return a token fit for a header, also where the whole header was pasted; the error never quotes it."""
+    scheme, _, rest = clean(token, where).rpartition(" ")
+    if scheme.strip().removeprefix("Authorization:").strip().lower() not in {"", "bearer"}:
+        raise ConfigurationError(f"{where} has a space in it, and so is no token: it must hold the token alone.")
+    return rest
+
+
 def clean(secret: str, where: str) -> str:
     """Return `secret` fit for a header; the error names the field, never the value."""
     stripped = secret.strip()
