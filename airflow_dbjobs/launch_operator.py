@@ -219,6 +219,7 @@ class LaunchOperator(PayloadOperator):
 
     def _launch(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> Launched:
         from airflow_dbjobs.errors import CallError
+        from airflow_dbjobs.final_errors import final
         from airflow_dbjobs.launch import Launcher
 
         self.run_id = None
@@ -239,7 +240,7 @@ class LaunchOperator(PayloadOperator):
         except CallError as error:
             if error.unclear:
                 self._abandon(context, "The launch was not answered, and may have launched a run")
-            raise
+            raise final(error) from error.__cause__
         self.log.info("%s", launched.story)
         return launched
 

@@ -68,6 +68,8 @@ _OUTCOME_OF_RESULT = {
     # The reference's prose spells it so; the enum, and the wire, do not.
     "TIMED_OUT": Outcome.TIMED_OUT,
     "CANCELED": Outcome.CANCELED,
+    # So the reference's older pages tell of a run that others call SKIPPED.
+    "MAXIMUM_CONCURRENT_RUNS_REACHED": Outcome.SKIPPED,
 }
 
 
@@ -135,6 +137,8 @@ class RunState:
         # A run that is TERMINATING has a result already, and may have no output yet.
         if not self.is_terminal:
             return False
+        if self.outcome is Outcome.SKIPPED and "SKIPPED" in names:
+            return True
         result = "TIMEDOUT" if self.outcome is Outcome.TIMED_OUT else self.result_state
         if result in {"SUCCESS", "SUCCESS_WITH_FAILURES"} and not self.is_success:
             result = "FAILED"
