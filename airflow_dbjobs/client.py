@@ -13,6 +13,7 @@ Source of endpoints and fields: the Jobs API reference, https://docs.databricks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ from airflow_dbjobs.runs import Run, RunsPage, parse_runs_page, repairs_of
 from airflow_dbjobs.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -55,7 +56,8 @@ _RUNS_PER_PAGE = {"2.0": 999, "2.1": 24, "2.2": 24}
 class JobsClient(Workspace):
     """Calls the Jobs API of one workspace, from any thread.
 
-    `host` is a URL (https, but for an ``http://`` of this machine). Sign in with `token` (a personal access token),
+    `host` is a URL (https, but for an ``http://`` of this machine); where several workspaces share it, its ``?o=`` or
+    `workspace_id` says which is meant. Sign in with `token` (a personal access token),
     with `username` and `password`, or with any ``requests.auth.AuthBase`` as `auth` (``auth.choose_auth`` makes one of
     the fields of a connection). `api_version` is one of ``workspace.API_VERSIONS``. `retry` says how long a call goes
     on trying, `patience` how long those who wait for a run put up with calls that fail; `max_requests_per_second`
@@ -135,7 +137,8 @@ class JobsClient(Workspace):
         fields_to_remove: Sequence[str] | None = None,
     ) -> None:
         """Change or remove some settings of a job (``jobs/update``)."""
-        body = {"job_id": job_id, "new_settings": _plain(new_settings), "fields_to_remove": fields_to_remove}
+        body = {"job_id": job_id, "fields_to_remove": fields_to_remove}
+        body["new_settings"] = None if new_settings is None else _plain(new_settings)
         self._post("update", body, void=True)
 
     def delete_job(self, job_id: int) -> None:
@@ -248,6 +251,16 @@ class JobsClient(Workspace):
         from airflow_dbjobs.exports import write_views
 
         return write_views(self.export_run(run_id, views=views), folder)
+
+    def wait_for_run(self, run_id: int, *, timeout: float | None = None, period: float = 10.0) -> Run:
+        """Poll a run every `period` seconds until it is over, and return it with all its tasks.
+
+        Raises ``errors.RunStillActive`` after `timeout` seconds, and ``errors.RunLost`` where the API does not answer
+        for as long as `patience` says. It cancels nothing.
+        """
+        from airflow_dbjobs.waiting import wait_within
+
+        return wait_within(self, run_id, timeout, period)
 
     def cancel_run(self, run_id: int) -> None:
         """Ask for the end of a run (``jobs/runs/cancel``); it ends some time later. A finished run stays as it is."""
@@ -367,7 +380,10 @@ def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
 def _plain(body: Any) -> Any:
     from airflow_dbjobs.payloads.structure import plain
 
-    return plain(body)
+    plain_body = plain(body)
+    if not isinstance(plain_body, Mapping):
+        raise TypeError(f"the body of a request is a mapping or a model, as in run_now({{'job_id': 5}}), not {body!r}")
+    return plain_body
 
 
 def _read(model: type[S], reply: Mapping[str, Any]) -> S:

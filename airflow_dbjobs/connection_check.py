@@ -87,7 +87,12 @@ class _Trial:
             TokenAuth(given.auth.source, cache=TokenCache()) if isinstance(given.auth, TokenAuth) else given.auth
         )
         transport = Transport(
-            given.base_url, self._auth, policy=_ONE_ATTEMPT, network=given.network, product=given.product
+            given.base_url,
+            self._auth,
+            workspace_id=given.workspace_id,
+            policy=_ONE_ATTEMPT,
+            network=given.network,
+            product=given.product,
         )
         self._client = JobsClient(transport=transport, api_version=client.api_version)
         self._clock = transport.clock
@@ -139,10 +144,15 @@ class _Trial:
 
     def _signed_in(self, me: Json | None) -> str:
         if me is None:
-            return f"Signed in to {self._client.host} {self._how}; the workspace does not tell who that is"
+            return f"Signed in to {self._where} {self._how}; the workspace does not tell who that is"
         names = dict.fromkeys(str(me[key]) for key in ("displayName", "userName") if me.get(key))
         who = cleaned(" / ".join(names))[:_LONGEST_NAME]
-        return f"Signed in to {self._client.host} as {who} {self._how}"
+        return f"Signed in to {self._where} as {who} {self._how}"
+
+    @property
+    def _where(self) -> str:
+        client = self._client
+        return f"{client.host}, workspace {client.workspace_id}," if client.workspace_id else client.host
 
     def _me(self) -> Json | None:
         """Return who calls, as the SCIM API says it; None where it does not."""

@@ -127,7 +127,7 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.network import network_from
         from airflow_dbjobs.retries import requests_per_second_from, settings_from
         from airflow_dbjobs.transport import Transport
-        from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_url
+        from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_id_of, workspace_url
 
         if not isinstance(extra, Mapping) or (not extra and not _is_empty(connection.extra)):
             raise ConfigurationError(f"{self._prefix}extra must be a JSON object.")
@@ -135,17 +135,21 @@ class DatabricksJobsHook(BaseHook):
             policy, patience = settings_from(extra)
             host = str(extra.get("host") or connection.host or "")
             url = workspace_url(host, schema=connection.schema or "", port=connection.port)
+            workspace_id = workspace_id_of(host, extra.get("workspace_id"))
             network = network_from(extra)
             auth = choose_auth(
                 login=connection.login,
                 password=connection.password,
                 extra=extra,
                 workspace=url,
+                workspace_id=workspace_id,
                 network=network,
                 aws=AwsConnection(aws.login or "", aws.password or "", aws_extra or {}) if aws else None,
             )
             return JobsClient(
-                transport=Transport(url, auth, policy=policy, network=network, product=self._product()),
+                transport=Transport(
+                    url, auth, workspace_id=workspace_id, policy=policy, network=network, product=self._product()
+                ),
                 api_version=str(extra.get("api_version") or "").strip() or DEFAULT_API_VERSION,
                 patience=patience,
                 max_requests_per_second=requests_per_second_from(extra),

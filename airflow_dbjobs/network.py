@@ -5,14 +5,17 @@ Shared by the calls of the Jobs API (``transport``) and the requests for tokens 
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import platform
+import re
 import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +85,8 @@ class Network:
         session.trust_env = False
         if proxy := select_proxy(url, session.proxies):
             _check_proxy(proxy, "the URL of the proxy, of the connection or the environment,")
+            if proxy.startswith("socks") and find_spec("socks") is None:
+                raise ConfigurationError("a SOCKS proxy needs the package PySocks: pip install 'requests[socks]'")
         if url.startswith("https:"):
             _check_files(session)
         for scheme in ("https://", "http://"):
@@ -91,6 +96,23 @@ class Network:
     def check(self, url: str) -> None:
         """See that who goes to the server of `url` finds what it needs. Raises what `session` raises."""
         self.session(url).close()
+
+
+def names_one_host(url: str, name: str | None) -> bool:
+    """Whether all libraries find the same host in a URL: the name, or the address, that was read from it.
+
+    They differ in where another name ends, and some take a backslash for a slash.
+    """
+    is_name = re.fullmatch(r"[\w.-]+|[0-9a-f:.]+(%\w+)?", name or "", re.IGNORECASE)
+    return bool(is_name) and "\\" not in url
+
+
+def is_this_machine(name: str) -> bool:
+    """Whether a host's name or address is that of this machine."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def network_from(extra: Mapping[str, Any]) -> Network:
@@ -151,6 +173,7 @@ def _check_proxy(url: str, what: str) -> None:
         # What follows the host has no "@", unless a "/", "?" or "#" of a password was taken for the host's end.
         is_cut = "@" in parts.path + parts.query + parts.fragment
         is_right = parts.scheme in _PROXY_SCHEMES and parse_url(whole).host and parts.port != 0 and not is_cut
+        is_right = is_right and names_one_host(url, parts.hostname)
     except ValueError:
         is_right = False
     if not is_right:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.launch_operator import LaunchOperator
@@ -378,8 +379,8 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         """Create or reset the job; return its job_id."""
         from airflow_dbjobs.jobs import keep_job
 
-        client = self._connect()
-        return keep_job(client, self._checked_payload(client, context))
+        with closing(self._connect()) as client:
+            return keep_job(client, self._checked_payload(client, context))
 
     def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
         if not self.forward_dag_params:

@@ -12,7 +12,7 @@ from airflow_dbjobs.retries import asked_wait, backoff
 from airflow_dbjobs.waiting import jittered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from airflow_dbjobs.errors import CallError
 
@@ -38,23 +38,30 @@ class TokenBucket:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self.rate = rate
+        # What those that use it want, for as long as they are there.
+        self._wanted: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
+        self._first = rate
         self._clock = clock
-        # What is let through now, and since when.
-        self._slowed = rate
+        # What is let through after it was slowed down, and since when.
+        self._slowed = math.inf
         self._slowed_at = clock()
         # When the bucket would be full, were nothing taken any more: one number, and no tokens to count.
         self._full_at = clock()
 
+    @property
+    def rate(self) -> float:
+        """The lowest of the rates that its users want now."""
+        return min(self._wanted.values(), default=self._first)
+
     @classmethod
-    def of(cls, workspace: str, rate: float, clock: Callable[[], float]) -> TokenBucket:
-        """Return the bucket of a workspace; where several connections set a rate for it, the lowest holds."""
+    def of(cls, workspace: Hashable, rate: float, clock: Callable[[], float], user: object) -> TokenBucket:
+        """Return the bucket of a workspace. `rate` is what `user` wants from now on, and for as long as it exists."""
         with cls._lock:
             # A bucket is of one clock.
             bucket = cls._shared.get((workspace, clock))
             if bucket is None:
                 bucket = cls._shared[workspace, clock] = cls(rate, clock)
-            bucket.rate = min(bucket.rate, rate)
+            bucket._wanted[user] = rate
             return bucket
 
     @property

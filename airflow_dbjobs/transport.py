@@ -57,7 +57,8 @@ def new_adapter() -> BaseAdapter:
 class Transport:
     """Sends requests to one workspace with one set of credentials, from any thread (each has a session of its own).
 
-    `base_url` is scheme, host and port, with no path. `clock` (monotonic seconds) and `sleep` are injectable, so that
+    `base_url` is scheme, host and port, with no path; where several workspaces share it, `workspace_id` says which is
+    meant. `clock` (monotonic seconds) and `sleep` are injectable, so that
     an outage of minutes is tested in milliseconds. `auth` signs each request; one that is an ``auth.tokens.TokenAuth``
     is asked for a token in the time that is left, and for another where the token is refused.
     """
@@ -67,6 +68,7 @@ class Transport:
         base_url: str,
         auth: AuthBase,
         *,
+        workspace_id: str = "",
         policy: RetryPolicy | None = None,
         network: Network | None = None,
         product: str = "",
@@ -75,6 +77,7 @@ class Transport:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.auth = auth
+        self.workspace_id = workspace_id
         self.policy = policy or RetryPolicy()
         self.network = network or Network()
         self.product = product
@@ -91,13 +94,14 @@ class Transport:
         """What makes two transports interchangeable for a poller: the workspace, the credentials, the way to it."""
         # Some schemes of requests define equality and so no hash: those are the same only as one object.
         auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
-        return self.base_url, auth, self.network
+        return self.base_url, self.workspace_id, auth, self.network
 
     def with_policy(self, policy: RetryPolicy) -> Transport:
         """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
         return Transport(
             self.base_url,
             self.auth,
+            workspace_id=self.workspace_id,
             policy=policy,
             network=self.network,
             product=self.product,
@@ -225,6 +229,10 @@ class Transport:
                 )
                 self._note_server_clock(reply.header("Date"))
                 return json_object(call, reply, query or {}, void=void, parse=parse)
+            except Unauthenticated as error:
+                if remedy := getattr(auth, "remedy", ""):
+                    error.args = (str(error).replace(error.remedy, remedy),)
+                raise
             except UnreadableReply:
                 # Where one answer was not the right one, the next on this connection may be this one's.
                 session.close()
@@ -281,6 +289,10 @@ class Transport:
             session.mount(self.base_url, new_adapter())
             session.headers["User-Agent"] = user_agent(self.product)
             session.headers["Accept"] = "application/json"
+            # What packs a reply otherwise has limits of its own, or none.
+            session.headers["Accept-Encoding"] = "gzip"
+            if self.workspace_id:
+                session.headers["X-Databricks-Workspace-Id"] = self.workspace_id
             # list.append is atomic: no lock, so that a signal handler can never wait for one held by the call it
             # broke into.
             self._sessions.append(session)

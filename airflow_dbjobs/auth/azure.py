@@ -20,6 +20,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UntrustedCertificate,
 )
+from airflow_dbjobs.network import names_one_host
 from airflow_dbjobs.texts import one_line, scrubbed
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def check_authority(authority: str) -> str:
     """Return the URL or name of an authority. Raises ConfigurationError where it is not reached by https."""
     try:
         parts = urlsplit(authority if "://" in authority else f"https://{authority}")
-        is_right = parts.scheme == "https" and bool(parts.hostname)
+        is_right = parts.scheme == "https" and names_one_host(authority, parts.hostname)
     except ValueError:
         is_right = False
     if authority and not is_right:
