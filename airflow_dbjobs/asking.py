@@ -90,9 +90,9 @@ class Asker:
         self._seconds_per_get = 0.0
 
     def bucket_for(self, client: JobsClient) -> TokenBucket:
-        """Ask no more often than a client wants: the latest that was looked up for these credentials."""
+        """Ask no more often than the client's connection says now, and others of the same credentials."""
         workspace = client.host, client.workspace_id
-        return TokenBucket.of(workspace, client.max_requests_per_second, client.clock, self)
+        return TokenBucket.of(workspace, client.max_requests_per_second, client.clock, self, client.connection)
 
     @property
     def seconds_per_run(self) -> float:

@@ -22,6 +22,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
     UntrustedCertificate,
+    WrongProtocol,
 )
 from airflow_dbjobs.network import HOST_REMEDY
 from airflow_dbjobs.retries import RetryPolicy
@@ -138,7 +139,7 @@ class _Trial:
 
     def _is_of_the_host(self, error: JobsError) -> bool:
         """Whether there may be no server, or one that knows nothing of the API; who gives tokens is another."""
-        if self.stage == _SIGNING_IN or isinstance(error, UntrustedCertificate):
+        if self.stage == _SIGNING_IN or isinstance(error, UntrustedCertificate | WrongProtocol):
             return False
         return isinstance(error, Unreachable | UnreadableReply) or type(error) is ApiError
 

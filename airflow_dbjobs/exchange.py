@@ -118,6 +118,8 @@ def exchange(
     known = tuple(secrets)
     try:
         prepared = session.prepare_request(request)
+        # What packs a reply otherwise has limits of its own, or none.
+        prepared.headers["Accept-Encoding"] = "gzip"
         known = (*known, *_secrets_of(prepared, session.proxies))
         adapter = session.get_adapter(prepared.url or "")
         options: dict[str, Any] = {

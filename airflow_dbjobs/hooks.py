@@ -153,6 +153,7 @@ class DatabricksJobsHook(BaseHook):
                 api_version=str(extra.get("api_version") or "").strip() or DEFAULT_API_VERSION,
                 patience=patience,
                 max_requests_per_second=requests_per_second_from(extra),
+                connection=self.databricks_conn_id,
                 reread=reread,
             )
         except ConfigurationError as error:

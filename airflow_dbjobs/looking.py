@@ -56,9 +56,9 @@ class Looker:
         return lookers[key]
 
     def bucket_for(self, client: JobsClient) -> TokenBucket:
-        """Ask no more often than a client wants: the latest that was looked up for these credentials."""
+        """Ask no more often than the client's connection says now, and others of the same credentials."""
         workspace = client.host, client.workspace_id
-        return TokenBucket.of(workspace, client.max_requests_per_second, client.clock, self)
+        return TokenBucket.of(workspace, client.max_requests_per_second, client.clock, self, client.connection)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

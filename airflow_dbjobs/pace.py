@@ -38,8 +38,8 @@ class TokenBucket:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        # What those that use it want, for as long as they are there.
-        self._wanted: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
+        # What those that use it want, by connection, for as long as they are there.
+        self._wanted: weakref.WeakKeyDictionary[object, dict[str, float]] = weakref.WeakKeyDictionary()
         self._first = rate
         self._clock = clock
         # What is let through after it was slowed down, and since when.
@@ -51,17 +51,22 @@ class TokenBucket:
     @property
     def rate(self) -> float:
         """The lowest of the rates that its users want now."""
-        return min(self._wanted.values(), default=self._first)
+        return min((rate for rates in self._wanted.values() for rate in rates.values()), default=self._first)
 
     @classmethod
-    def of(cls, workspace: Hashable, rate: float, clock: Callable[[], float], user: object) -> TokenBucket:
-        """Return the bucket of a workspace. `rate` is what `user` wants from now on, and for as long as it exists."""
+    def of(
+        cls, workspace: Hashable, rate: float, clock: Callable[[], float], user: object, connection: str = ""
+    ) -> TokenBucket:
+        """Return the bucket of a workspace.
+
+        `rate` is what `connection` says from now on, and holds for as long as `user` exists, who has asked by it.
+        """
         with cls._lock:
             # A bucket is of one clock.
             bucket = cls._shared.get((workspace, clock))
             if bucket is None:
                 bucket = cls._shared[workspace, clock] = cls(rate, clock)
-            bucket._wanted[user] = rate
+            bucket._wanted.setdefault(user, {})[connection] = rate
             return bucket
 
     @property

@@ -289,8 +289,6 @@ class Transport:
             session.mount(self.base_url, new_adapter())
             session.headers["User-Agent"] = user_agent(self.product)
             session.headers["Accept"] = "application/json"
-            # What packs a reply otherwise has limits of its own, or none.
-            session.headers["Accept-Encoding"] = "gzip"
             if self.workspace_id:
                 session.headers["X-Databricks-Workspace-Id"] = self.workspace_id
             # list.append is atomic: no lock, so that a signal handler can never wait for one held by the call it

@@ -56,6 +56,7 @@ class Workspace:
         retry: RetryPolicy | None = None,
         patience: Patience | None = None,
         max_requests_per_second: float = MAX_REQUESTS_PER_SECOND,
+        connection: str = "",
         transport: Transport | None = None,
         reread: Callable[[], Transport] | None = None,
     ) -> None:
@@ -70,6 +71,7 @@ class Workspace:
         self.api_version = api_version
         self.patience = patience or Patience()
         self.max_requests_per_second = max_requests_per_second
+        self.connection = connection
         self._reread = reread
 
     @property
@@ -112,6 +114,7 @@ class Workspace:
             transport=self.transport.with_policy(retry),
             patience=self.patience,
             max_requests_per_second=self.max_requests_per_second,
+            connection=self.connection,
         )
 
     def renew_credentials(self) -> None:

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import tracemalloc
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +196,14 @@ def test_the_largest_honest_reply_is_read() -> None:
         for _ in range(2):
             assert len(client.get_run_output(5).notebook_output.result) == 10_000_000
         assert server.connections == 1
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_nothing_is_asked_for_that_is_packed_otherwise(call: str) -> None:
+    with serving(reply({"run_id": 5, "access_token": "a"})) as server:
+        with suppress(UnreadableReply):
+            CALLS[call](client_of(server))
+        assert re.findall(r"(?im)^accept-encoding: (.*)\r$", server.requests[0]) == ["gzip"]
 
 
 # --- replies that are none ---
