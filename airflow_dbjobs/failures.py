@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.answer_fields import count, identifier, part, prose, word
@@ -44,7 +43,7 @@ def failure_of(client: JobsClient, run: Run, *, if_skipped: str = _LAUNCH_WAS_SK
     what is not for all who read of it. What explains the failure may itself be unreadable (forbidden, the API down):
     then the error says so and stays the run's. `if_skipped` says what a run of the state SKIPPED means here.
     """
-    with closing(client.with_policy(EXPLANATION_POLICY)) as quick:
+    with client.with_policy(EXPLANATION_POLICY) as quick:
         explained = _Explanation(quick)
         lines = [_ending(run), *explained.of_tasks(run)]
         if not run.tasks and run.outcome is not Outcome.SKIPPED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.launch_operator import LaunchOperator
@@ -379,7 +378,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         """Create or reset the job; return its job_id."""
         from airflow_dbjobs.jobs import keep_job
 
-        with closing(self._connect()) as client:
+        with self._connect() as client:
             return keep_job(client, self._checked_payload(client, context))
 
     def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002

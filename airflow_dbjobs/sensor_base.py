@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -128,7 +128,7 @@ class DatabricksSensor(BaseSensorOperator):
 
         from airflow_dbjobs.errors import CallError
 
-        with self._softly(), closing(self._connect()) as client:
+        with self._softly(), self._connect() as client:
             try:
                 look = self._look(client, self._condition or self._wanted(), context, self.timeout)
             except CallError as error:
@@ -221,7 +221,7 @@ class DatabricksSensor(BaseSensorOperator):
         """Look, and defer where it is not decided yet. `has_passed` says that the condition was met, which counts."""
         from airflow_dbjobs.errors import CallError
 
-        with closing(self._connect()) as client:
+        with self._connect() as client:
             try:
                 look = self._look(client, condition, context, self._left(until))
             except CallError as error:

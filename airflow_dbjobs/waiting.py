@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-from contextlib import closing
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_dbjobs.errors import (
@@ -254,7 +253,7 @@ def wait_within(client: JobsClient, run_id: int, timeout: float | None, period: 
             raise RunStillActive(f"Run {run_id} is not over after {timeout:.0f} s. It goes on.", run_id=run_id)
         client.sleep(min(seconds, left))
 
-    with closing(client.with_policy(client.transport.policy)) as waiting:
+    with client.with_policy(client.transport.policy) as waiting:
         # Every wait passes here: between polls, between attempts, while the API is down.
         waiting.transport.sleep = sleep
         return wait_for_run(waiting, run_id, period=period)

@@ -134,8 +134,14 @@ class Workspace:
             self.transport = transport
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; ``with`` does so at its end."""
         self.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- how a call is made ---
 
