@@ -351,5 +351,5 @@ class RunLost(RunError):
     """A run can no longer be asked for: deleted, forbidden to this connection, or the API is silent for too long."""
 
 
-class RunStillActive(RunError, TimeoutError):
+class RunStillActive(RunError):
     """Who waits for a run had no more time. The run was not cancelled."""

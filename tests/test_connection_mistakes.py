@@ -198,6 +198,5 @@ def test_the_client_waits_no_longer_than_it_is_told(status: str) -> None:
         clock.rule(client)
         with pytest.raises(RunStillActive, match=r"Run 5 is not over after 25 s\. It goes on\.") as caught:
             client.wait_for_run(5, timeout=25)
-        assert isinstance(caught.value, TimeoutError)
         assert not isinstance(caught.value, CallError)
         assert clock.now == 25
