@@ -75,8 +75,7 @@ class Asker:
         sleep: Callable[[float], Coroutine[Any, Any, object]],
     ) -> None:
         self.client = client
-        bucket = TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
-        self.gate = Gate(bucket, clock=client.clock, sleep=sleep)
+        self.gate = Gate(self.bucket_for(client), clock=client.clock, sleep=sleep)
         #: How many requests were sent; whoever reports it sets it back.
         self.requests = 0
         self._answers = answers
@@ -89,6 +88,11 @@ class Asker:
         self._cancelling = DaemonThreads(_CANCELLING, name="airflow_dbjobs-cancel")
         self._workers: set[asyncio.Task[None]] = set()
         self._seconds_per_get = 0.0
+
+    def bucket_for(self, client: JobsClient) -> TokenBucket:
+        """Ask no more often than the client's connection says now, and others of the same credentials."""
+        workspace = client.host, client.workspace_id
+        return TokenBucket.of(workspace, client.max_requests_per_second, client.clock, self, client.connection)
 
     @property
     def seconds_per_run(self) -> float:

@@ -8,6 +8,8 @@ own code then says no more than that tasks failed.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.errors import (
@@ -22,10 +24,14 @@ from airflow_dbjobs.errors import (
     RunTimedOut,
     UserCodeFailed,
 )
-from airflow_dbjobs.runs import Outcome
+from airflow_dbjobs.runs import Outcome, RunState
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.runs import Run, RunState
+    from collections.abc import Iterable, Mapping
+
+    from airflow_dbjobs.runs import Run
+
+NOTHING_KNOWN: Mapping[int, type[RunFailed]] = MappingProxyType({})
 
 _OF_OUTCOME: dict[Outcome, type[RunFailed]] = {
     Outcome.TIMED_OUT: RunTimedOut,
@@ -75,10 +81,13 @@ _OF_MESSAGE: tuple[tuple[re.Pattern[str], type[RunFailed]], ...] = tuple(
 )
 
 
-def error_of(run: Run, message: str) -> RunFailed:
-    """Return the error that stands for the end of a run which did not succeed."""
+def error_of(run: Run, message: str, inner: Mapping[int, type[RunFailed]] = NOTHING_KNOWN) -> RunFailed:
+    """Return the error that stands for the end of a run which did not succeed.
+
+    `inner` are the causes, by the run of a task, of what tasks ran that run others: jobs, iterations.
+    """
     state = run.state
-    return _kind(run)(
+    return kind_of(run, inner)(
         message,
         run_id=run.run_id,
         page_url=run.page_url,
@@ -90,15 +99,38 @@ def error_of(run: Run, message: str) -> RunFailed:
     )
 
 
-def _kind(run: Run) -> type[RunFailed]:
+def kind_of(run: Run, inner: Mapping[int, type[RunFailed]] = NOTHING_KNOWN) -> type[RunFailed]:
+    """Return the class of the error that stands for the end of a run; `inner` is as in `error_of`."""
     if kind := _OF_OUTCOME.get(run.outcome):
         return kind
-    of_tasks = {_of_failure(task.state) for task in run.failed_tasks if task.state.outcome is not Outcome.CANCELED}
+    of_tasks = {
+        inner.get(task.run_id) or _of_failure(task.state)
+        for task in run.failed_tasks
+        if task.state.outcome is not Outcome.CANCELED
+    }
     if len(of_tasks) == 1:
         return of_tasks.pop()
     of_run = _of_failure(run.state)
     # Of several tasks that failed of different causes, the run says only that tasks failed.
     return RunFailed if of_tasks and of_run is UserCodeFailed else of_run
+
+
+def kind_of_child(child: Run, inner: Mapping[int, type[RunFailed]]) -> type[RunFailed]:
+    """Return of what a task failed that ran a job, the run of which is `child`."""
+    if child.outcome is Outcome.SKIPPED:
+        return LimitReached
+    # Who cancelled it has not cancelled the run that waited for it.
+    return RunFailed if child.outcome is Outcome.CANCELED else kind_of(child, inner)
+
+
+def kind_of_messages(messages: Iterable[tuple[str, str]]) -> type[RunFailed] | None:
+    """Return of what the iterations of a task failed, by their termination codes and messages; None where none says."""
+    failed = RunState("TERMINATED", "FAILED")
+    kinds = {
+        _of_failure(replace(failed, termination_code=code if code in _OF_CODE else "", message=message))
+        for code, message in messages
+    }
+    return (kinds.pop() if len(kinds) == 1 else RunFailed) if kinds else None
 
 
 def _of_failure(state: RunState) -> type[RunFailed]:

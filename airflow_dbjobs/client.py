@@ -13,16 +13,18 @@ Source of endpoints and fields: the Jobs API reference, https://docs.databricks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs import paging, payloads
-from airflow_dbjobs.errors import CallError, ConfigurationError, UnreadableReply
-from airflow_dbjobs.runs import Run, RunsPage, parse_runs_page
+from airflow_dbjobs.answer_fields import identifier
+from airflow_dbjobs.errors import CallError, ConfigurationError, NoRunToWaitFor, UnreadableReply
+from airflow_dbjobs.runs import Run, RunsPage, parse_runs_page, repairs_of
 from airflow_dbjobs.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -54,14 +56,15 @@ _RUNS_PER_PAGE = {"2.0": 999, "2.1": 24, "2.2": 24}
 class JobsClient(Workspace):
     """Calls the Jobs API of one workspace, from any thread.
 
-    `host` is a URL (https, but for an ``http://`` of this machine). Sign in with `token` (a personal access token),
-    with `username` and `password`, or with any ``requests.auth.AuthBase`` as `auth` (``auth.choose_auth`` makes one of
-    the fields of a connection). `api_version` is one of ``workspace.API_VERSIONS``. `retry` says how long a call goes
-    on trying, `patience` how long those who wait for a run put up with calls that fail; `max_requests_per_second`
-    is what all that wait in one process may ask of the workspace together (those that wait in a worker ask one by one
-    and are not counted). `transport` replaces host and credentials; it is how the hook and the tests set limits and
-    clocks. `reread` returns a transport with the credentials as they are now: who waits for a run calls it when they
-    are refused.
+    `host` is a URL (https, but for an ``http://`` of this machine); where several workspaces share it, its ``?o=`` or
+    `workspace_id` says which is meant. Sign in with `token` (a personal access token), with `username` and `password`,
+    or with any ``requests.auth.AuthBase`` as `auth` (``auth.choose_auth`` makes one of the fields of a connection).
+    `api_version` is one of ``workspace.API_VERSIONS``. `retry` says how long a call goes on trying, `patience` how long
+    those who wait for a run put up with calls that fail; `max_requests_per_second` is what all that wait in one process
+    may ask of the workspace together (those that wait in a worker ask one by one and are not counted); `connection`
+    names where it comes from. `transport` replaces host and credentials; it is how the hook and the tests set limits
+    and clocks. `reread` returns a transport with the credentials as they are now: who waits for a run calls it when
+    they are refused.
 
     Every method raises ``errors.CallError`` (Unreachable, UnreadableReply, ApiError) where the API gave no usable
     answer even after the retries of ``transport``. Ids are INT64; times are epoch milliseconds, but for those of
@@ -134,7 +137,8 @@ class JobsClient(Workspace):
         fields_to_remove: Sequence[str] | None = None,
     ) -> None:
         """Change or remove some settings of a job (``jobs/update``)."""
-        body = {"job_id": job_id, "new_settings": _plain(new_settings), "fields_to_remove": fields_to_remove}
+        body = {"job_id": job_id, "fields_to_remove": fields_to_remove}
+        body["new_settings"] = None if new_settings is None else _plain(new_settings)
         self._post("update", body, void=True)
 
     def delete_job(self, job_id: int) -> None:
@@ -200,7 +204,7 @@ class JobsClient(Workspace):
             "limit": page_size or _RUNS_PER_PAGE[self.api_version],
         }
         for run in self._elements("runs/list", "runs", query):
-            found = _read_as(Run, run)
+            found = self._read_as(Run, run)
             if self.api_version == "2.0" and not _started_within(found, start_time_from, start_time_to):
                 continue
             yield self.get_run(found.run_id) if expand_tasks and self._is_cut(run) else found
@@ -216,11 +220,11 @@ class JobsClient(Workspace):
             "include_history": include_history or None,
             "include_resolved_values": include_resolved_values or None,
         }
-        return _read_as(Run, paging.whole_run(self._asks("runs/get", query)))
+        return self._read_as(Run, paging.whole_run(self._asks("runs/get", query)))
 
     def poll_run(self, run_id: int) -> Run:
         """Ask for a run once, with no retry and only its first page: what a poller does that waits by itself."""
-        return _read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
+        return self._read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
 
     def poll_active_runs(
         self, *, limit: int, offset: int | None = None, page_token: str | None = None, api_version: str | None = None
@@ -231,7 +235,7 @@ class JobsClient(Workspace):
         """
         query = {"active_only": True, "limit": limit, "offset": offset, "page_token": page_token}
         path = f"{api_version or self.api_version}/jobs/runs/list"
-        return _read_as(RunsPage, self.transport.send("GET", path, query=query, parse=parse_runs_page))
+        return self._read_as(RunsPage, self.transport.send("GET", path, query=query, parse=parse_runs_page))
 
     def export_run(self, run_id: int, *, views: Views = "CODE") -> list[ViewItem]:
         """Return the HTML views of a notebook run (``jobs/runs/export``)."""
@@ -247,6 +251,16 @@ class JobsClient(Workspace):
         from airflow_dbjobs.exports import write_views
 
         return write_views(self.export_run(run_id, views=views), folder)
+
+    def wait_for_run(self, run_id: int, *, timeout: float | None = None, period: float = 10.0) -> Run:
+        """Poll a run every `period` seconds until it is over, and return it with all its tasks.
+
+        Raises ``errors.RunStillActive`` after `timeout` seconds, and ``errors.RunLost`` where the API does not answer
+        for as long as `patience` says. It cancels nothing.
+        """
+        from airflow_dbjobs.waiting import wait_within
+
+        return wait_within(self, run_id, timeout, period)
 
     def cancel_run(self, run_id: int) -> None:
         """Ask for the end of a run (``jobs/runs/cancel``); it ends some time later. A finished run stays as it is."""
@@ -298,10 +312,17 @@ class JobsClient(Workspace):
             return made
 
     def _latest_repair_id(self, run_id: int) -> int | None:
-        history = paging.objects(self.get_run(run_id, include_history=True).raw, "repair_history")
-        repairs = [item for item in history if item.get("id")]
-        # In which order they come is not said.
-        return max(repairs, key=lambda item: item.get("start_time") or 0)["id"] if repairs else None
+        repairs = repairs_of(self.get_run(run_id, include_history=True))
+        return _told(repairs[-1], "id") if repairs else None
+
+    def _read_as(self, kind: type[T], reply: dict[str, Any]) -> T:
+        try:
+            return kind.from_json(reply)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.transport.drop_connection()
+            raise UnreadableReply(
+                f"GET jobs/runs answered with something that is no {kind.__name__}: {error!r}"
+            ) from None
 
     def _is_cut(self, entry: Mapping[str, Any]) -> bool:
         """Whether an element of a list shows a part of its arrays only, and the rest can be had."""
@@ -309,7 +330,12 @@ class JobsClient(Workspace):
 
     def _launch(self, endpoint: str, payload: Body) -> int:
         reply = self._post(endpoint, payload, repeatable=bool(payload.get("idempotency_token")))
-        # A continuous job that runs already is answered without one.
+        if endpoint == "run-now" and "run_id" not in reply:
+            raise NoRunToWaitFor(
+                "POST jobs/run-now answered without a run_id, as it does for a continuous job that runs already: it was"
+                " restarted. Such a job starts its runs itself and has none to wait for. Take no task that runs it, or"
+                " remove `continuous` from the job."
+            )
         return _id(reply, "run_id", endpoint)
 
     def _grant(self, method: str, job_id: int, grants: Sequence[Body | JobAccessControlRequest]) -> JobPermissions:
@@ -321,11 +347,13 @@ class JobsClient(Workspace):
 
 def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
     try:
-        return int(reply[name])
-    except (KeyError, TypeError, ValueError) as error:
+        return identifier(reply[name])
+    except KeyError:
         nothing = UnreadableReply(f"POST jobs/{endpoint} answered without a {name}: nothing was launched or made")
         nothing.unclear = False
-        raise nothing from error
+        raise nothing from None
+    except (TypeError, ValueError) as error:
+        raise UnreadableReply(f"POST jobs/{endpoint} answered with a {name} that is none: {error}") from None
 
 
 def _permissions(job_id: int) -> str:
@@ -339,20 +367,23 @@ def _name(job: Job) -> object:
 
 def _told(entry: Mapping[str, Any], name: str) -> int:
     try:
-        return int(entry[name])
+        return identifier(entry[name])
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableReply(f"The API answered with a list of which an element has no {name}") from error
 
 
 def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
-    start = int(run.raw.get("start_time") or 0)
+    start = (run.start_time or 0) * 1000
     return (earliest is None or start >= earliest) and (latest is None or start <= latest)
 
 
 def _plain(body: Any) -> Any:
     from airflow_dbjobs.payloads.structure import plain
 
-    return plain(body)
+    plain_body = plain(body)
+    if not isinstance(plain_body, Mapping):
+        raise TypeError(f"the body of a request is a mapping or a model, as in run_now({{'job_id': 5}}), not {body!r}")
+    return plain_body
 
 
 def _read(model: type[S], reply: Mapping[str, Any]) -> S:
@@ -361,12 +392,5 @@ def _read(model: type[S], reply: Mapping[str, Any]) -> S:
 
     try:
         return read(model, reply)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, RecursionError) as error:
         raise UnreadableReply(f"The API answered with something that is no {model.__name__}: {error!r}") from error
-
-
-def _read_as(kind: type[T], reply: dict[str, Any]) -> T:
-    try:
-        return kind.from_json(reply)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableReply(f"GET jobs/runs answered with something that is no {kind.__name__}: {error!r}") from error

@@ -22,6 +22,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
     UntrustedCertificate,
+    WrongProtocol,
 )
 from airflow_dbjobs.network import HOST_REMEDY
 from airflow_dbjobs.retries import RetryPolicy
@@ -87,7 +88,12 @@ class _Trial:
             TokenAuth(given.auth.source, cache=TokenCache()) if isinstance(given.auth, TokenAuth) else given.auth
         )
         transport = Transport(
-            given.base_url, self._auth, policy=_ONE_ATTEMPT, network=given.network, product=given.product
+            given.base_url,
+            self._auth,
+            workspace_id=given.workspace_id,
+            policy=_ONE_ATTEMPT,
+            network=given.network,
+            product=given.product,
         )
         self._client = JobsClient(transport=transport, api_version=client.api_version)
         self._clock = transport.clock
@@ -133,16 +139,21 @@ class _Trial:
 
     def _is_of_the_host(self, error: JobsError) -> bool:
         """Whether there may be no server, or one that knows nothing of the API; who gives tokens is another."""
-        if self.stage == _SIGNING_IN or isinstance(error, UntrustedCertificate):
+        if self.stage == _SIGNING_IN or isinstance(error, UntrustedCertificate | WrongProtocol):
             return False
         return isinstance(error, Unreachable | UnreadableReply) or type(error) is ApiError
 
     def _signed_in(self, me: Json | None) -> str:
         if me is None:
-            return f"Signed in to {self._client.host} {self._how}; the workspace does not tell who that is"
+            return f"Signed in to {self._where} {self._how}; the workspace does not tell who that is"
         names = dict.fromkeys(str(me[key]) for key in ("displayName", "userName") if me.get(key))
         who = cleaned(" / ".join(names))[:_LONGEST_NAME]
-        return f"Signed in to {self._client.host} as {who} {self._how}"
+        return f"Signed in to {self._where} as {who} {self._how}"
+
+    @property
+    def _where(self) -> str:
+        client = self._client
+        return f"{client.host}, workspace {client.workspace_id}," if client.workspace_id else client.host
 
     def _me(self) -> Json | None:
         """Return who calls, as the SCIM API says it; None where it does not."""

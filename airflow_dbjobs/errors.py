@@ -5,8 +5,10 @@ JobsError
 │   └── PayloadError         a request body breaks a rule of the API: nothing was sent
 ├── CallError                one API call did not give a usable answer
 │   ├── Unreachable          no answer: refused, reset, timed out, name not resolved
-│   │   └── UntrustedCertificate
-│   ├── UnreadableReply      an answer that is not a JSON object: a proxy's page, a cut body
+│   │   ├── UntrustedCertificate
+│   │   └── WrongProtocol        HTTPS where plain HTTP is spoken, or the reverse
+│   ├── UnreadableReply      an answer that is not the one asked for: a proxy's page, a cut body, another run
+│   ├── NoRunToWaitFor       a continuous job was started, which restarts itself
 │   └── ApiError             the API said no: status, error_code, message
 │       ├── BadRequest           400
 │       ├── Unauthenticated      401
@@ -27,17 +29,17 @@ JobsError
     │   ├── RunTimedOut
     │   ├── RunCanceled
     │   └── RunSkipped
-    └── RunLost              the run cannot be asked for any more
+    ├── RunLost              the run cannot be asked for any more
+    └── RunStillActive       whoever waits for it had no more time
 """
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 class JobsError(Exception):
@@ -116,8 +118,28 @@ class UntrustedCertificate(Unreachable):
     transient = False
 
 
+class WrongProtocol(Unreachable):
+    """HTTPS was spoken to a port of plain HTTP, or the reverse: the server has read nothing of the request."""
+
+    transient = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
+
+
 class UnreadableReply(CallError):
-    """An answer that is not a JSON object: a proxy's HTML page, a truncated or an empty body."""
+    """An answer that is not the one asked for: no JSON object, cut short, too large, about another run."""
+
+
+class NoRunToWaitFor(CallError):
+    """A continuous job was told to run: it restarts itself, and the answer names no run."""
+
+    transient = False
+    worth_a_retry = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.unclear = False
 
 
 class ApiError(CallError):
@@ -329,63 +351,5 @@ class RunLost(RunError):
     """A run can no longer be asked for: deleted, forbidden to this connection, or the API is silent for too long."""
 
 
-_BY_STATUS: dict[int, type[ApiError]] = {
-    400: BadRequest,
-    401: Unauthenticated,
-    403: PermissionDenied,
-    404: NotFound,
-    409: Conflict,
-    429: TooManyRequests,
-}
-
-_MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
-
-# Where the error_code says more than the status it came with.
-_BY_ERROR_CODE: dict[str, type[ApiError]] = {
-    "RESOURCE_DOES_NOT_EXIST": NotFound,
-    "RESOURCE_ALREADY_EXISTS": Conflict,
-    "REQUEST_LIMIT_EXCEEDED": TooManyRequests,
-    "RESOURCE_EXHAUSTED": TooManyRequests,
-    "TEMPORARILY_UNAVAILABLE": ServerError,
-}
-
-# The Jobs API answers 400 INVALID_PARAMETER_VALUE, not 404, for a run or job that does not exist; only the text tells.
-_DOES_NOT_EXIST = re.compile(r"\s*(run|job):? \d+\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
-
-
-def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> ApiError:
-    """Return the error for a reply which is not a success.
-
-    `call` names the endpoint ("POST jobs/run-now"). `body` is the reply's JSON object ({} if it had none): the usual
-    ``error_code``/``message``, or one of the rarer shapes ``{"error": ...}`` and ``{"detail": ...}``.
-    """
-    error_code = body.get("error_code")
-    # Some gateways repeat the HTTP status here, which names nothing.
-    code = error_code if isinstance(error_code, str) and not error_code.isdigit() else ""
-    message = str(body.get("message") or body.get("error") or body.get("detail") or "").strip()
-    kind = (
-        _BY_ERROR_CODE.get(code)
-        or _BY_STATUS.get(status)
-        or (ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ApiError)
-    )
-    if kind is BadRequest and _DOES_NOT_EXIST.match(message):
-        kind = NotFound
-    elif kind is NotFound and code not in _MISSING and not _DOES_NOT_EXIST.match(message):
-        # A gateway's 404, or an API that is not served or not enabled here: it says nothing about the run or job.
-        kind = ApiError
-    return kind(
-        call,
-        status,
-        code,
-        message,
-        request_id=headers.get("X-Request-Id") or _request_id(body.get("details")),
-        retry_after=headers.get("Retry-After"),
-    )
-
-
-def _request_id(details: object) -> str:
-    """Return the request id in the `details` of an error body (a list of google.rpc messages), or ""."""
-    for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, dict) and isinstance(detail.get("request_id"), str):
-            return str(detail["request_id"])
-    return ""
+class RunStillActive(RunError):
+    """Who waits for a run had no more time. The run was not cancelled."""

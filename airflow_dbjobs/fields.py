@@ -182,6 +182,8 @@ SECTIONS: dict[str, tuple[Field, ...]] = {
         Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
         Field("token", "Token", "A personal access token, where the password does not hold it.", "secret"),
         Field("host", "Host", "The workspace's URL. It wins over the connection's own field for it."),
+        Field("workspace_id", "Workspace id", "Which workspace, where several share a URL: the number after ?o= in it."
+              " Empty: the host says."),
         Field("service_principal_oauth", "Databricks OAuth",
               "Login and password are a service principal's id and secret.", "flag"),
         Field("sdk_config", "SDK configuration", "Arguments of databricks-sdk's Config, as a JSON object.", "object"),

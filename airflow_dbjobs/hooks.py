@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_dbjobs.provider import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from typing import Self
 
     from airflow.providers.common.compat.sdk import Connection
 
@@ -55,12 +56,14 @@ class DatabricksJobsHook(BaseHook):
         """Return a client for the connection, without blocking the event loop. Raises errors.ConfigurationError."""
         from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
-        with _named_where_unknown("databricks_conn_id", self.databricks_conn_id):
+        with _LookUp("databricks_conn_id", self.databricks_conn_id) as look_up:
             connection = await get_async_connection(self.databricks_conn_id, hook=self)
+        look_up.check()
         extra, aws = self._own(connection, await get_async_extra_dejson(connection)), None
         if aws_conn_id := _aws_conn_id(connection, extra):
-            with _named_where_unknown("aws_conn_id", aws_conn_id, may_lack=aws_conn_id == DEFAULT_AWS_CONN_ID):
+            with _LookUp("aws_conn_id", aws_conn_id) as look_up:
                 aws = await get_async_connection(aws_conn_id, hook=self)
+            look_up.check()
         client = self._client(connection, extra, aws, await get_async_extra_dejson(aws) if aws else {})
         self._remark(connection, extra)
         return client
@@ -99,12 +102,14 @@ class DatabricksJobsHook(BaseHook):
 
     def _look_up(self) -> tuple[Connection, Mapping[str, Any], Connection | None, Mapping[str, Any]]:
         """Return the connection and its extra, and those of the AWS connection, where that has to do with it."""
-        with _named_where_unknown("databricks_conn_id", self.databricks_conn_id):
+        with _LookUp("databricks_conn_id", self.databricks_conn_id) as look_up:
             connection = self.get_connection(self.databricks_conn_id)
+        look_up.check()
         extra, aws = self._own(connection, connection.extra_dejson), None
         if aws_conn_id := _aws_conn_id(connection, extra):
-            with _named_where_unknown("aws_conn_id", aws_conn_id, may_lack=aws_conn_id == DEFAULT_AWS_CONN_ID):
+            with _LookUp("aws_conn_id", aws_conn_id) as look_up:
                 aws = self.get_connection(aws_conn_id)
+            look_up.check()
         return connection, extra, aws, aws.extra_dejson if aws else {}
 
     def _client(
@@ -122,7 +127,7 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.network import network_from
         from airflow_dbjobs.retries import requests_per_second_from, settings_from
         from airflow_dbjobs.transport import Transport
-        from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_url
+        from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_id_of, workspace_url
 
         if not isinstance(extra, Mapping) or (not extra and not _is_empty(connection.extra)):
             raise ConfigurationError(f"{self._prefix}extra must be a JSON object.")
@@ -130,20 +135,25 @@ class DatabricksJobsHook(BaseHook):
             policy, patience = settings_from(extra)
             host = str(extra.get("host") or connection.host or "")
             url = workspace_url(host, schema=connection.schema or "", port=connection.port)
+            workspace_id = workspace_id_of(host, extra.get("workspace_id"))
             network = network_from(extra)
             auth = choose_auth(
                 login=connection.login,
                 password=connection.password,
                 extra=extra,
                 workspace=url,
+                workspace_id=workspace_id,
                 network=network,
                 aws=AwsConnection(aws.login or "", aws.password or "", aws_extra or {}) if aws else None,
             )
             return JobsClient(
-                transport=Transport(url, auth, policy=policy, network=network, product=self._product()),
+                transport=Transport(
+                    url, auth, workspace_id=workspace_id, policy=policy, network=network, product=self._product()
+                ),
                 api_version=str(extra.get("api_version") or "").strip() or DEFAULT_API_VERSION,
                 patience=patience,
                 max_requests_per_second=requests_per_second_from(extra),
+                connection=self.databricks_conn_id,
                 reread=reread,
             )
         except ConfigurationError as error:
@@ -208,19 +218,53 @@ def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:
     return str(extra.get("aws_conn_id", DEFAULT_AWS_CONN_ID) or "").strip()
 
 
-@contextmanager
-def _named_where_unknown(field: str, conn_id: str, *, may_lack: bool = False) -> Iterator[None]:
-    """Raise our error for a connection that Airflow does not find, with what to do, unless it may lack."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+class _LookUp:
+    """Looks up a connection, the field of which names it; `check` then raises our error where that failed.
 
-    try:
-        yield
-    except AirflowNotFoundException as error:
-        if may_lack:
-            return
+    The error is raised outside of the ``with``, so that it drags along nothing of what a secrets backend raised: its
+    text may hold a secret.
+    """
+
+    def __init__(self, field: str, conn_id: str) -> None:
+        self._field = field
+        self._conn_id = conn_id
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+        if isinstance(error, AirflowNotFoundException):
+            # AWS's default connection need not be there.
+            if self._field == "databricks_conn_id" or self._conn_id != DEFAULT_AWS_CONN_ID:
+                self._failure = self._not_found()
+        elif isinstance(error, Exception):
+            from airflow_dbjobs.errors import JobsError
+
+            self._failure = JobsError(
+                f"{self._field} is {self._conn_id!r}, and looking it up failed with {type(error).__name__}, of the"
+                " secrets backend or of Airflow. Its text is not shown here, as it may hold secrets"
+            )
+        return isinstance(error, Exception)
+
+    def check(self) -> None:
+        """Raise what the look-up failed of: ConfigurationError where there is no such connection, else JobsError."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _not_found(self) -> Exception:
         from airflow_dbjobs.errors import ConfigurationError
 
-        raise ConfigurationError(
-            f"{field} is {conn_id!r}, and no such connection is defined. Add it in the UI (Admin, Connections),"
-            f" with `airflow connections add`, or as the environment variable AIRFLOW_CONN_{conn_id.upper()}."
-        ) from error
+        named, variable = f"{self._field} is {self._conn_id!r}", f"AIRFLOW_CONN_{self._conn_id.upper()}"
+        if os.environ.get(variable):
+            return ConfigurationError(
+                f"{named}, and the environment variable {variable} that defines it cannot be read: it must be a URI, or"
+                " a JSON object with conn_type, host, password and extra."
+            )
+        return ConfigurationError(
+            f"{named}, and no such connection is defined, or the secrets backend that has it fails or cannot parse it"
+            " (then the log above says so). Add it in the UI (Admin, Connections), with `airflow connections add`, or"
+            f" as the environment variable {variable}."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.answer_fields import count
 from airflow_dbjobs.errors import CallError, ConfigurationError, NotFound
 from airflow_dbjobs.paging import objects
 from airflow_dbjobs.payloads import merge
@@ -86,8 +87,8 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple
     except CallError as error:
         log.warning("Whether somebody else has created a job %r in the same moment cannot be seen: %s", name, error)
         return mine, True
-    first = min(twins, key=lambda job: (job.created_time or 0, job.job_id or 0), default=None)
-    if first is None or first.job_id is None or first.job_id == mine:
+    first = min(twins, key=lambda job: (count(job.created_time), count(job.job_id)), default=None)
+    if first is None or not isinstance(first.job_id, int) or first.job_id == mine:
         return mine, True
     log.info("Job %d of the name %r was created in the same moment: it stays, and %d goes.", first.job_id, name, mine)
     client.delete_job(mine)
@@ -118,17 +119,17 @@ def _settings_of(job: Job, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
 def _grant(client: JobsClient, job_id: int, name: str, grants: Sequence[Mapping[str, Any]]) -> None:
     if not grants:
         return
-    in_place: dict[object, set[object]] = {}
+    in_place: dict[str, set[str]] = {}
     for entry in objects(client.get_permissions(job_id).raw, "access_control_list"):
         levels = {
-            item.get("permission_level") for item in objects(entry, "all_permissions") if not item.get("inherited")
+            str(item.get("permission_level")) for item in objects(entry, "all_permissions") if not item.get("inherited")
         }
         in_place[_principal(entry)] = levels
     wanted = {_principal(grant): grant for grant in grants}
     missing = {
         principal: grant
         for principal, grant in wanted.items()
-        if not {grant.get("permission_level"), "IS_OWNER"} & in_place.get(principal, set())
+        if not {str(grant.get("permission_level")), "IS_OWNER"} & in_place.get(principal, set())
     }
     if missing:
         told = ", ".join(f"{grant.get('permission_level')} to {principal}" for principal, grant in missing.items())

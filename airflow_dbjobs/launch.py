@@ -89,10 +89,12 @@ class LaunchTokens:
     epoch: str
 
     @classmethod
-    def of(cls, task_try: TaskTry, host: str, endpoint: Endpoint, job_id: object = None) -> LaunchTokens:
-        """Return the tokens of a launch on a workspace, which its URL tells from others by host and port."""
+    def of(
+        cls, task_try: TaskTry, host: str, endpoint: Endpoint, job_id: object = None, workspace_id: str = ""
+    ) -> LaunchTokens:
+        """Return the tokens of a launch on a workspace: its URL, and its id where many workspaces have that URL."""
         launch = (
-            urlsplit(host).netloc.lower(),
+            *(urlsplit(host).netloc.lower(), workspace_id),
             *(task_try.deployment, task_try.dag_id, task_try.run_id, task_try.task_id, task_try.map_index),
             *(endpoint, str(job_id), task_try.operator, task_try.launch_number),
             None if task_try.durable else task_try.try_number,
@@ -200,7 +202,7 @@ class Launcher:
         self._endpoint = endpoint
         self._payload = dict(payload)
         self._job_id = payload.get("job_id") if endpoint == "run-now" else None
-        self._tokens = LaunchTokens.of(task_try, client.host, endpoint, self._job_id)
+        self._tokens = LaunchTokens.of(task_try, client.host, endpoint, self._job_id, client.workspace_id)
         # Where no other try counts, this one is the first.
         self._try_number = task_try.try_number if task_try.durable else 1
         self._reports = reports

@@ -91,6 +91,7 @@ class LaunchOperator(PayloadOperator):
         self._is_repairing = False
         self._killed = False
         self._is_being_killed = False
+        self._is_left = False  # to the next try, when the task was told to stop
         self._context: Context | None = None
         self._has_own_token = False  # the user's, which may be another one in the next try
         # Which launch of the try this is: its job ("" for a one-time run), and its number among the launches of that.
@@ -165,7 +166,8 @@ class LaunchOperator(PayloadOperator):
         deadline = time.monotonic() + KILL_BUDGET_SECONDS
         if self._launcher:
             self._launcher.stop()
-        if self._next_try_takes_over():
+        self._is_left = self._next_try_takes_over()
+        if self._is_left:
             run = f"Run {self.run_id}" if self.run_id else "A run that is being launched"
             self.log.warning("The worker is stopping. %s was not cancelled: the next try of this task joins it.", run)
         else:
@@ -193,8 +195,14 @@ class LaunchOperator(PayloadOperator):
     def _connect(self) -> JobsClient:
         client = super()._connect()
         # Airflow 3 lets a killed task go on for some seconds: it must not launch or wait any longer.
-        client.transport.stopped = lambda: self._killed
+        client.transport.interrupt = self._raise_if_killed
         return client
+
+    def _raise_if_killed(self) -> None:
+        if self._killed:
+            from airflow_dbjobs.errors import JobsError
+
+            raise JobsError("The task was told to stop.")
 
     def _named(self) -> dict[str, Any]:
         return {**super()._named(), "idempotency_token": self.idempotency_token}
@@ -223,15 +231,12 @@ class LaunchOperator(PayloadOperator):
         again: bool = False,
     ) -> Any:
         """Launch the run, or join it, and see it through; `again` where a run that was joined has been cancelled."""
-        from airflow_dbjobs.errors import JobsError
-
         launched = self._launch(context, client, payload)
         run, joined = launched.run, launched.joined and not again
         self.run_id, self.run_page_url = run.run_id, run.page_url
         self._announce(context, run, launched.report)
-        if self._killed:
-            # Airflow 3 lets a killed task go on for some seconds: it must not defer, nor end well.
-            raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
+        # It must not defer, nor end well.
+        self._raise_if_killed()
         if not self.wait_for_termination:
             return None
         used_up = launched.token_is_used_up
@@ -270,6 +275,7 @@ class LaunchOperator(PayloadOperator):
 
     def _launch(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> Launched:
         from airflow_dbjobs.errors import CallError
+        from airflow_dbjobs.final_errors import final
         from airflow_dbjobs.launch import Launcher
 
         self.run_id = None
@@ -293,7 +299,7 @@ class LaunchOperator(PayloadOperator):
         except CallError as error:
             if error.unclear:
                 self._abandon(context, "The launch was not answered, and may have launched a run")
-            raise
+            raise final(error) from error.__cause__
         self.log.info("%s", launched.story)
         return launched
 

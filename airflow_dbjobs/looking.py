@@ -39,8 +39,7 @@ class Looker:
             transport=client.transport.with_policy(client.transport.policy),
             max_requests_per_second=client.max_requests_per_second,
         )
-        bucket = TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
-        self._gate = Gate(bucket, clock=client.clock, sleep=asyncio.sleep)
+        self._gate = Gate(self.bucket_for(client), clock=client.clock, sleep=asyncio.sleep)
         self._threads = DaemonThreads(_CONCURRENCY, name="airflow_dbjobs-look")
         self._on_idle = on_idle
         self._users = 0
@@ -52,7 +51,14 @@ class Looker:
         key = (client.transport.identity, client.api_version)
         if key not in lookers:
             lookers[key] = cls(client, on_idle=lambda: lookers.pop(key))
+        # The connection may say another rate by now.
+        lookers[key].bucket_for(client)
         return lookers[key]
+
+    def bucket_for(self, client: JobsClient) -> TokenBucket:
+        """Ask no more often than the client's connection says now, and others of the same credentials."""
+        workspace = client.host, client.workspace_id
+        return TokenBucket.of(workspace, client.max_requests_per_second, client.clock, self, client.connection)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

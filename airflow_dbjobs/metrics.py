@@ -32,4 +32,5 @@ def _stats() -> Any:
         module = import_module("airflow.observability.stats")
     except ModuleNotFoundError:  # before Airflow 3.2
         module = import_module("airflow.stats")
-    return module.Stats
+    # The class gives way to functions of the module.
+    return module if hasattr(module, "incr") else module.Stats

@@ -5,27 +5,39 @@ Shared by the calls of the Jobs API (``transport``) and the requests for tokens 
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import platform
+import re
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.utils import select_proxy
-from urllib3.exceptions import NameResolutionError, NewConnectionError, ProxyError
+from urllib3.exceptions import NameResolutionError, NewConnectionError, ProtocolError, ProxyError, SSLError
+from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.util import parse_url
 
 from airflow_dbjobs import __version__
-from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate
+from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate, WrongProtocol
 from airflow_dbjobs.extras import is_given, is_on
+from airflow_dbjobs.wire import TimedAdapter
 
 HOST_REMEDY = "Check the connection's host and port"
 
+# How OpenSSL says that the other side does not speak TLS; it depends on the version.
+_HTTP_WHERE_TLS_IS_SPOKEN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+# The beginning of a TLS alert.
+_TLS_ALERT = r"\x15\x03"
+_PROBE_SECONDS = 0.5
 _PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
@@ -63,20 +75,44 @@ class Network:
         session.trust_env = not self.direct
         # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of its
         # time, and all go to one host.
-        environment = session.merge_environment_settings(url, dict(self.proxies), None, self.verify, self.cert)
+        try:
+            environment = session.merge_environment_settings(url, dict(self.proxies), None, self.verify, self.cert)
+        except ValueError:
+            raise ConfigurationError(f"{url} is not a URL that can be called") from None
         session.proxies, session.verify = environment["proxies"], environment["verify"]
         session.cert = environment["cert"]
         # Nor is a netrc file looked into, which might sign in as somebody else.
         session.trust_env = False
         if proxy := select_proxy(url, session.proxies):
             _check_proxy(proxy, "the URL of the proxy, of the connection or the environment,")
+            if proxy.startswith("socks") and find_spec("socks") is None:
+                raise ConfigurationError("a SOCKS proxy needs the package PySocks: pip install 'requests[socks]'")
         if url.startswith("https:"):
             _check_files(session)
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, TimedAdapter())
         return session
 
     def check(self, url: str) -> None:
         """See that who goes to the server of `url` finds what it needs. Raises what `session` raises."""
         self.session(url).close()
+
+
+def names_one_host(url: str, name: str | None) -> bool:
+    """Whether all libraries find the same host in a URL: the name, or the address, that was read from it.
+
+    They differ in where another name ends, and some take a backslash for a slash.
+    """
+    is_name = re.fullmatch(r"[\w.-]+|[0-9a-f:.]+(%\w+)?", name or "", re.IGNORECASE)
+    return bool(is_name) and "\\" not in url
+
+
+def is_this_machine(name: str) -> bool:
+    """Whether a host's name or address is that of this machine."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def network_from(extra: Mapping[str, Any]) -> Network:
@@ -137,6 +173,7 @@ def _check_proxy(url: str, what: str) -> None:
         # What follows the host has no "@", unless a "/", "?" or "#" of a password was taken for the host's end.
         is_cut = "@" in parts.path + parts.query + parts.fragment
         is_right = parts.scheme in _PROXY_SCHEMES and parse_url(whole).host and parts.port != 0 and not is_cut
+        is_right = is_right and names_one_host(url, parts.hostname)
     except ValueError:
         is_right = False
     if not is_right:
@@ -165,31 +202,82 @@ def _check_files(session: requests.Session) -> None:
         raise UntrustedCertificate(said, sent=False) from None
 
 
-def no_reply(call: str, server: str, error: Exception, read_timeout: float, *, remedy: str = HOST_REMEDY) -> Exception:
-    """Return our error for a request to a server (its URL) that got no whole reply."""
+def no_reply(
+    call: str, server: str, error: Exception, read_seconds: float, *, sent: bool, remedy: str = HOST_REMEDY
+) -> Exception:
+    """Return our error for a request to a server (its URL) that got no whole reply.
+
+    `sent` says that the request has left, as far as anybody knows; some errors tell that it has not.
+    """
+    if any(reason in str(error) for reason in _HTTP_WHERE_TLS_IS_SPOKEN):
+        return wrong_protocol(call, server, "answers in plain HTTP, and not in HTTPS")
+    # http.client quotes it as the status line.
+    if _TLS_ALERT in str(error) or (sent and _speaks_tls(server, error)):
+        return wrong_protocol(call, server, "speaks HTTPS, and not plain HTTP")
     # That is how requests tells of a CA bundle, or a client certificate, that is not there.
-    if isinstance(error, requests.exceptions.SSLError) or type(error) is OSError:
-        return _no_tls(call, server, error)
-    if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
-        return UnreadableReply(f"{call}: the reply of {server} was cut short or garbled")
-    if isinstance(error, requests.ConnectTimeout):
-        return Unreachable(f"{call}: {server} did not accept a connection in time", sent=False)
-    if isinstance(error, requests.Timeout):
-        return Unreachable(f"{call}: {server} did not answer within {read_timeout:.3g} s")
+    if isinstance(error, requests.exceptions.SSLError | SSLError) or type(error) is OSError:
+        return _no_tls(call, server, error, sent=sent)
+    if _is_late(error):
+        accepted = sent and not isinstance(error, requests.ConnectTimeout)
+        late = f"answer within {read_seconds:.3g} s" if accepted else "accept a connection in time"
+        return Unreachable(f"{call}: {server} did not {late}", sent=accepted)
     is_bare = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
-    if isinstance(error, requests.ConnectionError) or is_bare:
-        why, sent = _connection_failure(error)
-        return Unreachable(f"{call}: cannot reach {server}: {why}. {remedy}", sent=sent)
+    is_broken = isinstance(error, requests.ConnectionError) or is_bare
+    if is_broken and not _is_garbled(error):
+        why, left = _connection_failure(error)
+        return Unreachable(f"{call}: cannot reach {server}: {why}. {remedy}", sent=sent and left)
+    return _unsendable_or_unreadable(call, server, error, sent=sent)
+
+
+def _unsendable_or_unreadable(call: str, server: str, error: Exception, *, sent: bool) -> Exception:
+    if isinstance(error, ProtocolError) or _is_garbled(error):
+        return UnreadableReply(f"{call}: the reply of {server} was cut short or garbled")
     if isinstance(error, ConfigurationError):
-        why = str(error)
-    else:
-        # It is about the request itself: a URL or a header that cannot be sent. Its text may quote a header.
-        why = f"{server} is not a URL that can be called: {type(error).__name__}"
-    return ConfigurationError(f"{call}: {why}")
+        return ConfigurationError(f"{call}: {error}")
+    # Their texts may quote a header. What comes after the request has left is about the reply.
+    if sent and not isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        return UnreadableReply(f"{call}: the reply of {server} cannot be read: {type(error).__name__}")
+    return ConfigurationError(f"{call}: {server} is not a URL that can be called: {type(error).__name__}")
 
 
-def _no_tls(call: str, server: str, error: Exception) -> Exception:
-    if not isinstance(error, requests.exceptions.SSLError):
+def wrong_protocol(call: str, server: str, how: str) -> WrongProtocol:
+    """Return the error for HTTPS spoken where plain HTTP is, or the reverse."""
+    return WrongProtocol(f"{call}: {server} {how}. Check the connection's schema (http or https), host and port")
+
+
+def _speaks_tls(server: str, error: Exception) -> bool:
+    """Whether a server that broke off a request in plain HTTP, with no word, would have answered to a TLS handshake."""
+    parts = urlsplit(server)
+    if parts.scheme != "http" or not isinstance(_reason_of_break(error), ConnectionError):
+        return False
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), _PROBE_SECONDS) as connection:
+            context.wrap_socket(connection).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_late(error: Exception) -> bool:
+    return isinstance(error, requests.Timeout) or isinstance(_reason_of_break(error), TimeoutError | HTTPTimeout)
+
+
+def _is_garbled(error: Exception) -> bool:
+    """Whether what came is no HTTP; a connection that is closed instead of an answer looks much like it."""
+    reason = _reason_of_break(error)
+    return isinstance(reason, HTTPException) and not isinstance(reason, ConnectionError)
+
+
+def _reason_of_break(error: Exception) -> object:
+    """Return what the operating system or http.client said, where the libraries above have wrapped it."""
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else error
+    return cause.args[-1] if isinstance(cause, ProtocolError) and cause.args else cause
+
+
+def _no_tls(call: str, server: str, error: Exception, *, sent: bool) -> Exception:
+    if type(error) is OSError:
         return UntrustedCertificate(
             f"{call}: nothing to trust {server} by: {error}. Check `verify` in the connection's extra (or"
             " `client_cert` and `client_key`), and REQUESTS_CA_BUNDLE.",
@@ -201,9 +289,8 @@ def _no_tls(call: str, server: str, error: Exception) -> Exception:
             " bundle as `verify` in its extra.",
             sent=False,
         )
-    # It may have broken after the request was read, and nothing tells.
     why = "no secure connection. Check the connection's schema (https or http) and port, and `client_cert` in its extra"
-    return Unreachable(f"{call}: {server}: {why}")
+    return Unreachable(f"{call}: {server}: {why}", sent=sent)
 
 
 def _connection_failure(error: Exception) -> tuple[str, bool]:

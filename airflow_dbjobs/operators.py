@@ -270,11 +270,9 @@ class DatabricksRunNowOperator(LaunchOperator):
         self._is_repairing = True
         repaired = repairs.repair(run)
         self._is_repairing = False
-        if killed():
+        if killed() and not self._is_left:
             self._cancel()
-            from airflow_dbjobs.errors import JobsError
-
-            raise JobsError(f"The task was killed; run {run.run_id} is cancelled.")
+        self._raise_if_killed()
         return repaired
 
 
@@ -340,8 +338,8 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         """Create or reset the job; return its job_id."""
         from airflow_dbjobs.jobs import keep_job
 
-        client = self._connect()
-        return keep_job(client, self._checked_payload(client, context))
+        with self._connect() as client:
+            return keep_job(client, self._checked_payload(client, context))
 
     def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
         if not self.forward_dag_params:

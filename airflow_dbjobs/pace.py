@@ -12,7 +12,7 @@ from airflow_dbjobs.retries import asked_wait, backoff
 from airflow_dbjobs.waiting import jittered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from airflow_dbjobs.errors import CallError
 
@@ -38,23 +38,35 @@ class TokenBucket:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self.rate = rate
+        # What those that use it want, by connection, for as long as they are there.
+        self._wanted: weakref.WeakKeyDictionary[object, dict[str, float]] = weakref.WeakKeyDictionary()
+        self._first = rate
         self._clock = clock
-        # What is let through now, and since when.
-        self._slowed = rate
+        # What is let through after it was slowed down, and since when.
+        self._slowed = math.inf
         self._slowed_at = clock()
         # When the bucket would be full, were nothing taken any more: one number, and no tokens to count.
         self._full_at = clock()
 
+    @property
+    def rate(self) -> float:
+        """The lowest of the rates that its users want now."""
+        return min((rate for rates in self._wanted.values() for rate in rates.values()), default=self._first)
+
     @classmethod
-    def of(cls, workspace: str, rate: float, clock: Callable[[], float]) -> TokenBucket:
-        """Return the bucket of a workspace; where several connections set a rate for it, the lowest holds."""
+    def of(
+        cls, workspace: Hashable, rate: float, clock: Callable[[], float], user: object, connection: str = ""
+    ) -> TokenBucket:
+        """Return the bucket of a workspace.
+
+        `rate` is what `connection` says from now on, and holds for as long as `user` exists, who has asked by it.
+        """
         with cls._lock:
             # A bucket is of one clock.
             bucket = cls._shared.get((workspace, clock))
             if bucket is None:
                 bucket = cls._shared[workspace, clock] = cls(rate, clock)
-            bucket.rate = min(bucket.rate, rate)
+            bucket._wanted.setdefault(user, {})[connection] = rate
             return bucket
 
     @property

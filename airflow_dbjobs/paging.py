@@ -31,7 +31,7 @@ def elements(ask: Ask, name: str, *, by_offset: bool) -> Iterator[Json]:
         found = objects(page, name)
         yield from found
         offset += len(found)
-        if token := page.get("next_page_token"):
+        if token := next_token(page):
             page = walk.page(token)
         elif by_offset and page.get("has_more") and found:
             following = ask({"offset": offset})
@@ -48,6 +48,14 @@ def objects(page: Mapping[str, Any], name: str) -> list[Json]:
     if isinstance(found, list) and all(isinstance(element, dict) for element in found):
         return found
     raise UnreadableReply(f"The API answered with {name} that are no list of JSON objects")
+
+
+def next_token(page: Mapping[str, Any]) -> str:
+    """Return the token of the next page, "" where there is none. Raises UnreadableReply."""
+    token = page.get("next_page_token") or ""
+    if not isinstance(token, str):
+        raise UnreadableReply("The API answered with a next_page_token that is no text")
+    return token
 
 
 def whole_run(ask: Ask) -> Json:
@@ -71,7 +79,7 @@ def whole_job(ask: Ask) -> Json:
 
 def _further(ask: Ask, page: Json) -> Iterator[Json]:
     walk = _Walk(ask)
-    while token := page.get("next_page_token"):
+    while token := next_token(page):
         page = walk.page(token)
         yield page
 
@@ -81,9 +89,9 @@ class _Walk:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._tokens: set[object] = set()
+        self._tokens: set[str] = set()
 
-    def page(self, token: object) -> Json:
+    def page(self, token: str) -> Json:
         """Return the page of a token. Raises UnreadableReply where it was asked for before."""
         if token in self._tokens:
             raise UnreadableReply("The API answered with pages that lead back to one another")

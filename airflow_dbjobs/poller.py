@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from airflow_dbjobs.asking import Asker
 from airflow_dbjobs.errors import NotFound
 from airflow_dbjobs.listing import Listing
-from airflow_dbjobs.pace import TokenBucket
 from airflow_dbjobs.waiting import jittered
 from airflow_dbjobs.watched import Round, Watched, Watcher
 
@@ -106,9 +105,13 @@ class RunPoller:
         if key not in pollers:
             poller = cls(client, metrics=metrics, on_idle=lambda: pollers.get(key) is poller and pollers.pop(key))
             pollers[key] = poller
-        # Another connection to the same workspace may want it to be asked less often.
-        TokenBucket.of(client.host, client.max_requests_per_second, client.clock)
+        # The connection may say another rate by now.
+        pollers[key].asks_as_often_as(client)
         return pollers[key]
+
+    def asks_as_often_as(self, client: JobsClient) -> None:
+        """Take note of what a client of the same workspace and credentials wants."""
+        self._asker.bucket_for(client)
 
     async def wait(self, watch: Watch) -> Run | None:
         """Return the run of `watch` when it is over. Raises RunLost.

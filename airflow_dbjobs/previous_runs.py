@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,7 @@ def _cancel(client: JobsClient, run_ids: list[int]) -> None:
         run_id: Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock, what=f"The end of run {run_id}")
         for run_id in run_ids
     }
-    with closing(client.with_policy(_ONE_ATTEMPT)) as quick:
+    with client.with_policy(_ONE_ATTEMPT) as quick:
         wait = _ask_for_each(quick, waiting, failed)
         while waiting:
             client.sleep(wait)

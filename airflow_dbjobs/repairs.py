@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import CallError
 from airflow_dbjobs.failures import failure_of
-from airflow_dbjobs.runs import Outcome, RunState
+from airflow_dbjobs.runs import Outcome, RunState, repairs_of
 from airflow_dbjobs.waiting import DEFAULT_PERIOD, ask_for_run, patiently
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ class Repairs:
     def _with_history(self, run_id: int) -> tuple[Run, list[dict[str, Any]]]:
         """Return a run and its repairs, the latest last."""
         told = patiently(self._client, lambda: self._client.get_run(run_id, include_history=True), run_id)
-        made = [item for item in told.raw.get("repair_history") or () if item.get("id")]
-        # In which order they come is not said.
-        return told, sorted(made, key=lambda item: item.get("start_time") or 0)
+        return told, repairs_of(told)
 
     def _when_it_shows(self, run: Run) -> Run:
         """Return a run when it shows a repair that was made, or after some time as it is."""

@@ -12,6 +12,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required
 
+from airflow_dbjobs.answer_fields import count, identifier, page_url, part, prose, seconds, word
+from airflow_dbjobs.paging import objects
+from airflow_dbjobs.texts import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
@@ -64,6 +68,8 @@ _OUTCOME_OF_RESULT = {
     # The reference's prose spells it so; the enum, and the wire, do not.
     "TIMED_OUT": Outcome.TIMED_OUT,
     "CANCELED": Outcome.CANCELED,
+    # So the reference's older pages tell of a run that others call SKIPPED.
+    "MAXIMUM_CONCURRENT_RUNS_REACHED": Outcome.SKIPPED,
 }
 
 
@@ -87,20 +93,19 @@ class RunState:
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> RunState:
         """Read the ``state`` and ``status`` of a run or task run."""
-        state = run.get("state") or {}
-        status = run.get("status") or {}
-        termination = status.get("termination_details") or {}
-        code = termination.get("code") or ""
-        life_cycle_state = state.get("life_cycle_state") or ""
+        state, status = part(run, "state"), part(run, "status")
+        termination = part(status, "termination_details")
+        code = word(termination.get("code"))
+        life_cycle_state = word(state.get("life_cycle_state"))
         if life_cycle_state not in LIFE_CYCLE_STATES:
-            life_cycle_state = _life_cycle_state(status.get("state") or life_cycle_state, code)
+            life_cycle_state = _life_cycle_state(word(status.get("state")) or life_cycle_state, code)
         return cls(
             life_cycle_state=life_cycle_state,
-            result_state=state.get("result_state") or _RESULT_OF_TERMINATION_CODE.get(code),
-            message=state.get("state_message") or termination.get("message") or "",
+            result_state=word(state.get("result_state")) or _RESULT_OF_TERMINATION_CODE.get(code),
+            message=prose(state.get("state_message")) or prose(termination.get("message")),
             termination_code=code,
             user_cancelled_or_timedout=state.get("user_cancelled_or_timedout") is True,
-            termination_type=termination.get("type") or "",
+            termination_type=word(termination.get("type")),
         )
 
     @property
@@ -132,6 +137,8 @@ class RunState:
         # A run that is TERMINATING has a result already, and may have no output yet.
         if not self.is_terminal:
             return False
+        if self.outcome is Outcome.SKIPPED and "SKIPPED" in names:
+            return True
         result = "TIMEDOUT" if self.outcome is Outcome.TIMED_OUT else self.result_state
         if result in {"SUCCESS", "SUCCESS_WITH_FAILURES"} and not self.is_success:
             result = "FAILED"
@@ -181,10 +188,10 @@ class TaskRun:
     def from_json(cls, task: Mapping[str, Any]) -> TaskRun:
         """Read one element of a run's ``tasks``."""
         return cls(
-            run_id=int(task.get("run_id") or 0),
-            task_key=task.get("task_key") or "",
+            run_id=identifier(task.get("run_id") or 0),
+            task_key=word(task.get("task_key")),
             state=RunState.from_json(task),
-            attempt_number=int(task.get("attempt_number") or 0),
+            attempt_number=count(task.get("attempt_number")),
             page_url=_page_url(task),
             raw=task,
         )
@@ -208,17 +215,16 @@ class Run:
 
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> Run:
-        """Read a Run object of any API version. Raises KeyError where it has no ``run_id``."""
-        job_id, start_ms, end_ms = run.get("job_id"), run.get("start_time"), run.get("end_time")
+        """Read a Run object of any API version. Raises KeyError, TypeError or ValueError where it is none."""
         return cls(
-            run_id=int(run["run_id"]),
-            job_id=int(job_id) if job_id else None,
+            run_id=identifier(run["run_id"]),
+            job_id=identifier(run.get("job_id") or 0) or None,
             state=RunState.from_json(run),
-            start_time=float(start_ms) / 1000 if start_ms else None,
-            end_time=float(end_ms) / 1000 if end_ms else None,
+            start_time=seconds(run.get("start_time")),
+            end_time=seconds(run.get("end_time")),
             page_url=_page_url(run),
-            run_name=run.get("run_name") or "",
-            tasks=latest_attempts(TaskRun.from_json(task) for task in run.get("tasks") or ()),
+            run_name=one_line(prose(run.get("run_name"))),
+            tasks=latest_attempts(TaskRun.from_json(task) for task in objects(run, "tasks")),
             raw=run,
         )
 
@@ -269,7 +275,7 @@ def _page_url(raw: Mapping[str, Any]) -> str:
     The API names an older one, ``/?o=1#job/2/run/3``, which takes all but administrators to the workspace's first page
     (https://github.com/databricks/cli/issues/5142).
     """
-    url = str(raw.get("run_page_url") or "")
+    url = page_url(raw.get("run_page_url"))
     old = _PAGE_BY_FRAGMENT.fullmatch(url)
     if old is None or old[4] != str(raw.get("run_id")):
         # No such address; or the run's number in its job, which is no part of the newer one.
@@ -289,7 +295,7 @@ class RunsPage:
     def from_json(cls, page: Mapping[str, Any]) -> RunsPage:
         """Read what `parse_runs_page` returned."""
         token = page.get("next_page_token") or ""
-        states = {run["run_id"]: RunState.from_json(run) for run in page.get("runs") or ()}
+        states = {identifier(run["run_id"]): RunState.from_json(run) for run in page.get("runs") or ()}
         return cls(states, bool(page.get("has_more")) or bool(token), token)
 
 
@@ -316,8 +322,17 @@ def _runs_page() -> TypeAdapter[Any]:
         runs: list[Entry] | None
         has_more: bool | None
         next_page_token: str | None
+        # Then it is about a single run, and so the answer to another question.
+        run_id: None
 
     return TypeAdapter(Page)
+
+
+def repairs_of(run: Run) -> list[dict[str, Any]]:
+    """Return the repairs of a run that was asked for with its history, the latest last. Raises UnreadableReply."""
+    made = [item for item in objects(run.raw, "repair_history") if item.get("id")]
+    # In which order they come is not said.
+    return sorted(made, key=lambda item: count(item.get("start_time")))
 
 
 def latest_attempts(tasks: Iterable[TaskRun]) -> tuple[TaskRun, ...]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_dbjobs.answer_fields import count
 from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, NotFound
 from airflow_dbjobs.runs import (
     ACTIVE_LIFE_CYCLE_STATES,
@@ -359,8 +360,10 @@ def _may_be_retried(task: TaskRun) -> bool:
         outcome is Outcome.FAILED or (outcome is Outcome.TIMED_OUT and raw.get("retry_on_timeout"))
     ):
         return False
-    limit = raw.get("max_retries")
-    return limit is None or limit < 0 or task.attempt_number < limit
+    if raw.get("max_retries") is None:
+        return True
+    limit = count(raw["max_retries"])
+    return limit < 0 or task.attempt_number < limit
 
 
 def _spelled(name: object) -> str:

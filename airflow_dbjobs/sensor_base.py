@@ -133,8 +133,7 @@ class DatabricksSensor(BaseSensorOperator):
 
         from airflow_dbjobs.errors import CallError
 
-        with self._softly():
-            client = self._connect()
+        with self._softly(), self._connect() as client:
             try:
                 look = self._look(client, self._condition or self._wanted(), context, self.timeout)
             except CallError as error:
@@ -227,17 +226,17 @@ class DatabricksSensor(BaseSensorOperator):
         """Look, and defer where it is not decided yet. `has_passed` says that the condition was met, which counts."""
         from airflow_dbjobs.errors import CallError
 
-        client = self._connect()
-        try:
-            look = self._look(client, condition, context, self._left(until))
-        except CallError as error:
-            if not error.transient:
-                raise
-            self.log.warning("%s", error)
-            self._defer(context, condition.in_any_state() if has_passed else condition, deadline, until)
-        if look.verdict is None and not has_passed:
-            self._defer(context, look.condition, deadline, until)
-        return self._finish(client, replace(look, verdict=True) if has_passed else look)
+        with self._connect() as client:
+            try:
+                look = self._look(client, condition, context, self._left(until))
+            except CallError as error:
+                if not error.transient:
+                    raise
+                self.log.warning("%s", error)
+                self._defer(context, condition.in_any_state() if has_passed else condition, deadline, until)
+            if look.verdict is None and not has_passed:
+                self._defer(context, look.condition, deadline, until)
+            return self._finish(client, replace(look, verdict=True) if has_passed else look)
 
     def _left(self, until: float | None) -> float:
         """Return the seconds until the timeout is over, which counts from the first deferral."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.answer_fields import seconds
 from airflow_dbjobs.runs import Outcome
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def _durations(raw: Mapping[str, Any], total: float | None) -> str:
 
 
 def _seconds(raw: Mapping[str, Any], field: str) -> float | None:
-    value = raw.get(field)
-    return float(value) / 1000 if isinstance(value, int | float) and value > 0 else None
+    took = seconds(raw.get(field))
+    return took if took and took > 0 else None
 
 
 def _counts(run: Run) -> str:

@@ -1,15 +1,38 @@
-"""What a run printed or raised, made fit for a task's log: no terminal's control, no secrets, not too long."""
+"""Texts of others (replies, runs, secrets backends) made fit to be shown: no terminal control, no secrets, no excess.
+
+All texts that come from elsewhere pass one of these before they reach a log, an error or a link: `one_line` names and
+states, `without_controls` messages, `cleaned` what programs printed, `scrubbed` what may repeat known credentials.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_LINE = 1000
 
 # Colours, other control sequences and hyperlinks of a terminal.
 _ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-# Whatever else steers a terminal, breaks a line in some viewers, or turns the direction of what is read.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Whatever else steers a terminal, breaks a line in some viewers, turns the direction of what is read, or, being half a
+# character, cannot be written at all.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# A character as URLs, JSON, Python, and HTML (by number, by name) spell it.
+_ESCAPED = re.compile(
+    r"%([0-9a-f]{2})|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|&#x([0-9a-f]{1,6});"
+    r"|&#(\d{1,7});|&(amp|lt|gt|quot|apos);|\\([\\/\"'])",
+    re.IGNORECASE,
+)
+_ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+# What was escaped may be escaped again.
+_SPELLINGS = 4
+# A secret that is shorter is no secret, and would be cut out of innocent words.
+LEAST_SECRET = 4
 # What a cut leaves of a line: half a secret would not be known as one.
 _FIRST_LINE = re.compile(r"\A[^\r\n]*[\r\n]?")
 # How a secret is called. (PWD is more often the working directory.)
@@ -65,12 +88,84 @@ def cleaned(text: str) -> str:
 
     Of a line that was written over again and again, as progress bars are, what stood there last is kept.
     """
-    text = _ANSI_ESCAPE.sub("", text)
-    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    text = "\n".join(_CONTROL.sub("", line) for line in lines)
+    text = without_controls(text)
     for shape in _SECRETS:
         text = shape.sub(_masked, text)
     return text
+
+
+def without_controls(text: str) -> str:
+    """Return a text of one or more lines without control sequences and characters."""
+    if text.isprintable():
+        return text
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in _ANSI_ESCAPE.sub("", text).split("\n"))
+    return "\n".join(_CONTROL.sub("", line) for line in lines)
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line without control sequences and characters: a name, a state, an address."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub("", " ".join(_ANSI_ESCAPE.sub("", text).split()))
+
+
+def scrubbed(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with ``***`` for these secrets, however they are spelled: as a URL, JSON, HTML or a form has them.
+
+    Do it before the text is cut, as part of a secret may be left otherwise.
+    """
+    known = {spelled for secret in secrets if len(secret) >= LEAST_SECRET for spelled in _in_bytes(secret)}
+    if not known:
+        return text
+    # Where in the text the characters of a layer begin: each layer undoes one spelling of the one before.
+    layer, starts = text, list(range(len(text) + 1))
+    hidden: list[tuple[int, int]] = []
+    for _ in range(_SPELLINGS):
+        # In a form a blank is a plus, and what is a plus here may be one there.
+        plain = layer.replace("+", " ")
+        for secret in known:
+            wanted = secret.replace("+", " ")
+            hidden += ((starts[found.start()], starts[found.end()]) for found in re.finditer(re.escape(wanted), plain))
+        layer, starts, before = *_unescaped(layer, starts), layer
+        if layer == before:
+            break
+    for start, end in _merged(hidden):
+        text = f"{text[:start]}***{text[end:]}"
+    return text
+
+
+def _in_bytes(secret: str) -> set[str]:
+    """Return a secret as it is, and as the bytes of its UTF-8, of which a URL spells each by itself."""
+    return {secret, secret.encode(errors="replace").decode("latin-1")}
+
+
+def _unescaped(text: str, starts: list[int]) -> tuple[str, list[int]]:
+    """Undo one spelling, and say for each character where it begins."""
+    parts, places, end = [], [], 0
+    for found in _ESCAPED.finditer(text):
+        parts += [text[end : found.start()], _character(found)]
+        places += [*starts[end : found.start()], starts[found.start()]]
+        end = found.end()
+    return "".join([*parts, text[end:]]), [*places, *starts[end:]]
+
+
+def _character(found: re.Match[str]) -> str:
+    *in_hex, in_decimal, name, itself = found.groups()
+    if name or itself:
+        return itself or _ENTITIES[name.lower()]
+    code = int(in_decimal) if in_decimal else int("".join(filter(None, in_hex)), 16)
+    return chr(min(code, sys.maxunicode))
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans without overlaps, the last one first."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans, reverse=True):
+        if merged and end > merged[-1][0]:
+            merged[-1] = start, max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def tail(text: str, lines: int) -> list[str]:

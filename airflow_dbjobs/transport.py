@@ -9,6 +9,7 @@ import email.utils
 import json
 import logging
 import math
+import os
 import random
 import threading
 import time
@@ -16,52 +17,52 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import requests
 import tenacity
-from requests.adapters import BaseAdapter, HTTPAdapter
 
-from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import TokenAuth
 from airflow_dbjobs.errors import (
     ApiError,
     CallError,
     ConfigurationError,
-    JobsError,
     PermissionDenied,
     Unauthenticated,
     Unreachable,
     UnreadableReply,
-    api_error,
 )
-from airflow_dbjobs.network import Network, no_reply, user_agent
+from airflow_dbjobs.exchange import exchange
+from airflow_dbjobs.network import Network, user_agent
 from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
+from airflow_dbjobs.replies import json_object
 from airflow_dbjobs.retries import Retry, RetryPolicy, retry_decision
+from airflow_dbjobs.wire import TimedAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import requests
+    from requests.adapters import BaseAdapter
     from requests.auth import AuthBase
 
 log = logging.getLogger(__name__)
 
 # An answer that has less time than this does not come; what was sent may be carried out all the same.
 _LEAST_SECONDS = 0.1
-# How soon a wait ends after it was stopped.
-_STOP_SECONDS = 0.5
-_SECRET_HEADERS = ("Authorization", "X-Databricks-Azure-SP-Management-Token")
+# How often a wait is interrupted.
+_INTERRUPT_SECONDS = 0.5
 
 
 def new_adapter() -> BaseAdapter:
     """Return what a session sends its requests through; tests put a workspace in this process here."""
-    return HTTPAdapter(pool_connections=1, pool_maxsize=1)
+    return TimedAdapter()
 
 
 class Transport:
     """Sends requests to one workspace with one set of credentials, from any thread (each has a session of its own).
 
-    `base_url` is scheme, host and port, with no path. `clock` (monotonic seconds) and `sleep` are injectable, so that
-    an outage of minutes is tested in milliseconds. `auth` signs each request; one that is an ``auth.tokens.TokenAuth``
-    is asked for a token in the time that is left, and for another where the token is refused.
+    `base_url` is scheme, host and port, with no path; where several workspaces share it, `workspace_id` says which is
+    meant. `clock` (monotonic seconds) and `sleep` are injectable, so that an outage of minutes is tested in
+    milliseconds. `auth` signs each request; one that is an ``auth.tokens.TokenAuth`` is asked for a token in the time
+    that is left, and for another where the token is refused.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Transport:
         base_url: str,
         auth: AuthBase,
         *,
+        workspace_id: str = "",
         policy: RetryPolicy | None = None,
         network: Network | None = None,
         product: str = "",
@@ -77,15 +79,17 @@ class Transport:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.auth = auth
+        self.workspace_id = workspace_id
         self.policy = policy or RetryPolicy()
         self.network = network or Network()
         self.product = product
         self.clock = clock
         self._sleep = sleep
-        #: Says that nobody wants the answer any more; a wait ends then. None: nobody will.
-        self.stopped: Callable[[], bool] | None = None
+        #: Called again and again during each wait, which ends with what it raises; None where nobody wants that.
+        self.interrupt: Callable[[], None] | None = None
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
+        self._process = os.getpid()
         # The server's clock at a reading of ours. One assignment: threads, and a signal handler, see both or neither.
         self._server_clock: tuple[float, float] | None = None
 
@@ -94,13 +98,14 @@ class Transport:
         """What makes two transports interchangeable for a poller: the workspace, the credentials, the way to it."""
         # Some schemes of requests define equality and so no hash: those are the same only as one object.
         auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
-        return self.base_url, auth, self.network
+        return self.base_url, self.workspace_id, auth, self.network
 
     def with_policy(self, policy: RetryPolicy) -> Transport:
         """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
         return Transport(
             self.base_url,
             self.auth,
+            workspace_id=self.workspace_id,
             policy=policy,
             network=self.network,
             product=self.product,
@@ -109,17 +114,16 @@ class Transport:
         )
 
     def sleep(self, seconds: float) -> None:
-        """Wait. Raises JobsError as soon as the calls are `stopped`."""
-        if self.stopped is None:
+        """Wait. Raises what `interrupt` raises meanwhile."""
+        if self.interrupt is None:
             self._sleep(seconds)
             return
         while True:
-            if self.stopped():
-                raise JobsError("The task was told to stop.")
+            self.interrupt()
             if seconds <= 0:
                 return
-            self._sleep(min(seconds, _STOP_SECONDS))
-            seconds -= _STOP_SECONDS
+            self._sleep(min(seconds, _INTERRUPT_SECONDS))
+            seconds -= _INTERRUPT_SECONDS
 
     def call(  # noqa: C901 (the callbacks of one tenacity loop, which share its state)
         self,
@@ -220,27 +224,35 @@ class Transport:
         def attempt(auth: AuthBase) -> dict[str, Any]:
             if left() < _LEAST_SECONDS:
                 raise Unreachable(f"{call}: there was no time left to send it", sent=False)
-            timeout = min(self.policy.connect_timeout, left()), min(self.policy.read_timeout, left())
+            session = self._session(call)
+            request = requests.Request(
+                method,
+                f"{self.base_url}/api/{path}",
+                params=params,
+                data=data,
+                headers={"Content-Type": "application/json"} if data is not None else {},
+                auth=auth,
+            )
             try:
-                response = self._session().request(
-                    method,
-                    f"{self.base_url}/api/{path}",
-                    params=params,
-                    data=data,
-                    headers={"Content-Type": "application/json"} if data is not None else None,
-                    auth=auth,
-                    timeout=timeout,
-                    # No endpoint redirects: a redirect leads to a login page, and credentials must not follow it.
-                    allow_redirects=False,
+                reply = exchange(
+                    session,
+                    request,
+                    call=call,
+                    server=self.base_url,
+                    connect_seconds=self.policy.connect_timeout,
+                    read_seconds=min(self.policy.read_timeout, left()),
+                    total_seconds=min(self.policy.connect_timeout + self.policy.read_timeout, left()),
                 )
-            # requests' own errors are OSErrors, and so is that of a CA bundle which is not there. It lets the others
-            # out: a host name with an empty label ("adb..net"), or no host at all ("http://[").
-            except (OSError, ValueError) as error:
-                # What is said of a URL or a header that cannot be sent quotes it: a proxy's password, say.
-                failure = no_reply(call, self.base_url, error, timeout[1])
-                raise failure from (None if isinstance(error, ValueError) else error)
-            self._note_server_clock(response.headers.get("Date"))
-            return _read(call, response, void=void, parse=parse)
+                self._note_server_clock(reply.header("Date"))
+                return json_object(call, reply, query or {}, void=void, parse=parse)
+            except Unauthenticated as error:
+                if remedy := getattr(auth, "remedy", ""):
+                    error.args = (str(error).replace(error.remedy, remedy),)
+                raise
+            except UnreadableReply:
+                # Where one answer was not the right one, the next on this connection may be this one's.
+                session.close()
+                raise
 
         if not isinstance(self.auth, TokenAuth):
             return attempt(self.auth)
@@ -275,13 +287,26 @@ class Transport:
         while self._sessions:
             self._sessions.pop().close()
 
-    def _session(self) -> requests.Session:
+    def drop_connection(self) -> None:
+        """Close this thread's connection: what came over it was not what was asked for."""
+        if (session := getattr(self._local, "session", None)) is not None:
+            session.close()
+
+    def _session(self, call: str) -> requests.Session:
+        if self._process != os.getpid():
+            # After a fork the connections are the parent's: both would read each other's answers.
+            self._process, self._local, self._sessions = os.getpid(), threading.local(), []
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = self.network.session(self.base_url)
+            try:
+                session = self._local.session = self.network.session(self.base_url)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{call}: {error}") from None
             session.mount(self.base_url, new_adapter())
             session.headers["User-Agent"] = user_agent(self.product)
             session.headers["Accept"] = "application/json"
+            if self.workspace_id:
+                session.headers["X-Databricks-Workspace-Id"] = self.workspace_id
             # list.append is atomic: no lock, so that a signal handler can never wait for one held by the call it
             # broke into.
             self._sessions.append(session)
@@ -309,45 +334,3 @@ def _encode(call: str, body: Mapping[str, Any]) -> bytes:
 def _text(value: object) -> str:
     """Write a query value as the API does: lower-case booleans."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _read(
-    call: str, response: requests.Response, *, void: bool, parse: Callable[[bytes], dict[str, Any]] | None
-) -> dict[str, Any]:
-    """Return the JSON object of a reply. Raises ApiError or UnreadableReply."""
-    if response.is_redirect:
-        where = _shown(response.headers["Location"], response)
-        said = f"a redirect to {where}. Is the connection's host the workspace's URL?"
-        raise ApiError(call, response.status_code, message=said)
-    success = response.status_code in range(200, 300)
-    if success and void and not response.content.strip():
-        return {}
-    try:
-        body = parse(response.content) if success and parse else response.json()
-        if not success:
-            # At any depth, and however it was spelled.
-            body = json.loads(_shown(json.dumps(body), response))
-    # A JSONDecodeError is a ValueError, and so is pydantic's ValidationError; the other is of what is nested deeply.
-    except (ValueError, RecursionError):
-        body = None
-    if success:
-        if isinstance(body, dict):
-            return body
-        kind = response.headers.get("Content-Type", "no content type")
-        raise UnreadableReply(
-            f"{call} answered {response.status_code} without a JSON object ({kind}): {_start(response)}"
-        )
-    if not isinstance(body, dict):
-        body = {"message": f"{response.reason or ''} {_start(response)}".strip()}
-    raise api_error(call, response.status_code, body, response.headers)
-
-
-def _start(response: requests.Response) -> str:
-    """Return the start of a reply's text on one line: enough to tell a proxy's page from a login page."""
-    return " ".join(_shown(response.text, response).split())[:200] or "an empty body"
-
-
-def _shown(text: str, response: requests.Response) -> str:
-    """Return a text of a reply without the credentials that its request had: there are gateways that repeat them."""
-    sent = (str(response.request.headers.get(name, "")) for name in _SECRET_HEADERS)
-    return scrubbed(text, [value.rpartition(" ")[2] for value in sent])

@@ -9,6 +9,7 @@ maintenance window, permissions set late). Then the task fails and the run is le
 from __future__ import annotations
 
 import logging
+import math
 import random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -18,8 +19,10 @@ from airflow_dbjobs.errors import (
     NotFound,
     PermissionDenied,
     RunLost,
+    RunStillActive,
     Unauthenticated,
     UntrustedCertificate,
+    WrongProtocol,
 )
 from airflow_dbjobs.retries import asked_wait, backoff
 from airflow_dbjobs.texts import cleaned
@@ -144,7 +147,7 @@ class Watch:
 
 def _mendable(error: CallError) -> bool:
     """Whether a gateway that names no error code, or a certificate, is in the way: that may be mended while we wait."""
-    return isinstance(error, UntrustedCertificate) or (
+    return isinstance(error, UntrustedCertificate | WrongProtocol) or (
         isinstance(error, ApiError) and not error.transient and not error.error_code
     )
 
@@ -239,6 +242,20 @@ def wait_for_run(
             # Somebody has repaired it since the poll.
             watch.saw(run.state)
         client.sleep(jittered(watch.period))
+
+
+def wait_within(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:
+    """Wait as `wait_for_run` does, for at most so many seconds. Raises RunLost and RunStillActive."""
+    end = math.inf if timeout is None else client.clock() + timeout
+
+    def raise_if_over() -> None:
+        if client.clock() >= end:
+            raise RunStillActive(f"Run {run_id} is not over after {timeout:.0f} s. It goes on.", run_id=run_id)
+
+    with client.with_policy(client.transport.policy) as waiting:
+        # Every wait passes there: between polls, between attempts, while the API is down.
+        waiting.transport.interrupt = raise_if_over
+        return wait_for_run(waiting, run_id, period=period)
 
 
 def wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:

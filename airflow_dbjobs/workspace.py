@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from airflow_dbjobs import paging
 from airflow_dbjobs.auth import choose_auth
-from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.errors import ConfigurationError, JobsError
+from airflow_dbjobs.network import is_this_machine, names_one_host
 from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience
 from airflow_dbjobs.transport import Transport
 
@@ -47,6 +47,7 @@ class Workspace:
         self,
         host: str = "",
         *,
+        workspace_id: str = "",
         token: str | None = None,
         username: str | None = None,
         password: str | None = None,
@@ -55,6 +56,7 @@ class Workspace:
         retry: RetryPolicy | None = None,
         patience: Patience | None = None,
         max_requests_per_second: float = MAX_REQUESTS_PER_SECOND,
+        connection: str = "",
         transport: Transport | None = None,
         reread: Callable[[], Transport] | None = None,
     ) -> None:
@@ -63,17 +65,24 @@ class Workspace:
         if transport is None:
             if auth is None:
                 auth = choose_auth(login=username, password=password, extra={"token": token})
-            transport = Transport(workspace_url(host), auth, policy=retry)
+            known = workspace_id_of(host, workspace_id)
+            transport = Transport(workspace_url(host), auth, workspace_id=known, policy=retry)
         self.transport = transport
         self.api_version = api_version
         self.patience = patience or Patience()
         self.max_requests_per_second = max_requests_per_second
+        self.connection = connection
         self._reread = reread
 
     @property
     def host(self) -> str:
         """The workspace's URL: scheme, host and port."""
         return self.transport.base_url
+
+    @property
+    def workspace_id(self) -> str:
+        """The id of the workspace, where its URL is one that several share; "" where it is not needed."""
+        return self.transport.workspace_id
 
     @property
     def cloud(self) -> str:
@@ -105,6 +114,7 @@ class Workspace:
             transport=self.transport.with_policy(retry),
             patience=self.patience,
             max_requests_per_second=self.max_requests_per_second,
+            connection=self.connection,
         )
 
     def renew_credentials(self) -> bool:
@@ -114,19 +124,27 @@ class Workspace:
         try:
             transport = self._reread()
         except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
-            log.warning("The connection cannot be read anew: %s", error)
+            # The text of what is not ours may hold a secret.
+            why = error if isinstance(error, JobsError) else type(error).__name__
+            log.warning("The connection cannot be read again: %s", why)
             return False
         if transport.identity == self.transport.identity:
             return False
         log.warning("The connection has changed: going on with what it says now.")
-        transport.stopped = self.transport.stopped
+        transport.interrupt = self.transport.interrupt
         self.transport.close()
         self.transport = transport
         return True
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; ``with`` does so at its end."""
         self.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- how a call is made ---
 
@@ -167,20 +185,32 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
     port = port or in_host
     if port is not None and port not in range(1, 65536):
         raise ConfigurationError(f"port is {port}; it must be from 1 to 65535, or empty: then the scheme says.")
-    meant = parts.scheme if parts.scheme != "http" or _is_this_machine(name or "") else "https"
+    meant = parts.scheme if parts.scheme != "http" or is_this_machine(name or "") else "https"
     scheme = (schema.strip() or meant or "https").lower()
     if scheme not in {"http", "https"}:
         raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
     # With a slash too few, the scheme is where the name belongs.
-    if not name or name in {"http", "https"} or any(character.isspace() for character in name):
+    if not name or name in {"http", "https"} or not names_one_host(given, name):
         raise ConfigurationError(
             "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
         )
     return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{port}' if port else ''}"
 
 
-def _is_this_machine(name: str) -> bool:
+def workspace_id_of(host: str | None, given: object = "") -> str:
+    """Return the id of the workspace that is meant where several share a URL, as ``?o=`` in `host` or `given` has it.
+
+    Raises ConfigurationError where it is none, or the two differ.
+    """
+    named = str(given or "").strip()
+    if named and not (named.isascii() and named.isdecimal()):
+        raise ConfigurationError(f"workspace_id is {named!r}; it must be the number after ?o= in the workspace's URL.")
     try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        query = urlsplit((host or "").strip().replace("/#", "/")).query
     except ValueError:
-        return False
+        # Said by `workspace_url`.
+        return named
+    in_host = next((value for name, value in parse_qsl(query) if name == "o" and value.isdecimal()), "")
+    if named and in_host and named != in_host:
+        raise ConfigurationError(f"workspace_id is {named}, and ?o= in the host is {in_host}: remove the wrong one.")
+    return named or in_host

@@ -22,7 +22,7 @@ from token_server import AWS_KEY, AWS_SECRET, CLIENT_ID, CLIENT_SECRET, ROLE_ARN
 
 from airflow_dbjobs import hooks
 from airflow_dbjobs.auth import tokens
-from airflow_dbjobs.errors import ConfigurationError, SignInRefused
+from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused
 from airflow_dbjobs.hooks import DatabricksJobsHook
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_an_aws_connection_that_cannot_be_looked_up_is_no_missing_one(
     for name in ("get_connection", "aget_connection"):
         if hasattr(BaseHook, name):
             mocker.patch.object(BaseHook, name, side_effect=[ours, down])
-    with pytest.raises(PermissionError, match="the secrets backend says no"):
+    with pytest.raises(JobsError, match="aws_conn_id is 'aws_default', and looking it up failed with PermissionError"):
         conn_of()
 
 

@@ -10,6 +10,7 @@ from airflow_dbjobs import client as client_module
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import (
     ConfigurationError,
+    NoRunToWaitFor,
     NotFound,
     ServerError,
     Unreachable,
@@ -235,7 +236,6 @@ def test_of_a_host_scheme_name_and_port_count(host: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "call", "name"),
     [
-        ("run-now", JobsClient.run_now, "run_id"),
         ("runs/submit", JobsClient.submit_run, "run_id"),
         ("runs/repair", JobsClient.repair_run, "repair_id"),
         ("create", JobsClient.create_job, "job_id"),
@@ -244,11 +244,17 @@ def test_of_a_host_scheme_name_and_port_count(host: str, url: str) -> None:
 def test_a_call_that_made_nothing_is_no_success(
     client: JobsClient, workspace: LocalWorkspace, endpoint: str, call: Callable[..., int], name: str
 ) -> None:
-    workspace.faults += [Fault(endpoint, status=200, body=body) for body in ({}, {name: "x"})]
-    for count in (1, 2):
-        with pytest.raises(UnreadableReply, match=f"POST jobs/{endpoint} answered without a {name}: nothing was"):
-            call(client, {"job_id": 5, "run_id": 6, "latest_repair_id": 7})
-        assert workspace.requests[endpoint] == count
+    workspace.faults.append(Fault(endpoint, status=200, body={}))
+    with pytest.raises(UnreadableReply, match=f"POST jobs/{endpoint} answered without a {name}: nothing was"):
+        call(client, {"job_id": 5, "run_id": 6, "latest_repair_id": 7})
+    assert workspace.requests[endpoint] == 1
+
+
+def test_a_continuous_job_that_runs_has_no_run_to_wait_for(client: JobsClient, workspace: LocalWorkspace) -> None:
+    workspace.faults.append(Fault("run-now", status=200, body={}, times=None))
+    with pytest.raises(NoRunToWaitFor, match=r"restarted\. Such a job starts its runs itself") as caught:
+        client.run_now({"job_id": 5, "idempotency_token": "one"})
+    assert (caught.value.worth_a_retry, caught.value.unclear, workspace.requests["run-now"]) == (False, False, 1)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +278,7 @@ def test_a_page_with_something_that_is_not_a_run_is_unreadable_to_a_poller(
     assert client.poll_active_runs(limit=0).states == {}
 
 
-@pytest.mark.parametrize("body", [{}, {"run_id": "x"}, {"run_id": 1, "state": "?"}], ids=str)
+@pytest.mark.parametrize("body", [{}, {"run_id": 1, "state": "?"}], ids=str)
 def test_a_reply_that_is_not_a_run_is_unreadable(
     client: JobsClient, workspace: LocalWorkspace, body: dict[str, object]
 ) -> None:

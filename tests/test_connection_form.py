@@ -34,6 +34,8 @@ SECRET = "dapi-a-very-secret-token"
 LOGIN = {"login": "an-id", "password": SECRET}
 # What is typed into the form, where the kind of the field does not tell it.
 TYPED: dict[str, Any] = {
+    "workspace_id": "605",
+    "k8s_api_url": "https://something-else",
     "auth_type": "token",
     "api_version": "2.1",
     "host": "adb-2.example",

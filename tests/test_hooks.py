@@ -17,7 +17,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FastTime, connect
 
 from airflow_dbjobs import hooks
-from airflow_dbjobs.errors import ConfigurationError, PermissionDenied
+from airflow_dbjobs.errors import ConfigurationError, JobsError, PermissionDenied
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace import __main__ as local_workspace
@@ -243,10 +243,30 @@ def test_an_unknown_connection_is_named_with_the_remedy(conn_of):
 def test_a_look_up_that_fails_for_another_reason_is_not_taken_for_an_unknown_connection(mocker, conn_of):
     for name in ("get_connection", "aget_connection"):
         if hasattr(BaseHook, name):
-            mocker.patch.object(BaseHook, name, side_effect=PermissionError("the secrets backend says no"))
-    with pytest.raises(PermissionError, match="the secrets backend says no") as error:
+            mocker.patch.object(BaseHook, name, side_effect=PermissionError("vault is down, token=s3cret"))
+    with pytest.raises(JobsError, match="'databricks_default', and looking it up failed with PermissionError") as error:
         conn_of()
-    assert error.value.__cause__ is None
+    assert not isinstance(error.value, ConfigurationError)
+    assert (error.value.__cause__, error.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("defined", ["{not json", "http://["])
+def test_a_connection_that_cannot_be_parsed_is_not_taken_for_an_unknown_one(monkeypatch, conn_of, defined):
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", defined)
+    with pytest.raises(JobsError, match=r"databricks_conn_id is 'broken'") as error:
+        conn_of(DatabricksJobsHook("broken"))
+    assert "no such connection" not in str(error.value)
+    assert defined not in str(error.value)
+
+
+def test_what_a_secrets_backend_raises_is_not_logged(monkeypatch, mocker, caplog):
+    connect(monkeypatch, "https://x.example", SECRET)
+    client = DatabricksJobsHook().get_conn()
+    mocker.patch.object(BaseHook, "get_connection", side_effect=PermissionError("vault is down, token=s3cret"))
+    client.renew_credentials()
+    assert "The connection cannot be read anew: " in caplog.text
+    assert "PermissionError" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_the_test_button_says_what_is_missing():

@@ -10,9 +10,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 HEAVY = (
     "airflow.models", "airflow.providers_manager", "airflow.triggers.base", "airflow_dbjobs.auth",
     "airflow_dbjobs.client", "airflow_dbjobs.jobs", "airflow_dbjobs.launch", "airflow_dbjobs.looking",
-    "airflow_dbjobs.network", "airflow_dbjobs.payloads", "airflow_dbjobs.poller", "airflow_dbjobs.retries",
-    "airflow_dbjobs.sensing", "airflow_dbjobs.sensor_trigger", "airflow_dbjobs.transport", "airflow_dbjobs.triggers",
-    "airflow_dbjobs.waiting", "azure", "databricks", "pydantic", "requests", "starlette", "tenacity", "uvicorn",
+    "airflow_dbjobs.exchange", "airflow_dbjobs.network", "airflow_dbjobs.payloads", "airflow_dbjobs.poller",
+    "airflow_dbjobs.retries", "airflow_dbjobs.sensing", "airflow_dbjobs.sensor_trigger", "airflow_dbjobs.transport",
+    "airflow_dbjobs.triggers", "airflow_dbjobs.waiting", "airflow_dbjobs.wire", "azure", "databricks", "pydantic",
+    "requests", "starlette", "tenacity", "uvicorn",
 )  # fmt: skip
 # What every DAG file has imported before it imports a provider.
 AIRFLOW = "import airflow.sdk" if AIRFLOW_V_3_0_PLUS else "import airflow, airflow.decorators, airflow.sensors.base"
@@ -53,10 +54,11 @@ def test_the_hook_loads_nothing_heavy():
 
 def test_the_client_and_all_below_it_load_no_airflow():
     rooms = (
-        "asking", "auth", "causes", "client", "connection_check", "connection_form", "dag_params", "errors", "events",
-        "exports", "extras", "failures", "fields", "jobs", "launch", "listing", "looking", "network", "pace", "paging",
-        "payloads", "poller", "previous_runs", "repairs", "results", "retries", "runs", "sensing", "settings_diff",
-        "story", "texts", "threads", "transport", "waiting", "watched", "workspace",
+        "answer_fields", "asking", "auth", "causes", "client", "connection_check", "connection_form", "dag_params",
+        "errors", "events", "exchange", "exports", "extras", "failures", "fields", "jobs", "launch", "listing",
+        "looking", "network", "pace", "paging", "payloads", "poller", "previous_runs", "repairs", "replies", "results",
+        "retries", "runs", "sensing", "settings_diff", "story", "texts", "threads", "transport", "waiting", "watched",
+        "wire", "workspace",
     )  # fmt: skip
     loaded = added("", f"import {', '.join(f'airflow_dbjobs.{room}' for room in rooms)}")
     assert "airflow_dbjobs.client" in loaded

@@ -191,6 +191,7 @@ class TestTokens:
             tokens(nth(1), "https://elsewhere.example"),
             tokens(nth(1), endpoint="run-now", job_id=1),
             tokens(nth(1), endpoint="run-now", job_id=2),
+            LaunchTokens.of(nth(1), URL, "runs/submit", workspace_id="605"),
         ]
         assert len({token.launch for token in several}) == len(several)
 

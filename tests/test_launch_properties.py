@@ -50,9 +50,10 @@ from made_up import REPEATABLE
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import CallError, RunFailed, ServerError, Unreachable, api_error
+from airflow_dbjobs.errors import CallError, RunFailed, ServerError, Unreachable
 from airflow_dbjobs.launch import TASK_SUCCEEDED
 from airflow_dbjobs.operators import DatabricksRunNowOperator
+from airflow_dbjobs.replies import api_error
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ class Operator(DatabricksRunNowOperator):
 
     def _connect(self) -> JobsClient:
         self._client = JobsClient(transport=ModelTransport(self._world))
-        self._client.transport.stopped = lambda: self._killed
+        self._client.transport.interrupt = self._raise_if_killed
         return self._client
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,20 @@ from airflow_dbjobs import metrics
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
+
+
+@pytest.mark.parametrize("has_class", [False, True])
+@pytest.mark.parametrize("has_functions", [False, True])
+def test_functions_count_before_the_class_that_they_replace(
+    monkeypatch: pytest.MonkeyPatch, *, has_class: bool, has_functions: bool
+) -> None:
+    fields: dict[str, object] = {"Stats": "the class"} if has_class else {}
+    module = SimpleNamespace(**fields, **({"incr": print} if has_functions else {}))
+    monkeypatch.setattr(metrics, "import_module", lambda _: module)
+    if has_functions:
+        assert metrics._stats.__wrapped__() is module
+    elif has_class:
+        assert metrics._stats.__wrapped__() == "the class"
 
 
 @pytest.mark.parametrize(

@@ -369,6 +369,13 @@ def test_the_rarer_ends_of_a_run(scene, reply, error, words):
         submit(tasks=[{"task_key": "a", "condition_task": TRUE}]).execute(scene.context)
 
 
+def test_a_continuous_job_is_not_started_again_by_a_retry(scene):
+    scene.workspace.faults.append(Fault("run-now", status=200, body={}, times=None))
+    with pytest.raises(AirflowFailException, match="has none to wait for"):
+        run_now(job_id=5).execute(scene.context)
+    assert scene.workspace.requests["run-now"] == 1
+
+
 def test_a_state_nobody_has_heard_of_is_running(scene, capfd):
     strange = {"run_id": 7, "state": {"life_cycle_state": "HIBERNATING"}}
     ended = {"run_id": 7, "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}}

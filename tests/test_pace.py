@@ -19,9 +19,9 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
     UntrustedCertificate,
-    api_error,
 )
 from airflow_dbjobs.pace import Gate, TokenBucket
+from airflow_dbjobs.replies import api_error
 
 DOWN = ServerError("GET jobs/runs/get", 503)
 
@@ -77,18 +77,34 @@ def test_those_who_take_at_the_same_time_are_let_through_one_by_one(clock: Clock
 
 
 def test_a_bucket_is_shared_by_workspace_and_clock_at_the_lowest_rate(clock: Clock) -> None:
-    bucket = TokenBucket.of("https://one", 50.0, clock)
-    assert TokenBucket.of("https://one", 20.0, clock) is bucket
-    assert TokenBucket.of("https://one", 70.0, clock) is bucket
+    users = [Clock() for _ in range(3)]
+    bucket = TokenBucket.of("https://one", 50.0, clock, users[0])
+    assert TokenBucket.of("https://one", 20.0, clock, users[1]) is bucket
+    assert TokenBucket.of("https://one", 70.0, clock, users[2]) is bucket
     assert bucket.rate == 20.0
-    assert TokenBucket.of("https://other", 50.0, clock) is not bucket
-    assert TokenBucket.of("https://one", 50.0, Clock()) is not bucket
+    assert TokenBucket.of("https://other", 50.0, clock, users[0]) is not bucket
+    assert TokenBucket.of("https://one", 50.0, Clock(), users[0]) is not bucket
+
+
+def test_a_rate_that_is_raised_takes_effect_while_others_use_the_workspace() -> None:
+    clock = Clock()
+    one, other = Clock(), Clock()
+    bucket = TokenBucket.of("https://raised", 1.0, clock, one)
+    TokenBucket.of("https://raised", 50.0, clock, other)
+    assert bucket.seconds_per_request == 1.0
+    TokenBucket.of("https://raised", 40.0, clock, one)
+    assert bucket.seconds_per_request == 1 / 40
+    # Whoever is gone wants nothing any more.
+    TokenBucket.of("https://raised", 2.0, clock, one)
+    del one
+    gc.collect()
+    assert bucket.seconds_per_request == 1 / 50
 
 
 def test_a_bucket_that_nobody_uses_is_forgotten_with_its_rate(clock: Clock) -> None:
-    TokenBucket.of("https://one", 20.0, clock)
+    TokenBucket.of("https://one", 20.0, clock, clock)
     gc.collect()
-    assert TokenBucket.of("https://one", 50.0, clock).rate == 50.0
+    assert TokenBucket.of("https://one", 50.0, clock, clock).rate == 50.0
 
 
 def test_a_bucket_serves_several_threads_without_losing_count() -> None:

@@ -348,9 +348,12 @@ def test_a_cancellation_that_was_given_up_is_not_sent_later(workspace: LocalWork
 def test_a_second_connection_may_lower_the_rate_of_the_workspace(workspace: LocalWorkspace) -> None:
     async def scene() -> None:
         poller = RunPoller.shared(client_of(workspace))
-        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=5))
-        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=50))
+        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=5, connection="slow"))
+        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=50, connection="fast"))
         assert poller._gate.seconds_per_request == pytest.approx(1 / 5)
+        # What the connection says now counts.
+        assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=20, connection="slow"))
+        assert poller._gate.seconds_per_request == pytest.approx(1 / 20)
 
     asyncio.run(scene())
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from injected_clock import Clock
 
-from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests, api_error
+from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests
 from airflow_dbjobs.listing import Found, Listing, PageRequest
+from airflow_dbjobs.replies import api_error
 from airflow_dbjobs.runs import RunsPage
 
 if TYPE_CHECKING:

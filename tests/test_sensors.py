@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -22,14 +23,13 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene
 
 from airflow_dbjobs import tries
-from airflow_dbjobs.errors import ConfigurationError, NotFound
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.errors import ConfigurationError, NotFound, RunFailed
+from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
 from airflow_dbjobs.waiting import wait_for_run
-
-if TYPE_CHECKING:
-    from airflow_dbjobs.client import JobsClient
 
 
 @pytest.fixture(params=[False, True], ids=["poke", "deferrable"])
@@ -59,6 +59,20 @@ def test_it_waits_for_the_run_and_returns_what_it_returned(scene, client, deferr
     assert scene.run_task(lambda: sensor(run_id, deferrable=deferrable)) == {"rows": 3}
     assert scene.ti.deferred is deferrable
     assert scene.ti.link == client.get_run(run_id).page_url
+
+
+@pytest.mark.parametrize("ends", ["well", "failed", "outage"])
+def test_each_look_closes_its_client(scene, client, mocker, deferrable, ends):
+    run_id = finished(scene, client, "" if ends == "well" else "raise ValueError('no')")
+    if ends == "outage":
+        scene.workspace.faults.append(Fault("runs/get", status=503, times=3))
+    made = mocker.spy(DatabricksJobsHook, "get_conn")
+    closed = mocker.spy(JobsClient, "close")
+    with suppress(AirflowFailException, RunFailed):
+        scene.run_task(lambda: sensor(run_id, deferrable=deferrable, retries=0))
+    assert made.call_count >= 1
+    clients = {id(of_poke) for of_poke in made.spy_return_list}
+    assert clients <= {id(call.args[0]) for call in closed.call_args_list}
 
 
 def test_do_xcom_push_false_returns_nothing(scene, client, deferrable):

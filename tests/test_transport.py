@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
-import requests
 from certificates import self_signed
 
 from airflow_dbjobs import transport as transport_module
@@ -35,15 +34,18 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
     UntrustedCertificate,
+    WrongProtocol,
 )
 from airflow_dbjobs.network import Network
 from airflow_dbjobs.retries import RetryPolicy, retry_after_seconds, retry_decision
 from airflow_dbjobs.transport import MAX_REQUEST_BYTES, Transport
+from airflow_dbjobs.wire import TimedAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import requests
     from requests.auth import AuthBase
 
     Connect = Callable[..., Transport]
@@ -373,13 +375,13 @@ def test_an_attempt_has_its_whole_time_however_little_is_left_of_the_budget(
     monkeypatch.setattr(random, "uniform", lambda least, _: least)
     server.replies = [*replies, FINE]
     timeouts = []
-    answer = requests.Session.request
+    answer = TimedAdapter.send
 
     def note(*args: Any, timeout: tuple[float, float], **options: Any) -> requests.Response:
         timeouts.append(timeout)
         return answer(*args, timeout=timeout, **options)
 
-    monkeypatch.setattr(requests.Session, "request", note)
+    monkeypatch.setattr(TimedAdapter, "send", note)
     transport = connect(server.url, policy=RetryPolicy(retry_budget=budget))
     assert transport.call("POST", "2.2/jobs/create", repeatable=False) == {"fine": True}
     assert timeouts == [(10, 60)] * (len(replies) + 1)
@@ -408,11 +410,10 @@ def test_a_host_that_accepts_no_connection_is_left_after_the_connect_timeout(con
 def test_tls_to_a_port_without_it_names_schema_and_port(server: Server, connect: Connect) -> None:
     url = server.url.replace("http:", "https:")
     with pytest.raises(
-        Unreachable, match=rf"{url}: .*Check the connection's schema \(https or http\) and port"
+        WrongProtocol, match=rf"{url} answers in plain HTTP.*Check the connection's schema \(http or https\)"
     ) as caught:
-        connect(url).send("POST", "2.2/jobs/run-now", body={})
-    # TLS can break after the server has read a request, and nothing tells the two apart.
-    assert caught.value.sent
+        connect(url).call("POST", "2.2/jobs/run-now", body={}, repeatable=True)
+    assert not caught.value.sent
     assert server.seen == []
 
 

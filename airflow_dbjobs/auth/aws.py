@@ -135,7 +135,7 @@ def _keys_of_this_machine(requests: TokenRequests, sts: _Sts) -> AwsKeys:
         return AwsKeys(access, secret, environment.get("AWS_SESSION_TOKEN", ""))
     path, role = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"), environment.get("AWS_ROLE_ARN")
     if path and role:
-        parameters = {**_role(role), "WebIdentityToken": read_text(path)}
+        parameters = {**_role(role), "WebIdentityToken": read_text(path, "AWS_WEB_IDENTITY_TOKEN_FILE")}
         return sts.assumed("AssumeRoleWithWebIdentity", parameters, None)
     if url := _container_url(environment):
         return _keys(requests.text("GET", url, _DIRECT, headers=_container_headers(environment), remedy=_NO_KEYS), url)
@@ -160,7 +160,11 @@ def _container_url(environment: Mapping[str, str]) -> str:
 
 def _container_headers(environment: Mapping[str, str]) -> dict[str, str]:
     path = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-    token = read_text(path) if path else environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+    token = (
+        read_text(path, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+        if path
+        else environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+    )
     return {"Authorization": token} if token else {}
 
 

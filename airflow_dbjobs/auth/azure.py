@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import Token
 from airflow_dbjobs.errors import (
     CallError,
@@ -21,6 +20,8 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UntrustedCertificate,
 )
+from airflow_dbjobs.network import names_one_host
+from airflow_dbjobs.texts import one_line, scrubbed
 
 if TYPE_CHECKING:
     from airflow_dbjobs.auth.requesting import TokenRequests
@@ -138,7 +139,7 @@ class EntraToken:
 
     def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
         # What it raises does not tell an outage from a refusal; the traffic does.
-        said = scrubbed(" ".join((str(error) or type(error).__name__).split()), [self.client_secret])[:500].rstrip(".")
+        said = scrubbed(one_line(str(error) or type(error).__name__), [self.client_secret])[:500].rstrip(".")
         # It may be that this machine has no such service: nobody is to wait for it without knowing.
         hint = f". {self._remedy}" if self.who == "managed identity" else ""
         if traffic.was_limited:
@@ -214,7 +215,7 @@ def check_authority(authority: str) -> str:
     """Return the URL or name of an authority. Raises ConfigurationError where it is not reached by https."""
     try:
         parts = urlsplit(authority if "://" in authority else f"https://{authority}")
-        is_right = parts.scheme == "https" and bool(parts.hostname)
+        is_right = parts.scheme == "https" and names_one_host(authority, parts.hostname)
     except ValueError:
         is_right = False
     if authority and not is_right:

@@ -7,12 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_dbjobs.auth.aws import AUDIENCE, SECONDS, WebIdentity
 from airflow_dbjobs.auth.azure import EntraToken, check_authority
 from airflow_dbjobs.auth.federation import FederatedToken, TokenCallable, TokenFile, TokenVariable
-from airflow_dbjobs.auth.headers import BasicAuth, BearerAuth, clean
-from airflow_dbjobs.auth.kubernetes import TokenRequest
+from airflow_dbjobs.auth.headers import BasicAuth, BearerAuth, clean, clean_token
+from airflow_dbjobs.auth.kubernetes import API_URL, TokenRequest
 from airflow_dbjobs.auth.oauth import ClientCredentials
 from airflow_dbjobs.auth.sdk import SdkToken
 from airflow_dbjobs.auth.sigv4 import AwsKeys
@@ -20,7 +21,7 @@ from airflow_dbjobs.auth.tokens import TokenAuth
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.extras import number, scheme_of
 from airflow_dbjobs.fields import SDK_AUTH_TYPES
-from airflow_dbjobs.network import Network
+from airflow_dbjobs.network import Network, is_this_machine, names_one_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,21 +48,24 @@ def choose_auth(
     password: str | None,
     extra: Mapping[str, Any],
     workspace: str = "",
+    workspace_id: str = "",
     network: Network | None = None,
     aws: AwsConnection | None = None,
 ) -> AuthBase:
     """Return what signs in as a connection's fields say, in the official provider's order (``fields.scheme_of``).
 
-    `workspace` is the URL to sign in at, `network` the way to it, `aws` the connection that `aws_conn_id` names, where
-    there is one. Raises ConfigurationError, naming the field that is wrong.
+    `workspace` is the URL to sign in at, `workspace_id` which of those that share it, `network` the way to it, `aws`
+    the connection that `aws_conn_id` names, where there is one. Raises ConfigurationError, naming the field that is
+    wrong.
     """
     scheme = scheme_of(login, password, extra)
     if scheme.name == "token":
         if token := _text(extra, "token"):
-            return BearerAuth(clean(token, "`token` in the connection's extra"))
-        return BearerAuth(clean(password or "", "the connection's password"))
+            return BearerAuth(clean_token(token, "`token` in the connection's extra"))
+        return BearerAuth(clean_token(password or "", "the connection's password"))
     fields = _Fields(
         workspace=workspace,
+        workspace_id=workspace_id,
         network=network or Network(),
         login=login or "",
         password=password or "",
@@ -80,6 +84,7 @@ class _Fields:
         self,
         *,
         workspace: str,
+        workspace_id: str,
         network: Network,
         login: str,
         password: str,
@@ -87,6 +92,7 @@ class _Fields:
         aws: AwsConnection | None,
     ) -> None:
         self.workspace = workspace
+        self.workspace_id = workspace_id
         self.network = network
         self.login = clean(login, "the connection's login")
         self.password = clean(password, "the connection's password")
@@ -133,7 +139,7 @@ class _Fields:
 
     def kubernetes(self) -> TokenSource:
         if path := self.text("k8s_projected_volume_token_path"):
-            return self._federated(TokenFile(path))
+            return self._federated(TokenFile(path, "k8s_projected_volume_token_path"))
         names = {
             "audience": "audience",
             "service_account": "k8s_service_account",
@@ -143,6 +149,10 @@ class _Fields:
             "ca_path": "k8s_ca_path",
         }
         given = {field: value for field, name in names.items() if (value := self.text(name))}
+        if not _keeps_secrets(given.get("api_url", API_URL)):
+            raise ConfigurationError(
+                "extra k8s_api_url must be an https URL (http for this machine only): the pod's token is sent there."
+            )
         return self._federated(TokenRequest(seconds=_seconds(self.extra, "expiration_seconds", 3600), **given))
 
     def aws(self) -> TokenSource:
@@ -177,6 +187,9 @@ class _Fields:
             raise ConfigurationError(
                 "extra sdk_config must be a JSON object: the arguments of databricks-sdk's Config."
             )
+        if self.workspace_id:
+            # It may choose by it, and so tokens of two workspaces are two.
+            config = {"workspace_id": self.workspace_id, **config}
         return SdkToken(
             self.workspace, asked if asked in SDK_AUTH_TYPES else "", json.dumps(config, sort_keys=True, default=str)
         )
@@ -194,6 +207,16 @@ _SOURCES: dict[str, Callable[[_Fields], TokenSource]] = {
     "federated_env": _Fields.variable,
     "sdk": _Fields.sdk,
 }
+
+
+def _keeps_secrets(url: str) -> bool:
+    """Whether a secret may be sent to a URL: encrypted, or not beyond this machine."""
+    try:
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+    except ValueError:
+        return False
+    return names_one_host(url, name) and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(name)))
 
 
 def _text(extra: Mapping[str, Any], name: str) -> str:

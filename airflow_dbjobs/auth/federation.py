@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_dbjobs.auth.oauth import bearer_token, token_url
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
+from airflow_dbjobs.texts import cleaned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_dbjobs.auth.requesting import TokenRequests
     from airflow_dbjobs.auth.tokens import Token
     from airflow_dbjobs.network import Network
+
+
+_LONGEST_PATH = 1000
 
 
 class SubjectToken(Protocol):
@@ -63,45 +70,61 @@ class FederatedToken:
         return bearer_token(reply, token_url(self.workspace))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenFile:
     """A file that holds a token, written anew by somebody else before it expires."""
 
+    # Somebody may have pasted the token itself, here and below: a field's value is shown where it is none.
     path: str
+    setting: str = "federated_token_file"
+
+    def __repr__(self) -> str:
+        return f"TokenFile({self})"
 
     def __str__(self) -> str:
-        return f"the file {self.path}"
+        return _shown_path(self.path, self.setting)
 
     def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (others ask for theirs)
         """Return what the file holds."""
-        return read_text(self.path)
+        return read_text(self.path, self.setting)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenVariable:
     """An environment variable that holds a token."""
 
     name: str
 
+    def __repr__(self) -> str:
+        return f"TokenVariable({self})"
+
     def __str__(self) -> str:
-        return f"the environment variable {self.name}"
+        is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", self.name)
+        return f"the environment variable {self.name}" if is_name else "the variable that `federated_token_env` names"
 
     def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (others ask for theirs)
         """Return the variable's value."""
         token = os.environ.get(self.name, "").strip()
         if not token:
-            raise SignInRefused(f"There is no token to sign in with: {self} is not set, where this runs.")
+            raise SignInRefused(f"No token to exchange: {self} is not set where this runs")
         return token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenCallable:
     """A callable with no arguments that returns a token, named as ``package.module.function``."""
 
     path: str
 
     def __str__(self) -> str:
-        return f"{self.path}()"
+        return f"{self.path}()" if self._is_name else "the function that `federated_token_provider` names"
+
+    def __repr__(self) -> str:
+        return f"TokenCallable({self})"
+
+    @property
+    def _is_name(self) -> bool:
+        return bool(re.fullmatch(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)*", self.path)) and cleaned(self.path) == self.path
 
     def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (others ask for theirs)
         """Return what the callable returns."""
@@ -110,11 +133,18 @@ class TokenCallable:
             function = getattr(importlib.import_module(module), name)
         except Exception as error:  # noqa: BLE001 (it is the user's module)
             # The text of others may hold what must not be shown.
-            why = error if isinstance(error, ImportError | AttributeError) else type(error).__name__
-            raise SignInRefused(
-                f"federated_token_provider {self.path!r} cannot be imported: {why}. It must name a function that Python"
-                " finds where this runs: package.module.function"
-            ) from None
+            is_told = isinstance(error, ImportError | AttributeError) and self._is_name
+            why = error if is_told else type(error).__name__
+            shown = f" {self.path!r}" if self._is_name else ""
+            failure = SignInRefused(
+                f"federated_token_provider{shown} cannot be imported: {why}. It must name a function that Python finds"
+                " where this runs: package.module.function"
+            )
+        else:
+            return self._called(function)
+        raise failure
+
+    def _called(self, function: Callable[[], object]) -> str:
         # The text of what it raises, and of its causes, may hold what must not be shown: a URL with a secret, say.
         try:
             token = function()
@@ -131,13 +161,25 @@ class TokenCallable:
         return token.strip()
 
 
-def read_text(path: str, what: str = "There is no token to sign in with") -> str:
-    """Return what a file holds, without space around it. Raises SignInRefused where it cannot be read, or is empty."""
+def read_text(path: str, setting: str, what: str = "No token to exchange") -> str:
+    """Return what a file holds, without space around it. Raises SignInRefused where it cannot be read, or is empty.
+
+    `setting` is what names the file: a field of the connection's extra, or an environment variable.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise SignInRefused(f"{what}: {path} cannot be read, where this runs: {why}") from error
-    if not text:
-        raise SignInRefused(f"{what}: {path} is empty")
-    return text
+        failure = SignInRefused(f"{what}: {_shown_path(path, setting)} cannot be read where this runs: {why}")
+    else:
+        if text:
+            return text
+        failure = SignInRefused(f"{what}: {_shown_path(path, setting)} is empty")
+    # Not in the except clause: the error of the system quotes the path.
+    raise failure
+
+
+def _shown_path(path: str, setting: str) -> str:
+    """Return a path, or the name of the setting that holds it where it may be anything else."""
+    is_path = path.startswith("/") and len(path) < _LONGEST_PATH and cleaned(path) == path
+    return f"the file {path}" if is_path else f"the file that `{setting}` names"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from requests.auth import AuthBase, HTTPBasicAuth
@@ -10,6 +11,9 @@ from airflow_dbjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class BearerAuth(AuthBase):
@@ -33,8 +37,26 @@ class BearerAuth(AuthBase):
 class BasicAuth(HTTPBasicAuth):
     """A login and a password in the Authorization header; hashable, so that equal credentials share a poller."""
 
+    @property
+    def remedy(self) -> str:
+        """What to check where they are refused."""
+        if not _UUID.fullmatch(str(self.username)):
+            return ". Check the connection's login and password"
+        return (
+            ". The connection's login looks like the client id of a service principal, which signs in with OAuth: set"
+            " `auth_type` to `oauth` in the connection's extra, or give `azure_tenant_id` there"
+        )
+
     def __hash__(self) -> int:
         return hash((BasicAuth, self.username, self.password))
+
+
+def clean_token(token: str, where: str) -> str:
+    """Return a token fit for a header, also where the whole header was pasted; the error never quotes it."""
+    scheme, _, rest = clean(token, where).rpartition(" ")
+    if scheme.strip().removeprefix("Authorization:").strip().lower() not in {"", "bearer"}:
+        raise ConfigurationError(f"{where} has a space in it, and so is no token: it must hold the token alone.")
+    return rest
 
 
 def clean(secret: str, where: str) -> str:

@@ -42,8 +42,8 @@ class TokenRequest:
 
     def read(self, requests: TokenRequests) -> str:
         """Ask the cluster for a token."""
-        mine = read_text(self.token_path, _NOT_IN_A_POD)
-        namespace = read_text(self.namespace_path, _NOT_IN_A_POD)
+        mine = read_text(self.token_path, "k8s_token_path", _NOT_IN_A_POD)
+        namespace = read_text(self.namespace_path, "k8s_namespace_path", _NOT_IN_A_POD)
         account = f"namespaces/{quote(namespace, safe='')}/serviceaccounts/{quote(self.service_account, safe='')}"
         url = f"{self.api_url.rstrip('/')}/api/v1/{account}/token"
         reply = requests.json(

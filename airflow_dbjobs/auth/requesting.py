@@ -12,30 +12,32 @@ import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote_plus, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from airflow_dbjobs.errors import CallError, ServerError, SignInRefused, TooManyRequests, UnreadableReply
-from airflow_dbjobs.network import HOST_REMEDY, Network, no_reply, user_agent
+import requests
+
+from airflow_dbjobs.errors import (
+    CallError,
+    ConfigurationError,
+    ServerError,
+    SignInRefused,
+    TooManyRequests,
+    UnreadableReply,
+)
+from airflow_dbjobs.exchange import Reply, exchange
+from airflow_dbjobs.network import HOST_REMEDY, Network, user_agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    import requests
     from requests.auth import AuthBase
 
 _CONNECT_SECONDS = 10.0
-# A secret that is shorter is no secret, and would be cut out of innocent words.
-_LEAST_SECRET = 4
+# An honest reply has some kilobytes.
+_MOST_BYTES = 1_000_000
 # What AWS answers 400 with, where it means 429.
 _LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
-
-
-class _Reply(NamedTuple):
-    """The text of a reply, and what may be shown of it."""
-
-    text: str
-    shown: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class TokenRequests:
             body = None
         if not isinstance(body, dict):
             # A page may be quoted; what was cut short may begin with a token.
-            page = f": {_start(reply.shown)}" if reply.text.lstrip().startswith("<") else ""
+            page = f": {reply.start}" if reply.text.lstrip().startswith("<") else ""
             raise unreadable(_call(method, url), f"no JSON object{page}")
         return body
 
@@ -87,32 +89,37 @@ class TokenRequests:
         remedy: str,
         reach_remedy: str = HOST_REMEDY,
         connect_seconds: float = _CONNECT_SECONDS,
-    ) -> _Reply:
+    ) -> Reply:
         call = _call(method, url)
-        timeout = min(connect_seconds, self.left), self.left
+        request = requests.Request(
+            method,
+            url,
+            data=form if form is not None else body if isinstance(body, bytes) else None,
+            json=body if not isinstance(body, bytes) else None,
+            headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
+            auth=auth,
+        )
         try:
             with network.session(url) as session:
-                response = session.request(
-                    method,
-                    url,
-                    data=form if form is not None else body if isinstance(body, bytes) else None,
-                    json=body if not isinstance(body, bytes) else None,
-                    headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
-                    auth=auth,
-                    timeout=timeout,
-                    # A redirect would carry the secret elsewhere.
-                    allow_redirects=False,
+                reply = exchange(
+                    session,
+                    request,
+                    call=call,
+                    server=_server(url),
+                    connect_seconds=connect_seconds,
+                    read_seconds=self.left,
+                    total_seconds=self.left,
+                    remedy=reach_remedy,
+                    secrets=secrets,
+                    most_bytes=_MOST_BYTES,
                 )
-                text = response.text
-        except (OSError, ValueError) as error:
-            failure = _unsent(no_reply(call, _server(url), error, timeout[1], remedy=reach_remedy))
-            # What is said of a header that cannot be sent quotes it.
-            raise failure from (None if isinstance(error, ValueError) else error)
-        signature = str(response.request.headers.get("Authorization", "")).rpartition(" ")[2]
-        shown = scrubbed(text, [*secrets, signature])
-        if response.status_code in range(200, 300):
-            return _Reply(text, shown)
-        raise _refusal(call, response, shown, [*secrets, signature], remedy)
+        except (CallError, ConfigurationError) as error:
+            failure = _unsent(error)
+        else:
+            if reply.is_success:
+                return reply
+            failure = _refusal(call, reply, remedy)
+        raise failure
 
 
 def unreadable(call: str, why: str) -> CallError:
@@ -120,18 +127,20 @@ def unreadable(call: str, why: str) -> CallError:
     return _unsent(UnreadableReply(f"{call} answered with {why}"))
 
 
-def _refusal(call: str, response: requests.Response, text: str, secrets: Iterable[str], remedy: str) -> CallError:
-    status = response.status_code
+def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
+    status, retry_after = reply.status, reply.header("Retry-After")
     # Once it is read: a secret may be spelled otherwise in JSON or XML.
-    code, message = (scrubbed(part, secrets)[:500] for part in _said(text))
-    retry_after = response.headers.get("Retry-After")
-    if response.is_redirect:
+    code, message = (reply.shown(part)[:500] for part in _said(reply.text))
+    message = message or reply.reason
+    if reply.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unsent(ServerError(call, status, code, message or response.reason, retry_after=retry_after))
+        return _unsent(ServerError(call, status, code, message, retry_after=retry_after))
     if status == HTTPStatus.TOO_MANY_REQUESTS or code in _LIMIT_CODES:
-        return _unsent(TooManyRequests(call, status, code, message or response.reason, retry_after=retry_after))
-    said_so = ": ".join(part for part in (code, message or response.reason) if part)
+        return _unsent(TooManyRequests(call, status, code, message, retry_after=retry_after))
+    if status < HTTPStatus.OK:
+        return unreadable(call, f"{status} only, which is no answer")
+    said_so = ": ".join(part for part in (code, message) if part)
     return SignInRefused(f"{call} answered {status}: {said_so.rstrip('.')}. {remedy}", status=status, error_code=code)
 
 
@@ -146,7 +155,7 @@ def _said(text: str) -> tuple[str, str]:
         in_xml = [re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message")]
         if in_xml[0] and in_xml[1]:
             return in_xml[0][1], html.unescape(in_xml[1][1])
-        return "", _start(text) if text.strip() else ""
+        return "", text.strip()
     code = body.get("error") or body.get("errorCode") or body.get("error_code") or body.get("reason") or ""
     message = body.get("error_description") or body.get("errorSummary") or body.get("message") or ""
     return str(code), " ".join(str(message).split())
@@ -161,16 +170,6 @@ def _unsent(error: Exception) -> CallError:
     return error
 
 
-def scrubbed(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` without these secrets: before it is cut, as part of a secret may be left otherwise."""
-    for secret in secrets:
-        if len(secret) >= _LEAST_SECRET:
-            # As it is, and as a form, JSON and a page have it.
-            for spelled in (secret, quote_plus(secret), json.dumps(secret)[1:-1], html.escape(secret)):
-                text = text.replace(spelled, "***")
-    return text
-
-
 def _call(method: str, url: str) -> str:
     """Name a request without its query."""
     return f"{method} {url.partition('?')[0]}"
@@ -182,7 +181,3 @@ def _server(url: str) -> str:
     except ValueError:
         return url
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _start(text: str) -> str:
-    return " ".join(text.split())[:200] or "an empty body"

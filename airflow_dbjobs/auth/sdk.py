@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.auth.requesting import scrubbed
 from airflow_dbjobs.auth.tokens import Token
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
 from airflow_dbjobs.network import Network
+from airflow_dbjobs.texts import one_line, scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def _secrets(known: Mapping[str, Any]) -> list[str]:
 
 
 def _failure(error: Exception, secrets: list[str]) -> CallError:
-    said = scrubbed(" ".join((str(error) or type(error).__name__).split()), secrets)[:500].rstrip(".")
+    said = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
     # Its own retries are over, or there were none: what has to do with a network is an OSError, or says when.
     if isinstance(error, OSError | TimeoutError):
         return Unreachable(f"databricks-sdk cannot sign in: {said}", sent=False)

@@ -67,17 +67,22 @@ class Fault:
         if self.cut == "before":
             return Reply(cut=True, delay=self.hang)
         if self.status is not None and not self.handled and self.cut is None:
-            return self._reply()
+            return self._reply(request)
         reply = handle(request)
         if self.cut:
             return Reply(cut=True, delay=self.hang)
         if self.status is not None:
-            return self._reply()
+            return self._reply(request)
         return replace(reply, delay=self.hang)
 
-    def _reply(self) -> Reply:
+    def _reply(self, request: Request) -> Reply:
         is_text = isinstance(self.body, str)
-        body = self.body if is_text else json.dumps(self.body)
+        asked = request.query.get("run_id", "")
+        if isinstance(self.body, dict) and isinstance(self.body.get("run_id"), int) and asked.isdecimal():
+            # Clients take no run for another.
+            body = json.dumps({**self.body, "run_id": int(asked)})
+        else:
+            body = self.body if is_text else json.dumps(self.body)
         headers = {"Content-Type": "text/html" if is_text else "application/json", **self.headers}
         return Reply(self.status or 0, body.encode(), headers, delay=self.hang)
 

@@ -1,0 +1,87 @@
+"""A server on the loopback interface that answers each request with bytes of a test's own, however wrong they are."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    # The pieces of an answer to a request, which may never end.
+    Answer = Callable[[str], Iterable[bytes]]
+
+
+def reply(
+    body: object = None, *, status: str = "200 OK", headers: Iterable[str] = (), raw: bytes | None = None
+) -> bytes:
+    """Return a whole HTTP reply."""
+    content = json.dumps({} if body is None else body).encode() if raw is None else raw
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + content
+
+
+class RudeServer:
+    """Answers by `answer`; `requests` are the heads and bodies that came, `connections` how many were accepted."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.requests: list[str] = []
+        self.connections = 0
+        self.ended = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def drip(self, pieces: bytes, seconds: float = 0.02) -> Iterator[bytes]:
+        """Yield a byte at a time, and then the last one for ever."""
+        yield from (pieces[at : at + 1] for at in range(len(pieces)))
+        while not self.ended.wait(seconds):
+            yield pieces[-1:]
+
+    def close(self) -> None:
+        self.ended.set()
+        self._listener.close()
+        for connection in self._open:
+            connection.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection, connection.makefile("rb") as incoming:
+            while (request := _request(incoming)) and not self.ended.is_set():
+                self.requests.append(request)
+                for piece in self.answer(request):
+                    connection.sendall(piece)
+
+
+@contextmanager
+def serving(answer: Answer | bytes) -> Iterator[RudeServer]:
+    """Serve while a test goes on; bytes are the answer to each request."""
+    server = RudeServer((lambda _: [answer]) if isinstance(answer, bytes) else answer)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _request(incoming: socket.SocketIO) -> str:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = incoming.readline()
+        if not line:
+            return ""
+        head += line
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    return (head + incoming.read(int(length[1]) if length else 0)).decode("latin-1")

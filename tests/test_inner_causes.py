@@ -1,0 +1,155 @@
+"""Why a task failed that ran others, a job or iterations: the cause is the inner one, and so are its words."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from typing import Any
+
+import pytest
+from rude_server import reply, serving
+
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.errors import (
+    ClusterFailed,
+    LimitReached,
+    RunFailed,
+    RunSkipped,
+    RunTimedOut,
+    UserCodeFailed,
+)
+from airflow_dbjobs.failures import failure_of
+from airflow_dbjobs.retries import RetryPolicy
+from airflow_dbjobs.runs import Outcome, Run, RunState
+
+FAILED = {
+    "life_cycle_state": "TERMINATED",
+    "result_state": "FAILED",
+    "state_message": "Workload failed, see run output",
+}
+CLUSTER_LOST = {
+    "life_cycle_state": "INTERNAL_ERROR",
+    "result_state": "FAILED",
+    "state_message": "Cluster 1 was terminated",
+}
+
+
+def of_one_task(run_id: int, task_run_id: int, kind: str, state: Any = FAILED, **fields: Any) -> dict[str, Any]:
+    task = {"task_key": f"t{run_id}", "run_id": task_run_id, "state": state, kind: fields}
+    page = f"https://x.example/runs/{run_id}"
+    return {"run_id": run_id, "job_id": run_id * 10, "state": FAILED, "run_page_url": page, "tasks": [task]}
+
+
+def explained(run: dict[str, Any], answers: dict[str, Any]) -> RunFailed:
+    """Return the error for a run; `answers` are those of other calls, by endpoint and run."""
+
+    def answer(request: str) -> list[bytes]:
+        endpoint, run_id = re.search(r"jobs/runs/([\w-]+)\?run_id=(\d+)", request).groups()
+        found = answers.get(f"{endpoint} {run_id}")
+        return [reply({"message": "none"}, status="404 No") if found is None else reply(found)]
+
+    with serving(answer) as server, closing(JobsClient(server.url, token="t", retry=RetryPolicy())) as client:
+        return failure_of(client, Run.from_json(run))
+
+
+def test_a_job_that_a_task_ran_is_explained() -> None:
+    error = explained(
+        of_one_task(1, 11, "run_job_task"),
+        {
+            "get-output 11": {"run_job_output": {"run_id": 2}},
+            "get 2": of_one_task(2, 22, "notebook_task"),
+            "get-output 22": {"error": "NameError: x", "error_trace": "line 1\nline 2"},
+        },
+    )
+    assert type(error) is UserCodeFailed
+    for words in ("Task t2", "NameError: x", "line 2", "https://x.example/runs/2", "Run 2 of job 20 failed"):
+        assert words in str(error)
+    assert str(error).endswith("See https://x.example/runs/1")
+
+
+def test_the_class_is_that_of_the_inner_cause_however_deep() -> None:
+    answers = {
+        "get-output 11": {"run_job_output": {"run_id": 2}},
+        "get 2": of_one_task(2, 22, "run_job_task"),
+        "get-output 22": {"run_job_output": {"run_id": 3}},
+        "get 3": of_one_task(3, 33, "notebook_task", CLUSTER_LOST),
+    }
+    assert type(explained(of_one_task(1, 11, "run_job_task"), answers)) is ClusterFailed
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ({"life_cycle_state": "TERMINATED", "result_state": "TIMEDOUT"}, RunTimedOut),
+        ({"life_cycle_state": "TERMINATED", "result_state": "CANCELED"}, RunFailed),
+        ({"life_cycle_state": "SKIPPED"}, LimitReached),
+        ({"life_cycle_state": "TERMINATED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED"}, LimitReached),
+        # It was repaired since.
+        ({"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}, UserCodeFailed),
+        ({"life_cycle_state": "RUNNING"}, UserCodeFailed),
+    ],
+    ids=str,
+)
+def test_how_the_inner_run_ended_counts(state: dict[str, str], kind: type[RunFailed]) -> None:
+    answers = {"get-output 11": {"run_job_output": {"run_id": 2}}, "get 2": {"run_id": 2, "state": state}}
+    assert type(explained(of_one_task(1, 11, "run_job_task"), answers)) is kind
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"get-output 11": {}},
+        {"get-output 11": {"run_job_output": 5}},
+        {"get-output 11": {"run_job_output": {"run_id": [1]}}},
+        {"get-output 11": {"run_job_output": {"run_id": 2}}},
+        # No run is its own child.
+        {"get-output 11": {"run_job_output": {"run_id": 1}}, "get 1": of_one_task(1, 11, "run_job_task")},
+    ],
+    ids=str,
+)
+def test_an_inner_run_that_cannot_be_read_leaves_what_the_task_says(answers: dict[str, Any]) -> None:
+    error = explained(of_one_task(1, 11, "run_job_task"), answers)
+    assert type(error) is UserCodeFailed
+    assert "Workload failed, see run output" in str(error)
+
+
+LOST = "Cluster 0101-1 was terminated during the run"
+
+
+def stats(*told: tuple[int, str, str], failed: int = 2, total: int = 3) -> dict[str, Any]:
+    messages = [{"count": times, "termination_category": code, "error_message": text} for times, code, text in told]
+    return {"error_message_stats": messages, "task_run_stats": {"failed_iterations": failed, "total_iterations": total}}
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [
+        (stats((2, "CLUSTER_ERROR", "gone")), ClusterFailed),
+        (stats((2, "", LOST)), ClusterFailed),
+        (stats((2, "NEW_CATEGORY", LOST)), ClusterFailed),
+        (stats((1, "", LOST), (1, "CLUSTER_ERROR", "gone")), ClusterFailed),
+        (stats((1, "", LOST), (1, "RUN_EXECUTION_ERROR", "NameError")), RunFailed),
+        (stats((2, "", "no cause that is known")), UserCodeFailed),
+        ({}, UserCodeFailed),
+        ({"error_message_stats": 5}, UserCodeFailed),
+        ({"error_message_stats": [], "task_run_stats": [1]}, UserCodeFailed),
+    ],
+    ids=str,
+)
+def test_iterations_say_what_they_failed_of(told: dict[str, Any], kind: type[RunFailed]) -> None:
+    assert type(explained(of_one_task(1, 11, "for_each_task", stats=told), {})) is kind
+
+
+def test_iterations_are_counted_and_their_messages_told() -> None:
+    said = str(explained(of_one_task(1, 11, "for_each_task", stats=stats((2, "", LOST))), {}))
+    assert "2 of 3 iterations failed." in said
+    assert f"2 times: {LOST}" in said
+
+
+def test_a_run_for_which_there_was_no_room_is_skipped() -> None:
+    state = {"life_cycle_state": "TERMINATED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED"}
+    assert RunState.from_json({"state": state}).outcome is Outcome.SKIPPED
+    assert RunState.from_json({"state": state}).is_any_of({"SKIPPED"})
+    assert RunState.from_json({"state": state}).is_any_of({"MAXIMUM_CONCURRENT_RUNS_REACHED"})
+    assert type(explained({"run_id": 1, "state": state}, {})) is RunSkipped
