@@ -84,7 +84,7 @@ class Transport:
         self.network = network or Network()
         self.product = product
         self.clock = clock
-        self._sleep = sleep
+        self.sleep = sleep
         #: Called again and again during each wait, which ends with what it raises; None where nobody wants that.
         self.interrupt: Callable[[], None] | None = None
         self._local = threading.local()
@@ -110,19 +110,19 @@ class Transport:
             network=self.network,
             product=self.product,
             clock=self.clock,
-            sleep=self._sleep,
+            sleep=self.sleep,
         )
 
-    def sleep(self, seconds: float) -> None:
-        """Wait. Raises what `interrupt` raises meanwhile."""
+    def pause(self, seconds: float) -> None:
+        """Sleep. Raises what `interrupt` raises meanwhile."""
         if self.interrupt is None:
-            self._sleep(seconds)
+            self.sleep(seconds)
             return
         while True:
             self.interrupt()
             if seconds <= 0:
                 return
-            self._sleep(min(seconds, _INTERRUPT_SECONDS))
+            self.sleep(min(seconds, _INTERRUPT_SECONDS))
             seconds -= _INTERRUPT_SECONDS
 
     def call(  # noqa: C901 (the callbacks of one tenacity loop, which share its state)
@@ -181,7 +181,7 @@ class Transport:
             retry=lambda state: decision(state) is not None,
             wait=wait,
             stop=spent,
-            sleep=self.sleep,
+            sleep=self.pause,
             before_sleep=announce,
             reraise=True,
         )

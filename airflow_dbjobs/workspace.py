@@ -98,7 +98,7 @@ class Workspace:
     @property
     def sleep(self) -> Callable[[float], None]:
         """What waits, for so many seconds."""
-        return self.transport.sleep
+        return self.transport.pause
 
     def server_time(self, reading: float) -> float:
         """Return what the server's clock said, in epoch seconds, when `clock` read `reading`."""

@@ -34,4 +34,4 @@ class Clock:
 
     def rule(self, client: JobsClient) -> None:
         """Let the client's time be this one."""
-        client.transport.clock, client.transport._sleep = self, self.sleep
+        client.transport.clock, client.transport.sleep = self, self.sleep

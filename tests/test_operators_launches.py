@@ -48,7 +48,7 @@ class TestSeveralLaunchesInOneTry:
             with pytest.raises(RunFailed):
                 submit(tasks=task_of(FAILS)).execute(scene.context)
             # As Airflow does, in the same process: `on_retry_callback` uses an operator.
-            clean_up = DatabricksSubmitRunOperator(task_id="clean_up", tasks=task_of(SUCCEEDS))
+            clean_up = submit(task_id="clean_up", run_name="clean_up", tasks=task_of(SUCCEEDS))
             clean_up.execute({**scene.context, "exception": RunFailed("failed", run_id=1)})
             assert names_of(client) == ["load", "clean_up"] * tries
             scene.next_try()
