@@ -418,7 +418,9 @@ class Story:
         world.try_serial += 1
         self.killed_in_process = False
         began, was_over = world.now, {run.run_id for run in world.runs if run.is_over(world.now)}
-        unreported = {run.run_id for run in world.runs} - self.reported_runs()
+        # What was not reported, and began a moment ago, may be taken for the try's own.
+        reported, moment = self.reported_runs(), 120 + 6 * world.latency
+        young = {run.run_id for run in world.runs if run.run_id not in reported and began - run.start < moment}
         was_stopping = {run.run_id for run in world.runs if run.canceled_at < began}
         is_first = not [run for run in world.runs if run.owner[0] == self.deployment]
         ending = Attempt(self, plan).ending()
@@ -431,12 +433,12 @@ class Story:
             assert learned, "(d) a try that lives learns of a run"
         if ending in {"failed", "failed for good"}:
             run = self.run(self.last_learned)
-            # One that was not reported may be taken for the try's own, if it began a moment ago.
-            if run.run_id not in unreported or began - run.start > 120 + 6 * world.latency:
-                is_own = run.try_serial == world.try_serial
-                assert run.run_id not in was_over, "(d) it fails of a run that was over before it began"
-                assert is_own or run.canceled_at == math.inf, "(d) it fails of another try's kill"
-        assert was_stopping.isdisjoint(learned), "(d) it waits for a run that was being cancelled before it began"
+            is_own = run.try_serial == world.try_serial or run.run_id in young
+            assert is_own or run.run_id not in was_over, "(d) it fails of a run that was over before it began"
+            assert is_own or run.canceled_at == math.inf, "(d) it fails of another try's kill"
+        assert (was_stopping - young).isdisjoint(learned), (
+            "(d) it waits for a run that was being cancelled before it began"
+        )
         if ending == "killed" and self.killed_in_process and plan.cancel_late is not None:
             # One that is invisible cannot be cancelled.
             current = self.current
