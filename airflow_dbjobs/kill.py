@@ -25,17 +25,18 @@ def cancel_now(
     launcher: Launcher | None,
     log: Logger,
     *,
-    deadline: float,
-    is_repairing: bool = False,
+    began: float,
+    repairing: bool = False,
 ) -> None:
-    """Cancel a run by `deadline` (monotonic seconds), and log whether the API accepted that.
+    """Cancel a run within 4 s from `began` (monotonic seconds), and log whether the API accepted that.
 
-    Where `run_id` is None, it is the run that `launcher` is launching, if any: its token tells which.
+    Where `run_id` is None, it is the run that `launcher` is launching, if any: its token tells which. `repairing` says
+    that a repair of the run may be on its way.
     """
 
     def quick(share: float) -> JobsClient:
         # A client of its own: the interrupted call may hold anything of the other one.
-        left = (deadline - time.monotonic()) * share
+        left = (began + KILL_BUDGET_SECONDS - time.monotonic()) * share
         return client.with_policy(
             RetryPolicy(
                 retry_budget=left,
@@ -53,8 +54,8 @@ def cancel_now(
         if run_id is None:
             return
         quick(share=1.0).cancel_run(run_id)
-        for _ in range(_CANCELS_OF_A_REPAIR if is_repairing else 0):
-            time.sleep(0.5)
+        for _ in range(_CANCELS_OF_A_REPAIR if repairing else 0):
+            quick(share=1.0).sleep(0.5)
             quick(share=1.0).cancel_run(run_id)
     except JobsError as error:
         name = f"Run {run_id}" if run_id else "The run"

@@ -160,10 +160,8 @@ class LaunchOperator(PayloadOperator):
         if self._is_being_killed:
             # Airflow 3.3 forwards a signal that the whole process group has received.
             return
-        from airflow_dbjobs.kill import KILL_BUDGET_SECONDS
-
         self._is_being_killed = self._killed = True
-        deadline = time.monotonic() + KILL_BUDGET_SECONDS
+        began = time.monotonic()
         if self._launcher:
             self._launcher.stop()
         self._is_left = self._next_try_takes_over()
@@ -171,17 +169,17 @@ class LaunchOperator(PayloadOperator):
             run = f"Run {self.run_id}" if self.run_id else "A run that is being launched"
             self.log.warning("The worker is stopping. %s was not cancelled: the next try of this task joins it.", run)
         else:
-            self._cancel(deadline)
+            self._cancel(began)
         self._is_being_killed = False
 
     def _next_try_takes_over(self) -> bool:
         """Whether it is the worker that stops, not the task: Airflow then still has the task as running."""
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
-        if is_timeout or self._context is None or self._has_own_token or not self._next_try_joins(self._context):
+        if self._context is None or self._has_own_token or isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             return False
-        return airflow_compat.is_worker_stopping(self._context["ti"], _TASK_STATE_SECONDS)
+        ti = self._context["ti"]
+        return self._next_try_joins(self._context) and airflow_compat.is_worker_stopping(ti, _TASK_STATE_SECONDS)
 
     def _next_try_joins(self, context: Context) -> bool:
         """Whether there will be another try of the task, which finds the run of this one."""
@@ -194,9 +192,13 @@ class LaunchOperator(PayloadOperator):
 
     def _connect(self) -> JobsClient:
         client = super()._connect()
-        # Airflow 3 lets a killed task go on for some seconds: it must not launch or wait any longer.
-        client.transport.interrupt = self._raise_if_killed
+        client.transport.interrupt = self._interrupt
         return client
+
+    def _interrupt(self) -> None:
+        """End a wait of a task that was told to stop, unless it waits for the end of the run that was cancelled."""
+        if self._is_left or self.run_id is None:
+            self._raise_if_killed()
 
     def _raise_if_killed(self) -> None:
         if self._killed:
@@ -292,7 +294,6 @@ class LaunchOperator(PayloadOperator):
             successes=self._successes(),
         )
         if self._killed:
-            # Airflow 3 lets a killed task go on for some seconds.
             self._launcher.stop()
         try:
             launched = self._launcher.launch()
@@ -321,9 +322,9 @@ class LaunchOperator(PayloadOperator):
     def _abandon(self, context: Context, what: str) -> None:
         """Leave a run to the next try of the task, which will join it; where none will come, cancel it."""
         if self._next_try_joins(context):
-            self.log.warning("%s. The next try of this task will find it.", what)
+            self.log.warning("%s: the next try of this task will find it.", what)
         else:
-            self.log.warning("%s. Cancelling it.", what)
+            self.log.warning("%s: cancelling it.", what)
             self._cancel()
 
     def _announce(self, context: Context, run: Run, report: str) -> None:
@@ -392,12 +393,10 @@ class LaunchOperator(PayloadOperator):
             raise failure
         return result_of(client, run, max_bytes=self.max_result_bytes) if self.do_xcom_push else None
 
-    def _cancel(self, deadline: float | None = None) -> None:
-        """Cancel the run, by `deadline` (monotonic seconds); one whose launch is under way is found by its token."""
-        from airflow_dbjobs.kill import KILL_BUDGET_SECONDS, cancel_now
+    def _cancel(self, began: float | None = None) -> None:
+        """Cancel the run within 4 s from `began` (monotonic seconds), or from now."""
+        from airflow_dbjobs.kill import cancel_now
 
         if self._client is not None:
-            ends = deadline or time.monotonic() + KILL_BUDGET_SECONDS
-            cancel_now(
-                self._client, self.run_id, self._launcher, self.log, deadline=ends, is_repairing=self._is_repairing
-            )
+            began = time.monotonic() if began is None else began
+            cancel_now(self._client, self.run_id, self._launcher, self.log, began=began, repairing=self._is_repairing)

@@ -118,12 +118,13 @@ class Transport:
         if self.interrupt is None:
             self.sleep(seconds)
             return
-        while True:
+        # A sleep that was injected is to know how long a wait is as a whole.
+        piece = _INTERRUPT_SECONDS if self.sleep is time.sleep else seconds
+        self.interrupt()
+        while seconds > 0:
+            self.sleep(min(seconds, piece))
             self.interrupt()
-            if seconds <= 0:
-                return
-            self.sleep(min(seconds, _INTERRUPT_SECONDS))
-            seconds -= _INTERRUPT_SECONDS
+            seconds -= piece
 
     def call(  # noqa: C901 (the callbacks of one tenacity loop, which share its state)
         self,

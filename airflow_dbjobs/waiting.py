@@ -248,13 +248,14 @@ def wait_within(client: JobsClient, run_id: int, timeout: float | None, period: 
     """Wait as `wait_for_run` does, for at most so many seconds. Raises RunLost and RunStillActive."""
     end = math.inf if timeout is None else client.clock() + timeout
 
-    def raise_if_over() -> None:
-        if client.clock() >= end:
+    def sleep(seconds: float) -> None:
+        if (left := end - client.clock()) <= 0:
             raise RunStillActive(f"Run {run_id} is not over after {timeout:.0f} s. It goes on.", run_id=run_id)
+        client.sleep(min(seconds, left))
 
     with client.with_policy(client.transport.policy) as waiting:
         # Every wait passes there: between polls, between attempts, while the API is down.
-        waiting.transport.interrupt = raise_if_over
+        waiting.transport.sleep = sleep
         return wait_for_run(waiting, run_id, period=period)
 
 

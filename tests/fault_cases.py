@@ -182,8 +182,6 @@ class Refusal:
     status: int
     error_code: str
     error: type[ApiError]
-    # How often a launch is sent: a refusal that may mean "the run of this token was deleted" is taken up with the next.
-    launches: int = 1
 
     def __str__(self) -> str:
         return f"{self.status} {self.error_code}"
@@ -195,11 +193,11 @@ class Refusal:
 
 
 REFUSALS = (
-    Refusal(400, "INVALID_PARAMETER_VALUE", BadRequest, launches=2),
+    Refusal(400, "INVALID_PARAMETER_VALUE", BadRequest),
     Refusal(400, "MALFORMED_REQUEST", BadRequest),
     Refusal(401, "UNAUTHENTICATED", Unauthenticated),
     Refusal(403, "PERMISSION_DENIED", PermissionDenied),
-    Refusal(404, "RESOURCE_DOES_NOT_EXIST", NotFound, launches=2),
+    Refusal(404, "RESOURCE_DOES_NOT_EXIST", NotFound),
     Refusal(404, "ENDPOINT_NOT_FOUND", ApiError),
     Refusal(409, "INVALID_STATE", Conflict),
     Refusal(413, "REQUEST_TOO_LARGE", ApiError),

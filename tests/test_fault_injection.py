@@ -34,7 +34,7 @@ from fault_cases import (
 )
 from injected_clock import Clock
 
-from airflow_dbjobs import launch_operator, retries, transport, tries
+from airflow_dbjobs import kill, launch_operator, retries, transport, tries
 from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import CallError, RunCanceled, RunFailed, RunLost
@@ -107,7 +107,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     monkeypatch.setitem(defaults, "sleep", clock.sleep)
     monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
     monkeypatch.setattr(retries.retry_after_seconds, "__defaults__", (clock.wall,))
-    monkeypatch.setattr(launch_operator, "time", SimpleNamespace(monotonic=clock))
+    for module in (launch_operator, kill):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(tries, "time", SimpleNamespace(time=clock.wall))
     return clock
 
@@ -409,7 +410,7 @@ def test_a_refused_launch_fails_at_once(play: Play, clock: Time, kind: type[Base
     assert (runs_of(play.workspace), clock.waits, dict(play.workspace.requests)) == (
         [],
         [],
-        {kind.endpoint: refusal.launches},
+        {kind.endpoint: 1},
     )
 
 

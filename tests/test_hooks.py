@@ -264,7 +264,7 @@ def test_what_a_secrets_backend_raises_is_not_logged(monkeypatch, mocker, caplog
     client = DatabricksJobsHook().get_conn()
     mocker.patch.object(BaseHook, "get_connection", side_effect=PermissionError("vault is down, token=s3cret"))
     client.renew_credentials()
-    assert "The connection cannot be read anew: " in caplog.text
+    assert "The connection cannot be read again: " in caplog.text
     assert "PermissionError" in caplog.text
     assert "s3cret" not in caplog.text
 
@@ -478,7 +478,7 @@ def test_credentials_that_cannot_be_read_anew_stay_as_they_are(workspace, monkey
     client.renew_credentials()
     assert list(client.list_runs()) == []
     (said,) = said_by_us(caplog)
-    assert said.startswith("The connection cannot be read anew: ")
+    assert said.startswith("The connection cannot be read again: ")
     assert SECRET not in said
 
 

@@ -326,7 +326,7 @@ class Operator(DatabricksRunNowOperator):
 
     def _connect(self) -> JobsClient:
         self._client = JobsClient(transport=ModelTransport(self._world))
-        self._client.transport.interrupt = self._raise_if_killed
+        self._client.transport.interrupt = self._interrupt
         return self._client
 
 

@@ -155,13 +155,17 @@ class TestWorkerThatStops:
         return say
 
     @pytest.fixture
-    def operator(self, scene: Scene) -> DatabricksSubmitRunOperator:
-        launched = submit(notebook_task=scene.notebook(), wait_for_termination=False)
+    def notebook(self, scene: Scene) -> dict[str, Any]:
+        return scene.notebook()
+
+    @pytest.fixture
+    def operator(self, scene: Scene, notebook: dict[str, Any]) -> DatabricksSubmitRunOperator:
+        launched = submit(notebook_task=notebook, wait_for_termination=False)
         launched.execute(scene.context)
         return launched
 
     @pytest.mark.parametrize("answer", ["running", EOFError(), BrokenPipeError()], ids=repr)
-    def test_leaves_the_run_to_the_next_try(self, scene, operator, state, capfd, answer) -> None:
+    def test_leaves_the_run_to_the_next_try(self, scene, operator, notebook, state, *, capfd, answer) -> None:
         state(answer)
         operator.on_kill()
         assert scene.workspace.requests["runs/cancel"] == 0
@@ -169,7 +173,7 @@ class TestWorkerThatStops:
         first = scene.ti.xcom["run_id"]
         scene.next_try()
         scene.ti.at_link = scene.open_gate
-        submit(notebook_task=scene.notebook()).execute(scene.context)
+        submit(notebook_task=notebook).execute(scene.context)
         assert scene.ti.xcom["run_id"] == first
 
     @pytest.mark.parametrize(
@@ -199,9 +203,9 @@ class TestWorkerThatStops:
     @pytest.mark.parametrize(
         "own", [{"durable": False}, {"idempotency_token": "mine"}, {"json": {"idempotency_token": "mine"}}], ids=str
     )
-    def test_cancels_a_run_that_the_next_try_may_not_find(self, scene, state, own) -> None:
+    def test_cancels_a_run_that_the_next_try_may_not_find(self, scene, notebook, state, own) -> None:
         state("running")
-        operator = submit(notebook_task=scene.notebook(), wait_for_termination=False, **own)
+        operator = submit(notebook_task=notebook, wait_for_termination=False, **own)
         operator.execute(scene.context)
         operator.on_kill()
         assert scene.workspace.requests["runs/cancel"] == 1
