@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 from described_runs import described, failed_task, state, status
+from injected_clock import Clock
 
 from airflow_dbjobs import failures
 from airflow_dbjobs.client import JobsClient
@@ -99,15 +100,12 @@ def test_a_failure_stays_the_runs_own_where_its_explanation_cannot_be_read(
     assert "Task b (TERMINATED/FAILED, run 9): https://x/9\n" in str(error)
 
 
-def test_an_outage_delays_an_explanation_by_seconds(
-    client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch
-) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(client.transport, "clock", lambda: sum(waits))
-    monkeypatch.setattr(client.transport, "sleep", waits.append)
+def test_an_outage_delays_an_explanation_by_seconds(client: JobsClient, workspace: LocalWorkspace) -> None:
+    clock = Clock()
+    clock.rule(client)
     workspace.faults.append(Fault("runs/get-output", status=503, times=None))
     failure_of(client, FAILED_RUN)
-    assert 0 < sum(waits) <= 30
+    assert 0 < clock.now <= 30
 
 
 def test_the_client_of_an_explanation_is_closed_and_the_callers_is_not(client: JobsClient) -> None:
