@@ -29,9 +29,10 @@ from sign_in_scene import (
 )
 from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH, Trouble
 
-from airflow_dbjobs.auth.aws import _container_url
+from airflow_dbjobs.auth.aws import _container_url, _Sts
 from airflow_dbjobs.auth.azure import EntraToken, _Traffic
 from airflow_dbjobs.auth.choice import AwsConnection
+from airflow_dbjobs.auth.requesting import TokenRequests
 from airflow_dbjobs.auth.sdk import _seconds_until
 from airflow_dbjobs.errors import (
     CallError,
@@ -387,6 +388,14 @@ def test_keys_that_aws_does_not_know_fail_at_once_with_what_to_check(scene: Sign
     assert "may call sts:GetWebIdentityToken, and that the account has outbound web identity federation enabled" in said
 
 
+def test_keys_that_aws_repeats_are_not_shown(scene: SignInScene) -> None:
+    sign_in = scene.aws_environment()
+    secret, session = sign_in.secrets
+    body = f"<Error><Code>AccessDenied</Code><Message>not {secret}, not {session}</Message></Error>"
+    scene.server.troubles.append(Trouble(STS_PATH, 403, body, times=None))
+    assert "AccessDenied: not ***, not ***." in refused(scene, sign_in)
+
+
 def test_a_machine_without_aws_keys_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
     said = refused(scene, SignIn(extra={"federated_aws": True, "aws_region": "eu-central-1"}))
     assert said.startswith("There are no AWS credentials here: PUT http://127.0.0.1:1/latest/api/token: cannot reach")
@@ -397,6 +406,18 @@ def test_a_region_that_nobody_names_fails_at_once_with_what_to_check(scene: Sign
     sign_in = SignIn(extra={"federated_aws": True}, aws=AwsConnection(AWS_KEY, "a-secret"))
     assert "The AWS region is not known" in refused(scene, sign_in)
     assert "set `aws_region` in the connection's extra, or AWS_REGION" in refused(scene, sign_in)
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-central-1", "sts.eu-central-1.amazonaws.com"),
+        ("us-gov-west-1", "sts.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_the_token_service_is_that_of_the_region(scene: SignInScene, region: str, host: str) -> None:
+    assert _Sts(TokenRequests(0.0, scene.clock, time.time), Network(), region).url == f"https://{host}/"
 
 
 @pytest.mark.parametrize("url", ["http://elsewhere.example/keys", "http://10.0.0.1/keys"])
@@ -710,6 +731,17 @@ def test_who_is_no_user_of_the_workspace_signs_in_by_a_right_in_azure(scene: Sig
     assert seen.headers["authorization"] == f"Bearer {entra}"
     assert seen.headers["x-databricks-azure-sp-management-token"] == management
     assert seen.headers["x-databricks-azure-workspace-resource-id"] == resource
+
+
+@pytest.mark.parametrize("name", needing("managed_identity"))
+@pytest.mark.parametrize(("entra", "management"), [(3600, 900), (900, 3600)])
+def test_two_tokens_are_renewed_with_the_one_that_expires_first(
+    scene: SignInScene, name: str, entra: float, management: float
+) -> None:
+    sign_in = using(name, scene)
+    sign_in.extra["azure_resource_id"] = "/subscriptions/s"
+    scene.server.lifetime, scene.server.management_lifetime = entra, management
+    assert 890 <= scene.auth(sign_in).token().lifetime <= 900
 
 
 @pytest.mark.parametrize(

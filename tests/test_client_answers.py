@@ -236,6 +236,16 @@ def test_an_older_version_shows_a_large_job_of_a_list_as_far_as_it_can(workspace
     assert workspace.requests["get"] == 0
 
 
+@pytest.mark.parametrize("array", ["tasks", "job_clusters", "job_parameters", "repair_history", "iterations"])
+def test_each_array_of_a_run_comes_whole(workspace: LocalWorkspace, client: JobsClient, array: str) -> None:
+    pages = [
+        {"run_id": 7, array: [{"run_id": 1}], "has_more": True, "next_page_token": "2"},
+        {"run_id": 7, array: [{"run_id": 2}]},
+    ]
+    workspace.faults += [Fault("runs/get", status=200, body=page) for page in pages]
+    assert client.get_run(7).raw == {"run_id": 7, array: [{"run_id": 1}, {"run_id": 2}]}
+
+
 def test_what_a_list_cuts_short_comes_whole(workspace: LocalWorkspace, client: JobsClient) -> None:
     many = {"tasks": [{"task_key": f"t{number:03}", **TASK} for number in range(130)]}
     job_id = client.create_job({"name": "large", **many})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from described_runs import described, failed_task, state, status
+from injected_clock import Clock
 
 from airflow_dbjobs import failures
 from airflow_dbjobs.client import JobsClient
@@ -98,15 +100,27 @@ def test_a_failure_stays_the_runs_own_where_its_explanation_cannot_be_read(
     assert "Task b (TERMINATED/FAILED, run 9): https://x/9\n" in str(error)
 
 
-def test_an_outage_delays_an_explanation_by_seconds(
-    client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch
-) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(client.transport, "clock", lambda: sum(waits))
-    monkeypatch.setattr(client.transport, "sleep", waits.append)
+def test_an_outage_delays_an_explanation_by_seconds(client: JobsClient, workspace: LocalWorkspace) -> None:
+    clock = Clock()
+    clock.rule(client)
     workspace.faults.append(Fault("runs/get-output", status=503, times=None))
     failure_of(client, FAILED_RUN)
-    assert 0 < sum(waits) <= 30
+    assert 0 < clock.now <= 30
+
+
+def test_the_client_of_an_explanation_is_closed_and_the_callers_is_not(client: JobsClient) -> None:
+    with mock.patch.object(JobsClient, "close", autospec=True) as close:
+        failure_of(client, FAILED_RUN)
+    ((quick,),) = (call.args for call in close.call_args_list)
+    assert quick is not client
+
+
+def test_a_task_without_a_run_of_its_own_is_explained_by_its_state(
+    client: JobsClient, workspace: LocalWorkspace
+) -> None:
+    task = {"task_key": "a", **state("TERMINATED", "FAILED", "its state")}
+    assert "\n    its state\n" in str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[task])))
+    assert workspace.requests["runs/get-output"] == 0
 
 
 def test_only_tasks_that_failed_by_themselves_are_failed_tasks() -> None:

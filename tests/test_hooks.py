@@ -334,7 +334,7 @@ def test_an_extra_that_holds_nothing_is_none(text: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", [90, 7.5, "90", " 7.5 "], ids=repr)
+@pytest.mark.parametrize("value", [90, 7.5, "90", " 7.5 ", 86400], ids=repr)
 def test_a_setting_of_the_extra_reaches_what_it_rules(monkeypatch, conn_of, name, value):
     connect(monkeypatch, "localhost", SECRET, extra={name: value})
     client = conn_of()

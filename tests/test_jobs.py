@@ -269,6 +269,19 @@ def test_a_creation_that_never_arrived_is_an_error_and_a_retry_mends_it(
     assert [job.job_id for job in versioned.list_jobs()] == [job_id]
 
 
+def test_a_creation_that_was_refused_leaves_a_job_that_somebody_made_since_as_it_is(
+    versioned: JobsClient, workspace: LocalWorkspace
+) -> None:
+    job_id = versioned.create_job({**NIGHTLY, "timeout_seconds": 5})
+    workspace.faults += [
+        Fault("list", status=200, body={}),
+        Fault("create", status=403, body={"error_code": "PERMISSION_DENIED"}),
+    ]
+    with pytest.raises(PermissionDenied):
+        keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
+    assert versioned.get_job(job_id).raw["settings"]["timeout_seconds"] == 5
+
+
 def test_who_creates_a_job_that_somebody_made_since_it_looked_gives_way(
     versioned: JobsClient,
     workspace: LocalWorkspace,

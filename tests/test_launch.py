@@ -914,6 +914,24 @@ def test_a_kill_learns_which_run_is_being_launched(
     assert len(run_ids(client)) == ordinal
 
 
+def test_a_kill_while_an_earlier_run_is_looked_at_launches_nothing(
+    past: Past, client: JobsClient, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = past.run("failure")
+    ours, handle = launcher(client, nth(2)), workspace.handle
+    found: list[int | None] = []
+
+    def interrupted(request: Request) -> Reply:
+        if request.method == "GET" and not found:
+            found.append(ours.find_in_flight(new_client(past.clock)))
+        return handle(request)
+
+    monkeypatch.setattr(workspace, "handle", interrupted)
+    launched = ours.launch()
+    assert found == [over]
+    assert run_ids(client) == [over, launched.run.run_id]
+
+
 def test_where_nothing_was_sent_a_kill_finds_nothing(client: JobsClient, workspace: LocalWorkspace) -> None:
     assert launcher(client, nth(1)).find_in_flight(client) is None
     assert not workspace.requests

@@ -211,6 +211,15 @@ def test_a_run_that_is_deleted_meanwhile_is_out_of_the_way(scene, client, job, d
             cancel_previous_runs(client, job, period=FAST)
 
 
+def test_a_run_that_is_deleted_before_it_is_cancelled_is_out_of_the_way(scene, client, job):
+    client.run_now({"job_id": job})
+    gone = {"error_code": "RESOURCE_DOES_NOT_EXIST"}
+    scene.workspace.faults += [Fault(call, status=400, body=gone) for call in ("runs/cancel", "runs/get")]
+    cancel_previous_runs(client, job, period=FAST)
+    assert scene.workspace.requests["runs/cancel"] == scene.workspace.requests["runs/get"] == 1
+    scene.open_gate()
+
+
 def test_a_later_try_leaves_what_it_can_join_alone_though_the_clocks_differ(
     scene: Scene, client: JobsClient, make: Make, job: int
 ) -> None:

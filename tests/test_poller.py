@@ -281,6 +281,19 @@ def test_a_poller_that_nobody_uses_is_forgotten_with_its_credentials(client: Job
     asyncio.run(scene())
 
 
+def test_a_poller_that_nobody_uses_closes_its_connections(client: JobsClient) -> None:
+    run_id = client.submit_run({"tasks": [{"task_key": "a", **TASK}]})
+
+    async def scene() -> None:
+        poller = RunPoller.shared(client)
+        with mock.patch.object(JobsClient, "close", autospec=True) as close:
+            await poller.wait(watch(run_id))
+        # Those of the polls and those of the cancellations.
+        assert {id(call.args[0]) for call in close.call_args_list} == {id(client), id(poller._asker._canceller)}
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_watcher_whose_credentials_are_refused_is_told_after_the_wait_that_is_due(
     client: JobsClient, workspace: LocalWorkspace, status: int

@@ -300,3 +300,10 @@ def test_a_long_retry_after_is_obeyed_by_all() -> None:
     assert world.count(begin=33.1, end=150.0) == 0
     (delay,) = scene.delays()
     assert 32.0 + 120.0 <= 60.0 + delay <= 33.1 + 120.0 + 2 * PERIOD
+
+
+def test_a_long_retry_after_of_the_list_is_obeyed_by_all() -> None:
+    world = World.of(50, failures=[Failure(429, LIST, begin=32.0, end=43.0, headers={"Retry-After": "120"})])
+    play(world, watch_all_until(200))
+    (limited,) = (seen.at for seen in world.log if seen.status == 429)
+    assert world.count(begin=limited + 0.1, end=limited + 119.0) == 0

@@ -58,6 +58,8 @@ def test_a_run_of_one_notebook_returns_its_exit_value(workspace: LocalWorkspace,
             (text, text)
             for text in (
                 '{"id": 123456789012345678901234567890}',
+                "[9223372036854775808]",
+                "[-9223372036854775809]",
                 '["\\ud83d"]',
                 '{"\\u0000": 1}',
                 '{"__classname__": "x"}',
@@ -68,6 +70,7 @@ def test_a_run_of_one_notebook_returns_its_exit_value(workspace: LocalWorkspace,
         ("half \ud83d", "half ?"),
         ("nul \0", "nul ?"),
         ('{"a": [9223372036854775807, "\\u00e9"]}', {"a": [9223372036854775807, "é"]}),
+        ("[-9223372036854775808]", [-9223372036854775808]),
     ],
     ids=lambda text: repr(text)[:30],
 )

@@ -125,6 +125,12 @@ def test_a_retried_or_repaired_task_counts_with_its_latest_attempt_and_keeps_its
     ]
 
 
+def test_of_attempts_that_bear_no_numbers_the_last_counts() -> None:
+    ends = enumerate(("FAILED", "SUCCESS"), start=1)
+    tasks = [{"task_key": "a", "run_id": number, **state("TERMINATED", result)} for number, result in ends]
+    assert [task.run_id for task in run(tasks=tasks).tasks] == [2]
+
+
 def test_ids_may_be_text_and_the_reply_is_kept() -> None:
     reply = {"run_id": "9007199254740993", "job_id": "5", "a_field_of_2031": 1}
     read = Run.from_json(reply)

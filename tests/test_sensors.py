@@ -62,9 +62,10 @@ def test_it_waits_for_the_run_and_returns_what_it_returned(scene, client, deferr
 
 
 @pytest.mark.parametrize("ends", ["well", "failed", "outage"])
-def test_each_look_closes_its_client(scene, client, mocker, deferrable, ends):
+def test_each_look_closes_its_client(scene, client, mocker, deferrable, *, monkeypatch, ends):
     run_id = finished(scene, client, "" if ends == "well" else "raise ValueError('no')")
     if ends == "outage":
+        FastTime(monkeypatch)
         scene.workspace.faults.append(Fault("runs/get", status=503, times=3))
     made = mocker.spy(DatabricksJobsHook, "get_conn")
     closed = mocker.spy(JobsClient, "close")
@@ -268,11 +269,13 @@ def test_a_retry_that_airflow_3_0_resumes_where_the_failed_try_ended_waits_anew(
 
 def test_the_timeout_counts_from_the_first_deferral(scene, client):
     run_id = launch(scene, client)
+    scene.ti.at_link = lambda: None
     first = scene.defer_task(lambda: sensor(run_id, deferrable=True, timeout=500))
-    event = {"run_id": run_id}
+    event, earlier = {"run_id": run_id}, first.kwargs["until"] - 100
     with pytest.raises(TaskDeferred) as again:
-        sensor(run_id, timeout=500).execute_complete(scene.context, event, until=first.kwargs["until"] - 100)
+        sensor(run_id, timeout=500).execute_complete(scene.context, event, until=earlier)
     assert 390 < again.value.timeout.total_seconds() <= 400
+    assert again.value.kwargs["until"] == pytest.approx(earlier, abs=0.1), "and so it does after another one"
     with pytest.raises(AirflowSensorTimeout, match=f"Waiting for the end of run {run_id} took longer than the timeout"):
         sensor(run_id, timeout=500).execute_complete(scene.context, event, until=first.kwargs["until"] - 501)
 

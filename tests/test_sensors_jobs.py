@@ -351,7 +351,7 @@ def test_it_waits_until_the_job_has_no_active_run(scene, client, mode):
 
 
 def test_a_job_that_is_idle_is_not_deferred_for(scene, client):
-    job_id = create(scene, client)
+    job_id = create(scene, client, gated=False)
     idle = sensor(DatabricksJobIdleSensor, "deferrable", job_id=job_id)
     assert idle.execute(scene.context) is None
     assert scene.ti.link is None, "it has had no run yet"

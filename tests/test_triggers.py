@@ -104,6 +104,20 @@ def test_a_connection_that_cannot_be_read_for_a_while_is_looked_up_again(client,
     assert fire(watching(run_id), lookup_seconds=10)["state"] == "TERMINATED/SUCCESS"
 
 
+def test_a_look_up_that_hangs_is_given_up_and_made_again(client, monkeypatch):
+    run_id = start(client)
+    aget_conn, hangs = DatabricksJobsHook.aget_conn, iter([True])
+
+    async def hanging(hook: DatabricksJobsHook) -> JobsClient:
+        if next(hangs, False):
+            await asyncio.Event().wait()
+        return await aget_conn(hook)
+
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", hanging)
+    monkeypatch.setattr(triggers, "LOOKUP_SECONDS", 0.2)
+    assert fire(watching(run_id), lookup_seconds=10)["state"] == "TERMINATED/SUCCESS"
+
+
 def test_an_event_is_held_back_until_airflow_3_has_noticed_the_deferral(client):
     assert (6 if AIRFLOW_V_3_0_PLUS else 0) == triggers.SETTLING_SECONDS
     run_id = start(client)

@@ -254,8 +254,10 @@ def test_a_run_that_was_repaired_meanwhile_is_waited_for_again(
     polled, read = iter([run("TERMINATED")] * 2), iter([run("RUNNING"), run("TERMINATED")])
     monkeypatch.setattr(client, "poll_run", lambda _: next(polled))
     monkeypatch.setattr(client, "get_run", lambda _: next(read))
-    assert wait_for_run(client, 7).is_terminal
+    seen: list[str] = []
+    assert wait_for_run(client, 7, on_change=lambda state: seen.append(state.life_cycle_state)).is_terminal
     assert len(clock.waits) == 1
+    assert seen == ["TERMINATED", "RUNNING", "TERMINATED"]
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,8 @@ class TokenServer(ThreadingHTTPServer):
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.clock = clock
         self.lifetime = 3600.0
+        #: Of tokens for Entra's management API, where it is another one.
+        self.management_lifetime: float | None = None
         self.client_secret = CLIENT_SECRET
         self.aws_keys = {AWS_KEY: AWS_SECRET, ROLE_KEY: ROLE_SECRET}
         #: The subject tokens that are accepted in exchange: those given here, and those of a test.
@@ -131,8 +133,12 @@ class TokenServer(ThreadingHTTPServer):
         """Return a new token, which holds until it expires."""
         token = f"{what}-token-{next(self._numbers)}-of-the-server"
         self.given.append(token)
-        self.good[token] = self.clock() + self.lifetime
+        self.good[token] = self.clock() + self.lifetime_of(what)
         return token
+
+    def lifetime_of(self, what: str) -> float:
+        own = self.management_lifetime if what == "management" else None
+        return self.lifetime if own is None else own
 
     def trouble_for(self, path: str) -> Trouble | None:
         for trouble in self.troubles:
@@ -380,9 +386,10 @@ def _managed_identity(server: TokenServer, seen: Seen) -> tuple[int, object]:
     if query.get("client_id", CLIENT_ID) != CLIENT_ID:
         return 400, {"error": "invalid_request", "error_description": "Identity not found"}
     resource = {DATABRICKS_APPLICATION: "entra", MANAGEMENT: "management"}.get(query["resource"], "useless")
-    expires = int(time.time() + server.lifetime)
+    seconds = int(server.lifetime_of(resource))
+    expires = int(time.time()) + seconds
     return 200, {"access_token": server.give(resource), "expires_on": str(expires), "resource": query["resource"],
-                 "token_type": "Bearer", "expires_in": str(int(server.lifetime))}  # fmt: skip
+                 "token_type": "Bearer", "expires_in": str(seconds)}  # fmt: skip
 
 
 _ANSWERS: dict[str, Any] = {

@@ -45,6 +45,7 @@ def task(key: str, file: str, *upstream: str, **fields: object) -> dict:
         ("AT_LEAST_ONE_FAILED", "SUCCESS FAILED", None),
         ("AT_LEAST_ONE_FAILED", "SUCCESS SUCCESS", "EXCLUDED"),
         ("ALL_FAILED", "FAILED TIMEDOUT", None),
+        ("ALL_FAILED", "FAILED EXCLUDED", None),
         ("ALL_FAILED", "FAILED SUCCESS", "EXCLUDED"),
         ("ALL_DONE", "EXCLUDED EXCLUDED", "EXCLUDED"),
         ("ALL_SUCCESS", "EXCLUDED DISABLED", "EXCLUDED"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from datetime import date
 from enum import Enum
 from pathlib import Path
@@ -78,6 +79,11 @@ def test_a_template_stays_until_it_is_rendered() -> None:
     assert merge({"a": [argument]}, {}, keep_templates=True) == {"a": [argument]}
     with pytest.raises(ConfigurationError, match=r"a\[0\] is a Argument"):
         merge({"a": [argument]}, {})
+
+
+@pytest.mark.parametrize("text", ["{{ job }}", "{% if night %}7{% endif %}", "{# of the night #}7"])
+def test_a_template_is_not_judged_before_it_is_rendered(text: str) -> None:
+    assert check_early("run-now", {"job_id": text}, {}) == []
 
 
 def test_an_enum_is_the_word_it_stands_for() -> None:
@@ -233,6 +239,13 @@ def test_a_text_of_too_many_digits_is_no_job_and_may_be_a_placeholder_when_parse
 def test_a_rendered_text_that_python_cannot_read_is_refused_in_words(text: str) -> None:
     with pytest.raises(ConfigurationError, match="json is a text of"):
         merge(text, {})
+
+
+def test_a_rendered_text_that_python_cannot_read_is_not_quoted_in_the_traceback() -> None:
+    text = "{'password': s3cr3t"
+    with pytest.raises(ConfigurationError) as caught:
+        merge(text, {})
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_lone_surrogate_is_a_character_as_any_other() -> None:
