@@ -57,7 +57,7 @@ def report_launch(task_instance: Any, report: str, run_id: int) -> None:
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.bases.xcom import BaseXCom
 
-        # A try is told the names of the XComs that the try before it has left, not their values.
+        # Airflow gives a try the names of the XComs that the try before it left, not their values.
         BaseXCom.set(
             key=report,
             value=run_id,
@@ -109,7 +109,7 @@ def _reports_in_audit_log(task_instance: Any) -> list[str] | None:
 
 
 def _dag_run_start(context: Context) -> str:
-    """Return what tells this DAG run from the same one elsewhere, and stays the same while the DAG run goes on.
+    """Return what tells this DAG run from the same one elsewhere, and stays the same until it is over.
 
     No two schedulers start a DAG run in the same microsecond. ``dag.test()`` and ``airflow tasks test``, which give
     theirs no start of its own, get a random name.
@@ -181,7 +181,7 @@ def task_state(task_instance: Any, *, trigger_id: int | None = None) -> str:
 
 
 def is_worker_stopping(task_instance: Any, seconds: float) -> bool:
-    """Whether a task is told to stop because its worker stops: Airflow still has it as running, or its supervisor died.
+    """Whether a task has to stop because its worker stops: Airflow still has it as running, or its supervisor died.
 
     Airflow has so many seconds to tell, and is asked in a thread: in a signal handler the caller may hold any lock.
     """
@@ -235,7 +235,7 @@ def _state_from_database(task_instance: Any, trigger_id: int | None) -> str:
         return GONE
     # A trigger that moves stays the task's trigger; a task that was cleared may have been deferred again.
     is_another = trigger_id is not None and found.state == "deferred" and found.trigger_id != trigger_id
-    return "deferred anew" if is_another else _named(found.state)
+    return "deferred again" if is_another else _named(found.state)
 
 
 def _named(state: Any) -> str:
