@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.errors import JobsError
@@ -54,11 +55,13 @@ def cancel_now(
         if run_id is None:
             return
         quick(share=1.0).cancel_run(run_id)
-        for _ in range(_CANCELS_OF_A_REPAIR if repairing else 0):
-            quick(share=1.0).sleep(0.5)
-            quick(share=1.0).cancel_run(run_id)
     except JobsError as error:
         name = f"Run {run_id}" if run_id else "The run"
         log.warning("%s could not be cancelled and may still be running: %s", name, error)
-    else:
-        log.info("The API accepted to cancel run %d.", run_id)
+        return
+    log.info("The API accepted to cancel run %d.", run_id)
+    for _ in range(_CANCELS_OF_A_REPAIR if repairing else 0):
+        quick(share=1.0).sleep(0.5)
+        # It was accepted once: this is for a repair that begins after that.
+        with suppress(JobsError):
+            quick(share=1.0).cancel_run(run_id)

@@ -268,8 +268,10 @@ class DatabricksRunNowOperator(LaunchOperator):
             stopped=killed,
         )
         self._is_repairing = True
-        repaired = repairs.repair(run)
-        self._is_repairing = False
+        try:
+            repaired = repairs.repair(run)
+        finally:
+            self._is_repairing = False
         if killed() and not self._is_left:
             self._cancel()
         self._raise_if_killed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from airflow_context import FAST, FastTime, Scene, WorkerLost, connect, run_now
@@ -276,6 +277,35 @@ def test_a_kill_during_a_repair_leaves_nothing_running(scene, client, job, monke
         operator.execute(scene.context)
     run = wait_for_run(client, scene.ti.xcom["run_id"], period=FAST)
     assert run.state.result_state == "CANCELED"
+
+
+def test_a_kill_during_a_repair_is_accepted_although_its_repetition_fails(scene, client, job, monkeypatch, capfd):
+    operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
+    repair_run = JobsClient.repair_run
+
+    def killed_meanwhile(client: JobsClient, payload: Any) -> int:
+        made = repair_run(client, payload)
+        scene.workspace.faults.append(Fault("runs/cancel", status=403, skip=1, times=None))
+        operator.on_kill()
+        scene.workspace.faults.clear()
+        return made
+
+    monkeypatch.setattr(JobsClient, "repair_run", killed_meanwhile)
+    with pytest.raises(JobsError, match="told to stop"):
+        operator.execute(scene.context)
+    said = capfd.readouterr().out
+    assert "The API accepted to cancel run" in said
+    assert "could not be cancelled" not in said
+
+
+def test_a_repair_that_fails_is_not_under_way_any_more(scene, client, job, monkeypatch):
+    operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
+    monkeypatch.setattr("airflow_dbjobs.repairs.Repairs.repair", mock.Mock(side_effect=JobsError("no")))
+    with pytest.raises(JobsError, match="no"):
+        operator.execute(scene.context)
+    before = scene.workspace.requests["runs/cancel"]
+    operator.on_kill()
+    assert scene.workspace.requests["runs/cancel"] == before + 1
 
 
 def test_a_kill_before_the_repair_is_sent_keeps_it_from_being_sent(scene, client, job, monkeypatch):
