@@ -53,20 +53,29 @@ def task_try(context: Context, *, operator: str, launch_number: int, durable: bo
 
 
 def report_launch(task_instance: Any, report: str, run_id: int) -> None:
-    """Store what the next try of this task needs to know of a launch: `report`, which begins with "airflow-"."""
-    if AIRFLOW_V_3_0_PLUS:
-        from airflow.sdk.bases.xcom import BaseXCom
+    """Store what the next try of this task wants to know of a launch: `report`, which begins with "airflow-"."""
+    store = _report_as_xcom if AIRFLOW_V_3_0_PLUS else _report_in_audit_log
+    try:
+        store(task_instance, report, run_id)
+    except Exception as error:  # noqa: BLE001 (whatever it is, a later try can do without)
+        log.warning("Airflow did not store a report on the launch of run %d: %r", run_id, error)
 
-        # Airflow gives a try the names of the XComs that the try before it left, not their values.
-        BaseXCom.set(
-            key=report,
-            value=run_id,
-            dag_id=task_instance.dag_id,
-            task_id=task_instance.task_id,
-            run_id=task_instance.run_id,
-            map_index=task_instance.map_index,
-        )
-        return
+
+def _report_as_xcom(task_instance: Any, report: str, run_id: int) -> None:
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    # Airflow gives a try the names of the XComs that the try before it left, not their values.
+    BaseXCom.set(
+        key=report,
+        value=run_id,
+        dag_id=task_instance.dag_id,
+        task_id=task_instance.task_id,
+        run_id=task_instance.run_id,
+        map_index=task_instance.map_index,
+    )
+
+
+def _report_in_audit_log(task_instance: Any, report: str, _: int) -> None:
     from airflow.models.log import Log
     from airflow.utils.session import create_session
 

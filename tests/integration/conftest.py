@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 collect_ignore = (
     ["test_airflow_2.py"]
     if AIRFLOW_V_3_0_PLUS
-    else ["test_airflow_stack.py", "test_chaos.py", "test_links_in_browser.py", "test_provider_in_airflow.py"]
+    else [
+        "test_airflow_stack.py",
+        "test_chaos.py",
+        "test_launches_in_airflow.py",
+        "test_links_in_browser.py",
+        "test_provider_in_airflow.py",
+    ]
 )
 
 
