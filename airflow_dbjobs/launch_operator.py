@@ -157,8 +157,7 @@ class LaunchOperator(PayloadOperator):
 
         It runs in a signal handler, and shares no lock with the call that it interrupted.
         """
-        if self._is_being_killed:
-            # Airflow 3.3 forwards a signal that the whole process group has received.
+        if self._is_being_killed:  # Airflow 3.3 forwards a signal that the whole process group has received
             return
         self._is_being_killed = self._killed = True
         began = time.monotonic()
@@ -237,8 +236,7 @@ class LaunchOperator(PayloadOperator):
         run, joined = launched.run, launched.joined and not again
         self.run_id, self.run_page_url = run.run_id, run.page_url
         self._announce(context, run, launched.report)
-        # It must not defer, nor end well.
-        self._raise_if_killed()
+        self._raise_if_killed()  # rather than defer, or end well
         if not self.wait_for_termination:
             return None
         used_up = launched.token_is_used_up
