@@ -29,11 +29,11 @@ from token_server import (
     TokenServer,
 )
 
-from airflow_dbjobs.auth import choose_auth, tokens
-from airflow_dbjobs.auth.choice import AwsConnection
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.network import network_from
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.client.auth import choose_auth, tokens
+from airflow_dbjobs.client.session import network_from
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.hooks.credentials import AwsConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

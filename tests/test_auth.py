@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_dbjobs.auth import BasicAuth, BearerAuth, choose_auth
-from airflow_dbjobs.auth.choice import AwsConnection
-from airflow_dbjobs.auth.sigv4 import AwsKeys, signed_headers
+from airflow_dbjobs.client.auth import BasicAuth, BearerAuth, choose_auth
+from airflow_dbjobs.client.auth.sigv4 import AwsKeys, signed_headers
+from airflow_dbjobs.client.session import Network, network_from
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.network import Network, network_from
+from airflow_dbjobs.hooks.credentials import AwsConnection
 
 SECRET = "dapi-very-secret"
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_dbjobs import transport
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, transport
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.models import Outcome, Run
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
@@ -23,11 +25,8 @@ from airflow_dbjobs.errors import (
     Unauthenticated,
     Unreachable,
 )
-from airflow_dbjobs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchTokens, TaskTry, Verdict, judge
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Outcome, Run
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.runs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchTokens, TaskTry, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from dag_script import run_script
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator
-from airflow_dbjobs.payload_operator import PayloadOperator
+from airflow_dbjobs.operators.base import PayloadOperator
 from airflow_dbjobs.payloads import (
     CreateJob,
     CronSchedule,

@@ -9,13 +9,13 @@ import pytest
 from airflow_context import connect
 from rude_server import RudeServer, reply, serving
 
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.auth.choice import choose_auth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.hooks import DatabricksJobsHook
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.hooks.credentials import choose_auth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
