@@ -26,17 +26,33 @@ def reply(
 
 
 class RudeServer:
-    """Answers by `answer`; `requests` are the heads and bodies that came, `connections` how many were accepted."""
+    """Answers by `answer`; `requests` are the heads and bodies that came, `connections` how many were accepted.
 
-    def __init__(self, answer: Answer) -> None:
+    One that does not listen refuses connections.
+    """
+
+    def __init__(self, answer: Answer, *, listens: bool = True) -> None:
         self.answer = answer
         self.requests: list[str] = []
         self.connections = 0
         self.ended = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = _bound(0)
         self._open: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        if listens:
+            self.listen()
+
+    def listen(self) -> None:
+        self._listener.listen()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def refuse(self) -> None:
+        """Accept no connection until `listen` is called."""
+        port = self._listener.getsockname()[1]
+        # Which ends the accepting.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._listener = _bound(port)
 
     def drip(self, pieces: bytes, seconds: float = 0.02) -> Iterator[bytes]:
         """Yield a byte at a time, and then the last one for ever."""
@@ -50,10 +66,10 @@ class RudeServer:
         for connection in self._open:
             connection.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
                 self.connections += 1
                 self._open.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
@@ -74,6 +90,13 @@ def serving(answer: Answer | bytes) -> Iterator[RudeServer]:
         yield server
     finally:
         server.close()
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
 
 
 def _request(incoming: socket.SocketIO) -> str:
