@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ class RudeServer:
         self.ended = threading.Event()
         self._listener = _bound(0)
         self._open: list[socket.socket] = []
+        self._serving: list[threading.Thread] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         if listens:
             self.listen()
@@ -53,6 +55,13 @@ class RudeServer:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._listener = _bound(port)
+
+    def is_left(self, seconds: float = 10.0) -> bool:
+        """Whether the other side has closed all its connections, or does within so many seconds."""
+        until = time.monotonic() + seconds
+        for thread in self._serving:
+            thread.join(max(until - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._serving)
 
     def drip(self, pieces: bytes, seconds: float = 0.02) -> Iterator[bytes]:
         """Yield a byte at a time, and then the last one for ever."""
@@ -72,7 +81,8 @@ class RudeServer:
                 connection, _ = listener.accept()
                 self.connections += 1
                 self._open.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                self._serving.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+                self._serving[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection, connection.makefile("rb") as incoming:
