@@ -57,8 +57,8 @@ class JobsClient(Workspace):
     """Calls the Jobs API of one workspace, from any thread.
 
     `host` is a URL (https, but for an ``http://`` of this machine); where several workspaces share it, its ``?o=`` or
-    `workspace_id` says which is meant. Sign in with `token` (a personal access token), with `username` and `password`,
-    or with any ``requests.auth.AuthBase`` as `auth` (``auth.choose_auth`` makes one of the fields of a connection).
+    `workspace_id` says which is meant. It authenticates with `token` (a personal access token), or with any
+    ``requests.auth.AuthBase`` as `auth` (package ``auth`` has them).
     `api_version` is one of ``workspace.API_VERSIONS``. `retry` says how long a call goes on trying, `patience` how long
     those who wait for a run put up with calls that fail; `max_requests_per_second` is what all that wait in one process
     may ask of the workspace together (those that wait in a worker ask one by one and are not counted); `connection`

@@ -124,8 +124,7 @@ class DatabricksJobsHook(BaseHook):
         from airflow_dbjobs.auth.choice import AwsConnection, choose_auth
         from airflow_dbjobs.client import JobsClient
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.network import network_from
-        from airflow_dbjobs.retries import requests_per_second_from, settings_from
+        from airflow_dbjobs.extras import network_from, requests_per_second_from, settings_from
         from airflow_dbjobs.transport import Transport
         from airflow_dbjobs.workspace import DEFAULT_API_VERSION, workspace_id_of, workspace_url
 

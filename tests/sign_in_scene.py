@@ -29,10 +29,10 @@ from token_server import (
     TokenServer,
 )
 
-from airflow_dbjobs.auth import choose_auth, tokens
-from airflow_dbjobs.auth.choice import AwsConnection
+from airflow_dbjobs.auth import tokens
+from airflow_dbjobs.auth.choice import AwsConnection, choose_auth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.network import network_from
+from airflow_dbjobs.extras import network_from
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_dbjobs.auth import BasicAuth, BearerAuth, choose_auth
-from airflow_dbjobs.auth.choice import AwsConnection
+from airflow_dbjobs.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.auth.choice import AwsConnection, choose_auth
 from airflow_dbjobs.auth.sigv4 import AwsKeys, signed_headers
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.network import Network, network_from
+from airflow_dbjobs.extras import network_from
+from airflow_dbjobs.network import Network
 
 SECRET = "dapi-very-secret"
 

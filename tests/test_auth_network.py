@@ -14,10 +14,11 @@ from injected_clock import Clock
 from sign_in_scene import SignIn, SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (a fixture)
 from token_server import STS_PATH, TOKEN_PATH, TokenServer, Trouble
 
-from airflow_dbjobs.auth import BearerAuth, choose_auth
+from airflow_dbjobs.auth import BearerAuth
+from airflow_dbjobs.auth.choice import choose_auth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable, UntrustedCertificate
-from airflow_dbjobs.network import network_from
+from airflow_dbjobs.extras import network_from
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:

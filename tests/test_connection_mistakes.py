@@ -18,7 +18,8 @@ from airflow_dbjobs.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.auth.choice import choose_auth
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import CallError, ConfigurationError, RunStillActive, Unauthenticated, WrongProtocol
-from airflow_dbjobs.network import Network, network_from
+from airflow_dbjobs.extras import network_from
+from airflow_dbjobs.network import Network
 from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.workspace import workspace_url

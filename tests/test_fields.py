@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from airflow_dbjobs.auth import choose_auth
+from airflow_dbjobs.auth.choice import choose_auth
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.extras import is_on, remarks, scheme_of
+from airflow_dbjobs.extras import SETTINGS, is_on, remarks, scheme_of
 from airflow_dbjobs.fields import BY_NAME, FIELDS, SCHEMES, SDK_AUTH_TYPES
-from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, SETTINGS, Patience, RetryPolicy
+from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience, RetryPolicy
 from airflow_dbjobs.workspace import API_VERSIONS, DEFAULT_API_VERSION
 
 SECRET = "dapi-very-secret"

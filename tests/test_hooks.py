@@ -18,11 +18,12 @@ from airflow_context import FastTime, connect
 
 from airflow_dbjobs import hooks
 from airflow_dbjobs.errors import ConfigurationError, JobsError, PermissionDenied
+from airflow_dbjobs.extras import SETTINGS
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace import __main__ as local_workspace
 from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import SETTINGS, Patience, RetryPolicy
+from airflow_dbjobs.retries import Patience, RetryPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -52,6 +52,13 @@ def test_the_hook_loads_nothing_heavy():
     assert loaded & set(HEAVY) == set()
 
 
+def test_the_client_loads_nothing_that_reads_a_connection():
+    schemes = "aws, azure, federation, headers, kubernetes, oauth, sdk"
+    loaded = added("", f"import airflow_dbjobs.client\nfrom airflow_dbjobs.auth import {schemes}")
+    hooks = {"auth.choice", "connection_check", "connection_form", "extras", "fields", "hooks"}
+    assert loaded & {f"airflow_dbjobs.{room}" for room in hooks} == set()
+
+
 def test_the_client_and_all_below_it_load_no_airflow():
     rooms = (
         "answer_fields", "asking", "auth", "causes", "client", "connection_check", "connection_form", "dag_params",
