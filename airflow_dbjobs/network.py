@@ -110,6 +110,16 @@ def is_this_machine(name: str) -> bool:
         return False
 
 
+def keeps_secrets(url: str) -> bool:
+    """Return whether a secret may be sent to a URL: encrypted, or to this machine."""
+    try:
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+    except ValueError:
+        return False
+    return names_one_host(url, name) and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(name)))
+
+
 def check_proxy(url: str, what: str) -> None:
     """Raise ConfigurationError where a library could not read a proxy's URL: it would quote it, and its password."""
     whole = url if "://" in url else f"http://{url}"

@@ -104,8 +104,8 @@ class SignInScene:
         """Return the requests for the token that the workspace takes."""
         return (sign_in.server or self.server).asked(sign_in.path)
 
-    def file(self, name: str, text: str) -> str:
-        (self.root / name).write_text(f"{text}\n")
+    def file(self, name: str, text: str, end: str = "\n") -> str:
+        (self.root / name).write_text(text + end)
         return str(self.root / name)
 
     def entra_server(self) -> tuple[TokenServer, str]:
@@ -174,7 +174,7 @@ class SignInScene:
 
     def aws_service_account(self) -> SignIn:
         self.server.subjects.add(JWT)
-        self.use(AWS_WEB_IDENTITY_TOKEN_FILE=self.file("irsa", JWT), AWS_ROLE_ARN=ROLE_ARN)
+        self.use(AWS_WEB_IDENTITY_TOKEN_FILE=self.file("irsa", JWT, end=""), AWS_ROLE_ARN=ROLE_ARN)
         self.use(AWS_ENDPOINT_URL_STS=self.server.url)
         return SignIn(
             extra={"federated_aws": True, "aws_region": "eu-central-1"}, secrets=(JWT, ROLE_SECRET, AWS_SESSION)
@@ -182,9 +182,18 @@ class SignInScene:
 
     def aws_container(self) -> SignIn:
         self.use(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.server.url}/container")
-        self.use(AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=self.file("eks", POD_TOKEN))
+        self.use(AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=self.file("eks", POD_TOKEN, end=""))
         self.use(AWS_ENDPOINT_URL_STS=self.server.url, AWS_DEFAULT_REGION="eu-central-1")
         return SignIn(extra={"auth_type": "federated_aws"}, secrets=(POD_TOKEN, ROLE_SECRET, AWS_SESSION))
+
+    def aws_profile(self) -> SignIn:
+        """Sign in with a profile, whose role is assumed with the key of another."""
+        source = f"[base]\naws_access_key_id = {AWS_KEY}\naws_secret_access_key = {AWS_SECRET}\n"
+        self.use(AWS_SHARED_CREDENTIALS_FILE=self.file("credentials", source))
+        profile = f"[profile jobs]\nrole_arn = {ROLE_ARN}\nsource_profile = base\nregion = eu-central-1\n"
+        self.use(AWS_CONFIG_FILE=self.file("config", profile), AWS_PROFILE="jobs")
+        self.use(AWS_ENDPOINT_URL_STS=self.server.url)
+        return SignIn(extra={"federated_aws": True}, secrets=(AWS_SECRET, ROLE_SECRET, AWS_SESSION))
 
     def aws_instance(self) -> SignIn:
         self.use(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"{self.server.url}/", AWS_ENDPOINT_URL=self.server.url)
@@ -213,6 +222,8 @@ class SignInScene:
 
 _NEEDS = {"entra": "azure.identity", "entra_default": "azure.identity", "managed_identity": "azure.identity"}
 _NEEDS["sdk"] = "databricks.sdk"
+_AWS = ("environment", "connection", "service_account", "container", "profile", "instance")
+_NEEDS |= {f"aws_{name}": "botocore" for name in _AWS}
 
 
 def _is_there(module: str) -> bool:
@@ -233,7 +244,7 @@ def needing(*names: str) -> list[Any]:
 
 EXCHANGING = (
     "federated_file", "federated_env", "federated_callable", "kubernetes_projected", "kubernetes", "aws_environment",
-    "aws_connection", "aws_service_account", "aws_container", "aws_instance",
+    "aws_connection", "aws_service_account", "aws_container", "aws_profile", "aws_instance",
 )  # fmt: skip
 ALL = ("oauth", *EXCHANGING, "entra", "entra_default", "managed_identity", "sdk")
 

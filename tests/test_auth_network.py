@@ -92,7 +92,7 @@ def test_what_is_in_the_cluster_or_on_the_machine_is_asked_through_no_proxy(
     scene: SignInScene, serve: Callable[..., TokenServer]
 ) -> None:
     proxy = serve()
-    for name in ("kubernetes", "aws_container", "aws_instance"):
+    for name in ("kubernetes", "aws_container"):
         sign_in = using(name, scene)
         scene.use(http_proxy=proxy.url, no_proxy="nothing.example")
         # The proxy stands for the workspace and AWS, and knows no tokens of this cluster.

@@ -53,7 +53,7 @@ def test_the_hook_loads_nothing_heavy():
 
 
 def test_the_client_loads_nothing_that_reads_a_connection():
-    schemes = "aws, azure, federation, headers, kubernetes, oauth, sdk"
+    schemes = "aws, azure, databricks, headers, kubernetes, sdk"
     loaded = added("", f"import airflow_dbjobs.client\nfrom airflow_dbjobs.auth import {schemes}")
     hooks = {"auth.choice", "connection_check", "connection_form", "extras", "fields", "hooks"}
     assert loaded & {f"airflow_dbjobs.{room}" for room in hooks} == set()
@@ -70,4 +70,6 @@ def test_the_client_and_all_below_it_load_no_airflow():
     loaded = added("", f"import {', '.join(f'airflow_dbjobs.{room}' for room in rooms)}")
     assert "airflow_dbjobs.client" in loaded
     # Nor a library that signs in: those are imported when a token is fetched.
-    assert {name for name in loaded if name.partition(".")[0] in {"airflow", "azure", "boto3", "databricks"}} == set()
+    assert {
+        name for name in loaded if name.partition(".")[0] in {"airflow", "azure", "botocore", "databricks"}
+    } == set()

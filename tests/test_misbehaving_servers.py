@@ -20,7 +20,7 @@ from rude_server import RudeServer, reply, serving
 
 from airflow_dbjobs import exchange
 from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.auth.oauth import ClientCredentials
+from airflow_dbjobs.auth.databricks import ClientCredentials, Issuer
 from airflow_dbjobs.auth.tokens import TokenAuth, TokenCache
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import CallError, Unreachable, UnreadableReply
@@ -49,7 +49,7 @@ def client_of(server: RudeServer, policy: RetryPolicy = ONE_ATTEMPT) -> JobsClie
 
 def sign_in(client: JobsClient) -> object:
     network = Network()
-    source = ClientCredentials(client.host, "id", "a-client-secret", network)
+    source = ClientCredentials(Issuer(client.host, network), "id", "a-client-secret")
     return TokenAuth(source, cache=TokenCache()).token(READ_SECONDS)
 
 

@@ -38,6 +38,9 @@ ROLE_ARN, ROLE_KEY, ROLE_SECRET = "arn:aws:iam::123456789012:role/airflow", "ASI
 DATABRICKS_APPLICATION = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
 MANAGEMENT = "https://management.core.windows.net/"
 
+# Of the keys that AWS gives.
+_EXPIRATION = "2126-01-01T00:00:00Z"
+
 TOKEN_PATH = "/oidc/v1/token"
 STS_PATH = "/"
 
@@ -289,7 +292,8 @@ def _sts(server: TokenServer, seen: Seen) -> tuple[int, object]:
         return 403, refusal
     if action.startswith("AssumeRole"):
         keys = f"<AccessKeyId>{ROLE_KEY}</AccessKeyId><SecretAccessKey>{ROLE_SECRET}</SecretAccessKey>"
-        return 200, _sts_reply(action, f"<Credentials>{keys}<SessionToken>{AWS_SESSION}</SessionToken></Credentials>")
+        keys += f"<SessionToken>{AWS_SESSION}</SessionToken><Expiration>{_EXPIRATION}</Expiration>"
+        return 200, _sts_reply(action, f"<Credentials>{keys}</Credentials>")
     if action != "GetWebIdentityToken" or form.get("SigningAlgorithm") != "RS256" or "Audience.member.1" not in form:
         return 400, _sts_error("ValidationError", "what?")
     token = server.give("aws")
@@ -338,11 +342,11 @@ def _instance_session(_: TokenServer, seen: Seen) -> tuple[int, object]:
 def _instance(server: TokenServer, seen: Seen, path: str) -> tuple[int, object]:
     if seen.headers.get("x-aws-ec2-metadata-token") != "imds-session":
         return 401, "Unauthorized"
-    if path == "placement/region":
-        return 200, "eu-central-1"
+    if path == "placement/availability-zone/":
+        return 200, "eu-central-1a"
     if path == "iam/security-credentials/":
-        return 200, "the role\n"
-    return 200, {"Code": "Success", **_role_keys()} if path.endswith("/the%20role") else {}
+        return 200, "the-role"
+    return 200, {"Code": "Success", **_role_keys()} if path.endswith("/the-role") else {}
 
 
 def _container(_: TokenServer, seen: Seen) -> tuple[int, object]:
@@ -350,7 +354,7 @@ def _container(_: TokenServer, seen: Seen) -> tuple[int, object]:
 
 
 def _role_keys() -> dict[str, str]:
-    return {"AccessKeyId": ROLE_KEY, "SecretAccessKey": ROLE_SECRET, "Token": AWS_SESSION}
+    return {"AccessKeyId": ROLE_KEY, "SecretAccessKey": ROLE_SECRET, "Token": AWS_SESSION, "Expiration": _EXPIRATION}
 
 
 # --- Microsoft Entra ---
