@@ -90,12 +90,13 @@ class SignInScene:
             )
         )
 
-    def auth(self, sign_in: SignIn) -> Any:
+    def auth(self, sign_in: SignIn, workspace_id: str = "") -> Any:
         return choose_auth(
             login=sign_in.login,
             password=sign_in.password,
             extra=sign_in.extra,
             workspace=self.server.url,
+            workspace_id=workspace_id,
             network=network_from(sign_in.extra),
             aws=sign_in.aws,
         )
@@ -119,6 +120,11 @@ class SignInScene:
     def use(self, **variables: str) -> None:
         for name, value in variables.items():
             self.monkeypatch.setenv(name, value)
+
+    def use_aws(self, **variables: str) -> None:
+        """Let the server be AWS, or skip the test where there is no botocore."""
+        pytest.importorskip("botocore")
+        self.use(AWS_ENDPOINT_URL_STS=self.server.url, **variables)
 
     # --- the schemes ---
 
@@ -164,18 +170,18 @@ class SignInScene:
 
     def aws_environment(self) -> SignIn:
         self.use(AWS_ACCESS_KEY_ID=AWS_KEY, AWS_SECRET_ACCESS_KEY=AWS_SECRET, AWS_SESSION_TOKEN=AWS_SESSION)
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url, AWS_REGION="eu-central-1")
+        self.use_aws(AWS_REGION="eu-central-1")
         return SignIn(extra={"federated_aws": True}, secrets=(AWS_SECRET, AWS_SESSION))
 
     def aws_connection(self) -> SignIn:
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url)
+        self.use_aws()
         aws = AwsConnection(AWS_KEY, AWS_SECRET, {"role_arn": ROLE_ARN, "region_name": "eu-central-1"})
         return SignIn("federated_aws", aws=aws, secrets=(AWS_SECRET, ROLE_SECRET, AWS_SESSION))
 
     def aws_service_account(self) -> SignIn:
         self.server.subjects.add(JWT)
         self.use(AWS_WEB_IDENTITY_TOKEN_FILE=self.file("irsa", JWT, end=""), AWS_ROLE_ARN=ROLE_ARN)
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url)
+        self.use_aws()
         return SignIn(
             extra={"federated_aws": True, "aws_region": "eu-central-1"}, secrets=(JWT, ROLE_SECRET, AWS_SESSION)
         )
@@ -183,7 +189,7 @@ class SignInScene:
     def aws_container(self) -> SignIn:
         self.use(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.server.url}/container")
         self.use(AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=self.file("eks", POD_TOKEN, end=""))
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url, AWS_DEFAULT_REGION="eu-central-1")
+        self.use_aws(AWS_DEFAULT_REGION="eu-central-1")
         return SignIn(extra={"auth_type": "federated_aws"}, secrets=(POD_TOKEN, ROLE_SECRET, AWS_SESSION))
 
     def aws_profile(self) -> SignIn:
@@ -192,11 +198,11 @@ class SignInScene:
         self.use(AWS_SHARED_CREDENTIALS_FILE=self.file("credentials", source))
         profile = f"[profile jobs]\nrole_arn = {ROLE_ARN}\nsource_profile = base\nregion = eu-central-1\n"
         self.use(AWS_CONFIG_FILE=self.file("config", profile), AWS_PROFILE="jobs")
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url)
+        self.use_aws()
         return SignIn(extra={"federated_aws": True}, secrets=(AWS_SECRET, ROLE_SECRET, AWS_SESSION))
 
     def aws_instance(self) -> SignIn:
-        self.use(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"{self.server.url}/", AWS_ENDPOINT_URL=self.server.url)
+        self.use_aws(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"{self.server.url}/")
         return SignIn(extra={"federated_aws": "true"}, secrets=(ROLE_SECRET, AWS_SESSION))
 
     def entra(self) -> SignIn:
@@ -222,8 +228,6 @@ class SignInScene:
 
 _NEEDS = {"entra": "azure.identity", "entra_default": "azure.identity", "managed_identity": "azure.identity"}
 _NEEDS["sdk"] = "databricks.sdk"
-_AWS = ("environment", "connection", "service_account", "container", "profile", "instance")
-_NEEDS |= {f"aws_{name}": "botocore" for name in _AWS}
 
 
 def _is_there(module: str) -> bool:

@@ -109,7 +109,7 @@ AWS_CONNECTION = {
 def test_an_aws_connection_says_who_asks_for_the_token(scene: SignInScene, conn_of: Any, extra: dict[str, Any]) -> None:
     name = extra.get("aws_conn_id", "aws_default").strip()
     scene.use(**{f"AIRFLOW_CONN_{name.upper()}": json.dumps(AWS_CONNECTION)})
-    scene.use(AWS_ENDPOINT_URL_STS=scene.server.url)
+    scene.use_aws()
     sign_in_by(scene, {"federated_aws": True, **extra})
     assert list(conn_of().list_jobs()) == []
     assert [seen.form["Action"] for seen in scene.server.asked(STS_PATH)] == ["AssumeRole", "GetWebIdentityToken"]

@@ -398,6 +398,7 @@ def test_keys_that_aws_repeats_are_not_shown(scene: SignInScene) -> None:
 
 
 def test_a_machine_without_aws_keys_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    scene.use_aws()
     said = refused(scene, SignIn(extra={"federated_aws": True, "aws_region": "eu-central-1"}))
     assert said.startswith("There are no AWS credentials on this worker or triggerer. Check that this runs with an AWS")
 
@@ -431,6 +432,7 @@ def test_a_role_that_is_not_given_is_refused_at_once_and_an_outage_retried(
 
 
 def test_a_region_that_nobody_names_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    scene.use_aws()
     sign_in = SignIn(extra={"federated_aws": True}, aws=AwsConnection(AWS_KEY, "a-secret"))
     assert "The AWS region is not known" in refused(scene, sign_in)
     assert "set `aws_region` in the connection's extra, or AWS_REGION" in refused(scene, sign_in)

@@ -96,6 +96,8 @@ class TokenServer(ThreadingHTTPServer):
         #: Of tokens for Entra's management API, where it is another one.
         self.management_lifetime: float | None = None
         self.client_secret = CLIENT_SECRET
+        #: Of a unified host: the account whose workspaces share it.
+        self.account_id = ""
         self.aws_keys = {AWS_KEY: AWS_SECRET, ROLE_KEY: ROLE_SECRET}
         #: The subject tokens that are accepted in exchange: those given here, and those of a test.
         self.subjects: set[str] = set()
@@ -210,7 +212,13 @@ class _Handler(BaseHTTPRequestHandler):
 # --- Databricks ---
 
 
-def _databricks_token(server: TokenServer, seen: Seen) -> tuple[int, object]:
+def _databricks_token(server: TokenServer, seen: Seen, account_id: str = "") -> tuple[int, object]:
+    if account_id == server.account_id:
+        return _granted(server, seen)
+    return 404, {"error": "not_found", "error_description": "no such token endpoint"}
+
+
+def _granted(server: TokenServer, seen: Seen) -> tuple[int, object]:
     form = seen.form
     if form.get("scope") != "all-apis":
         return 400, {"error": "invalid_scope", "error_description": "no scope"}
@@ -254,13 +262,15 @@ def _jobs_api(server: TokenServer, seen: Seen, operation: str) -> tuple[int, obj
 
 
 def _host_metadata(server: TokenServer, _: Seen) -> tuple[int, object]:
+    if server.account_id:
+        return 200, {"oidc_endpoint": f"{server.url}/oidc/accounts/{{account_id}}", "account_id": server.account_id}
     return 200, {"oidc_endpoint": f"{server.url}/oidc", "workspace_id": "1"}
 
 
-def _oidc_endpoints(server: TokenServer, _: Seen) -> tuple[int, object]:
+def _oidc_endpoints(server: TokenServer, _: Seen, of: str) -> tuple[int, object]:
     return 200, {
-        "authorization_endpoint": f"{server.url}/oidc/v1/authorize",
-        "token_endpoint": f"{server.url}{TOKEN_PATH}",
+        "authorization_endpoint": f"{server.url}/oidc{of}/v1/authorize",
+        "token_endpoint": f"{server.url}/oidc{of}/v1/token",
     }
 
 
@@ -398,9 +408,10 @@ def _managed_identity(server: TokenServer, seen: Seen) -> tuple[int, object]:
 
 _ANSWERS: dict[str, Any] = {
     TOKEN_PATH: _databricks_token,
+    r"/oidc/accounts/([^/]+)/v1/token": _databricks_token,
     r"/api/2\.\d/jobs/(.*)": _jobs_api,
     r"/\.well-known/databricks-config": _host_metadata,
-    r"/oidc/\.well-known/oauth-authorization-server": _oidc_endpoints,
+    r"/oidc(|/accounts/[^/]+)/\.well-known/oauth-authorization-server": _oidc_endpoints,
     r"/api/v1/namespaces/([^/]+)/serviceaccounts/([^/]+)/token": _kubernetes,
     "/": _sts,
     "/latest/api/token": _instance_session,
