@@ -260,7 +260,8 @@ def fire(trigger: Any, *, settling_seconds: float = 0, lookup_seconds: float = 0
         mock.patch("airflow_dbjobs.triggers.base.LOOKUP_TOLERANCE_SECONDS", lookup_seconds),
         mock.patch("airflow_dbjobs.triggers.base.LOOKUP_WAIT_SECONDS", 0.01),
     ):
-        (payload,) = asyncio.run(asyncio.wait_for(events(), 30))
+        # Only so that no test waits for ever: it may start a workspace meanwhile, on a machine that is busy.
+        (payload,) = asyncio.run(asyncio.wait_for(events(), 300))
     return json.loads(json.dumps(payload))
 
 

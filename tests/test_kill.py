@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,8 +16,11 @@ from airflow_context import Scene, submit
 from dag_script import run_script
 from rude_server import RudeServer, reply
 
+from airflow_dbjobs.client import JobsClient, http_connection, session
+from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import JobsError
+from airflow_dbjobs.runs import kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,12 +85,12 @@ def at_each_wait(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]
 def test_a_kill_while_no_attempt_to_launch_has_reached_the_server_launches_nothing(api, context, monkeypatch):
     operator = submit(notebook_task={"notebook_path": "/x"})
 
-    def kill() -> None:
+    def killed() -> None:
         # From now on it could be launched.
         api.listen()
         operator.on_kill()
 
-    at_each_wait(monkeypatch, lambda: None, kill)
+    at_each_wait(monkeypatch, lambda: None, killed)
     with pytest.raises(JobsError, match="told to stop"):
         operator.execute(context)
     assert (api.connections, api.requests) == (0, [])
@@ -97,13 +103,13 @@ def test_a_kill_while_the_name_does_not_resolve_launches_nothing(api, context, m
     def unresolved(*_: object, **__: object) -> Any:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    def kill() -> None:
+    def killed() -> None:
         resolving.undo()
         operator.on_kill()
 
     with monkeypatch.context() as resolving:
         resolving.setattr(socket, "getaddrinfo", unresolved)
-        at_each_wait(monkeypatch, kill)
+        at_each_wait(monkeypatch, killed)
         with pytest.raises(JobsError, match="told to stop"):
             operator.execute(context)
     assert (api.connections, api.requests) == (0, [])
@@ -144,16 +150,115 @@ def test_a_launch_that_may_have_reached_the_server_once_is_not_forgotten_while_l
     api.lost = 1
     operator = submit(notebook_task={"notebook_path": "/x"})
 
-    def kill() -> None:
+    def killed() -> None:
         api.listen()
         operator.on_kill()
 
-    at_each_wait(monkeypatch, api.refuse, lambda: None, kill)
+    at_each_wait(monkeypatch, api.refuse, lambda: None, killed)
     with pytest.raises(JobsError, match="told to stop"):
         operator.execute(context)
     assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
     assert len(api.tokens) == 1
 
+
+# --- the time it takes ---
+
+# Real seconds, and more than enough of them for a busy machine.
+BUDGET, BOUND = 1.0, 5.0
+
+
+@pytest.fixture
+def silent() -> Iterator[tuple[str, int]]:
+    """Return the address of a server that accepts connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
+    """Return what kills the task of a run on a workspace, within BUDGET, and says how long that took."""
+    monkeypatch.setattr(kill, "KILL_BUDGET_SECONDS", BUDGET)
+
+    def took(url: str, **how: Any) -> float:
+        client = JobsClient(transport=Transport(url, BearerAuth("a-token")))
+        began = time.monotonic()
+        kill.cancel_now(client, RUN, None, logging.getLogger(), began=began, **how)
+        return time.monotonic() - began
+
+    return took
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_says_nothing_does_not_hold_a_kill_up(silent, kill_at, caplog, scheme):
+    assert kill_at(f"{scheme}://127.0.0.1:{silent[1]}") < BOUND
+    assert "may still be running" in caplog.text
+
+
+def test_addresses_that_are_dead_have_the_time_of_a_kill_together(silent, kill_at, monkeypatch, caplog):
+    given: list[float] = []
+
+    def dead(_: object, seconds: float, *__: object) -> Any:
+        given.append(seconds)
+        raise TimeoutError
+
+    found = [(None, None, None, "", (f"127.0.0.{n}", silent[1])) for n in range(1, 7)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(http_connection, "create_connection", dead)
+    kill_at(f"https://many.test:{silent[1]}")
+    assert len(given) >= 6
+    assert given[0] <= BUDGET / 6
+    assert "did not accept a connection in time" in caplog.text
+
+
+def test_name_servers_that_say_nothing_do_not_hold_a_kill_up(kill_at, monkeypatch, caplog):
+    ended = threading.Event()
+
+    def hanging(*_: object, **__: object) -> Any:
+        ended.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    seconds = kill_at("https://adb-1.azuredatabricks.net")
+    ended.set()
+    assert seconds < BOUND
+    assert "did not accept a connection in time" in caplog.text
+
+
+def test_finding_out_why_a_connection_broke_is_part_of_the_time_of_a_kill(kill_at, monkeypatch, caplog):
+    monkeypatch.setattr(session, "_PROBE_SECONDS", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            # The request is broken off; who then tries TLS waits.
+            listener.accept()[0].close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert kill_at(f"http://127.0.0.1:{listener.getsockname()[1]}") < BOUND
+    assert "may still be running" in caplog.text
+
+
+def test_the_cancellations_of_a_repair_end_with_the_time_of_a_kill(api, monkeypatch):
+    api.listen()
+    now = 100.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def answer(_: str) -> list[bytes]:
+        sleep(1.6)
+        return [reply({})]
+
+    api.answer = answer
+    monkeypatch.setattr(kill, "time", SimpleNamespace(monotonic=lambda: now))
+    client = JobsClient(transport=Transport(api.url, BearerAuth("a-token"), sleep=sleep))
+    kill.cancel_now(client, RUN, None, logging.getLogger(), began=now, repairing=True)
+    # At 1.6 s and 3.7 s; then there is no time for another pause.
+    assert api.calls == ["runs/cancel"] * 2
+    assert now - 100.0 == pytest.approx(3.7)
+
+
+# --- a real signal ---
 
 DAG = """
 from datetime import datetime, timezone

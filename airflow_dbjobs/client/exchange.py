@@ -143,7 +143,8 @@ def exchange(
             response.close()
             raise
     except _LIBRARY_ERRORS as error:
-        failure = no_reply(call, server, error, read_seconds, sent=wire is not None and wire.sent, remedy=remedy)
+        sent, until = (wire.sent, wire.until) if wire else (False, 0.0)
+        failure = no_reply(call, server, error, read_seconds, sent=sent, until=until, remedy=remedy)
         failure.args = (scrubbed(one_line(str(failure)), known),)
     else:
         return Reply(response.status_code, body, str(response.reason or ""), response.headers, known)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
@@ -32,7 +34,7 @@ class Wire:
 
     def __init__(self, *, tells: bool = True) -> None:
         self._tells = tells
-        self._until = self._read_seconds = 0.0
+        self.until = self._read_seconds = 0.0
         self.sent = False
 
     def begin(self, read_seconds: float, total_seconds: float, leaving: Callable[[], object] = lambda: None) -> None:
@@ -40,7 +42,7 @@ class Wire:
         self.sent = False
         self._leaving = leaving
         # Real time, whatever the caller's clock is: that is what a socket waits in.
-        self._until = time.monotonic() + total_seconds
+        self.until = time.monotonic() + total_seconds
         self._read_seconds = read_seconds
         if not self._tells:
             self.leave()
@@ -49,12 +51,12 @@ class Wire:
         """Take note that the request leaves."""
         self._leaving()
         self.sent = True
-        self._until = min(self._until, time.monotonic() + self._read_seconds)
+        self.until = min(self.until, time.monotonic() + self._read_seconds)
 
     @property
     def left(self) -> float:
         """The seconds that are left. Raises TimeoutError where there are none."""
-        if (left := self._until - time.monotonic()) <= 0:
+        if (left := self.until - time.monotonic()) <= 0:
             raise TimeoutError
         return left
 
@@ -74,6 +76,48 @@ class TimedAdapter(HTTPAdapter):
         return pool
 
 
+def connected(host: str, port: int, until: float, source_address: Any = None, options: Any = None) -> socket.socket:
+    """Return a socket that is connected to a server before `until` (monotonic seconds), its timeout what is left.
+
+    Raises OSError: of the last address that was tried, TimeoutError where it is late, gaierror where there is none.
+    """
+
+    def left() -> float:
+        return max(until - time.monotonic(), 0.01)
+
+    found = _addresses(host, port, left())
+    failure = OSError("its name has no address")
+    for tried, address in enumerate(found):
+        try:
+            sock = create_connection((address, port), left() / (len(found) - tried), source_address, options)
+        except OSError as error:
+            failure = error
+        else:
+            sock.settimeout(left())
+            return sock
+    raise failure
+
+
+def _addresses(host: str, port: int, seconds: float) -> list[str]:
+    """Return the addresses of a host. Raises TimeoutError where the system has not found them in so many seconds.
+
+    It takes minutes where its name servers are silent, and holds up every signal meanwhile: so it has its own thread.
+    """
+    answer: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+            answer.set_exception(error)
+
+    try:
+        threading.Thread(target=look_up, name="airflow_dbjobs-name", daemon=True).start()
+    except RuntimeError:
+        raise OSError("this machine has no thread left to look its name up in") from None
+    return list(dict.fromkeys(str(address[0]) for *_, address in answer.result(seconds)))
+
+
 class _TimedConnection:
     """What is different in a connection of urllib3's, of whatever class."""
 
@@ -86,25 +130,13 @@ class _TimedConnection:
             return super()._new_conn()  # type: ignore[misc] # of urllib3's class
         until = time.monotonic() + min(self.timeout, self.wire.left)
         try:
-            found = dict.fromkeys(
-                address[0] for *_, address in socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-            )
+            return connected(self._dns_host, self.port, until, self.source_address, self.socket_options)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
-        failure: Exception = OSError("its name has no address")
-        for tried, address in enumerate(found):
-            share = max(until - time.monotonic(), 0.01) / (len(found) - tried)
-            try:
-                sock = create_connection((str(address), self.port), share, self.source_address, self.socket_options)
-            except TimeoutError:
-                failure = ConnectTimeoutError(self, "not in time")
-            except OSError as error:
-                failure = NewConnectionError(self, str(error))
-            else:
-                # That is what a TLS handshake may take.
-                sock.settimeout(max(until - time.monotonic(), 0.01))
-                return sock
-        raise failure
+        except TimeoutError:
+            raise ConnectTimeoutError(self, "not in time") from None
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from None
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Connect where that is still to be done, by way of a proxy too, and then send the request."""

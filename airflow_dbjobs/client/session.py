@@ -8,8 +8,8 @@ from __future__ import annotations
 import ipaddress
 import platform
 import re
-import socket
 import ssl
+import time
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.util import parse_url
 
 from airflow_dbjobs import __version__
-from airflow_dbjobs.client.http_connection import TimedAdapter
+from airflow_dbjobs.client.http_connection import TimedAdapter, connected
 from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate, WrongProtocol
 
 HOST_REMEDY = "Check the connection's host and port"
@@ -158,16 +158,24 @@ def _check_files(session: requests.Session) -> None:
 
 
 def no_reply(
-    call: str, server: str, error: Exception, read_seconds: float, *, sent: bool, remedy: str = HOST_REMEDY
+    call: str,
+    server: str,
+    error: Exception,
+    read_seconds: float,
+    *,
+    sent: bool,
+    until: float,
+    remedy: str = HOST_REMEDY,
 ) -> Exception:
     """Return our error for a request to a server (its URL) that got no whole reply.
 
-    `sent` says that the request has left, as far as anybody knows; some errors tell that it has not.
+    `sent` says that the request has left, as far as anybody knows; some errors tell that it has not. What is looked at
+    to find out why takes no longer than `until` (monotonic seconds).
     """
     if any(reason in str(error) for reason in _HTTP_WHERE_TLS_IS_SPOKEN):
         return wrong_protocol(call, server, "answers in plain HTTP, and not in HTTPS")
     # http.client quotes it as the status line.
-    if _TLS_ALERT in str(error) or (sent and _speaks_tls(server, error)):
+    if _TLS_ALERT in str(error) or (sent and _speaks_tls(server, error, until)):
         return wrong_protocol(call, server, "speaks HTTPS, and not plain HTTP")
     # That is how requests tells of a CA bundle, or a client certificate, that is not there.
     if isinstance(error, requests.exceptions.SSLError | SSLError) or type(error) is OSError:
@@ -200,7 +208,7 @@ def wrong_protocol(call: str, server: str, how: str) -> WrongProtocol:
     return WrongProtocol(f"{call}: {server} {how}. Check the connection's schema (http or https), host and port")
 
 
-def _speaks_tls(server: str, error: Exception) -> bool:
+def _speaks_tls(server: str, error: Exception, until: float) -> bool:
     """Whether a server that broke off a request in plain HTTP, with no word, would have answered to a TLS handshake."""
     parts = urlsplit(server)
     if parts.scheme != "http" or not isinstance(_reason_of_break(error), ConnectionError):
@@ -208,7 +216,8 @@ def _speaks_tls(server: str, error: Exception) -> bool:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 80), _PROBE_SECONDS) as connection:
+        until = min(until, time.monotonic() + _PROBE_SECONDS)
+        with connected(parts.hostname or "", parts.port or 80, until) as connection:
             context.wrap_socket(connection).close()
     except (OSError, ValueError):
         return False

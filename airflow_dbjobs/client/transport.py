@@ -239,9 +239,10 @@ class Transport:
             return deadline - self.clock()
 
         def attempt(auth: AuthBase) -> dict[str, Any]:
+            # To read the certificates for a new one takes its time, on a busy machine.
+            session = self._session(call)
             if left() < _LEAST_SECONDS:
                 raise Unreachable(f"{call}: there was no time left to send it", sent=False)
-            session = self._session(call)
             request = requests.Request(
                 method,
                 f"{self.base_url}/api/{path}",
