@@ -7,9 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import conf
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.operator_parameters import number
 from airflow_dbjobs.payload_operator import PayloadOperator
@@ -18,8 +17,7 @@ from airflow_dbjobs.tries import begins_anew, deadline_of, redacted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
+    from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.launch import Endpoint, Launched, Launcher
     from airflow_dbjobs.runs import Outcome, Run
@@ -128,8 +126,7 @@ class LaunchOperator(PayloadOperator):
         """
         if begins_anew(context, try_number):
             return self.execute(context)
-        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
+        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
         from airflow_dbjobs.events import read_event
         from airflow_dbjobs.waiting import ask_for_run
 
@@ -173,7 +170,7 @@ class LaunchOperator(PayloadOperator):
 
     def _next_try_takes_over(self) -> bool:
         """Whether it is the worker that stops, not the task: Airflow then still has the task as running."""
-        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 
         if self._context is None or self._has_own_token or isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             return False
@@ -363,8 +360,7 @@ class LaunchOperator(PayloadOperator):
 
     def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:
         """End the task as the run ended (README, "What becomes of the task")."""
-        from airflow.providers.common.compat.sdk import AirflowSkipException
-
+        from airflow_dbjobs.airflow_compat import AirflowSkipException
         from airflow_dbjobs.failures import failure_of, partial_success_of
         from airflow_dbjobs.results import result_of
         from airflow_dbjobs.runs import Outcome

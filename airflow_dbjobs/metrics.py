@@ -27,7 +27,7 @@ def to_airflow(kind: Literal["count", "gauge", "timing"], name: str, value: floa
 
 @functools.cache
 def _stats() -> Any:
-    # What the triggerer itself counts with: the SDK's copy, which common-compat would give, is set up for tasks only.
+    # What the triggerer itself counts with: the SDK's copy, is set up for tasks only.
     try:
         module = import_module("airflow.observability.stats")
     except ModuleNotFoundError:  # before Airflow 3.2

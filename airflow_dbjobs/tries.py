@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, Context
-
+    from airflow_dbjobs.airflow_compat import BaseOperator, Context
     from airflow_dbjobs.errors import RunFailed
 
 
@@ -33,7 +32,7 @@ def begins_anew(context: Context, deferred_by: int | None) -> bool:
 
 def redacted(error: RunFailed) -> RunFailed:
     """Return an error without what Airflow knows to be secret: it masks logs, but callbacks and mails tell it too."""
-    from airflow.providers.common.compat.sdk import redact
+    from airflow_dbjobs.airflow_compat import redact
 
     error.args = (redact(str(error)),)
     return error

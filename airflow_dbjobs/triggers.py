@@ -9,10 +9,10 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_dbjobs import airflow_compat, events
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks import DatabricksJobsHook
 

@@ -9,11 +9,22 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
-from airflow_context import FAST, FastTime, Scene, connect, fire, kill_at_the_first_poll, launching, rebuilt, submit
+from airflow_context import (
+    FAST,
+    FastTime,
+    Scene,
+    TaskDeferred,
+    connect,
+    fire,
+    kill_at_the_first_poll,
+    launching,
+    rebuilt,
+    submit,
+)
 
 from airflow_dbjobs import kill as kill_module
 from airflow_dbjobs import launch_operator, tries
+from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import JobsError, RunCanceled, RunLost, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
@@ -25,7 +36,7 @@ from airflow_dbjobs.waiting import wait_for_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow_dbjobs.airflow_compat import BaseOperator
 
 
 NOTEBOOK = {"notebook_path": "/x"}

@@ -11,10 +11,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
 from airflow_dbjobs import triggers, waiting
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import JobsError, RunLost
 from airflow_dbjobs.events import read_event
