@@ -11,7 +11,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-2.11 test-3.3 test-matrix test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -27,10 +27,22 @@ check: .venv/installed ## Lint, formatting, types, and which room may import whi
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: test-client test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
+test: test-client test-lowest test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
 
 test-client: .venv-client/installed ## The client in an environment without Airflow
 	.venv-client/bin/python tests/without_airflow.py
+
+# A client, an operator, a trigger, the checker and the workspace.
+LOWEST_TESTS = test_client test_hooks test_operators test_transport test_triggers payloads/test_command_line local_workspace/test_server
+
+test-lowest: .venv-lowest/installed ## With the oldest versions of what the package depends on, without Airflow and on Airflow 2.11
+	.venv-lowest/client/bin/python tests/without_airflow.py
+	.venv-lowest/bin/python -m pytest -n 2 -m "not airflow" $(LOWEST_TESTS:%=tests/%.py)
+
+test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, installed now and without our constraints
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-newest
+	@.venv-newest/bin/$(PIP_INSTALL) --editable ".[dev]" "apache-airflow==3.3.*"
+	.venv-newest/bin/python -m pytest -n 2 -m "not (airflow or browser)"
 
 # loadgroup: the tests that share one Airflow go to one worker. 3: on two cores, as that one mostly waits.
 test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running Airflow among them
@@ -103,6 +115,15 @@ endef
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-client
 	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity pydantic
 	@.venv-client/bin/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+.venv-lowest/installed: pyproject.toml .ci/lowest .ci/constraints-airflow-2.11.txt
+	@echo "Installing Airflow 2.11 and the oldest versions of what else is needed into .venv-lowest (about a minute)"
+	@python=$$(.ci/find-python 3.11 3.12 $(PYTHONS)) && "$$python" -m venv --clear .venv-lowest && "$$python" -m venv .venv-lowest/client
+	@.venv-lowest/bin/python .ci/lowest .ci/constraints-airflow-2.11.txt >.venv-lowest/constraints.txt
+	@.venv-lowest/bin/$(PIP_INSTALL) --constraint .venv-lowest/constraints.txt --editable ".[local]" pytest pytest-mock pytest-xdist
+	@.venv-lowest/client/bin/$(PIP_INSTALL) --constraint .venv-lowest/constraints.txt requests tenacity pydantic
+	@.venv-lowest/client/bin/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
 .venv/browser: .venv/installed

@@ -1,42 +1,81 @@
-"""What this package needs to know of a task and Airflow's public API does not tell. Its versions differ in it."""
+"""Where Airflow's versions differ: the names this package imports, and what the public API does not tell of a task."""
 
 from __future__ import annotations
 
 import functools
-from datetime import timedelta
+import logging
+import threading
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from typing import Literal
+from airflow import __version__
 
-import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, Context
-
-    from airflow_dbjobs.errors import RunFailed
-
-import logging
-import threading
-import uuid
-from collections import Counter
-from typing import TYPE_CHECKING
-
-from airflow.providers.common.compat.sdk import conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:  # before Airflow 3.2
+    from airflow.configuration import conf
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
+    from typing import Literal
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import (
+        BaseHook,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        Connection,
+        Context,
+        PokeReturnValue,
+    )
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        ParamValidationError,
+    )
+    from airflow.sdk.execution_time.xcom import XCom
+    from airflow.sdk.log import redact
+    from airflow.sdk.types import TaskInstanceKey
 
+    from airflow_dbjobs.errors import RunFailed
     from airflow_dbjobs.runs.launch import TaskTry
 
 log = logging.getLogger(__name__)
+
+AIRFLOW_V_3_0_PLUS = not __version__.startswith("2.")
+
+# Where a name is, from the newest Airflow to 2.11. The provider common-compat has such a table, too, but not in the
+# version that the constraints of Airflow 3.0 pin.
+_PLACES = {
+    "BaseHook": ("airflow.sdk", "airflow.hooks.base"),
+    "BaseOperator": ("airflow.sdk", "airflow.models.baseoperator"),
+    "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
+    "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
+    "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
+    "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
+    "redact": ("airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"),
+    **dict.fromkeys(
+        (
+            "AirflowException",
+            "AirflowFailException",
+            "AirflowNotFoundException",
+            "AirflowSensorTimeout",
+            "AirflowSkipException",
+            "AirflowTaskTimeout",
+            "ParamValidationError",
+        ),
+        ("airflow.sdk.exceptions", "airflow.exceptions"),
+    ),
+}
 
 #: The state of a task instance that Airflow does not have any more: its DAG or DAG run was deleted.
 GONE = "gone"
@@ -44,9 +83,19 @@ GONE = "gone"
 # Airflow 2 keeps reports in its audit log: it deletes a task's XComs before each try.
 _REPORT_EVENT = "databricks_run"
 
-
 # A task asks Airflow 3 through the process that supervises it.
 _SUPERVISOR_IS_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of Airflow's when it is first asked for, so that this module itself costs next to nothing."""
+    for place in _PLACES.get(name, ()):
+        try:
+            globals()[name] = found = getattr(import_module(place), name)
+        except (ImportError, AttributeError):
+            continue
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def task_try(context: Context, *, operator: str, launch_number: int, durable: bool) -> TaskTry:
@@ -290,7 +339,7 @@ def begins_anew(context: Context, deferred_by: int | None) -> bool:
 
 def redacted(error: RunFailed) -> RunFailed:
     """Return an error without what Airflow knows to be secret: it masks logs, but callbacks and mails tell it too."""
-    from airflow.providers.common.compat.sdk import redact
+    from airflow_dbjobs.airflow_compat import redact
 
     error.args = (redact(str(error)),)
     return error
@@ -312,7 +361,7 @@ def to_airflow(kind: Literal["count", "gauge", "timing"], name: str, value: floa
 
 @functools.cache
 def _stats() -> Any:
-    # What the triggerer itself counts with: the SDK's copy, which common-compat would give, is set up for tasks only.
+    # What the triggerer itself counts with: the SDK's copy, is set up for tasks only.
     try:
         module = import_module("airflow.observability.stats")
     except ModuleNotFoundError:  # before Airflow 3.2

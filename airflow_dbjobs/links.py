@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseOperatorLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+    from airflow_dbjobs.airflow_compat import BaseOperator, TaskInstanceKey
 
 # Airflow 3 reads a link from the XCom of this name; Airflow 2 asks `get_link`, which reads the same one.
 XCOM_KEY = "_link_DatabricksRunLink"
@@ -54,6 +53,6 @@ def _xcom() -> Any:
         from airflow.sdk.bases.xcom import BaseXCom
 
         return BaseXCom
-    from airflow.providers.common.compat.sdk import XCom
+    from airflow_dbjobs.airflow_compat import XCom
 
     return XCom

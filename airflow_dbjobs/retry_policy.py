@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 try:
-    from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+    from airflow.sdk import RetryDecision, RetryPolicy
 except ImportError as error:
     raise ImportError(
         "DatabricksRetryPolicy needs Airflow 3.3 or newer, which introduced retry policies. On an older one leave"
@@ -16,7 +16,7 @@ except ImportError as error:
 from airflow_dbjobs.errors import JobsError, LimitReached, TooManyRequests, UserCodeFailed
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_dbjobs.airflow_compat import Context
 
 
 class DatabricksRetryPolicy(RetryPolicy):

@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
-from airflow.providers.common.compat.sdk import dag
+try:
+    from airflow.sdk import dag
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import dag
 
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator
 from airflow_dbjobs.payloads import JobParameterDefinition, NotebookTask, SparkPythonTask, Task, TaskDependency

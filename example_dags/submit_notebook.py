@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
-from airflow.providers.common.compat.sdk import dag, task
+try:
+    from airflow.sdk import dag, task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import dag, task
 
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow import __version__
+from packaging.version import Version
 
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
 from airflow_dbjobs.local_workspace import api
@@ -28,15 +29,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from airflow.providers.common.compat.sdk import BaseOperator
     from pytest_mock import MockerFixture
 
+    from airflow_dbjobs.airflow_compat import BaseOperator
     from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.hooks import DatabricksJobsHook
     from airflow_dbjobs.local_workspace import LocalWorkspace
     from airflow_dbjobs.local_workspace.wire import Reply, Request
     from airflow_dbjobs.operators.launch import LaunchOperator
 
+# What the tests import of Airflow from one place or another, in addition to what airflow_compat has.
+if AIRFLOW_V_3_0_PLUS:
+    from airflow.sdk import Param
+    from airflow.sdk.log import mask_secret
+else:
+    from airflow.models.param import Param  # noqa: F401
+    from airflow.utils.log.secrets_masker import mask_secret  # noqa: F401
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import TaskDeferred
+
+AIRFLOW_V_3_3_PLUS = Version(__version__).release >= (3, 3)
 FAST = 0.02
 LAUNCHES = ("runs/submit", "run-now")
 # A program begins with this, and so is active until the test lets it go on.

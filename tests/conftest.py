@@ -17,8 +17,8 @@ if "AIRFLOW_HOME" not in os.environ:
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client import JobsClient, transport
 from airflow_dbjobs.local_workspace import LocalWorkspace
 
@@ -40,7 +40,7 @@ WORKSPACE_URL = "http://127.0.0.1:8765"
 @pytest.fixture(autouse=True)
 def _nothing_to_mask() -> None:
     """Let Airflow forget what other tests had it mask: where a secret has one letter, no later text can be read."""
-    from airflow.providers.common.compat.sdk import redact
+    from airflow_dbjobs.airflow_compat import redact
 
     masker = sys.modules[redact.__module__]._secrets_masker()
     masker.patterns, masker.replacer = set(), None

@@ -14,12 +14,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import FAST, TaskInstance, connect, fire, rebuilt, submit, watching
+from airflow_context import FAST, TaskDeferred, TaskInstance, connect, fire, rebuilt, submit, watching
 from sign_in_scene import scene_of_sign_in  # noqa: F401 (a fixture)
 from token_server import AWS_KEY, AWS_SECRET, CLIENT_ID, CLIENT_SECRET, ROLE_ARN, STS_PATH, TOKEN_PATH, Trouble
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseHook
 from airflow_dbjobs.client.auth import tokens
 from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused
 from airflow_dbjobs.hooks import DatabricksJobsHook

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import airflow
 import jsonschema
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.providers_manager import ProvidersManager
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.hooks.extra import remarks, scheme_of
 from airflow_dbjobs.hooks.fields import FIELDS, SCHEMES, SECTIONS, Field

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, Param
-from airflow_context import Scene, connect, run_now, submit
+from airflow import DAG
+from airflow_context import Param, Scene, connect, run_now, submit
 
 from airflow_dbjobs.errors import BadRequest
 from airflow_dbjobs.local_workspace import Fault

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 from airflow_context import Scene, connect, fire, rebuilt
 from fault_cases import (
     EPOCH,
@@ -35,6 +34,7 @@ from fault_cases import (
 from injected_clock import Clock
 
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowTaskTimeout
 from airflow_dbjobs.client import JobsClient, retry, transport
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
@@ -52,8 +52,9 @@ from airflow_dbjobs.triggers import DatabricksRunTrigger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow.providers.common.compat.sdk import BaseOperator
     from pytest_mock import MockerFixture
+
+    from airflow_dbjobs.airflow_compat import BaseOperator
 
     Log = pytest.LogCaptureFixture
 

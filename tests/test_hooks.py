@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.sdk import BaseHook
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FastTime, connect
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseHook
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import ConfigurationError, JobsError, PermissionDenied
 from airflow_dbjobs.hooks import DatabricksJobsHook

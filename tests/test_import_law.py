@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 
 HEAVY = (
     "airflow.models", "airflow.providers_manager", "airflow.triggers.base", "airflow_dbjobs.client",
@@ -16,10 +16,13 @@ HEAVY = (
 USED = "from airflow_dbjobs.operators import *; from airflow_dbjobs.sensors import *"
 # What every DAG file has imported before it imports a provider.
 AIRFLOW = "import airflow.sdk" if AIRFLOW_V_3_0_PLUS else "import airflow, airflow.decorators, airflow.sensors.base"
-# Which Airflow loads with its operators in any case.
-OPERATOR_BASES = (
-    "from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, conf"
-)
+# What a provider cannot do without.
+if AIRFLOW_V_3_0_PLUS:
+    OPERATOR_BASES = "from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator"
+    HOOK_BASE = "from airflow.sdk import BaseHook"
+else:
+    OPERATOR_BASES = "import airflow.models.baseoperator, airflow.models.baseoperatorlink, airflow.sensors.base"
+    HOOK_BASE = "import airflow.hooks.base"
 
 
 def added(before: str, then: str) -> set[str]:
@@ -45,7 +48,7 @@ def test_operators_and_sensors_load_no_more_of_airflow_than_their_own_base_class
 def test_the_hook_loads_nothing_heavy():
     # Airflow's UI imports it for the connection form, and a DAG file may import it.
     loaded = added(
-        f"{AIRFLOW}\nfrom airflow.providers.common.compat.sdk import BaseHook",
+        f"{AIRFLOW}\n{HOOK_BASE}",
         "from airflow_dbjobs.hooks import DatabricksJobsHook",
     )
     assert "airflow_dbjobs.hooks.jobs" in loaded

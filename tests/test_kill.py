@@ -262,7 +262,7 @@ def test_the_cancellations_of_a_repair_end_with_the_time_of_a_kill(api, monkeypa
 
 DAG = """
 from datetime import datetime, timezone
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 from airflow_dbjobs.operators import DatabricksRunNowOperator
 
 with DAG("killed", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)) as dag:

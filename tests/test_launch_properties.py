@@ -42,12 +42,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow_context import TaskDeferred
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import REPEATABLE
 
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.responses import api_error

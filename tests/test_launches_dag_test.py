@@ -24,7 +24,11 @@ dbutils.notebook.exit(dbutils.widgets.get("fails_with"))
 DAGS = """
 import os, pathlib
 from datetime import datetime, timedelta, timezone
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow import DAG
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import task
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 
 flag = pathlib.Path(os.environ["FLAG"])

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, TaskInstanceKey, XCom
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow import DAG
+from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.serialization.serialized_objects import SerializedDAG
 from airflow_context import TaskInstance
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, XCom
 from airflow_dbjobs.errors import ConfigurationError, RunLost
 from airflow_dbjobs.links import XCOM_KEY, DatabricksRunLink, push_link
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
@@ -106,7 +107,7 @@ def test_a_task_whose_trigger_lost_the_run_keeps_its_link(stored, kind):
 @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 reads links through the XCom backend")
 def test_a_custom_xcom_backend_has_no_part_in_the_link(stored, monkeypatch):
     # Airflow's UI reads the database itself: what a backend makes of a value would be no link.
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.XCom", None, raising=False)
+    monkeypatch.setattr("airflow_dbjobs.airflow_compat.XCom", None)
     push_link(TaskInstance(), PAGE)
     assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
 

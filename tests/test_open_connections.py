@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from airflow_context import Scene
+from airflow_context import Scene, TaskDeferred
 from rude_server import RudeServer, reply, serving
 
+from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import ApiError, RunCanceled, RunFailed
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator, DatabricksSubmitRunOperator

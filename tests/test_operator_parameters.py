@@ -6,9 +6,10 @@ import inspect
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowException
+from airflow import DAG
 from airflow_context import run_now, submit
 
+from airflow_dbjobs.airflow_compat import AirflowException
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.operators.parameters import number

@@ -10,15 +10,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import (
-    DAG,
-    AirflowFailException,
-    AirflowSkipException,
+from airflow import DAG, XComArg
+from airflow_context import (
+    FAST,
+    FastTime,
+    Scene,
     TaskDeferred,
-    XComArg,
+    TaskInstance,
+    connect,
+    fire,
+    launching,
+    rebuilt,
+    run_now,
+    submit,
 )
-from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, launching, rebuilt, run_now, submit
 
+from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowSkipException
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import (
     BadRequest,
@@ -39,7 +46,7 @@ from airflow_dbjobs.operators import launch as launch_operator
 from airflow_dbjobs.sensors import base as sensor_base
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow_dbjobs.airflow_compat import BaseOperator
 
 
 TRUE = {"op": "EQUAL_TO", "left": "1", "right": "1"}

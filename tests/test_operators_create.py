@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, XComArg
+from airflow import DAG, XComArg
 from airflow_context import connect, parsed
 from airflow_stack import WorkspaceServer
 from dag_script import run_script
@@ -292,7 +292,7 @@ def test_without_validation_nothing_is_judged_or_loaded(monkeypatch):
 def test_a_mistake_is_an_import_error_of_the_dag_file(tmp_path):
     file = tmp_path / "wrong.py"
     file.write_text(
-        "from airflow.providers.common.compat.sdk import DAG\n"
+        "from airflow import DAG\n"
         "from airflow_dbjobs.operators import DatabricksCreateJobsOperator\n"
         "with DAG('wrong', schedule=None):\n"
         "    DatabricksCreateJobsOperator(task_id='a', name='n', tasks=[{'task_key': 't', 'sql_task': {}}])\n"
@@ -344,7 +344,7 @@ def test_warnings_are_logged_and_keep_nothing_from_being_sent(scene, client, moc
 DAG_FILE = """\
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator
 from airflow_dbjobs.payloads import ConditionTask, RunJobTask, Task

@@ -9,10 +9,21 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
-from airflow_context import FAST, FastTime, Scene, connect, fire, kill_at_the_first_poll, launching, rebuilt, submit
+from airflow_context import (
+    FAST,
+    FastTime,
+    Scene,
+    TaskDeferred,
+    connect,
+    fire,
+    kill_at_the_first_poll,
+    launching,
+    rebuilt,
+    submit,
+)
 
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
@@ -26,7 +37,7 @@ from airflow_dbjobs.runs import kill as kill_module
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow_dbjobs.airflow_compat import BaseOperator
 
 
 NOTEBOOK = {"notebook_path": "/x"}

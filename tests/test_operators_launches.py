@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
-from airflow_context import FAST, Scene, TaskInstance, fire, rebuilt, run_now, submit
+from airflow_context import FAST, Scene, TaskDeferred, TaskInstance, fire, rebuilt, run_now, submit
 
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunFailed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
-from airflow_context import FAST, Scene, submit
+from airflow_context import FAST, Scene, mask_secret, submit
 
+from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.errors import RunFailed, UserCodeFailed
 from airflow_dbjobs.sensors import DatabricksRunSensor
 

@@ -61,7 +61,7 @@ def test_a_job_that_is_missing_is_no_placeholder(missing):
 def test_the_other_dags_of_a_file_with_a_placeholder_can_be_used(tmp_path):
     file = tmp_path / "dags.py"
     file.write_text(
-        "from airflow.providers.common.compat.sdk import DAG\n"
+        "from airflow import DAG\n"
         "from airflow_dbjobs.operators import DatabricksRunNowOperator\n"
         "for name, job_id in (('ready', 7), ('later', int('0')), ('other', 'not-configured')):\n"
         "    with DAG(name, schedule=None):\n"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, XComArg
+from airflow import DAG, XComArg
 from airflow_context import connect, parsed, run_now, submit
 
 from airflow_dbjobs.errors import BadRequest, ConfigurationError, PayloadError
@@ -159,7 +159,7 @@ def test_a_mistake_shows_when_the_operator_is_made(make, told):
 def test_a_mistake_is_an_import_error_of_the_dag_file_that_names_field_and_rule(tmp_path):
     file = tmp_path / "wrong.py"
     file.write_text(
-        "from airflow.providers.common.compat.sdk import DAG\n"
+        "from airflow import DAG\n"
         "from airflow_dbjobs.operators import DatabricksSubmitRunOperator\n"
         "from airflow_dbjobs.payloads import SubmitTask, NewCluster\n"
         "cluster = NewCluster(spark_version='x', node_type_id='m', num_workers=-1)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, XComArg
+from airflow import DAG, XComArg
 from airflow_context import run_now, submit
 
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator

@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow import DAG
 from airflow_context import FAST, FastTime, Scene, kill_at_the_first_poll, launching, submit
 
+from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import RunCanceled, RunFailed, Unreachable
 from airflow_dbjobs.local_workspace import Fault

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow_context import AIRFLOW_V_3_3_PLUS
 
 from airflow_dbjobs.client import jobs_client as client_module
 from airflow_dbjobs.client.wait import wait_for_run

@@ -8,11 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
-from airflow_context import run_now
+from airflow_context import AIRFLOW_V_3_3_PLUS, run_now
 
 from airflow_dbjobs import errors
+from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.operators.final_errors import RunCanceledByPerson
 
 RUN = {"run_id": 7, "page_url": "https://x/7"}

@@ -10,19 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import (
-    DAG,
+from airflow import DAG, XComArg
+from airflow_context import FAST, FastTime, Scene, TaskDeferred
+
+from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import (
+    AIRFLOW_V_3_0_PLUS,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferred,
-    XComArg,
 )
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import FAST, FastTime, Scene
-
-from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, NotFound, RunFailed

@@ -9,11 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import FAST, FastTime, Scene, connect, fire, launch_endless, rebuilt
+from airflow_context import FAST, FastTime, Scene, TaskDeferred, connect, fire, launch_endless, rebuilt
 
 from airflow_dbjobs import errors
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, AirflowSensorTimeout, AirflowSkipException
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import (

@@ -8,17 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import (
-    DAG,
+from airflow import DAG, XComArg
+from airflow_context import FAST, Scene, TaskDeferred
+
+from airflow_dbjobs.airflow_compat import (
+    AIRFLOW_V_3_0_PLUS,
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferred,
-    XComArg,
 )
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from airflow_context import FAST, Scene
-
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, JobsError, NotFound
 from airflow_dbjobs.local_workspace import Fault
@@ -30,8 +28,7 @@ from airflow_dbjobs.triggers import DatabricksRunTrigger, DatabricksSensorTrigge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.providers.common.compat.sdk import BaseSensorOperator
-
+    from airflow_dbjobs.airflow_compat import BaseSensorOperator
     from airflow_dbjobs.client import JobsClient
 
 MODES = ["poke", "reschedule", "deferrable"]

@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, launch_endless
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, AirflowNotFoundException
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.runs.conditions import IdleCondition
 from airflow_dbjobs.triggers import DatabricksRunTrigger, DatabricksSensorTrigger

@@ -7,16 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
-
+from airflow_dbjobs.airflow_compat import BaseHook
 from airflow_dbjobs.hooks.fields import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from airflow.providers.common.compat.sdk import Connection
-
+    from airflow_dbjobs.airflow_compat import Connection
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.transport import Transport
 
@@ -54,17 +52,12 @@ class DatabricksJobsHook(BaseHook):
 
     async def aget_conn(self) -> JobsClient:
         """Return a client for the connection, without blocking the event loop. Raises errors.ConfigurationError."""
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+        from asgiref.sync import sync_to_async
 
-        with _LookUp("databricks_conn_id", self.databricks_conn_id) as look_up:
-            connection = await get_async_connection(self.databricks_conn_id, hook=self)
-        look_up.check()
-        extra, aws = self._own(connection, await get_async_extra_dejson(connection)), None
-        if aws_conn_id := _aws_conn_id(connection, extra):
-            with _LookUp("aws_conn_id", aws_conn_id) as look_up:
-                aws = await get_async_connection(aws_conn_id, hook=self)
-            look_up.check()
-        client = self._client(connection, extra, aws, await get_async_extra_dejson(aws) if aws else {})
+        # In asgiref's thread: from there Airflow 3 asks through this event loop. Its own asynchronous look-up masks the
+        # secrets without it, which before Airflow 3.3.2 fails while another call is under way.
+        connection, extra, aws, aws_extra = await sync_to_async(self._look_up)()
+        client = self._client(connection, extra, aws, aws_extra)
         self._remark(connection, extra)
         return client
 
@@ -233,7 +226,7 @@ class _LookUp:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        from airflow.providers.common.compat.sdk import AirflowNotFoundException
+        from airflow_dbjobs.airflow_compat import AirflowNotFoundException
 
         if isinstance(error, AirflowNotFoundException):
             # AWS's default connection need not be there.

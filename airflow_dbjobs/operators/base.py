@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
-
+from airflow_dbjobs.airflow_compat import BaseOperator, conf
 from airflow_dbjobs.operators.parameters import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
+    from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
 
 
@@ -190,7 +188,7 @@ class PayloadOperator(BaseOperator):
 
     def _declared_params(self) -> dict[str, Any]:
         """Return the params of the task and its DAG, as they are declared; one without a default is None."""
-        from airflow.providers.common.compat.sdk import ParamValidationError
+        from airflow_dbjobs.airflow_compat import ParamValidationError
 
         declared: dict[str, Any] = {}
         for name in self.params:

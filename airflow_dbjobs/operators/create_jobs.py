@@ -9,8 +9,7 @@ from airflow_dbjobs.operators.base import PayloadOperator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
+    from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.payloads import (
         CronSchedule,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
+from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.errors import CallError, NoRunToWaitFor, RunCanceled, restored
 
 

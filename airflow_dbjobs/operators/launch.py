@@ -7,10 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import begins_anew, deadline_of, redacted
+from airflow_dbjobs.airflow_compat import begins_anew, conf, deadline_of, redacted
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.operators.base import PayloadOperator
 from airflow_dbjobs.operators.parameters import number
@@ -18,8 +16,7 @@ from airflow_dbjobs.operators.parameters import number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
+    from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Outcome, Run
     from airflow_dbjobs.runs.launch import Endpoint, Launched, Launcher
@@ -128,8 +125,7 @@ class LaunchOperator(PayloadOperator):
         """
         if begins_anew(context, try_number):
             return self.execute(context)
-        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
+        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
         from airflow_dbjobs.client.wait import ask_for_run
         from airflow_dbjobs.triggers.events import read_event
 
@@ -173,7 +169,7 @@ class LaunchOperator(PayloadOperator):
 
     def _next_try_takes_over(self) -> bool:
         """Whether it is the worker that stops, not the task: Airflow then still has the task as running."""
-        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 
         if self._context is None or self._has_own_token or isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             return False
@@ -363,8 +359,7 @@ class LaunchOperator(PayloadOperator):
 
     def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:
         """End the task as the run ended (README, "What becomes of the task")."""
-        from airflow.providers.common.compat.sdk import AirflowSkipException
-
+        from airflow_dbjobs.airflow_compat import AirflowSkipException
         from airflow_dbjobs.client.models import Outcome
         from airflow_dbjobs.runs.failure import failure_of, partial_success_of
         from airflow_dbjobs.runs.result import result_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow_dbjobs.airflow_compat import BaseOperator
 
 
 def number(
@@ -35,7 +35,7 @@ def number(
 @contextmanager
 def explained(kind: type[BaseOperator], given: Mapping[str, Any]) -> Iterator[None]:
     """Add to Airflow's error about a parameter what may have been meant, and what is a field of the payload."""
-    from airflow.providers.common.compat.sdk import AirflowException
+    from airflow_dbjobs.airflow_compat import AirflowException
 
     try:
         yield

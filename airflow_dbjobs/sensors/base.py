@@ -9,18 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-
-from airflow_dbjobs.airflow_compat import begins_anew, deadline_of
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseSensorOperator, begins_anew, conf, deadline_of
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.operators.parameters import explained, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow.providers.common.compat.sdk import BaseOperator, Context, PokeReturnValue
-
+    from airflow_dbjobs.airflow_compat import BaseOperator, Context, PokeReturnValue
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.runs.conditions import Condition, Look
@@ -53,7 +49,7 @@ class DatabricksSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, in the mode that was asked for. Returns what the run returned."""
-        from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+        from airflow_dbjobs.airflow_compat import AirflowSensorTimeout
 
         if self.deferrable:
             with self._softly():
@@ -68,7 +64,7 @@ class DatabricksSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, as Airflow calls it."""
-        from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+        from airflow_dbjobs.airflow_compat import AirflowSensorTimeout
 
         with self._softly():
             if self._has_timed_out_in_airflow_2(next_method, next_kwargs or {}):
@@ -102,8 +98,7 @@ class DatabricksSensor(BaseSensorOperator):
         """
         if begins_anew(context, try_number):
             return self.execute(context)
-        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
+        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
         from airflow_dbjobs.triggers.events import read_sighting
 
         condition = self._wanted()
@@ -129,8 +124,7 @@ class DatabricksSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once."""
-        from airflow.providers.common.compat.sdk import PokeReturnValue
-
+        from airflow_dbjobs.airflow_compat import PokeReturnValue
         from airflow_dbjobs.errors import CallError
 
         with self._softly(), self._connect() as client:
@@ -184,7 +178,7 @@ class DatabricksSensor(BaseSensorOperator):
 
         That is for any error with ``never_fail``, and with ``soft_fail`` for a timeout.
         """
-        from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+        from airflow_dbjobs.airflow_compat import AirflowSensorTimeout, AirflowSkipException
 
         try:
             yield
@@ -244,7 +238,7 @@ class DatabricksSensor(BaseSensorOperator):
 
     def _defer(self, context: Context, condition: Condition, deadline: float | None, until: float | None) -> NoReturn:
         """Go on in the triggerer. Raises AirflowSensorTimeout where no time is left."""
-        from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+        from airflow_dbjobs.airflow_compat import AirflowSensorTimeout
 
         left = self._left(until)
         if left <= 0:

@@ -106,8 +106,7 @@ class DatabricksRunSensor(DatabricksSensor):
         )
 
     def _finish(self, client: JobsClient, look: Look) -> Any:
-        from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-
+        from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowSkipException
         from airflow_dbjobs.client.models import Outcome
         from airflow_dbjobs.runs.failure import partial_success_of
         from airflow_dbjobs.runs.result import result_of

@@ -9,9 +9,9 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
 from airflow_dbjobs.triggers import events

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_stack import AirflowStack, WorkspaceServer, variables_of
 from statsd_listener import StatsdListener
+
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

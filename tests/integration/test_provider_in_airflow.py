@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow_context import AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
     from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
