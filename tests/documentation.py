@@ -1,4 +1,4 @@
-"""The documentation as the tests read it: README.md, CONTRIBUTING.md and docs/*.md, their examples, tables and links."""
+"""The documentation as the tests read it: README.md, CONTRIBUTING.md, docs/*.md; their examples, tables and links."""
 
 from __future__ import annotations
 

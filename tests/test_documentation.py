@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from airflow.providers.common.compat.sdk import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from documentation import PAGES, ROOT, anchors, commands, examples, links, text_of
 
@@ -20,8 +21,6 @@ from airflow_dbjobs.local_workspace.__main__ import _parse
 from airflow_dbjobs.provider import get_provider_info
 
 if TYPE_CHECKING:
-    from documentation import Example
-
     from airflow_dbjobs.local_workspace import LocalWorkspace
 
 EXAMPLES = examples()
@@ -124,8 +123,9 @@ def assert_export(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None
     name, _, value = assignment.partition("=")
     if name.startswith("AIRFLOW_CONN_"):
         assert_connects(value, monkeypatch)
-    else:
-        assert name == "AIRFLOW_HOME" or name.removeprefix("AIRFLOW__DATABRICKS_JOBS__").lower() in OPTIONS
+    elif name != "AIRFLOW_HOME":
+        _, section, option = name.lower().split("__")
+        assert conf.has_option(section, option)
 
 
 def assert_airflow(arguments: list[str], _: object) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
+import secrets
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_context import parsed
-from documentation import example, table, text_of
+from airflow_stack import clean_environment
+from documentation import ROOT, example, examples, table, text_of
 
 from airflow_dbjobs import client as client_module
 from airflow_dbjobs import errors
@@ -27,7 +32,6 @@ from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from airflow_context import Scene
     from described_runs import Write
@@ -84,28 +88,22 @@ class TestPayloads:
 
 
 class TestOperators:
-    @pytest.mark.parametrize(
-        ("heading", "kind"),
-        [("Parameter | Default | Meaning", PayloadOperator), ("Parameter | Default | Meaning", LaunchOperator)],
-        ids=["payload", "launch"],
-    )
-    def test_the_tables_have_every_parameter_with_its_default(self, heading: str, kind: type) -> None:
-        rows = [row.split(" | ") for row in text_of("operators").splitlines() if row.startswith("| `")]
-        told = {name: row[1] for row in rows if len(row) == 3 for name in quoted(row[0])}  # noqa: PLR2004
-        parameters = inspect.signature(kind.__init__).parameters.values()
-        named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        named = {name: default for name, default in named.items() if not name.startswith("databricks_retry_")}
-        assert named.keys() - {"json"} <= told.keys()
-        for name in named.keys() - {"json", "deferrable", "idempotency_token"}:
-            assert ast.literal_eval(told[name].strip("`").replace(",", "").replace("databricks_default", "''")) in (
-                named[name],
-                "",
-            ), name
+    @pytest.mark.parametrize("kind", [PayloadOperator, LaunchOperator])
+    def test_the_tables_have_every_parameter_with_its_default(self, kind: type) -> None:
+        rows = [line.split(" | ") for line in text_of("operators").splitlines() if re.match(r"\| `\w+`", line)]
+        written = {name: row[1] for row in rows for name in quoted(row[0])}
+        defaults = {name: p.default for name, p in inspect.signature(kind.__init__).parameters.items()}
+        described = [name for name in defaults if name in written]
+        # `json` has a paragraph of its own, and migrating.md has those without effect.
+        undescribed = {name for name in defaults if not name.startswith("databricks_retry_")} - set(described)
+        assert undescribed == {"self", "kwargs"} | ({"json"} if kind is PayloadOperator else set())
+        # The defaults of these are described, not shown.
+        for name in set(described) - {"databricks_conn_id", "deferrable", "idempotency_token"}:
+            assert ast.literal_eval(written[name].strip("`").replace(",", "")) == defaults[name], name
 
     def test_a_mapped_submit_launches_one_run_per_element(self, tmp_path: Path) -> None:
         task = dag_of("load_tables", tmp_path).get_task("load")
-        assert task.is_mapped
-        assert task.max_active_tis_per_dag == 8
+        assert (list(task.expand_input.value), task.max_active_tis_per_dag) == (["spark_python_task"], 8)
 
     def test_default_args_poll_faster(self, tmp_path: Path) -> None:
         task = dag_of("count_words_locally", tmp_path).get_task("count")
@@ -123,7 +121,6 @@ class TestErrors:
         policy = run_example("DatabricksRetryPolicy()")["nightly"].retry_policy
         for name in quoted(row[0]):
             decision = policy.evaluate(raised(name), 1, 3)
-            assert ("fail" if row[2].startswith("fails") else "retries")[:4] in {decision.action.value[:4], "retr"}
             assert (decision.action.value == "fail") == row[2].startswith("fails")
 
     def test_the_table_of_causes_has_every_class(self) -> None:
@@ -150,9 +147,9 @@ class TestErrors:
         monkeypatch.setattr(DatabricksRunNowOperator, method, fails)
         task = run_example("class RetryOnlyLostClusters")["nightly"]
         with pytest.raises(errors.RunFailed if name == "ClusterFailed" else AirflowFailException):
-            getattr(type(task), method).__wrapped__(task, {}) if method == "execute" else getattr(task, method)({})
+            getattr(task, method)({})
 
-    def test_the_subclass_runs_a_job(self, scene: Scene, client: JobsClient, deferrable: bool) -> None:  # noqa: FBT001
+    def test_the_subclass_runs_a_job(self, scene: Scene, client: JobsClient, deferrable: bool) -> None:
         client.create_job({"name": "nightly", "tasks": [TASK]})
         kind = run_example("class RetryOnlyLostClusters")["RetryOnlyLostClusters"]
         make: Callable[[], Any] = lambda: kind(  # noqa: E731
@@ -165,13 +162,12 @@ class TestErrors:
     ) -> None:
         fails = notebook("transform", "raise ValueError('why')")
         client.create_job({"name": "nightly", "tasks": [TASK, fails]})
-        task = run_example("def alert")["nightly"]
-        task.polling_period_seconds = 0.02
+        names = run_example("def alert")
+        names["nightly"].polling_period_seconds = 0.02
         with pytest.raises(errors.RunFailed) as failure:
-            task.execute(scene.context)
+            names["nightly"].execute(scene.context)
         capsys.readouterr()
-        (callback,) = task.on_failure_callback
-        callback({"exception": failure.value})
+        names["alert"]({"exception": failure.value})
         assert re.match(r"\w+ \(\w+\) in transform: http://", capsys.readouterr().out)
 
 
@@ -198,7 +194,7 @@ class TestClient:
         run_id = client.submit_run({"tasks": [notebook("transform", "raise ValueError('why')")]})
         wait_for_run(client, run_id, period=0.01)
         run_example("def print_logs")["print_logs"](run_id)
-        assert re.match("transform .*ValueError: why", capsys.readouterr().out, re.DOTALL)
+        assert re.search("^transform .*ValueError: why", capsys.readouterr().out, re.DOTALL | re.MULTILINE)
 
     def test_the_runs_of_a_job_can_be_cancelled(self, scene: Scene, client: JobsClient, notebook: Write) -> None:
         job_id = client.create_job({"name": "endless", "tasks": [notebook("endless", "import time; time.sleep(60)")]})
@@ -210,7 +206,8 @@ class TestClient:
         call = 'transport.call("GET", "2.0/clusters/list", repeatable=True)'
         assert call in text_of("client")
         assert call in text_of("migrating")
-        with pytest.raises(errors.NotFound, match="GET clusters/list"):
+        # The local workspace has no such endpoint: the request arrived, and as it is written.
+        with pytest.raises(errors.ApiError, match=r"404: Bad Target: /api/2\.0/clusters/list"):
             eval(f"client.{call}", {"client": client})
 
 
@@ -234,3 +231,23 @@ def test_task_limits_count_deferred_tasks_from_the_airflow_that_is_named() -> No
     (first,) = re.findall(r"from Airflow ([\d.]+) on;", text_of("scaling"))
     counted = "deferred" in getattr(dependencies_states, "ACTIVE_STATES", ())
     assert counted == (Version(__version__) >= Version(first))
+
+
+@pytest.mark.airflow
+def test_the_project_with_tests_passes_its_tests(tmp_path: Path) -> None:
+    for block in examples():
+        if name := re.match(r"# (\w+\.py)\n", block.code):
+            (tmp_path / name[1]).write_text(block.code)
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "count_words.py").write_text(example("python", "def count_words():"))
+    shutil.copytree(ROOT / "example_dags" / "workspace", tmp_path / "workspace")
+    environment = clean_environment()
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    environment["PYTHONPATH"] = str(ROOT)
+    environment["AIRFLOW__API_AUTH__JWT_SECRET"] = secrets.token_hex(32)  # as the page says of Airflow 3.2
+    script = example("sh", "AIRFLOW__CORE__DAGS_FOLDER") + "python -m pytest -q -p no:cacheprovider\n"
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout

@@ -1,4 +1,4 @@
-"""What the README promises to who comes from the official provider, against that provider's own names.
+"""What docs/migrating.md says about the official provider, against that provider's own names.
 
 They are in `official_names.json`, which `make official-names` writes.
 """
@@ -13,15 +13,14 @@ from pathlib import Path
 
 import pytest
 from airflow_context import submit
+from documentation import table, text_of
 
 from airflow_dbjobs import operators, sensors
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import RunFailed
 from airflow_dbjobs.waiting import wait_for_run
 
-HERE = Path(__file__).parent
-OFFICIAL = json.loads((HERE / "official_names.json").read_text())
-CHAPTER = (HERE.parent / "README.md").read_text().split("## Migrating from the official provider")[1].split("\n## ")[0]
+OFFICIAL = json.loads((Path(__file__).parent / "official_names.json").read_text())
 
 
 def quoted(text: str) -> list[str]:
@@ -30,12 +29,11 @@ def quoted(text: str) -> list[str]:
 
 def rows(heading: str) -> list[tuple[str, str]]:
     """Return the two columns of the table that begins with this heading."""
-    lines = CHAPTER.split(f"| {heading} |")[1].split("\n\n")[0].splitlines()[2:]
-    return [(first.lstrip("| "), second.rstrip("| ")) for first, second in (line.split(" | ") for line in lines)]
+    return [(first, second) for first, second in table("migrating", heading)]
 
 
 def test_the_differences_are_those_from_the_release_that_was_compared():
-    assert f"| official {OFFICIAL['version']} | here |" in CHAPTER
+    assert f"| official {OFFICIAL['version']} | here |" in text_of("migrating")
 
 
 @pytest.mark.parametrize("operator", OFFICIAL["operators"])
