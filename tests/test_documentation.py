@@ -75,10 +75,13 @@ def test_an_ini_example_sets_an_option_of_the_provider(code: str) -> None:
 
 @in_language("yaml")
 def test_a_yaml_example_is_a_hook_of_pre_commit(code: str) -> None:
-    (repository,) = yaml.safe_load(code)
-    (hook,) = repository["hooks"]
-    assert {"id", "name", "entry", "language"} <= hook.keys()
-    assert_python_module(hook["entry"].split()[1:], None)
+    assert_hook(yaml.safe_load(code))
+
+
+def test_this_repository_has_the_hook_that_contributing_names() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert assert_hook(config["repos"]) == "make check"
+    assert "lets `make check` run before each commit" in text_of("CONTRIBUTING")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -158,6 +161,16 @@ def assert_python_module(arguments: list[str], _: object) -> None:
         assert module == "airflow_dbjobs.payloads"
         help_text = text_of("payloads")
         assert all(option in help_text for option in options)
+
+
+def assert_hook(repositories: list[dict[str, Any]]) -> str:
+    """Return what the only hook runs."""
+    (repository,) = repositories
+    (hook,) = repository["hooks"]
+    assert (repository["repo"], hook["language"]) == ("local", "system")
+    command, *arguments = hook["entry"].split()
+    CHECKS[command](arguments, None)
+    return str(hook["entry"])
 
 
 def assert_file(arguments: list[str], _: object) -> None:
