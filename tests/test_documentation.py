@@ -144,8 +144,8 @@ def assert_make(arguments: list[str], _: object) -> None:
 
 def assert_pip(arguments: list[str], _: object) -> None:
     packages = [word for word in arguments[1:] if not word.startswith("-")]
-    if packages == ["requests", "tenacity", "pydantic"]:
-        # With these alone the tests without Airflow run.
+    if len(packages) > 1:
+        # The tests without Airflow run with these alone.
         assert " ".join(packages) in (ROOT / "Makefile").read_text(encoding="utf-8")
         return
     (package,) = packages
