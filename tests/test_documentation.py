@@ -13,10 +13,10 @@ import pytest
 import yaml
 from airflow.providers.common.compat.sdk import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
-from documentation import PAGES, ROOT, anchors, commands, examples, links, text_of
+from documentation import PAGES, ROOT, anchors, commands, examples, links, table, text_of
 
-from airflow_dbjobs.extras import scheme_of
 from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks.extra import scheme_of
 from airflow_dbjobs.local_workspace.__main__ import _parse
 from airflow_dbjobs.provider import get_provider_info
 
@@ -105,6 +105,14 @@ def test_the_indexes_name_every_page() -> None:
     names = {page.stem for page in PAGES if page.parent != ROOT} - {"README"}
     assert {link.partition(".md")[0].removeprefix("docs/") for link in links(ROOT / "README.md")} >= names
     assert {link.partition(".md")[0] for link in links(ROOT / "docs" / "README.md")} >= names
+
+
+@pytest.mark.parametrize(("page", "heading"), [("CONTRIBUTING", "You look for"), ("architecture", "Room | Job")])
+def test_what_is_said_to_be_in_the_package_is_there(page: str, heading: str) -> None:
+    named = {name for row in table(page, heading) for name in re.findall(r"`([\w/.]+)`", " ".join(row[:2]))}
+    paths = {name for name in named if name.endswith(("/", ".py")) and not name.startswith("tests/")}
+    assert paths
+    assert {path for path in paths if not (ROOT / "airflow_dbjobs" / path).exists()} == set()
 
 
 def assert_connects(value: str, monkeypatch: pytest.MonkeyPatch) -> None:

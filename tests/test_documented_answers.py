@@ -23,12 +23,12 @@ from documentation import ROOT, example, examples, table, text_of
 
 from airflow_dbjobs import client as client_module
 from airflow_dbjobs import errors
-from airflow_dbjobs.fields import FIELDS
-from airflow_dbjobs.launch_operator import LaunchOperator
+from airflow_dbjobs.client.wait import wait_for_run
+from airflow_dbjobs.hooks.fields import FIELDS
 from airflow_dbjobs.operators import DatabricksRunNowOperator
-from airflow_dbjobs.payload_operator import PayloadOperator
+from airflow_dbjobs.operators.base import PayloadOperator
+from airflow_dbjobs.operators.launch import LaunchOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ from airflow_context import connect
 from documentation import commands, example, examples, text_of
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.fields import BY_NAME
 from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks.fields import BY_NAME
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture

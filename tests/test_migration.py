@@ -17,10 +17,10 @@ from documentation import table, text_of
 
 from airflow_dbjobs import operators, sensors
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.models import Run
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import PayloadError, RunFailed
 from airflow_dbjobs.payloads import check
-from airflow_dbjobs.runs import Run
-from airflow_dbjobs.waiting import wait_for_run
 
 OFFICIAL = json.loads((Path(__file__).parent / "official_names.json").read_text())
 

@@ -11,7 +11,7 @@ from documentation import text_of
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator
-from airflow_dbjobs.payload_operator import MISTAKES
+from airflow_dbjobs.operators.base import MISTAKES
 from airflow_dbjobs.provider import get_provider_info
 
 PAGE = text_of("payloads")
