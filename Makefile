@@ -83,7 +83,7 @@ bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, be
 	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/breakage.py \
 		$(if $(OUTPUT),--output $(OUTPUT)) $(if $(ONLY),--only $(ONLY))
 
-official-names: .venv-bench/installed ## Write down the official provider's names, which the README's migration chapter is tested by
+official-names: .venv-bench/installed ## Write down the official provider's names, with which docs/migrating.md is tested
 	.venv-bench/bin/python tests/benchmarks/official_names.py
 
 clean: ## Remove environments and whatever else was made here

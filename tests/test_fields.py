@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from documentation import examples, table, text_of
 
 from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience, RetryPolicy
 from airflow_dbjobs.client.workspace import API_VERSIONS, DEFAULT_API_VERSION
@@ -194,29 +193,22 @@ def test_the_table_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
-# --- README, "Signing in" ---
+# --- docs/authentication.md ---
 
 
-@pytest.fixture(scope="module")
-def chapter() -> str:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    return readme.partition("\n## Signing in\n")[2].partition("\n## ")[0]
-
-
-def test_the_readme_has_a_row_for_each_scheme_with_all_its_fields(chapter: str) -> None:
-    rows = [[cell.strip() for cell in line.split("|")] for line in chapter.splitlines() if line.startswith("| `")]
-    rows = rows[1:]
-    assert [row[1].partition("`")[2].partition("`")[0] for row in rows] == [scheme.name for scheme in SCHEMES]
+def test_the_documentation_has_a_row_for_each_scheme_with_all_its_fields() -> None:
+    rows = table("authentication", "`auth_type` |")
+    assert [row[0].partition("`")[2].partition("`")[0] for row in rows] == [scheme.name for scheme in SCHEMES]
     for scheme, row in zip(SCHEMES, rows, strict=True):
         fields = scheme.extras - {scheme.name}
-        assert {field for field in fields if f"`{field}`" not in " ".join(row[2:])} == set(), scheme.name
-        assert (bool(row[3]), bool(row[4])) == (bool(scheme.login), bool(scheme.password)), scheme.name
+        assert {field for field in fields if f"`{field}`" not in " ".join(row[1:])} == set(), scheme.name
+        assert (bool(row[2]), bool(row[3])) == (bool(scheme.login), bool(scheme.password)), scheme.name
 
 
-def test_the_readmes_connections_sign_in_and_have_no_idle_field(chapter: str) -> None:
+def test_the_documented_connections_authenticate_and_have_no_field_without_effect() -> None:
     signs_in_by = []
-    for block in re.findall(r"```json\n(.*?)```", chapter, re.DOTALL):
-        connection = json.loads(block)
+    for block in (example for example in examples() if example.language == "json"):
+        connection = json.loads(block.code)
         assert connection.keys() <= {"conn_type", "host", "login", "password", "extra"}
         login, password, extra = connection.get("login"), connection.get("password"), connection["extra"]
         scheme = scheme_of(login, password, extra)
@@ -226,5 +218,6 @@ def test_the_readmes_connections_sign_in_and_have_no_idle_field(chapter: str) ->
     assert signs_in_by == ["oauth", "azure_service_principal", "federated_k8s", "federated_aws", "sdk"]
 
 
-def test_the_readme_names_the_sdks_own_ways(chapter: str) -> None:
-    assert [name for name in SDK_AUTH_TYPES if f"`{name}`" not in chapter] == []
+def test_the_documentation_names_the_sdks_own_methods() -> None:
+    page = text_of("authentication")
+    assert [name for name in SDK_AUTH_TYPES if f"`{name}`" not in page] == []

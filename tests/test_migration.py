@@ -1,4 +1,4 @@
-"""What the README promises to who comes from the official provider, against that provider's own names.
+"""What docs/migrating.md says about the official provider, against that provider's own names.
 
 They are in `official_names.json`, which `make official-names` writes.
 """
@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 from airflow_context import submit
+from documentation import table, text_of
 
 from airflow_dbjobs import operators, sensors
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import wait_for_run
-from airflow_dbjobs.errors import RunFailed
+from airflow_dbjobs.errors import PayloadError, RunFailed
+from airflow_dbjobs.payloads import check
 
-HERE = Path(__file__).parent
-OFFICIAL = json.loads((HERE / "official_names.json").read_text())
-CHAPTER = (HERE.parent / "README.md").read_text().split("## Migrating from the official provider")[1].split("\n## ")[0]
+OFFICIAL = json.loads((Path(__file__).parent / "official_names.json").read_text())
 
 
 def quoted(text: str) -> list[str]:
@@ -30,12 +31,11 @@ def quoted(text: str) -> list[str]:
 
 def rows(heading: str) -> list[tuple[str, str]]:
     """Return the two columns of the table that begins with this heading."""
-    lines = CHAPTER.split(f"| {heading} |")[1].split("\n\n")[0].splitlines()[2:]
-    return [(first.lstrip("| "), second.rstrip("| ")) for first, second in (line.split(" | ") for line in lines)]
+    return [(first, second) for first, second in table("migrating", heading)]
 
 
 def test_the_differences_are_those_from_the_release_that_was_compared():
-    assert f"| official {OFFICIAL['version']} | here |" in CHAPTER
+    assert f"| official {OFFICIAL['version']} | here |" in text_of("migrating")
 
 
 @pytest.mark.parametrize("operator", OFFICIAL["operators"])
@@ -93,3 +93,45 @@ def test_a_task_that_the_official_operator_deferred_is_taken_up_where_it_was(sce
         with pytest.raises(RunFailed, match="ValueError: why"):
             operator.resume_execution("execute_complete", kwargs, scene.context)
     assert scene.launches() == 1
+
+
+# --- differences that show in what is sent, or pushed ---
+
+
+def difference(name: str) -> tuple[str, str]:
+    """Return what the official provider does, and what happens here, in the row of this name."""
+    ((_, official, here),) = [row for row in table("migrating", "| official") if row[0] == name]
+    return official, here
+
+
+@pytest.mark.parametrize(
+    ("row", "payload", "rule"),
+    [
+        ("`dbt_task` as a parameter, without `git_source`", {"dbt_task": {"commands": ["dbt run"]}}, "DBT-FLAT-GIT"),
+        (
+            "`pipeline_task` with `pipeline_name` and `pipeline_id`",
+            {"pipeline_task": {"pipeline_id": "1", "pipeline_name": "a"}},
+            "FIELD-UNKNOWN",
+        ),
+    ],
+)
+def test_what_the_official_operator_refuses_is_launched_with_a_warning(row, payload, rule):
+    official, here = difference(row)
+    assert (official, here.partition(";")[0]) == ("an error at run time", "a warning")
+    warnings = check("runs/submit", {"run_name": "x", **payload}, "2.2")
+    assert any(f"[{rule}]" in warning for warning in warnings)
+
+
+def test_a_pipeline_has_to_be_named_by_its_id():
+    assert difference("`pipeline_task` with a `pipeline_name`")[1] == "an import error: give the `pipeline_id`"
+    with pytest.raises(PayloadError, match="PIPELINE-ID"):
+        submit(pipeline_task={"pipeline_name": "a"})
+
+
+def test_the_address_of_a_run_is_the_one_that_is_shown():
+    official, here = difference("value of the XCom `run_page_url`")
+    (api,), (ours, *_) = quoted(official), quoted(here)
+    run = Run.from_json(
+        {"run_id": 3, "job_id": 2, "state": {}, "run_page_url": api.replace("HOST", "a.databricks.com")}
+    )
+    assert run.page_url == ours.replace("HOST", "a.databricks.com")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow_context import parsed, run_now, submit
+from documentation import text_of
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator
 from airflow_dbjobs.operators.base import MISTAKES
 from airflow_dbjobs.provider import get_provider_info
 
-PAGE = (Path(__file__).parent.parent / "docs" / "payloads.md").read_text()
+PAGE = text_of("payloads")
 TASK = {"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 MISSPELT = {"notebook_task": {"notebook_path": "/a", "base_paramters": {"day": "1"}}}
 PLACEHOLDERS = [0, -1, "0", "not-configured", "", "None"]

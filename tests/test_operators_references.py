@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow import DAG, XComArg
 from airflow_context import run_now, submit
+from documentation import text_of
 
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator
 from airflow_dbjobs.payloads import NotebookTask
 
-PAGE = (Path(__file__).parent.parent / "docs" / "payloads.md").read_text()
+PAGE = text_of("payloads")
 CELL = re.compile(r"`` ?(.+?) ?``|`([^`]+)`")
 ROWS = [
     tuple(next(filter(None, CELL.match(cell.strip()).groups())) for cell in line.split("|")[1:3])

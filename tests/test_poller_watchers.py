@@ -10,9 +10,11 @@ from unittest import mock
 
 import pytest
 import virtual_time
+from documentation import table
 from listing_model import CANCEL, GET, LIST, STOPPING, Failure, ModelAdapter, ModelRun, World
 from poller_scene import Scene, play
 
+from airflow_dbjobs.airflow_compat import PREFIX
 from airflow_dbjobs.client import transport
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.retry import Patience
@@ -347,12 +349,9 @@ def test_what_is_measured_is_what_was() -> None:
     world.runs[7].ends = 50.0
     scene = play(world, lambda scene: _watch_for(scene, 600))
     kinds = {(measured.name, measured.kind) for measured in scene.metrics}
+    kind_of = {"gauge": "gauge", "timer": "timing", "counter": "count"}
     assert kinds == {
-        ("watched_runs", "gauge"),
-        ("tick_duration", "timing"),
-        ("lag", "timing"),
-        ("outage_seconds", "gauge"),
-        ("requests", "count"),
+        (name.strip("`").removeprefix(PREFIX), kind_of[kind]) for name, kind, _ in table("scaling", "Name | Kind")
     }
     assert {measured.workspace for measured in scene.metrics} == {world.base_url}
     assert {measured.value for measured in scene.metrics if measured.name == "watched_runs"} == {100, 99}

@@ -30,7 +30,7 @@ class DatabricksJobsHook(BaseHook):
     """Owns authenticated access to the Jobs API of the workspace that a connection names.
 
     `databricks_conn_id` is the id of a connection of type ``databricks_jobs``, or of one made for the official
-    provider. `caller` is named in the User-Agent of every request. Source of the fields: README, "The connection".
+    provider. `caller` is named in the User-Agent of every request. Source of the fields: docs/connection.md.
     """
 
     conn_name_attr = "databricks_conn_id"

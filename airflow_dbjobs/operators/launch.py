@@ -358,7 +358,7 @@ class LaunchOperator(PayloadOperator):
         )
 
     def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:
-        """End the task as the run ended (README, "What becomes of the task")."""
+        """End the task as the run ended (docs/errors-and-retries.md, "How the task ends")."""
         from airflow_dbjobs.airflow_compat import AirflowSkipException
         from airflow_dbjobs.client.models import Outcome
         from airflow_dbjobs.runs.failure import failure_of, partial_success_of

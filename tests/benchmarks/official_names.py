@@ -1,4 +1,4 @@
-"""Write down what the official provider calls its things: `tests/test_migration.py` holds the README to it.
+"""Write down the official provider's names, with which `tests/test_migration.py` compares docs/migrating.md.
 
 Run it where the official provider is installed (`make official-names`), when another release of it is compared with.
 """

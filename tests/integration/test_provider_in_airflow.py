@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from airflow_context import AIRFLOW_V_3_3_PLUS
+from documentation import example
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
     from statsd_listener import StatsdListener
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
-README = Path(__file__).parents[2] / "README.md"
 LINK = "Databricks run"
 
 NOTEBOOKS = {
@@ -438,10 +439,7 @@ def active_runs(workspace_server: WorkspaceServer) -> set[int]:
 
 
 def test_the_dag_of_the_readme_does_what_the_readme_says(airflow: AirflowStack) -> None:
-    (source,) = [
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "count_words" in block
-    ]
-    airflow.add_dag("readme.py", source)
+    airflow.add_dag("readme.py", example("python", "def count_words():"))
     run = airflow.run_dag("count_words")
     assert run.state == "success", logs(airflow, run)
     assert airflow.api.xcom(run.task("count")) == "5"

@@ -54,7 +54,7 @@ _SLICE_SECONDS = 0.005
 
 
 class Metrics(Protocol):
-    """Takes measurements; README, "Metrics", has their names and units."""
+    """Takes measurements; docs/scaling.md, "Metrics", has their names and units."""
 
     def __call__(self, kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> object:
         """Take a value; a timing is in seconds, `workspace` the URL of who is asked."""

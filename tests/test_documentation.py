@@ -1,0 +1,196 @@
+"""Every example of the documentation runs, every link leads somewhere, and no page grows too long to be read."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from airflow_context import AIRFLOW_V_3_3_PLUS
+from documentation import PAGES, ROOT, anchors, commands, examples, links, table, text_of
+
+from airflow_dbjobs.airflow_compat import conf
+from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks.extra import scheme_of
+from airflow_dbjobs.local_workspace.__main__ import _parse
+from airflow_dbjobs.provider import get_provider_info
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+
+EXAMPLES = examples()
+OPTIONS = get_provider_info()["config"]["databricks_jobs"]["options"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LONGEST = {"README.md": 8000}
+
+
+def in_language(language: str) -> Any:
+    found = [
+        pytest.param(example.code, id=example.where)
+        for example in EXAMPLES
+        # What begins with a file's name is a file of the project that test_documented_answers.py makes.
+        if example.language == language and not re.match(r"# \w+\.py\n", example.code)
+    ]
+    return pytest.mark.parametrize("code", found)
+
+
+def test_each_example_is_in_a_language_that_a_test_knows() -> None:
+    known = {"python", "sh", "json", "ini", "yaml", "text"}
+    assert [example.where for example in EXAMPLES if example.language not in known] == []
+
+
+@in_language("python")
+def test_a_python_example_runs(code: str, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    if re.search("retry_policy|RetryPolicy", code) and not AIRFLOW_V_3_3_PLUS:
+        pytest.skip("Airflow 3.3 introduced retry policies")
+    monkeypatch.setattr(workspace, "token", "dapi...")
+    connection = {"conn_type": "databricks_jobs", "host": workspace.base_url, "password": workspace.token}
+    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
+    exec(code, {"__name__": "example"})
+
+
+@in_language("json")
+def test_a_json_example_is_a_connection_that_authenticates(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_connects(code, monkeypatch)
+
+
+@in_language("sh")
+def test_the_commands_of_a_shell_example_exist(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in commands(code):
+        command, *arguments = words
+        CHECKS[command](arguments, monkeypatch)
+
+
+@in_language("ini")
+def test_an_ini_example_sets_an_option_of_the_provider(code: str) -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string(code)
+    assert set(parser["databricks_jobs"]) <= set(OPTIONS)
+
+
+@in_language("yaml")
+def test_a_yaml_example_is_a_hook_of_pre_commit(code: str) -> None:
+    assert_hook(yaml.safe_load(code))
+
+
+def test_this_repository_has_the_hook_that_contributing_names() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert assert_hook(config["repos"]) == "make check"
+    assert "lets `make check` run before each commit" in text_of("CONTRIBUTING")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_short_enough_to_read(page: Any) -> None:
+    assert page.stat().st_size <= LONGEST.get(str(page.relative_to(ROOT)), 15_000)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Any) -> None:
+    broken = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        is_web = urlsplit(link).scheme == "https"
+        if not is_web and not (target.exists() and (not anchor or anchor in anchors(target))):
+            broken.append(link)
+    assert broken == []
+
+
+def test_the_indexes_name_every_page() -> None:
+    names = {page.stem for page in PAGES if page.parent != ROOT} - {"README"}
+    assert {link.partition(".md")[0].removeprefix("docs/") for link in links(ROOT / "README.md")} >= names
+    assert {link.partition(".md")[0] for link in links(ROOT / "docs" / "README.md")} >= names
+
+
+@pytest.mark.parametrize(("page", "heading"), [("CONTRIBUTING", "You look for"), ("architecture", "Room | Job")])
+def test_what_is_said_to_be_in_the_package_is_there(page: str, heading: str) -> None:
+    named = {name for row in table(page, heading) for name in re.findall(r"`([\w/.]+)`", " ".join(row[:2]))}
+    paths = {name for name in named if name.endswith(("/", ".py")) and not name.startswith("tests/")}
+    assert paths
+    assert {path for path in paths if not (ROOT / "airflow_dbjobs" / path).exists()} == set()
+
+
+def assert_connects(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that Airflow and the hook read a connection, and that it has no field without effect."""
+    monkeypatch.setenv("AIRFLOW_CONN_OF_AN_EXAMPLE", value)
+    hook = DatabricksJobsHook("of_an_example")
+    connection = hook.get_connection("of_an_example")
+    assert connection.conn_type == "databricks_jobs"
+    assert scheme_of(connection.login, connection.password, connection.extra_dejson)
+    with pytest.MonkeyPatch.context() as patch:
+        warnings: list[str] = []
+        patch.setattr(DatabricksJobsHook, "_warn_once", lambda _, text: warnings.append(text))
+        hook.get_conn().close()
+    assert warnings == []
+
+
+def assert_export(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (assignment,) = arguments
+    name, _, value = assignment.partition("=")
+    if name.startswith("AIRFLOW_CONN_"):
+        assert_connects(value, monkeypatch)
+    elif name != "AIRFLOW_HOME":
+        _, section, option = name.lower().split("__")
+        assert conf.has_option(section, option)
+
+
+def assert_airflow(arguments: list[str], _: object) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    assert get_parser().parse_args(arguments).func
+
+
+def assert_make(arguments: list[str], _: object) -> None:
+    target, *_variables = arguments
+    assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def assert_pip(arguments: list[str], _: object) -> None:
+    packages = [word for word in arguments[1:] if not word.startswith("-")]
+    if len(packages) > 1:
+        # The tests without Airflow run with these alone.
+        assert " ".join(packages) in (ROOT / "Makefile").read_text(encoding="utf-8")
+        return
+    (package,) = packages
+    assert package == "." or package in {f".[{extra}]" for extra in PROJECT["optional-dependencies"]}
+
+
+def assert_python_module(arguments: list[str], _: object) -> None:
+    flag, module, *options = arguments
+    assert flag == "-m"
+    if module == "airflow_dbjobs.local_workspace":
+        assert _parse(options).root
+    else:
+        assert module == "airflow_dbjobs.payloads"
+        help_text = text_of("payloads")
+        assert all(option in help_text for option in options)
+
+
+def assert_hook(repositories: list[dict[str, Any]]) -> str:
+    """Return what the only hook runs."""
+    (repository,) = repositories
+    (hook,) = repository["hooks"]
+    assert (repository["repo"], hook["language"]) == ("local", "system")
+    command, *arguments = hook["entry"].split()
+    CHECKS[command](arguments, None)
+    return str(hook["entry"])
+
+
+def assert_file(arguments: list[str], _: object) -> None:
+    assert arguments == []
+    assert (ROOT / ".ci" / "run").is_file()
+
+
+CHECKS = {
+    "export": assert_export,
+    "airflow": assert_airflow,
+    "make": assert_make,
+    "pip": assert_pip,
+    "python": assert_python_module,
+    ".ci/run": assert_file,
+}
