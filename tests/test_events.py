@@ -28,11 +28,11 @@ def test_an_event_that_says_nothing_of_a_run_is_an_error_that_names_the_run(scen
     notebook = scene.notebook()
     deferral = scene.defer_task(lambda: submit(notebook_task=notebook, deferrable=True))
     run_id, page_url = deferral.trigger.run_id, deferral.trigger.run_page_url
-    message = rf"not an event of a run: .{{2,200}}\. Run {run_id} is left alone and may still be running\."
+    message = rf"does not name a run: .{{2,200}}\. Run {run_id} was not cancelled and may still be running\."
     woken = submit(notebook_task=notebook, deferrable=True)
     with pytest.raises(RunLost, match=message) as error:
         woken.resume_execution("execute_complete", {**deferral.kwargs, "event": event}, scene.context)
     assert (error.value.run_id, error.value.page_url) == (run_id, page_url)
-    with pytest.raises(JobsError, match="not an event of a run"):
+    with pytest.raises(JobsError, match="an event that does not name a run"):
         woken.resume_execution("execute_complete", {"event": event}, scene.context)
     client.cancel_run(run_id)

@@ -21,7 +21,7 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
     UntrustedCertificate,
 )
-from airflow_dbjobs.runs.polling.rate_limit import Gate, TokenBucket
+from airflow_dbjobs.runs.polling.rate_limit import RequestGate, TokenBucket
 
 DOWN = ServerError("GET jobs/runs/get", 503)
 
@@ -36,8 +36,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def gate(clock: Clock) -> Gate:
-    return Gate(TokenBucket(10.0, clock), clock=clock, sleep=clock.sleep_async)
+def gate(clock: Clock) -> RequestGate:
+    return RequestGate(TokenBucket(10.0, clock), clock=clock, sleep=clock.sleep_async)
 
 
 # --- the bucket ---
@@ -78,33 +78,33 @@ def test_those_who_take_at_the_same_time_are_let_through_one_by_one(clock: Clock
 
 def test_a_bucket_is_shared_by_workspace_and_clock_at_the_lowest_rate(clock: Clock) -> None:
     users = [Clock() for _ in range(3)]
-    bucket = TokenBucket.of("https://one", 50.0, clock, users[0])
-    assert TokenBucket.of("https://one", 20.0, clock, users[1]) is bucket
-    assert TokenBucket.of("https://one", 70.0, clock, users[2]) is bucket
+    bucket = TokenBucket.shared("https://one", 50.0, clock, users[0])
+    assert TokenBucket.shared("https://one", 20.0, clock, users[1]) is bucket
+    assert TokenBucket.shared("https://one", 70.0, clock, users[2]) is bucket
     assert bucket.rate == 20.0
-    assert TokenBucket.of("https://other", 50.0, clock, users[0]) is not bucket
-    assert TokenBucket.of("https://one", 50.0, Clock(), users[0]) is not bucket
+    assert TokenBucket.shared("https://other", 50.0, clock, users[0]) is not bucket
+    assert TokenBucket.shared("https://one", 50.0, Clock(), users[0]) is not bucket
 
 
 def test_a_rate_that_is_raised_takes_effect_while_others_use_the_workspace() -> None:
     clock = Clock()
     one, other = Clock(), Clock()
-    bucket = TokenBucket.of("https://raised", 1.0, clock, one)
-    TokenBucket.of("https://raised", 50.0, clock, other)
+    bucket = TokenBucket.shared("https://raised", 1.0, clock, one)
+    TokenBucket.shared("https://raised", 50.0, clock, other)
     assert bucket.seconds_per_request == 1.0
-    TokenBucket.of("https://raised", 40.0, clock, one)
+    TokenBucket.shared("https://raised", 40.0, clock, one)
     assert bucket.seconds_per_request == 1 / 40
     # Whoever is gone wants nothing any more.
-    TokenBucket.of("https://raised", 2.0, clock, one)
+    TokenBucket.shared("https://raised", 2.0, clock, one)
     del one
     gc.collect()
     assert bucket.seconds_per_request == 1 / 50
 
 
 def test_a_bucket_that_nobody_uses_is_forgotten_with_its_rate(clock: Clock) -> None:
-    TokenBucket.of("https://one", 20.0, clock, clock)
+    TokenBucket.shared("https://one", 20.0, clock, clock)
     gc.collect()
-    assert TokenBucket.of("https://one", 50.0, clock, clock).rate == 50.0
+    assert TokenBucket.shared("https://one", 50.0, clock, clock).rate == 50.0
 
 
 def test_a_bucket_serves_several_threads_without_losing_count() -> None:
@@ -126,54 +126,54 @@ def test_a_bucket_serves_several_threads_without_losing_count() -> None:
 # --- the gate ---
 
 
-def passed_at(gate: Gate, clock: Clock) -> float:
-    asyncio.run(gate.pass_through())
+def passed_at(gate: RequestGate, clock: Clock) -> float:
+    asyncio.run(gate.wait_turn())
     return clock.now
 
 
-def test_a_gate_holds_up_for_the_bucket(gate: Gate, clock: Clock) -> None:
+def test_a_gate_holds_up_for_the_bucket(gate: RequestGate, clock: Clock) -> None:
     assert [passed_at(gate, clock) for _ in range(12)] == pytest.approx([0.0] * 10 + [0.1, 0.2])
     assert gate.seconds_per_request == 0.1
 
 
 @pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7.0), ("0", 1.0), ("9999", 300.0)])
 def test_a_gate_that_a_rate_limit_closes_opens_when_the_api_says(
-    gate: Gate, clock: Clock, retry_after: str, seconds: float
+    gate: RequestGate, clock: Clock, retry_after: str, seconds: float
 ) -> None:
-    gate.close(limited(retry_after))
+    gate.pause(limited(retry_after))
     assert passed_at(gate, clock) == seconds
 
 
 def test_a_gate_that_is_closed_again_and_again_stays_closed_for_longer_until_there_is_an_answer(
-    gate: Gate, clock: Clock
+    gate: RequestGate, clock: Clock
 ) -> None:
     for expected in (1, 2, 4, 8, 16, 32, 60, 60):
-        gate.close(limited())
-        assert gate.closed_until - clock.now == pytest.approx(expected, rel=0.11)
-        clock.now = gate.closed_until
-    gate.answered()
-    gate.close(limited())
-    assert gate.closed_until - clock.now == pytest.approx(1, rel=0.11)
+        gate.pause(limited())
+        assert gate.paused_until - clock.now == pytest.approx(expected, rel=0.11)
+        clock.now = gate.paused_until
+    gate.record_answer()
+    gate.pause(limited())
+    assert gate.paused_until - clock.now == pytest.approx(1, rel=0.11)
 
 
-def test_answers_to_requests_that_were_sent_together_close_a_gate_once(gate: Gate, clock: Clock) -> None:
-    gate.close(limited())
-    until = gate.closed_until
+def test_answers_to_requests_that_were_sent_together_close_a_gate_once(gate: RequestGate, clock: Clock) -> None:
+    gate.pause(limited())
+    until = gate.paused_until
     for _ in range(5):
-        gate.close(limited("200"))
-    assert gate.closed_until == until
+        gate.pause(limited("200"))
+    assert gate.paused_until == until
 
 
-def test_what_is_closed_while_somebody_waits_for_the_bucket_holds_them_up(gate: Gate, clock: Clock) -> None:
+def test_what_is_closed_while_somebody_waits_for_the_bucket_holds_them_up(gate: RequestGate, clock: Clock) -> None:
     for _ in range(10):
         passed_at(gate, clock)
-    clock.at[0.05] = lambda: gate.close(limited("30"))
+    clock.at[0.05] = lambda: gate.pause(limited("30"))
     # The clock is looked at when they wake up.
     assert passed_at(gate, clock) == pytest.approx(30.1, abs=0.11)
 
 
-def fail(gate: Gate, error: CallError, *run_ids: int, of: int = 100, at: float = 0.0) -> list[bool]:
-    return [gate.failed(run_id, error, at, of=of) for run_id in run_ids]
+def fail(gate: RequestGate, error: CallError, *run_ids: int, of: int = 100, at: float = 0.0) -> list[bool]:
+    return [gate.record_failure(run_id, error, at, of=of) for run_id in run_ids]
 
 
 API_ERRORS = [
@@ -195,48 +195,48 @@ RUN_ERRORS = [
 
 
 @pytest.mark.parametrize("error", API_ERRORS, ids=lambda error: f"{type(error).__name__} {error}")
-def test_three_runs_that_cannot_be_asked_for_are_an_api_that_is_down(gate: Gate, error: CallError) -> None:
+def test_three_runs_that_cannot_be_asked_for_are_an_api_that_is_down(gate: RequestGate, error: CallError) -> None:
     assert fail(gate, error, 1, 1, 1, 2) == [False] * 4
     assert not gate.is_down
-    assert gate.closed_until < 0
+    assert gate.paused_until < 0
     assert fail(gate, error, 3) == [True]
     assert gate.is_down
-    assert gate.closed_until > 0
-    assert gate.answered()
+    assert gate.paused_until > 0
+    assert gate.record_answer()
     assert not gate.is_down
-    assert not gate.answered()
+    assert not gate.record_answer()
     assert fail(gate, error, 4, 5) == [False, False]
 
 
 @pytest.mark.parametrize("error", RUN_ERRORS, ids=lambda error: f"{type(error).__name__} {error}")
-def test_what_is_wrong_with_a_run_is_not_wrong_with_the_api(gate: Gate, error: CallError) -> None:
+def test_what_is_wrong_with_a_run_is_not_wrong_with_the_api(gate: RequestGate, error: CallError) -> None:
     assert fail(gate, error, *range(10), of=1) == [False] * 10
     assert not gate.is_down
     assert gate.outage_seconds == 0
-    assert gate.closed_until < 0
+    assert gate.paused_until < 0
 
 
 @pytest.mark.parametrize("of", [1, 2])
-def test_fewer_than_three_runs_tell_of_the_api_all_together(gate: Gate, of: int) -> None:
+def test_fewer_than_three_runs_tell_of_the_api_all_together(gate: RequestGate, of: int) -> None:
     assert fail(gate, DOWN, *range(of), of=of) == [False] * (of - 1) + [True]
 
 
-def test_a_rate_limit_delays_and_is_an_outage_only_after_a_minute(gate: Gate, clock: Clock) -> None:
+def test_a_rate_limit_delays_and_is_an_outage_only_after_a_minute(gate: RequestGate, clock: Clock) -> None:
     assert fail(gate, limited("5"), 1, 2, 3, 4) == [False] * 4
     assert not gate.is_down
     assert passed_at(gate, clock) == 5.0
     clock.now = 61.0
     assert fail(gate, limited("5"), 5) == [True]
     assert gate.is_down
-    assert gate.closed_until == 66.0
+    assert gate.paused_until == 66.0
 
 
-def test_an_outage_lasts_from_the_first_question_to_the_first_answer(gate: Gate, clock: Clock) -> None:
+def test_an_outage_lasts_from_the_first_question_to_the_first_answer(gate: RequestGate, clock: Clock) -> None:
     clock.now = 90.0
     fail(gate, DOWN, 1, at=30.0)
     fail(gate, DOWN, 2, at=20.0)
     assert gate.outage_seconds == 70.0
     clock.now = 100.0
     assert gate.outage_seconds == 80.0
-    gate.answered()
+    gate.record_answer()
     assert gate.outage_seconds == 0

@@ -290,7 +290,7 @@ def test_a_poller_that_nobody_uses_closes_its_connections(client: JobsClient) ->
         with mock.patch.object(JobsClient, "close", autospec=True) as close:
             await poller.wait(watch(run_id))
         # Those of the polls and those of the cancellations.
-        assert {id(call.args[0]) for call in close.call_args_list} == {id(client), id(poller._asker._canceller)}
+        assert {id(call.args[0]) for call in close.call_args_list} == {id(client), id(poller._requests._cancel_client)}
 
     asyncio.run(scene())
 
@@ -387,7 +387,7 @@ def test_a_reply_that_trickles_is_an_outage_and_holds_nobody_up(workspace: Local
         return await watching
 
     over(workspace, times=2)
-    with mock.patch.object(asking, "_TRICKLE_SECONDS", 0.05):
+    with mock.patch.object(asking, "_TIMEOUT_MARGIN_SECONDS", 0.05):
         run = asyncio.run(scene())
     assert run is not None
     assert run.outcome is Outcome.SUCCESS
@@ -411,7 +411,7 @@ def test_threads_that_cannot_be_started_are_an_outage_that_ends(workspace: Local
     quick = {"return_value": 0.01}
     with mock.patch.object(rate_limit, "backoff", **quick), mock.patch.object(wait, "backoff", **quick):
         assert asyncio.run(scene())
-    assert "no thread left" in warnings[0]
+    assert "Cannot start another thread" in warnings[0]
 
 
 HANGING = """

@@ -12,7 +12,7 @@ from injected_clock import Clock
 from airflow_dbjobs.client.models import RunsPage
 from airflow_dbjobs.client.responses import api_error
 from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests
-from airflow_dbjobs.runs.polling.active_runs import Found, Listing, PageRequest
+from airflow_dbjobs.runs.polling.active_runs import ActiveRunsList, ListedRuns, PageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Server:
         self.answers = list(answers)
         self.asked: list[PageRequest] = []
         self.clock = Clock()
-        self.listing = Listing(self.answer, clock=self.clock, sleep=self.clock.sleep_async)
+        self.list = ActiveRunsList(self.answer, clock=self.clock, sleep=self.clock.sleep_async)
 
     async def answer(self, request: PageRequest) -> RunsPage:
         self.asked.append(request)
@@ -45,10 +45,10 @@ class Server:
             raise answer
         return answer
 
-    def walk(self, wanted: Iterable[int], *answers: RunsPage | CallError, patience: float = 60.0) -> Found:
+    def walk(self, wanted: Iterable[int], *answers: RunsPage | CallError, patience: float = 60.0) -> ListedRuns:
         self.answers += answers
         self.asked.clear()
-        return asyncio.run(self.listing.walk(set(wanted), patience))
+        return asyncio.run(self.list.read(set(wanted), patience))
 
 
 def test_pages_are_turned_by_offset_to_the_end() -> None:
@@ -80,9 +80,9 @@ def test_reading_ends_when_it_has_cost_as_much_as_asking_singly() -> None:
     assert not found.complete
     assert len(server.asked) == 3
     # There are that many of others' runs at least, and for a while it is not worth while.
-    assert server.listing.cost(50) > 50
+    assert server.list.cost(50) > 50
     server.clock.now += 301
-    assert server.listing.cost(50) < 50
+    assert server.list.cost(50) < 50
 
 
 @pytest.mark.parametrize("repeated", [page(range(50), more=True), page([], more=True), page(range(50), token="a")])
@@ -123,7 +123,7 @@ def test_where_no_way_is_served_the_list_is_left_alone_for_ten_minutes() -> None
     ]
     for seconds, cost in ((1, math.inf), (598, math.inf), (2, 500 / 50 + 2)):
         server.clock.now += seconds
-        assert server.listing.cost(500) == cost
+        assert server.list.cost(500) == cost
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_a_list_that_fails_is_left_alone_for_some_time(errors: list[CallError], 
     assert not server.walk(range(500)).complete
     assert len(server.asked) == len(errors)
     server.clock.now += seconds - 5
-    assert server.listing.cost(500) == math.inf
+    assert server.list.cost(500) == math.inf
     server.clock.now += 6
-    assert server.listing.cost(500) < 500
+    assert server.list.cost(500) < 500
 
 
 @pytest.mark.parametrize("error", [DOWN, TooManyRequests(CALL, 429)])
@@ -170,31 +170,31 @@ def test_a_list_that_takes_too_long_is_left_alone_for_five_minutes() -> None:
         server.asked.append(_)
         await asyncio.Event().wait()
 
-    server.listing._ask = hang
+    server.list._fetch_page = hang
     found = server.walk(range(500), patience=0.001)
     assert not found.complete
     for seconds, usable in ((299, False), (2, True)):
         server.clock.now += seconds
-        assert (server.listing.cost(500) < math.inf) == usable
+        assert (server.list.cost(500) < math.inf) == usable
 
 
 def test_a_list_is_blamed_for_no_outage_and_no_refusal_of_all() -> None:
     for error in (FORBIDDEN, *[TOO_LARGE] * 8):
         server = Server(error, *[error] * 7)
         server.walk(range(500))
-        assert server.listing.cost(500) == math.inf
-        server.listing.was_not_to_blame()
-        assert server.listing.cost(500) < 500
+        assert server.list.cost(500) == math.inf
+        server.list.forgive_failures()
+        assert server.list.cost(500) < 500
 
 
 def test_a_list_that_lags_is_left_alone_for_ten_minutes_whatever_else_fails() -> None:
     server = Server()
-    server.listing.lags_behind()
-    server.listing.was_not_to_blame()
+    server.list.mark_stale()
+    server.list.forgive_failures()
     server.clock.now += 599
-    assert server.listing.cost(500) == math.inf
+    assert server.list.cost(500) == math.inf
     server.clock.now += 2
-    assert server.listing.cost(500) < 500
+    assert server.list.cost(500) < 500
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_a_list_that_lags_is_left_alone_for_ten_minutes_whatever_else_fails() ->
 def test_a_list_costs_its_pages_and_their_length(size: int, runs: int, cost: float) -> None:
     server = Server(page(range(size), more=True), page(range(size, 5000)))
     server.walk(range(10_000))
-    assert server.listing.cost(runs) == pytest.approx(cost)
+    assert server.list.cost(runs) == pytest.approx(cost)
 
 
 def test_the_runs_of_others_are_part_of_the_cost_while_they_are_known() -> None:
     server = Server(page(range(500)))
     server.walk(range(100))
-    assert server.listing.cost(100) == pytest.approx(1 + 500 / 50 + 1)
+    assert server.list.cost(100) == pytest.approx(1 + 500 / 50 + 1)
     server.clock.now += 301
-    assert server.listing.cost(100) == pytest.approx(1 + 100 / 50 + 1)
+    assert server.list.cost(100) == pytest.approx(1 + 100 / 50 + 1)

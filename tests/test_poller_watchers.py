@@ -167,7 +167,7 @@ def test_all_leave_while_the_list_is_read_and_some_come_back() -> None:
         for watching in leaving:
             watching.leave()
         await asyncio.sleep(0)
-        assert not scene.poller._watched
+        assert not scene.poller._runs
         late = scene.watch_all(range(1, 51, 10), 10.0)
         world.runs[11].ends = 30.0
         await scene.until(60)
@@ -304,7 +304,7 @@ def test_what_is_told_to_a_watcher_is_told_in_its_own_context() -> None:
 
 # --- mistakes of ours ---
 
-OF_THE_POLLER = ["_look_around", "_ask_for", "_read_list", "answered", "failed", "_settle", "_api_answers"]
+OF_THE_POLLER = ["_find_due", "_start_round", "_read_list", "on_answer", "on_failure", "_end_poll", "_record_answer"]
 
 
 @pytest.mark.parametrize("in_use", [False, True])
@@ -382,7 +382,7 @@ def test_metrics_that_fail_lose_no_run_and_are_told_of_once(caplog: pytest.LogCa
         await _watch_for(scene, 60)
 
     assert len(play(world, story).delays()) == 20
-    assert caplog.text.count("goes on without metrics: OSError('no such server')") == 1
+    assert caplog.text.count("reports no further metrics: OSError('no such server')") == 1
 
 
 async def _watch_for(scene: Scene, seconds: float) -> None:
@@ -447,11 +447,11 @@ def test_ten_thousand_who_join_one_by_one_do_not_each_cost_a_look_at_all_the_oth
     looks: list[float] = []
 
     async def story(scene: Scene) -> None:
-        def look_around(now: float) -> Any:
+        def counted(now: float) -> Any:
             looks.append(now)
-            return RunPoller._look_around(scene.poller, now)
+            return RunPoller._find_due(scene.poller, now)
 
-        with mock.patch.object(scene.poller, "_look_around", look_around):
+        with mock.patch.object(scene.poller, "_find_due", counted):
             for run_id in range(1, 301):
                 # Each in turns of the loop of its own, as triggers begin.
                 scene.watch(run_id, 10.0)
@@ -468,14 +468,14 @@ def test_one_who_asks_without_a_pause_does_not_make_the_poller_look_at_all_the_o
     looks: list[float] = []
 
     async def story(scene: Scene) -> None:
-        def look_around(now: float) -> Any:
+        def counted(now: float) -> Any:
             looks.append(now)
-            return RunPoller._look_around(scene.poller, now)
+            return RunPoller._find_due(scene.poller, now)
 
         scene.watch_all(range(2, 2001), 10.0)
         scene.watch(1, 0.0)
         await scene.until(20)
-        with mock.patch.object(scene.poller, "_look_around", look_around):
+        with mock.patch.object(scene.poller, "_find_due", counted):
             await scene.until(25)
 
     play(world, story)

@@ -17,12 +17,12 @@ from airflow_dbjobs.errors import ApiError, ConfigurationError, JobsError, NotFo
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.conditions import (
     IdleCondition,
-    Look,
+    CheckResult,
     RunCondition,
     epoch_seconds,
-    from_plain,
-    look_patiently,
-    wanted_states,
+    condition_from_dict,
+    check_in_worker,
+    parse_states,
 )
 
 if TYPE_CHECKING:
@@ -63,53 +63,53 @@ def queued(client: JobsClient) -> tuple[int, int]:
 def test_the_latest_run_of_a_job_is_chosen_and_kept(client, any_version, job_id):
     ended(client, job_id)
     latest = ended(client, job_id)
-    look = RunCondition(job_id=job_id).look(any_version)
+    look = RunCondition(job_id=job_id).check(any_version)
     assert (look.verdict, look.condition.run_id) == (True, latest.run_id)
     ended(client, job_id)
-    assert look.condition.look(any_version).run.run_id == latest.run_id
+    assert look.condition.check(any_version).run.run_id == latest.run_id
 
 
 def test_the_job_may_be_named_and_is_looked_up_once(client, workspace, job_id):
-    look = RunCondition(job_name="nightly").look(client)
-    assert look.says == f"Job 'nightly' ({job_id}) has no run yet"
+    look = RunCondition(job_name="nightly").check(client)
+    assert look.message == f"Job 'nightly' ({job_id}) has no run yet"
     run = ended(client, job_id)
-    assert look.condition.look(client).condition.run_id == run.run_id
+    assert look.condition.check(client).condition.run_id == run.run_id
     assert workspace.requests["list"] == 1
 
 
 @pytest.mark.parametrize("kind", [RunCondition, IdleCondition])
 def test_a_name_that_no_job_has_is_an_error(client, kind):
     with pytest.raises(ConfigurationError, match="no job of this name"):
-        kind(job_name="nightly").look(client)
+        kind(job_name="nightly").check(client)
 
 
 @pytest.mark.parametrize("kind", [RunCondition, IdleCondition])
 def test_a_job_that_does_not_exist_is_an_error_and_asked_for_once(client, workspace, job_id, kind):
     with pytest.raises(NotFound, match="Job 7 does not exist"):
-        kind(job_id=7).look(client)
+        kind(job_id=7).check(client)
     condition = kind(job_id=job_id)
     for _ in range(3):
-        condition = condition.look(client).condition
+        condition = condition.check(client).condition
     assert workspace.requests["get"] == 2
 
 
 def test_the_first_run_since_a_time_is_chosen(client, any_version, workspace, job_id):
     since = time.time() + 100
     ended(client, job_id)
-    condition = RunCondition(job_id=job_id, since=since).look(any_version).condition
+    condition = RunCondition(job_id=job_id, since=since).check(any_version).condition
     assert condition.run_id is None
     later(workspace, 200)
     first = ended(client, job_id)
     later(workspace, 300)
     ended(client, job_id)
-    assert condition.look(any_version).condition.run_id == first.run_id
+    assert condition.check(any_version).condition.run_id == first.run_id
 
 
 @pytest.mark.parametrize(("milliseconds", "chosen"), [(0, True), (1, False)])
 def test_a_run_that_started_just_then_is_chosen(client, any_version, job_id, milliseconds, chosen):
     run = ended(client, job_id)
     since = run.raw["start_time"] / 1000 + milliseconds / 1000
-    condition = RunCondition(job_id=job_id, since=since).look(any_version).condition
+    condition = RunCondition(job_id=job_id, since=since).check(any_version).condition
     assert condition.run_id == (run.run_id if chosen else None)
 
 
@@ -118,7 +118,7 @@ def test_the_first_run_since_a_time_is_found_behind_many(client, any_version, jo
     for run_id in runs:
         wait_for_run(client, run_id, period=0.01)
     since = client.get_run(runs[0]).start_time
-    assert RunCondition(job_id=job_id, since=since).look(any_version).condition.run_id == runs[0]
+    assert RunCondition(job_id=job_id, since=since).check(any_version).condition.run_id == runs[0]
 
 
 def test_only_the_newest_part_of_the_history_is_read(any_version, workspace):
@@ -126,7 +126,7 @@ def test_only_the_newest_part_of_the_history_is_read(any_version, workspace):
     page = {"runs": rows, "has_more": True, "next_page_token": "more"}
     over = {"run_id": 4, "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}}
     workspace.faults += [Fault("runs/list", status=200, body=page), Fault("runs/get", status=200, body=over)]
-    assert RunCondition(job_id=1, since=4).look(any_version).condition.run_id == 4
+    assert RunCondition(job_id=1, since=4).check(any_version).condition.run_id == 4
     assert workspace.requests["runs/list"] == 1
 
 
@@ -146,15 +146,15 @@ def test_only_the_newest_part_of_the_history_is_read(any_version, workspace):
     ],
 )
 def test_what_is_waited_for_is_told_in_words(condition, what, goal):
-    assert (condition.what, condition.goal) == (what, goal)
+    assert (condition.subject, condition.goal) == (what, goal)
 
 
 # --- the state of a run ---
 
 
-def look_at(workspace: LocalWorkspace, client: JobsClient, reply: dict[str, Any], **condition: Any) -> Look:
+def look_at(workspace: LocalWorkspace, client: JobsClient, reply: dict[str, Any], **condition: Any) -> CheckResult:
     workspace.faults.append(Fault("runs/get", status=200, body={"run_id": 7, "run_page_url": "http://run", **reply}))
-    return RunCondition(chosen=7, **condition).look(client)
+    return RunCondition(chosen=7, **condition).check(client)
 
 
 def state(life: str, result: str | None = None) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def test_a_failed_attempt_is_not_yet_the_failure_that_was_wanted(client, workspa
     failing = {**state("RUNNING"), "tasks": [task(state("TERMINATED", "FAILED"), max_retries=1)]}
     look = look_at(workspace, client, failing, task_key="load", states=("FAILED",))
     assert look.verdict is None
-    assert look.says == "Task load of run 7 is TERMINATED/FAILED, and may be retried"
+    assert look.message == "Task load of run 7 is TERMINATED/FAILED and may be retried"
 
 
 def test_the_end_of_the_run_ends_the_task_too(client, workspace):
@@ -244,9 +244,9 @@ def test_the_end_of_the_run_ends_the_task_too(client, workspace):
 
 def test_a_key_that_the_run_does_not_have_is_an_error_once_it_shows_its_tasks(client, workspace):
     assert look_at(workspace, client, state("PENDING"), task_key="other").verdict is None
-    with pytest.raises(ConfigurationError, match=r"task_key='other': run 7 has no such task .* Its tasks: load\."):
+    with pytest.raises(ConfigurationError, match=r"task_key is 'other', but run 7 has no such task .* Use one of its tasks: load\."):
         look_at(workspace, client, {**state("RUNNING"), "tasks": [task(state("BLOCKED"))]}, task_key="other")
-    with pytest.raises(ConfigurationError, match="it shows none"):
+    with pytest.raises(ConfigurationError, match="Use one of its tasks: none"):
         look_at(workspace, client, state("TERMINATED", "SUCCESS"), task_key="other")
 
 
@@ -257,7 +257,7 @@ def test_a_task_on_a_later_page_is_found(client, workspace):
         Fault("runs/get", status=200, body={"run_id": 7, **state("RUNNING"), **page}),
         Fault("runs/get", status=200, body=last),
     ]
-    assert RunCondition(chosen=7, task_key="load").look(client).verdict is True
+    assert RunCondition(chosen=7, task_key="load").check(client).verdict is True
 
 
 # --- a job that is idle ---
@@ -265,25 +265,25 @@ def test_a_task_on_a_later_page_is_found(client, workspace):
 
 def test_a_job_is_idle_when_none_of_its_runs_is_active(client, any_version, job_id):
     busy, run_id = queued(client)
-    assert IdleCondition(job_id=job_id).look(any_version).verdict is True
-    look = IdleCondition(job_name="full").look(any_version)
+    assert IdleCondition(job_id=job_id).check(any_version).verdict is True
+    look = IdleCondition(job_name="full").check(any_version)
     assert (look.verdict, look.run.run_id) == (None, run_id)
-    assert look.says == f"Job 'full' ({busy}): run {run_id} is QUEUED"
+    assert look.message == f"Job 'full' ({busy}): run {run_id} is QUEUED"
     client.cancel_run(run_id)
     wait_for_run(client, run_id, period=0.01)
-    assert look.condition.look(any_version).verdict is True
+    assert look.condition.check(any_version).verdict is True
 
 
 def test_a_run_that_the_list_of_active_runs_leaves_out_is_active(client, any_version, workspace):
     busy, run_id = queued(client)
     workspace.faults.append(Fault("runs/list", status=200, body={}))
-    assert IdleCondition(job_id=busy).look(any_version).run.run_id == run_id
+    assert IdleCondition(job_id=busy).check(any_version).run.run_id == run_id
 
 
 def test_a_list_that_still_shows_runs_that_are_over_keeps_no_job_busy(client, workspace, job_id):
     over = {"runs": [{"run_id": 7, **state("TERMINATED", "SUCCESS")}]}
     workspace.faults.append(Fault("runs/list", status=200, body=over))
-    assert IdleCondition(job_id=job_id).look(client).verdict is True
+    assert IdleCondition(job_id=job_id).check(client).verdict is True
 
 
 # --- plain values ---
@@ -298,14 +298,14 @@ def test_a_list_that_still_shows_runs_that_are_over_keeps_no_job_busy(client, wo
     ],
 )
 def test_a_condition_survives_a_stay_in_a_database(condition):
-    plain = json.loads(json.dumps(condition.to_plain()))
-    assert from_plain({**plain, "field_of_tomorrow": 1}) == condition
-    assert hash(from_plain(plain)) == hash(condition)
+    plain = json.loads(json.dumps(condition.to_dict()))
+    assert condition_from_dict({**plain, "field_of_tomorrow": 1}) == condition
+    assert hash(condition_from_dict(plain)) == hash(condition)
 
 
 def test_a_condition_of_a_kind_that_is_not_known_is_an_error():
-    with pytest.raises(JobsError, match="no condition 'tomorrow'"):
-        from_plain({"kind": "tomorrow"})
+    with pytest.raises(JobsError, match="condition of kind 'tomorrow'"):
+        condition_from_dict({"kind": "tomorrow"})
 
 
 @pytest.mark.parametrize(
@@ -318,13 +318,13 @@ def test_a_condition_of_a_kind_that_is_not_known_is_an_error():
     ],
 )
 def test_states_are_names_or_a_text_of_names(given, read):
-    assert wanted_states(given) == read
+    assert parse_states(given) == read
 
 
 @pytest.mark.parametrize("given", ["", [], ["SUCCES"], "None", [None]])
 def test_states_that_the_api_does_not_have_are_an_error_that_lists_them(given):
     with pytest.raises(ConfigurationError, match=r"states is .*one or more of BLOCKED, CANCELED, .*WAITING_FOR_RETRY"):
-        wanted_states(given)
+        parse_states(given)
 
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -371,7 +371,7 @@ def test_refused_credentials_are_waited_out_and_read_anew(client, workspace, job
     renewed = []
     client._reread = lambda: renewed.append(1) or client.transport
     workspace.faults.append(Fault("runs/list", status=403, times=5))
-    look = look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
+    look = check_in_worker(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
     assert look.verdict is None
     assert len(renewed) == 5
     assert 0 < timed.now < 600
@@ -381,7 +381,7 @@ def test_refused_credentials_are_waited_out_and_read_anew(client, workspace, job
 def test_a_refusal_that_lasts_is_told(client, workspace, job_id, timed, tolerance):
     workspace.faults.append(Fault("runs/list", status=401, times=None))
     with pytest.raises(RunLost, match=r"Job \d+ could not be asked for during .* answered 401.*Check the connection"):
-        look_patiently(
+        check_in_worker(
             client,
             RunCondition(job_id=job_id),
             Patience(denied_tolerance=tolerance),
@@ -394,7 +394,7 @@ def test_an_outage_is_not_waited_out_in_a_worker(client, workspace, job_id, time
     outage = Fault("runs/list", status=503, times=40)
     workspace.faults.append(outage)
     with pytest.raises(ServerError):
-        look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
+        check_in_worker(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
     assert outage.times
 
 
@@ -409,8 +409,8 @@ def test_an_outage_is_not_waited_out_in_a_worker(client, workspace, job_id, time
     ids=["a run", "a run that was seen", "a job", "a job that was seen"],
 )
 def test_what_does_not_exist_is_not_waited_for(client, timed, condition, is_first, error):
-    with pytest.raises(error, match=f"{condition.what} does not exist"):
-        look_patiently(client, condition, Patience(), is_first=lambda: is_first)
+    with pytest.raises(error, match=f"{condition.subject} does not exist"):
+        check_in_worker(client, condition, Patience(), is_first=lambda: is_first)
     assert timed.now == 0
 
 
@@ -418,16 +418,16 @@ def test_what_does_not_exist_is_not_waited_for(client, timed, condition, is_firs
 def test_what_is_refused_at_the_first_look_is_refused_at_once(client, workspace, job_id, timed, status):
     workspace.faults.append(Fault("runs/list", status=status, times=None))
     with pytest.raises(ApiError, match=f"answered {status}"):
-        look_patiently(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: True)
+        check_in_worker(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: True)
     assert timed.now == 0
 
 
 def test_a_run_that_is_chosen_is_kept_where_it_cannot_be_asked_for(client, workspace, job_id):
     first = client.run_now({"job_id": job_id})
     workspace.faults.append(Fault("runs/get", status=400, body={"error_code": "X", "message": "not now"}))
-    look = RunCondition(job_id=job_id).look(client)
+    look = RunCondition(job_id=job_id).check(client)
     assert (look.verdict, look.run.run_id) == (None, first)
-    assert f"Run {first} is the one of job {job_id}, and cannot be asked for" in look.says
+    assert f"Chose run {first} of job {job_id}, but cannot read it; will retry: " in look.message
     later = client.run_now({"job_id": job_id})
     wait_for_run(client, later, period=0.01)
-    assert look.condition.look(client).run.run_id == first
+    assert look.condition.check(client).run.run_id == first

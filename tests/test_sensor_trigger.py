@@ -20,15 +20,15 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.conditions import IdleCondition, RunCondition
 from airflow_dbjobs.runs.polling import condition_poller
-from airflow_dbjobs.runs.polling.condition_poller import Looker
+from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 from airflow_dbjobs.triggers import DatabricksSensorTrigger
 from airflow_dbjobs.triggers import base as triggers
-from airflow_dbjobs.triggers.events import read_sighting
+from airflow_dbjobs.triggers.events import read_sensor_event
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.runs.conditions import Condition, Look
+    from airflow_dbjobs.runs.conditions import Condition, CheckResult
 
 TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 
@@ -59,7 +59,7 @@ def run_id(client, job_id) -> int:
 
 def looking_at(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
     return DatabricksSensorTrigger(
-        condition.to_plain(), "databricks_default", **{"poke_interval": FAST, "run_page_url": "http://page", **kwargs}
+        condition.to_dict(), "databricks_default", **{"poke_interval": FAST, "run_page_url": "http://page", **kwargs}
     )
 
 
@@ -86,8 +86,8 @@ def test_a_trigger_of_another_release_goes_on(run_id):
     trigger.condition["field_of_tomorrow"] = 1
     assert fire(trigger)["met"] is True
     assert fire(DatabricksSensorTrigger({"kind": "run", "chosen": run_id}, "databricks_default"))["met"] is True
-    with pytest.raises(JobsError, match="no condition 'tomorrow'"):
-        read_sighting(fire(DatabricksSensorTrigger({"kind": "tomorrow"}, "databricks_default")))
+    with pytest.raises(JobsError, match="condition of kind 'tomorrow'"):
+        read_sensor_event(fire(DatabricksSensorTrigger({"kind": "tomorrow"}, "databricks_default")))
 
 
 def test_it_fires_when_the_condition_is_met(run_id):
@@ -98,25 +98,25 @@ def test_it_fires_when_the_condition_is_met(run_id):
         "met": True,
         "state": f"Task load of run {run_id} is TERMINATED/SUCCESS",
     }
-    assert read_sighting(event) == (run_id, "http://page", "", True)
+    assert read_sensor_event(event) == (run_id, "http://page", "", True)
 
 
 def test_it_fires_when_the_condition_never_will_be_met(run_id):
     event = fire(looking_at(RunCondition(chosen=run_id, states=("RUNNING",))))
-    assert read_sighting(event).met is False
+    assert read_sensor_event(event).met is False
 
 
 def test_it_fires_when_a_job_is_idle(client, job_id, run_id):
     page = client.get_run(run_id).page_url
     event = fire(looking_at(IdleCondition(job_id=job_id)))
     assert event["run_id"] is None
-    assert read_sighting(event) == (None, page, "", True), "the page of the job's latest run"
+    assert read_sensor_event(event) == (None, page, "", True), "the page of the job's latest run"
 
 
 def test_it_fires_when_the_run_of_a_job_is_known_wherever_that_stands(client):
     run_id = launch_endless(client)
     event = fire(looking_at(RunCondition(job_id=client.get_run(run_id).job_id)))
-    assert read_sighting(event) == (run_id, "http://page", "", False)
+    assert read_sensor_event(event) == (run_id, "http://page", "", False)
 
 
 def test_it_looks_again_and_again_and_says_only_what_is_new(client, workspace, capfd, run_id):
@@ -124,7 +124,7 @@ def test_it_looks_again_and_again_and_says_only_what_is_new(client, workspace, c
     workspace.faults.append(Fault("runs/get", status=200, body=running, times=4))
     assert fire(looking_at(RunCondition(chosen=run_id, task_key="load")))["met"] is True
     assert workspace.requests["runs/get"] >= 5
-    assert capfd.readouterr().out.count("is RUNNING and shows no tasks yet") == 1
+    assert capfd.readouterr().out.count("is RUNNING and has no tasks yet") == 1
 
 
 def test_between_two_looks_it_waits_for_the_poke_interval(monkeypatch, workspace, run_id):
@@ -153,13 +153,13 @@ def test_an_event_is_held_back_until_airflow_3_has_noticed_the_deferral(run_id):
 )
 def test_what_does_not_exist_fires_an_event_that_says_so(condition, error):
     with pytest.raises(JobsError, match=error) as raised:
-        read_sighting(fire(looking_at(condition)))
+        read_sensor_event(fire(looking_at(condition)))
     assert isinstance(raised.value, RunLost) is (condition.run_id is not None)
 
 
 def test_a_connection_that_is_gone_fires_an_event_that_says_so():
-    with pytest.raises(JobsError, match=r"Job 5 cannot be asked for.*cannot read the connection.*is 'elsewhere'"):
-        read_sighting(fire(DatabricksSensorTrigger(RunCondition(job_id=5).to_plain(), "elsewhere")))
+    with pytest.raises(JobsError, match=r"Job 5 cannot be polled: .* could not read the connection.*is 'elsewhere'"):
+        read_sensor_event(fire(DatabricksSensorTrigger(RunCondition(job_id=5).to_dict(), "elsewhere")))
 
 
 # --- deadlines and kills ---
@@ -168,7 +168,7 @@ def test_a_connection_that_is_gone_fires_an_event_that_says_so():
 @pytest.mark.parametrize("seconds", [-1000, 0.2], ids=["passed before the trigger starts", "passes meanwhile"])
 def test_at_its_deadline_it_gives_up_and_leaves_all_alone(workspace, job_id, seconds):
     event = fire(looking_at(RunCondition(job_id=job_id), deadline=time.time() + seconds))
-    assert read_sighting(event) == (None, "http://page", "it is left alone", False)
+    assert read_sensor_event(event) == (None, "http://page", "nothing was cancelled", False)
     assert workspace.requests["runs/cancel"] == 0
 
 
@@ -185,7 +185,7 @@ def test_a_trigger_that_is_told_to_stop_cancels_nothing_and_leaves_nothing_behin
             await trigger.on_kill()
             with pytest.raises(asyncio.CancelledError):
                 await waits
-        assert not Looker._shared[asyncio.get_running_loop()]
+        assert not ConditionPoller._shared[asyncio.get_running_loop()]
 
     asyncio.run(scene())
     assert workspace.requests["runs/cancel"] == 0
@@ -194,7 +194,7 @@ def test_a_trigger_that_is_told_to_stop_cancels_nothing_and_leaves_nothing_behin
 def test_at_its_deadline_it_names_the_run_that_was_chosen(client):
     run_id = launch_endless(client)
     event = fire(looking_at(RunCondition(job_id=5, chosen=run_id, states=("RUNNING",)), deadline=time.time() - 1))
-    assert read_sighting(event).run_id == run_id
+    assert read_sensor_event(event).run_id == run_id
 
 
 # --- what it puts up with ---
@@ -231,17 +231,17 @@ def test_what_the_api_asks_for_is_waited_for(workspace, run_id):
 
 @pytest.mark.usefixtures("hasty")
 def test_a_look_that_never_ends_is_given_up_and_tried_again(run_id, monkeypatch, capfd):
-    monkeypatch.setattr(condition_poller, "_LONGEST_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(condition_poller, "_CHECK_TIMEOUT_SECONDS", 0.1)
     over = threading.Event()
-    look, stuck = RunCondition.look, iter([over])
+    look, stuck = RunCondition.check, iter([over])
 
-    def hanging(condition: RunCondition, client: JobsClient) -> Look:
+    def hanging(condition: RunCondition, client: JobsClient) -> CheckResult:
         if (first := next(stuck, None)) is not None:
             first.wait(20)
             raise Unreachable("nobody waits for this any more")
         return look(condition, client)
 
-    monkeypatch.setattr(RunCondition, "look", hanging)
+    monkeypatch.setattr(RunCondition, "check", hanging)
     assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
     over.set()
     assert "did not answer in full within" in capfd.readouterr().out
@@ -254,7 +254,7 @@ def test_its_patience_is_the_connections(workspace, monkeypatch, job_id, setting
     monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
     workspace.faults.append(Fault("runs/list", status=status, times=None))
     with pytest.raises(JobsError, match=rf"Job {job_id} could not be asked for .*answered {status}"):
-        read_sighting(fire(looking_at(RunCondition(job_id=job_id))))
+        read_sensor_event(fire(looking_at(RunCondition(job_id=job_id))))
 
 
 @pytest.mark.usefixtures("hasty")
@@ -274,7 +274,7 @@ def test_a_rotated_token_is_taken_up(workspace, client, monkeypatch, capfd):
 
     assert asyncio.run(scene())["met"] is False
     said = capfd.readouterr().out
-    assert said.count("The connection has changed: going on with what it says now.") == 1
+    assert said.count("The connection 'databricks_default' has changed; using its new settings.") == 1
     assert workspace.token not in said
 
 
@@ -322,11 +322,11 @@ def test_many_triggers_share_few_threads_and_one_look_up(client, workspace, job_
             firing = asyncio.gather(*(anext(looking_at(RunCondition(job_id=job_id)).run()) for _ in range(40)))
             await until(lambda: workspace.requests["runs/list"] > 80)
             # They look, and look again.
-            assert len(Looker._shared[loop]) == 1
+            assert len(ConditionPoller._shared[loop]) == 1
             client.run_now({"job_id": job_id})
             async with asyncio.timeout(20):
                 events = await firing
-        assert not Looker._shared[loop], "the last one lets threads and connections go"
+        assert not ConditionPoller._shared[loop], "the last one lets threads and connections go"
         return [event.payload["run_id"] for event in events]
 
     found = asyncio.run(scene())
@@ -334,12 +334,12 @@ def test_many_triggers_share_few_threads_and_one_look_up(client, workspace, job_
     assert len(set(found)) == 1
     assert len(lookups) == 1
     assert len(threads) <= 4
-    assert {thread.name for thread in threads} == {"airflow_dbjobs-look"}
+    assert {thread.name for thread in threads} == {"airflow_dbjobs-condition"}
     # Each look at the job is one request, of which the workspace may be asked so many per second.
     assert len(taken) >= workspace.requests["runs/list"]
 
 
 @pytest.mark.parametrize("event", [None, "done", {}, {"run_id": "7"}, {"met": True}])
 def test_an_event_that_is_not_ours_is_refused(event):
-    with pytest.raises(JobsError, match="not an event of a run"):
-        read_sighting(event)
+    with pytest.raises(JobsError, match="an event that does not name a run"):
+        read_sensor_event(event)

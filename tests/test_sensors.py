@@ -237,7 +237,7 @@ def test_a_sensor_that_is_out_of_time_fails_and_leaves_the_run_alone(scene, clie
         scene.run_task(make)
     assert str(error.value) == (
         f"Waiting for the end of run {run_id} took longer than the task's execution_timeout of 0:01:00:"
-        " it is left alone."
+        " the run was not cancelled. Raise execution_timeout if the wait may take longer."
     )
     assert scene.workspace.requests["runs/cancel"] == 0
     assert not client.get_run(run_id).is_terminal
@@ -256,7 +256,7 @@ def test_a_retry_that_airflow_3_0_resumes_where_the_failed_try_ended_waits_anew(
     scene.ti.at_link = lambda: None
     make = partial(sensor, run_id, deferrable=True, execution_timeout=timedelta(minutes=1))
     first = scene.defer_task(make)
-    resumed = {**first.kwargs, "event": {"run_id": run_id, "run_page_url": "", "timed_out": "it is left alone"}}
+    resumed = {**first.kwargs, "event": {"run_id": run_id, "run_page_url": "", "timed_out": "the run was not cancelled"}}
     with pytest.raises(AirflowTaskTimeout):
         make().resume_execution(first.method_name, resumed, scene.context)
     scene.next_try()
@@ -276,7 +276,7 @@ def test_the_timeout_counts_from_the_first_deferral(scene, client):
         sensor(run_id, timeout=500).execute_complete(scene.context, event, until=earlier)
     assert 390 < again.value.timeout.total_seconds() <= 400
     assert again.value.kwargs["until"] == pytest.approx(earlier, abs=0.1), "and so it does after another one"
-    with pytest.raises(AirflowSensorTimeout, match=f"Waiting for the end of run {run_id} took longer than the timeout"):
+    with pytest.raises(AirflowSensorTimeout, match=f"The sensor waited for the end of run {run_id} longer than its timeout of 500"):
         sensor(run_id, timeout=500).execute_complete(scene.context, event, until=first.kwargs["until"] - 501)
 
 
@@ -298,5 +298,5 @@ def test_a_run_without_a_page_is_told_of_without_a_link(scene, capfd):
     assert scene.ti.link is None
     assert scene.ti.xcom == {"run_id": 7, "job_id": 5, "run_page_url": ""}
     said = capfd.readouterr().out
-    assert "The API gave no page for run 7." in said
+    assert "The API returned no page URL for run 7." in said
     assert "See " not in said

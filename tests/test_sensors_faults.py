@@ -184,7 +184,7 @@ def test_a_run_that_is_gone_is_lost_in_every_mode(scene, run_id, after_a_poke, t
 def test_a_task_that_there_is_not_is_a_wrong_parameter_in_every_mode(scene, run_id):
     here = error_of(sensor(run_id=run_id, task_key="other"), scene)
     deferred = sensor(run_id=run_id, task_key="other", deferrable=True)
-    there = error_of(deferred, scene, fired(deferred, deferred._wanted()))
+    there = error_of(deferred, scene, fired(deferred, deferred._rendered_condition()))
     assert type(here) is type(there) is ConfigurationError
     assert str(here) == str(there)
 
@@ -193,7 +193,7 @@ def test_a_task_that_there_is_not_is_a_wrong_parameter_in_every_mode(scene, run_
 def test_a_job_that_is_gone_is_the_same_error_in_every_mode(scene, which):
     here = error_of(sensor(**which), scene)
     deferred = sensor(**which, deferrable=True)
-    there = error_of(deferred, scene, fired(deferred, deferred._wanted()))
+    there = error_of(deferred, scene, fired(deferred, deferred._rendered_condition()))
     assert type(here) is type(there) is (NotFound if "job_id" in which else ConfigurationError)
     assert str(here) == str(there)
     assert vars(here) == vars(there)
@@ -202,7 +202,7 @@ def test_a_job_that_is_gone_is_the_same_error_in_every_mode(scene, which):
 def test_a_connection_that_is_not_there_is_a_wrong_parameter_in_every_mode(scene):
     here = error_of(sensor(job_id=5, databricks_conn_id="elsewhere"), scene)
     deferred = sensor(job_id=5, databricks_conn_id="elsewhere", deferrable=True)
-    there = error_of(deferred, scene, fired(deferred, deferred._wanted()))
+    there = error_of(deferred, scene, fired(deferred, deferred._rendered_condition()))
     assert type(here) is type(there) is ConfigurationError
 
 
@@ -218,9 +218,9 @@ def test_an_error_of_another_release_is_told_as_well_as_may_be(scene, kind):
 
 def test_an_event_of_an_error_is_json_and_makes_the_error_anew():
     refused = ApiError("GET jobs/get", 418, "TEAPOT", "no tea", request_id="r1", retry_after="5")
-    event = json.loads(json.dumps({"run_id": None, **events.of_error(refused)}))
+    event = json.loads(json.dumps({"run_id": None, **events.error_event(refused)}))
     with pytest.raises(ApiError) as raised:
-        events.read_sighting(event)
+        events.read_sensor_event(event)
     assert vars(raised.value) == vars(refused)
     assert str(raised.value) == str(refused)
 
@@ -232,7 +232,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 def test_an_error_whose_fields_another_release_has_not_told_is_whole(kind):
     event = {"run_id": 7, "run_page_url": "http://page", "error": "gone", "error_class": kind.__name__}
     with pytest.raises(kind, match="gone") as raised:
-        events.read_sighting({**event, "error_fields": {}})
+        events.read_sensor_event({**event, "error_fields": {}})
     error = raised.value
     fields = {*inspect.signature(kind.__init__).parameters, *dir(kind)} - {"self", "message", "args", "kwargs"}
     assert [name for name in fields if not hasattr(error, name)] == []
@@ -248,7 +248,7 @@ def test_an_error_whose_fields_another_release_has_not_told_is_whole(kind):
 def test_an_error_skips_a_sensor_that_never_fails_and_fails_a_soft_one_in_every_mode(scene, run_id, how, soft, capfd):
     waiting = sensor(run_id=run_id, deferrable=how != "poke", **{soft: True})
     go_on = {"poke": waiting.poke, "deferrable": waiting.execute}.get(how)
-    kwargs = {"event": {"run_id": run_id, **events.of_error(RunLost("the run is gone", run_id=run_id))}}
+    kwargs = {"event": {"run_id": run_id, **events.error_event(RunLost("the run is gone", run_id=run_id))}}
     scene.workspace.faults.append(Fault("runs/get", status=403, body={"message": "the run is gone"}))
     go_on = go_on or partial(waiting.resume_execution, "execute_complete", kwargs)
     with pytest.raises(AirflowSkipException if soft == "never_fail" else JobsError, match="the run is gone"):
@@ -294,7 +294,7 @@ def test_an_execution_timeout_during_a_deferral_is_retried(scene):
 def test_a_deferrable_sensor_that_has_no_time_is_skipped_where_it_is_soft(scene, client):
     run_id = launch_endless(client)
     for soft, error in ((True, AirflowSkipException), (False, AirflowSensorTimeout)):
-        with pytest.raises(error, match="took longer than the timeout, 0"):
+        with pytest.raises(error, match="longer than its timeout of 0"):
             sensor(run_id=run_id, deferrable=True, timeout=0, soft_fail=soft).execute(scene.context)
 
 
@@ -302,7 +302,7 @@ def test_a_sensor_that_another_release_has_deferred_goes_on(scene, run_id):
     event = {"run_id": run_id, "key_of_tomorrow": 1}
     kwargs = {"event": event, "argument_of_tomorrow": 1}
     assert sensor(run_id=run_id).resume_execution("execute_complete", kwargs, scene.context) == "true"
-    with pytest.raises(JobsError, match="not an event of a run: None"):
+    with pytest.raises(JobsError, match="an event that does not name a run: None"):
         sensor(run_id=run_id).resume_execution("execute_complete", {}, scene.context)
 
 

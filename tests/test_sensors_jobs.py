@@ -185,7 +185,7 @@ def test_what_was_launched_upstream_may_be_an_xcomarg():
     [
         ({}, "exactly one of run_id, job_id, job_name; given: none"),
         ({"run_id": 1, "job_id": 2}, "exactly one of run_id, job_id, job_name; given: run_id, job_id"),
-        ({"run_id": 1, "since": 5}, "since is for a job"),
+        ({"run_id": 1, "since": 5}, "since selects a run of a job"),
         ({"job_id": 1, "since": "yesterday"}, "since is 'yesterday'"),
         ({"job_id": 1, "states": ["SUCCES"]}, r"states is \['SUCCES'\]; it must be one or more of"),
         ({"job_id": 1, "states": ["{{ wanted }}", "SUCCES"]}, r"states is \['SUCCES'\]"),
@@ -198,7 +198,7 @@ def test_a_mistake_shows_when_the_dag_is_parsed(given, said):
 
 
 def test_success_is_what_is_wanted_where_nothing_else_is_said():
-    assert sensor(run_id=7)._wanted() == RunCondition(chosen=7)
+    assert sensor(run_id=7)._rendered_condition() == RunCondition(chosen=7)
 
 
 def test_a_run_that_was_repaired_since_it_succeeded_is_waited_for_again(scene, client):
@@ -287,7 +287,7 @@ def test_a_retry_of_a_task_is_waited_for(scene, client, mode):
 def test_a_task_that_the_run_does_not_have_is_named_with_those_it_has(scene, client, mode):
     job_id = create(scene, client)
     client.run_now({"job_id": job_id})
-    with pytest.raises(JobsError, match=r"task_key='lod': run \d+ has no such task .*Its tasks: check, load\."):
+    with pytest.raises(JobsError, match=r"task_key is 'lod', but run \d+ has no such task .*its tasks: check, load\."):
         run_sensor(scene, lambda: sensor(mode=mode, job_id=job_id, task_key="lod"), mode)
 
 
@@ -329,7 +329,7 @@ def test_a_failure_may_be_what_is_wanted(scene, client, mode):
 def test_a_success_that_is_not_wanted_fails_the_sensor_for_good(scene, client, mode):
     scene.open_gate()
     run_id = finished(client, create(scene, client))
-    with pytest.raises(AirflowFailException, match=f"Run {run_id} is over, and TERMINATED/SUCCESS, which is none of"):
+    with pytest.raises(AirflowFailException, match=f"Run {run_id} ended as TERMINATED/SUCCESS, which is none of"):
         run_sensor(scene, lambda: sensor(mode=mode, run_id=run_id, states=["FAILED"]), mode)
 
 
@@ -384,7 +384,7 @@ def test_a_sensor_of_a_job_that_is_out_of_time_fails(scene, client, soft_fail):
     limit = timedelta(minutes=1)
     make = partial(sensor, mode="deferrable", job_id=job_id, execution_timeout=limit, soft_fail=soft_fail)
     with pytest.raises(
-        AirflowTaskTimeout, match=f"Waiting for a run of job {job_id} took longer than .* of 0:01:00: it"
+        AirflowTaskTimeout, match=f"Waiting for a run of job {job_id} took longer than .* of 0:01:00: nothing was cancelled"
     ):
         scene.run_task(make)
 

@@ -104,7 +104,7 @@ def test_triggers_look_their_connection_up_while_the_event_loop_goes_on(
         async with triggerer(), asyncio.timeout(30):
             return await asyncio.gather(
                 event_of(DatabricksRunTrigger(run_id, CONN_ID, polling_period_seconds=FAST)),
-                event_of(DatabricksSensorTrigger(IdleCondition(job_id=job_id).to_plain(), CONN_ID, poke_interval=FAST)),
+                event_of(DatabricksSensorTrigger(IdleCondition(job_id=job_id).to_dict(), CONN_ID, poke_interval=FAST)),
             )
 
     run, idle = asyncio.run(both())
@@ -121,7 +121,7 @@ def test_a_trigger_cancels_at_its_deadline_through_a_connection_that_is_looked_u
         async with triggerer(), asyncio.timeout(30):
             return await event_of(DatabricksRunTrigger(run_id, CONN_ID, deadline=0))
 
-    assert asyncio.run(out_of_time())["timed_out"] == "the API accepted to cancel it"
+    assert asyncio.run(out_of_time())["timed_out"] == "the API accepted the run's cancellation"
 
 
 def test_a_look_up_that_blocks_the_event_loop_would_fail(triggerer: Callable[[], Any]) -> None:

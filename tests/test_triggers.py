@@ -86,7 +86,7 @@ def test_a_run_that_does_not_exist_fires_an_event_that_says_so():
 
 def test_a_connection_that_is_gone_fires_an_event_that_says_so():
     event = fire(DatabricksRunTrigger(7, "elsewhere"))
-    with pytest.raises(RunLost, match=r"Run 7 .*left alone and may still be running.*is 'elsewhere'"):
+    with pytest.raises(RunLost, match=r"Run 7 cannot be polled: .*Nothing was cancelled, and the run may still be running.*is 'elsewhere'"):
         read_event(event)
 
 
@@ -114,7 +114,7 @@ def test_a_look_up_that_hangs_is_given_up_and_made_again(client, monkeypatch):
         return await aget_conn(hook)
 
     monkeypatch.setattr(DatabricksJobsHook, "aget_conn", hanging)
-    monkeypatch.setattr(triggers, "LOOKUP_SECONDS", 0.2)
+    monkeypatch.setattr(triggers, "LOOKUP_TIMEOUT_SECONDS", 0.2)
     assert fire(watching(run_id), lookup_seconds=10)["state"] == "TERMINATED/SUCCESS"
 
 
@@ -136,7 +136,7 @@ def test_a_blip_is_not_an_event(workspace, client):
 
 @pytest.mark.parametrize("event", [None, "done", {}, {"run_id": "7"}, {"status": "success"}])
 def test_an_event_that_is_not_ours_is_refused(event):
-    with pytest.raises(JobsError, match="not an event of a run"):
+    with pytest.raises(JobsError, match="an event that does not name a run"):
         read_event(event)
 
 
@@ -188,7 +188,7 @@ def test_a_rotated_token_is_taken_up_while_the_run_goes_on(workspace, monkeypatc
     assert event["state"] == "TERMINATED/CANCELED"
     assert len(lookups) == 2
     said = capfd.readouterr().out
-    assert said.count("The connection has changed: going on with what it says now.") == 1
+    assert said.count("The connection 'databricks_default' has changed; using its new settings.") == 1
     assert workspace.token not in said
 
 
@@ -215,7 +215,7 @@ def test_a_refusal_while_the_connection_cannot_be_read_is_waited_out(workspace, 
     (event,) = asyncio.run(payloads(watching(run_id)))
     assert event["state"] == "TERMINATED/SUCCESS"
     assert len(asked) == 4
-    assert "The connection cannot be read anew: the secrets backend is down" in capfd.readouterr().out
+    assert "Reading the connection 'databricks_default' again failed; keeping the previous credentials: the secrets backend is" in capfd.readouterr().out
 
 
 def test_the_patience_with_refusals_goes_on_over_the_readings(workspace, client, monkeypatch):
@@ -230,7 +230,7 @@ def test_the_patience_with_refusals_goes_on_over_the_readings(workspace, client,
 def test_many_triggers_look_the_connection_up_once(workspace, client, lookups, monkeypatch, endless):
     monkeypatch.setattr(wait, "backoff", lambda _: FAST)
     many, asking, hold = 50, [], asyncio.Event()
-    look_up, aget_conn = triggers.look_up, DatabricksJobsHook.aget_conn
+    look_up, aget_conn = triggers.client_of, DatabricksJobsHook.aget_conn
 
     async def counted(conn_id: str) -> JobsClient:
         asking.append(conn_id)
@@ -241,7 +241,7 @@ def test_many_triggers_look_the_connection_up_once(workspace, client, lookups, m
         await hold.wait()
         return renewed
 
-    monkeypatch.setattr(triggers, "look_up", counted)
+    monkeypatch.setattr(triggers, "client_of", counted)
 
     async def scene() -> None:
         async with asyncio.TaskGroup() as group:
@@ -274,7 +274,7 @@ def test_a_look_up_that_nobody_waits_for_any_more_ends_quietly(client, monkeypat
 
     async def scene() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-        waiters = [asyncio.create_task(triggers.look_up("databricks_default")) for _ in range(3)]
+        waiters = [asyncio.create_task(triggers.client_of("databricks_default")) for _ in range(3)]
         await asyncio.sleep(0)
         for waiter in waiters:
             waiter.cancel()
@@ -291,13 +291,13 @@ def test_a_look_up_that_nobody_waits_for_any_more_ends_quietly(client, monkeypat
 
 def test_a_waiter_that_is_cancelled_does_not_cancel_the_look_up_of_others(client, lookups):
     async def scene() -> None:
-        leaving, staying = (asyncio.create_task(triggers.look_up("databricks_default")) for _ in range(2))
+        leaving, staying = (asyncio.create_task(triggers.client_of("databricks_default")) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         assert (await staying).host == client.host
         assert leaving.cancelled()
         # The next asks anew: somebody may have changed it.
-        await triggers.look_up("databricks_default")
+        await triggers.client_of("databricks_default")
 
     asyncio.run(scene())
     assert len(lookups) == 2
@@ -315,7 +315,7 @@ def test_a_look_up_belongs_to_no_trigger(client, monkeypatch):
 
     async def scene() -> None:
         whose.set("the first trigger's")
-        await triggers.look_up("databricks_default")
+        await triggers.client_of("databricks_default")
 
     asyncio.run(scene())
     assert seen == ["nobody's"]
@@ -327,7 +327,7 @@ def test_a_timeout_that_is_not_the_tasks_own_leaves_the_run_alone(workspace, end
 
     monkeypatch.setattr(JobsClient, "poll_run", hasty)
     event = fire(watching(endless, deadline=time.time() + 600))
-    with pytest.raises(RunLost, match=rf"Run {endless} is left alone and may still be running: TimeoutError"):
+    with pytest.raises(RunLost, match=rf"Run {endless} is no longer polled, .*TimeoutError.*Nothing was cancelled, and the run may still be"):
         read_event(event)
     assert workspace.requests["runs/cancel"] == 0
 

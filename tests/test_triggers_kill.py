@@ -54,9 +54,9 @@ def test_at_its_deadline_a_trigger_cancels_the_run_and_says_so(workspace, client
     assert event == {
         "run_id": endless,
         "run_page_url": "http://page",
-        "timed_out": "the API accepted to cancel it",
+        "timed_out": "the API accepted the run's cancellation",
     }
-    assert read_event(event) == (endless, "http://page", "the API accepted to cancel it")
+    assert read_event(event) == (endless, "http://page", "the API accepted the run's cancellation")
     assert was_cancelled(workspace, client, endless)
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_ends_before_the_deadline_is_not_cancelled(workspace, client)
 
 def test_a_sensors_trigger_leaves_the_run_alone_at_its_deadline(workspace, client, endless):
     event = fire(watching(endless, cancel_on_kill=False, deadline=time.time() - 1))
-    assert event["timed_out"] == "it is left alone"
+    assert event["timed_out"] == "the run was not cancelled"
     assert workspace.requests["runs/cancel"] == 0
 
 
@@ -211,7 +211,7 @@ def by_cancelling(trigger: DatabricksRunTrigger, workspace: LocalWorkspace) -> N
         await asyncio.wait([running])
         assert running.cancelled()
 
-    with mock.patch.object(triggers, "_ON_KILL_IS_CALLED", False):
+    with mock.patch.object(triggers, "_AIRFLOW_CALLS_ON_KILL", False):
         asyncio.run(asyncio.wait_for(kill(), 20))
 
 
@@ -224,7 +224,7 @@ def kill(request, workspace, airflow) -> Callable[[DatabricksRunTrigger], None]:
 def test_a_kill_is_carried_out_however_many_are_before_it(workspace, endless, airflow, kill):
     airflow.say("failed")
     # At the task's deadline a late cancellation would hit its next try; here there is none that joins the run.
-    with mock.patch.object(run_trigger, "CANCEL_SECONDS", 0):
+    with mock.patch.object(run_trigger, "CANCEL_TIMEOUT_SECONDS", 0):
         kill(watching(endless))
     assert workspace.requests["runs/cancel"] == 1
 
@@ -248,7 +248,7 @@ def test_a_trigger_that_is_moved_or_whose_triggerer_goes_leaves_the_run_alone(
     airflow.say("deferred", trigger_id=5)
     kill(watching(endless))
     assert workspace.requests["runs/cancel"] == 0
-    assert f"Run {endless} goes on: its task is still deferred" in capfd.readouterr().out
+    assert f"Run {endless} continues: its task is still deferred" in capfd.readouterr().out
 
 
 @pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 does not tell a trigger for which trigger its task waits")
@@ -265,7 +265,7 @@ def fails(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hangs(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_trigger, "STATE_TOLERANCE_SECONDS", 0.05)
+    monkeypatch.setattr(run_trigger, "TASK_STATE_TIMEOUT_SECONDS", 0.05)
     airflow.at_question = lambda: airflow.over.wait(10)
     airflow.say("failed")
 
@@ -283,7 +283,7 @@ def test_a_kill_leaves_the_run_alone_where_the_tasks_state_cannot_be_learnt(
     airflow_that(airflow, monkeypatch)
     kill(watching(endless))
     assert workspace.requests["runs/cancel"] == 0
-    assert f"Run {endless} was not cancelled: Airflow cannot be asked" in capfd.readouterr().out
+    assert f"Run {endless} was not cancelled and may still be running" in capfd.readouterr().out
 
 
 def test_a_sensors_trigger_never_cancels(workspace, endless, airflow, kill):
@@ -309,7 +309,7 @@ def test_a_kill_of_a_trigger_without_a_task_cancels_nothing(workspace):
 def test_a_kill_cancels_the_run_although_airflow_interrupts_it(
     monkeypatch, workspace, client, endless, airflow, *, on_kill_is_called
 ):
-    monkeypatch.setattr(triggers, "_ON_KILL_IS_CALLED", on_kill_is_called)
+    monkeypatch.setattr(triggers, "_AIRFLOW_CALLS_ON_KILL", on_kill_is_called)
     interrupted = threading.Event()
     airflow.at_question = lambda: interrupted.wait(10)
     airflow.say("failed")
@@ -330,7 +330,7 @@ def test_a_kill_cancels_the_run_although_airflow_interrupts_it(
         interrupted.set()
         await until(lambda: client.get_run(endless).is_terminal)
         # Nothing of it is left.
-        await until(lambda: not run_trigger._going_on)
+        await until(lambda: not run_trigger._background_tasks)
 
     asyncio.run(asyncio.wait_for(interrupt(), 20))
     assert client.get_run(endless).state.result_state == "CANCELED"
@@ -339,7 +339,7 @@ def test_a_kill_cancels_the_run_although_airflow_interrupts_it(
 def test_a_trigger_that_is_cancelled_leaves_soon_and_what_it_has_begun_goes_on(
     monkeypatch, workspace, endless, airflow
 ):
-    monkeypatch.setattr(triggers, "_ON_KILL_IS_CALLED", False)
+    monkeypatch.setattr(triggers, "_AIRFLOW_CALLS_ON_KILL", False)
     monkeypatch.setattr(triggers, "STOPPING_SECONDS", 0.05)
     airflow.at_question = lambda: airflow.over.wait(10)
     airflow.say("failed")
@@ -353,13 +353,13 @@ def test_a_trigger_that_is_cancelled_leaves_soon_and_what_it_has_begun_goes_on(
         assert workspace.requests["runs/cancel"] == 0
         airflow.over.set()
         await until(lambda: workspace.requests["runs/cancel"] == 1)
-        await until(lambda: not run_trigger._going_on)
+        await until(lambda: not run_trigger._background_tasks)
 
     asyncio.run(leave())
 
 
 def test_where_airflow_calls_on_kill_a_trigger_that_is_cancelled_just_leaves(monkeypatch, workspace, endless, airflow):
-    monkeypatch.setattr(triggers, "_ON_KILL_IS_CALLED", True)
+    monkeypatch.setattr(triggers, "_AIRFLOW_CALLS_ON_KILL", True)
     airflow.say("failed")
 
     async def leave() -> None:
