@@ -257,18 +257,19 @@ def with_crowd(size: int, period: float, runs: list[ModelRun], waits: list[Waiti
     return Story(all_runs, [*others, *few], **options)
 
 
-@settings(REPEATABLE, max_examples=60)
-@given(
-    story=st.builds(
-        with_crowd,
-        size=st.sampled_from([0, 20, 40]),
-        period=st.sampled_from([10.0, 20.0]),
-        runs=runs(),
-        waits=WAITS,
-        quirks=QUIRKS,
-        failures=failures(),
-        rate=st.sampled_from([100.0, 100.0, 5.0, 0.5]),
+class TestAnyWorkspace:
+    @settings(REPEATABLE, max_examples=60)
+    @given(
+        story=st.builds(
+            with_crowd,
+            size=st.sampled_from([0, 20, 40]),
+            period=st.sampled_from([10.0, 20.0]),
+            runs=runs(),
+            waits=WAITS,
+            quirks=QUIRKS,
+            failures=failures(),
+            rate=st.sampled_from([100.0, 100.0, 5.0, 0.5]),
+        )
     )
-)
-def test_whatever_happens_each_end_is_told_in_time_and_none_that_is_not_there(story: Story) -> None:
-    judge(story)
+    def test_true_ends_are_reported_in_time(self, story: Story) -> None:
+        judge(story)

@@ -32,88 +32,88 @@ class Panic(BaseException):
     """What Rust raises: no Exception."""
 
 
-def test_a_call_that_is_given_up_leaves_the_next_one_a_thread() -> None:
-    trickles = Trickle()
+class TestErrors:
+    def test_panic_is_raised_and_thread_survives(self) -> None:
+        def panic() -> None:
+            raise Panic("in Rust")
 
-    async def scene() -> str:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            given_up = await trickles.begun_in(threads)
-            given_up.cancel()
-            answer = await threads.run(lambda: "in time")
-        threads.stop()
-        trickles.go_on.set()
-        return answer
-
-    assert asyncio.run(scene()) == "in time"
-
-
-def test_a_call_that_panics_is_an_error_of_its_own_and_ends_no_thread() -> None:
-    def panic() -> None:
-        raise Panic("in Rust")
-
-    async def scene() -> int:
-        threads = DaemonThreads(1, name="test-threads")
-        with pytest.raises(RuntimeError, match="in Rust"):
-            await threads.run(panic)
-        async with asyncio.timeout(10):
-            answer = await threads.run(lambda: 7)
-        threads.stop()
-        return answer
-
-    assert asyncio.run(scene()) == 7
-
-
-def test_a_call_that_stops_an_iteration_is_an_error_like_any_other() -> None:
-    # No future takes a StopIteration.
-    async def scene() -> None:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            with pytest.raises(RuntimeError, match="StopIteration"):
-                await threads.run(lambda: next(iter(())))
-        threads.stop()
-
-    asyncio.run(scene())
-
-
-def test_what_waits_behind_a_call_that_is_given_up_is_done_where_no_thread_can_replace_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trickles = Trickle()
-
-    def no_more(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    async def scene() -> str:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            given_up = await trickles.begun_in(threads)
-            behind = asyncio.create_task(threads.run(lambda: "done"))
-            await asyncio.sleep(0)
-            monkeypatch.setattr(threading.Thread, "start", no_more)
-            given_up.cancel()
-            await asyncio.wait([given_up])
-            trickles.go_on.set()
-            answer = await behind
-        threads.stop()
-        return answer
-
-    assert asyncio.run(scene()) == "done"
-
-
-def test_what_was_given_before_the_stop_is_done_though_the_call_before_it_is_given_up() -> None:
-    trickles = Trickle()
-
-    async def scene() -> str:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            given_up = await trickles.begun_in(threads)
-            behind = asyncio.create_task(threads.run(lambda: "done"))
-            await asyncio.sleep(0)
+        async def scene() -> int:
+            threads = DaemonThreads(1, name="test-threads")
+            with pytest.raises(RuntimeError, match="in Rust"):
+                await threads.run(panic)
+            async with asyncio.timeout(10):
+                answer = await threads.run(lambda: 7)
             threads.stop()
-            given_up.cancel()
-            await asyncio.wait([given_up])
-            trickles.go_on.set()
-            return await behind
+            return answer
 
-    assert asyncio.run(scene()) == "done"
+        assert asyncio.run(scene()) == 7
+
+    def test_stop_iteration_is_raised_as_runtime_error(self) -> None:
+        # No future takes a StopIteration.
+        async def scene() -> None:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                with pytest.raises(RuntimeError, match="StopIteration"):
+                    await threads.run(lambda: next(iter(())))
+            threads.stop()
+
+        asyncio.run(scene())
+
+
+class TestCancelledCall:
+    def test_next_call_gets_a_new_thread(self) -> None:
+        trickles = Trickle()
+
+        async def scene() -> str:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                given_up = await trickles.begun_in(threads)
+                given_up.cancel()
+                answer = await threads.run(lambda: "in time")
+            threads.stop()
+            trickles.go_on.set()
+            return answer
+
+        assert asyncio.run(scene()) == "in time"
+
+    def test_queued_call_runs_when_no_thread_can_be_started(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        trickles = Trickle()
+
+        def no_more(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async def scene() -> str:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                given_up = await trickles.begun_in(threads)
+                behind = asyncio.create_task(threads.run(lambda: "done"))
+                await asyncio.sleep(0)
+                monkeypatch.setattr(threading.Thread, "start", no_more)
+                given_up.cancel()
+                await asyncio.wait([given_up])
+                trickles.go_on.set()
+                answer = await behind
+            threads.stop()
+            return answer
+
+        assert asyncio.run(scene()) == "done"
+
+    def test_queued_call_runs_after_stop(self) -> None:
+        trickles = Trickle()
+
+        async def scene() -> str:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                given_up = await trickles.begun_in(threads)
+                behind = asyncio.create_task(threads.run(lambda: "done"))
+                await asyncio.sleep(0)
+                threads.stop()
+                given_up.cancel()
+                await asyncio.wait([given_up])
+                trickles.go_on.set()
+                return await behind
+
+        assert asyncio.run(scene()) == "done"

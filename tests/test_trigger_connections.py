@@ -94,41 +94,38 @@ async def event_of(trigger: Any) -> dict[str, Any]:
     return payload
 
 
-def test_triggers_look_their_connection_up_while_the_event_loop_goes_on(
-    client: JobsClient, triggerer: Callable[[], Any]
-) -> None:
-    run_id = client.submit_run({"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
-    job_id = client.create_job({"name": "idle", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
+class TestLookupInEventLoop:
+    def test_does_not_block_the_event_loop(self, client: JobsClient, triggerer: Callable[[], Any]) -> None:
+        run_id = client.submit_run({"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
+        job_id = client.create_job({"name": "idle", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
 
-    async def both() -> list[dict[str, Any]]:
-        async with triggerer(), asyncio.timeout(30):
-            return await asyncio.gather(
-                event_of(DatabricksRunTrigger(run_id, CONN_ID, polling_period_seconds=FAST)),
-                event_of(DatabricksSensorTrigger(IdleCondition(job_id=job_id).to_dict(), CONN_ID, poke_interval=FAST)),
-            )
+        async def both() -> list[dict[str, Any]]:
+            async with triggerer(), asyncio.timeout(30):
+                return await asyncio.gather(
+                    event_of(DatabricksRunTrigger(run_id, CONN_ID, polling_period_seconds=FAST)),
+                    event_of(
+                        DatabricksSensorTrigger(IdleCondition(job_id=job_id).to_dict(), CONN_ID, poke_interval=FAST)
+                    ),
+                )
 
-    run, idle = asyncio.run(both())
-    assert run["state"] == "TERMINATED/SUCCESS"
-    assert idle["met"] is True
+        run, idle = asyncio.run(both())
+        assert run["state"] == "TERMINATED/SUCCESS"
+        assert idle["met"] is True
 
+    def test_works_for_cancelling_at_the_deadline(self, client: JobsClient, triggerer: Callable[[], Any]) -> None:
+        run_id = launch_endless(client)
 
-def test_a_trigger_cancels_at_its_deadline_through_a_connection_that_is_looked_up_there(
-    client: JobsClient, triggerer: Callable[[], Any]
-) -> None:
-    run_id = launch_endless(client)
+        async def out_of_time() -> dict[str, Any]:
+            async with triggerer(), asyncio.timeout(30):
+                return await event_of(DatabricksRunTrigger(run_id, CONN_ID, deadline=0))
 
-    async def out_of_time() -> dict[str, Any]:
-        async with triggerer(), asyncio.timeout(30):
-            return await event_of(DatabricksRunTrigger(run_id, CONN_ID, deadline=0))
+        assert asyncio.run(out_of_time())["timed_out"] == "the API accepted the run's cancellation"
 
-    assert asyncio.run(out_of_time())["timed_out"] == "the API accepted the run's cancellation"
+    def test_blocking_lookup_fails(self, triggerer: Callable[[], Any]) -> None:
+        # It is what the tests above are worth: where this succeeded, they would prove nothing.
+        async def blocking() -> None:
+            async with triggerer():
+                DatabricksJobsHook(CONN_ID).get_connection(CONN_ID)
 
-
-def test_a_look_up_that_blocks_the_event_loop_would_fail(triggerer: Callable[[], Any]) -> None:
-    # It is what the tests above are worth: where this succeeded, they would prove nothing.
-    async def blocking() -> None:
-        async with triggerer():
-            DatabricksJobsHook(CONN_ID).get_connection(CONN_ID)
-
-    with pytest.raises((RuntimeError, AirflowNotFoundException)):
-        asyncio.run(blocking())
+        with pytest.raises((RuntimeError, AirflowNotFoundException)):
+            asyncio.run(blocking())
