@@ -1,4 +1,4 @@
-"""Events and deferrals of another release: what an operator that is woken by them does."""
+"""An operator that resumes with the event or the deferral of another release."""
 
 from __future__ import annotations
 

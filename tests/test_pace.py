@@ -1,4 +1,4 @@
-"""pace: how fast requests may be sent, and when they may not."""
+"""The rate limit: the token bucket, and the gate that pauses requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def gate(clock: Clock) -> RequestGate:
 
 
 def sent_at(bucket: TokenBucket, clock: Clock, requests: int) -> list[float]:
-    """Return when so many requests are sent, one after the other, by somebody who always has one."""
+    """Return when that many requests are sent, one after the other without a break."""
     sent = []
     for _ in range(requests):
         clock.now += bucket.take()
@@ -132,7 +132,7 @@ class TestSharedBucket:
         assert bucket.seconds_per_request == 1.0
         TokenBucket.shared("https://raised", 40.0, clock, one)
         assert bucket.seconds_per_request == 1 / 40
-        # Whoever is gone wants nothing any more.
+        # The rates of a user that is gone do not count.
         TokenBucket.shared("https://raised", 2.0, clock, one)
         del one
         gc.collect()
@@ -176,7 +176,7 @@ class TestGateWaits:
         for _ in range(10):
             passed_at(gate, clock)
         clock.at[0.05] = lambda: gate.pause(limited("30"))
-        # The clock is looked at when they wake up.
+        # The caller reads the clock when it wakes up.
         assert passed_at(gate, clock) == pytest.approx(30.1, abs=0.11)
 
 

@@ -1,4 +1,4 @@
-"""poller: shared by all triggers of an event loop, in a few threads of its own."""
+"""The shared poller: sharing, threads, cancellation and rejected credentials, against the local workspace."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import Watch, wait_for_run
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.polling import rate_limit
-from airflow_dbjobs.runs.polling import requests as asking
+from airflow_dbjobs.runs.polling import requests as poll_requests
 from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace import LocalWorkspace
 
 TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
-# A run of such a job is active until somebody cancels it.
+# A run of this job stays active until it is cancelled.
 STUCK = {"max_concurrent_runs": 0, "queue": {"enabled": True}, **TASK}
 
 
 @pytest.fixture
 def stuck(client: JobsClient) -> int:
-    """Return the id of a run that is active until somebody cancels it."""
+    """Return the id of a run that stays active until it is cancelled."""
     return client.run_now({"job_id": client.create_job(STUCK)})
 
 
 def over(workspace: LocalWorkspace, times: int = 1) -> None:
-    """Let the next answers say that run 7 has succeeded."""
+    """Make the next answers report that run 7 has succeeded."""
     state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
     workspace.faults.append(Fault("runs/get", status=200, body={"run_id": 7, "state": state}, times=times))
 
@@ -79,14 +79,14 @@ def no_thread_outlives_its_poller() -> Iterator[None]:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Let the loop go on until something has happened in another thread."""
+    """Run the event loop until a condition, set by another thread, is true."""
     async with asyncio.timeout(10):
         while not happened():  # noqa: ASYNC110 (other threads set no asyncio.Event)
             await asyncio.sleep(0.001)
 
 
 class Gate(AuthBase):
-    """Signs requests, and holds those to an endpoint up until it is opened: an API that takes its time."""
+    """Signs requests, and blocks those to one endpoint until it is opened, as a slow API does."""
 
     def __init__(self, workspace: LocalWorkspace, endpoint: str = "/runs/get?") -> None:
         self.sign = BearerAuth(workspace.token)
@@ -118,7 +118,7 @@ async def main():
     try:
         await all_of_them
     except asyncio.CancelledError:
-        print("told to stop", flush=True)
+        print("stopped", flush=True)
 
 
 asyncio.run(main())
@@ -176,7 +176,7 @@ class TestSharing:
             assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=5, connection="slow"))
             assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=50, connection="fast"))
             assert poller._gate.seconds_per_request == pytest.approx(1 / 5)
-            # What the connection says now counts.
+            # The latest rate of each connection applies.
             assert poller is RunPoller.shared(client_of(workspace, max_requests_per_second=20, connection="slow"))
             assert poller._gate.seconds_per_request == pytest.approx(1 / 20)
 
@@ -209,7 +209,7 @@ class TestIdlePoller:
             poller = RunPoller.shared(client)
             with mock.patch.object(JobsClient, "close", autospec=True) as close:
                 await poller.wait(watch(run_id))
-            # Those of the polls and those of the cancellations.
+            # The connections of polls and those of cancellations.
             assert {id(call.args[0]) for call in close.call_args_list} == {
                 id(client),
                 id(poller._requests._cancel_client),
@@ -221,19 +221,21 @@ class TestIdlePoller:
 class TestThreads:
     def test_slow_call_does_not_block_the_loop(self, workspace: LocalWorkspace) -> None:
         gate = Gate(workspace)
-        told: list[threading.Thread] = []
+        reported_in: list[threading.Thread] = []
 
         async def scene() -> Run:
             over(workspace)
             poller = RunPoller(client_of(workspace, gate))
-            watching = asyncio.create_task(poller.wait(watch(7, lambda _: told.append(threading.current_thread()))))
+            watching = asyncio.create_task(
+                poller.wait(watch(7, lambda _: reported_in.append(threading.current_thread())))
+            )
             await until(lambda: gate.waiting.acquire(blocking=False))
             assert not watching.done()
             gate.opened.set()
             return await watching
 
         assert asyncio.run(scene()).outcome is Outcome.SUCCESS
-        assert told == [threading.current_thread()]
+        assert reported_in == [threading.current_thread()]
 
     def test_many_callers_share_few_threads(self, workspace: LocalWorkspace) -> None:
         gate = Gate(workspace)
@@ -242,12 +244,12 @@ class TestThreads:
 
         async def scene() -> None:
             poller = RunPoller(client_of(workspace, gate))
-            for _ in range(2):  # once more after it was idle
+            for _ in range(2):  # the second time after it was idle
                 watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in range(20)]
                 for _ in range(5):
                     await until(lambda: gate.waiting.acquire(blocking=False))
                 seen[:] = poller_threads()
-                assert len(seen) == 6, "one has asked for the list"
+                assert len(seen) == 6, "one of them requests the list"
                 assert all(thread.daemon for thread in seen)
                 gate.opened.set()
                 await asyncio.gather(*watching)
@@ -279,7 +281,7 @@ class TestThreads:
         assert "Cannot start another thread" in warnings[0]
 
     def test_trickling_reply_is_an_outage(self, workspace: LocalWorkspace) -> None:
-        # requests' own timeout is for each read: it would wait for ever.
+        # The timeout of `requests` applies to each read, so it would wait forever.
         gate = Gate(workspace)
         warnings: list[str] = []
         policy = RetryPolicy(connect_timeout=0.01, read_timeout=0.01)
@@ -293,7 +295,7 @@ class TestThreads:
             return await watching
 
         over(workspace, times=2)
-        with mock.patch.object(asking, "_TIMEOUT_MARGIN_SECONDS", 0.05):
+        with mock.patch.object(poll_requests, "_TIMEOUT_MARGIN_SECONDS", 0.05):
             run = asyncio.run(scene())
         assert run is not None
         assert run.outcome is Outcome.SUCCESS
@@ -306,12 +308,12 @@ class TestThreads:
             command = [sys.executable, "-c", HANGING, url]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
                 try:
-                    asked, _ = silent.accept()
-                    with asked:
-                        assert asked.recv(4), "the request is sent, and nobody answers"
+                    connection, _ = silent.accept()
+                    with connection:
+                        assert connection.recv(4), "the request is sent and not answered"
                         process.terminate()
-                        # Airflow gives its triggerer no longer.
-                        assert process.communicate(timeout=5) == ("told to stop\n", None)
+                        # Airflow's limit for stopping a triggerer.
+                        assert process.communicate(timeout=5) == ("stopped\n", None)
                     assert process.returncode == 0
                 finally:
                     process.kill()
@@ -354,7 +356,7 @@ class TestLeavingCallers:
             assert wrong == []
 
         asyncio.run(scene(answered=False))
-        gate.opened.set()  # the answer comes when the loop is closed, and is nobody's
+        gate.opened.set()  # the answer arrives after the loop has closed
         asyncio.run(until(lambda: not poller_threads()))
         gate.opened.clear()
         asyncio.run(scene(answered=True))
@@ -377,7 +379,7 @@ class TestRefusedCredentials:
             assert refused is None
             assert workspace.requests["runs/get"] == 2
             assert len(clock.waits) == 2
-            # The answer is the run's, and the refusal is forgotten.
+            # The next poll succeeds and resets the rejection.
             run = await poller.wait(watched)
             assert run is not None
             assert run.outcome is Outcome.SUCCESS
@@ -412,7 +414,7 @@ class TestCancelRun:
         workspace.faults += [Fault("runs/cancel", cut="before", times=2), Fault("runs/cancel", status=503)]
         asyncio.run(RunPoller(client).cancel(stuck))
         assert workspace.requests["runs/cancel"] == 4
-        # There are 30 s for it.
+        # Airflow allows 30 s in all.
         for slept, least in zip(waits, [0.5, 1, 0.5], strict=True):
             assert least <= slept <= least * 1.25
         assert wait_for_run(client, stuck, period=0.01).outcome is Outcome.CANCELED
@@ -420,21 +422,21 @@ class TestCancelRun:
     def test_logs_in_the_context_of_its_trigger(
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whose = contextvars.ContextVar("whose", default="nobody's")
+        whose = contextvars.ContextVar("whose", default="of no trigger")
         logged: list[str] = []
         monkeypatch.setattr(client.transport, "sleep", lambda _: None)
         monkeypatch.setattr(transport.log, "warning", lambda *_: logged.append(whose.get()))
         workspace.faults.append(Fault("runs/cancel", status=503))
 
         async def scene() -> None:
-            whose.set("the trigger's")
+            whose.set("of the trigger")
             await RunPoller(client).cancel(stuck)
 
         asyncio.run(scene())
-        assert logged == ["the trigger's"]
+        assert logged == ["of the trigger"]
 
     def test_is_not_sent_after_its_caller_is_cancelled(self, workspace: LocalWorkspace) -> None:
-        # A next try of the task may have joined the run by then.
+        # The next try of the task may have joined the run by then.
         gate = Gate(workspace, "/runs/cancel")
 
         async def scene() -> None:

@@ -1,4 +1,4 @@
-"""listing: what a list costs, how its pages are turned, and when it is left alone."""
+"""The list of active runs: its cost, how its pages are read, and when it is not used."""
 
 from __future__ import annotations
 
@@ -30,54 +30,54 @@ def page(run_ids: Iterable[int], *, more: bool = False, token: str = "") -> Runs
 
 
 class Server:
-    """Answers with what it was given, one after the other."""
+    """Returns the given answers one after the other."""
 
     def __init__(self, *answers: RunsPage | CallError) -> None:
         self.answers = list(answers)
-        self.asked: list[PageRequest] = []
+        self.requests: list[PageRequest] = []
         self.clock = Clock()
-        self.list = ActiveRunsList(self.answer, clock=self.clock, sleep=self.clock.sleep_async)
+        self.list = ActiveRunsList(self.fetch_page, clock=self.clock, sleep=self.clock.sleep_async)
 
-    async def answer(self, request: PageRequest) -> RunsPage:
-        self.asked.append(request)
+    async def fetch_page(self, request: PageRequest) -> RunsPage:
+        self.requests.append(request)
         answer = self.answers.pop(0)
         if isinstance(answer, CallError):
             raise answer
         return answer
 
-    def walk(self, wanted: Iterable[int], *answers: RunsPage | CallError, patience: float = 60.0) -> ListedRuns:
+    def read(self, wanted: Iterable[int], *answers: RunsPage | CallError, timeout: float = 60.0) -> ListedRuns:
         self.answers += answers
-        self.asked.clear()
-        return asyncio.run(self.list.read(set(wanted), patience))
+        self.requests.clear()
+        return asyncio.run(self.list.read(set(wanted), timeout))
 
 
 class TestPages:
     def test_reads_by_offset_to_the_end(self) -> None:
         server = Server(page(range(100), more=True), page(range(100, 200), more=True), page(range(200, 230)))
-        found = server.walk(range(1000))
+        found = server.read(range(1000))
         assert found.complete
         assert set(found.states) == set(range(230))
-        assert server.asked == [PageRequest("2.0", 0), PageRequest("2.0", 0, 100), PageRequest("2.0", 0, 200)]
+        assert server.requests == [PageRequest("2.0", 0), PageRequest("2.0", 0, 100), PageRequest("2.0", 0, 200)]
 
     def test_reads_by_token_past_empty_pages(self) -> None:
-        # No 2.0.
+        # The server does not support API 2.0.
         server = Server(*[TOO_LARGE] * 5, page(range(25), token="a"), page([], token="b"), page(range(25, 50)))
-        found = server.walk(range(100))
+        found = server.read(range(100))
         assert found.complete
         assert set(found.states) == set(range(50))
-        assert server.asked[5:] == [PageRequest(None, 25, None, token) for token in (None, "a", "b")]
+        assert server.requests[5:] == [PageRequest(None, 25, None, token) for token in (None, "a", "b")]
 
     def test_stops_after_the_last_wanted_run(self) -> None:
         server = Server(page(range(100), more=True), page(range(100, 200), more=True))
-        assert server.walk(range(50, 150)).complete
-        assert len(server.asked) == 2
+        assert server.read(range(50, 150)).complete
+        assert len(server.requests) == 2
 
     def test_stops_when_polling_would_cost_less(self) -> None:
         server = Server(*(page(range(1000 * number, 1000 * (number + 1)), more=True) for number in range(5)))
-        found = server.walk(range(-50, 0))
+        found = server.read(range(-50, 0))
         assert not found.complete
-        assert len(server.asked) == 3
-        # There are that many of others' runs at least, and for a while it is not worth while.
+        assert len(server.requests) == 3
+        # At least that many other runs are known for a while, which makes the list too expensive.
         assert server.list.cost(50) > 50
         server.clock.now += 301
         assert server.list.cost(50) < 50
@@ -85,15 +85,15 @@ class TestPages:
     @pytest.mark.parametrize("error", [DOWN, TooManyRequests(CALL, 429)])
     def test_retries_a_page_after_transient_errors(self, error: CallError) -> None:
         server = Server(page(range(50), more=True), error, error, page(range(50, 70)))
-        found = server.walk(range(100))
+        found = server.read(range(100))
         assert found.complete
         assert len(found.states) == 70
-        # A rate limit is waited out by who sends the requests.
+        # `fetch_page` itself waits out a rate limit.
         assert server.clock.waits == ([1, 2] if error is DOWN else [])
 
     def test_keeps_pages_read_before_a_failure(self) -> None:
         server = Server(page(range(50), more=True), FORBIDDEN)
-        found = server.walk(range(100))
+        found = server.read(range(100))
         assert not found.complete
         assert set(found.states) == set(range(50))
 
@@ -102,31 +102,31 @@ class TestVariants:
     @pytest.mark.parametrize("repeated", [page(range(50), more=True), page([], more=True), page(range(50), token="a")])
     def test_repeated_page_switches_to_next_variant(self, repeated: RunsPage) -> None:
         server = Server(page(range(50), more=repeated.has_more, token=repeated.next_page_token))
-        found = server.walk(range(1000), repeated)
+        found = server.read(range(1000), repeated)
         assert not found.complete
         assert set(found.states) == set(range(50))
-        server.walk(range(10), page(range(10)))
-        assert server.asked == [PageRequest("2.0", 999)]
+        server.read(range(10), page(range(10)))
+        assert server.requests == [PageRequest("2.0", 999)]
 
     def test_first_supported_variant_is_kept(self) -> None:
         server = Server(*[TOO_LARGE] * 3, page(range(100), more=True), page(range(100, 120)))
-        assert server.walk(range(500)).complete
-        assert [request.limit for request in server.asked] == [0, 999, 150, 100, 100]
-        server.walk(range(500), page(range(90)))
-        assert server.asked == [PageRequest("2.0", 100)]
+        assert server.read(range(500)).complete
+        assert [request.limit for request in server.requests] == [0, 999, 150, 100, 100]
+        server.read(range(500), page(range(90)))
+        assert server.requests == [PageRequest("2.0", 100)]
 
     def test_best_variant_is_retried_after_an_hour(self) -> None:
         server = Server(*[TOO_LARGE] * 3, page(range(100)))
-        server.walk(range(500))
+        server.read(range(500))
         server.clock.now += 3601
-        server.walk(range(500), page(range(100)))
-        assert server.asked == [PageRequest("2.0", 0)]
+        server.read(range(500), page(range(100)))
+        assert server.requests == [PageRequest("2.0", 0)]
 
     def test_unused_for_ten_minutes_if_none_is_supported(self) -> None:
         server = Server(*[TOO_LARGE] * 8)
-        found = server.walk(range(500))
+        found = server.read(range(500))
         assert (dict(found.states), found.complete) == ({}, False)
-        assert [(request.api_version, request.limit) for request in server.asked[4:]] == [
+        assert [(request.api_version, request.limit) for request in server.requests[4:]] == [
             ("2.0", 25),
             (None, 25),
             (None, 24),
@@ -150,8 +150,8 @@ class TestUnusableList:
     )
     def test_is_unused_for_a_while_after_an_error(self, errors: list[CallError], seconds: float) -> None:
         server = Server(*errors)
-        assert not server.walk(range(500)).complete
-        assert len(server.asked) == len(errors)
+        assert not server.read(range(500)).complete
+        assert len(server.requests) == len(errors)
         server.clock.now += seconds - 5
         assert server.list.cost(500) == math.inf
         server.clock.now += 6
@@ -161,11 +161,11 @@ class TestUnusableList:
         server = Server()
 
         async def hang(_: PageRequest) -> Any:
-            server.asked.append(_)
+            server.requests.append(_)
             await asyncio.Event().wait()
 
         server.list._fetch_page = hang
-        found = server.walk(range(500), patience=0.001)
+        found = server.read(range(500), timeout=0.001)
         assert not found.complete
         for seconds, usable in ((299, False), (2, True)):
             server.clock.now += seconds
@@ -174,7 +174,7 @@ class TestUnusableList:
     def test_is_used_again_after_an_outage_of_the_api(self) -> None:
         for error in (FORBIDDEN, *[TOO_LARGE] * 8):
             server = Server(error, *[error] * 7)
-            server.walk(range(500))
+            server.read(range(500))
             assert server.list.cost(500) == math.inf
             server.list.forgive_failures()
             assert server.list.cost(500) < 500
@@ -196,12 +196,12 @@ class TestCost:
     )
     def test_counts_pages_and_entries(self, size: int, runs: int, cost: float) -> None:
         server = Server(page(range(size), more=True), page(range(size, 5000)))
-        server.walk(range(10_000))
+        server.read(range(10_000))
         assert server.list.cost(runs) == pytest.approx(cost)
 
     def test_counts_other_runs_for_five_minutes(self) -> None:
         server = Server(page(range(500)))
-        server.walk(range(100))
+        server.read(range(100))
         assert server.list.cost(100) == pytest.approx(1 + 500 / 50 + 1)
         server.clock.now += 301
         assert server.list.cost(100) == pytest.approx(1 + 100 / 50 + 1)

@@ -1,7 +1,7 @@
-"""poller: a list of the active runs answers for many at once, however the server makes it; in virtual time.
+"""The poller reads the list of active runs instead of polling each of them, whatever the server does; virtual time.
 
-What a list costs is counted, and how late an end is told. That no end is told before ``runs/get`` said so, and none
-that is not the run's, is looked at after each story (`Scene.check_outcomes`).
+The tests measure the requests, and how late an end is reported. After each story, `Scene.check_outcomes` verifies that
+no end was reported before ``runs/get`` returned it, and none that is not the run's.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 PERIOD = 10.0
 
 
-def latest(walk: float = 0.1) -> float:
-    """Return how late an end may be told where a list takes `walk` seconds to read.
+def latest(reading: float = 0.1) -> float:
+    """Return how late an end may be reported if reading the list takes `reading` seconds.
 
-    It may come just after its page was read. A period begins with the end of a walk, jitter makes it a tenth longer,
-    and runs that are due within a fiftieth of it are asked for together. A get or a few take half a second.
+    It may occur just after its page was read. A period begins when a reading ends, jitter makes it a tenth longer, and
+    runs that are due within a fiftieth of it are polled together. A few gets take half a second.
     """
-    return walk + (1.1 + 0.02) * PERIOD + walk + 0.5
+    return reading + (1.1 + 0.02) * PERIOD + reading + 0.5
 
 
 LATEST = latest()
 
 
 def watch_all_until(at: float) -> Callable[[Scene], Coroutine[Any, Any, None]]:
-    """Return the story of those who wait for all runs from the beginning."""
+    """Return a story in which one caller per run waits from the beginning."""
 
     async def story(scene: Scene) -> None:
         scene.watch_all(period=PERIOD)
@@ -47,13 +47,13 @@ def ends_at(world: World, at: float, *run_ids: int) -> None:
 
 
 def limits(world: World) -> list[tuple[str, str]]:
-    """Return how the lists were asked for, each way once: API version and limit."""
-    asked = [(seen.version, seen.query["limit"]) for seen in world.log if seen.operation == LIST]
-    return list(dict.fromkeys(asked))
+    """Return the distinct API versions and limits with which lists were requested."""
+    requested = [(seen.version, seen.query["limit"]) for seen in world.log if seen.operation == LIST]
+    return list(dict.fromkeys(requested))
 
 
 def lists(world: World, begin: float = 0.0) -> int:
-    """Return how often a list was begun to be read."""
+    """Return how many readings of the list began."""
     return sum(
         seen.operation == LIST and seen.at >= begin and not {"offset", "page_token"} & seen.query.keys()
         for seen in world.log
@@ -75,9 +75,9 @@ class TestBudget:
         world = World.of(1000, largest_page=25, serves_2_0=serves_2_0)
         ends_at(world, 120.0, 17)
         scene = play(world, watch_all_until(160))
-        walks = lists(world, 60)
-        assert walks <= 100 / (0.9 * PERIOD) + 1
-        assert world.count(begin=60) <= 42 * (walks + 1)
+        readings = lists(world, 60)
+        assert readings <= 100 / (0.9 * PERIOD) + 1
+        assert world.count(begin=60) <= 42 * (readings + 1)
         assert max(scene.delays()) <= latest(40 * world.page_seconds)
 
     def test_few_runs_are_polled_one_by_one(self) -> None:
@@ -91,7 +91,7 @@ class TestBudget:
         world = World.of([ModelRun(run_id, states=states, ends=90.0) for run_id in range(1, 51)])
         scene = play(world, watch_all_until(110))
         assert all(
-            watching.lives == ["PENDING", "RUNNING", "TERMINATING", "TERMINATED"] for watching in scene.watchings
+            caller.life_cycle_states == ["PENDING", "RUNNING", "TERMINATING", "TERMINATED"] for caller in scene.callers
         )
         assert world.count(GET) <= 50 + 110 / PERIOD + 3
 
@@ -108,7 +108,7 @@ class TestPages:
         assert refused <= 4
         pages = -(-300 // largest_page)
         assert world.count(LIST) - refused <= pages * lists(world) - refused * (pages - 1)
-        # Once found it is kept: no request is refused later.
+        # Once found it is kept: no later request is rejected.
         assert all(seen.status == 200 for seen in world.log if seen.at > PERIOD)
         assert len(scene.delays()) == 6
         assert max(scene.delays()) <= latest(pages * world.page_seconds)
@@ -133,7 +133,7 @@ class TestPages:
         assert limits(world)[-1] == ("2.1", "25")
         assert sum(seen.status == 404 for seen in world.log) == 5
         assert len(scene.delays()) == 2
-        # As many gets as lists, and those of the first reading and of the ends.
+        # One get per list, and those of the first reading and of the ends.
         assert world.count(GET) <= lists(world) + 4
 
     def test_reads_past_empty_pages(self) -> None:
@@ -151,7 +151,7 @@ class TestPages:
         scene = play(world, watch_all_until(330))
         assert len(scene.delays()) == 3
         assert max(scene.delays()) <= LATEST + 1
-        # No form is any better: then the list is left alone.
+        # No variant works better, so the list is not used any more.
         assert world.count(LIST) <= 25
         assert world.count(LIST, begin=150) == 0
 
@@ -189,11 +189,11 @@ class TestOtherRuns:
         ends_at(world, 455.0, 3, 12)
         scene = play(world, watch_all_until(700))
         if place != "after":
-            # A look at what there is, once in five minutes; it gives up before it costs as much as the gets.
+            # Read once in five minutes, and only until it costs as much as the gets.
             assert lists(world) <= 3
             assert world.count(LIST) <= 12 * lists(world)
         else:
-            # Ours come first: a page has them all.
+            # Ours come first: one page has them all.
             assert world.count(GET) < 12 * 700 / PERIOD / 2 or lists(world) <= 3
         assert max(scene.delays()) <= LATEST
         assert world.count(begin=350, end=450) <= 12 * 100 / (0.9 * PERIOD) + 12
@@ -227,7 +227,7 @@ class TestFailingList:
         scene = play(world, watch_all_until(660))
         assert world.count(LIST) == 2
         assert max(scene.delays()) <= LATEST
-        assert not any(watching.warnings for watching in scene.watchings)
+        assert not any(caller.warnings for caller in scene.callers)
 
     @pytest.mark.parametrize("failure", [Failure(500, LIST), Failure(0, LIST), Failure(401, LIST), Failure(409, LIST)])
     def test_failing_list_is_tried_a_few_times_a_minute(self, failure: Failure) -> None:
@@ -236,7 +236,7 @@ class TestFailingList:
         scene = play(world, watch_all_until(300))
         assert world.count(LIST) <= 3 * 300 / 60
         assert max(scene.delays()) <= LATEST + 5
-        assert not any(watching.warnings or watching.refusals for watching in scene.watchings)
+        assert not any(caller.warnings or caller.refusals for caller in scene.callers)
 
     def test_recovered_list_is_used_again(self) -> None:
         world = World.of(100, failures=[Failure(500, LIST, end=100)])
@@ -250,7 +250,7 @@ class TestFailingList:
         ends_at(world, 310.0, 2, 49)
         scene = play(world, watch_all_until(350))
         assert len(scene.delays()) == 4
-        # For so long a list is given, at least.
+        # The least time that reading a list may take.
         assert max(scene.delays()) <= latest(10.0)
         if seconds > 4:
             assert lists(world) <= 2
@@ -280,12 +280,12 @@ class TestStaleList:
     @pytest.mark.parametrize("lag", [120.0, 1800.0])
     def test_is_not_used_if_stale_by_minutes(self, lag: float) -> None:
         world = World.of([ModelRun(run_id, ends=50.0 + 5 * run_id) for run_id in range(1, 101)], lag=lag)
-        # All were there when the list was made.
+        # All runs were active when the list was made.
         scene = play(world, watch_all_until(750))
         assert len(scene.delays()) == 100
-        # In each period one run is asked for in its turn: until that is one which was over a minute ago.
+        # Each period one listed run is polled in turn, until one of them turns out to have ended a minute ago.
         assert max(scene.delays()) <= min(lag, 200.0) + LATEST
-        late = [scene.delay(watching) for watching in scene.watchings if world.runs[watching.run_id].ends > 250]
+        late = [scene.delay(caller) for caller in scene.callers if world.runs[caller.run_id].ends > 250]
         assert max(late) <= LATEST
 
     def test_frozen_list_misses_no_end(self) -> None:
@@ -315,7 +315,7 @@ class TestStaleList:
             for run in young:
                 await scene.until(max(scene.now, run.born + 3))
                 scene.watch(run.run_id, PERIOD)
-            # In its turn among those that are listed at a time.
+            # It is polled in turn with the other listed runs.
             assert scene.delay(first) <= 24 * 1.12 * PERIOD
 
         play(world, story)
@@ -326,8 +326,8 @@ class TestStaleList:
         world = World.of([*wrong, *(ModelRun(run_id) for run_id in range(6, 31))])
         scene = play(world, watch_all_until(130))
         assert len(scene.delays()) == 5
-        assert all(watching.lives == ["RUNNING", "TERMINATED"] for watching in scene.watchings[:5])
-        assert all(watching.states[1][0] >= 100 for watching in scene.watchings[:5])
+        assert all(caller.life_cycle_states == ["RUNNING", "TERMINATED"] for caller in scene.callers[:5])
+        assert all(caller.states[1][0] >= 100 for caller in scene.callers[:5])
         assert max(scene.delays()) <= LATEST
 
 
@@ -340,14 +340,14 @@ class TestUnlistedRuns:
             scene.watch_all(range(1, 31), period=PERIOD)
             for run in launched:
                 await scene.until(run.born)
-                told = scene.watch(run.run_id, PERIOD)
+                caller = scene.watch(run.run_id, PERIOD)
             await scene.until(200)
-            assert told.lives[0] == "PENDING"
+            assert caller.life_cycle_states[0] == "PENDING"
 
         scene = play(world, story)
         assert len(scene.delays()) == 30
         assert max(scene.delays()) <= 5.0 + LATEST
-        assert all(watching.states[0][0] - watching.joined < 1.0 for watching in scene.watchings)
+        assert all(caller.states[0][0] - caller.joined < 1.0 for caller in scene.callers)
 
     def test_runs_listed_late_are_soon_served_by_the_list(self) -> None:
         world = World.of([ModelRun(run_id, born=-0.5) for run_id in range(1, 101)], lag=5.0)
@@ -362,7 +362,7 @@ class TestUnlistedRuns:
             scene.watch_all(period=PERIOD)
             await scene.until(60)
             assert len(scene.delays()) == 2
-            # In the workspace's pages, and nobody waits for them here.
+            # They are in the workspace's pages again, but no caller waits for them.
             ends_at(world, 1000.0, 1, 2)
             await scene.until(300)
             ends_at(world, 30.0, 1, 2)
@@ -393,8 +393,8 @@ class TestUnlistedRuns:
         runs = [ModelRun(run_id, states=((0.0, "QUEUED"), (60.0, "RUNNING"))) for run_id in range(1, 61)]
         world = World.of(runs, shows_queued=False)
         scene = play(world, watch_all_until(200))
-        assert all(watching.lives == ["QUEUED", "RUNNING"] for watching in scene.watchings)
-        assert all(60 <= watching.states[1][0] <= 60 + LATEST + 1 for watching in scene.watchings)
+        assert all(caller.life_cycle_states == ["QUEUED", "RUNNING"] for caller in scene.callers)
+        assert all(60 <= caller.states[1][0] <= 60 + LATEST + 1 for caller in scene.callers)
         assert world.count(GET, begin=75) <= 125 / (0.9 * PERIOD) + 2
 
     @pytest.mark.parametrize("largest_page", [1000, 25])

@@ -1,4 +1,4 @@
-"""poller: what an API that is down, limits or refuses costs, and who is told; in virtual time."""
+"""The poller during outages, rate limits and rejected credentials: cost and reports; in virtual time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 PERIOD = 10.0
-# The pause between two looks at an API that is down, with its jitter.
+# The pause between two requests while the API is down, with its jitter.
 PAUSE = 1.1 * LONGEST_BACKOFF
 FORBIDDEN_LIST = Failure(403, LIST, error_code="PERMISSION_DENIED")
 
 
 def watch_all_until(at: float, period: float = PERIOD) -> Callable[[Scene], Coroutine[Any, Any, None]]:
-    """Return the story of those who wait for all runs from the beginning."""
+    """Return a story in which one caller per run waits from the beginning."""
 
     async def story(scene: Scene) -> None:
         scene.watch_all(period=period)
@@ -47,31 +47,31 @@ class TestOutage:
         for run_id in (1, 50, 100):
             world.runs[run_id].ends = 900.0
         scene = play(world, watch_all_until(end + 120))
-        # Few find out; then one request after each pause.
+        # A few requests detect the outage; then one request follows each pause.
         assert world.count(begin=begin, end=begin + 60) <= 25
         assert world.count(begin=begin + 60, end=end) <= (end - begin) / 60 * 2
-        assert all(end < watching.ended <= end + PAUSE + 5 for watching in scene.watchings if watching.run)
-        assert sum(watching.run is not None for watching in scene.watchings) == 3
-        for watching in scene.watchings:
-            cannot, can = (text for _, text in watching.warnings)
+        assert all(end < caller.ended <= end + PAUSE + 5 for caller in scene.callers if caller.run)
+        assert sum(caller.run is not None for caller in scene.callers) == 3
+        for caller in scene.callers:
+            cannot, can = (text for _, text in caller.warnings)
             assert "cannot be asked for at the moment, which is tried again" in cannot
-            assert f"Run {watching.run_id} can be asked for again, after " in can
-            assert begin <= watching.warnings[0][0] <= begin + PAUSE
-            assert end <= watching.warnings[1][0] <= end + PAUSE + 2 * PERIOD
-            assert watching.error is None
+            assert f"Run {caller.run_id} can be asked for again, after " in can
+            assert begin <= caller.warnings[0][0] <= begin + PAUSE
+            assert end <= caller.warnings[1][0] <= end + PAUSE + 2 * PERIOD
+            assert caller.error is None
 
     def test_in_the_middle_of_a_list_is_waited_out(self) -> None:
-        # The first pages are read, and then nothing.
+        # The first pages are read; all later requests fail.
         world = World.of(500, largest_page=25, page_seconds=0.2, failures=[Failure(503, begin=16.0, end=316.0)])
         world.runs[7].ends = 100.0
         scene = play(world, watch_all_until(460))
         during = [seen for seen in world.log if seen.status == 503]
         assert any(seen.operation == LIST and "offset" in seen.query for seen in during)
         assert len(during) <= 40
-        assert sum(watching.run is not None for watching in scene.watchings) == 1
-        assert not any(watching.error for watching in scene.watchings)
-        assert all(len(watching.warnings) in {0, 2} for watching in scene.watchings)
-        # And all is as it was.
+        assert sum(caller.run is not None for caller in scene.callers) == 1
+        assert not any(caller.error for caller in scene.callers)
+        assert all(len(caller.warnings) in {0, 2} for caller in scene.callers)
+        # Afterwards polling costs as little as before.
         assert world.count(GET, begin=420) <= 40 / (0.9 * PERIOD) + 2
 
     @pytest.mark.parametrize("hang", [20.0, 90.0])
@@ -80,9 +80,9 @@ class TestOutage:
         world.runs[7].ends = 100.0
         scene = play(world, watch_all_until(1100))
         assert world.count(begin=35.0, end=935.0) <= 60
-        assert sum(watching.run is not None for watching in scene.watchings) == 1
-        assert not any(watching.error for watching in scene.watchings)
-        assert all(len(watching.warnings) == 2 for watching in scene.watchings)
+        assert sum(caller.run is not None for caller in scene.callers) == 1
+        assert not any(caller.error for caller in scene.callers)
+        assert all(len(caller.warnings) == 2 for caller in scene.callers)
 
     def test_each_caller_times_out_by_its_own_tolerance(self) -> None:
         world = World.of(200, failures=[Failure(503, begin=30.0)])
@@ -93,10 +93,10 @@ class TestOutage:
             await scene.over(within=30 + 3600 + 2 * PAUSE)
 
         scene = play(world, story)
-        assert all(isinstance(watching.error, RunLost) for watching in scene.watchings)
-        assert all(630 <= watching.ended <= 630 + 2 * PAUSE for watching in scene.watchings[:100])
-        assert all(3630 <= watching.ended <= 3630 + 2 * PAUSE for watching in scene.watchings[100:])
-        assert all("it is left alone and may still be running" in str(watching.error) for watching in scene.watchings)
+        assert all(isinstance(caller.error, RunLost) for caller in scene.callers)
+        assert all(630 <= caller.ended <= 630 + 2 * PAUSE for caller in scene.callers[:100])
+        assert all(3630 <= caller.ended <= 3630 + 2 * PAUSE for caller in scene.callers[100:])
+        assert all("it is left alone and may still be running" in str(caller.error) for caller in scene.callers)
         assert world.count(begin=90.0) <= 3630 / 60 * 2
 
     def test_new_caller_is_warned(self) -> None:
@@ -110,31 +110,31 @@ class TestOutage:
             await scene.until(750)
 
         scene = play(world, story)
-        for watching in scene.watchings[50:]:
-            assert len(watching.warnings) == 2
-            assert watching.warnings[0][0] <= watching.joined + PAUSE
+        for caller in scene.callers[50:]:
+            assert len(caller.warnings) == 2
+            assert caller.warnings[0][0] <= caller.joined + PAUSE
         assert world.count(begin=30.0, end=630.0) <= 40
 
     def test_waiting_for_the_rate_limit_is_no_outage(self) -> None:
-        # Five minutes for a round; and a blip of some seconds in the middle of it.
+        # A round takes five minutes, with a failure of some seconds in the middle.
         world = World.of(300, failures=[FORBIDDEN_LIST, Failure(503, GET, begin=200.0, end=206.0)])
         scene = play(world, watch_all_until(500), rate=1.0, patience=Patience(outage_tolerance=60))
-        assert [str(watching.error) for watching in scene.watchings if watching.error] == []
+        assert [str(caller.error) for caller in scene.callers if caller.error] == []
 
 
 class TestFailingRun:
-    @pytest.mark.parametrize("lists", [True, False], ids=["listed", "asked for singly"])
+    @pytest.mark.parametrize("lists", [True, False], ids=["listed", "polled"])
     @pytest.mark.parametrize("runs", [2, 3, 40])
     def test_affects_no_other_run(self, runs: int, *, lists: bool) -> None:
         world = World.of(runs, failures=[Failure(500, GET, run_id=1), *([] if lists else [FORBIDDEN_LIST])])
         world.runs[2].ends = 205.0
         scene = play(world, watch_all_until(300))
-        good = scene.watchings[1:]
-        assert [watching.warnings for watching in good] == [[]] * len(good)
+        good = scene.callers[1:]
+        assert [caller.warnings for caller in good] == [[]] * len(good)
         assert [0 < delay < 1.2 * PERIOD for delay in scene.delays()] == [True]
-        # Where the list has it, it is asked for in its turn, and again until the next list.
+        # A listed run is polled in turn, and again until the next list.
         turns = 300 / PERIOD / runs + 1
-        assert len(scene.watchings[0].warnings) <= (2 * turns if lists else 1)
+        assert len(scene.callers[0].warnings) <= (2 * turns if lists else 1)
         assert world.gets_by_run()[1] <= (max(4 * turns, 12))
 
     def test_working_run_is_found_among_failing_ones(self) -> None:
@@ -143,18 +143,18 @@ class TestFailingRun:
         scene = play(world, watch_all_until(2000))
         assert len(scene.delays()) == 1
         assert max(scene.delays()) <= 20 * PAUSE
-        assert not any(watching.error for watching in scene.watchings)
+        assert not any(caller.error for caller in scene.callers)
 
     def test_forbidden_run_affects_no_other(self) -> None:
         denied = Failure(403, GET, run_id=1, error_code="PERMISSION_DENIED")
         world = World.of(40, failures=[denied])
         world.runs[1].hidden = True
         scene = play(world, watch_all_until(900))
-        refused, *others = scene.watchings
+        refused, *others = scene.callers
         assert isinstance(refused.error, RunLost)
         assert 600 <= refused.ended <= 600 + PAUSE
         assert len(refused.refusals) > 5
-        assert not any(watching.warnings or watching.refusals or watching.error for watching in others)
+        assert not any(caller.warnings or caller.refusals or caller.error for caller in others)
         assert world.count() <= 2 * 900 / (0.85 * PERIOD) + 40
 
     @pytest.mark.parametrize("runs", [1, 2, 40])
@@ -162,11 +162,11 @@ class TestFailingRun:
         world = World.of(runs)
         world.runs[1].deleted = 100.0
         scene = play(world, watch_all_until(200))
-        lost, *others = scene.watchings
+        lost, *others = scene.callers
         assert isinstance(lost.error, RunLost)
         assert "Run 1 does not exist any more" in str(lost.error)
         assert 100 <= lost.ended <= 100 + 1.2 * PERIOD
-        assert not any(watching.warnings or watching.error for watching in others)
+        assert not any(caller.warnings or caller.error for caller in others)
 
 
 class TestRefusedCredentials:
@@ -176,11 +176,11 @@ class TestRefusedCredentials:
         world.runs[7].ends = 100.0
         scene = play(world, watch_all_until(420))
         assert world.count(begin=30.0, end=330.0) <= 40
-        for watching in scene.watchings:
-            assert watching.error is None
-            assert len(watching.warnings) == 2
-            assert bool(watching.refusals) == (refusal.status in {401, 403})
-        assert sum(watching.run is not None for watching in scene.watchings) == 1
+        for caller in scene.callers:
+            assert caller.error is None
+            assert len(caller.warnings) == 2
+            assert bool(caller.refusals) == (refusal.status in {401, 403})
+        assert sum(caller.run is not None for caller in scene.callers) == 1
 
     @pytest.mark.parametrize("refusal", REFUSALS)
     def test_list_is_used_again_with_the_rest(self, refusal: Failure) -> None:
@@ -191,8 +191,8 @@ class TestRefusedCredentials:
     def test_lose_every_run_after_ten_minutes(self) -> None:
         world = World.of(100, failures=[Failure(401, begin=30.0)])
         scene = play(world, watch_all_until(30 + 600 + 2 * PAUSE))
-        assert all(isinstance(watching.error, RunLost) for watching in scene.watchings)
-        assert all(watching.ended >= 630 for watching in scene.watchings)
+        assert all(isinstance(caller.error, RunLost) for caller in scene.callers)
+        assert all(caller.ended >= 630 for caller in scene.callers)
         assert world.count(begin=90.0) <= 540 / 60 * 3
 
 
@@ -207,9 +207,9 @@ class TestRateLimit:
 
         scene = play(world, story, rate=rate)
         assert len(scene.delays()) == runs
-        # The budget, and the jitter of the period.
+        # The rate, and the jitter of the period.
         assert max(scene.delays()) <= 1.1 * PERIOD + runs / rate + 3
-        # What one second brings may come at once; those in flight when the second began come on top.
+        # A burst of one second's requests is allowed, and those in flight when the second began add to it.
         assert world.most_within(1.0) <= 2 * max(rate, 1.0) + 1
         assert world.most_within(10.0) <= 11 * max(rate, 1.0) + 1
 
@@ -227,12 +227,11 @@ class TestRateLimit:
             scene.watch_all(range(1, 121), PERIOD)
             scene.watch_all(range(121, 241), PERIOD, poller=other)
             await scene.until(24.0)
-            # Nobody waits while the other is served.
-            told = [
-                sum(bool(watching.states) for watching in half)
-                for half in (scene.watchings[:120], scene.watchings[120:])
+            # Neither poller starves.
+            reported = [
+                sum(bool(caller.states) for caller in half) for half in (scene.callers[:120], scene.callers[120:])
             ]
-            assert all(count >= 100 for count in told)
+            assert all(count >= 100 for count in reported)
             await scene.until(60.0)
 
         world_rate = 10.0
@@ -247,7 +246,7 @@ class TestRateLimit:
         async def story(scene: Scene) -> None:
             there = Scene(other, scene.loop, {"rate": 5.0})
             scene.watch_all(period=PERIOD)
-            scene.watchings += there.watch_all(period=PERIOD)
+            scene.callers += there.watch_all(period=PERIOD)
             await scene.until(20)
 
         play(one, story, rate=100.0)
@@ -255,17 +254,17 @@ class TestRateLimit:
         assert other.count(end=2.0) <= 15
 
     @pytest.mark.parametrize("retry_after", ["", "7"])
-    @pytest.mark.parametrize("lists", [True, False], ids=["listed", "asked for singly"])
+    @pytest.mark.parametrize("lists", [True, False], ids=["listed", "polled"])
     def test_429_slows_polling_and_loses_no_run(self, retry_after: str, *, lists: bool) -> None:
         world = World.of(60, most_per_second=5, retry_after=retry_after, failures=[] if lists else [FORBIDDEN_LIST])
         for run_id in range(1, 61, 6):
             world.runs[run_id].ends = 100.0
         scene = play(world, watch_all_until(300))
         assert len(scene.delays()) == 10
-        assert not any(watching.error for watching in scene.watchings)
+        assert not any(caller.error for caller in scene.callers)
         limited = [seen.at for seen in world.log if seen.status == 429]
         if retry_after:
-            # Those in flight at the first of them come on top.
+            # Requests in flight at the first 429 add to it.
             pauses = [later - sooner for sooner, later in pairwise(limited) if later - sooner > 0.5]
             assert all(pause >= 6.9 for pause in pauses)
         assert len(limited) <= 0.5 * len(world.log)

@@ -1,4 +1,4 @@
-"""poller: those who wait, as they come and go, each with a period and a patience of their own; in virtual time."""
+"""The callers of a poller, which join and leave, each with a period and tolerances of its own; in virtual time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FORBIDDEN_LIST = Failure(403, LIST, error_code="PERMISSION_DENIED")
 
 
-OF_THE_POLLER = ["_find_due", "_start_round", "_read_list", "on_answer", "on_failure", "_end_poll", "_record_answer"]
+METHODS = ["_find_due", "_start_round", "_read_list", "on_answer", "on_failure", "_end_poll", "_record_answer"]
 
 
 async def _watch_for(scene: Scene, seconds: float) -> None:
@@ -60,7 +60,7 @@ class TestPeriod:
 
         scene = play(world, story)
         gets = world.gets_by_run()
-        # A list that is read for others shows it, and then it is asked for in its turn.
+        # Lists that are read for the others contain it, and then it is polled in turn.
         most = 1700 / (0.9 * 5.0) / (short + 20) + 2 if short > 1 else 1700 / (0.9 * 600.0) + 1
         assert all(gets[run_id] <= most for run_id in range(short + 1, short + 21))
         brief, long = scene.delays()
@@ -76,8 +76,8 @@ class TestPeriod:
                 await scene.until(scene.now + 3.0)
 
         scene = play(world, story)
-        # A fiftieth of the shortest period is waited for others.
-        assert all(watching.states[0][0] - watching.joined <= 60.0 / 50 + 0.5 for watching in scene.watchings)
+        # A round waits a fiftieth of the shortest period for other runs.
+        assert all(caller.states[0][0] - caller.joined <= 60.0 / 50 + 0.5 for caller in scene.callers)
 
 
 class TestSameRun:
@@ -93,13 +93,13 @@ class TestSameRun:
             await scene.until(500)
 
         scene = play(world, story)
-        slow, quick = scene.watchings
+        slow, quick = scene.callers
         assert slow.run is not None
         assert quick.run is None
         assert quick.states
         assert world.count(GET, end=100) <= 3
         assert 100 / 5.5 <= world.count(GET, begin=100, end=200) <= 100 / 4.5 + 1
-        # From 200 on at most three up to the end, and the answer that tells of it.
+        # From 200 s on at most three before the end, and the one that reports it.
         assert world.count(GET, begin=206) <= 4
 
     def test_each_caller_has_its_own_tolerance(self) -> None:
@@ -112,7 +112,7 @@ class TestSameRun:
             await scene.until(1100)
 
         scene = play(world, story)
-        hasty, patient, _ = scene.watchings
+        hasty, patient, _ = scene.callers
         assert isinstance(hasty.error, RunLost)
         assert 170 <= hasty.ended <= 170 + 66
         assert patient.run is not None
@@ -128,15 +128,15 @@ class TestSameRun:
             await scene.until(60)
 
         scene = play(world, story)
-        assert all(watching.lives == ["RUNNING"] for watching in scene.watchings)
-        assert all(watching.states[0][0] < 36 for watching in scene.watchings[30:])
+        assert all(caller.life_cycle_states == ["RUNNING"] for caller in scene.callers)
+        assert all(caller.states[0][0] < 36 for caller in scene.callers[30:])
 
 
 class TestLeaving:
     @pytest.mark.parametrize("at", [0.5, 3.0, 9.5], ids=["in flight", "queued", "between"])
     @pytest.mark.parametrize("runs", [1, 9])
     def test_leaving_at_any_time_affects_no_other_caller(self, runs: int, at: float) -> None:
-        # Two seconds for each answer, five at a time.
+        # Each answer takes two seconds, five at a time.
         world = World.of([ModelRun(run_id, ends=20.0) for run_id in range(1, runs + 2)], get_seconds=2.0)
         world.failures = [FORBIDDEN_LIST]
 
@@ -144,16 +144,16 @@ class TestLeaving:
             scene.watch_all(period=10.0)
             twin = scene.watch(1, 10.0)
             await scene.until(at)
-            for watching in (*scene.watchings[1:-1], twin):
-                watching.leave()
+            for caller in (*scene.callers[1:-1], twin):
+                caller.leave()
             await scene.until(60)
 
         scene = play(world, story)
-        first, *others = scene.watchings
+        first, *others = scene.callers
         assert first.run is not None
-        assert all(watching.run is None and watching.error is None for watching in others)
-        asked = world.gets_by_run(begin=at + 0.01)
-        assert set(asked) == {1}
+        assert all(caller.run is None and caller.error is None for caller in others)
+        polled = world.gets_by_run(begin=at + 0.01)
+        assert set(polled) == {1}
 
     def test_all_leave_while_a_list_is_read(self) -> None:
         world = World.of(50, page_seconds=5.0)
@@ -161,14 +161,14 @@ class TestLeaving:
         async def story(scene: Scene) -> None:
             leaving = scene.watch_all(range(1, 51), 10.0)
             await scene.until(2.0)
-            for watching in leaving:
-                watching.leave()
+            for caller in leaving:
+                caller.leave()
             await asyncio.sleep(0)
             assert not scene.poller._runs
             late = scene.watch_all(range(1, 51, 10), 10.0)
             world.runs[11].ends = 30.0
             await scene.until(60)
-            assert all(watching.states for watching in late)
+            assert all(caller.states for caller in late)
 
         assert len(play(world, story).delays()) == 1
 
@@ -179,23 +179,23 @@ class TestLeaving:
         async def story(scene: Scene) -> None:
             leaving = scene.watch_all(period=10.0)
             await scene.until(31.0)
-            for watching in leaving:
-                watching.leave()
+            for caller in leaving:
+                caller.leave()
             await asyncio.sleep(pause)
             coming = scene.watch_all(period=10.0)
             await scene.over(coming, within=220)
 
         scene = play(world, story)
-        assert all(watching.run is None for watching in scene.watchings[:30])
+        assert all(caller.run is None for caller in scene.callers[:30])
         assert max(scene.delays()) <= 12.0
 
     def test_callers_that_left_delay_no_other(self) -> None:
         world = World.of(2001, failures=[FORBIDDEN_LIST])
 
         async def story(scene: Scene) -> None:
-            for watching in scene.watch_all(range(1, 2001), 10.0)[1:]:
-                await scene.until(0.5) if watching.run_id == 2 else None
-                watching.leave()
+            for caller in scene.watch_all(range(1, 2001), 10.0)[1:]:
+                await scene.until(0.5) if caller.run_id == 2 else None
+                caller.leave()
             await scene.until(1.0)
             late = scene.watch(2001, 10.0)
             await scene.until(3.0)
@@ -210,7 +210,7 @@ class TestLeaving:
             for run_id in range(1, 201):
                 scene.watch(run_id, 10.0)
                 if run_id % 3 == 0:
-                    scene.watchings[-2].leave()
+                    scene.callers[-2].leave()
                 await scene.until(scene.now + 0.7)
             await scene.until(260)
 
@@ -224,13 +224,13 @@ class TestCancelRun:
         world = World.of(40, failures=[Failure(503, CANCEL, end=51.0)])
 
         async def story(scene: Scene) -> None:
-            watchings = scene.watch_all(period=10.0)
+            callers = scene.watch_all(period=10.0)
             await scene.until(50)
             await scene.poller.cancel(7)
             assert scene.now <= 50 + 25
-            await scene.over(watchings[6:7], within=STOPPING + 12)
-            assert watchings[6].run
-            assert watchings[6].run.outcome is Outcome.CANCELED
+            await scene.over(callers[6:7], within=STOPPING + 12)
+            assert callers[6].run
+            assert callers[6].run.outcome is Outcome.CANCELED
 
         play(world, story)
 
@@ -270,8 +270,8 @@ class TestCallbacks:
             await scene.until(200)
             assert isinstance(spoilt.error, ValueError)
 
-        _, *others = play(world, story).watchings
-        assert all(watching.error is None and len(watching.warnings) == 2 for watching in others)
+        _, *others = play(world, story).callers
+        assert all(caller.error is None and len(caller.warnings) == 2 for caller in others)
 
     def test_run_in_the_context_of_their_caller(self) -> None:
         world = World.of(30, failures=[Failure(503, begin=20.0, end=50.0)])
@@ -295,9 +295,9 @@ class TestCallbacks:
 
 class TestBugInPoller:
     @pytest.mark.parametrize("in_use", [False, True])
-    @pytest.mark.parametrize("name", OF_THE_POLLER)
+    @pytest.mark.parametrize("name", METHODS)
     def test_fails_all_callers_but_no_later_ones(self, name: str, *, in_use: bool) -> None:
-        # One of the runs is in no list, and cannot be asked for from 16 s on.
+        # One of the runs is in no list, and polling it fails from 16 s on.
         world = World.of(30, failures=[Failure(503, GET, begin=16.0, run_id=30)], get_seconds=0.3)
         world.runs[30].hidden = True
 
@@ -305,19 +305,19 @@ class TestBugInPoller:
             def broken(*_: object, **__: object) -> None:
                 raise ZeroDivisionError
 
-            watchings = scene.watch_all(period=10.0)
+            callers = scene.watch_all(period=10.0)
             await scene.until(15)
             if in_use:
-                # By somebody who waits for no run.
+                # As if another caller were cancelling a run.
                 scene.poller._users += 1
             with mock.patch.object(scene.poller, name, broken):
-                await scene.over(watchings, within=60)
-            assert all(isinstance(watching.error, ZeroDivisionError) for watching in watchings)
+                await scene.over(callers, within=60)
+            assert all(isinstance(caller.error, ZeroDivisionError) for caller in callers)
             late = scene.watch_all(range(1, 30), 10.0)
             await scene.until(scene.now + 40)
-            assert all(watching.states for watching in late)
-            for watching in late:
-                watching.leave()
+            assert all(caller.states for caller in late)
+            for caller in late:
+                caller.leave()
             await asyncio.sleep(1)
             if in_use:
                 with scene.poller._in_use():
@@ -342,17 +342,17 @@ class TestMetrics:
         assert {measured.workspace for measured in scene.metrics} == {world.base_url}
         assert {measured.value for measured in scene.metrics if measured.name == "watched_runs"} == {100, 99}
         counted = sum(measured.value for measured in scene.metrics if measured.name == "requests")
-        # Those of the last round may be under way.
+        # Requests of the last round may be in flight.
         assert 0 <= len(world.log) - counted <= 3
         outage = [(measured.at, measured.value) for measured in scene.metrics if measured.name == "outage_seconds"]
         assert all(value == 0 for at, value in outage if at < 100 or at > 480)
         assert max(value for _, value in outage) == pytest.approx(300, abs=70)
-        # The run that is asked for beside each list was not due: it tells nothing of how late the others are.
+        # The run that is polled after each list was not due, and so does not count in these metrics.
         names = [measured.name for measured in scene.metrics]
         assert names.count("lag") == names.count("tick_duration") <= names.count("watched_runs")
         for measured in scene.metrics:
             if measured.name in {"tick_duration", "lag"}:
-                # Those that were due while the API was down were late by a pause.
+                # Runs that became due during the outage are late by a pause.
                 assert 0 <= measured.value <= (70 if 100 <= measured.at <= 480 else 1)
 
     def test_failing_metrics_lose_no_run_and_warn_once(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -406,9 +406,9 @@ class TestEventLoops:
             scene.loop.attend(shared)
             assert RunPoller.shared(client) is shared
             for _ in range(2):
-                watching = scene.watch(1, 10.0, poller=shared)
-                await scene.over([watching], within=100)
-                assert watching.run is not None
+                caller = scene.watch(1, 10.0, poller=shared)
+                await scene.over([caller], within=100)
+                assert caller.run is not None
             assert RunPoller._shared[asyncio.get_running_loop()] == {}
 
         for _ in range(2):
@@ -418,31 +418,31 @@ class TestEventLoops:
 class TestManyRuns:
     def test_joining_one_by_one_does_not_rescan_all_runs(self) -> None:
         world = World.of(300)
-        looks: list[float] = []
+        scans: list[float] = []
 
         async def story(scene: Scene) -> None:
             def counted(now: float) -> Any:
-                looks.append(now)
+                scans.append(now)
                 return RunPoller._find_due(scene.poller, now)
 
             with mock.patch.object(scene.poller, "_find_due", counted):
                 for run_id in range(1, 301):
-                    # Each in turns of the loop of its own, as triggers begin.
+                    # Each in iterations of the event loop of its own, as triggers start.
                     scene.watch(run_id, 10.0)
                     for _ in range(3):
                         await asyncio.sleep(0)
                 await scene.until(5)
 
-        assert all(watching.states for watching in play(world, story).watchings)
-        assert len(looks) <= 20
+        assert all(caller.states for caller in play(world, story).callers)
+        assert len(scans) <= 20
 
     def test_zero_period_does_not_rescan_all_runs(self) -> None:
         world = World.of(2000)
-        looks: list[float] = []
+        scans: list[float] = []
 
         async def story(scene: Scene) -> None:
             def counted(now: float) -> Any:
-                looks.append(now)
+                scans.append(now)
                 return RunPoller._find_due(scene.poller, now)
 
             scene.watch_all(range(2, 2001), 10.0)
@@ -452,5 +452,5 @@ class TestManyRuns:
                 await scene.until(25)
 
         play(world, story)
-        # To look at 2000 runs takes a millisecond or so.
-        assert len(looks) <= 2.5 * 5 / 0.04
+        # Examining 2000 runs takes about a millisecond.
+        assert len(scans) <= 2.5 * 5 / 0.04

@@ -1,4 +1,4 @@
-"""What a sensor looks for, and what one look tells of it: without Airflow, against the local workspace."""
+"""The conditions of sensors, and checking them: without Airflow, against the local workspace."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def ended(client: JobsClient, job_id: int) -> Run:
 
 
 def later(workspace: LocalWorkspace, seconds: float) -> None:
-    """Let so many seconds pass for the workspace, from now on."""
+    """Advance the clock of the workspace by that many seconds."""
     workspace._clock = lambda: time.time() + seconds
 
 
 def queued(client: JobsClient) -> tuple[int, int]:
-    """Return a job and its run, which is QUEUED until somebody cancels it."""
+    """Return a job and its run, which stays QUEUED until it is cancelled."""
     job_id = client.create_job({"name": "full", "tasks": [TASK], "max_concurrent_runs": 0, "queue": {"enabled": True}})
     return job_id, client.run_now({"job_id": job_id})
 
 
-def look_at(workspace: LocalWorkspace, client: JobsClient, reply: dict[str, Any], **condition: Any) -> CheckResult:
+def check_reply(workspace: LocalWorkspace, client: JobsClient, reply: dict[str, Any], **condition: Any) -> CheckResult:
     workspace.faults.append(Fault("runs/get", status=200, body={"run_id": 7, "run_page_url": "http://run", **reply}))
     return RunCondition(chosen=7, **condition).check(client)
 
@@ -66,13 +66,13 @@ def state(life: str, result: str | None = None) -> dict[str, Any]:
     return {"state": {"life_cycle_state": life, **({"result_state": result} if result else {})}}
 
 
-def task(told: dict[str, Any], attempt: int = 0, run_id: int = 8, **fields: Any) -> dict[str, Any]:
+def task(reply: dict[str, Any], attempt: int = 0, run_id: int = 8, **fields: Any) -> dict[str, Any]:
     return {
         "task_key": "load",
         "run_id": run_id,
         "attempt_number": attempt,
         "run_page_url": "http://t",
-        **told,
+        **reply,
         **fields,
     }
 
@@ -91,16 +91,16 @@ class TestChoosingRun:
     def test_latest_run_of_a_job_is_chosen_and_kept(self, client, any_version, job_id):
         ended(client, job_id)
         latest = ended(client, job_id)
-        look = RunCondition(job_id=job_id).check(any_version)
-        assert (look.verdict, look.condition.run_id) == (True, latest.run_id)
+        result = RunCondition(job_id=job_id).check(any_version)
+        assert (result.verdict, result.condition.run_id) == (True, latest.run_id)
         ended(client, job_id)
-        assert look.condition.check(any_version).run.run_id == latest.run_id
+        assert result.condition.check(any_version).run.run_id == latest.run_id
 
     def test_job_name_is_looked_up_once(self, client, workspace, job_id):
-        look = RunCondition(job_name="nightly").check(client)
-        assert look.message == f"Job 'nightly' ({job_id}) has no run yet"
+        result = RunCondition(job_name="nightly").check(client)
+        assert result.message == f"Job 'nightly' ({job_id}) has no run yet"
         run = ended(client, job_id)
-        assert look.condition.check(client).condition.run_id == run.run_id
+        assert result.condition.check(client).condition.run_id == run.run_id
         assert workspace.requests["list"] == 1
 
     @pytest.mark.parametrize("kind", [RunCondition, IdleCondition])
@@ -153,17 +153,17 @@ class TestChoosingRun:
     def test_choice_is_kept_if_reading_the_run_fails(self, client, workspace, job_id):
         first = client.run_now({"job_id": job_id})
         workspace.faults.append(Fault("runs/get", status=400, body={"error_code": "X", "message": "not now"}))
-        look = RunCondition(job_id=job_id).check(client)
-        assert (look.verdict, look.run.run_id) == (None, first)
-        assert f"Chose run {first} of job {job_id}, but cannot read it; will retry: " in look.message
+        result = RunCondition(job_id=job_id).check(client)
+        assert (result.verdict, result.run.run_id) == (None, first)
+        assert f"Chose run {first} of job {job_id}, but cannot read it; will retry: " in result.message
         later = client.run_now({"job_id": job_id})
         wait_for_run(client, later, period=0.01)
-        assert look.condition.check(client).run.run_id == first
+        assert result.condition.check(client).run.run_id == first
 
 
 class TestRunVerdict:
     @pytest.mark.parametrize(
-        ("told", "states", "verdict"),
+        ("reply", "states", "verdict"),
         [
             (state("RUNNING"), None, None),
             (state("TERMINATING", "SUCCESS"), None, None),
@@ -185,9 +185,9 @@ class TestRunVerdict:
             (state("TERMINATED", "CANCELED"), ("TERMINATED",), True),
         ],
     )
-    def test_is_met_failed_or_undecided(self, client, workspace, told, states, verdict):
+    def test_is_met_failed_or_undecided(self, client, workspace, reply, states, verdict):
         given = {} if states is None else {"states": states}
-        assert look_at(workspace, client, told, **given).verdict is verdict
+        assert check_reply(workspace, client, reply, **given).verdict is verdict
 
 
 class TestTaskVerdict:
@@ -219,28 +219,28 @@ class TestTaskVerdict:
         ],
     )
     def test_task_is_over_when_no_attempt_can_follow(self, client, workspace, tasks, verdict):
-        assert look_at(workspace, client, {**state("RUNNING"), "tasks": tasks}, task_key="load").verdict is verdict
+        assert check_reply(workspace, client, {**state("RUNNING"), "tasks": tasks}, task_key="load").verdict is verdict
 
     def test_failed_attempt_does_not_meet_failed_yet(self, client, workspace):
         failing = {**state("RUNNING"), "tasks": [task(state("TERMINATED", "FAILED"), max_retries=1)]}
-        look = look_at(workspace, client, failing, task_key="load", states=("FAILED",))
-        assert look.verdict is None
-        assert look.message == "Task load of run 7 is TERMINATED/FAILED and may be retried"
+        result = check_reply(workspace, client, failing, task_key="load", states=("FAILED",))
+        assert result.verdict is None
+        assert result.message == "Task load of run 7 is TERMINATED/FAILED and may be retried"
 
     def test_end_of_the_run_ends_the_task(self, client, workspace):
         over = {**state("INTERNAL_ERROR", "FAILED"), "tasks": [task(state("TERMINATED", "FAILED"), max_retries=3)]}
-        look = look_at(workspace, client, over, task_key="load")
-        assert look.verdict is False
-        assert (look.run.run_id, look.run.page_url) == (8, "http://t"), "the task's, not the run's"
+        result = check_reply(workspace, client, over, task_key="load")
+        assert result.verdict is False
+        assert (result.run.run_id, result.run.page_url) == (8, "http://t"), "the task's, not the run's"
 
     def test_unknown_task_key_is_an_error_once_tasks_are_shown(self, client, workspace):
-        assert look_at(workspace, client, state("PENDING"), task_key="other").verdict is None
+        assert check_reply(workspace, client, state("PENDING"), task_key="other").verdict is None
         with pytest.raises(
             ConfigurationError, match=r"task_key is 'other', but run 7 has no such task .* Use one of its tasks: load\."
         ):
-            look_at(workspace, client, {**state("RUNNING"), "tasks": [task(state("BLOCKED"))]}, task_key="other")
+            check_reply(workspace, client, {**state("RUNNING"), "tasks": [task(state("BLOCKED"))]}, task_key="other")
         with pytest.raises(ConfigurationError, match="Use one of its tasks: none"):
-            look_at(workspace, client, state("TERMINATED", "SUCCESS"), task_key="other")
+            check_reply(workspace, client, state("TERMINATED", "SUCCESS"), task_key="other")
 
     def test_task_on_a_later_page_is_found(self, client, workspace):
         page = {"tasks": [{"task_key": "first", **state("RUNNING")}], "next_page_token": "more"}
@@ -256,12 +256,12 @@ class TestIdleJob:
     def test_idle_when_no_run_is_active(self, client, any_version, job_id):
         busy, run_id = queued(client)
         assert IdleCondition(job_id=job_id).check(any_version).verdict is True
-        look = IdleCondition(job_name="full").check(any_version)
-        assert (look.verdict, look.run.run_id) == (None, run_id)
-        assert look.message == f"Job 'full' ({busy}): run {run_id} is QUEUED"
+        result = IdleCondition(job_name="full").check(any_version)
+        assert (result.verdict, result.run.run_id) == (None, run_id)
+        assert result.message == f"Job 'full' ({busy}): run {run_id} is QUEUED"
         client.cancel_run(run_id)
         wait_for_run(client, run_id, period=0.01)
-        assert look.condition.check(any_version).verdict is True
+        assert result.condition.check(any_version).verdict is True
 
     def test_active_run_missing_from_the_list_is_found(self, client, any_version, workspace):
         busy, run_id = queued(client)
@@ -363,8 +363,8 @@ class TestCheckInWorker:
         renewed = []
         client._reread = lambda: renewed.append(1) or client.transport
         workspace.faults.append(Fault("runs/list", status=403, times=5))
-        look = check_in_worker(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
-        assert look.verdict is None
+        result = check_in_worker(client, RunCondition(job_id=job_id), Patience(), is_first=lambda: False)
+        assert result.verdict is None
         assert len(renewed) == 5
         assert 0 < timed.now < 600
 

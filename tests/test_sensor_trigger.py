@@ -1,4 +1,4 @@
-"""The trigger that looks: what it carries and fires, how it asks, and what it puts up with."""
+"""The trigger that checks a condition: its arguments and event, its checks, and the failures that it tolerates."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "r
 @pytest.fixture(autouse=True)
 def _connection(workspace, monkeypatch):
     connect(monkeypatch, workspace.base_url, workspace.token)
-    # One that was told to be slow is so for ten minutes.
+    # A reduced rate would last for ten minutes.
     monkeypatch.setattr(TokenBucket, "_shared", weakref.WeakValueDictionary())
 
 
 @pytest.fixture
 def hasty(monkeypatch) -> None:
-    """Let what failed be asked again soon: the first wait is a second."""
+    """Shorten the wait after a failure, which is a second at first."""
     monkeypatch.setattr(wait, "backoff", lambda _: FAST)
 
 
@@ -57,7 +57,7 @@ def run_id(client, job_id) -> int:
     return wait_for_run(client, client.run_now({"job_id": job_id}), period=FAST).run_id
 
 
-def looking_at(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
+def trigger_for(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
     return DatabricksSensorTrigger(
         condition.to_dict(), "databricks_default", **{"poke_interval": FAST, "run_page_url": "http://page", **kwargs}
     )
@@ -65,7 +65,7 @@ def looking_at(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
 
 class TestSerialization:
     def test_arguments_rebuild_the_trigger_without_secrets(self, workspace):
-        trigger = looking_at(RunCondition(job_id=5, task_key="load"), deadline=1.5)
+        trigger = trigger_for(RunCondition(job_id=5, task_key="load"), deadline=1.5)
         path, kwargs = trigger.serialize()
         assert path == "airflow_dbjobs.triggers.DatabricksSensorTrigger"
         assert kwargs == {
@@ -82,7 +82,7 @@ class TestSerialization:
         assert workspace.token not in json.dumps(kwargs)
 
     def test_trigger_of_another_release_works(self, run_id):
-        trigger = looking_at(RunCondition(chosen=run_id), argument_of_tomorrow=1)
+        trigger = trigger_for(RunCondition(chosen=run_id), argument_of_tomorrow=1)
         trigger.condition["field_of_tomorrow"] = 1
         assert fire(trigger)["met"] is True
         assert fire(DatabricksSensorTrigger({"kind": "run", "chosen": run_id}, "databricks_default"))["met"] is True
@@ -92,7 +92,7 @@ class TestSerialization:
 
 class TestEvent:
     def test_fires_when_the_condition_is_met(self, run_id):
-        event = fire(rebuilt(looking_at(RunCondition(chosen=run_id, task_key="load"))))
+        event = fire(rebuilt(trigger_for(RunCondition(chosen=run_id, task_key="load"))))
         assert event == {
             "run_id": run_id,
             "run_page_url": "http://page",
@@ -102,23 +102,23 @@ class TestEvent:
         assert read_sensor_event(event) == (run_id, "http://page", "", True)
 
     def test_fires_when_the_condition_can_no_longer_be_met(self, run_id):
-        event = fire(looking_at(RunCondition(chosen=run_id, states=("RUNNING",))))
+        event = fire(trigger_for(RunCondition(chosen=run_id, states=("RUNNING",))))
         assert read_sensor_event(event).met is False
 
     def test_fires_when_a_job_is_idle(self, client, job_id, run_id):
         page = client.get_run(run_id).page_url
-        event = fire(looking_at(IdleCondition(job_id=job_id)))
+        event = fire(trigger_for(IdleCondition(job_id=job_id)))
         assert event["run_id"] is None
         assert read_sensor_event(event) == (None, page, "", True), "the page of the job's latest run"
 
     def test_fires_when_a_run_of_the_job_is_chosen(self, client):
         run_id = launch_endless(client)
-        event = fire(looking_at(RunCondition(job_id=client.get_run(run_id).job_id)))
+        event = fire(trigger_for(RunCondition(job_id=client.get_run(run_id).job_id)))
         assert read_sensor_event(event) == (run_id, "http://page", "", False)
 
     def test_is_delayed_until_airflow_3_knows_the_deferral(self, run_id):
         began = time.monotonic()
-        assert fire(looking_at(RunCondition(chosen=run_id)), settling_seconds=0.3)["met"] is True
+        assert fire(trigger_for(RunCondition(chosen=run_id)), settling_seconds=0.3)["met"] is True
         assert time.monotonic() - began >= 0.29
 
     @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ class TestEvent:
     )
     def test_reports_a_missing_run_or_job(self, condition, error):
         with pytest.raises(JobsError, match=error) as raised:
-            read_sensor_event(fire(looking_at(condition)))
+            read_sensor_event(fire(trigger_for(condition)))
         assert isinstance(raised.value, RunLost) is (condition.run_id is not None)
 
     def test_reports_a_missing_connection(self):
@@ -151,7 +151,7 @@ class TestChecks:
     def test_repeats_checks_and_logs_only_changes(self, client, workspace, capfd, run_id):
         running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
         workspace.faults.append(Fault("runs/get", status=200, body=running, times=4))
-        assert fire(looking_at(RunCondition(chosen=run_id, task_key="load")))["met"] is True
+        assert fire(trigger_for(RunCondition(chosen=run_id, task_key="load")))["met"] is True
         assert workspace.requests["runs/get"] >= 5
         assert capfd.readouterr().out.count("is RUNNING and has no tasks yet") == 1
 
@@ -160,14 +160,14 @@ class TestChecks:
         monkeypatch.setattr(wait, "jittered", lambda seconds: waits.append(seconds) or FAST)
         running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
         workspace.faults.append(Fault("runs/get", status=200, body=running, times=3))
-        fire(looking_at(RunCondition(chosen=run_id, task_key="load"), poke_interval=45))
+        fire(trigger_for(RunCondition(chosen=run_id, task_key="load"), poke_interval=45))
         assert waits == [45, 45, 45]
 
     def test_many_triggers_share_few_threads_and_one_lookup(self, client, workspace, job_id, monkeypatch):
         lookups, taken, threads = [], [], set()
         aget_conn, take, handle = DatabricksJobsHook.aget_conn, TokenBucket.take, workspace.handle
 
-        async def look_up(hook: DatabricksJobsHook) -> JobsClient:
+        async def lookup(hook: DatabricksJobsHook) -> JobsClient:
             lookups.append(hook)
             return await aget_conn(hook)
 
@@ -180,21 +180,21 @@ class TestChecks:
                 threads.add(threading.current_thread())
             return handle(request)
 
-        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", look_up)
+        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", lookup)
         monkeypatch.setattr(TokenBucket, "take", counted)
         workspace.handle = seen
 
         async def scene() -> list[Any]:
             loop = asyncio.get_running_loop()
             with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
-                firing = asyncio.gather(*(anext(looking_at(RunCondition(job_id=job_id)).run()) for _ in range(40)))
+                firing = asyncio.gather(*(anext(trigger_for(RunCondition(job_id=job_id)).run()) for _ in range(40)))
                 await until(lambda: workspace.requests["runs/list"] > 80)
-                # They look, and look again.
+                # Each has checked more than once.
                 assert len(ConditionPoller._shared[loop]) == 1
                 client.run_now({"job_id": job_id})
                 async with asyncio.timeout(20):
                     events = await firing
-            assert not ConditionPoller._shared[loop], "the last one lets threads and connections go"
+            assert not ConditionPoller._shared[loop], "the last trigger closes threads and connections"
             return [event.payload["run_id"] for event in events]
 
         found = asyncio.run(scene())
@@ -203,14 +203,14 @@ class TestChecks:
         assert len(lookups) == 1
         assert len(threads) <= 4
         assert {thread.name for thread in threads} == {"airflow_dbjobs-condition"}
-        # Each look at the job is one request, of which the workspace may be asked so many per second.
+        # Each check takes one token of the workspace's rate limit.
         assert len(taken) >= workspace.requests["runs/list"]
 
 
 class TestDeadlineAndKill:
     @pytest.mark.parametrize("seconds", [-1000, 0.2], ids=["passed before the trigger starts", "passes meanwhile"])
     def test_cancels_nothing_at_its_deadline(self, workspace, job_id, seconds):
-        event = fire(looking_at(RunCondition(job_id=job_id), deadline=time.time() + seconds))
+        event = fire(trigger_for(RunCondition(job_id=job_id), deadline=time.time() + seconds))
         assert read_sensor_event(event) == (None, "http://page", "nothing was cancelled", False)
         assert workspace.requests["runs/cancel"] == 0
 
@@ -218,7 +218,7 @@ class TestDeadlineAndKill:
         run_id = launch_endless(client)
 
         async def scene() -> None:
-            trigger = looking_at(RunCondition(chosen=run_id, task_key="main"))
+            trigger = trigger_for(RunCondition(chosen=run_id, task_key="main"))
             trigger.condition["task_key"] = client.get_run(run_id).tasks[0].task_key
             with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
                 waits = asyncio.create_task(anext(trigger.run()))
@@ -234,7 +234,7 @@ class TestDeadlineAndKill:
 
     def test_names_the_chosen_run_at_its_deadline(self, client):
         run_id = launch_endless(client)
-        event = fire(looking_at(RunCondition(job_id=5, chosen=run_id, states=("RUNNING",)), deadline=time.time() - 1))
+        event = fire(trigger_for(RunCondition(job_id=5, chosen=run_id, states=("RUNNING",)), deadline=time.time() - 1))
         assert read_sensor_event(event).run_id == run_id
 
 
@@ -254,34 +254,35 @@ class TestFailures:
     def test_brief_failure_fires_no_event(self, workspace, run_id, fault, capfd, monkeypatch):
         monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
         workspace.faults.append(fault)
-        assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
-        said = capfd.readouterr().out
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
+        logged = capfd.readouterr().out
         assert (
-            said.count(f"Run {run_id} cannot be asked for at the moment, which is tried again: GET jobs/runs/get") == 1
+            logged.count(f"Run {run_id} cannot be asked for at the moment, which is tried again: GET jobs/runs/get")
+            == 1
         )
-        assert said.count(f"Run {run_id} can be asked for again") == 1
+        assert logged.count(f"Run {run_id} can be asked for again") == 1
         assert fault.times == 0
 
     def test_retry_after_is_obeyed(self, workspace, run_id):
         workspace.faults.append(Fault("runs/get", status=429, headers={"Retry-After": "1"}))
         began = time.monotonic()
-        assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
         assert time.monotonic() - began >= 1
 
     @pytest.mark.usefixtures("hasty")
     def test_hanging_check_times_out_and_is_retried(self, run_id, monkeypatch, capfd):
         monkeypatch.setattr(condition_poller, "_CHECK_TIMEOUT_SECONDS", 0.1)
         over = threading.Event()
-        look, stuck = RunCondition.check, iter([over])
+        check, stuck = RunCondition.check, iter([over])
 
         def hanging(condition: RunCondition, client: JobsClient) -> CheckResult:
             if (first := next(stuck, None)) is not None:
                 first.wait(20)
-                raise Unreachable("nobody waits for this any more")
-            return look(condition, client)
+                raise Unreachable("abandoned")
+            return check(condition, client)
 
         monkeypatch.setattr(RunCondition, "check", hanging)
-        assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
         over.set()
         assert "did not answer in full within" in capfd.readouterr().out
 
@@ -292,7 +293,7 @@ class TestFailures:
         monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
         workspace.faults.append(Fault("runs/list", status=status, times=None))
         with pytest.raises(JobsError, match=rf"Job {job_id} could not be asked for .*answered {status}"):
-            read_sensor_event(fire(looking_at(RunCondition(job_id=job_id))))
+            read_sensor_event(fire(trigger_for(RunCondition(job_id=job_id))))
 
 
 class TestCredentials:
@@ -303,7 +304,7 @@ class TestCredentials:
 
         async def scene() -> Any:
             with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
-                firing = asyncio.create_task(anext(looking_at(RunCondition(chosen=run_id, task_key=key)).run()))
+                firing = asyncio.create_task(anext(trigger_for(RunCondition(chosen=run_id, task_key=key)).run()))
                 await until(lambda: workspace.requests["runs/get"] > 2)
                 client.cancel_run(run_id)
                 workspace.token = "local-token-of-tomorrow"
@@ -312,19 +313,19 @@ class TestCredentials:
                     return (await firing).payload
 
         assert asyncio.run(scene())["met"] is False
-        said = capfd.readouterr().out
-        assert said.count("The connection 'databricks_default' has changed; using its new settings.") == 1
-        assert workspace.token not in said
+        logged = capfd.readouterr().out
+        assert logged.count("The connection 'databricks_default' has changed; using its new settings.") == 1
+        assert workspace.token not in logged
 
     @pytest.mark.usefixtures("hasty")
     def test_rejection_is_retried_while_lookup_fails(self, workspace, run_id, monkeypatch):
         workspace.faults.append(Fault("runs/get", status=401, times=3))
-        aget_conn, asked = DatabricksJobsHook.aget_conn, []
+        aget_conn, lookups = DatabricksJobsHook.aget_conn, []
 
         async def only_once(hook: DatabricksJobsHook) -> JobsClient:
-            asked.append(hook)
-            return await (no_connection if len(asked) > 1 else aget_conn)(hook)
+            lookups.append(hook)
+            return await (no_connection if len(lookups) > 1 else aget_conn)(hook)
 
         monkeypatch.setattr(DatabricksJobsHook, "aget_conn", only_once)
-        assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
-        assert len(asked) == 4
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
+        assert len(lookups) == 4

@@ -1,4 +1,4 @@
-"""The sensor in its three modes: it waits for a run that somebody else launched, and never touches it."""
+"""The run sensor in its three modes: it waits for a run that was launched elsewhere, and never changes it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sensor(run_id: Any, **kwargs: Any) -> DatabricksRunSensor:
 
 
 def launch(scene: Scene, client: JobsClient, code: str = "") -> int:
-    """Launch a run that waits for the gate, which the link of the sensor opens."""
+    """Launch a run that waits for the gate; setting the sensor's link opens the gate."""
     scene.ti.at_link = scene.open_gate
     return client.submit_run({"notebook_task": scene.notebook(code), "timeout_seconds": 20})
 
@@ -101,7 +101,7 @@ class TestWaiting:
         FastTime(monkeypatch)
         run_id = finished(scene, client, "dbutils.notebook.exit('x')")
         waiting = sensor(run_id)
-        # More than the ten minutes that one call is retried for.
+        # Longer than the ten minutes for which one call is retried.
         scene.workspace.faults.append(Fault("runs/get", status=503, times=25))
         assert waiting.poke(scene.context) is False
         assert waiting.poke(scene.context).xcom_value == "x"
@@ -113,9 +113,9 @@ class TestWaiting:
         assert sensor(None, job_id=5).poke(scene.context) is False
         assert scene.ti.link is None
         assert scene.ti.xcom == {"run_id": 7, "job_id": 5, "run_page_url": ""}
-        said = capfd.readouterr().out
-        assert "The API returned no page URL for run 7." in said
-        assert "See " not in said
+        logged = capfd.readouterr().out
+        assert "The API returned no page URL for run 7." in logged
+        assert "See " not in logged
 
 
 class TestModes:
@@ -128,7 +128,7 @@ class TestModes:
             with pytest.raises(AirflowRescheduleException):
                 waiting.execute(scene.context)
         else:
-            # Its execute asks the database since when it waits.
+            # `execute` reads the start of the wait from the database.
             assert waiting.poke(scene.context) is False
         assert scene.workspace.requests["runs/get"] == 1
         wait_for_run(client, run_id, period=FAST)
@@ -136,7 +136,7 @@ class TestModes:
 
     def test_never_fail_is_rescheduled_too(self, scene, client):
         if not AIRFLOW_V_3_0_PLUS:
-            pytest.skip("its execute asks the database since when it waits")
+            pytest.skip("`execute` reads the start of the wait from the database")
         from airflow.sdk.bases.sensor import AirflowRescheduleException
 
         with pytest.raises(AirflowRescheduleException):
@@ -167,9 +167,9 @@ class TestRunResult:
         with pytest.raises(AirflowSkipException) as skip:
             scene.run_task(lambda: sensor(run_id, deferrable=deferrable, soft_fail=True))
         # Airflow 3 wraps the exception of a resumed sensor in another.
-        told = f"{skip.value}\n{skip.value.__cause__}"
-        assert f"Run {run_id} " in told
-        assert "ValueError: no rows" in told
+        message = f"{skip.value}\n{skip.value.__cause__}"
+        assert f"Run {run_id} " in message
+        assert "ValueError: no rows" in message
 
     def test_failed_run_skips_with_never_fail(self, scene, client, deferrable):
         failed = finished(scene, client, "raise ValueError('no rows')")
@@ -256,7 +256,7 @@ class TestTimeouts:
     def test_deadline_survives_another_deferral(self, scene, client):
         run_id = launch(scene, client)
         with pytest.raises(TaskDeferred) as deferral:
-            # It is active again: somebody has repaired it.
+            # The run is active again, as after a repair.
             sensor(run_id).execute_complete(scene.context, {"run_id": run_id}, deadline=5e9)
         assert deferral.value.trigger.deadline == deferral.value.kwargs["deadline"] == 5e9
 
@@ -286,7 +286,7 @@ class TestTimeouts:
         with pytest.raises(TaskDeferred) as again:
             sensor(run_id, timeout=500).execute_complete(scene.context, event, until=earlier)
         assert 390 < again.value.timeout.total_seconds() <= 400
-        assert again.value.kwargs["until"] == pytest.approx(earlier, abs=0.1), "and so it does after another one"
+        assert again.value.kwargs["until"] == pytest.approx(earlier, abs=0.1), "and not from the second one"
         with pytest.raises(
             AirflowSensorTimeout, match=f"The sensor waited for the end of run {run_id} longer than its timeout of 500"
         ):

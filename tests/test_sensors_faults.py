@@ -1,4 +1,4 @@
-"""The sensors while the API fails or refuses: what is waited out, for how long, and who waits."""
+"""The sensors while the API fails or rejects credentials: what is retried, for how long, and where."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_id(client) -> int:
 
 @pytest.fixture
 def time(run_id, monkeypatch) -> FastTime:
-    """Let all later waits take no time."""
+    """Make all later waits instantaneous."""
     return FastTime(monkeypatch)
 
 
@@ -55,7 +55,7 @@ def sensor(**kwargs) -> DatabricksRunSensor:
 
 @pytest.fixture(autouse=True)
 def reschedule(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return what lets Airflow tell that the sensor was rescheduled: by the context, in Airflow 2 by its database."""
+    """Return a function that marks the sensor as rescheduled: in the context, in Airflow 2 in its database."""
     if AIRFLOW_V_3_0_PLUS:
         return lambda: scene.context.update(task_reschedule_count=1)
     import sqlalchemy
@@ -77,7 +77,7 @@ def reschedule(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(params=["poke", "reschedule"])
 def after_a_poke(request: pytest.FixtureRequest, scene: Scene, reschedule: Callable[[], None]) -> Callable[..., Any]:
-    """Return what makes a sensor that has poked before: in this process, or in an earlier one."""
+    """Return a function that makes a sensor which has poked before, in this process or in an earlier one."""
 
     def make(**kwargs: Any) -> DatabricksRunSensor:
         made = sensor(mode=request.param, **kwargs)
@@ -93,12 +93,12 @@ def after_a_poke(request: pytest.FixtureRequest, scene: Scene, reschedule: Calla
 
 
 def error_of(waiting: DatabricksRunSensor, scene: Scene, event: dict[str, Any] | None = None) -> JobsError:
-    """Return what a sensor fails of: in a poke, or by what its trigger has fired."""
-    go_on = partial(waiting.poke, scene.context)
+    """Return the error that fails a sensor, in a poke or after its trigger has fired."""
+    resume = partial(waiting.poke, scene.context)
     if event is not None:
-        go_on = partial(waiting.resume_execution, "execute_complete", {"event": event, "until": 9e9}, scene.context)
+        resume = partial(waiting.resume_execution, "execute_complete", {"event": event, "until": 9e9}, scene.context)
     with pytest.raises(JobsError) as raised:
-        go_on()
+        resume()
     return raised.value
 
 
@@ -112,13 +112,13 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 def timed_out_while_deferred(waiting: DatabricksRunSensor, scene: Scene) -> Any:
-    """Let Airflow end a deferral, as each Airflow does when its time is over."""
-    said = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
-    return waiting.resume_execution("__fail__", {"error": said}, scene.context)
+    """End a deferral as the installed Airflow does after a timeout."""
+    text = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
+    return waiting.resume_execution("__fail__", {"error": text}, scene.context)
 
 
 def resumed(waiting: DatabricksRunSensor, scene: Scene, event: dict[str, Any], *, left: float) -> Any:
-    """Go on with a sensor that its trigger has woken `left` seconds before its timeout is over."""
+    """Resume a sensor `left` seconds before its timeout ends."""
     kwargs = {"event": event, "until": datetime.now(UTC).timestamp() + left}
     return waiting.resume_execution("execute_complete", kwargs, scene.context)
 
@@ -137,11 +137,11 @@ class TestRejectedCredentials:
     def test_fail_at_once_at_the_first_check(self, scene, run_id, time, how, refused):
         status, kind = refused
         scene.workspace.faults.append(Fault("runs/get", status=status, times=None))
-        began, asked = time.now, scene.workspace.requests["runs/get"]
+        began, polls = time.now, scene.workspace.requests["runs/get"]
         waiting = sensor(run_id=run_id, soft_fail=True, **how)
         with pytest.raises(kind, match="Check "):
             waiting.execute(scene.context) if waiting.deferrable else waiting.poke(scene.context)
-        assert (time.now, scene.workspace.requests["runs/get"]) == (began, asked + 1)
+        assert (time.now, scene.workspace.requests["runs/get"]) == (began, polls + 1)
 
     def test_token_rotated_during_a_poke_is_used(self, scene, run_id, time, monkeypatch, after_a_poke):
         waiting = after_a_poke(run_id=run_id)
@@ -163,7 +163,7 @@ class TestRejectedCredentials:
         with pytest.raises(RunLost, match=r"Run \d+ could not be asked for .*Check the connection's token") as error:
             waiting.poke(scene.context)
         assert isinstance(error.value.__cause__, Unauthenticated)
-        # Up to one wait of a backoff more.
+        # Plus one wait of the backoff at most.
         assert lasts <= time.now - began < lasts + 70
 
     def test_tolerance_is_the_connections(self, scene, run_id, time, monkeypatch, after_a_poke):
@@ -172,7 +172,7 @@ class TestRejectedCredentials:
         connect(monkeypatch, workspace.base_url, workspace.token, extra={"denied_tolerance": 0})
         workspace.faults.append(Fault("runs/get", status=403, times=1))
         with pytest.raises(RunLost) as error:
-            # By a client that has read the connection as it is now.
+            # The new client has the changed setting.
             waiting.poke(scene.context)
         assert isinstance(error.value.__cause__, PermissionDenied)
 
@@ -181,7 +181,7 @@ class TestRejectedCredentials:
         began = time.now
         with pytest.raises(RunLost):
             resumed(sensor(run_id=run_id), scene, {"run_id": run_id}, left=40)
-        # Up to one wait of a backoff more.
+        # Plus one wait of the backoff at most.
         assert 30 < time.now - began < 40 + 70
 
 
@@ -263,12 +263,12 @@ class TestSkipping:
     @pytest.mark.parametrize("soft", ["never_fail", "soft_fail"])
     def test_never_fail_skips_after_an_error_soft_fail_does_not(self, scene, run_id, how, soft, capfd):
         waiting = sensor(run_id=run_id, deferrable=how != "poke", **{soft: True})
-        go_on = {"poke": waiting.poke, "deferrable": waiting.execute}.get(how)
+        resume = {"poke": waiting.poke, "deferrable": waiting.execute}.get(how)
         kwargs = {"event": {"run_id": run_id, **events.error_event(RunLost("the run is gone", run_id=run_id))}}
         scene.workspace.faults.append(Fault("runs/get", status=403, body={"message": "the run is gone"}))
-        go_on = go_on or partial(waiting.resume_execution, "execute_complete", kwargs)
+        resume = resume or partial(waiting.resume_execution, "execute_complete", kwargs)
         with pytest.raises(AirflowSkipException if soft == "never_fail" else JobsError, match="the run is gone"):
-            go_on(context=scene.context)
+            resume(context=scene.context)
         assert ("the run is gone" in capfd.readouterr().out) is (soft == "never_fail")
 
     def test_silent_fail_pokes_again(self, scene, run_id):
@@ -308,7 +308,7 @@ class TestOutage:
     @pytest.mark.parametrize("kind", [DatabricksRunSensor, DatabricksJobIdleSensor])
     def test_at_the_first_check_is_waited_out_in_triggerer(self, scene, client, time, kind):
         job_id = client.create_job({"tasks": [TASK]})
-        # More than the ten minutes that one call is retried for.
+        # Longer than the ten minutes for which one call is retried.
         scene.workspace.faults.append(Fault("runs/list", status=503, times=25))
         waiting = kind(task_id="load", job_id=job_id, deferrable=True)
         with pytest.raises(TaskDeferred) as deferral:
@@ -324,7 +324,7 @@ class TestOutage:
         scene.workspace.faults.clear()
         event = {"run_id": run_id, "run_page_url": "", "state": "TERMINATED/SUCCESS"}
         sensor(run_id=run_id).execute_complete(scene.context, event)
-        assert scene.ti.link, "which nobody could set before"
+        assert scene.ti.link, "which could not be set before"
 
     def test_after_the_trigger_is_waited_out_in_triggerer(self, scene, run_id, time):
         scene.workspace.faults.append(Fault("runs/get", status=503, times=None))
@@ -332,7 +332,7 @@ class TestOutage:
         began = time.now
         with pytest.raises(TaskDeferred) as deferral:
             resumed(sensor(run_id=run_id), scene, event, left=40)
-        # No more than one call is retried for.
+        # At most the time for which one call is retried.
         assert time.now - began < 700
         assert isinstance(deferral.value.trigger, DatabricksRunTrigger)
         assert 0 < deferral.value.timeout.total_seconds() <= 40
@@ -348,7 +348,7 @@ class TestOutage:
             resumed(make(), scene, {"run_id": run_id, "met": True}, left=40)
         scene.workspace.faults.remove(outage)
         event = fire(rebuilt(deferral.value.trigger))
-        assert resumed(make(), scene, event, left=40) == "true", "of the run, which is over by now"
+        assert resumed(make(), scene, event, left=40) == "true", "the result of the run, which is over by now"
 
 
 class TestLink:

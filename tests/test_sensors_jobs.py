@@ -1,4 +1,4 @@
-"""The sensors by job, by task and by state, in their three modes, and the sensor of an idle job."""
+"""The run sensor by job, task and state, and the sensor of an idle job, in their three modes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sensor(kind: type = DatabricksRunSensor, mode: str = "poke", **kwargs: Any) 
 
 
 def run_sensor(scene: Scene, make: Callable[[], Any], mode: str) -> Any:
-    """Run a sensor as Airflow does in each mode; each poke of a rescheduled one is made by a new process."""
+    """Run a sensor as Airflow does in each mode; a rescheduled one makes each poke in a new process."""
     if mode != "reschedule":
         return scene.run_task(make)
     end = time.monotonic() + 30
@@ -56,11 +56,11 @@ def run_sensor(scene: Scene, make: Callable[[], Any], mode: str) -> Any:
         if poked := make().poke(scene.context):
             return getattr(poked, "xcom_value", None)
         time.sleep(FAST)
-    raise AssertionError("it is poked for too long")
+    raise AssertionError("the sensor did not finish")
 
 
 def create(scene: Scene, client: JobsClient, code: str = "", *, gated: bool = True, **task: Any) -> int:
-    """Create a job of two tasks: `load` runs code, when the gate is open, and `check` ends at once."""
+    """Create a job of two tasks: `load` runs code once the gate is open, `check` ends at once."""
     load = {"task_key": "load", "notebook_task": scene.notebook(code, gated=gated), "timeout_seconds": 20, **task}
     check = {"task_key": "check", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
     return client.create_job({"name": "nightly", "tasks": [load, check], "max_concurrent_runs": 9})
@@ -107,21 +107,21 @@ class TestRunOfJob:
     def test_waits_while_the_job_has_no_run(self, scene, client, mode):
         scene.open_gate()
         job_id = create(scene, client, "dbutils.notebook.exit('rows')")
-        asked: list[int] = []
+        listings: list[int] = []
         handle = scene.workspace.handle
 
         def launched_meanwhile(request: Any) -> Any:
             reply = handle(request)
             if "runs/list" in request.path:
-                asked.append(1)
-                if len(asked) == 3:
+                listings.append(1)
+                if len(listings) == 3:
                     client.run_now({"job_id": job_id})
             return reply
 
         scene.workspace.handle = launched_meanwhile
         assert run_sensor(scene, lambda: sensor(mode=mode, job_id=job_id), mode) == {"load": "rows", "check": "true"}
         kinds = [type(deferral.trigger) for deferral in scene.deferrals]
-        # The worker is woken once for the link, and may find that the run is over.
+        # The task resumes once to set the link, and may find that the run is over.
         assert kinds[:1] == ([DatabricksSensorTrigger] if mode == "deferrable" else [])
         assert kinds[1:] in ([], [DatabricksRunTrigger])
         assert scene.ti.link == client.get_run(scene.ti.xcom["run_id"]).page_url
@@ -189,7 +189,7 @@ class TestParameters:
         assert waiting.upstream_task_ids == {"launch"}
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("given", "message"),
         [
             ({}, "exactly one of run_id, job_id, job_name; given: none"),
             ({"run_id": 1, "job_id": 2}, "exactly one of run_id, job_id, job_name; given: run_id, job_id"),
@@ -200,8 +200,8 @@ class TestParameters:
             ({"job_id": 1, "states": []}, r"states is \[\]"),
         ],
     )
-    def test_mistake_is_an_import_error(self, given, said):
-        with pytest.raises(ConfigurationError, match=said):
+    def test_mistake_is_an_import_error(self, given, message):
+        with pytest.raises(ConfigurationError, match=message):
             sensor(**given)
 
     def test_states_default_to_success(self):
@@ -335,7 +335,7 @@ class TestIdleJob:
         assert run_sensor(scene, lambda: sensor(DatabricksJobIdleSensor, mode, job_name="nightly"), mode) is None
         runs = [client.get_run(run_id) for run_id in run_ids]
         assert all(run.is_terminal for run in runs)
-        # The list has the latest run first.
+        # The list begins with the latest run.
         assert scene.ti.link == runs[-1].page_url
         assert scene.workspace.requests["runs/cancel"] == scene.workspace.requests["runs/cancel-all"] == 0
         assert all(isinstance(deferral.trigger, DatabricksSensorTrigger) for deferral in scene.deferrals)
@@ -344,7 +344,7 @@ class TestIdleJob:
         job_id = create(scene, client, gated=False)
         idle = sensor(DatabricksJobIdleSensor, "deferrable", job_id=job_id)
         assert idle.execute(scene.context) is None
-        assert scene.ti.link is None, "it has had no run yet"
+        assert scene.ti.link is None, "the job has had no run yet"
         finished(client, job_id)
         latest = finished(client, job_id)
         assert idle.execute(scene.context) is None
@@ -377,5 +377,5 @@ class TestReschedule:
             with pytest.raises(AirflowRescheduleException):
                 waiting.execute(scene.context)
         else:
-            # Its execute asks the database since when it waits.
+            # `execute` reads the start of the wait from the database.
             assert waiting.poke(scene.context) is False

@@ -1,4 +1,4 @@
-"""threads: blocking calls for an event loop, of which none that goes wrong or on for ever holds the others up."""
+"""Blocking calls in daemon threads: one that fails or hangs delays no other."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from airflow_dbjobs.runs.polling.threads import DaemonThreads
 
 
 class Trickle:
-    """A call that goes on until it is told not to."""
+    """A call that blocks until it is released."""
 
     def __init__(self) -> None:
-        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.begun, self.release = threading.Event(), threading.Event()
 
     def __call__(self) -> None:
         self.begun.set()
-        self.go_on.wait(20)
+        self.release.wait(20)
 
     async def begun_in(self, threads: DaemonThreads) -> asyncio.Task[None]:
-        """Return what waits for the call, when a thread is at it."""
+        """Return the task that awaits the call, once a thread has begun it."""
         waiting = asyncio.create_task(threads.run(self))
         while not self.begun.is_set():  # noqa: ASYNC110 (another thread sets it)
             await asyncio.sleep(0.001)
@@ -29,7 +29,7 @@ class Trickle:
 
 
 class Panic(BaseException):
-    """What Rust raises: no Exception."""
+    """As Rust code raises it: not an Exception."""
 
 
 class TestErrors:
@@ -49,7 +49,7 @@ class TestErrors:
         assert asyncio.run(scene()) == 7
 
     def test_stop_iteration_is_raised_as_runtime_error(self) -> None:
-        # No future takes a StopIteration.
+        # A future rejects StopIteration.
         async def scene() -> None:
             threads = DaemonThreads(1, name="test-threads")
             async with asyncio.timeout(10):
@@ -67,11 +67,11 @@ class TestCancelledCall:
         async def scene() -> str:
             threads = DaemonThreads(1, name="test-threads")
             async with asyncio.timeout(10):
-                given_up = await trickles.begun_in(threads)
-                given_up.cancel()
+                cancelled = await trickles.begun_in(threads)
+                cancelled.cancel()
                 answer = await threads.run(lambda: "in time")
             threads.stop()
-            trickles.go_on.set()
+            trickles.release.set()
             return answer
 
         assert asyncio.run(scene()) == "in time"
@@ -88,13 +88,13 @@ class TestCancelledCall:
         async def scene() -> str:
             threads = DaemonThreads(1, name="test-threads")
             async with asyncio.timeout(10):
-                given_up = await trickles.begun_in(threads)
+                cancelled = await trickles.begun_in(threads)
                 behind = asyncio.create_task(threads.run(lambda: "done"))
                 await asyncio.sleep(0)
                 monkeypatch.setattr(threading.Thread, "start", no_more)
-                given_up.cancel()
-                await asyncio.wait([given_up])
-                trickles.go_on.set()
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+                trickles.release.set()
                 answer = await behind
             threads.stop()
             return answer
@@ -107,13 +107,13 @@ class TestCancelledCall:
         async def scene() -> str:
             threads = DaemonThreads(1, name="test-threads")
             async with asyncio.timeout(10):
-                given_up = await trickles.begun_in(threads)
+                cancelled = await trickles.begun_in(threads)
                 behind = asyncio.create_task(threads.run(lambda: "done"))
                 await asyncio.sleep(0)
                 threads.stop()
-                given_up.cancel()
-                await asyncio.wait([given_up])
-                trickles.go_on.set()
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+                trickles.release.set()
                 return await behind
 
         assert asyncio.run(scene()) == "done"

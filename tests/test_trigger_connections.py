@@ -1,7 +1,7 @@
-"""A trigger's connection, looked up in an event loop: by Airflow 3's own decoder, whose other end is played here.
+"""A trigger's connection lookup in an event loop, by Airflow 3's own decoder and a simulated supervisor.
 
-A look-up that blocks has the loop wait for itself. Airflow 3.0 refuses it ("You cannot use AsyncToSync in the same
-thread as an async event loop"), of which each deferred task of the official provider used to die.
+A blocking lookup would make the event loop wait for itself. Airflow 3.0 rejects it ("You cannot use AsyncToSync in the
+same thread as an async event loop"), which used to fail every deferred task of the official provider.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="in Airflow 2 a triggerer reads the database itself"),
-    # Airflow 3.0 warns of its own way to get there.
+    # Airflow 3.0 warns about its own implementation.
     pytest.mark.filterwarnings("ignore:Using Connection.get_connection_from_secrets from `airflow.models`"),
 ]
 
@@ -38,7 +38,7 @@ CONN_ID = "known_to_the_supervisor"
 
 @pytest.fixture
 def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Return what makes the running event loop that of a triggerer, as a context manager."""
+    """Return a context manager that connects the running event loop to a supervisor, as in a triggerer."""
     from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
     from airflow.sdk.execution_time import task_runner
 
@@ -46,7 +46,7 @@ def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Cal
     unset = dict.fromkeys(("schema", "login", "port"))
     connection = {"type": "ConnectionResult", "conn_id": CONN_ID, "conn_type": "databricks_jobs", **fields, **unset}
     monkeypatch.setattr(triggers, "SETTLING_SECONDS", 0)
-    # What cannot be looked up is not asked for again and again.
+    # A failed lookup is not retried.
     monkeypatch.setattr(triggers, "LOOKUP_TOLERANCE_SECONDS", 0)
 
     @asynccontextmanager
@@ -73,7 +73,7 @@ def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 async def answer(end: socket.socket, connection: dict[str, Any]) -> None:
-    """Answer for the triggerer's supervisor: it knows one connection, and takes note of secrets to mask."""
+    """Answer as the triggerer's supervisor, which knows one connection and accepts secrets to mask."""
     import msgspec
     from airflow.sdk.execution_time.comms import _ResponseFrame
 
@@ -82,8 +82,8 @@ async def answer(end: socket.socket, connection: dict[str, Any]) -> None:
         while True:
             frame = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
             number, body, *_ = msgspec.msgpack.decode(frame)
-            asked = {"GetConnection": connection, "MaskSecret": None}[body["type"]]
-            writer.write(bytes(_ResponseFrame(number, asked).as_bytes()))
+            result = {"GetConnection": connection, "MaskSecret": None}[body["type"]]
+            writer.write(bytes(_ResponseFrame(number, result).as_bytes()))
     finally:
         writer.close()
         await writer.wait_closed()
@@ -122,7 +122,7 @@ class TestLookupInEventLoop:
         assert asyncio.run(out_of_time())["timed_out"] == "the API accepted the run's cancellation"
 
     def test_blocking_lookup_fails(self, triggerer: Callable[[], Any]) -> None:
-        # It is what the tests above are worth: where this succeeded, they would prove nothing.
+        # If this succeeded, the tests above would prove nothing.
         async def blocking() -> None:
             async with triggerer():
                 DatabricksJobsHook(CONN_ID).get_connection(CONN_ID)

@@ -1,4 +1,4 @@
-"""The trigger: what it carries, what it fires, and how it looks its connection up."""
+"""The trigger of a run: its arguments, its event, and the lookup of its connection."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def start(client: JobsClient, left: str = "1") -> int:
 
 @pytest.fixture
 def lookups(monkeypatch) -> list[DatabricksJobsHook]:
-    """Return the look-ups of the connection so far."""
+    """Return the list of connection lookups so far."""
     seen: list[DatabricksJobsHook] = []
     aget_conn = DatabricksJobsHook.aget_conn
 
-    async def look_up(hook: DatabricksJobsHook) -> JobsClient:
+    async def slow_lookup(hook: DatabricksJobsHook) -> JobsClient:
         seen.append(hook)
-        # A secrets backend takes its time.
+        # A secrets backend is slow.
         await asyncio.sleep(0.02)
         return await aget_conn(hook)
 
-    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", look_up)
+    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", slow_lookup)
     return seen
 
 
 async def payloads(*watched: DatabricksRunTrigger) -> list[Any]:
-    """Run triggers together, as a triggerer does, and return what they fire."""
+    """Run triggers together, as a triggerer does, and return their payloads."""
     with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
         async with asyncio.timeout(20):
             events = await asyncio.gather(*(anext(trigger.run()) for trigger in watched))
@@ -81,7 +81,7 @@ class TestSerialization:
         assert workspace.token not in json.dumps(kwargs)
 
     def test_trigger_of_another_release_works(self, client):
-        # The older one knew two arguments, the newer one knows more than we do.
+        # An older release knew two arguments, a newer one may know more than this one.
         assert fire(DatabricksRunTrigger(run_id=start(client), databricks_conn_id="databricks_default"))
         assert fire(watching(start(client), caller_of_tomorrow={"a": 1}))
 
@@ -122,7 +122,7 @@ class TestEvent:
 
     def test_foreign_timeout_error_cancels_nothing(self, workspace, endless, monkeypatch):
         def hasty(*_: object, **__: object) -> None:
-            raise TimeoutError("of somebody else")
+            raise TimeoutError("foreign")
 
         monkeypatch.setattr(JobsClient, "poll_run", hasty)
         event = fire(watching(endless, deadline=time.time() + 600))
@@ -147,10 +147,10 @@ class TestPollingPeriod:
             impatient = asyncio.create_task(
                 payloads(DatabricksRunTrigger(endless, "databricks_default", polling_period_seconds=0))
             )
-            told = await payloads(*map(watching, runs))
+            fired = await payloads(*map(watching, runs))
             assert not impatient.done()
             client.cancel_run(endless)
-            return [*told, *await impatient]
+            return [*fired, *await impatient]
 
         states = [event["state"] for event in asyncio.run(scene())]
         assert states == ["TERMINATED/SUCCESS"] * 5 + ["TERMINATED/CANCELED"]
@@ -193,12 +193,12 @@ class TestConnectionLookup:
 
     def test_many_triggers_share_one_lookup(self, workspace, client, lookups, monkeypatch, endless):
         monkeypatch.setattr(wait, "backoff", lambda _: FAST)
-        many, asking, hold = 50, [], asyncio.Event()
-        look_up, aget_conn = triggers.client_of, DatabricksJobsHook.aget_conn
+        many, callers, hold = 50, [], asyncio.Event()
+        client_of, aget_conn = triggers.client_of, DatabricksJobsHook.aget_conn
 
         async def counted(conn_id: str) -> JobsClient:
-            asking.append(conn_id)
-            return await look_up(conn_id)
+            callers.append(conn_id)
+            return await client_of(conn_id)
 
         async def held(hook: DatabricksJobsHook) -> JobsClient:
             renewed = await aget_conn(hook)
@@ -214,8 +214,8 @@ class TestConnectionLookup:
                 assert len(lookups) == 1, "those that start together"
                 monkeypatch.setattr(DatabricksJobsHook, "aget_conn", held)
                 workspace.faults.append(Fault("runs/get", status=403, times=1))
-                # One answer is all watchers'.
-                await until(lambda: len(asking) == 2 * many)
+                # One response reaches all callers.
+                await until(lambda: len(callers) == 2 * many)
                 client.cancel_run(endless)
                 hold.set()
             assert len(lookups) == 2, "those that are refused together"
@@ -225,10 +225,10 @@ class TestConnectionLookup:
     @pytest.mark.parametrize("ends", ["answers", "fails"])
     def test_abandoned_lookup_ends_quietly(self, client, monkeypatch, ends):
         complaints: list[Any] = []
-        go_on = asyncio.Event()
+        release = asyncio.Event()
 
         async def slow(_: DatabricksJobsHook) -> JobsClient:
-            await go_on.wait()
+            await release.wait()
             if ends == "fails":
                 raise ConnectionError("the secrets backend is down")
             return client
@@ -243,7 +243,7 @@ class TestConnectionLookup:
                 waiter.cancel()
             await asyncio.wait(waiters)
             assert all(waiter.cancelled() for waiter in waiters)
-            go_on.set()
+            release.set()
             await until(lambda: not triggers._lookups[asyncio.get_running_loop()])
             gc.collect()
             await asyncio.sleep(0)
@@ -258,28 +258,28 @@ class TestConnectionLookup:
             leaving.cancel()
             assert (await staying).host == client.host
             assert leaving.cancelled()
-            # The next asks anew: somebody may have changed it.
+            # The next caller starts a new lookup: the connection may have changed.
             await triggers.client_of("databricks_default")
 
         asyncio.run(scene())
         assert len(lookups) == 2
 
     def test_runs_in_an_empty_context(self, client, monkeypatch):
-        whose = contextvars.ContextVar("whose", default="nobody's")
+        whose = contextvars.ContextVar("whose", default="of no trigger")
         seen: list[str] = []
 
-        async def look(_: DatabricksJobsHook) -> JobsClient:
+        async def lookup(_: DatabricksJobsHook) -> JobsClient:
             seen.append(whose.get())
             return client
 
-        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", look)
+        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", lookup)
 
         async def scene() -> None:
-            whose.set("the first trigger's")
+            whose.set("of the first trigger")
             await triggers.client_of("databricks_default")
 
         asyncio.run(scene())
-        assert seen == ["nobody's"]
+        assert seen == ["of no trigger"]
 
 
 class TestRejectedCredentials:
@@ -292,9 +292,9 @@ class TestRejectedCredentials:
             (old,) = RunPoller._shared[asyncio.get_running_loop()].values()
             workspace.token = "local-token-of-tomorrow"
             connect(monkeypatch, workspace.base_url, workspace.token)
-            asked = workspace.requests["runs/get"]
-            # One is refused, or the one before it; the next is answered.
-            await until(lambda: workspace.requests["runs/get"] > asked + 3)
+            polls = workspace.requests["runs/get"]
+            # One or two polls are rejected; the next is answered.
+            await until(lambda: workspace.requests["runs/get"] > polls + 3)
             (new,) = RunPoller._shared[asyncio.get_running_loop()].values()
             assert new is not old, "the old credentials are forgotten"
             JobsClient(workspace.base_url, token=workspace.token).cancel_run(endless)
@@ -303,9 +303,9 @@ class TestRejectedCredentials:
         (event,) = asyncio.run(scene())
         assert event["state"] == "TERMINATED/CANCELED"
         assert len(lookups) == 2
-        said = capfd.readouterr().out
-        assert said.count("The connection 'databricks_default' has changed; using its new settings.") == 1
-        assert workspace.token not in said
+        logged = capfd.readouterr().out
+        assert logged.count("The connection 'databricks_default' has changed; using its new settings.") == 1
+        assert workspace.token not in logged
 
     def test_rejection_of_unchanged_credentials_is_retried(self, workspace, client, lookups, capfd, monkeypatch):
         # The first wait after a failure is a second.
@@ -319,16 +319,16 @@ class TestRejectedCredentials:
     def test_rejection_is_retried_while_lookup_fails(self, workspace, client, monkeypatch, capfd):
         monkeypatch.setattr(wait, "backoff", lambda _: FAST)
         workspace.faults.append(Fault("runs/get", status=401, times=3))
-        run_id, aget_conn, asked = start(client), DatabricksJobsHook.aget_conn, []
+        run_id, aget_conn, lookups = start(client), DatabricksJobsHook.aget_conn, []
 
         async def only_once(hook: DatabricksJobsHook) -> JobsClient:
-            asked.append(hook)
-            return await (no_connection if len(asked) > 1 else aget_conn)(hook)
+            lookups.append(hook)
+            return await (no_connection if len(lookups) > 1 else aget_conn)(hook)
 
         monkeypatch.setattr(DatabricksJobsHook, "aget_conn", only_once)
         (event,) = asyncio.run(payloads(watching(run_id)))
         assert event["state"] == "TERMINATED/SUCCESS"
-        assert len(asked) == 4
+        assert len(lookups) == 4
         logged = capfd.readouterr().out
         assert "Reading the connection 'databricks_default' again failed" in logged
         assert "keeping the previous credentials: the secrets backend is down" in logged
