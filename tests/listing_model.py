@@ -1,6 +1,6 @@
-"""A model of the Jobs API as a poller sees it, in virtual time: runs that end at given times, and a server's quirks.
+"""A model of the Jobs API for a poller in virtual time: runs that end at given times, and quirks of a server.
 
-It stands where HTTP begins: below the client, the transport and `requests`, which are the real ones.
+It replaces HTTP only: client, transport and `requests` above it are real.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from virtual_time import VirtualLoop
 
 GET, LIST, CANCEL = "runs/get", "runs/list", "runs/cancel"
-# Of a list asked for with no limit.
+# The page size of a list request without a limit.
 DEFAULT_PAGE = 20
-# What later versions allow.
+# The largest page of later API versions.
 SHORT_PAGE = 25
 FIRST_FOREIGN_ID = 10_000_000
-# From the request to the end of a run that is cancelled.
+# The time from the cancellation of a run to its end.
 STOPPING = 3.0
-# What the server's clock, in epoch seconds, says when the virtual time is 0.
+# The server's clock, in epoch seconds, at virtual time 0.
 EPOCH = 1_800_000_000
 
 _SERVED: dict[str, tuple[World, VirtualLoop]] = {}
@@ -41,10 +41,11 @@ _SERVED: dict[str, tuple[World, VirtualLoop]] = {}
 
 @dataclass
 class ModelRun:
-    """A run: RUNNING, but for what `states` says (since when, which), from `born` on until it `ends` with `result`.
+    """A run from `born` on that `ends` with `result`; until then it is RUNNING, unless `states` overrides that.
 
-    One that is `hidden` is in no list, as the runs of tasks are; a `zombie` is in each, even after its end. `listed_as`
-    is the state that lists show, whatever it is.
+    `states` are pairs of a time and the life cycle state from then on. A `hidden` run is in no list, like the runs of
+    tasks; a `zombie` is in every list, even after its end. `listed_as` is the life cycle state that lists show instead
+    of the true one.
     """
 
     run_id: int
@@ -65,7 +66,7 @@ class ModelRun:
         return self.states[past - 1][1] if past else "RUNNING"
 
     def entry(self, at: float, life: str = "") -> str:
-        """Return it as JSON, in a state that is not its own perhaps."""
+        """Return it as JSON, in the life cycle state `life` if given."""
         life = life or self.life(at)
         if life != "TERMINATED":
             return f'{{"run_id":{self.run_id},"state":{{"life_cycle_state":"{life}"}}}}'
@@ -75,9 +76,9 @@ class ModelRun:
 
 @dataclass
 class Failure:
-    """What goes wrong between two moments: for one operation or all, for one run or all. Status 0 is a cut connection.
+    """A failure from `begin` to `end`, of one operation or all, for one run or all. Status 0 is a cut connection.
 
-    `hang` is for how many seconds nothing comes at all.
+    `hang` is how many seconds pass before the reply.
     """
 
     status: int = 503
@@ -91,7 +92,7 @@ class Failure:
     hang: float = 0.0
 
     def strikes(self, at: float, operation: str, run_id: int | None) -> bool:
-        """Whether it is the answer to a request."""
+        """Return whether a request fails this way."""
         return (
             self.begin <= at < self.end
             and self.operation in {"", operation}
@@ -100,7 +101,7 @@ class Failure:
 
 
 class Request(NamedTuple):
-    """A request as the server noted it down, with the status of its answer."""
+    """A request as the server logged it, with the status of the reply."""
 
     at: float
     operation: str
@@ -111,7 +112,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the server answers; status 0 is a connection that breaks."""
+    """A reply of the server; status 0 is a broken connection."""
 
     status: int
     body: bytes
@@ -120,14 +121,14 @@ class Reply(NamedTuple):
 
 @dataclass
 class World:
-    """A workspace: its runs, what its server does about lists, and what goes wrong.
+    """A workspace: its runs, the quirks of its lists, and its failures.
 
-    `largest_page`: a larger `limit` is cut to it, or refused; `zero` is what it makes of ``limit=0``. Lists of 2.0 are
-    turned by offset, and shift; those of later versions by token, and show what there was at their first page.
-    `lag`: lists show what was so many seconds ago; `frozen_at`: they show for ever what was at that time.
-    `same_page`: it answers with its first page, whatever is asked. `empty_pages`: an empty one follows each.
-    `foreign`: so many active runs of others, listed before ours, after them, or among them.
-    `most_per_second`: 429 above that, with ``Retry-After`` where `retry_after` says so.
+    `largest_page`: a larger `limit` is cut to it, or refused, as `over_limit` says; `zero`: the effect of ``limit=0``.
+    API 2.0 pages by offset, and its pages shift; later versions page by token, and show the runs as of the first page.
+    `lag`: lists show the runs as of that many seconds ago; `frozen_at`: they always show the runs as of that time.
+    `same_page`: every reply is the first page. `empty_pages`: an empty page follows each page.
+    `foreign`: that many active runs of others, listed before, after or among ours.
+    `most_per_second`: the server replies 429 above that, with ``Retry-After`` if `retry_after` is set.
     """
 
     runs: dict[int, ModelRun] = field(default_factory=dict)
@@ -150,7 +151,7 @@ class World:
     base_url: str = "http://model.example"
 
     def __post_init__(self) -> None:
-        #: All requests, and when ``runs/get`` first said that a run is over.
+        #: All requests, and when ``runs/get`` first returned that a run is over.
         self.log: list[Request] = []
         self.shown_over: dict[int, float] = {}
         self._foreign = [
@@ -161,29 +162,29 @@ class World:
 
     @classmethod
     def of(cls, runs: int | Iterable[ModelRun], **quirks: Any) -> World:
-        """Return a world with some runs, or with so many that never end: 1, 2, 3, …."""
+        """Return a world with these runs, or with that many runs (1, 2, 3, …) that never end."""
         made = (ModelRun(run_id) for run_id in range(1, runs + 1)) if isinstance(runs, int) else runs
         return cls({run.run_id: run for run in made}, **quirks)
 
     def count(self, operation: str = "", begin: float = -math.inf, end: float = math.inf) -> int:
-        """Return how many requests there were, from one moment up to another."""
+        """Return the number of requests from `begin` to `end`."""
         return sum(seen.operation.startswith(operation) and begin <= seen.at < end for seen in self.log)
 
     def gets_by_run(self, begin: float = -math.inf, end: float = math.inf) -> Counter[int]:
-        """Return how often each run was asked for singly."""
+        """Return how often each run was polled by ``runs/get`` or cancelled."""
         return Counter(seen.run_id for seen in self.log if seen.run_id is not None and begin <= seen.at < end)
 
     def most_within(self, seconds: float) -> int:
-        """Return the largest number of requests in any span of so many seconds."""
+        """Return the largest number of requests in any interval of that many seconds."""
         times = [seen.at for seen in self.log]
         return max((bisect_right(times, at + seconds) - index for index, at in enumerate(times)), default=0)
 
     def serve(self, loop: VirtualLoop) -> None:
-        """Answer from now on to `base_url`, in the time of `loop`."""
+        """Serve `base_url` from now on, in the time of `loop`."""
         _SERVED[self.base_url] = self, loop
 
     def answer(self, url: str, body: bytes, at: float) -> tuple[float, Reply]:
-        """Return the answer to a request, and for how many seconds it is under way."""
+        """Return the reply to a request, and how many seconds it takes."""
         parts = urlsplit(url)
         version, _, operation = parts.path.removeprefix("/api/").partition("/jobs/")
         query = dict(parse_qsl(parts.query))
@@ -236,7 +237,7 @@ class World:
         else:
             token = "" if self.same_page else query.get("page_token", "")
             if not token:
-                # One that repeats its first page repeats its token, too.
+                # A server that repeats its first page also repeats its token.
                 self._lists[:] = [] if self.same_page else self._lists
                 self._lists.append(self._entries(at))
             number, offset, was_empty = map(int, token.split(".")) if token else (len(self._lists) - 1, 0, 1)
@@ -250,14 +251,14 @@ class World:
         body = json.dumps(page)[:-1] + ',"runs":[' + ",".join(entries[offset : offset + limit]) + "]}"
         return Reply(200, body.encode())
 
-    def _limit(self, version: str, asked: int) -> int | None:
-        """Return how many runs a page has, or None where so many are refused."""
+    def _limit(self, version: str, requested: int) -> int | None:
+        """Return the number of runs on a page, None if the server refuses the limit."""
         largest = self.largest_page if version == "2.0" else min(self.largest_page, SHORT_PAGE)
-        if asked == 0:
+        if requested == 0:
             return {"largest": largest, "refused": None, "default": DEFAULT_PAGE}[self.zero]
-        if asked > largest and self.over_limit == "refused":
+        if requested > largest and self.over_limit == "refused":
             return None
-        return min(asked, largest)
+        return min(requested, largest)
 
     def _entries(self, at: float) -> list[str]:
         """Return the active runs as the list shows them, latest first."""
@@ -287,7 +288,7 @@ def _error(
 
 
 class ModelAdapter(BaseAdapter):
-    """Carries the requests of a session to the world that serves their URL."""
+    """Passes the requests of a session to the world that serves their URL."""
 
     def send(  # noqa: PLR0917 - the signature of the base class
         self,

@@ -1,4 +1,4 @@
-"""A poller at work on a model of the API, in virtual time, and those who wait for runs."""
+"""A poller that polls a model of the API in virtual time, and callers that wait for runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ THREADS = "airflow_dbjobs-"
 
 
 class Measured(NamedTuple):
-    """What a poller has measured."""
+    """A measurement that a poller reported, and when."""
 
     kind: str
     name: str
@@ -38,47 +38,47 @@ class Measured(NamedTuple):
 
 
 @dataclass(eq=False)
-class Watching:
-    """Somebody who waits for a run until it is over, as a trigger does, and all that happened to them."""
+class Caller:
+    """A caller that waits until a run is over, as a trigger does, and everything that was reported to it."""
 
     run_id: int
     joined: float
-    #: When they were told, or left.
+    #: When it received the run or an error, or left.
     ended: float = math.inf
     run: Run | None = None
     error: BaseException | None = None
-    #: The states they were told, and when; what they were warned of; when their credentials were refused.
+    #: The reported states and warnings, and when; when its credentials were rejected.
     states: list[tuple[float, RunState]] = field(default_factory=list)
     warnings: list[tuple[float, str]] = field(default_factory=list)
     refusals: list[float] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
     @property
-    def lives(self) -> list[str]:
-        """The life cycle states they were told."""
+    def life_cycle_states(self) -> list[str]:
+        """The life cycle states that were reported."""
         return [state.life_cycle_state for _, state in self.states]
 
     def leave(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         assert self.task is not None
         self.task.cancel()
 
 
 class Scene:
-    """A poller of a world, and those who wait for runs of it. Times are seconds since the story began."""
+    """A poller of a world, and callers that wait for its runs. Times are seconds since the story began."""
 
     def __init__(self, world: World, loop: virtual_time.VirtualLoop, options: dict[str, Any]) -> None:
         self.world = world
         self.loop = loop
         self._options = options
-        self.watchings: list[Watching] = []
+        self.callers: list[Caller] = []
         self.metrics: list[Measured] = []
         world.serve(loop)
         self.poller = self.new_poller()
 
     @property
     def now(self) -> float:
-        """The time."""
+        """The virtual time."""
         return self.loop.time()
 
     def new_poller(
@@ -89,7 +89,7 @@ class Scene:
         patience: Patience | None = None,
         api_version: str | None = None,
     ) -> RunPoller:
-        """Return a poller of the world with credentials, and whatever else, of its own."""
+        """Return another poller of the world, with its own credentials and settings."""
 
         def sleep(seconds: float) -> None:
             self.loop.hold("sleep", lambda: (seconds, None))
@@ -113,84 +113,84 @@ class Scene:
         patience: Patience | None = None,
         on_change: Callable[[RunState], object] = lambda _: None,
         on_warning: Callable[[str], object] = lambda _: None,
-    ) -> Watching:
-        """Let somebody begin to wait for a run."""
-        watching = Watching(run_id, self.now)
-        self.watchings.append(watching)
+    ) -> Caller:
+        """Add a caller that waits for a run."""
+        caller = Caller(run_id, self.now)
+        self.callers.append(caller)
 
         def changed(state: RunState) -> None:
-            watching.states.append((self.now, state))
+            caller.states.append((self.now, state))
             on_change(state)
 
         def warned(text: str) -> None:
-            watching.warnings.append((self.now, text))
+            caller.warnings.append((self.now, text))
             on_warning(text)
 
         poller = poller or self.poller
         patience = patience or poller.client.patience
         watch = Watch(run_id, period, patience, self.loop.time, on_change=changed, warn=warned)
-        watching.task = self.loop.create_task(self._wait(watching, watch, poller))
-        return watching
+        caller.task = self.loop.create_task(self._wait(caller, watch, poller))
+        return caller
 
-    def watch_all(self, run_ids: Iterable[int] | None = None, period: float = 10.0, **options: Any) -> list[Watching]:
-        """Let somebody begin to wait for each run of the world, or for some."""
+    def watch_all(self, run_ids: Iterable[int] | None = None, period: float = 10.0, **options: Any) -> list[Caller]:
+        """Add a caller for each run of the world, or for some."""
         return [self.watch(run_id, period, **options) for run_id in run_ids or self.world.runs]
 
-    async def _wait(self, watching: Watching, watch: Watch, poller: RunPoller) -> None:
+    async def _wait(self, caller: Caller, watch: Watch, poller: RunPoller) -> None:
         try:
             while (run := await poller.wait(watch)) is None:
-                watching.refusals.append(self.now)
+                caller.refusals.append(self.now)
         except Exception as error:  # noqa: BLE001 (it is looked at by the test)
-            watching.error = error
+            caller.error = error
         else:
-            watching.run = run
+            caller.run = run
         finally:
-            watching.ended = self.now
+            caller.ended = self.now
 
     async def until(self, at: float) -> None:
-        """Let the time pass up to a moment."""
+        """Let the time pass until `at`."""
         await asyncio.sleep(at - self.now)
 
-    async def over(self, watchings: Iterable[Watching] | None = None, *, within: float) -> None:
-        """Wait until all, or some, who wait have been told something, at most for so many seconds."""
-        tasks = [watching.task for watching in watchings or self.watchings if watching.task]
+    async def over(self, callers: Iterable[Caller] | None = None, *, within: float) -> None:
+        """Wait until all callers, or some, have a result, for at most `within` seconds."""
+        tasks = [caller.task for caller in callers or self.callers if caller.task]
         _, pending = await asyncio.wait(tasks, timeout=within)
         assert not pending, f"{len(pending)} of {len(tasks)} still wait"
 
-    def delay(self, watching: Watching) -> float:
-        """Return how late somebody was told of an end: after it, or after they joined."""
-        return watching.ended - max(watching.joined, self.world.runs[watching.run_id].ends)
+    def delay(self, caller: Caller) -> float:
+        """Return how late a caller learned of an end: the time since the end, or since it joined."""
+        return caller.ended - max(caller.joined, self.world.runs[caller.run_id].ends)
 
-    def delays(self, watchings: Iterable[Watching] | None = None) -> list[float]:
-        """Return how late those were told who were told of an end."""
-        return [self.delay(watching) for watching in watchings or self.watchings if watching.run]
+    def delays(self, callers: Iterable[Caller] | None = None) -> list[float]:
+        """Return how late each caller that learned of an end did."""
+        return [self.delay(caller) for caller in callers or self.callers if caller.run]
 
     def check_outcomes(self) -> None:
-        """No end was told before ``runs/get`` said so, and none that is not the run's."""
-        for watching in self.watchings:
-            if watching.run is not None:
-                model = self.world.runs[watching.run_id]
-                assert watching.run.run_id == watching.run_id
-                assert watching.run.is_terminal
-                assert watching.run.state.result_state == model.result
-                assert self.world.shown_over[watching.run_id] >= model.ends
-                assert watching.ended >= self.world.shown_over[watching.run_id]
+        """Assert that no end was reported before ``runs/get`` returned it, and none that is not the run's."""
+        for caller in self.callers:
+            if caller.run is not None:
+                model = self.world.runs[caller.run_id]
+                assert caller.run.run_id == caller.run_id
+                assert caller.run.is_terminal
+                assert caller.run.state.result_state == model.result
+                assert self.world.shown_over[caller.run_id] >= model.ends
+                assert caller.ended >= self.world.shown_over[caller.run_id]
 
     async def leave_all(self) -> None:
-        """Let nobody wait any more, and see that nothing is left behind."""
-        tasks = [watching.task for watching in self.watchings if watching.task]
+        """Remove all callers, and assert that no task is left behind."""
+        tasks = [caller.task for caller in self.callers if caller.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # What is under way takes no longer than the longest timeout.
+        # No request in flight takes longer than the longest timeout.
         await asyncio.sleep(100)
         assert asyncio.all_tasks() == {asyncio.current_task()}, "a task is left behind"
 
 
 def play(world: World, story: Callable[[Scene], Coroutine[Any, Any, Any]], *, seed: int = 0, **options: Any) -> Scene:
-    """Tell a story in virtual time; `options` are those of `Scene.new_poller`. Return the scene as it then is."""
+    """Run a story in virtual time, with options of `Scene.new_poller`; return the scene at its end."""
 
-    async def told(loop: virtual_time.VirtualLoop) -> Scene:
+    async def run(loop: virtual_time.VirtualLoop) -> Scene:
         wrong: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda _, context: wrong.append(context))
         scene = Scene(world, loop, options)
@@ -204,7 +204,7 @@ def play(world: World, story: Callable[[Scene], Coroutine[Any, Any, Any]], *, se
 
     threads = set(threading.enumerate())
     with mock.patch.object(transport, "new_adapter", ModelAdapter):
-        scene = virtual_time.run(told, seed=seed)
+        scene = virtual_time.run(run, seed=seed)
         for thread in set(threading.enumerate()) - threads:
             if thread.name.startswith(THREADS):
                 thread.join(10)

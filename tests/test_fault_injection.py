@@ -857,14 +857,14 @@ def end_trigger(play: Play, ending: str) -> tuple[Any, str]:
         )
     )
     if ending == "deadline":
-        return fire(trigger), "the API accepted to cancel it"
+        return fire(trigger), "the API accepted the run's cancellation"
 
     async def failed() -> str:
         return "failed"
 
     play.monkeypatch.setattr(trigger, "_task_state", failed)
     asyncio.run(trigger.on_kill())
-    return None, "its task is failed now, and the API accepted to cancel it"
+    return None, "its task is failed now, and the API accepted the run's cancellation"
 
 
 @trigger_failures
@@ -912,7 +912,7 @@ def test_a_task_whose_time_is_over_says_whether_its_run_was_cancelled(
     play.ti.start_date = datetime(2026, 1, 1, tzinfo=UTC)
     make = play.maker(DatabricksRunNowOperator, execution_timeout=timedelta(hours=1))
     play.fail(failure, "runs/cancel", times=times)
-    with pytest.raises(AirflowTaskTimeout, match="the API accepted to cancel it" if times else GIVEN_UP):
+    with pytest.raises(AirflowTaskTimeout, match="the API accepted the run's cancellation" if times else GIVEN_UP):
         play.run_task(make)
     assert (play.one_run().stop == "CANCELED") is bool(times or failure.arrives)
 

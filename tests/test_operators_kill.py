@@ -222,7 +222,7 @@ def test_a_task_without_execution_timeout_has_no_deadline(scene):
 @pytest.mark.parametrize(
     ("refusal", "became"),
     [
-        (None, "the API accepted to cancel it"),
+        (None, "the API accepted the run's cancellation"),
         ({"status": 403, "body": {"message": "not yours"}},
          "it could not be cancelled and may still be running: POST jobs/runs/cancel answered 403: not yours"),
     ],

@@ -1,4 +1,4 @@
-"""pace: how fast requests may be sent, and when they may not."""
+"""The rate limit: the token bucket, and the gate that pauses requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
     UntrustedCertificate,
 )
-from airflow_dbjobs.runs.polling.rate_limit import Gate, TokenBucket
+from airflow_dbjobs.runs.polling.rate_limit import RequestGate, TokenBucket
 
 DOWN = ServerError("GET jobs/runs/get", 503)
 
@@ -36,15 +36,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def gate(clock: Clock) -> Gate:
-    return Gate(TokenBucket(10.0, clock), clock=clock, sleep=clock.sleep_async)
-
-
-# --- the bucket ---
+def gate(clock: Clock) -> RequestGate:
+    return RequestGate(TokenBucket(10.0, clock), clock=clock, sleep=clock.sleep_async)
 
 
 def sent_at(bucket: TokenBucket, clock: Clock, requests: int) -> list[float]:
-    """Return when so many requests are sent, one after the other, by somebody who always has one."""
+    """Return when that many requests are sent, one after the other without a break."""
     sent = []
     for _ in range(requests):
         clock.now += bucket.take()
@@ -52,128 +49,13 @@ def sent_at(bucket: TokenBucket, clock: Clock, requests: int) -> list[float]:
     return sent
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(100.0, 100), (10.0, 10), (1.0, 1), (0.5, 1), (0.01, 1)])
-def test_after_a_pause_a_bucket_lets_through_what_a_second_brings_and_then_its_rate(rate: float, burst: int) -> None:
-    clock = Clock()
-    bucket = TokenBucket(rate, clock)
-    for _ in range(2):
-        began = clock.now
-        sent = sent_at(bucket, clock, burst + 10)
-        assert sent[:burst] == pytest.approx([began] * burst)
-        later = [began + (number + 1) / rate for number in range(10)]
-        assert sent[burst:] == pytest.approx(later)
-        clock.now += 10 * burst / rate
-
-
-def test_a_bucket_gives_no_more_for_a_longer_pause(clock: Clock) -> None:
-    bucket = TokenBucket(10.0, clock)
-    clock.now += 1e6
-    assert sum(bucket.take() == 0 for _ in range(30)) == 10
-
-
-def test_those_who_take_at_the_same_time_are_let_through_one_by_one(clock: Clock) -> None:
-    bucket = TokenBucket(10.0, clock)
-    assert [bucket.take() for _ in range(13)] == pytest.approx([0.0] * 10 + [0.1, 0.2, 0.3])
-
-
-def test_a_bucket_is_shared_by_workspace_and_clock_at_the_lowest_rate(clock: Clock) -> None:
-    users = [Clock() for _ in range(3)]
-    bucket = TokenBucket.of("https://one", 50.0, clock, users[0])
-    assert TokenBucket.of("https://one", 20.0, clock, users[1]) is bucket
-    assert TokenBucket.of("https://one", 70.0, clock, users[2]) is bucket
-    assert bucket.rate == 20.0
-    assert TokenBucket.of("https://other", 50.0, clock, users[0]) is not bucket
-    assert TokenBucket.of("https://one", 50.0, Clock(), users[0]) is not bucket
-
-
-def test_a_rate_that_is_raised_takes_effect_while_others_use_the_workspace() -> None:
-    clock = Clock()
-    one, other = Clock(), Clock()
-    bucket = TokenBucket.of("https://raised", 1.0, clock, one)
-    TokenBucket.of("https://raised", 50.0, clock, other)
-    assert bucket.seconds_per_request == 1.0
-    TokenBucket.of("https://raised", 40.0, clock, one)
-    assert bucket.seconds_per_request == 1 / 40
-    # Whoever is gone wants nothing any more.
-    TokenBucket.of("https://raised", 2.0, clock, one)
-    del one
-    gc.collect()
-    assert bucket.seconds_per_request == 1 / 50
-
-
-def test_a_bucket_that_nobody_uses_is_forgotten_with_its_rate(clock: Clock) -> None:
-    TokenBucket.of("https://one", 20.0, clock, clock)
-    gc.collect()
-    assert TokenBucket.of("https://one", 50.0, clock, clock).rate == 50.0
-
-
-def test_a_bucket_serves_several_threads_without_losing_count() -> None:
-    clock = Clock()
-    bucket = TokenBucket(100.0, clock)
-    waits: list[float] = []
-
-    def take() -> None:
-        waits.extend(bucket.take() for _ in range(500))
-
-    threads = [threading.Thread(target=take) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert max(waits) == pytest.approx((2000 - 100) / 100.0)
-
-
-# --- the gate ---
-
-
-def passed_at(gate: Gate, clock: Clock) -> float:
-    asyncio.run(gate.pass_through())
+def passed_at(gate: RequestGate, clock: Clock) -> float:
+    asyncio.run(gate.wait_turn())
     return clock.now
 
 
-def test_a_gate_holds_up_for_the_bucket(gate: Gate, clock: Clock) -> None:
-    assert [passed_at(gate, clock) for _ in range(12)] == pytest.approx([0.0] * 10 + [0.1, 0.2])
-    assert gate.seconds_per_request == 0.1
-
-
-@pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7.0), ("0", 1.0), ("9999", 300.0)])
-def test_a_gate_that_a_rate_limit_closes_opens_when_the_api_says(
-    gate: Gate, clock: Clock, retry_after: str, seconds: float
-) -> None:
-    gate.close(limited(retry_after))
-    assert passed_at(gate, clock) == seconds
-
-
-def test_a_gate_that_is_closed_again_and_again_stays_closed_for_longer_until_there_is_an_answer(
-    gate: Gate, clock: Clock
-) -> None:
-    for expected in (1, 2, 4, 8, 16, 32, 60, 60):
-        gate.close(limited())
-        assert gate.closed_until - clock.now == pytest.approx(expected, rel=0.11)
-        clock.now = gate.closed_until
-    gate.answered()
-    gate.close(limited())
-    assert gate.closed_until - clock.now == pytest.approx(1, rel=0.11)
-
-
-def test_answers_to_requests_that_were_sent_together_close_a_gate_once(gate: Gate, clock: Clock) -> None:
-    gate.close(limited())
-    until = gate.closed_until
-    for _ in range(5):
-        gate.close(limited("200"))
-    assert gate.closed_until == until
-
-
-def test_what_is_closed_while_somebody_waits_for_the_bucket_holds_them_up(gate: Gate, clock: Clock) -> None:
-    for _ in range(10):
-        passed_at(gate, clock)
-    clock.at[0.05] = lambda: gate.close(limited("30"))
-    # The clock is looked at when they wake up.
-    assert passed_at(gate, clock) == pytest.approx(30.1, abs=0.11)
-
-
-def fail(gate: Gate, error: CallError, *run_ids: int, of: int = 100, at: float = 0.0) -> list[bool]:
-    return [gate.failed(run_id, error, at, of=of) for run_id in run_ids]
+def fail(gate: RequestGate, error: CallError, *run_ids: int, of: int = 100, at: float = 0.0) -> list[bool]:
+    return [gate.record_failure(run_id, error, at, of=of) for run_id in run_ids]
 
 
 API_ERRORS = [
@@ -194,49 +76,150 @@ RUN_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error", API_ERRORS, ids=lambda error: f"{type(error).__name__} {error}")
-def test_three_runs_that_cannot_be_asked_for_are_an_api_that_is_down(gate: Gate, error: CallError) -> None:
-    assert fail(gate, error, 1, 1, 1, 2) == [False] * 4
-    assert not gate.is_down
-    assert gate.closed_until < 0
-    assert fail(gate, error, 3) == [True]
-    assert gate.is_down
-    assert gate.closed_until > 0
-    assert gate.answered()
-    assert not gate.is_down
-    assert not gate.answered()
-    assert fail(gate, error, 4, 5) == [False, False]
+class TestTokenBucket:
+    @pytest.mark.parametrize(("rate", "burst"), [(100.0, 100), (10.0, 10), (1.0, 1), (0.5, 1), (0.01, 1)])
+    def test_bursts_one_second_then_keeps_rate(self, rate: float, burst: int) -> None:
+        clock = Clock()
+        bucket = TokenBucket(rate, clock)
+        for _ in range(2):
+            began = clock.now
+            sent = sent_at(bucket, clock, burst + 10)
+            assert sent[:burst] == pytest.approx([began] * burst)
+            later = [began + (number + 1) / rate for number in range(10)]
+            assert sent[burst:] == pytest.approx(later)
+            clock.now += 10 * burst / rate
+
+    def test_longer_pause_allows_no_larger_burst(self, clock: Clock) -> None:
+        bucket = TokenBucket(10.0, clock)
+        clock.now += 1e6
+        assert sum(bucket.take() == 0 for _ in range(30)) == 10
+
+    def test_simultaneous_requests_are_spaced(self, clock: Clock) -> None:
+        bucket = TokenBucket(10.0, clock)
+        assert [bucket.take() for _ in range(13)] == pytest.approx([0.0] * 10 + [0.1, 0.2, 0.3])
+
+    def test_counts_tokens_across_threads(self) -> None:
+        clock = Clock()
+        bucket = TokenBucket(100.0, clock)
+        waits: list[float] = []
+
+        def take() -> None:
+            waits.extend(bucket.take() for _ in range(500))
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert max(waits) == pytest.approx((2000 - 100) / 100.0)
 
 
-@pytest.mark.parametrize("error", RUN_ERRORS, ids=lambda error: f"{type(error).__name__} {error}")
-def test_what_is_wrong_with_a_run_is_not_wrong_with_the_api(gate: Gate, error: CallError) -> None:
-    assert fail(gate, error, *range(10), of=1) == [False] * 10
-    assert not gate.is_down
-    assert gate.outage_seconds == 0
-    assert gate.closed_until < 0
+class TestSharedBucket:
+    def test_one_per_workspace_and_clock_at_lowest_rate(self, clock: Clock) -> None:
+        users = [Clock() for _ in range(3)]
+        bucket = TokenBucket.shared("https://one", 50.0, clock, users[0])
+        assert TokenBucket.shared("https://one", 20.0, clock, users[1]) is bucket
+        assert TokenBucket.shared("https://one", 70.0, clock, users[2]) is bucket
+        assert bucket.rate == 20.0
+        assert TokenBucket.shared("https://other", 50.0, clock, users[0]) is not bucket
+        assert TokenBucket.shared("https://one", 50.0, Clock(), users[0]) is not bucket
+
+    def test_raised_rate_takes_effect_while_shared(self) -> None:
+        clock = Clock()
+        one, other = Clock(), Clock()
+        bucket = TokenBucket.shared("https://raised", 1.0, clock, one)
+        TokenBucket.shared("https://raised", 50.0, clock, other)
+        assert bucket.seconds_per_request == 1.0
+        TokenBucket.shared("https://raised", 40.0, clock, one)
+        assert bucket.seconds_per_request == 1 / 40
+        # The rates of a user that is gone do not count.
+        TokenBucket.shared("https://raised", 2.0, clock, one)
+        del one
+        gc.collect()
+        assert bucket.seconds_per_request == 1 / 50
+
+    def test_unused_bucket_forgets_its_rate(self, clock: Clock) -> None:
+        TokenBucket.shared("https://one", 20.0, clock, clock)
+        gc.collect()
+        assert TokenBucket.shared("https://one", 50.0, clock, clock).rate == 50.0
 
 
-@pytest.mark.parametrize("of", [1, 2])
-def test_fewer_than_three_runs_tell_of_the_api_all_together(gate: Gate, of: int) -> None:
-    assert fail(gate, DOWN, *range(of), of=of) == [False] * (of - 1) + [True]
+class TestGateWaits:
+    def test_waits_for_bucket(self, gate: RequestGate, clock: Clock) -> None:
+        assert [passed_at(gate, clock) for _ in range(12)] == pytest.approx([0.0] * 10 + [0.1, 0.2])
+        assert gate.seconds_per_request == 0.1
+
+    @pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7.0), ("0", 1.0), ("9999", 300.0)])
+    def test_waits_as_long_as_retry_after(
+        self, gate: RequestGate, clock: Clock, retry_after: str, seconds: float
+    ) -> None:
+        gate.pause(limited(retry_after))
+        assert passed_at(gate, clock) == seconds
+
+    def test_pauses_grow_until_an_answer(self, gate: RequestGate, clock: Clock) -> None:
+        for expected in (1, 2, 4, 8, 16, 32, 60, 60):
+            gate.pause(limited())
+            assert gate.paused_until - clock.now == pytest.approx(expected, rel=0.11)
+            clock.now = gate.paused_until
+        gate.record_answer()
+        gate.pause(limited())
+        assert gate.paused_until - clock.now == pytest.approx(1, rel=0.11)
+
+    def test_simultaneous_errors_pause_once(self, gate: RequestGate, clock: Clock) -> None:
+        gate.pause(limited())
+        until = gate.paused_until
+        for _ in range(5):
+            gate.pause(limited("200"))
+        assert gate.paused_until == until
+
+    def test_pause_delays_a_request_waiting_for_bucket(self, gate: RequestGate, clock: Clock) -> None:
+        for _ in range(10):
+            passed_at(gate, clock)
+        clock.at[0.05] = lambda: gate.pause(limited("30"))
+        # The caller reads the clock when it wakes up.
+        assert passed_at(gate, clock) == pytest.approx(30.1, abs=0.11)
 
 
-def test_a_rate_limit_delays_and_is_an_outage_only_after_a_minute(gate: Gate, clock: Clock) -> None:
-    assert fail(gate, limited("5"), 1, 2, 3, 4) == [False] * 4
-    assert not gate.is_down
-    assert passed_at(gate, clock) == 5.0
-    clock.now = 61.0
-    assert fail(gate, limited("5"), 5) == [True]
-    assert gate.is_down
-    assert gate.closed_until == 66.0
+class TestOutageDetection:
+    @pytest.mark.parametrize("error", API_ERRORS, ids=lambda error: f"{type(error).__name__} {error}")
+    def test_three_failing_runs_are_an_outage(self, gate: RequestGate, error: CallError) -> None:
+        assert fail(gate, error, 1, 1, 1, 2) == [False] * 4
+        assert not gate.is_down
+        assert gate.paused_until < 0
+        assert fail(gate, error, 3) == [True]
+        assert gate.is_down
+        assert gate.paused_until > 0
+        assert gate.record_answer()
+        assert not gate.is_down
+        assert not gate.record_answer()
+        assert fail(gate, error, 4, 5) == [False, False]
 
+    @pytest.mark.parametrize("error", RUN_ERRORS, ids=lambda error: f"{type(error).__name__} {error}")
+    def test_errors_of_a_run_are_no_outage(self, gate: RequestGate, error: CallError) -> None:
+        assert fail(gate, error, *range(10), of=1) == [False] * 10
+        assert not gate.is_down
+        assert gate.outage_seconds == 0
+        assert gate.paused_until < 0
 
-def test_an_outage_lasts_from_the_first_question_to_the_first_answer(gate: Gate, clock: Clock) -> None:
-    clock.now = 90.0
-    fail(gate, DOWN, 1, at=30.0)
-    fail(gate, DOWN, 2, at=20.0)
-    assert gate.outage_seconds == 70.0
-    clock.now = 100.0
-    assert gate.outage_seconds == 80.0
-    gate.answered()
-    assert gate.outage_seconds == 0
+    @pytest.mark.parametrize("of", [1, 2])
+    def test_all_of_fewer_than_three_runs_are_an_outage(self, gate: RequestGate, of: int) -> None:
+        assert fail(gate, DOWN, *range(of), of=of) == [False] * (of - 1) + [True]
+
+    def test_rate_limit_is_an_outage_after_a_minute(self, gate: RequestGate, clock: Clock) -> None:
+        assert fail(gate, limited("5"), 1, 2, 3, 4) == [False] * 4
+        assert not gate.is_down
+        assert passed_at(gate, clock) == 5.0
+        clock.now = 61.0
+        assert fail(gate, limited("5"), 5) == [True]
+        assert gate.is_down
+        assert gate.paused_until == 66.0
+
+    def test_outage_lasts_from_first_failure_to_answer(self, gate: RequestGate, clock: Clock) -> None:
+        clock.now = 90.0
+        fail(gate, DOWN, 1, at=30.0)
+        fail(gate, DOWN, 2, at=20.0)
+        assert gate.outage_seconds == 70.0
+        clock.now = 100.0
+        assert gate.outage_seconds == 80.0
+        gate.record_answer()
+        assert gate.outage_seconds == 0

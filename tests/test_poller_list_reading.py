@@ -1,4 +1,4 @@
-"""listing: what a list costs, how its pages are turned, and when it is left alone."""
+"""The list of active runs: its cost, how its pages are read, and when it is not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from injected_clock import Clock
 from airflow_dbjobs.client.models import RunsPage
 from airflow_dbjobs.client.responses import api_error
 from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests
-from airflow_dbjobs.runs.polling.active_runs import Found, Listing, PageRequest
+from airflow_dbjobs.runs.polling.active_runs import ActiveRunsList, ListedRuns, PageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,186 +30,178 @@ def page(run_ids: Iterable[int], *, more: bool = False, token: str = "") -> Runs
 
 
 class Server:
-    """Answers with what it was given, one after the other."""
+    """Returns the given answers one after the other."""
 
     def __init__(self, *answers: RunsPage | CallError) -> None:
         self.answers = list(answers)
-        self.asked: list[PageRequest] = []
+        self.requests: list[PageRequest] = []
         self.clock = Clock()
-        self.listing = Listing(self.answer, clock=self.clock, sleep=self.clock.sleep_async)
+        self.list = ActiveRunsList(self.fetch_page, clock=self.clock, sleep=self.clock.sleep_async)
 
-    async def answer(self, request: PageRequest) -> RunsPage:
-        self.asked.append(request)
+    async def fetch_page(self, request: PageRequest) -> RunsPage:
+        self.requests.append(request)
         answer = self.answers.pop(0)
         if isinstance(answer, CallError):
             raise answer
         return answer
 
-    def walk(self, wanted: Iterable[int], *answers: RunsPage | CallError, patience: float = 60.0) -> Found:
+    def read(self, wanted: Iterable[int], *answers: RunsPage | CallError, timeout: float = 60.0) -> ListedRuns:
         self.answers += answers
-        self.asked.clear()
-        return asyncio.run(self.listing.walk(set(wanted), patience))
+        self.requests.clear()
+        return asyncio.run(self.list.read(set(wanted), timeout))
 
 
-def test_pages_are_turned_by_offset_to_the_end() -> None:
-    server = Server(page(range(100), more=True), page(range(100, 200), more=True), page(range(200, 230)))
-    found = server.walk(range(1000))
-    assert found.complete
-    assert set(found.states) == set(range(230))
-    assert server.asked == [PageRequest("2.0", 0), PageRequest("2.0", 0, 100), PageRequest("2.0", 0, 200)]
+class TestPages:
+    def test_reads_by_offset_to_the_end(self) -> None:
+        server = Server(page(range(100), more=True), page(range(100, 200), more=True), page(range(200, 230)))
+        found = server.read(range(1000))
+        assert found.complete
+        assert set(found.states) == set(range(230))
+        assert server.requests == [PageRequest("2.0", 0), PageRequest("2.0", 0, 100), PageRequest("2.0", 0, 200)]
+
+    def test_reads_by_token_past_empty_pages(self) -> None:
+        # The server does not support API 2.0.
+        server = Server(*[TOO_LARGE] * 5, page(range(25), token="a"), page([], token="b"), page(range(25, 50)))
+        found = server.read(range(100))
+        assert found.complete
+        assert set(found.states) == set(range(50))
+        assert server.requests[5:] == [PageRequest(None, 25, None, token) for token in (None, "a", "b")]
+
+    def test_stops_after_the_last_wanted_run(self) -> None:
+        server = Server(page(range(100), more=True), page(range(100, 200), more=True))
+        assert server.read(range(50, 150)).complete
+        assert len(server.requests) == 2
+
+    def test_stops_when_polling_would_cost_less(self) -> None:
+        server = Server(*(page(range(1000 * number, 1000 * (number + 1)), more=True) for number in range(5)))
+        found = server.read(range(-50, 0))
+        assert not found.complete
+        assert len(server.requests) == 3
+        # At least that many other runs are known for a while, which makes the list too expensive.
+        assert server.list.cost(50) > 50
+        server.clock.now += 301
+        assert server.list.cost(50) < 50
+
+    @pytest.mark.parametrize("error", [DOWN, TooManyRequests(CALL, 429)])
+    def test_retries_a_page_after_transient_errors(self, error: CallError) -> None:
+        server = Server(page(range(50), more=True), error, error, page(range(50, 70)))
+        found = server.read(range(100))
+        assert found.complete
+        assert len(found.states) == 70
+        # `fetch_page` itself waits out a rate limit.
+        assert server.clock.waits == ([1, 2] if error is DOWN else [])
+
+    def test_keeps_pages_read_before_a_failure(self) -> None:
+        server = Server(page(range(50), more=True), FORBIDDEN)
+        found = server.read(range(100))
+        assert not found.complete
+        assert set(found.states) == set(range(50))
 
 
-def test_pages_are_turned_by_token_even_those_that_are_empty() -> None:
-    # No 2.0.
-    server = Server(*[TOO_LARGE] * 5, page(range(25), token="a"), page([], token="b"), page(range(25, 50)))
-    found = server.walk(range(100))
-    assert found.complete
-    assert set(found.states) == set(range(50))
-    assert server.asked[5:] == [PageRequest(None, 25, None, token) for token in (None, "a", "b")]
+class TestVariants:
+    @pytest.mark.parametrize("repeated", [page(range(50), more=True), page([], more=True), page(range(50), token="a")])
+    def test_repeated_page_switches_to_next_variant(self, repeated: RunsPage) -> None:
+        server = Server(page(range(50), more=repeated.has_more, token=repeated.next_page_token))
+        found = server.read(range(1000), repeated)
+        assert not found.complete
+        assert set(found.states) == set(range(50))
+        server.read(range(10), page(range(10)))
+        assert server.requests == [PageRequest("2.0", 999)]
+
+    def test_first_supported_variant_is_kept(self) -> None:
+        server = Server(*[TOO_LARGE] * 3, page(range(100), more=True), page(range(100, 120)))
+        assert server.read(range(500)).complete
+        assert [request.limit for request in server.requests] == [0, 999, 150, 100, 100]
+        server.read(range(500), page(range(90)))
+        assert server.requests == [PageRequest("2.0", 100)]
+
+    def test_best_variant_is_retried_after_an_hour(self) -> None:
+        server = Server(*[TOO_LARGE] * 3, page(range(100)))
+        server.read(range(500))
+        server.clock.now += 3601
+        server.read(range(500), page(range(100)))
+        assert server.requests == [PageRequest("2.0", 0)]
+
+    def test_unused_for_ten_minutes_if_none_is_supported(self) -> None:
+        server = Server(*[TOO_LARGE] * 8)
+        found = server.read(range(500))
+        assert (dict(found.states), found.complete) == ({}, False)
+        assert [(request.api_version, request.limit) for request in server.requests[4:]] == [
+            ("2.0", 25),
+            (None, 25),
+            (None, 24),
+            (None, 20),
+        ]
+        for seconds, cost in ((1, math.inf), (598, math.inf), (2, 500 / 50 + 2)):
+            server.clock.now += seconds
+            assert server.list.cost(500) == cost
 
 
-def test_reading_ends_with_the_last_run_that_is_looked_for() -> None:
-    server = Server(page(range(100), more=True), page(range(100, 200), more=True))
-    assert server.walk(range(50, 150)).complete
-    assert len(server.asked) == 2
+class TestUnusableList:
+    @pytest.mark.parametrize(
+        ("errors", "seconds"),
+        [
+            ([FORBIDDEN], 600),
+            ([DOWN] * 3, 60),
+            ([api_error(CALL, 401, {}, {})], 60),
+            ([TooManyRequests(CALL, 429)] * 3, 60),
+        ],
+        ids=["forbidden", "down", "refused", "limited"],
+    )
+    def test_is_unused_for_a_while_after_an_error(self, errors: list[CallError], seconds: float) -> None:
+        server = Server(*errors)
+        assert not server.read(range(500)).complete
+        assert len(server.requests) == len(errors)
+        server.clock.now += seconds - 5
+        assert server.list.cost(500) == math.inf
+        server.clock.now += 6
+        assert server.list.cost(500) < 500
+
+    def test_is_unused_for_five_minutes_if_too_slow(self) -> None:
+        server = Server()
+
+        async def hang(_: PageRequest) -> Any:
+            server.requests.append(_)
+            await asyncio.Event().wait()
+
+        server.list._fetch_page = hang
+        found = server.read(range(500), timeout=0.001)
+        assert not found.complete
+        for seconds, usable in ((299, False), (2, True)):
+            server.clock.now += seconds
+            assert (server.list.cost(500) < math.inf) == usable
+
+    def test_is_used_again_after_an_outage_of_the_api(self) -> None:
+        for error in (FORBIDDEN, *[TOO_LARGE] * 8):
+            server = Server(error, *[error] * 7)
+            server.read(range(500))
+            assert server.list.cost(500) == math.inf
+            server.list.forgive_failures()
+            assert server.list.cost(500) < 500
+
+    def test_is_unused_for_ten_minutes_if_stale(self) -> None:
+        server = Server()
+        server.list.mark_stale()
+        server.list.forgive_failures()
+        server.clock.now += 599
+        assert server.list.cost(500) == math.inf
+        server.clock.now += 2
+        assert server.list.cost(500) < 500
 
 
-def test_reading_ends_when_it_has_cost_as_much_as_asking_singly() -> None:
-    server = Server(*(page(range(1000 * number, 1000 * (number + 1)), more=True) for number in range(5)))
-    found = server.walk(range(-50, 0))
-    assert not found.complete
-    assert len(server.asked) == 3
-    # There are that many of others' runs at least, and for a while it is not worth while.
-    assert server.listing.cost(50) > 50
-    server.clock.now += 301
-    assert server.listing.cost(50) < 50
+class TestCost:
+    @pytest.mark.parametrize(
+        ("size", "runs", "cost"),
+        [(1000, 1000, 1 + 20 + 1), (1000, 1001, 2 + 20.02 + 1), (25, 1000, 40 + 20 + 1), (25, 1, 2.02)],
+    )
+    def test_counts_pages_and_entries(self, size: int, runs: int, cost: float) -> None:
+        server = Server(page(range(size), more=True), page(range(size, 5000)))
+        server.read(range(10_000))
+        assert server.list.cost(runs) == pytest.approx(cost)
 
-
-@pytest.mark.parametrize("repeated", [page(range(50), more=True), page([], more=True), page(range(50), token="a")])
-def test_a_page_that_comes_again_lets_it_be_asked_in_another_way(repeated: RunsPage) -> None:
-    server = Server(page(range(50), more=repeated.has_more, token=repeated.next_page_token))
-    found = server.walk(range(1000), repeated)
-    assert not found.complete
-    assert set(found.states) == set(range(50))
-    server.walk(range(10), page(range(10)))
-    assert server.asked == [PageRequest("2.0", 999)]
-
-
-def test_the_ways_to_ask_are_tried_from_the_best_and_the_first_that_is_served_is_kept() -> None:
-    server = Server(*[TOO_LARGE] * 3, page(range(100), more=True), page(range(100, 120)))
-    assert server.walk(range(500)).complete
-    assert [request.limit for request in server.asked] == [0, 999, 150, 100, 100]
-    server.walk(range(500), page(range(90)))
-    assert server.asked == [PageRequest("2.0", 100)]
-
-
-def test_after_an_hour_the_best_way_is_tried_again() -> None:
-    server = Server(*[TOO_LARGE] * 3, page(range(100)))
-    server.walk(range(500))
-    server.clock.now += 3601
-    server.walk(range(500), page(range(100)))
-    assert server.asked == [PageRequest("2.0", 0)]
-
-
-def test_where_no_way_is_served_the_list_is_left_alone_for_ten_minutes() -> None:
-    server = Server(*[TOO_LARGE] * 8)
-    found = server.walk(range(500))
-    assert (dict(found.states), found.complete) == ({}, False)
-    assert [(request.api_version, request.limit) for request in server.asked[4:]] == [
-        ("2.0", 25),
-        (None, 25),
-        (None, 24),
-        (None, 20),
-    ]
-    for seconds, cost in ((1, math.inf), (598, math.inf), (2, 500 / 50 + 2)):
-        server.clock.now += seconds
-        assert server.listing.cost(500) == cost
-
-
-@pytest.mark.parametrize(
-    ("errors", "seconds"),
-    [
-        ([FORBIDDEN], 600),
-        ([DOWN] * 3, 60),
-        ([api_error(CALL, 401, {}, {})], 60),
-        ([TooManyRequests(CALL, 429)] * 3, 60),
-    ],
-    ids=["forbidden", "down", "refused", "limited"],
-)
-def test_a_list_that_fails_is_left_alone_for_some_time(errors: list[CallError], seconds: float) -> None:
-    server = Server(*errors)
-    assert not server.walk(range(500)).complete
-    assert len(server.asked) == len(errors)
-    server.clock.now += seconds - 5
-    assert server.listing.cost(500) == math.inf
-    server.clock.now += 6
-    assert server.listing.cost(500) < 500
-
-
-@pytest.mark.parametrize("error", [DOWN, TooManyRequests(CALL, 429)])
-def test_a_page_is_asked_for_again_where_that_may_help(error: CallError) -> None:
-    server = Server(page(range(50), more=True), error, error, page(range(50, 70)))
-    found = server.walk(range(100))
-    assert found.complete
-    assert len(found.states) == 70
-    # A rate limit is waited out by who sends the requests.
-    assert server.clock.waits == ([1, 2] if error is DOWN else [])
-
-
-def test_what_was_read_before_a_failure_counts() -> None:
-    server = Server(page(range(50), more=True), FORBIDDEN)
-    found = server.walk(range(100))
-    assert not found.complete
-    assert set(found.states) == set(range(50))
-
-
-def test_a_list_that_takes_too_long_is_left_alone_for_five_minutes() -> None:
-    server = Server()
-
-    async def hang(_: PageRequest) -> Any:
-        server.asked.append(_)
-        await asyncio.Event().wait()
-
-    server.listing._ask = hang
-    found = server.walk(range(500), patience=0.001)
-    assert not found.complete
-    for seconds, usable in ((299, False), (2, True)):
-        server.clock.now += seconds
-        assert (server.listing.cost(500) < math.inf) == usable
-
-
-def test_a_list_is_blamed_for_no_outage_and_no_refusal_of_all() -> None:
-    for error in (FORBIDDEN, *[TOO_LARGE] * 8):
-        server = Server(error, *[error] * 7)
-        server.walk(range(500))
-        assert server.listing.cost(500) == math.inf
-        server.listing.was_not_to_blame()
-        assert server.listing.cost(500) < 500
-
-
-def test_a_list_that_lags_is_left_alone_for_ten_minutes_whatever_else_fails() -> None:
-    server = Server()
-    server.listing.lags_behind()
-    server.listing.was_not_to_blame()
-    server.clock.now += 599
-    assert server.listing.cost(500) == math.inf
-    server.clock.now += 2
-    assert server.listing.cost(500) < 500
-
-
-@pytest.mark.parametrize(
-    ("size", "runs", "cost"),
-    [(1000, 1000, 1 + 20 + 1), (1000, 1001, 2 + 20.02 + 1), (25, 1000, 40 + 20 + 1), (25, 1, 2.02)],
-)
-def test_a_list_costs_its_pages_and_their_length(size: int, runs: int, cost: float) -> None:
-    server = Server(page(range(size), more=True), page(range(size, 5000)))
-    server.walk(range(10_000))
-    assert server.listing.cost(runs) == pytest.approx(cost)
-
-
-def test_the_runs_of_others_are_part_of_the_cost_while_they_are_known() -> None:
-    server = Server(page(range(500)))
-    server.walk(range(100))
-    assert server.listing.cost(100) == pytest.approx(1 + 500 / 50 + 1)
-    server.clock.now += 301
-    assert server.listing.cost(100) == pytest.approx(1 + 100 / 50 + 1)
+    def test_counts_other_runs_for_five_minutes(self) -> None:
+        server = Server(page(range(500)))
+        server.read(range(100))
+        assert server.list.cost(100) == pytest.approx(1 + 500 / 50 + 1)
+        server.clock.now += 301
+        assert server.list.cost(100) == pytest.approx(1 + 100 / 50 + 1)

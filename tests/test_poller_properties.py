@@ -1,11 +1,11 @@
-"""poller: what holds whatever the runs, the server's quirks and those who wait do; made up by hypothesis.
+"""The poller's guarantees for any runs, quirks of the server and callers; hypothesis generates them.
 
-(a) No end is told before ``runs/get`` said so, and none that is not the run's (`Scene.check_outcomes`).
-(b) Whoever waits for a run that ends is told within a bound (`Story.bound`), and nobody waits for ever.
-(c) Nobody is told an error but of a run that was deleted.
-(d) Who is warned that a run cannot be asked for is told when it can be again.
-(e) The rate is kept.
-(f) Where nothing fails, all costs no more than a quarter on top of asking for each run by itself.
+(a) No end is reported before ``runs/get`` returned it, and none that is not the run's (`Scene.check_outcomes`).
+(b) Each caller learns the end of its run within a bound (`Story.bound`), and none waits forever.
+(c) No caller gets an error, unless its run was deleted.
+(d) A caller that was warned that polling fails is informed when it works again.
+(e) The rate limit holds.
+(f) Without failures, the cost is at most a quarter above that of polling each run by itself.
 (g) No task and no thread is left behind (`play`).
 """
 
@@ -28,21 +28,21 @@ from airflow_dbjobs.errors import RunLost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from poller_scene import Watching
+    from poller_scene import Caller
 
 PAUSE = 1.1 * LONGEST_BACKOFF
-# What is sent without a token of its own moment: requests that had theirs while the gate was closed.
+# Requests that took their token earlier, while the gate was paused.
 IN_FLIGHT = 21
-# Requests for single runs at a time, and the ways to ask for a list.
+# Simultaneous polls, and the variants of list requests.
 CONCURRENCY = 5
-MOST_FORMS = 8
-# Who waits for a run that goes on does so until then, at least.
+MOST_VARIANTS = 8
+# The least time for which callers wait for a run that does not end.
 LAST = 160.0
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Somebody who waits for the `index`-th run from `joins` on, and leaves after some seconds, or does not."""
+    """A caller that waits for the `index`-th run from `joins` on, and leaves after `stays` seconds."""
 
     index: int
     joins: float
@@ -52,7 +52,7 @@ class Waiting:
 
 @dataclass
 class Story:
-    """Runs, a server, and those who wait."""
+    """Runs, a server, and callers that wait for the runs."""
 
     runs: Sequence[ModelRun]
     waits: Sequence[Waiting]
@@ -61,18 +61,18 @@ class Story:
     rate: float = 100.0
 
     def bound(self, waiting: Waiting) -> float:
-        """Return the seconds within which an end is told, from the end or from the joining on.
+        """Return the seconds within which an end is reported, from the end or from the joining on.
 
-        A period and its jitter; twice the time that a list is given; a turn in the queue. A list that goes on showing
-        the run costs the lag, or as many periods as there are runs; a failure costs its time, the pauses that it
-        brought about, and all of this again.
+        A period and its jitter, twice the time allowed for a list, and a turn in the queue. A list that keeps showing
+        the run adds its lag, or as many periods as there are runs. A failure adds its duration, the pauses that it
+        caused, and all of the above again.
         """
         world = World(**self.quirks)
         count = len(self.runs)
         turn = (count + 2) / self.rate + (count / CONCURRENCY + 1) * world.get_seconds + 1.0
-        pages = (count + world.foreign) / min(world.largest_page, 20) + MOST_FORMS
-        walk = min(max(10.0, 2 * turn), 2 * pages * world.page_seconds)
-        whole = 1.12 * waiting.period + 2 * walk + turn
+        pages = (count + world.foreign) / min(world.largest_page, 20) + MOST_VARIANTS
+        reading = min(max(10.0, 2 * turn), 2 * pages * world.page_seconds)
+        whole = 1.12 * waiting.period + 2 * reading + turn
         bound = whole + world.lag
         if world.frozen_at < math.inf or any(run.zombie for run in self.runs):
             bound += count * (whole + 1.12 * max(other.period for other in self.waits))
@@ -83,74 +83,74 @@ class Story:
             bound += failure.end - failure.begin + hangs + 2 * PAUSE + whole
         return bound
 
-    async def tell(self, scene: Scene) -> list[tuple[Waiting, Watching]]:
-        """Let everybody wait until they are told, or the time is past in which they had to be.
+    async def run(self, scene: Scene) -> list[tuple[Waiting, Caller]]:
+        """Let all callers wait until they learn the end of their run, or its bound has passed.
 
-        Those whose run goes on wait for all others: a poller with few runs needs no list.
+        Callers of runs that do not end wait for all others, because a poller with few runs needs no list.
         """
-        told: list[tuple[Waiting, Watching]] = []
+        outcomes: list[tuple[Waiting, Caller]] = []
         waiting_for_an_end = sum(self.is_to_end(waiting) for waiting in self.waits)
-        all_ends_are_told = asyncio.Event()
+        all_ends_are_known = asyncio.Event()
 
         async def wait(waiting: Waiting) -> None:
             nonlocal waiting_for_an_end
             await scene.until(waiting.joins)
             run = self.runs[waiting.index]
-            watching = scene.watch(run.run_id, waiting.period)
-            told.append((waiting, watching))
-            assert watching.task
+            caller = scene.watch(run.run_id, waiting.period)
+            outcomes.append((waiting, caller))
+            assert caller.task
             if self.is_to_end(waiting):
                 latest = max(scene.now, run.ends) + self.bound(waiting)
-                await asyncio.wait([watching.task], timeout=latest - scene.now)
-                assert watching.task.done(), f"{run} is not known at {scene.now}"
+                await asyncio.wait([caller.task], timeout=latest - scene.now)
+                assert caller.task.done(), f"{run} is not known at {scene.now}"
                 waiting_for_an_end -= 1
             elif waiting.stays < math.inf:
-                await asyncio.wait([watching.task], timeout=waiting.stays)
+                await asyncio.wait([caller.task], timeout=waiting.stays)
             else:
-                await asyncio.wait([watching.task], timeout=max(LAST - scene.now, self.bound(waiting)))
-                await all_ends_are_told.wait()
-                assert watching.states or watching.error, f"nothing is known of {run} at {scene.now}"
+                await asyncio.wait([caller.task], timeout=max(LAST - scene.now, self.bound(waiting)))
+                await all_ends_are_known.wait()
+                assert caller.states or caller.error, f"nothing is known of {run} at {scene.now}"
             if not waiting_for_an_end:
-                all_ends_are_told.set()
-            watching.leave()
-            await asyncio.wait([watching.task])
+                all_ends_are_known.set()
+            caller.leave()
+            await asyncio.wait([caller.task])
 
         if not waiting_for_an_end:
-            all_ends_are_told.set()
+            all_ends_are_known.set()
         async with asyncio.TaskGroup() as group:
             for waiting in self.waits:
                 group.create_task(wait(waiting))
-        return told
+        return outcomes
 
     def is_to_end(self, waiting: Waiting) -> bool:
-        """Whether somebody waits until a run ends."""
+        """Return whether a caller stays until its run ends."""
         return waiting.stays == math.inf and self.runs[waiting.index].ends < math.inf
 
 
 def judge(story: Story) -> None:
     world = World.of(story.runs, failures=list(story.failures), **story.quirks)
-    told: list[tuple[Waiting, Watching]] = []
+    outcomes: list[tuple[Waiting, Caller]] = []
 
-    async def tell(scene: Scene) -> None:
-        told.extend(await story.tell(scene))
+    async def run(scene: Scene) -> None:
+        outcomes.extend(await story.run(scene))
 
-    play(world, tell, rate=story.rate)
-    for waiting, watching in told:
-        run = world.runs[watching.run_id]
-        if watching.error:
-            assert isinstance(watching.error, RunLost), repr(watching.error)
-            assert run.deleted < watching.ended
-        elif watching.run is not None:
-            assert watching.ended - max(watching.joined, run.ends) <= story.bound(waiting)
-        texts = ["cannot" in text for _, text in watching.warnings]
-        assert texts == [index % 2 == 0 for index in range(len(texts))], watching.warnings
-        if watching.run is not None:
+    play(world, run, rate=story.rate)
+    for waiting, caller in outcomes:
+        run = world.runs[caller.run_id]
+        if caller.error:
+            assert isinstance(caller.error, RunLost), repr(caller.error)
+            assert run.deleted < caller.ended
+        elif caller.run is not None:
+            assert caller.ended - max(caller.joined, run.ends) <= story.bound(waiting)
+        texts = ["cannot" in text for _, text in caller.warnings]
+        assert texts == [index % 2 == 0 for index in range(len(texts))], caller.warnings
+        if caller.run is not None:
             assert len(texts) % 2 == 0
-        assert all(state.life_cycle_state in _lives(run) for _, state in watching.states)
-        assert not any(state.is_terminal and at < run.ends for at, state in watching.states)
+        assert all(state.life_cycle_state in _lives(run) for _, state in caller.states)
+        assert not any(state.is_terminal and at < run.ends for at, state in caller.states)
     if not story.failures and world.most_per_second == math.inf:
-        singly = sum((seen.ended - seen.joined) / (0.9 * waiting.period) + 2 for waiting, seen in told)
-        assert len(world.log) <= 1.25 * singly + 3 * MOST_FORMS
+        singly = sum((seen.ended - seen.joined) / (0.9 * waiting.period) + 2 for waiting, seen in outcomes)
+        assert len(world.log) <= 1.25 * singly + 3 * MOST_VARIANTS
     burst = max(1.0, story.rate)
     assert world.most_within(1.0) <= story.rate + burst + IN_FLIGHT
     assert world.most_within(30.0) <= 30 * story.rate + burst + IN_FLIGHT
@@ -164,7 +164,7 @@ TIMES = st.sampled_from([0.0, 0.3, 5.0, 10.0, 19.9, 31.0, 47.0, 80.0, 120.0])
 
 
 def crowd(size: int) -> list[ModelRun]:
-    """Return runs of which every third ends, one after the other: enough of them for a list to be worth it."""
+    """Return runs of which every third ends, one after the other: enough to make a list worth its cost."""
     return [
         ModelRun(run_id, ends=20.0 + 4.3 * (run_id % 20) if run_id % 3 == 0 else math.inf)
         for run_id in range(101, 101 + size)
@@ -204,7 +204,7 @@ WAITS = st.lists(
     min_size=1,
     max_size=24,
 )
-# A few of them at a time: all together leave no list that can be read.
+# At most three at a time, since all together leave no readable list.
 QUIRKS = st.lists(
     st.sampled_from(
         [
@@ -249,26 +249,27 @@ def failures(draw: st.DrawFn) -> list[Failure]:
 
 
 def with_crowd(size: int, period: float, runs: list[ModelRun], waits: list[Waiting], **options: Any) -> Story:
-    """Return a story in which, where there is a crowd, somebody waits for each run from the beginning on."""
-    # Who waits for the `index`-th of few waits for one of those.
+    """Return a story in which, if there is a crowd, one caller waits for each run from the beginning."""
+    # `index` of these callers refers to the few runs.
     all_runs = [*runs, *crowd(size)]
     few = [replace(waiting, index=waiting.index % len(runs)) for waiting in waits]
     others = [Waiting(index, 0.0, period) for index in range(len(all_runs))] if size else []
     return Story(all_runs, [*others, *few], **options)
 
 
-@settings(REPEATABLE, max_examples=60)
-@given(
-    story=st.builds(
-        with_crowd,
-        size=st.sampled_from([0, 20, 40]),
-        period=st.sampled_from([10.0, 20.0]),
-        runs=runs(),
-        waits=WAITS,
-        quirks=QUIRKS,
-        failures=failures(),
-        rate=st.sampled_from([100.0, 100.0, 5.0, 0.5]),
+class TestAnyWorkspace:
+    @settings(REPEATABLE, max_examples=60)
+    @given(
+        story=st.builds(
+            with_crowd,
+            size=st.sampled_from([0, 20, 40]),
+            period=st.sampled_from([10.0, 20.0]),
+            runs=runs(),
+            waits=WAITS,
+            quirks=QUIRKS,
+            failures=failures(),
+            rate=st.sampled_from([100.0, 100.0, 5.0, 0.5]),
+        )
     )
-)
-def test_whatever_happens_each_end_is_told_in_time_and_none_that_is_not_there(story: Story) -> None:
-    judge(story)
+    def test_true_ends_are_reported_in_time(self, story: Story) -> None:
+        judge(story)

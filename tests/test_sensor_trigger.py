@@ -1,4 +1,4 @@
-"""The trigger that looks: what it carries and fires, how it asks, and what it puts up with."""
+"""The trigger that checks a condition: its arguments and event, its checks, and the failures that it tolerates."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.conditions import IdleCondition, RunCondition
 from airflow_dbjobs.runs.polling import condition_poller
-from airflow_dbjobs.runs.polling.condition_poller import Looker
+from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 from airflow_dbjobs.triggers import DatabricksSensorTrigger
 from airflow_dbjobs.triggers import base as triggers
-from airflow_dbjobs.triggers.events import read_sighting
+from airflow_dbjobs.triggers.events import read_sensor_event
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.runs.conditions import Condition, Look
+    from airflow_dbjobs.runs.conditions import CheckResult, Condition
 
 TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 
@@ -36,13 +36,13 @@ TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "r
 @pytest.fixture(autouse=True)
 def _connection(workspace, monkeypatch):
     connect(monkeypatch, workspace.base_url, workspace.token)
-    # One that was told to be slow is so for ten minutes.
+    # A reduced rate would last for ten minutes.
     monkeypatch.setattr(TokenBucket, "_shared", weakref.WeakValueDictionary())
 
 
 @pytest.fixture
 def hasty(monkeypatch) -> None:
-    """Let what failed be asked again soon: the first wait is a second."""
+    """Shorten the wait after a failure, which is a second at first."""
     monkeypatch.setattr(wait, "backoff", lambda _: FAST)
 
 
@@ -57,289 +57,275 @@ def run_id(client, job_id) -> int:
     return wait_for_run(client, client.run_now({"job_id": job_id}), period=FAST).run_id
 
 
-def looking_at(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
+def trigger_for(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
     return DatabricksSensorTrigger(
-        condition.to_plain(), "databricks_default", **{"poke_interval": FAST, "run_page_url": "http://page", **kwargs}
+        condition.to_dict(), "databricks_default", **{"poke_interval": FAST, "run_page_url": "http://page", **kwargs}
     )
 
 
-def test_what_is_serialized_makes_the_same_trigger_and_holds_no_secret(workspace):
-    trigger = looking_at(RunCondition(job_id=5, task_key="load"), deadline=1.5)
-    path, kwargs = trigger.serialize()
-    assert path == "airflow_dbjobs.triggers.DatabricksSensorTrigger"
-    assert kwargs == {
-        "condition": {
-            "kind": "run", "job_id": 5, "job_name": None, "job_exists": False, "chosen": None, "since": None,
-            "task_key": "load", "states": ["SUCCESS", "SUCCESS_WITH_FAILURES"],
-        },
-        "databricks_conn_id": "databricks_default",
-        "poke_interval": FAST,
-        "run_page_url": "http://page",
-        "deadline": 1.5,
-    }  # fmt: skip
-    assert rebuilt(trigger).serialize() == trigger.serialize()
-    assert workspace.token not in json.dumps(kwargs)
+class TestSerialization:
+    def test_arguments_rebuild_the_trigger_without_secrets(self, workspace):
+        trigger = trigger_for(RunCondition(job_id=5, task_key="load"), deadline=1.5)
+        path, kwargs = trigger.serialize()
+        assert path == "airflow_dbjobs.triggers.DatabricksSensorTrigger"
+        assert kwargs == {
+            "condition": {
+                "kind": "run", "job_id": 5, "job_name": None, "job_exists": False, "chosen": None, "since": None,
+                "task_key": "load", "states": ["SUCCESS", "SUCCESS_WITH_FAILURES"],
+            },
+            "databricks_conn_id": "databricks_default",
+            "poke_interval": FAST,
+            "run_page_url": "http://page",
+            "deadline": 1.5,
+        }  # fmt: skip
+        assert rebuilt(trigger).serialize() == trigger.serialize()
+        assert workspace.token not in json.dumps(kwargs)
+
+    def test_trigger_of_another_release_works(self, run_id):
+        trigger = trigger_for(RunCondition(chosen=run_id), argument_of_tomorrow=1)
+        trigger.condition["field_of_tomorrow"] = 1
+        assert fire(trigger)["met"] is True
+        assert fire(DatabricksSensorTrigger({"kind": "run", "chosen": run_id}, "databricks_default"))["met"] is True
+        with pytest.raises(JobsError, match="condition of kind 'tomorrow'"):
+            read_sensor_event(fire(DatabricksSensorTrigger({"kind": "tomorrow"}, "databricks_default")))
 
 
-def test_a_trigger_of_another_release_goes_on(run_id):
-    trigger = looking_at(RunCondition(chosen=run_id), argument_of_tomorrow=1)
-    trigger.condition["field_of_tomorrow"] = 1
-    assert fire(trigger)["met"] is True
-    assert fire(DatabricksSensorTrigger({"kind": "run", "chosen": run_id}, "databricks_default"))["met"] is True
-    with pytest.raises(JobsError, match="no condition 'tomorrow'"):
-        read_sighting(fire(DatabricksSensorTrigger({"kind": "tomorrow"}, "databricks_default")))
+class TestEvent:
+    def test_fires_when_the_condition_is_met(self, run_id):
+        event = fire(rebuilt(trigger_for(RunCondition(chosen=run_id, task_key="load"))))
+        assert event == {
+            "run_id": run_id,
+            "run_page_url": "http://page",
+            "met": True,
+            "state": f"Task load of run {run_id} is TERMINATED/SUCCESS",
+        }
+        assert read_sensor_event(event) == (run_id, "http://page", "", True)
+
+    def test_fires_when_the_condition_can_no_longer_be_met(self, run_id):
+        event = fire(trigger_for(RunCondition(chosen=run_id, states=("RUNNING",))))
+        assert read_sensor_event(event).met is False
+
+    def test_fires_when_a_job_is_idle(self, client, job_id, run_id):
+        page = client.get_run(run_id).page_url
+        event = fire(trigger_for(IdleCondition(job_id=job_id)))
+        assert event["run_id"] is None
+        assert read_sensor_event(event) == (None, page, "", True), "the page of the job's latest run"
+
+    def test_fires_when_a_run_of_the_job_is_chosen(self, client):
+        run_id = launch_endless(client)
+        event = fire(trigger_for(RunCondition(job_id=client.get_run(run_id).job_id)))
+        assert read_sensor_event(event) == (run_id, "http://page", "", False)
+
+    def test_is_delayed_until_airflow_3_knows_the_deferral(self, run_id):
+        began = time.monotonic()
+        assert fire(trigger_for(RunCondition(chosen=run_id)), settling_seconds=0.3)["met"] is True
+        assert time.monotonic() - began >= 0.29
+
+    @pytest.mark.parametrize(
+        ("condition", "error"),
+        [
+            (RunCondition(chosen=7), "Run 7 does not exist"),
+            (RunCondition(job_id=7), "Job 7 does not exist"),
+            (RunCondition(job_name="other"), "no job of this name"),
+            (IdleCondition(job_id=7), "Job 7 does not exist"),
+        ],
+    )
+    def test_reports_a_missing_run_or_job(self, condition, error):
+        with pytest.raises(JobsError, match=error) as raised:
+            read_sensor_event(fire(trigger_for(condition)))
+        assert isinstance(raised.value, RunLost) is (condition.run_id is not None)
+
+    def test_reports_a_missing_connection(self):
+        with pytest.raises(
+            JobsError, match=r"Job 5 cannot be polled: .* could not read the connection.*is 'elsewhere'"
+        ):
+            read_sensor_event(fire(DatabricksSensorTrigger(RunCondition(job_id=5).to_dict(), "elsewhere")))
+
+    @pytest.mark.parametrize("event", [None, "done", {}, {"run_id": "7"}, {"met": True}])
+    def test_foreign_event_is_rejected(self, event):
+        with pytest.raises(JobsError, match="an event that does not name a run"):
+            read_sensor_event(event)
 
 
-def test_it_fires_when_the_condition_is_met(run_id):
-    event = fire(rebuilt(looking_at(RunCondition(chosen=run_id, task_key="load"))))
-    assert event == {
-        "run_id": run_id,
-        "run_page_url": "http://page",
-        "met": True,
-        "state": f"Task load of run {run_id} is TERMINATED/SUCCESS",
-    }
-    assert read_sighting(event) == (run_id, "http://page", "", True)
+class TestChecks:
+    def test_repeats_checks_and_logs_only_changes(self, client, workspace, capfd, run_id):
+        running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
+        workspace.faults.append(Fault("runs/get", status=200, body=running, times=4))
+        assert fire(trigger_for(RunCondition(chosen=run_id, task_key="load")))["met"] is True
+        assert workspace.requests["runs/get"] >= 5
+        assert capfd.readouterr().out.count("is RUNNING and has no tasks yet") == 1
+
+    def test_waits_for_the_poke_interval(self, monkeypatch, workspace, run_id):
+        waits: list[float] = []
+        monkeypatch.setattr(wait, "jittered", lambda seconds: waits.append(seconds) or FAST)
+        running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
+        workspace.faults.append(Fault("runs/get", status=200, body=running, times=3))
+        fire(trigger_for(RunCondition(chosen=run_id, task_key="load"), poke_interval=45))
+        assert waits == [45, 45, 45]
+
+    def test_many_triggers_share_few_threads_and_one_lookup(self, client, workspace, job_id, monkeypatch):
+        lookups, taken, threads = [], [], set()
+        aget_conn, take, handle = DatabricksJobsHook.aget_conn, TokenBucket.take, workspace.handle
+
+        async def lookup(hook: DatabricksJobsHook) -> JobsClient:
+            lookups.append(hook)
+            return await aget_conn(hook)
+
+        def counted(bucket: TokenBucket) -> float:
+            taken.append(bucket)
+            return take(bucket)
+
+        def seen(request: Any) -> Any:
+            if "runs/list" in request.path:
+                threads.add(threading.current_thread())
+            return handle(request)
+
+        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", lookup)
+        monkeypatch.setattr(TokenBucket, "take", counted)
+        workspace.handle = seen
+
+        async def scene() -> list[Any]:
+            loop = asyncio.get_running_loop()
+            with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+                firing = asyncio.gather(*(anext(trigger_for(RunCondition(job_id=job_id)).run()) for _ in range(40)))
+                await until(lambda: workspace.requests["runs/list"] > 80)
+                # Each has checked more than once.
+                assert len(ConditionPoller._shared[loop]) == 1
+                client.run_now({"job_id": job_id})
+                async with asyncio.timeout(20):
+                    events = await firing
+            assert not ConditionPoller._shared[loop], "the last trigger closes threads and connections"
+            return [event.payload["run_id"] for event in events]
+
+        found = asyncio.run(scene())
+        assert len(found) == 40
+        assert len(set(found)) == 1
+        assert len(lookups) == 1
+        assert len(threads) <= 4
+        assert {thread.name for thread in threads} == {"airflow_dbjobs-condition"}
+        # Each check takes one token of the workspace's rate limit.
+        assert len(taken) >= workspace.requests["runs/list"]
 
 
-def test_it_fires_when_the_condition_never_will_be_met(run_id):
-    event = fire(looking_at(RunCondition(chosen=run_id, states=("RUNNING",))))
-    assert read_sighting(event).met is False
+class TestDeadlineAndKill:
+    @pytest.mark.parametrize("seconds", [-1000, 0.2], ids=["passed before the trigger starts", "passes meanwhile"])
+    def test_cancels_nothing_at_its_deadline(self, workspace, job_id, seconds):
+        event = fire(trigger_for(RunCondition(job_id=job_id), deadline=time.time() + seconds))
+        assert read_sensor_event(event) == (None, "http://page", "nothing was cancelled", False)
+        assert workspace.requests["runs/cancel"] == 0
+
+    def test_cancels_nothing_when_stopped(self, client, workspace):
+        run_id = launch_endless(client)
+
+        async def scene() -> None:
+            trigger = trigger_for(RunCondition(chosen=run_id, task_key="main"))
+            trigger.condition["task_key"] = client.get_run(run_id).tasks[0].task_key
+            with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+                waits = asyncio.create_task(anext(trigger.run()))
+                await until(lambda: workspace.requests["runs/get"] > 2)
+                waits.cancel()
+                await trigger.on_kill()
+                with pytest.raises(asyncio.CancelledError):
+                    await waits
+            assert not ConditionPoller._shared[asyncio.get_running_loop()]
+
+        asyncio.run(scene())
+        assert workspace.requests["runs/cancel"] == 0
+
+    def test_names_the_chosen_run_at_its_deadline(self, client):
+        run_id = launch_endless(client)
+        event = fire(trigger_for(RunCondition(job_id=5, chosen=run_id, states=("RUNNING",)), deadline=time.time() - 1))
+        assert read_sensor_event(event).run_id == run_id
 
 
-def test_it_fires_when_a_job_is_idle(client, job_id, run_id):
-    page = client.get_run(run_id).page_url
-    event = fire(looking_at(IdleCondition(job_id=job_id)))
-    assert event["run_id"] is None
-    assert read_sighting(event) == (None, page, "", True), "the page of the job's latest run"
+class TestFailures:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault("runs/get", status=503, body="<html>gateway</html>", times=3),
+            Fault("runs/get", status=429, times=3),
+            Fault("runs/get", cut="before", times=3),
+            Fault("runs/get", status=200, body="<html>proxy</html>", times=3),
+            Fault("runs/get", status=403, times=3),
+        ],
+        ids=["503", "429", "cut", "proxy", "403"],
+    )
+    @pytest.mark.usefixtures("hasty")
+    def test_brief_failure_fires_no_event(self, workspace, run_id, fault, capfd, monkeypatch):
+        monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
+        workspace.faults.append(fault)
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
+        logged = capfd.readouterr().out
+        assert (
+            logged.count(f"Run {run_id} cannot be asked for at the moment, which is tried again: GET jobs/runs/get")
+            == 1
+        )
+        assert logged.count(f"Run {run_id} can be asked for again") == 1
+        assert fault.times == 0
+
+    def test_retry_after_is_obeyed(self, workspace, run_id):
+        workspace.faults.append(Fault("runs/get", status=429, headers={"Retry-After": "1"}))
+        began = time.monotonic()
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
+        assert time.monotonic() - began >= 1
+
+    @pytest.mark.usefixtures("hasty")
+    def test_hanging_check_times_out_and_is_retried(self, run_id, monkeypatch, capfd):
+        monkeypatch.setattr(condition_poller, "_CHECK_TIMEOUT_SECONDS", 0.1)
+        over = threading.Event()
+        check, stuck = RunCondition.check, iter([over])
+
+        def hanging(condition: RunCondition, client: JobsClient) -> CheckResult:
+            if (first := next(stuck, None)) is not None:
+                first.wait(20)
+                raise Unreachable("abandoned")
+            return check(condition, client)
+
+        monkeypatch.setattr(RunCondition, "check", hanging)
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
+        over.set()
+        assert "did not answer in full within" in capfd.readouterr().out
+
+    @pytest.mark.usefixtures("hasty")
+    @pytest.mark.parametrize(("setting", "status"), [("outage_tolerance", 503), ("denied_tolerance", 401)])
+    def test_tolerances_are_the_connections(self, workspace, monkeypatch, job_id, setting, status):
+        connect(monkeypatch, workspace.base_url, workspace.token, extra={setting: 0.2})
+        monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
+        workspace.faults.append(Fault("runs/list", status=status, times=None))
+        with pytest.raises(JobsError, match=rf"Job {job_id} could not be asked for .*answered {status}"):
+            read_sensor_event(fire(trigger_for(RunCondition(job_id=job_id))))
 
 
-def test_it_fires_when_the_run_of_a_job_is_known_wherever_that_stands(client):
-    run_id = launch_endless(client)
-    event = fire(looking_at(RunCondition(job_id=client.get_run(run_id).job_id)))
-    assert read_sighting(event) == (run_id, "http://page", "", False)
+class TestCredentials:
+    @pytest.mark.usefixtures("hasty")
+    def test_rotated_token_is_used(self, workspace, client, monkeypatch, capfd):
+        run_id = launch_endless(client)
+        key = client.get_run(run_id).tasks[0].task_key
 
+        async def scene() -> Any:
+            with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+                firing = asyncio.create_task(anext(trigger_for(RunCondition(chosen=run_id, task_key=key)).run()))
+                await until(lambda: workspace.requests["runs/get"] > 2)
+                client.cancel_run(run_id)
+                workspace.token = "local-token-of-tomorrow"
+                connect(monkeypatch, workspace.base_url, workspace.token)
+                async with asyncio.timeout(10):
+                    return (await firing).payload
 
-def test_it_looks_again_and_again_and_says_only_what_is_new(client, workspace, capfd, run_id):
-    running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
-    workspace.faults.append(Fault("runs/get", status=200, body=running, times=4))
-    assert fire(looking_at(RunCondition(chosen=run_id, task_key="load")))["met"] is True
-    assert workspace.requests["runs/get"] >= 5
-    assert capfd.readouterr().out.count("is RUNNING and shows no tasks yet") == 1
+        assert asyncio.run(scene())["met"] is False
+        logged = capfd.readouterr().out
+        assert logged.count("The connection 'databricks_default' has changed; using its new settings.") == 1
+        assert workspace.token not in logged
 
+    @pytest.mark.usefixtures("hasty")
+    def test_rejection_is_retried_while_lookup_fails(self, workspace, run_id, monkeypatch):
+        workspace.faults.append(Fault("runs/get", status=401, times=3))
+        aget_conn, lookups = DatabricksJobsHook.aget_conn, []
 
-def test_between_two_looks_it_waits_for_the_poke_interval(monkeypatch, workspace, run_id):
-    waits: list[float] = []
-    monkeypatch.setattr(wait, "jittered", lambda seconds: waits.append(seconds) or FAST)
-    running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
-    workspace.faults.append(Fault("runs/get", status=200, body=running, times=3))
-    fire(looking_at(RunCondition(chosen=run_id, task_key="load"), poke_interval=45))
-    assert waits == [45, 45, 45]
+        async def only_once(hook: DatabricksJobsHook) -> JobsClient:
+            lookups.append(hook)
+            return await (no_connection if len(lookups) > 1 else aget_conn)(hook)
 
-
-def test_an_event_is_held_back_until_airflow_3_has_noticed_the_deferral(run_id):
-    began = time.monotonic()
-    assert fire(looking_at(RunCondition(chosen=run_id)), settling_seconds=0.3)["met"] is True
-    assert time.monotonic() - began >= 0.29
-
-
-@pytest.mark.parametrize(
-    ("condition", "error"),
-    [
-        (RunCondition(chosen=7), "Run 7 does not exist"),
-        (RunCondition(job_id=7), "Job 7 does not exist"),
-        (RunCondition(job_name="other"), "no job of this name"),
-        (IdleCondition(job_id=7), "Job 7 does not exist"),
-    ],
-)
-def test_what_does_not_exist_fires_an_event_that_says_so(condition, error):
-    with pytest.raises(JobsError, match=error) as raised:
-        read_sighting(fire(looking_at(condition)))
-    assert isinstance(raised.value, RunLost) is (condition.run_id is not None)
-
-
-def test_a_connection_that_is_gone_fires_an_event_that_says_so():
-    with pytest.raises(JobsError, match=r"Job 5 cannot be asked for.*cannot read the connection.*is 'elsewhere'"):
-        read_sighting(fire(DatabricksSensorTrigger(RunCondition(job_id=5).to_plain(), "elsewhere")))
-
-
-# --- deadlines and kills ---
-
-
-@pytest.mark.parametrize("seconds", [-1000, 0.2], ids=["passed before the trigger starts", "passes meanwhile"])
-def test_at_its_deadline_it_gives_up_and_leaves_all_alone(workspace, job_id, seconds):
-    event = fire(looking_at(RunCondition(job_id=job_id), deadline=time.time() + seconds))
-    assert read_sighting(event) == (None, "http://page", "it is left alone", False)
-    assert workspace.requests["runs/cancel"] == 0
-
-
-def test_a_trigger_that_is_told_to_stop_cancels_nothing_and_leaves_nothing_behind(client, workspace):
-    run_id = launch_endless(client)
-
-    async def scene() -> None:
-        trigger = looking_at(RunCondition(chosen=run_id, task_key="main"))
-        trigger.condition["task_key"] = client.get_run(run_id).tasks[0].task_key
-        with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
-            waits = asyncio.create_task(anext(trigger.run()))
-            await until(lambda: workspace.requests["runs/get"] > 2)
-            waits.cancel()
-            await trigger.on_kill()
-            with pytest.raises(asyncio.CancelledError):
-                await waits
-        assert not Looker._shared[asyncio.get_running_loop()]
-
-    asyncio.run(scene())
-    assert workspace.requests["runs/cancel"] == 0
-
-
-def test_at_its_deadline_it_names_the_run_that_was_chosen(client):
-    run_id = launch_endless(client)
-    event = fire(looking_at(RunCondition(job_id=5, chosen=run_id, states=("RUNNING",)), deadline=time.time() - 1))
-    assert read_sighting(event).run_id == run_id
-
-
-# --- what it puts up with ---
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("runs/get", status=503, body="<html>gateway</html>", times=3),
-        Fault("runs/get", status=429, times=3),
-        Fault("runs/get", cut="before", times=3),
-        Fault("runs/get", status=200, body="<html>proxy</html>", times=3),
-        Fault("runs/get", status=403, times=3),
-    ],
-    ids=["503", "429", "cut", "proxy", "403"],
-)
-@pytest.mark.usefixtures("hasty")
-def test_a_blip_is_not_an_event(workspace, run_id, fault, capfd, monkeypatch):
-    monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
-    workspace.faults.append(fault)
-    assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
-    said = capfd.readouterr().out
-    assert said.count(f"Run {run_id} cannot be asked for at the moment, which is tried again: GET jobs/runs/get") == 1
-    assert said.count(f"Run {run_id} can be asked for again") == 1
-    assert fault.times == 0
-
-
-def test_what_the_api_asks_for_is_waited_for(workspace, run_id):
-    workspace.faults.append(Fault("runs/get", status=429, headers={"Retry-After": "1"}))
-    began = time.monotonic()
-    assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
-    assert time.monotonic() - began >= 1
-
-
-@pytest.mark.usefixtures("hasty")
-def test_a_look_that_never_ends_is_given_up_and_tried_again(run_id, monkeypatch, capfd):
-    monkeypatch.setattr(condition_poller, "_LONGEST_LOOK_SECONDS", 0.1)
-    over = threading.Event()
-    look, stuck = RunCondition.look, iter([over])
-
-    def hanging(condition: RunCondition, client: JobsClient) -> Look:
-        if (first := next(stuck, None)) is not None:
-            first.wait(20)
-            raise Unreachable("nobody waits for this any more")
-        return look(condition, client)
-
-    monkeypatch.setattr(RunCondition, "look", hanging)
-    assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
-    over.set()
-    assert "did not answer in full within" in capfd.readouterr().out
-
-
-@pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize(("setting", "status"), [("outage_tolerance", 503), ("denied_tolerance", 401)])
-def test_its_patience_is_the_connections(workspace, monkeypatch, job_id, setting, status):
-    connect(monkeypatch, workspace.base_url, workspace.token, extra={setting: 0.2})
-    monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
-    workspace.faults.append(Fault("runs/list", status=status, times=None))
-    with pytest.raises(JobsError, match=rf"Job {job_id} could not be asked for .*answered {status}"):
-        read_sighting(fire(looking_at(RunCondition(job_id=job_id))))
-
-
-@pytest.mark.usefixtures("hasty")
-def test_a_rotated_token_is_taken_up(workspace, client, monkeypatch, capfd):
-    run_id = launch_endless(client)
-    key = client.get_run(run_id).tasks[0].task_key
-
-    async def scene() -> Any:
-        with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
-            firing = asyncio.create_task(anext(looking_at(RunCondition(chosen=run_id, task_key=key)).run()))
-            await until(lambda: workspace.requests["runs/get"] > 2)
-            client.cancel_run(run_id)
-            workspace.token = "local-token-of-tomorrow"
-            connect(monkeypatch, workspace.base_url, workspace.token)
-            async with asyncio.timeout(10):
-                return (await firing).payload
-
-    assert asyncio.run(scene())["met"] is False
-    said = capfd.readouterr().out
-    assert said.count("The connection has changed: going on with what it says now.") == 1
-    assert workspace.token not in said
-
-
-@pytest.mark.usefixtures("hasty")
-def test_a_refusal_while_the_connection_cannot_be_read_is_waited_out(workspace, run_id, monkeypatch):
-    workspace.faults.append(Fault("runs/get", status=401, times=3))
-    aget_conn, asked = DatabricksJobsHook.aget_conn, []
-
-    async def only_once(hook: DatabricksJobsHook) -> JobsClient:
-        asked.append(hook)
-        return await (no_connection if len(asked) > 1 else aget_conn)(hook)
-
-    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", only_once)
-    assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
-    assert len(asked) == 4
-
-
-# --- many of them ---
-
-
-def test_many_triggers_share_few_threads_and_one_look_up(client, workspace, job_id, monkeypatch):
-    lookups, taken, threads = [], [], set()
-    aget_conn, take, handle = DatabricksJobsHook.aget_conn, TokenBucket.take, workspace.handle
-
-    async def look_up(hook: DatabricksJobsHook) -> JobsClient:
-        lookups.append(hook)
-        return await aget_conn(hook)
-
-    def counted(bucket: TokenBucket) -> float:
-        taken.append(bucket)
-        return take(bucket)
-
-    def seen(request: Any) -> Any:
-        if "runs/list" in request.path:
-            threads.add(threading.current_thread())
-        return handle(request)
-
-    monkeypatch.setattr(DatabricksJobsHook, "aget_conn", look_up)
-    monkeypatch.setattr(TokenBucket, "take", counted)
-    workspace.handle = seen
-
-    async def scene() -> list[Any]:
-        loop = asyncio.get_running_loop()
-        with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
-            firing = asyncio.gather(*(anext(looking_at(RunCondition(job_id=job_id)).run()) for _ in range(40)))
-            await until(lambda: workspace.requests["runs/list"] > 80)
-            # They look, and look again.
-            assert len(Looker._shared[loop]) == 1
-            client.run_now({"job_id": job_id})
-            async with asyncio.timeout(20):
-                events = await firing
-        assert not Looker._shared[loop], "the last one lets threads and connections go"
-        return [event.payload["run_id"] for event in events]
-
-    found = asyncio.run(scene())
-    assert len(found) == 40
-    assert len(set(found)) == 1
-    assert len(lookups) == 1
-    assert len(threads) <= 4
-    assert {thread.name for thread in threads} == {"airflow_dbjobs-look"}
-    # Each look at the job is one request, of which the workspace may be asked so many per second.
-    assert len(taken) >= workspace.requests["runs/list"]
-
-
-@pytest.mark.parametrize("event", [None, "done", {}, {"run_id": "7"}, {"met": True}])
-def test_an_event_that_is_not_ours_is_refused(event):
-    with pytest.raises(JobsError, match="not an event of a run"):
-        read_sighting(event)
+        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", only_once)
+        assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
+        assert len(lookups) == 4

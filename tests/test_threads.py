@@ -1,4 +1,4 @@
-"""threads: blocking calls for an event loop, of which none that goes wrong or on for ever holds the others up."""
+"""Blocking calls in daemon threads: one that fails or hangs delays no other."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from airflow_dbjobs.runs.polling.threads import DaemonThreads
 
 
 class Trickle:
-    """A call that goes on until it is told not to."""
+    """A call that blocks until it is released."""
 
     def __init__(self) -> None:
-        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.begun, self.release = threading.Event(), threading.Event()
 
     def __call__(self) -> None:
         self.begun.set()
-        self.go_on.wait(20)
+        self.release.wait(20)
 
     async def begun_in(self, threads: DaemonThreads) -> asyncio.Task[None]:
-        """Return what waits for the call, when a thread is at it."""
+        """Return the task that awaits the call, once a thread has begun it."""
         waiting = asyncio.create_task(threads.run(self))
         while not self.begun.is_set():  # noqa: ASYNC110 (another thread sets it)
             await asyncio.sleep(0.001)
@@ -29,91 +29,91 @@ class Trickle:
 
 
 class Panic(BaseException):
-    """What Rust raises: no Exception."""
+    """As Rust code raises it: not an Exception."""
 
 
-def test_a_call_that_is_given_up_leaves_the_next_one_a_thread() -> None:
-    trickles = Trickle()
+class TestErrors:
+    def test_panic_is_raised_and_thread_survives(self) -> None:
+        def panic() -> None:
+            raise Panic("in Rust")
 
-    async def scene() -> str:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            given_up = await trickles.begun_in(threads)
-            given_up.cancel()
-            answer = await threads.run(lambda: "in time")
-        threads.stop()
-        trickles.go_on.set()
-        return answer
-
-    assert asyncio.run(scene()) == "in time"
-
-
-def test_a_call_that_panics_is_an_error_of_its_own_and_ends_no_thread() -> None:
-    def panic() -> None:
-        raise Panic("in Rust")
-
-    async def scene() -> int:
-        threads = DaemonThreads(1, name="test-threads")
-        with pytest.raises(RuntimeError, match="in Rust"):
-            await threads.run(panic)
-        async with asyncio.timeout(10):
-            answer = await threads.run(lambda: 7)
-        threads.stop()
-        return answer
-
-    assert asyncio.run(scene()) == 7
-
-
-def test_a_call_that_stops_an_iteration_is_an_error_like_any_other() -> None:
-    # No future takes a StopIteration.
-    async def scene() -> None:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            with pytest.raises(RuntimeError, match="StopIteration"):
-                await threads.run(lambda: next(iter(())))
-        threads.stop()
-
-    asyncio.run(scene())
-
-
-def test_what_waits_behind_a_call_that_is_given_up_is_done_where_no_thread_can_replace_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trickles = Trickle()
-
-    def no_more(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    async def scene() -> str:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            given_up = await trickles.begun_in(threads)
-            behind = asyncio.create_task(threads.run(lambda: "done"))
-            await asyncio.sleep(0)
-            monkeypatch.setattr(threading.Thread, "start", no_more)
-            given_up.cancel()
-            await asyncio.wait([given_up])
-            trickles.go_on.set()
-            answer = await behind
-        threads.stop()
-        return answer
-
-    assert asyncio.run(scene()) == "done"
-
-
-def test_what_was_given_before_the_stop_is_done_though_the_call_before_it_is_given_up() -> None:
-    trickles = Trickle()
-
-    async def scene() -> str:
-        threads = DaemonThreads(1, name="test-threads")
-        async with asyncio.timeout(10):
-            given_up = await trickles.begun_in(threads)
-            behind = asyncio.create_task(threads.run(lambda: "done"))
-            await asyncio.sleep(0)
+        async def scene() -> int:
+            threads = DaemonThreads(1, name="test-threads")
+            with pytest.raises(RuntimeError, match="in Rust"):
+                await threads.run(panic)
+            async with asyncio.timeout(10):
+                answer = await threads.run(lambda: 7)
             threads.stop()
-            given_up.cancel()
-            await asyncio.wait([given_up])
-            trickles.go_on.set()
-            return await behind
+            return answer
 
-    assert asyncio.run(scene()) == "done"
+        assert asyncio.run(scene()) == 7
+
+    def test_stop_iteration_is_raised_as_runtime_error(self) -> None:
+        # A future rejects StopIteration.
+        async def scene() -> None:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                with pytest.raises(RuntimeError, match="StopIteration"):
+                    await threads.run(lambda: next(iter(())))
+            threads.stop()
+
+        asyncio.run(scene())
+
+
+class TestCancelledCall:
+    def test_next_call_gets_a_new_thread(self) -> None:
+        trickles = Trickle()
+
+        async def scene() -> str:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                cancelled = await trickles.begun_in(threads)
+                cancelled.cancel()
+                answer = await threads.run(lambda: "in time")
+            threads.stop()
+            trickles.release.set()
+            return answer
+
+        assert asyncio.run(scene()) == "in time"
+
+    def test_queued_call_runs_when_no_thread_can_be_started(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        trickles = Trickle()
+
+        def no_more(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async def scene() -> str:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                cancelled = await trickles.begun_in(threads)
+                behind = asyncio.create_task(threads.run(lambda: "done"))
+                await asyncio.sleep(0)
+                monkeypatch.setattr(threading.Thread, "start", no_more)
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+                trickles.release.set()
+                answer = await behind
+            threads.stop()
+            return answer
+
+        assert asyncio.run(scene()) == "done"
+
+    def test_queued_call_runs_after_stop(self) -> None:
+        trickles = Trickle()
+
+        async def scene() -> str:
+            threads = DaemonThreads(1, name="test-threads")
+            async with asyncio.timeout(10):
+                cancelled = await trickles.begun_in(threads)
+                behind = asyncio.create_task(threads.run(lambda: "done"))
+                await asyncio.sleep(0)
+                threads.stop()
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+                trickles.release.set()
+                return await behind
+
+        assert asyncio.run(scene()) == "done"

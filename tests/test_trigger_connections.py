@@ -1,7 +1,7 @@
-"""A trigger's connection, looked up in an event loop: by Airflow 3's own decoder, whose other end is played here.
+"""A trigger's connection lookup in an event loop, by Airflow 3's own decoder and a simulated supervisor.
 
-A look-up that blocks has the loop wait for itself. Airflow 3.0 refuses it ("You cannot use AsyncToSync in the same
-thread as an async event loop"), of which each deferred task of the official provider used to die.
+A blocking lookup would make the event loop wait for itself. Airflow 3.0 rejects it ("You cannot use AsyncToSync in the
+same thread as an async event loop"), which used to fail every deferred task of the official provider.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="in Airflow 2 a triggerer reads the database itself"),
-    # Airflow 3.0 warns of its own way to get there.
+    # Airflow 3.0 warns about its own implementation.
     pytest.mark.filterwarnings("ignore:Using Connection.get_connection_from_secrets from `airflow.models`"),
 ]
 
@@ -37,7 +37,7 @@ CONN_ID = "known_to_the_supervisor"
 
 @pytest.fixture
 def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Return what makes the running event loop that of a triggerer, as a context manager."""
+    """Return a context manager that connects the running event loop to a supervisor, as in a triggerer."""
     from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
     from airflow.sdk.execution_time import task_runner
 
@@ -45,7 +45,7 @@ def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Cal
     unset = dict.fromkeys(("schema", "login", "port"))
     connection = {"type": "ConnectionResult", "conn_id": CONN_ID, "conn_type": "databricks_jobs", **fields, **unset}
     monkeypatch.setattr(triggers, "SETTLING_SECONDS", 0)
-    # What cannot be looked up is not asked for again and again.
+    # A failed lookup is not retried.
     monkeypatch.setattr(triggers, "LOOKUP_TOLERANCE_SECONDS", 0)
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 async def answer(end: socket.socket, connection: dict[str, Any]) -> None:
-    """Answer for the triggerer's supervisor: it knows one connection, and takes note of secrets to mask."""
+    """Answer as the triggerer's supervisor, which knows one connection and accepts secrets to mask."""
     import msgspec
     from airflow.sdk.execution_time.comms import _ResponseFrame
 
@@ -81,8 +81,8 @@ async def answer(end: socket.socket, connection: dict[str, Any]) -> None:
         while True:
             frame = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
             number, body, *_ = msgspec.msgpack.decode(frame)
-            asked = {"GetConnection": connection, "MaskSecret": None}[body["type"]]
-            writer.write(bytes(_ResponseFrame(number, asked).as_bytes()))
+            result = {"GetConnection": connection, "MaskSecret": None}[body["type"]]
+            writer.write(bytes(_ResponseFrame(number, result).as_bytes()))
     finally:
         writer.close()
         await writer.wait_closed()
@@ -93,41 +93,38 @@ async def event_of(trigger: Any) -> dict[str, Any]:
     return payload
 
 
-def test_triggers_look_their_connection_up_while_the_event_loop_goes_on(
-    client: JobsClient, triggerer: Callable[[], Any]
-) -> None:
-    run_id = client.submit_run({"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
-    job_id = client.create_job({"name": "idle", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
+class TestLookupInEventLoop:
+    def test_does_not_block_the_event_loop(self, client: JobsClient, triggerer: Callable[[], Any]) -> None:
+        run_id = client.submit_run({"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
+        job_id = client.create_job({"name": "idle", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}})
 
-    async def both() -> list[dict[str, Any]]:
-        async with triggerer(), asyncio.timeout(30):
-            return await asyncio.gather(
-                event_of(DatabricksRunTrigger(run_id, CONN_ID, polling_period_seconds=FAST)),
-                event_of(DatabricksSensorTrigger(IdleCondition(job_id=job_id).to_plain(), CONN_ID, poke_interval=FAST)),
-            )
+        async def both() -> list[dict[str, Any]]:
+            async with triggerer(), asyncio.timeout(30):
+                return await asyncio.gather(
+                    event_of(DatabricksRunTrigger(run_id, CONN_ID, polling_period_seconds=FAST)),
+                    event_of(
+                        DatabricksSensorTrigger(IdleCondition(job_id=job_id).to_dict(), CONN_ID, poke_interval=FAST)
+                    ),
+                )
 
-    run, idle = asyncio.run(both())
-    assert run["state"] == "TERMINATED/SUCCESS"
-    assert idle["met"] is True
+        run, idle = asyncio.run(both())
+        assert run["state"] == "TERMINATED/SUCCESS"
+        assert idle["met"] is True
 
+    def test_works_for_cancelling_at_the_deadline(self, client: JobsClient, triggerer: Callable[[], Any]) -> None:
+        run_id = launch_endless(client)
 
-def test_a_trigger_cancels_at_its_deadline_through_a_connection_that_is_looked_up_there(
-    client: JobsClient, triggerer: Callable[[], Any]
-) -> None:
-    run_id = launch_endless(client)
+        async def out_of_time() -> dict[str, Any]:
+            async with triggerer(), asyncio.timeout(30):
+                return await event_of(DatabricksRunTrigger(run_id, CONN_ID, deadline=0))
 
-    async def out_of_time() -> dict[str, Any]:
-        async with triggerer(), asyncio.timeout(30):
-            return await event_of(DatabricksRunTrigger(run_id, CONN_ID, deadline=0))
+        assert asyncio.run(out_of_time())["timed_out"] == "the API accepted the run's cancellation"
 
-    assert asyncio.run(out_of_time())["timed_out"] == "the API accepted to cancel it"
+    def test_blocking_lookup_fails(self, triggerer: Callable[[], Any]) -> None:
+        # If this succeeded, the tests above would prove nothing.
+        async def blocking() -> None:
+            async with triggerer():
+                DatabricksJobsHook(CONN_ID).get_connection(CONN_ID)
 
-
-def test_a_look_up_that_blocks_the_event_loop_would_fail(triggerer: Callable[[], Any]) -> None:
-    # It is what the tests above are worth: where this succeeded, they would prove nothing.
-    async def blocking() -> None:
-        async with triggerer():
-            DatabricksJobsHook(CONN_ID).get_connection(CONN_ID)
-
-    with pytest.raises((RuntimeError, AirflowNotFoundException)):
-        asyncio.run(blocking())
+        with pytest.raises((RuntimeError, AirflowNotFoundException)):
+            asyncio.run(blocking())

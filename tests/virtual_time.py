@@ -57,7 +57,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def attend(self, poller: RunPoller) -> None:
         """Let no time pass while a thread of this poller is at work."""
-        self._threads += [value for value in vars(poller._asker).values() if isinstance(value, DaemonThreads)]
+        self._threads += [value for value in vars(poller._requests).values() if isinstance(value, DaemonThreads)]
 
     def hold(self, key: str, decide: Callable[[], tuple[float, T]]) -> T:
         """Return what `decide` says, after as many virtual seconds as it says; for a thread of an attended poller.

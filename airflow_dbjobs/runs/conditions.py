@@ -1,7 +1,7 @@
-"""What a sensor waits for, as plain values, and one look at it: the same in a worker and in a triggerer.
+"""What a sensor waits for, as plain values, and how to check it: the same code in a worker and in a triggerer.
 
-A condition never changes; each look returns the one to go on with, in which a job's name has become its id, and the job
-the run that was chosen. What it reads is ``runs/get`` of a run, and ``runs/list`` of a job.
+Conditions are immutable. Each check returns the condition to check next time, in which a job's name has become its id
+and the job has become the run that was chosen. A check reads ``runs/get`` of a run and ``runs/list`` of a job.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.retry import Patience
 
 DEFAULT_STATES = ("SUCCESS", "SUCCESS_WITH_FAILURES")
-# The latest runs of a job among which one may be active that the list of the active runs leaves out.
+# How many of a job's latest runs to search for an active run that the list of active runs omits.
 _RECENT_RUNS = 20
-# The year 5138, in seconds; any time since 1973, in milliseconds.
-_NO_SECONDS = 1e11
+# Epoch times from here on are milliseconds: as seconds this is the year 5138, as milliseconds it is 1973.
+_LEAST_MILLISECONDS = 1e11
 _DATE_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a look showed.
+class CheckResult:
+    """The result of a check.
 
-    `verdict` is True where it is as it should be, False where it never will be, None where that is still open. `says`
-    is a line for the log. `run` is the run that was seen, or only the task of it that is waited for; of an idle job the
-    latest. `condition` is to be looked for from now on.
+    `verdict` is True if the condition is met, False if it never will be, None while that is undecided. `message` is a
+    line for the log. `run` is the run that was read, reduced to one task if the condition names a task; for an idle job
+    it is the latest run. `condition` is the one to check next time.
     """
 
     condition: Condition
     verdict: bool | None
-    says: str
+    message: str
     run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Base of what may be waited for. `job_exists` says that the workspace has told so."""
+    """Base of all conditions. `job_exists` records that the workspace has confirmed that the job exists."""
 
     kind: ClassVar[str]
 
@@ -57,55 +57,55 @@ class Condition:
 
     @property
     def run_id(self) -> int | None:
-        """The run that it is about, where that is known."""
+        """The run to check, None if it is not known yet or the condition is about no single run."""
         return None
 
     @property
-    def is_of_a_job(self) -> bool:
-        """Whether a job was named, and not a run."""
+    def names_job(self) -> bool:
+        """Whether the user named a job rather than a run."""
         return self.job_id is not None or self.job_name is not None
 
     @property
     def job(self) -> str:
-        """The job, as a log line names it."""
+        """The job, as messages name it."""
         if self.job_name is None:
             return f"job {self.job_id}"
         return f"job {self.job_name!r}" + (f" ({self.job_id})" if self.job_id is not None else "")
 
     @property
-    def what(self) -> str:
-        """What is asked for, as a sentence begins with it."""
-        return f"Run {self.run_id}" if self.run_id is not None else _capital(self.job)
+    def subject(self) -> str:
+        """The run or job, as the beginning of a sentence."""
+        return f"Run {self.run_id}" if self.run_id is not None else _capitalized(self.job)
 
     @property
     def goal(self) -> str:
-        """What is waited for: "Waiting for …"."""
+        """What is waited for, as the rest of "Waiting for …"."""
         raise NotImplementedError
 
     @property
-    def is_end_of_a_run(self) -> bool:
-        """Whether the end of one run decides, and nothing before it."""
+    def is_end_of_run(self) -> bool:
+        """Whether the end of one run decides it, and nothing before that."""
         return False
 
     @property
-    def may_pass(self) -> bool:
-        """Whether it may be met and soon not be any more: then it counts that it was."""
+    def is_transient(self) -> bool:
+        """Whether it may be met for a short time only, so that a later check must not contradict an earlier one."""
         return True
 
-    def of_run(self, run_id: int) -> Condition:  # noqa: ARG002 (for overriding)
-        """Return the condition for a run that has been chosen."""
+    def for_run(self, run_id: int) -> Condition:  # noqa: ARG002 (for overriding)
+        """Return the same condition for the run that was chosen."""
         return self
 
     def in_any_state(self) -> Condition:
-        """Return the condition that the next look meets, whatever it shows."""
+        """Return a condition that the next check will find met, whatever the state."""
         return self
 
-    def look(self, client: JobsClient) -> Look:
-        """Ask once. Raises CallError, and ConfigurationError where what is waited for cannot be."""
+    def check(self, client: JobsClient) -> CheckResult:
+        """Check once. Raises CallError, and ConfigurationError if there is no such job or task."""
         raise NotImplementedError
 
-    def to_plain(self) -> dict[str, Any]:
-        """Return what `from_plain` reads: values that JSON has."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values that `condition_from_dict` reads."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
         return {"kind": self.kind, **plain, **lists}
@@ -115,8 +115,8 @@ class Condition:
 class RunCondition(Condition):
     """A run, or its task `task_key`, is in one of `states`.
 
-    The run is `chosen`, or else one of the job: the first that started at `since` (epoch seconds) or later, the latest
-    where that is None.
+    The run is `chosen`, or else a run of the job: the first that started at or after `since` (epoch seconds), or the
+    latest if that is None.
     """
 
     kind = "run"
@@ -128,70 +128,70 @@ class RunCondition(Condition):
 
     @property
     def run_id(self) -> int | None:
-        """The run, where it is known."""
+        """The run to check, None if the job has no such run yet."""
         return self.chosen
 
     @property
     def goal(self) -> str:
-        """What is waited for: "Waiting for …"."""
+        """What is waited for, as the rest of "Waiting for …"."""
         if self.run_id is None:
-            return f"a run of {self.job}{self._since_when}"
-        whose = f"run {self.run_id}" if self.task_key is None else f"task {self.task_key} of run {self.run_id}"
-        return f"{whose} to be {' or '.join(self.states)}" if self.may_pass else f"the end of {whose}"
+            return f"a run of {self.job}{self._since_text}"
+        target = f"run {self.run_id}" if self.task_key is None else f"task {self.task_key} of run {self.run_id}"
+        return f"{target} to be {' or '.join(self.states)}" if self.is_transient else f"the end of {target}"
 
     @property
-    def is_end_of_a_run(self) -> bool:
-        """Whether the end of one run decides, and nothing before it."""
-        return self.run_id is not None and self.task_key is None and not self.may_pass
+    def is_end_of_run(self) -> bool:
+        """Whether the end of one run decides it, and nothing before that."""
+        return self.run_id is not None and self.task_key is None and not self.is_transient
 
     @property
-    def may_pass(self) -> bool:
-        """Whether one of the states is left again by itself."""
+    def is_transient(self) -> bool:
+        """Whether a run may enter and leave one of the states before it ends."""
         return not ACTIVE_LIFE_CYCLE_STATES.isdisjoint(self.states)
 
-    def of_run(self, run_id: int) -> RunCondition:
-        """Return the condition for a run that has been chosen."""
+    def for_run(self, run_id: int) -> RunCondition:
+        """Return the same condition for the run that was chosen."""
         return replace(self, chosen=run_id)
 
     def in_any_state(self) -> RunCondition:
-        """Return the condition that the next look meets, whatever it shows."""
+        """Return a condition that the next check will find met, whatever the state."""
         return replace(self, states=tuple(sorted(LIFE_CYCLE_STATES | RESULT_STATES)))
 
-    def look(self, client: JobsClient) -> Look:
-        """Ask for the run; before that, where it is not known yet, for the job's runs."""
+    def check(self, client: JobsClient) -> CheckResult:
+        """Read the run, after choosing it from the job's runs if it is not known yet."""
         if self.run_id is not None:
-            return _look_at(self, client.get_run(self.run_id))
-        condition, chosen = self._with_run(client)
+            return _check_run(self, client.get_run(self.run_id))
+        condition, chosen = self._choose_run(client)
         if chosen is None:
-            return Look(condition, None, f"{_capital(condition.job)} has no run{self._since_when} yet")
+            return CheckResult(condition, None, f"{_capitalized(condition.job)} has no run{self._since_text} yet")
         try:
             run = client.get_run(chosen.run_id)
         except CallError as error:
-            # The choice is kept, since the next look might make another.
-            says = f"Run {chosen.run_id} is the one of {condition.job}, and cannot be asked for at the moment: {error}"
-            return Look(condition, None, says, chosen)
-        return _look_at(condition, run)
+            # Keep the choice, since the next check might choose another run.
+            message = f"Chose run {chosen.run_id} of {condition.job}, but cannot read it; will retry: {error}"
+            return CheckResult(condition, None, message, chosen)
+        return _check_run(condition, run)
 
     def verdict(self, run: Run, *, is_over: bool) -> bool | None:
-        """Return what a state means; that a run `is_over` says that no other will follow."""
+        """Return the verdict on a run's state; `is_over` means that no other state will follow."""
         if run.state.is_any_of(self.states):
             return True
         return False if is_over else None
 
-    def _with_run(self, client: JobsClient) -> tuple[RunCondition, Run | None]:
-        """Return the condition with the job's run that is to be waited for, and that run, where there is one."""
+    def _choose_run(self, client: JobsClient) -> tuple[RunCondition, Run | None]:
+        """Choose a run of the job; return the condition for it, and the run if there is one."""
         job_id = self.job_id if self.job_id is not None else client.find_job_id(str(self.job_name))
         if self.since is None:
             run = next(client.list_runs(job_id=job_id, page_size=1), None)
         else:
             run = _first_since(client, job_id, self.since)
         if run is None and self.job_id is not None and not self.job_exists:
-            # Nobody would wait for ever for a job that does not exist.
+            # Raises NotFound rather than waiting forever for a job that does not exist.
             client.get_job(job_id)
         return replace(self, chosen=run.run_id if run else None, job_id=job_id, job_exists=True), run
 
     @property
-    def _since_when(self) -> str:
+    def _since_text(self) -> str:
         if self.since is None:
             return ""
         return f" that started at {datetime.fromtimestamp(self.since, UTC).isoformat()} or later"
@@ -205,13 +205,13 @@ class IdleCondition(Condition):
 
     @property
     def goal(self) -> str:
-        """What is waited for: "Waiting for …"."""
+        """What is waited for, as the rest of "Waiting for …"."""
         return f"{self.job} to have no active run"
 
-    def look(self, client: JobsClient) -> Look:
-        """Ask for the job's active runs.
+    def check(self, client: JobsClient) -> CheckResult:
+        """Search the job's active runs, and its latest runs.
 
-        The filter of API 2.0 may leave runs out that are QUEUED or wait for a retry, so the latest runs count too.
+        The filter of API 2.0 may omit runs that are QUEUED or wait for a retry; the latest runs include them.
         """
         job_id = self.job_id if self.job_id is not None else client.find_job_id(str(self.job_name))
         condition = replace(self, job_id=job_id, job_exists=self.job_exists or self.job_id is None)
@@ -219,81 +219,85 @@ class IdleCondition(Condition):
         recent = [] if active else list(islice(client.list_runs(job_id=job_id, page_size=_RECENT_RUNS), _RECENT_RUNS))
         active = active or _active_run(recent)
         if active is None and not condition.job_exists:
-            # A mistyped id is no idle job.
+            # Raises NotFound for a mistyped id, which has no active run either.
             client.get_job(job_id)
         condition = replace(condition, job_exists=True)
+        job = _capitalized(condition.job)
         if active is None:
-            return Look(condition, True, f"{_capital(condition.job)} has no active run", next(iter(recent), None))
-        return Look(condition, None, f"{_capital(condition.job)}: run {active.run_id} is {active.state}", active)
+            return CheckResult(condition, True, f"{job} has no active run", next(iter(recent), None))
+        return CheckResult(condition, None, f"{job}: run {active.run_id} is {active.state}", active)
 
 
-def from_plain(plain: Mapping[str, Any]) -> Condition:
-    """Return the condition that `to_plain` made plain; fields of another release are ignored. Raises JobsError."""
+def condition_from_dict(plain: Mapping[str, Any]) -> Condition:
+    """Return the condition that `to_dict` serialized, ignoring fields of another release. Raises JobsError."""
     kinds = {kind.kind: kind for kind in (RunCondition, IdleCondition)}
     kind = kinds.get(plain.get("kind", ""))
     if kind is None:
-        raise JobsError(f"This release knows no condition {plain.get('kind')!r}: it was made by a newer one.")
+        raise JobsError(
+            f"The sensor's trigger has a condition of kind {plain.get('kind')!r}, which this release of airflow-dbjobs"
+            " does not know. Install the same release in workers and triggerers, then clear the task."
+        )
     known = {field.name: plain[field.name] for field in fields(kind) if field.name in plain}
     if "states" in known:
         known["states"] = tuple(known["states"])
     return kind(**known)
 
 
-def look_patiently(
+def check_in_worker(
     client: JobsClient, condition: Condition, patience: Patience, *, is_first: Callable[[], bool]
-) -> Look:
-    """Look in a worker; refused credentials are waited out, and read anew meanwhile.
+) -> CheckResult:
+    """Check a condition; while credentials are rejected, read them again and retry.
 
-    Not so at the first look of a try, which `is_first` tells: what is wrong there was so from the start. Raises
-    CallError for what is not waited out, or where a job does not exist, RunLost where the patience is spent or the run
-    is gone, and ConfigurationError.
+    Not in the first check of a try (`is_first`), where rejected credentials are a configuration error. Raises CallError
+    for everything that is not retried or if a job does not exist, RunLost once the patience is exhausted or if the run
+    was deleted, and ConfigurationError.
     """
     from airflow_dbjobs.client.wait import DEFAULT_PERIOD, Watch, wait_after
 
-    watch = Watch(condition.run_id or 0, DEFAULT_PERIOD, patience, client.clock, what=condition.what)
+    watch = Watch(condition.run_id or 0, DEFAULT_PERIOD, patience, client.clock, what=condition.subject)
     while True:
-        asked_at = client.clock()
+        sent_at = client.clock()
         try:
-            return condition.look(client)
+            return condition.check(client)
         except CallError as error:
             if error.transient or (isinstance(error, NotFound) and condition.run_id is None) or is_first():
                 raise
-            wait_after(error, asked_at, watch, client)
+            wait_after(error, sent_at, watch, client)
 
 
-def wanted_states(states: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the states of a parameter: names, or a text of names with commas. Raises ConfigurationError."""
+def parse_states(states: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the states that a parameter names, as a list or separated by commas. Raises ConfigurationError."""
     names = states.split(",") if isinstance(states, str) else states
-    wanted = tuple(dict.fromkeys(_spelled(name) for name in names))
+    parsed = tuple(dict.fromkeys(_normalized(name) for name in names))
     known = LIFE_CYCLE_STATES | RESULT_STATES
-    if not wanted or not known.issuperset(wanted):
+    if not parsed or not known.issuperset(parsed):
         raise ConfigurationError(
             f"states is {states!r}; it must be one or more of {', '.join(sorted(known))}. Check what it renders to."
         )
-    return wanted
+    return parsed
 
 
 def epoch_seconds(since: datetime | str | float) -> float:
-    """Return the time of a parameter, in epoch seconds. Raises ConfigurationError.
+    """Return the time that a parameter gives, in epoch seconds. Raises ConfigurationError.
 
-    It is a datetime (UTC where it has no zone), an ISO text of one, or epoch seconds.
+    It may be a datetime, an ISO 8601 string (both in UTC if they have no time zone) or epoch seconds.
     """
     try:
-        moment = since if isinstance(since, datetime) else _moment(str(since).strip())
+        moment = since if isinstance(since, datetime) else _parse_time(str(since).strip())
     except ValueError:
         moment = -1.0
     if isinstance(moment, datetime):
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not 0 <= moment < _NO_SECONDS:
+    if not 0 <= moment < _LEAST_MILLISECONDS:
         raise ConfigurationError(
-            f"since is {since!r}; it must be a datetime, an ISO text of one, or epoch seconds (not milliseconds)."
+            f"since is {since!r}; it must be a datetime, an ISO 8601 string, or epoch seconds (not milliseconds)."
             " Check what it renders to."
         )
     return moment
 
 
-def _moment(text: str) -> datetime | float:
-    """Read a time; eight digits are a date, as ``{{ ds_nodash }}`` writes it. Raises ValueError."""
+def _parse_time(text: str) -> datetime | float:
+    """Parse a time; eight digits are a date, as in ``{{ ds_nodash }}``. Raises ValueError."""
     if not (text.isdecimal() and len(text) == _DATE_DIGITS):
         try:
             return float(text)
@@ -303,13 +307,13 @@ def _moment(text: str) -> datetime | float:
 
 
 def _first_since(client: JobsClient, job_id: int, since: float) -> Run | None:
-    """Return the first run of a job that started at `since` or later."""
+    """Return the first run of a job that started at or after `since`."""
     since_ms = round(since * 1000)
-    # 2.0 has no such filter, and so its list is read as far as it goes back to that time.
+    # API 2.0 has no such filter, so its list (latest first) is read back to that time.
     bound = None if client.api_version == "2.0" else since_ms
     first = None
     for run in client.list_runs(job_id=job_id, start_time_from=bound):
-        # A run that has not started yet may have no time.
+        # A run that has not started yet may have no start time.
         if run.start_time is not None:
             if round(run.start_time * 1000) < since_ms:
                 break
@@ -317,27 +321,28 @@ def _first_since(client: JobsClient, job_id: int, since: float) -> Run | None:
     return first
 
 
-def _look_at(condition: RunCondition, run: Run) -> Look:
+def _check_run(condition: RunCondition, run: Run) -> CheckResult:
     if condition.task_key is not None:
-        return _look_at_task(condition, run, condition.task_key)
+        return _check_task(condition, run, condition.task_key)
     verdict = condition.verdict(run, is_over=run.is_terminal)
-    return Look(condition, verdict, f"Run {run.run_id} is {run.state}", run)
+    return CheckResult(condition, verdict, f"Run {run.run_id} is {run.state}", run)
 
 
-def _look_at_task(condition: RunCondition, run: Run, task_key: str) -> Look:
+def _check_task(condition: RunCondition, run: Run, task_key: str) -> CheckResult:
     task = next((task for task in run.tasks if task.task_key == task_key), None)
     if task is None:
         if not (run.tasks or run.is_terminal):
-            return Look(condition, None, f"Run {run.run_id} is {run.state} and shows no tasks yet", run)
-        keys = ", ".join(sorted(task.task_key for task in run.tasks)) or "it shows none"
+            return CheckResult(condition, None, f"Run {run.run_id} is {run.state} and has no tasks yet", run)
+        keys = ", ".join(sorted(task.task_key for task in run.tasks)) or "none"
         raise ConfigurationError(
-            f"task_key={task_key!r}: run {run.run_id} has no such task (case counts). Its tasks: {keys}."
+            f"task_key is {task_key!r}, but run {run.run_id} has no such task (keys are case-sensitive)."
+            f" Use one of its tasks: {keys}."
         )
-    alone, says = run.only(task), f"Task {task_key} of run {run.run_id} is {task.state}"
+    task_run, message = run.only(task), f"Task {task_key} of run {run.run_id} is {task.state}"
     is_over = task.state.is_terminal and (run.is_terminal or not _may_be_retried(task))
     if task.state.is_terminal and not is_over:
-        return Look(condition, None, f"{says}, and may be retried", alone)
-    return Look(condition, condition.verdict(alone, is_over=is_over), says, alone)
+        return CheckResult(condition, None, f"{message} and may be retried", task_run)
+    return CheckResult(condition, condition.verdict(task_run, is_over=is_over), message, task_run)
 
 
 def _active_run(runs: Iterable[Run]) -> Run | None:
@@ -345,9 +350,9 @@ def _active_run(runs: Iterable[Run]) -> Run | None:
 
 
 def _may_be_retried(task: TaskRun) -> bool:
-    """Whether another attempt may follow one that is over. Serverless compute retries where nobody has said how often.
+    """Return whether another attempt may follow this finished one.
 
-    Attempts are counted from 0, over repairs.
+    Serverless compute retries tasks that set no limit. Attempts are counted from 0, across repairs.
     """
     outcome, raw = task.state.outcome, task.raw
     if task.state.result_state in NEVER_RAN or not (
@@ -360,11 +365,11 @@ def _may_be_retried(task: TaskRun) -> bool:
     return limit < 0 or task.attempt_number < limit
 
 
-def _spelled(name: object) -> str:
-    spelled = str(name).strip().upper()
-    # The reference's prose spells it so.
-    return "TIMEDOUT" if spelled == "TIMED_OUT" else spelled
+def _normalized(name: object) -> str:
+    normalized = str(name).strip().upper()
+    # The API reference also spells it this way.
+    return "TIMEDOUT" if normalized == "TIMED_OUT" else normalized
 
 
-def _capital(text: str) -> str:
+def _capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""The sensors of a DAG: wait for runs that others launched."""
+"""The sensors: they wait for runs that other tasks or systems launched."""
 
 from __future__ import annotations
 

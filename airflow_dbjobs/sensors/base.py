@@ -1,4 +1,4 @@
-"""What the sensors share: looking, deferring and going on, in every mode of Airflow's sensors."""
+"""The base of the sensors: checking, deferring and resuming, in every mode of Airflow's sensors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from airflow_dbjobs.airflow_compat import BaseOperator, Context, PokeReturnValue
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run
-    from airflow_dbjobs.runs.conditions import Condition, Look
+    from airflow_dbjobs.runs.conditions import CheckResult, Condition
 
 
 class DatabricksSensor(BaseSensorOperator):
-    """Base of the sensors, which differ in their condition, and in what becomes of the task when it is decided."""
+    """Base of the sensors, which differ in their condition and in how they end the task."""
 
     operator_extra_links = (DatabricksRunLink(),)
     ui_color = "#ff3621"
@@ -44,43 +44,49 @@ class DatabricksSensor(BaseSensorOperator):
         self.databricks_conn_id = databricks_conn_id
         self.deferrable = deferrable
         self.run_page_url: str | None = None
-        # As the last look of this process has left it.
+        # The condition that the latest check in this process returned.
         self._condition: Condition | None = None
 
     def execute(self, context: Context) -> Any:
-        """Wait, in the mode that was asked for. Returns what the run returned."""
+        """Wait in the configured mode; return the result of the run."""
         from airflow_dbjobs.airflow_compat import AirflowSensorTimeout
 
         if self.deferrable:
-            with self._softly():
-                return self._end_or_defer(context, self._wanted(), deadline_of(self, context))
+            with self._skip_on_error():
+                return self._finish_or_defer(context, self._rendered_condition(), deadline_of(self, context))
         try:
-            # Airflow 2 would take `super().execute` for a call outside of a task.
+            # Airflow 2 would mistake `super().execute` for a call outside of a task.
             return inspect.unwrap(BaseSensorOperator.execute)(self, context)
         except AirflowSensorTimeout:
-            # Which ``never_fail`` does not cover there.
-            with self._softly():
+            # Airflow's loop does not apply ``never_fail`` to a timeout.
+            with self._skip_on_error():
                 raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, as Airflow calls it."""
+        """Resume after a deferral; Airflow calls this."""
         from airflow_dbjobs.airflow_compat import AirflowSensorTimeout
 
-        with self._softly():
-            if self._has_timed_out_in_airflow_2(next_method, next_kwargs or {}):
-                raise AirflowSensorTimeout(f"The sensor has waited for longer than its timeout, {self.timeout} s.")
+        with self._skip_on_error():
+            if self._timed_out_in_airflow_2(next_method, next_kwargs or {}):
+                raise AirflowSensorTimeout(self._timeout_text("The sensor waited"))
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _has_timed_out_in_airflow_2(self, next_method: str, next_kwargs: dict[str, Any]) -> bool:
-        """Whether `timeout` was over during a deferral: Airflow 3 makes an AirflowSensorTimeout of it, 2 a retry.
+    def _timed_out_in_airflow_2(self, next_method: str, next_kwargs: dict[str, Any]) -> bool:
+        """Return whether `timeout` ended a deferral: Airflow 3 raises AirflowSensorTimeout then, Airflow 2 retries.
 
-        It says the same of ``execution_timeout``, which a retry follows in every mode.
+        Airflow 2 reports ``execution_timeout``, after which every mode retries, in the same way.
         """
         if AIRFLOW_V_3_0_PLUS or next_method != "__fail__":
             return False
         limit = self.execution_timeout
-        is_the_sensors = limit is None or limit.total_seconds() > self.timeout
-        return is_the_sensors and next_kwargs.get("error") == "Trigger/execution timeout"
+        timeout_is_shorter = limit is None or limit.total_seconds() > self.timeout
+        return timeout_is_shorter and next_kwargs.get("error") == "Trigger/execution timeout"
+
+    def _timeout_text(self, waiting: str) -> str:
+        return (
+            f"{waiting} longer than its timeout of {self.timeout} s. Nothing was cancelled. Raise timeout if the wait"
+            " may take longer."
+        )
 
     def execute_complete(
         self,
@@ -92,60 +98,60 @@ class DatabricksSensor(BaseSensorOperator):
         try_number: int | None = None,
         **_: Any,
     ) -> Any:
-        """Go on after the trigger has fired. `until` is when the sensor's timeout is over (epoch seconds).
+        """Resume after the trigger has fired. `until` is when the sensor's timeout ends, in epoch seconds.
 
-        Arguments of another release, which has deferred the task, are ignored.
+        Unknown arguments, stored by another release, are ignored.
         """
         if begins_anew(context, try_number):
             return self.execute(context)
         from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
-        from airflow_dbjobs.triggers.events import read_sighting
+        from airflow_dbjobs.triggers.events import read_sensor_event
 
-        condition = self._wanted()
-        seen = read_sighting(event)
-        # Where the link leads to already, but for a job that is idle: there the trigger has looked last.
-        self.run_page_url = seen.page_url or None
-        if seen.run_id is not None:
-            condition = condition.of_run(seen.run_id)
+        condition = self._rendered_condition()
+        fired = read_sensor_event(event)
+        # The link already leads to this page, except for a job's idleness, which only the trigger has checked.
+        self.run_page_url = fired.page_url or None
+        if fired.run_id is not None:
+            condition = condition.for_run(fired.run_id)
         elif self.run_page_url:
             push_link(context["ti"], self.run_page_url)
-        if seen.timed_out:
+        if fired.timed_out:
             raise AirflowTaskTimeout(
                 f"Waiting for {condition.goal} took longer than the task's execution_timeout of"
-                f" {self.execution_timeout}: {seen.timed_out}."
+                f" {self.execution_timeout}: {fired.timed_out}. Raise execution_timeout if the wait may take longer."
             )
-        if seen.met and seen.run_id is None:
+        if fired.met and fired.run_id is None:
             return None
-        # The first look was before the deferral.
+        # Marks that the first check was made before the deferral.
         self._condition = condition
-        # It was so when the trigger saw it, which is some seconds ago.
-        has_passed = seen.met and condition.may_pass
-        return self._end_or_defer(context, condition, deadline, until, has_passed=has_passed)
+        # The trigger saw the condition met some seconds ago, which a later check must not contradict.
+        was_met = fired.met and condition.is_transient
+        return self._finish_or_defer(context, condition, deadline, until, was_met=was_met)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once."""
+        """Check once."""
         from airflow_dbjobs.airflow_compat import PokeReturnValue
         from airflow_dbjobs.errors import CallError
 
-        with self._softly(), self._connect() as client:
+        with self._skip_on_error(), self._connect() as client:
             try:
-                look = self._look(client, self._condition or self._wanted(), context, self.timeout)
+                result = self._check(client, self._condition or self._rendered_condition(), context, self.timeout)
             except CallError as error:
                 if not error.transient:
                     raise
-                # The next poke asks again; the sensor's timeout ends it.
+                # The next poke retries, until the sensor's timeout.
                 self.log.warning("%s", error)
                 return False
-            if look.verdict is None:
+            if result.verdict is None:
                 return False
-            return PokeReturnValue(is_done=True, xcom_value=self._finish(client, look))
+            return PokeReturnValue(is_done=True, xcom_value=self._finish(client, result))
 
-    def _wanted(self) -> Condition:
-        """Return what is waited for, by the parameters as they were rendered. Raises errors.ConfigurationError."""
+    def _rendered_condition(self) -> Condition:
+        """Return the condition that the rendered parameters describe. Raises errors.ConfigurationError."""
         raise NotImplementedError
 
-    def _finish(self, client: JobsClient, look: Look) -> Any:
-        """End the task: the condition is met, or never will be."""
+    def _finish(self, client: JobsClient, result: CheckResult) -> Any:
+        """End the task when the condition is met or can no longer be met."""
         raise NotImplementedError
 
     def _connect(self) -> JobsClient:
@@ -153,9 +159,9 @@ class DatabricksSensor(BaseSensorOperator):
 
         return DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
 
-    def _look(self, client: JobsClient, condition: Condition, context: Context, left: float) -> Look:
-        """Look, and say what was seen. An outage is left to the next look. `left` seconds are left for a refusal."""
-        from airflow_dbjobs.runs.conditions import look_patiently
+    def _check(self, client: JobsClient, condition: Condition, context: Context, left: float) -> CheckResult:
+        """Check once and log the result. Rejected credentials are retried for at most `left` seconds, outages not."""
+        from airflow_dbjobs.runs.conditions import check_in_worker
 
         def is_first() -> bool:
             return is_first_here and not (self.reschedule and _was_rescheduled(context))
@@ -163,20 +169,20 @@ class DatabricksSensor(BaseSensorOperator):
         is_first_here = self._condition is None
         if is_first_here:
             self.log.info("Waiting for %s", condition.goal)
-        # The sensor's timeout is looked at between looks only.
+        # Airflow enforces the sensor's timeout between checks only.
         patience = replace(client.patience, denied_tolerance=min(client.patience.denied_tolerance, left))
-        look = look_patiently(client, condition, patience, is_first=is_first)
-        self._condition = look.condition
-        self.log.info("%s", look.says)
-        if look.run and look.run.page_url != self.run_page_url:
-            self._announce(look.condition, look.run, context)
-        return look
+        result = check_in_worker(client, condition, patience, is_first=is_first)
+        self._condition = result.condition
+        self.log.info("%s", result.message)
+        if result.run and result.run.page_url != self.run_page_url:
+            self._publish_run(result.condition, result.run, context)
+        return result
 
     @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """Skip the task where it shall not fail, as Airflow's own loop over the pokes does, and say why.
+    def _skip_on_error(self) -> Iterator[None]:
+        """Skip the task instead of failing it, under the same conditions as Airflow's loop over the pokes.
 
-        That is for any error with ``never_fail``, and with ``soft_fail`` for a timeout.
+        With ``never_fail`` after any error, with ``soft_fail`` after a timeout.
         """
         from airflow_dbjobs.airflow_compat import AirflowSensorTimeout, AirflowSkipException
 
@@ -190,59 +196,59 @@ class DatabricksSensor(BaseSensorOperator):
             skips = (self.never_fail and not pokes_again) or (self.soft_fail and is_timeout)
             if not skips:
                 raise
-            # Airflow logs that it skips a task, not why.
+            # Airflow logs that it skips the task, but not why.
             self.log.warning("%s", error)
             raise AirflowSkipException(str(error)) from error
 
-    def _announce(self, condition: Condition, run: Run, context: Context) -> None:
-        """Set the link, and say where the run can be seen; push which run of a job it is."""
+    def _publish_run(self, condition: Condition, run: Run, context: Context) -> None:
+        """Set the link to the run's page; if the user named a job, push the run that was chosen to XCom."""
         self.run_page_url = run.page_url
         ti = context["ti"]
         if run.page_url:
             self.log.info("See %s", run.page_url)
             push_link(ti, run.page_url)
         else:
-            self.log.info("The API gave no page for run %d.", run.run_id)
-        if self.do_xcom_push and condition.is_of_a_job and condition.run_id is not None:
-            named = {"run_id": condition.run_id, "job_id": run.job_id, "run_page_url": run.page_url}
-            for key, value in named.items():
+            self.log.info("The API returned no page URL for run %d.", run.run_id)
+        if self.do_xcom_push and condition.names_job and condition.run_id is not None:
+            values = {"run_id": condition.run_id, "job_id": run.job_id, "run_page_url": run.page_url}
+            for key, value in values.items():
                 ti.xcom_push(key=key, value=value)
 
-    def _end_or_defer(
+    def _finish_or_defer(
         self,
         context: Context,
         condition: Condition,
         deadline: float | None,
         until: float | None = None,
         *,
-        has_passed: bool = False,
+        was_met: bool = False,
     ) -> Any:
-        """Look, and defer where it is not decided yet. `has_passed` says that the condition was met, which counts."""
+        """Check, and defer if the result is undecided. With `was_met` the condition counts as met in any state."""
         from airflow_dbjobs.errors import CallError
 
         with self._connect() as client:
             try:
-                look = self._look(client, condition, context, self._left(until))
+                result = self._check(client, condition, context, self._seconds_left(until))
             except CallError as error:
                 if not error.transient:
                     raise
                 self.log.warning("%s", error)
-                self._defer(context, condition.in_any_state() if has_passed else condition, deadline, until)
-            if look.verdict is None and not has_passed:
-                self._defer(context, look.condition, deadline, until)
-            return self._finish(client, replace(look, verdict=True) if has_passed else look)
+                self._defer(context, condition.in_any_state() if was_met else condition, deadline, until)
+            if result.verdict is None and not was_met:
+                self._defer(context, result.condition, deadline, until)
+            return self._finish(client, replace(result, verdict=True) if was_met else result)
 
-    def _left(self, until: float | None) -> float:
-        """Return the seconds until the timeout is over, which counts from the first deferral."""
+    def _seconds_left(self, until: float | None) -> float:
+        """Return the seconds left of the timeout, which begins with the first deferral."""
         return self.timeout if until is None else until - time.time()
 
     def _defer(self, context: Context, condition: Condition, deadline: float | None, until: float | None) -> NoReturn:
-        """Go on in the triggerer. Raises AirflowSensorTimeout where no time is left."""
+        """Continue in the triggerer. Raises AirflowSensorTimeout if the timeout is over."""
         from airflow_dbjobs.airflow_compat import AirflowSensorTimeout
 
-        left = self._left(until)
+        left = self._seconds_left(until)
         if left <= 0:
-            raise AirflowSensorTimeout(f"Waiting for {condition.goal} took longer than the timeout, {self.timeout} s.")
+            raise AirflowSensorTimeout(self._timeout_text(f"The sensor waited for {condition.goal}"))
         self.defer(
             trigger=self._trigger(condition, deadline),
             timeout=timedelta(seconds=left),
@@ -251,7 +257,7 @@ class DatabricksSensor(BaseSensorOperator):
         )
 
     def _trigger(self, condition: Condition, deadline: float | None) -> Any:
-        if condition.is_end_of_a_run and condition.run_id is not None:
+        if condition.is_end_of_run and condition.run_id is not None:
             from airflow_dbjobs.triggers.run import DatabricksRunTrigger
 
             return DatabricksRunTrigger(
@@ -265,7 +271,7 @@ class DatabricksSensor(BaseSensorOperator):
         from airflow_dbjobs.triggers.condition import DatabricksSensorTrigger
 
         return DatabricksSensorTrigger(
-            condition.to_plain(),
+            condition.to_dict(),
             self.databricks_conn_id,
             poke_interval=self.poke_interval,
             run_page_url=self.run_page_url or "",
@@ -274,10 +280,10 @@ class DatabricksSensor(BaseSensorOperator):
 
 
 def _was_rescheduled(context: Context) -> bool:
-    """Whether an earlier process of this try has poked, in mode "reschedule"."""
+    """Return whether an earlier process of this try has poked, in mode "reschedule"."""
     if AIRFLOW_V_3_0_PLUS:
         return bool(context.get("task_reschedule_count"))
-    # In Airflow 2 a worker works on the database itself.
+    # In Airflow 2 a worker reads the database itself.
     from airflow.models.taskreschedule import TaskReschedule
     from airflow.utils.session import create_session
 
@@ -286,8 +292,8 @@ def _was_rescheduled(context: Context) -> bool:
         return session.scalar(TaskReschedule.stmt_for_task_instance(instance).limit(1)) is not None
 
 
-def check_one_of(sensor: BaseOperator, *names: str) -> None:
-    """Check that one of these parameters is given. Raises errors.ConfigurationError."""
+def require_one_of(sensor: BaseOperator, *names: str) -> None:
+    """Check that exactly one of these parameters is given. Raises errors.ConfigurationError."""
     from airflow_dbjobs.errors import ConfigurationError
 
     given = [name for name in names if getattr(sensor, name) is not None]
@@ -295,8 +301,8 @@ def check_one_of(sensor: BaseOperator, *names: str) -> None:
         raise ConfigurationError(f"Give exactly one of {', '.join(names)}; given: {', '.join(given) or 'none'}.")
 
 
-def number_of(sensor: BaseOperator, name: str) -> int | None:
-    """Return an id as it was rendered, None where it is not given. Raises errors.ConfigurationError."""
+def rendered_id(sensor: BaseOperator, name: str) -> int | None:
+    """Return the id that a parameter rendered to, None if it is not given. Raises errors.ConfigurationError."""
     value = getattr(sensor, name)
     if value is None:
         return None

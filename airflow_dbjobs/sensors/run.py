@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.airflow_compat import redacted
-from airflow_dbjobs.sensors.base import DatabricksSensor, check_one_of, number_of
+from airflow_dbjobs.sensors.base import DatabricksSensor, rendered_id, require_one_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,41 +14,43 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.errors import RunFailed
-    from airflow_dbjobs.runs.conditions import Look, RunCondition
+    from airflow_dbjobs.runs.conditions import CheckResult, RunCondition
 
 
 class DatabricksRunSensor(DatabricksSensor):
-    """Waits until a run is over; succeeds if the run did, and returns what it returned.
+    """Waits until a run that another task or system launched is over; returns the run's result.
 
-    A run that ended without success fails the sensor for good, since asking again would bring the same answer (with
-    ``soft_fail=True`` the task is skipped instead). The run itself is never touched: not on a timeout, not on a kill.
+    If the run ends without success, the task fails and is not retried, since the result cannot change; with
+    ``soft_fail=True`` it is skipped instead. The sensor never changes or cancels a run, not even when it times out or
+    is killed.
 
-    Which run it is, exactly one of these says; each may be a template or an XComArg:
+    Choose the run by exactly one of these parameters. Each may be a value, a template or an XComArg.
 
-    :param run_id: the id of a run or a task run.
-    :param job_id: a job: the run of it that was the latest when the sensor first looked, or the first since `since`.
-        While there is none, the sensor goes on waiting. In mode "poke", or deferrable, the run that was chosen is kept;
-        in mode "reschedule" each poke looks anew, so that "the latest" is then the latest of that moment.
-    :param job_name: the exact name of a job instead.
+    :param run_id: the id of a run or of a task run.
+    :param job_id: the id of a job, of which the sensor chooses one run: the latest, or the first since `since`. It
+        waits while there is none. In mode "poke" and in the triggerer the first choice is kept; in mode "reschedule"
+        each poke chooses again.
+    :param job_name: the exact name of a job, instead of its id.
 
-    What of it is waited for:
+    Choose what to wait for:
 
-    :param since: with a job: its first run that started then or later. A datetime, an ISO text (UTC where there is no
-        zone), epoch seconds, or a template such as ``"{{ data_interval_start }}"``.
-    :param task_key: only this task of the run, and its result. Its success ends the sensor at once; a failed attempt
-        does when the run is over or the task's ``max_retries`` are used up (where the API names none, when the run is
-        over: serverless compute retries by itself).
-    :param states: the result or life cycle states, in the API's words, in which the run (or task) is as it should be;
-        by default ``SUCCESS`` and ``SUCCESS_WITH_FAILURES``. With a state that passes, such as ``RUNNING``, name the
-        results too: a run that is over in none of them fails the sensor.
+    :param since: choose the job's first run that started at this time or later: a datetime, an ISO 8601 string (both in
+        UTC if they have no time zone), epoch seconds, or a template such as ``"{{ data_interval_start }}"``. Only with
+        `job_id` or `job_name`.
+    :param task_key: wait for this task of the run, and return its result. The sensor ends as soon as the task succeeds.
+        It fails when the task has used up its ``max_retries``; if the API names no limit, when the run is over, because
+        serverless compute retries tasks by itself.
+    :param states: the result or life cycle states to wait for, as the API spells them; ``SUCCESS`` and
+        ``SUCCESS_WITH_FAILURES`` by default. Combine a transient state such as ``RUNNING`` with the result states you
+        accept: a run that is over in none of the states fails the task.
 
-    :param databricks_conn_id: the connection to the workspace.
-    :param deferrable: wait in the triggerer, which asks every ``poke_interval`` seconds.
+    :param databricks_conn_id: the Airflow connection to the workspace.
+    :param deferrable: whether to wait in the triggerer, which checks every ``poke_interval`` seconds.
 
-    All parameters of Airflow's sensors hold: ``mode`` ("poke" or "reschedule"), ``poke_interval`` and ``timeout``
-    (seconds), ``soft_fail``. With a job, ``run_id``, ``job_id`` and ``run_page_url`` are pushed to XCom when the run is
-    known. Raises ``errors.ConfigurationError`` for parameters that name no run, job or task, ``errors.NotFound`` for a
-    run or job that the workspace does not know.
+    All parameters of Airflow's sensors apply: ``mode`` ("poke" or "reschedule"), ``poke_interval`` and ``timeout`` (in
+    seconds), ``soft_fail``. With a job, the sensor pushes ``run_id``, ``job_id`` and ``run_page_url`` to XCom as soon
+    as it has chosen a run. Raises ``errors.ConfigurationError`` if the parameters name no run, job or task,
+    ``errors.NotFound`` if the workspace has no such run or job.
     """
 
     template_fields: Sequence[str] = (
@@ -73,68 +75,68 @@ class DatabricksRunSensor(DatabricksSensor):
         self.since = since
         self.task_key = task_key
         self.states = states
-        check_one_of(self, "run_id", "job_id", "job_name")
+        require_one_of(self, "run_id", "job_id", "job_name")
         self._check_early()
 
     def _check_early(self) -> None:
-        """Check what is not templated, so that the DAG's import error names it."""
+        """Check parameters that are not templates, so that a mistake is a DAG import error."""
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.payloads.templates import is_templated
-        from airflow_dbjobs.runs.conditions import epoch_seconds, wanted_states
+        from airflow_dbjobs.runs.conditions import epoch_seconds, parse_states
 
         if self.since is not None and self.run_id is not None:
-            raise ConfigurationError("since is for a job: give job_id or job_name with it, not run_id.")
+            raise ConfigurationError("since selects a run of a job: give job_id or job_name with it, not run_id.")
         if self.since is not None and not is_templated(self.since):
             epoch_seconds(self.since)
         names = [self.states] if isinstance(self.states, str) else self.states
         if not is_templated(names):
             names = list(names)
-            wanted_states([name for name in names if not is_templated(name)] or (["SUCCESS"] if names else []))
+            parse_states([name for name in names if not is_templated(name)] or (["SUCCESS"] if names else []))
 
-    def _wanted(self) -> RunCondition:
-        from airflow_dbjobs.runs.conditions import RunCondition, epoch_seconds, wanted_states
+    def _rendered_condition(self) -> RunCondition:
+        from airflow_dbjobs.runs.conditions import RunCondition, epoch_seconds, parse_states
 
-        # An XComArg may have become None.
-        check_one_of(self, "run_id", "job_id", "job_name")
+        # Checked again, since an XComArg may have resolved to None.
+        require_one_of(self, "run_id", "job_id", "job_name")
         return RunCondition(
-            chosen=number_of(self, "run_id"),
-            job_id=number_of(self, "job_id"),
+            chosen=rendered_id(self, "run_id"),
+            job_id=rendered_id(self, "job_id"),
             job_name=None if self.job_name is None else str(self.job_name),
             since=None if self.since is None else epoch_seconds(self.since),
             task_key=None if self.task_key is None else str(self.task_key),
-            states=wanted_states(self.states),
+            states=parse_states(self.states),
         )
 
-    def _finish(self, client: JobsClient, look: Look) -> Any:
+    def _finish(self, client: JobsClient, result: CheckResult) -> Any:
         from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowSkipException
         from airflow_dbjobs.client.models import Outcome
         from airflow_dbjobs.runs.failure import partial_success_of
         from airflow_dbjobs.runs.result import result_of
 
-        run = look.run
-        if run is None or (look.verdict and not run.state.is_success):
-            # It goes on, or has failed as was wanted. (Nothing is decided without a run.)
+        run = result.run
+        if run is None or (result.verdict and not run.state.is_success):
+            # The run is active or has failed, as `states` demands. (A decided result always has a run.)
             return None
-        if look.verdict:
+        if result.verdict:
             if run.outcome is Outcome.PARTIAL_SUCCESS:
                 self.log.warning("%s", partial_success_of(run))
             return result_of(client, run) if self.do_xcom_push else None
         failure = redacted(self._failure(client, run))
         if self.soft_fail or self.never_fail:
-            # Airflow logs that it skips a task, not why.
+            # Airflow logs that it skips the task, but not why.
             self.log.warning("%s", failure)
             raise AirflowSkipException(str(failure)) from failure
         raise AirflowFailException(str(failure)) from failure
 
     def _failure(self, client: JobsClient, run: Run) -> RunFailed:
-        """Return why the run, or the task of it, is over and not as it should be."""
+        """Return the error that explains why the run, or the task of it, can no longer meet the condition."""
         from airflow_dbjobs.runs.failure import failure_of
         from airflow_dbjobs.runs.failure_cause import error_of
 
         if run.state.is_success:
             return error_of(
                 run,
-                f"Run {run.run_id} is over, and {run.state}, which is none of the states that are waited for:"
+                f"Run {run.run_id} ended as {run.state}, which is none of the states that the sensor waits for:"
                 f" {self.states}. See {run.page_url}",
             )
         if self.task_key is None:

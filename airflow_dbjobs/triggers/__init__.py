@@ -1,4 +1,4 @@
-"""The triggers that wait for runs in Airflow's triggerer."""
+"""The triggers that wait for runs in the triggerer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the triggers share: the connection, the deadline and the one event."""
+"""The base of the triggers: one connection lookup for all, the deadline, and a single event."""
 
 from __future__ import annotations
 
@@ -21,33 +21,31 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client.jobs_client import JobsClient
 
-# Airflow 3 fails a deferred task whose trigger fires before the scheduler has learnt that the task's first process has
+# Airflow 3 fails a deferred task whose trigger fires before the scheduler knows that the task's first process has
 # ended, which takes until the supervisor's next heartbeat, 5 s at most (apache/airflow#71580, #72716).
 SETTLING_SECONDS = 6.0 if AIRFLOW_V_3_0_PLUS else 0.0
 
-# For how long, and how often, a connection that cannot be read is looked up again.
+# How long, and how often, to retry a failed connection lookup, and how long one lookup may take.
 LOOKUP_TOLERANCE_SECONDS = 600.0
 LOOKUP_WAIT_SECONDS = 20.0
+LOOKUP_TIMEOUT_SECONDS = 60.0
 
-# For how long a trigger that is told to stop holds its triggerer up; what it has begun goes on after that.
+# How long a cancelled trigger may delay its triggerer. A cancellation that it has begun continues after that.
 STOPPING_SECONDS = 5.0
 
-# From 3.3 on Airflow calls a trigger's `on_kill`; before, a trigger learns of a kill by being cancelled.
-_ON_KILL_IS_CALLED = hasattr(BaseTrigger, "on_kill")
+# Airflow calls a trigger's `on_kill` from 3.3 on; before, a killed trigger is only cancelled.
+_AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 
-# For how long one look-up of a connection may take.
-LOOKUP_SECONDS = 60.0
-
-# The look-ups of connections that are under way, by event loop and connection id.
+# The connection lookups in progress, by event loop and connection id.
 _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[JobsClient]]] = (
     weakref.WeakKeyDictionary()
 )
 
 
 class JobsTrigger(BaseTrigger):
-    """Base of the triggers: asks through a connection, fires once, and keeps to the deadline of its task.
+    """Base of the triggers: waits with the client of a connection, fires once, and obeys its task's deadline.
 
-    `deadline` (epoch seconds) is when the task's ``execution_timeout`` has passed.
+    `deadline` (epoch seconds) is when the task exceeds its ``execution_timeout``.
     """
 
     def __init__(self, databricks_conn_id: str, *, run_page_url: str, deadline: float | None) -> None:
@@ -57,95 +55,104 @@ class JobsTrigger(BaseTrigger):
         self.deadline = deadline
 
     @property
-    def what(self) -> str:
-        """What is asked for, as a sentence begins with it."""
+    def subject(self) -> str:
+        """What the trigger polls, as the beginning of a sentence."""
         raise NotImplementedError
 
     def event(self) -> dict[str, Any]:
-        """Return what every event of this trigger says, by what is known when it fires."""
+        """Return the keys that every event of this trigger has, as known when it fires."""
         raise NotImplementedError
 
     async def wait(self) -> dict[str, Any]:
-        """Return what the event says besides, when there is something to fire for. Raises JobsError."""
+        """Wait until the trigger has to fire; return the other keys of the event. Raises JobsError."""
         raise NotImplementedError
 
-    async def give_up(self) -> str:
-        """Return what became of the run when the task's time was over."""
-        return "it is left alone"
+    async def on_deadline(self) -> str:
+        """Return what was done about the run at the deadline, as the end of an error message."""
+        return "nothing was cancelled"
 
     async def on_kill(self) -> None:
-        """Do nothing: a run is its launching task's."""
+        """Do nothing: by default the run does not belong to the task."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event."""
-        settled = asyncio.get_running_loop().time() + SETTLING_SECONDS
+        earliest = asyncio.get_running_loop().time() + SETTLING_SECONDS
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             async with asyncio.timeout(left) as limit:
-                told = await self.wait()
+                outcome = await self.wait()
         except TimeoutError as error:
             if limit.expired():
-                told = {"timed_out": await self.give_up()}
+                outcome = {"timed_out": await self.on_deadline()}
             else:
-                told = {"error": f"{self.what} is left alone and may still be running: {error!r}"}
+                outcome = {
+                    "error": f"{self.subject} is no longer polled, because its trigger failed: {error!r}. Nothing was"
+                    " cancelled, and the run may still be running. See the triggerer's log."
+                }
         except JobsError as error:
-            told = events.of_error(error)
+            outcome = events.error_event(error)
         except asyncio.CancelledError:
-            if not _ON_KILL_IS_CALLED:
+            if not _AIRFLOW_CALLS_ON_KILL:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(STOPPING_SECONDS):
                         await self.on_kill()
             raise
-        await asyncio.sleep(settled - asyncio.get_running_loop().time())
-        yield TriggerEvent({**self.event(), **told})
+        await asyncio.sleep(earliest - asyncio.get_running_loop().time())
+        yield TriggerEvent({**self.event(), **outcome})
 
     async def connect(self) -> JobsClient:
-        """Look the connection up, again where that fails: to Airflow a secrets backend that is down has no connections.
+        """Return a client, retrying a failed lookup: Airflow reports a secrets backend that is down as no connection.
 
-        Raises JobsError in the end, naming what is left alone: ConfigurationError where Airflow says what is wrong.
+        Raises JobsError once the tolerance is exhausted: ConfigurationError if Airflow reported a wrong setting.
         """
         deadline = asyncio.get_running_loop().time() + LOOKUP_TOLERANCE_SECONDS
         while True:
             try:
-                return await look_up(self.databricks_conn_id)
+                return await client_of(self.databricks_conn_id)
             except Exception as error:
                 if asyncio.get_running_loop().time() >= deadline:
-                    where = f" ({self.run_page_url})" if self.run_page_url else ""
+                    page = f" ({self.run_page_url})" if self.run_page_url else ""
                     kind = ConfigurationError if isinstance(error, ConfigurationError) else JobsError
                     raise kind(
-                        f"{self.what} cannot be asked for, is left alone and may still be running{where}: the triggerer"
-                        f" cannot read the connection. {error}"
+                        f"{self.subject} cannot be polled: the triggerer could not read the connection for"
+                        f" {LOOKUP_TOLERANCE_SECONDS / 60:.0f} min. Nothing was cancelled, and the run may still be"
+                        f" running{page}. {str(error) or repr(error)}"
                     ) from error
-                self.log.warning("The connection cannot be read, which is tried again: %s", str(error) or repr(error))
+                conn_id, reason = self.databricks_conn_id, str(error) or repr(error)
+                self.log.warning("Reading the connection %r failed; will retry: %s", conn_id, reason)
             await asyncio.sleep(LOOKUP_WAIT_SECONDS)
 
     async def reconnect(self, client: JobsClient) -> JobsClient:
-        """Return a client with the credentials as they are now; `client` itself where nobody can tell."""
+        """Return a client with the connection's present credentials, or `client` if that cannot be read."""
+        conn_id = self.databricks_conn_id
         try:
-            renewed = await look_up(self.databricks_conn_id)
-        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
-            self.log.warning("The connection cannot be read anew: %s", error)
+            renewed = await client_of(conn_id)
+        except Exception as error:  # noqa: BLE001 (a secrets backend may raise anything)
+            reason = str(error) or repr(error)
+            self.log.warning(
+                "Reading the connection %r again failed; keeping the previous credentials: %s", conn_id, reason
+            )
             return client
         if renewed.transport.identity != client.transport.identity:
-            self.log.warning("The connection has changed: going on with what it says now.")
+            self.log.warning("The connection %r has changed; using its new settings.", conn_id)
         return renewed
 
 
-async def look_up(conn_id: str) -> JobsClient:
-    """Return a client for a connection, which is looked up once for all triggers that ask at the same time."""
+async def client_of(conn_id: str) -> JobsClient:
+    """Return a client for a connection, with one lookup for all triggers that need it at the same time."""
     loop = asyncio.get_running_loop()
     lookups = _lookups.setdefault(loop, {})
 
-    def finished(lookup: asyncio.Task[JobsClient]) -> None:
+    def on_done(lookup: asyncio.Task[JobsClient]) -> None:
         del lookups[conn_id]
         if not lookup.cancelled():
-            # Whoever waits is told. Where nobody does any more, asyncio shall not complain.
+            # Marks the error as retrieved: asyncio would log it if every caller was cancelled.
             lookup.exception()
 
     if conn_id not in lookups:
         hook = DatabricksJobsHook(conn_id, caller="DatabricksRunTrigger")
-        # With no context: it belongs to none of the triggers that wait for it.
-        limited = asyncio.wait_for(hook.aget_conn(), LOOKUP_SECONDS)
+        # In an empty context, since it belongs to none of the triggers that await it.
+        limited = asyncio.wait_for(hook.aget_conn(), LOOKUP_TIMEOUT_SECONDS)
         lookups[conn_id] = loop.create_task(limited, context=contextvars.Context())
-        lookups[conn_id].add_done_callback(finished)
+        lookups[conn_id].add_done_callback(on_done)
     return await asyncio.shield(lookups[conn_id])

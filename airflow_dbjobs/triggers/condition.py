@@ -1,4 +1,4 @@
-"""The trigger of a sensor that waits for more than the end of a run: it looks in the triggerer, every so often."""
+"""The trigger of a sensor that waits for more than the end of a run: it checks a condition periodically."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_dbjobs.client.wait import Watch
-    from airflow_dbjobs.runs.conditions import Condition, Look
-    from airflow_dbjobs.runs.polling.condition_poller import Looker
+    from airflow_dbjobs.runs.conditions import CheckResult, Condition
+    from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 
 
 class DatabricksSensorTrigger(JobsTrigger):
-    """Fires once: when the condition is met or never will be, or when the run of a job that it is about is known.
+    """Fires once: when the condition is met or can no longer be met, or when a job's run has been chosen.
 
-    `condition` is what `sensing.from_plain` reads, `poke_interval` the seconds between two looks. `run_page_url` and
-    `deadline` (epoch seconds) are as in ``triggers.DatabricksRunTrigger``. Nothing is ever cancelled. Arguments of
-    another release are ignored.
+    It never cancels a run. Unknown arguments are ignored, so that a trigger which another release stored in Airflow's
+    database still works.
+
+    :param condition: the condition as JSON values, written by ``Condition.to_dict`` in ``airflow_dbjobs.runs``.
+    :param databricks_conn_id: the Airflow connection to the workspace.
+    :param poke_interval: the time between two checks, in seconds.
+    :param run_page_url: the page of the run, passed on to the resumed task.
+    :param deadline: when the task exceeds its ``execution_timeout``, in epoch seconds; None if it has none.
     """
 
     def __init__(
@@ -37,11 +42,11 @@ class DatabricksSensorTrigger(JobsTrigger):
         super().__init__(databricks_conn_id, run_page_url=run_page_url, deadline=deadline)
         self.condition = condition
         self.poke_interval = poke_interval
-        # As the last look has left it; None before the first.
+        # The condition that the latest check returned; None before `wait`.
         self._latest: Condition | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments; no credentials among them."""
+        """Return the class path and the arguments, which contain no credentials."""
         return (
             "airflow_dbjobs.triggers.DatabricksSensorTrigger",
             {
@@ -54,22 +59,22 @@ class DatabricksSensorTrigger(JobsTrigger):
         )
 
     @property
-    def what(self) -> str:
-        """What is asked for, as a sentence begins with it."""
-        return self._latest.what if self._latest else "What the sensor waits for"
+    def subject(self) -> str:
+        """The run or job, as the beginning of a sentence."""
+        return self._latest.subject if self._latest else "The sensor's condition"
 
     def event(self) -> dict[str, Any]:
-        """Return which run it is about, if that is known: what ``triggers.events`` reads."""
+        """Return the run that the condition is about, None if there is none yet, and its page."""
         run_id = self._latest.run_id if self._latest else self.condition.get("chosen")
         return {"run_id": run_id, "run_page_url": self.run_page_url}
 
     async def wait(self) -> dict[str, Any]:
-        """Look until there is something to fire for. Raises JobsError."""
+        """Check the condition until the trigger has to fire; return the verdict. Raises JobsError."""
         from airflow_dbjobs.client.wait import Watch
-        from airflow_dbjobs.runs.conditions import from_plain
-        from airflow_dbjobs.runs.polling.condition_poller import Looker
+        from airflow_dbjobs.runs.conditions import condition_from_dict
+        from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 
-        self._latest = from_plain(self.condition)
+        self._latest = condition_from_dict(self.condition)
         client = await self.connect()
         watch = Watch(
             self._latest.run_id or 0,
@@ -77,40 +82,42 @@ class DatabricksSensorTrigger(JobsTrigger):
             client.patience,
             client.clock,
             warn=self.log.warning,
-            what=self._latest.what,
+            what=self._latest.subject,
         )
         while True:
-            looker = Looker.shared(client)
-            with looker.in_use():
-                look = await self._look(self._latest, looker, watch)
-            if look:
-                return {"met": look.verdict is True, "state": look.says}
+            poller = ConditionPoller.shared(client)
+            with poller.in_use():
+                result = await self._check_until_decided(self._latest, poller, watch)
+            if result:
+                return {"met": result.verdict is True, "state": result.message}
             client = await self.reconnect(client)
 
-    async def _look(self, condition: Condition, looker: Looker, watch: Watch) -> Look | None:
-        """Return the look that is to be fired for, None where the credentials are to be read anew."""
+    async def _check_until_decided(
+        self, condition: Condition, poller: ConditionPoller, watch: Watch
+    ) -> CheckResult | None:
+        """Return the result to fire for, or None if the API rejected the credentials and they must be read again."""
         from airflow_dbjobs.client.wait import jittered
 
-        run_id, said = condition.run_id, ""
+        run_id, logged = condition.run_id, ""
         while True:
-            asked_at = watch.clock()
+            sent_at = watch.clock()
             try:
-                look = await looker.look(condition)
+                result = await poller.check(condition)
             except CallError as error:
                 if isinstance(error, NotFound) and run_id is None:
                     raise
-                await asyncio.sleep(watch.failed(error, asked_at))
+                await asyncio.sleep(watch.failed(error, sent_at))
                 if watch.refused:
                     return None
                 continue
             watch.answered()
-            condition = self._latest = look.condition
-            if look.run and condition.run_id is None:
-                # A run in the way of an idle job, or its last one: the resumed task does not look again.
-                self.run_page_url = look.run.page_url
-            if look.says != said:
-                said = look.says
-                self.log.info("%s", said)
-            if look.verdict is not None or condition.run_id != run_id:
-                return look
+            condition = self._latest = result.condition
+            if result.run and condition.run_id is None:
+                # An active run of a job, or the latest run of an idle job: the resumed task does not check again.
+                self.run_page_url = result.run.page_url
+            if result.message != logged:
+                logged = result.message
+                self.log.info("%s", logged)
+            if result.verdict is not None or condition.run_id != run_id:
+                return result
             await asyncio.sleep(jittered(watch.period))

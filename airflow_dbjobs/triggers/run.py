@@ -1,4 +1,4 @@
-"""The trigger that waits for the end of a launched run and cancels it on a kill."""
+"""The trigger that waits for the end of a run, and cancels a launched run when its task is killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
-from airflow_dbjobs.triggers.base import JobsTrigger, look_up
+from airflow_dbjobs.triggers.base import JobsTrigger, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -15,24 +15,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# For how long the task's state is asked for. The first answer in a triggerer takes seconds, on a busy machine many.
-STATE_TOLERANCE_SECONDS = 60.0
-# For how long the connection is looked up and the run cancelled when the task's time is over: its next try joins what
-# goes on then, and must not have it cancelled later.
-CANCEL_SECONDS = 28.0
+# How long to wait for the task's state. The first answer in a triggerer takes seconds, and longer on a busy machine.
+TASK_STATE_TIMEOUT_SECONDS = 60.0
+# How long connection lookup and cancellation may take at the deadline. After that the task's next try may have joined
+# the run, which must not be cancelled then.
+CANCEL_TIMEOUT_SECONDS = 28.0
 
-# An event loop keeps only weak references to its tasks.
-_going_on: set[asyncio.Task[Any]] = set()
+# Keeps references, because an event loop keeps only weak ones to its tasks.
+_background_tasks: set[asyncio.Task[Any]] = set()
 
 
 class DatabricksRunTrigger(JobsTrigger):
-    """Fires once, when a run is over, when its task's time is, or when the run can no longer be waited for.
+    """Fires once: when a run is over, when its task exceeds its deadline, or when the run can no longer be polled.
 
-    `run_id` is the run, `databricks_conn_id` the connection to ask through, `polling_period_seconds` the time between
-    two questions. `run_page_url` is carried for the resumed task. `deadline` (epoch seconds) is when the task's
-    ``execution_timeout`` has passed. `cancel_on_kill` says that the run belongs to the task: it is cancelled at the
-    deadline, and when the task is killed. Arguments of another release are ignored, so that a trigger written to
-    Airflow's database before an upgrade or a downgrade goes on.
+    Unknown arguments are ignored, so that a trigger which another release stored in Airflow's database still works.
+
+    :param run_id: the run to wait for.
+    :param databricks_conn_id: the Airflow connection to the workspace.
+    :param polling_period_seconds: the time between two polls, in seconds.
+    :param run_page_url: the page of the run, passed on to the resumed task.
+    :param cancel_on_kill: whether the run belongs to the task: then it is cancelled at the deadline, and when the task
+        is killed.
+    :param deadline: when the task exceeds its ``execution_timeout``, in epoch seconds; None if it has none.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class DatabricksRunTrigger(JobsTrigger):
         self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments; no credentials among them."""
+        """Return the class path and the arguments, which contain no credentials."""
         return (
             "airflow_dbjobs.triggers.DatabricksRunTrigger",
             {
@@ -66,32 +70,31 @@ class DatabricksRunTrigger(JobsTrigger):
         )
 
     @property
-    def what(self) -> str:
-        """The run, as a sentence begins with it."""
+    def subject(self) -> str:
+        """The run, as the beginning of a sentence."""
         return f"Run {self.run_id}"
 
     def event(self) -> dict[str, Any]:
-        """Return which run it is: what ``triggers.events`` reads."""
+        """Return the run and its page."""
         return {"run_id": self.run_id, "run_page_url": self.run_page_url}
 
-    async def give_up(self) -> str:
-        """Cancel the run, if it is the task's, when the task's time is over."""
-        why = "its task has passed its execution_timeout"
-        return await _to_its_end(self._cancel(why, within=CANCEL_SECONDS))
+    async def on_deadline(self) -> str:
+        """Cancel the run if it belongs to the task; return what was done, as the end of an error message."""
+        reason = "its task exceeded its execution_timeout"
+        return await _run_to_completion(self._cancel(reason, within=CANCEL_TIMEOUT_SECONDS))
 
     async def on_kill(self) -> None:
-        """Cancel the run when a user marked or cleared the deferred task.
+        """Cancel the run if a user marked or cleared the deferred task.
 
-        That a trigger is told to stop does not mean that: it may be moved to another triggerer, or its triggerer may be
-        going. The task instance is still deferred then, and the run goes on.
+        A trigger is also stopped when it moves to another triggerer or its triggerer shuts down. The task instance is
+        still deferred then, and the run continues.
         """
         if self.cancel_on_kill:
-            # Airflow repeats its cancellation every second and so interrupts this method.
-            await _to_its_end(self._cancel_unless_moved())
+            # Airflow repeats its cancellation every second, and so interrupts this method.
+            await _run_to_completion(self._cancel_unless_deferred())
 
     async def wait(self) -> dict[str, Any]:
-        """Wait for the end of the run. Raises JobsError."""
-        from airflow_dbjobs.airflow_compat import to_airflow
+        """Wait for the end of the run; return its state. Raises JobsError."""
         from airflow_dbjobs.client.wait import StateLog, Watch
         from airflow_dbjobs.runs.polling.poller import RunPoller
 
@@ -105,46 +108,50 @@ class DatabricksRunTrigger(JobsTrigger):
             warn=self.log.warning,
         )
         while True:
-            # From here on all triggers of the poller hold the same client.
-            poller = RunPoller.shared(client, to_airflow)
+            # All triggers of a poller use its client from here on, so that their own clients can be freed.
+            poller = RunPoller.shared(client, airflow_compat.to_airflow)
             client = poller.client
             if run := await poller.wait(watch):
                 return {"state": str(run.state)}
             client = await self.reconnect(client)
 
-    async def _cancel_unless_moved(self) -> None:
+    async def _cancel_unless_deferred(self) -> None:
         try:
-            async with asyncio.timeout(STATE_TOLERANCE_SECONDS):
+            async with asyncio.timeout(TASK_STATE_TIMEOUT_SECONDS):
                 state = await self._task_state()
-        except Exception as error:  # noqa: BLE001 (whatever it is, nobody else would tell)
-            self.log.warning("Airflow did not tell the state of the task: %r", error)
+        except Exception as error:  # noqa: BLE001 (Airflow may raise anything, and nothing else would log it)
+            self.log.warning("Reading the task's state from Airflow failed: %r", error)
             state = None
         if state == "deferred":
-            self.log.info("Run %d goes on: its task is still deferred, only its trigger moves.", self.run_id)
+            self.log.info("Run %d continues: its task is still deferred, only its trigger was stopped.", self.run_id)
         elif state is None:
-            self.log.warning("Run %d was not cancelled: Airflow cannot be asked what became of its task.", self.run_id)
+            self.log.warning(
+                "Run %d was not cancelled and may still be running, because the state of its task is unknown. If the"
+                " task was killed, cancel the run in the workspace.",
+                self.run_id,
+            )
         else:
-            # However long it takes with a thousand at once: no next try joins this run.
+            # No limit, since a thousand runs may be cancelled at once and no later try joins this run.
             await self._cancel(f"its task is {state} now", within=None)
 
-    async def _cancel(self, why: str, *, within: float | None) -> str:
-        """Cancel the run, if it belongs to the task, and return what became of that; give up after so many seconds."""
+    async def _cancel(self, reason: str, *, within: float | None) -> str:
+        """Cancel the run if it belongs to the task, in at most `within` seconds; return what was done."""
         from airflow_dbjobs.runs.polling.poller import RunPoller
 
         if not self.cancel_on_kill:
-            return "it is left alone"
+            return "the run was not cancelled"
         try:
             async with asyncio.timeout(within):
-                await RunPoller.shared(await look_up(self.databricks_conn_id)).cancel(self.run_id)
-        except Exception as error:  # noqa: BLE001 (the secrets backend may raise anything, and nobody else would tell)
-            why_not = str(error) or repr(error)
-            self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, why_not)
-            return f"it could not be cancelled and may still be running: {why_not}"
-        self.log.info("Run %d: %s, and the API accepted to cancel it.", self.run_id, why)
-        return "the API accepted to cancel it"
+                await RunPoller.shared(await client_of(self.databricks_conn_id)).cancel(self.run_id)
+        except Exception as error:  # noqa: BLE001 (a secrets backend may raise anything, and nothing else would log it)
+            cause = str(error) or repr(error)
+            self.log.warning("Run %d could not be cancelled and may still be running: %s", self.run_id, cause)
+            return f"it could not be cancelled and may still be running: {cause}"
+        self.log.info("Run %d: %s, and the API accepted the run's cancellation.", self.run_id, reason)
+        return "the API accepted the run's cancellation"
 
     async def _task_state(self) -> str | None:
-        """Return the task instance's state, as ``airflow_compat.task_state`` does; None where there is no task."""
+        """Return the task instance's state, as ``airflow_compat.task_state`` does; None if the trigger has no task."""
         from asgiref.sync import sync_to_async
 
         if self.task_instance is None:
@@ -153,9 +160,9 @@ class DatabricksRunTrigger(JobsTrigger):
         return await sync_to_async(airflow_compat.task_state)(self.task_instance, trigger_id=trigger_id)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; it goes on where who waits for it is told to stop."""
-    going_on = asyncio.create_task(work)
-    _going_on.add(going_on)
-    going_on.add_done_callback(_going_on.discard)
-    return await asyncio.shield(going_on)
+async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancelling the caller does not cancel `work`."""
+    task = asyncio.create_task(work)
+    _background_tasks.add(task)
+    task.add_done_callback(_background_tasks.discard)
+    return await asyncio.shield(task)

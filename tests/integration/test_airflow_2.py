@@ -169,7 +169,7 @@ def test_marking_a_deferred_task_cancels_its_run(airflow2: Airflow2, state: str)
     airflow2.database("update task_instance set state = ? where dag_id = ?", state, state)
     airflow2.wait_for("the run to be cancelled", lambda: airflow2.results(state) == ["CANCELED"], 30)
     # The trigger logs after the API has answered.
-    said = f"its task is {state} now, and the API accepted to cancel it"
+    said = f"its task is {state} now, and the API accepted the run's cancellation"
     airflow2.wait_for("the trigger's word", lambda: said in airflow2.log(state), 10)
 
 
@@ -184,7 +184,7 @@ def test_execution_timeout_of_a_deferred_task_cancels_its_run_and_fails_the_try(
     airflow2.wait_for("both tries to fail", lambda: airflow2.task("out_of_time") == ("failed", 2), 120)
     airflow2.wait_for("the runs to end", lambda: airflow2.results("out_of_time") == ["CANCELED", "CANCELED"], 10)
     assert "AirflowTaskTimeout" in airflow2.log("out_of_time")
-    assert "has passed its execution_timeout, and the API accepted to cancel it" in airflow2.log("out_of_time")
+    assert "exceeded its execution_timeout, and the API accepted the run's cancellation" in airflow2.log("out_of_time")
 
 
 @pytest.mark.every_airflow

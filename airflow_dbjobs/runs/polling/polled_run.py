@@ -1,4 +1,4 @@
-"""What a poller knows of the runs it watches, and those who wait for them."""
+"""The state that a poller keeps for each run, and the callers that wait for it."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ if TYPE_CHECKING:
     from airflow_dbjobs.errors import CallError
 
 
-class Watcher(NamedTuple):
-    """Somebody who waits for a run, and is told by `future`: the run, or None and for how long to wait.
+class Waiter(NamedTuple):
+    """A caller that waits for a run.
 
-    `context` is theirs: what is logged for them goes where their log goes.
+    `future` resolves to the finished run, or to None and the seconds to wait before calling again. What is logged for
+    the caller is logged in its `context`, and so in its own log.
     """
 
     watch: Watch
     future: asyncio.Future[tuple[Run | None, float]]
     context: contextvars.Context
 
-    def tell(self, run: Run | None, wait: float = 0.0) -> None:
-        """Let them go on with the run that is over, or with None, for them to come back after so many seconds."""
+    def resolve(self, run: Run | None, wait: float = 0.0) -> None:
+        """Return the finished run to the caller, or None and the seconds to wait before calling again."""
         if not self.future.done():
             self.future.set_result((run, wait))
 
     def fail(self, error: BaseException) -> None:
-        """Let them go on with an error."""
+        """Raise an error in the caller."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
-class Round:
-    """The runs that became due together: when, how many are still to be answered, and the latest of the answers.
+class PollRound:
+    """The runs that became due together: when, how many have no answer yet, and by how much the latest was late.
 
-    `is_check` says that none was due: what it measures tells nothing.
+    `is_check` marks a poll of a run that was not due, which must not count in the metrics.
     """
 
     __slots__ = ("began", "is_check", "lag", "pending")
@@ -50,112 +51,114 @@ class Round:
         self.lag = 0.0
 
 
-class Watched:
-    """A run that somebody waits for. Times are readings of the poller's clock."""
+class PolledRun:
+    """A run that at least one caller waits for. Times are readings of the poller's clock."""
 
     __slots__ = (
         "_period",
-        "asked_at",
-        "asking",
-        "blind_for",
-        "blind_until",
         "due",
-        "is_missed",
+        "in_flight",
+        "is_missing",
         "listed_at",
+        "polled_at",
         "run_id",
         "state",
-        "watchers",
+        "unlisted_for",
+        "unlisted_until",
+        "waiters",
     )
 
     def __init__(self, run_id: int, now: float) -> None:
         self.run_id = run_id
-        self.watchers: list[Watcher] = []
+        self.waiters: list[Waiter] = []
         self._period = math.inf
-        #: When it is to be asked for; while it is, as part of what; when it was last asked for singly, or came.
+        #: When to poll next.
         self.due = now
-        self.asking: Round | None = None
-        self.asked_at = now
-        #: The state that all watchers know; None: they have to be told.
+        #: The poll round it is part of, None between polls.
+        self.in_flight: PollRound | None = None
+        #: The last individual poll, or when the first caller came.
+        self.polled_at = now
+        #: The state that all callers know; None if it has to be reported to them.
         self.state: RunState | None = None
-        #: When the last list was begun, if that had it.
+        #: When the latest list was requested, if that contained the run.
         self.listed_at: float | None = None
-        #: Whether a list did not have it, so that it is asked for now. Where it then goes on, no list is expected to
-        #: have it for some time.
-        self.is_missed = False
-        self.blind_until = -math.inf
-        self.blind_for = 0.0
+        #: Whether it was missing from a complete list, and is therefore being polled.
+        self.is_missing = False
+        #: Until when an active run is not expected in lists because it was missing, and how long that interval is.
+        self.unlisted_until = -math.inf
+        self.unlisted_for = 0.0
 
     @property
     def period(self) -> float:
-        """The shortest of the watchers' periods, in seconds."""
+        """The shortest polling period of its callers, in seconds."""
         if not self._period:
-            # Worked out when it is asked for, not for each of a thousand watchers who leave.
-            self._period = min((watcher.watch.period for watcher in self.watchers), default=math.inf)
+            # Computed on demand, not each time one of a thousand callers leaves.
+            self._period = min((waiter.watch.period for waiter in self.waiters), default=math.inf)
         return self._period
 
     def is_listable(self, now: float) -> bool:
-        """Whether a list may answer for it."""
-        return self.blind_until <= now
+        """Return whether a list can be expected to contain it."""
+        return self.unlisted_until <= now
 
-    def add(self, watcher: Watcher) -> None:
-        """Let somebody wait for it."""
-        self.watchers.append(watcher)
-        self._period = min(self.period, watcher.watch.period)
+    def add(self, waiter: Waiter) -> None:
+        """Add a caller, which has to learn the run's state."""
+        self.waiters.append(waiter)
+        self._period = min(self.period, waiter.watch.period)
         self.state = None
 
-    def take_up(self, together: Round) -> None:
-        """Let it be asked for, as part of a round."""
-        self.asking = together
-        together.pending += 1
-
-    def is_in_list(self, begun_at: float) -> None:
-        """Take note that a list, begun at a reading of the clock, has it."""
-        self.listed_at, self.blind_until, self.blind_for = begun_at, -math.inf, 0.0
-
-    def is_not_in_list(self, now: float, longest: float) -> None:
-        """Take note that it goes on and yet no list shows it: it is not looked for there, longer each time."""
-        self.blind_for = min(max(self.period, 2 * self.blind_for), longest)
-        self.blind_until = now + self.blind_for
-
-    def remove(self, watcher: Watcher) -> None:
-        """Let somebody wait for it no longer."""
-        self.watchers.remove(watcher)
+    def remove(self, waiter: Waiter) -> None:
+        """Remove a caller."""
+        self.waiters.remove(waiter)
         self._period = 0.0
 
-    def ended(self, run: Run) -> None:
-        """Tell the watchers that it is over."""
-        for watcher in self.watchers:
-            watcher.tell(run)
+    def start_poll(self, poll_round: PollRound) -> None:
+        """Make it part of a poll round."""
+        self.in_flight = poll_round
+        poll_round.pending += 1
+
+    def record_listed(self, requested_at: float) -> None:
+        """Record that a list, requested at that time, contained it."""
+        self.listed_at, self.unlisted_until, self.unlisted_for = requested_at, -math.inf, 0.0
+
+    def record_unlisted(self, now: float, longest: float) -> None:
+        """Record that it is active and yet missing from lists; the interval without lists doubles each time."""
+        self.unlisted_for = min(max(self.period, 2 * self.unlisted_for), longest)
+        self.unlisted_until = now + self.unlisted_for
+
+    def finish(self, run: Run) -> None:
+        """Return the finished run to all callers."""
+        for waiter in self.waiters:
+            waiter.resolve(run)
 
     def fail(self, error: BaseException) -> None:
-        """Let the watchers go on with an error."""
-        for watcher in self.watchers:
-            watcher.fail(error)
+        """Raise an error in all callers."""
+        for waiter in self.waiters:
+            waiter.fail(error)
 
-    def saw(self, state: RunState) -> None:
-        """Tell the watchers a state, where it is news."""
+    def report_state(self, state: RunState) -> None:
+        """Report a state to the callers if it has changed."""
         if state == self.state:
             return
         self.state = state
-        for watcher in self.watchers:
+        for waiter in self.waiters:
             try:
-                watcher.context.run(watcher.watch.saw, state)
+                waiter.context.run(waiter.watch.saw, state)
             except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
-                watcher.fail(error)
+                waiter.fail(error)
 
-    def failed(self, error: CallError, asked_at: float) -> float:
-        """Tell the watchers that it could not be asked for; return the seconds until it is to be asked for again."""
+    def report_failure(self, error: CallError, sent_at: float) -> float:
+        """Report a failed poll to the callers; return the seconds until the next poll."""
         self.state = None
         soonest = math.inf
-        for watcher in self.watchers:
+        for waiter in self.waiters:
             try:
-                wait = watcher.context.run(watcher.watch.failed, error, asked_at)
-            # RunLost, or whatever goes wrong in what the watcher brought along.
+                wait = waiter.context.run(waiter.watch.failed, error, sent_at)
+            # RunLost, or any error of the caller's own callbacks.
             except Exception as lost:  # noqa: BLE001 (it is raised where the run is waited for)
-                watcher.fail(lost)
+                waiter.fail(lost)
                 continue
-            if watcher.watch.refused:
-                watcher.tell(None, wait)
+            if waiter.watch.refused:
+                waiter.resolve(None, wait)
             else:
                 soonest = min(soonest, wait)
         return soonest

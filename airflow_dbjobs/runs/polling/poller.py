@@ -1,8 +1,8 @@
 """The shared poller: one per workspace, credentials and event loop, for all triggers of a triggerer.
 
-A list of the active runs answers for many runs at once, where that is the cheaper way; the others are asked for one by
-one. Only ``runs/get`` decides that a run is over: a list that is stale, shifting, forbidden or blind costs requests,
-never a wrong answer.
+One request for the list of active runs can replace the polls of many runs, and is used where that costs less; all other
+runs are polled one by one. Only ``runs/get`` decides that a run is over, so that a list which is stale, shifting,
+forbidden or incomplete costs extra requests but never gives a wrong result.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from airflow_dbjobs.client.wait import jittered
 from airflow_dbjobs.errors import NotFound
-from airflow_dbjobs.runs.polling.active_runs import Listing
-from airflow_dbjobs.runs.polling.polled_run import Round, Watched, Watcher
-from airflow_dbjobs.runs.polling.requests import Asker
+from airflow_dbjobs.runs.polling.active_runs import ActiveRunsList
+from airflow_dbjobs.runs.polling.polled_run import PolledRun, PollRound, Waiter
+from airflow_dbjobs.runs.polling.rate_limit import RequestGate, TokenBucket
+from airflow_dbjobs.runs.polling.requests import RequestQueue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -36,34 +37,34 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Runs that become due within this part of the shortest period are asked for together; with many runs, within longer:
-# to look at each of them takes time.
-_GATHERING = 1 / 50
-_GATHERING_SECONDS_PER_RUN = 20e-6
-# Sooner than so much of a period after the last list began (jitter takes a tenth), it is too soon for the next.
-_LIST_EVERY = 0.85
-# For how long, at most, a run that goes on without being in the list is not looked for in it.
-_BLIND_SECONDS = 300.0
-# A list that shows a run as active which had been over for so long lags too far behind.
+# Runs that become due within this fraction of the shortest period are polled in one round. With many runs the interval
+# is longer, because examining each of them takes time.
+_ROUND_FRACTION = 1 / 50
+_ROUND_SECONDS_PER_RUN = 20e-6
+# The least time between two lists, as a fraction of the period (jitter shortens a period by a tenth).
+_LIST_INTERVAL_FRACTION = 0.85
+# How long, at most, an active run that is missing from lists is not expected in them.
+_LONGEST_UNLISTED_SECONDS = 300.0
+# A list that shows a run as active this long after its end is too stale to be used.
 _TOLERATED_LAG_SECONDS = 60.0
-# A list may take twice as long as asking singly would, but at least this long.
-_LEAST_PATIENCE = 10.0
+# Reading a list may take twice as long as polling its runs one by one, and always this long.
+_LEAST_LIST_TIMEOUT = 10.0
 
-# For how long the event loop is held by what is done for many runs.
+# How long the poller may block the event loop while it processes many runs.
 _SLICE_SECONDS = 0.005
 
 
 class Metrics(Protocol):
-    """Takes measurements; docs/scaling.md, "Metrics", has their names and units."""
+    """Receives measurements; docs/scaling.md lists their names and units under "Metrics"."""
 
     def __call__(self, kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> object:
-        """Take a value; a timing is in seconds, `workspace` the URL of who is asked."""
+        """Receive a value; a timing is in seconds, `workspace` is the URL of the workspace."""
 
 
 class RunPoller:
-    """Watches the runs of one workspace, with one set of credentials, for all triggers of one event loop.
+    """Polls the runs of one workspace, with one set of credentials, for all triggers of one event loop.
 
-    Get the shared one with `RunPoller.shared`. `metrics` is called in the event loop and must not block.
+    Get the shared instance with `RunPoller.shared`. `metrics` is called in the event loop and must not block.
     """
 
     _shared: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, RunPoller]]] = (
@@ -83,57 +84,53 @@ class RunPoller:
         self._metrics = metrics
         self._sleep = sleep
         self._on_idle = on_idle
-        self._asker = Asker(client, self, start=self._start, sleep=sleep)
-        self._gate = self._asker.gate
-        self._listing = Listing(self._asker.ask_for_page, clock=client.clock, sleep=sleep)
+        self._gate = RequestGate(TokenBucket.for_client(client, self), clock=client.clock, sleep=sleep)
+        self._requests = RequestQueue(client, self._gate, self, start=self._start)
+        self._list = ActiveRunsList(self._requests.fetch_page, clock=client.clock, sleep=sleep)
         self._users = 0
-        self._watched: dict[int, Watched] = {}
+        self._runs: dict[int, PolledRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduler: asyncio.Task[None] | None = None
-        self._lister: asyncio.Task[None] | None = None
-        # When a list was last begun; until when runs are gathered; when they are taken up; what wakes who waits for it.
+        self._list_reader: asyncio.Task[None] | None = None
+        # When the latest list was requested; when the next round may begin, and when it will; what ends that wait.
         self._listed_at = -math.inf
-        self._gathering_until = -math.inf
-        self._next_at = math.inf
+        self._earliest_round = -math.inf
+        self._next_round = math.inf
         self._woken = asyncio.Event()
 
     @classmethod
     def shared(cls, client: JobsClient, metrics: Metrics = lambda *_: None) -> RunPoller:
-        """Return this event loop's poller for the workspace and credentials of `client`, made at the first call."""
+        """Return this event loop's poller for the workspace and credentials of `client`, creating it if necessary."""
         pollers = cls._shared.setdefault(asyncio.get_running_loop(), {})
         key = (client.transport.identity, client.api_version)
         if key not in pollers:
             poller = cls(client, metrics=metrics, on_idle=lambda: pollers.get(key) is poller and pollers.pop(key))
             pollers[key] = poller
-        # The connection may say another rate by now.
-        pollers[key].asks_as_often_as(client)
+        # The connection may have set another rate since.
+        TokenBucket.for_client(client, pollers[key])
         return pollers[key]
-
-    def asks_as_often_as(self, client: JobsClient) -> None:
-        """Take note of what a client of the same workspace and credentials wants."""
-        self._asker.bucket_for(client)
 
     async def wait(self, watch: Watch) -> Run | None:
         """Return the run of `watch` when it is over. Raises RunLost.
 
-        Returns None, after the wait that is due, where the credentials were refused: ask again with a poller of
-        credentials that were read anew, or with this one.
+        Returns None, after the required wait, if the credentials were rejected: call again, on a poller with
+        credentials that were read again or on this one.
         """
         with self._in_use():
-            watcher = Watcher(watch, asyncio.get_running_loop().create_future(), contextvars.copy_context())
-            watched = self._join(watcher)
+            waiter = Waiter(watch, asyncio.get_running_loop().create_future(), contextvars.copy_context())
+            polled = self._join(waiter)
             try:
-                run, wait = await watcher.future
+                run, wait = await waiter.future
             finally:
-                self._leave(watched, watcher)
+                self._leave(polled, waiter)
             if run is None:
                 await self._sleep(wait)
             return run
 
     async def cancel(self, run_id: int) -> None:
-        """Ask the API to cancel a run, for some 30 s at most once it is its turn. Raises CallError."""
+        """Cancel a run, in at most about 30 s once a thread is free. Raises CallError."""
         with self._in_use():
-            await self._asker.cancel(run_id)
+            await self._requests.cancel(run_id)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -143,78 +140,78 @@ class RunPoller:
         finally:
             self._users -= 1
             if not self._users:
-                # Idle: threads, connections and credentials go; who comes later makes new ones.
+                # Idle: release threads, connections and credentials. The next user creates new ones.
                 self._on_idle()
                 for task in self._tasks:
                     task.cancel()
-                self._tasks, self._scheduler, self._lister = set(), None, None
-                self._asker.close()
+                self._tasks, self._scheduler, self._list_reader = set(), None, None
+                self._requests.close()
 
-    def _join(self, watcher: Watcher) -> Watched:
-        run_id = watcher.watch.run_id
-        if run_id not in self._watched:
-            self._watched[run_id] = Watched(run_id, self._clock())
-        watched = self._watched[run_id]
-        watched.add(watcher)
-        watched.due = self._clock()
-        self._wake_for(watched.due)
-        if not _goes_on(self._scheduler):
-            self._scheduler = self._start(self._keep_asking())
-        return watched
+    def _join(self, waiter: Waiter) -> PolledRun:
+        run_id = waiter.watch.run_id
+        if run_id not in self._runs:
+            self._runs[run_id] = PolledRun(run_id, self._clock())
+        polled = self._runs[run_id]
+        polled.add(waiter)
+        polled.due = self._clock()
+        self._wake_for(polled.due)
+        if not _is_active(self._scheduler):
+            self._scheduler = self._start(self._run_rounds())
+        return polled
 
-    def _leave(self, watched: Watched, watcher: Watcher) -> None:
-        watched.remove(watcher)
-        if not watched.watchers:
-            del self._watched[watched.run_id]
+    def _leave(self, polled: PolledRun, waiter: Waiter) -> None:
+        polled.remove(waiter)
+        if not polled.waiters:
+            del self._runs[polled.run_id]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let `work` go on in a task with no context: it belongs to none of the watchers."""
+        """Run a coroutine as a task in an empty context, since it belongs to none of the callers."""
         task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         tasks = self._tasks
         tasks.add(task)
 
-        def ended(_: object) -> None:
+        def on_done(_: object) -> None:
             tasks.discard(task)
             if not task.cancelled() and (error := task.exception()):
-                # A mistake of ours: who waits shall hear of it rather than wait for ever.
-                for watched in self._watched.values():
-                    watched.fail(error)
+                # A bug in this package: raise it in all callers, which would otherwise wait forever.
+                for polled in self._runs.values():
+                    polled.fail(error)
                 self._woken.set()
 
-        task.add_done_callback(ended)
+        task.add_done_callback(on_done)
         return task
 
-    # --- when to ask, and in which way ---
+    # --- when to poll, and whether by the list ---
 
-    async def _keep_asking(self) -> None:
+    async def _run_rounds(self) -> None:
         while True:
             self._woken.clear()
             now = self._clock()
-            due, soonest, shortest = self._look_around(now)
-            self._next_at = max(soonest, self._gathering_until, self._gate.closed_until)
-            if self._next_at > now:
-                await self._sleep_or_wake(self._next_at - now)
+            due, soonest, shortest = self._find_due(now)
+            self._next_round = max(soonest, self._earliest_round, self._gate.paused_until)
+            if self._next_round > now:
+                await self._sleep_or_wake(self._next_round - now)
             else:
-                look = len(self._watched) * _GATHERING_SECONDS_PER_RUN
-                self._gathering_until = now + max(shortest * _GATHERING, look)
-                self._measure("gauge", "watched_runs", len(self._watched))
-                self._ask_for(due, now)
+                interval = max(shortest * _ROUND_FRACTION, len(self._runs) * _ROUND_SECONDS_PER_RUN)
+                self._earliest_round = now + interval
+                self._measure("gauge", "watched_runs", len(self._runs))
+                self._start_round(due, now)
 
-    def _look_around(self, now: float) -> tuple[list[Watched], float, float]:
-        """Return the runs that are due, when the next one is, and the shortest period."""
+    def _find_due(self, now: float) -> tuple[list[PolledRun], float, float]:
+        """Return the runs that are due, when the next run is due, and the shortest period."""
         due, soonest, shortest = [], math.inf, math.inf
-        is_listing = _goes_on(self._lister)
-        for watched in self._watched.values():
-            shortest = min(shortest, watched.period)
-            # While a list is read, those that the next one may answer for wait for it.
-            if watched.asking is None and not (is_listing and watched.is_listable(now)):
-                soonest = min(soonest, watched.due)
-                if watched.due <= now:
-                    due.append(watched)
+        is_reading = _is_active(self._list_reader)
+        for polled in self._runs.values():
+            shortest = min(shortest, polled.period)
+            # While a list is being read, runs that the next one may contain wait for that.
+            if polled.in_flight is None and not (is_reading and polled.is_listable(now)):
+                soonest = min(soonest, polled.due)
+                if polled.due <= now:
+                    due.append(polled)
         return due, soonest, shortest
 
     async def _sleep_or_wake(self, seconds: float) -> None:
-        """Sleep until something has changed, at most for so many seconds."""
+        """Sleep for at most that many seconds, or until woken."""
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._woken.wait())]
         if seconds < math.inf:
             waits.append(asyncio.create_task(self._sleep(seconds)))
@@ -225,151 +222,151 @@ class RunPoller:
                 wait.cancel()
 
     def _wake_for(self, due: float) -> None:
-        """Wake who waits for the next run to be due, if this is sooner."""
-        if max(due, self._gathering_until, self._gate.closed_until) < self._next_at:
+        """Wake the scheduler if a run has become due before the next round."""
+        if max(due, self._earliest_round, self._gate.paused_until) < self._next_round:
             self._woken.set()
 
-    def _ask_for(self, due: list[Watched], now: float) -> None:
-        """Begin to ask for the runs that are due, in the cheaper way."""
-        together = Round(now)
-        # While the API is down, one request tells whether it still is.
-        if not (_goes_on(self._lister) or self._gate.is_down):
-            self._list_if_worth(due, together)
+    def _start_round(self, due: list[PolledRun], now: float) -> None:
+        """Poll the runs that are due, in the cheaper way."""
+        poll_round = PollRound(now)
+        # While the API is down, a single request suffices to notice its recovery.
+        if not (_is_active(self._list_reader) or self._gate.is_down):
+            self._read_list_if_cheaper(due, poll_round)
         if self._gate.is_down:
-            # In turn: what is wrong may be wrong with some runs only.
-            due.sort(key=lambda watched: watched.asked_at)
-        for watched in due:
-            if watched.asking is None:
-                watched.take_up(together)
-                self._asker.ask_for(watched)
+            # Take turns, because the failure may concern only some of the runs.
+            due.sort(key=lambda polled: polled.polled_at)
+        for polled in due:
+            if polled.in_flight is None:
+                polled.start_poll(poll_round)
+                self._requests.poll(polled)
 
-    def _list_if_worth(self, due: list[Watched], together: Round) -> None:
-        """Begin to read the list for all it may answer for, if that is cheaper than to ask for those that are due."""
-        now = together.began
-        free = [watched for watched in self._watched.values() if watched.asking is None and watched.is_listable(now)]
-        queued = [watched for watched in self._asker.queue if watched.is_listable(now) and not watched.is_missed]
-        listable = [*free, *queued]
-        cost = self._listing.cost(len(listable))
-        waiting = len(queued) + sum(watched.is_listable(now) for watched in due)
-        # It may be read as often as it answers for more questions than it costs: a few that are asked for more often
-        # than the others are asked for singly in between.
-        if waiting <= cost and (len(listable) <= cost or now - self._listed_at < _LIST_EVERY * _period(listable, cost)):
+    def _read_list_if_cheaper(self, due: list[PolledRun], poll_round: PollRound) -> None:
+        """Start to read the list for all runs it may contain, if polling the runs that are due would cost more."""
+        now = poll_round.began
+        idle = [polled for polled in self._runs.values() if polled.in_flight is None and polled.is_listable(now)]
+        queued = [polled for polled in self._requests.queued if polled.is_listable(now) and not polled.is_missing]
+        listable = [*idle, *queued]
+        cost = self._list.cost(len(listable))
+        pending = len(queued) + sum(polled.is_listable(now) for polled in due)
+        # The list is read as often as it replaces more polls than it costs. A few runs with shorter periods than the
+        # rest are polled one by one in between.
+        if pending <= cost and (
+            len(listable) <= cost or now - self._listed_at < _LIST_INTERVAL_FRACTION * _period(listable, cost)
+        ):
             return
-        self._asker.take_back(set(queued).__contains__)
-        for watched in free:
-            watched.take_up(together)
+        self._requests.withdraw(set(queued).__contains__)
+        for polled in idle:
+            polled.start_poll(poll_round)
         self._listed_at = now
-        self._lister = self._start(self._read_list(listable, now))
+        self._list_reader = self._start(self._read_list(listable, now))
 
-    # --- asking for all at once ---
-
-    async def _read_list(self, listable: list[Watched], now: float) -> None:
-        wanted = {watched.run_id for watched in listable}
-        singly = len(wanted) * self._asker.seconds_per_run
-        found = await self._listing.walk(wanted, patience=max(_LEAST_PATIENCE, 2 * singly))
-        # All stay together: the next list answers for them again.
+    async def _read_list(self, listable: list[PolledRun], now: float) -> None:
+        run_ids = {polled.run_id for polled in listable}
+        one_by_one = len(run_ids) * self._requests.seconds_per_run
+        listed = await self._list.read(run_ids, timeout=max(_LEAST_LIST_TIMEOUT, 2 * one_by_one))
+        # One jitter for all keeps them together, so that the next list serves all of them again.
         factor = jittered(1.0)
-        longest_unasked: Watched | None = None
-        async for watched in _in_slices(listable):
-            state = found.states.get(watched.run_id)
+        longest_unpolled: PolledRun | None = None
+        async for polled in _in_slices(listable):
+            state = listed.states.get(polled.run_id)
             if state is not None and not state.is_terminal:
-                watched.is_in_list(now)
-                watched.saw(state)
-                self._settle(watched, self._clock() + watched.period * factor)
-                if longest_unasked is None or watched.asked_at < longest_unasked.asked_at:
-                    longest_unasked = watched
-            elif watched.listed_at is not None or watched.due <= now:
-                watched.listed_at, watched.is_missed = None, found.complete
-                self._asker.ask_for(watched)
+                polled.record_listed(now)
+                polled.report_state(state)
+                self._end_poll(polled, self._clock() + polled.period * factor)
+                if longest_unpolled is None or polled.polled_at < longest_unpolled.polled_at:
+                    longest_unpolled = polled
+            elif polled.listed_at is not None or polled.due <= now:
+                polled.listed_at, polled.is_missing = None, listed.complete
+                self._requests.poll(polled)
             else:
-                # Its own next answer tells whether it goes on.
-                watched.is_missed = found.complete
-                self._settle(watched, watched.due)
-        if longest_unasked and longest_unasked.asking is None:
-            # Should the list never forget a run that is over, this finds out.
-            longest_unasked.take_up(Round(self._clock(), is_check=True))
-            self._asker.ask_for(longest_unasked)
-        self._lister = None
+                # Its own next poll will show whether it is active.
+                polled.is_missing = listed.complete
+                self._end_poll(polled, polled.due)
+        if longest_unpolled and longest_unpolled.in_flight is None:
+            # Detects a list that keeps showing runs after their end.
+            longest_unpolled.start_poll(PollRound(self._clock(), is_check=True))
+            self._requests.poll(longest_unpolled)
+        self._list_reader = None
         self._woken.set()
 
-    # --- what became of the requests for single runs ---
+    # --- the outcome of polls ---
 
-    def answered(self, watched: Watched, run: Run) -> None:
-        """Tell those who wait for a run what the API has answered."""
-        self._api_answers()
+    def on_answer(self, polled: PolledRun, run: Run) -> None:
+        """Report the API's answer to the callers that wait for the run."""
+        self._record_answer()
         now = self._clock()
-        if watched.state is not None and run.state != watched.state:
-            # As QUEUED it may not have been in the list.
-            watched.blind_until = -math.inf
-        elif watched.is_missed:
-            watched.is_not_in_list(now, _BLIND_SECONDS)
-        watched.is_missed = False
-        watched.saw(run.state)
+        if polled.state is not None and run.state != polled.state:
+            # In its former state, such as QUEUED, it may have been missing from lists.
+            polled.unlisted_until = -math.inf
+        elif polled.is_missing:
+            polled.record_unlisted(now, _LONGEST_UNLISTED_SECONDS)
+        polled.is_missing = False
+        polled.report_state(run.state)
         if run.is_terminal:
-            if watched.listed_at is not None and run.end_time is not None:
-                over_when_listed = self.client.server_time(watched.listed_at) - run.end_time
-                if over_when_listed > _TOLERATED_LAG_SECONDS:
-                    self._listing.lags_behind()
-            watched.ended(run)
-            self._settle(watched, math.inf)
+            if polled.listed_at is not None and run.end_time is not None:
+                lag = self.client.server_time(polled.listed_at) - run.end_time
+                if lag > _TOLERATED_LAG_SECONDS:
+                    self._list.mark_stale()
+            polled.finish(run)
+            self._end_poll(polled, math.inf)
         else:
-            self._settle(watched, now + jittered(watched.period))
+            self._end_poll(polled, now + jittered(polled.period))
 
-    async def failed(self, watched: Watched, error: CallError, asked_at: float) -> None:
-        """Tell those who wait for a run that it could not be asked for; all others too, where that is the API's."""
-        self._settle(watched, self._clock() + watched.failed(error, asked_at))
+    async def on_failure(self, polled: PolledRun, error: CallError, sent_at: float) -> None:
+        """Report a failed poll to the callers that wait for the run, and an outage of the API to all callers."""
+        self._end_poll(polled, self._clock() + polled.report_failure(error, sent_at))
         if isinstance(error, NotFound):
-            self._api_answers()
-        elif self._gate.failed(watched.run_id, error, asked_at, of=len(self._watched)):
-            self._listing.was_not_to_blame()
-            async for other in _in_slices(self._asker.take_back()):
-                self._settle(other, self._clock() + other.failed(error, asked_at))
+            self._record_answer()
+        elif self._gate.record_failure(polled.run_id, error, sent_at, of=len(self._runs)):
+            self._list.forgive_failures()
+            async for other in _in_slices(self._requests.withdraw()):
+                self._end_poll(other, self._clock() + other.report_failure(error, sent_at))
 
-    def _api_answers(self) -> None:
-        if self._gate.answered():
-            # Those that wait are due: perhaps a list answers for all of them.
-            for watched in self._asker.take_back():
-                self._settle(watched, self._clock())
+    def _record_answer(self) -> None:
+        if self._gate.record_answer():
+            # The outage is over. Make the queued runs due, since a list may now serve all of them.
+            for polled in self._requests.withdraw():
+                self._end_poll(polled, self._clock())
 
-    def dropped(self, watched: Watched) -> None:
-        """Take note that a run is not asked for, as nobody waits for it."""
-        self._settle(watched, math.inf)
+    def on_dropped(self, polled: PolledRun) -> None:
+        """Record that a run is not polled any more."""
+        self._end_poll(polled, math.inf)
 
-    def _settle(self, watched: Watched, due: float) -> None:
-        """Note when a run that was asked for is to be asked for again."""
+    def _end_poll(self, polled: PolledRun, due: float) -> None:
+        """Take a run out of its round, and set when to poll it next; measure the round with its last run."""
         now = self._clock()
-        together, watched.asking = watched.asking, None
-        if together is not None:
-            together.lag = max(together.lag, now - watched.due)
-            together.pending -= 1
-            if not (together.pending or together.is_check):
-                self._measure("timing", "tick_duration", now - together.began)
-                self._measure("timing", "lag", together.lag)
+        poll_round, polled.in_flight = polled.in_flight, None
+        if poll_round is not None:
+            poll_round.lag = max(poll_round.lag, now - polled.due)
+            poll_round.pending -= 1
+            if not (poll_round.pending or poll_round.is_check):
+                self._measure("timing", "tick_duration", now - poll_round.began)
+                self._measure("timing", "lag", poll_round.lag)
                 self._measure("gauge", "outage_seconds", self._gate.outage_seconds)
-                self._measure("count", "requests", self._asker.requests)
-                self._asker.requests = 0
-        watched.due = due
+                self._measure("count", "requests", self._requests.requests)
+                self._requests.requests = 0
+        polled.due = due
         self._wake_for(due)
 
     def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
         try:
             self._metrics(kind, name, value, self.client.host)
-        except Exception as error:  # noqa: BLE001 (whatever it is, no run is to be lost over it)
-            log.warning("The poller goes on without metrics: %r", error)
+        except Exception as error:  # noqa: BLE001 (an error of the metrics must not fail any run)
+            log.warning("Reporting a metric failed; the poller reports no further metrics: %r", error)
             self._metrics = lambda *_: None
 
 
-def _period(runs: list[Watched], number: float) -> float:
-    """Return the period within which more than so many of these runs, the hastiest, are due."""
-    return heapq.nsmallest(math.floor(number) + 1, (watched.period for watched in runs))[-1]
+def _period(runs: list[PolledRun], number: float) -> float:
+    """Return the shortest time within which more than `number` of these runs become due."""
+    return heapq.nsmallest(math.floor(number) + 1, (polled.period for polled in runs))[-1]
 
 
-def _goes_on(task: asyncio.Task[None] | None) -> bool:
+def _is_active(task: asyncio.Task[None] | None) -> bool:
     return task is not None and not task.done()
 
 
 async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items, and let the event loop go on in between before they have held it for long."""
+    """Yield items, and let the event loop run in between before they have blocked it for long."""
     began = time.perf_counter()
     for item in items:
         yield item

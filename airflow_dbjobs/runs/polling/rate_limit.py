@@ -1,4 +1,4 @@
-"""When a poller may send a request: not faster than the workspace is to be asked, and not while its API is failing."""
+"""When a poller may send a request: within the workspace's rate limit, and rarely while its API is failing."""
 
 from __future__ import annotations
 
@@ -14,88 +14,96 @@ from airflow_dbjobs.errors import ApiError, NotFound, TooManyRequests, Unauthent
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
+    from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.errors import CallError
 
-# So many runs that cannot be asked for, and none in between that can, are the API's failure rather than theirs.
-_TELLING_FAILURES = 3
-# For how long a rate limit only delays, before it counts as an outage.
-_LIMITED_SECONDS = 60.0
-# After a rate limit: requests per second at least, and how long it takes to come from none to all again.
-_LEAST_RATE = 1.0
+# That many runs whose polls fail, with no answer in between, count as an outage of the API.
+_OUTAGE_FAILURES = 3
+# How long a rate limit only delays requests before it counts as an outage.
+_RATE_LIMIT_SECONDS = 60.0
+# After a rate limit: the lowest rate, in requests per second, and how long the rate takes to rise from zero to full.
+_LOWEST_RATE = 1.0
 _RECOVERY_SECONDS = 600.0
 
 
 class TokenBucket:
-    """Lets `rate` requests per second through, and after a pause as many at once as one second brings, one at least.
+    """Admits `rate` requests per second; after a pause one second's worth at once, but at least one.
 
-    Where the API answers that this is too often, it lets fewer through, and slowly more again.
+    When the API reports a rate limit, the bucket halves its rate and then raises it slowly.
 
-    Get the one of a workspace with `TokenBucket.of`: pollers with other credentials, and those of other event loops,
-    ask the same API. `clock` reads monotonic seconds.
+    Get the bucket of a workspace with `TokenBucket.shared`: pollers with other credentials or in other event loops call
+    the same API. `clock` returns monotonic seconds.
     """
 
     _shared: ClassVar[weakref.WeakValueDictionary[object, TokenBucket]] = weakref.WeakValueDictionary()
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        # What those that use it want, by connection, for as long as they are there.
-        self._wanted: weakref.WeakKeyDictionary[object, dict[str, float]] = weakref.WeakKeyDictionary()
-        self._first = rate
+        # The rates that each user's connections set, for as long as the user exists.
+        self._rates: weakref.WeakKeyDictionary[object, dict[str, float]] = weakref.WeakKeyDictionary()
+        self._initial_rate = rate
         self._clock = clock
-        # What is let through after it was slowed down, and since when.
-        self._slowed = math.inf
-        self._slowed_at = clock()
-        # When the bucket would be full, were nothing taken any more: one number, and no tokens to count.
+        # The rate after the last reduction, and when that was.
+        self._reduced_rate = math.inf
+        self._reduced_at = clock()
+        # When the bucket would be full if nothing more were taken: one number replaces a count of tokens.
         self._full_at = clock()
 
     @property
     def rate(self) -> float:
-        """The lowest of the rates that its users want now."""
-        return min((rate for rates in self._wanted.values() for rate in rates.values()), default=self._first)
+        """The lowest of the rates that its users' connections set, in requests per second."""
+        return min((rate for rates in self._rates.values() for rate in rates.values()), default=self._initial_rate)
 
     @classmethod
-    def of(
+    def shared(
         cls, workspace: Hashable, rate: float, clock: Callable[[], float], user: object, connection: str = ""
     ) -> TokenBucket:
         """Return the bucket of a workspace.
 
-        `rate` is what `connection` says from now on, and holds for as long as `user` exists, who has asked by it.
+        `rate` is what `connection` sets now; it replaces what `user` had from this connection, and holds for as long as
+        `user` exists.
         """
         with cls._lock:
-            # A bucket is of one clock.
+            # All times in a bucket are readings of one clock.
             bucket = cls._shared.get((workspace, clock))
             if bucket is None:
                 bucket = cls._shared[workspace, clock] = cls(rate, clock)
-            bucket._wanted.setdefault(user, {})[connection] = rate
+            bucket._rates.setdefault(user, {})[connection] = rate
             return bucket
+
+    @classmethod
+    def for_client(cls, client: JobsClient, user: object) -> TokenBucket:
+        """Return the bucket of the client's workspace, with the rate that the client's connection sets for `user`."""
+        workspace = client.host, client.workspace_id
+        return cls.shared(workspace, client.max_requests_per_second, client.clock, user, client.connection)
 
     @property
     def seconds_per_request(self) -> float:
-        """The time between two requests, now and in the long run."""
-        recovered = self.rate * (self._clock() - self._slowed_at) / _RECOVERY_SECONDS
-        return 1.0 / min(self.rate, self._slowed + recovered)
+        """The average time between two requests at the present rate."""
+        recovered = self.rate * (self._clock() - self._reduced_at) / _RECOVERY_SECONDS
+        return 1.0 / min(self.rate, self._reduced_rate + recovered)
 
     def take(self) -> float:
-        """Take a token, and return for how many seconds to wait until it is there."""
+        """Take a token; return the seconds to wait until it is available."""
         with self._lock:
             now, each = self._clock(), self.seconds_per_request
-            # At less than one request per second there is still room for one.
+            # Below one request per second, the bucket still holds one.
             burst = max(1.0, each)
             self._full_at = max(self._full_at, now) + each
             return max(0.0, self._full_at - now - burst)
 
-    def slow_down(self) -> None:
-        """Let half as many through."""
+    def halve_rate(self) -> None:
+        """Halve the rate, but not below the lowest."""
         with self._lock:
-            self._slowed = max(0.5 / self.seconds_per_request, min(_LEAST_RATE, self.rate))
-            self._slowed_at = self._clock()
+            self._reduced_rate = max(0.5 / self.seconds_per_request, min(_LOWEST_RATE, self.rate))
+            self._reduced_at = self._clock()
 
 
-class Gate:
-    """Holds a poller's requests up: for the bucket, for a rate limit, and while the API is down.
+class RequestGate:
+    """Delays a poller's requests: for the token bucket, during a rate limit, and while the API is down.
 
-    An error that tells of the API rather than of a run (it limits, it fails, it refuses the credentials) is nothing
-    that each run has to find out. `sleep` waits; `clock` reads monotonic seconds.
+    An error of the API rather than of one run (a rate limit, a server failure, rejected credentials) concerns all runs;
+    the other runs need not find it out by requests of their own. `sleep` waits; `clock` returns monotonic seconds.
     """
 
     def __init__(
@@ -104,68 +112,68 @@ class Gate:
         self._bucket = bucket
         self._clock = clock
         self._sleep = sleep
-        #: Whether the API fails for whatever it is asked: one request at a time is enough to learn when it is over.
+        #: Whether the API fails for every run: then one request at a time suffices to notice the recovery.
         self.is_down = False
-        #: Until when nothing is to be sent.
-        self.closed_until = -math.inf
+        #: Until when to send nothing.
+        self.paused_until = -math.inf
         self._pauses = 0
-        # The runs that could not be asked for since one could, and since when.
+        # The runs whose polls have failed since the last answer, and since when.
         self._failing: set[int] = set()
         self._failing_since = math.inf
 
     @property
     def seconds_per_request(self) -> float:
-        """The time between two requests, now and in the long run."""
+        """The average time between two requests at the present rate."""
         return self._bucket.seconds_per_request
 
     @property
     def outage_seconds(self) -> float:
-        """For how long nothing has been answered of what was asked; 0 when all is well."""
+        """How long the API has not answered; 0 if it does."""
         return max(0.0, self._clock() - self._failing_since)
 
-    async def pass_through(self) -> None:
+    async def wait_turn(self) -> None:
         """Wait until a request may be sent."""
         if (wait := self._bucket.take()) > 0:
             await self._sleep(wait)
-        while (wait := self.closed_until - self._clock()) > 0:
+        while (wait := self.paused_until - self._clock()) > 0:
             await self._sleep(wait)
 
-    def close(self, error: CallError) -> None:
-        """Let nothing through for as long as the API asks for, else longer each time."""
+    def pause(self, error: CallError) -> None:
+        """Send nothing for as long as the API requests, or else for longer each time."""
         now = self._clock()
-        # The answers to requests that were sent together are one.
-        if now >= self.closed_until:
+        # Errors of requests that were in flight together count as one.
+        if now >= self.paused_until:
             self._pauses += 1
-            self.closed_until = now + (asked_wait(error) or jittered(backoff(self._pauses)))
+            self.paused_until = now + (asked_wait(error) or jittered(backoff(self._pauses)))
 
-    def answered(self) -> bool:
-        """Take note that the API works; return whether it was down."""
+    def record_answer(self) -> bool:
+        """Record that the API has answered; return whether it was down."""
         self._failing.clear()
         self._failing_since = math.inf
         self._pauses = 0
         was_down, self.is_down = self.is_down, False
         return was_down
 
-    def failed(self, run_id: int, error: CallError, asked_at: float, *, of: int) -> bool:
-        """Take note that one `of` so many runs could not be asked for; return whether that is so for all of them."""
-        if not _tells_of_the_api(error):
+    def record_failure(self, run_id: int, error: CallError, sent_at: float, *, of: int) -> bool:
+        """Record that polling a run failed, one `of` so many; return whether the API is down for all of them."""
+        if not _is_api_failure(error):
             return False
         self._failing.add(run_id)
-        self._failing_since = min(self._failing_since, asked_at)
-        limited = isinstance(error, TooManyRequests) and self.outage_seconds < _LIMITED_SECONDS
-        if limited and self._clock() >= self.closed_until:
-            self._bucket.slow_down()
-        self.is_down = not limited and len(self._failing) >= min(_TELLING_FAILURES, of)
+        self._failing_since = min(self._failing_since, sent_at)
+        limited = isinstance(error, TooManyRequests) and self.outage_seconds < _RATE_LIMIT_SECONDS
+        if limited and self._clock() >= self.paused_until:
+            self._bucket.halve_rate()
+        self.is_down = not limited and len(self._failing) >= min(_OUTAGE_FAILURES, of)
         if limited or self.is_down:
-            self.close(error)
+            self.pause(error)
         return self.is_down
 
 
-def _tells_of_the_api(error: CallError) -> bool:
-    """Whether an error says something of the API or the credentials, and not of the run that was asked for."""
+def _is_api_failure(error: CallError) -> bool:
+    """Return whether the API or the credentials may be the cause of an error, rather than the polled run."""
     if isinstance(error, NotFound):
         return False
     if error.transient or isinstance(error, Unauthenticated):
         return True
-    # A refusal without a code comes from a gateway.
+    # An error response without an error code comes from a gateway.
     return not (isinstance(error, ApiError) and error.error_code)

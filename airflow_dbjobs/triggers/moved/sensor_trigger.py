@@ -1,4 +1,4 @@
-"""The class path by which tasks that release 0.1.0 deferred are stored."""
+"""The class path that release 0.1.0 stored for deferred tasks."""
 
 from airflow_dbjobs.triggers.condition import DatabricksSensorTrigger
 
