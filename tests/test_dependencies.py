@@ -25,7 +25,7 @@ def imported() -> set[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add(node.module or "")
     return {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"airflow_dbjobs"}
 
@@ -35,6 +35,17 @@ def test_each_package_that_is_imported_is_declared():
     extras = project["optional-dependencies"]
     always, by_extra = declared(project["dependencies"]), declared(extras["local"] + extras["azure"] + extras["sdk"])
     assert imported() == always | by_extra | OF_AIRFLOW_2
+
+
+def test_the_readme_names_the_airflows_whose_pins_are_tested_with():
+    files = sorted((ROOT / ".ci").glob("constraints-airflow-*.txt"))
+    versions = [re.search(r"^apache-airflow==(.+)$", file.read_text(), re.MULTILINE)[1] for file in files]
+    *others, last = versions
+    assert f"It is tested on Airflow {', '.join(others)} and {last}," in (ROOT / "README.md").read_text()
+    assert all(
+        f"the constraints of Airflow {version} " in file.read_text()
+        for file, version in zip(files, versions, strict=True)
+    )
 
 
 def test_no_other_provider_is_imported():

@@ -13,6 +13,7 @@ import pytest
 from airflow_context import AIRFLOW_V_3_3_PLUS
 
 from airflow_dbjobs import client as client_module
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.errors import RunMisconfigured
 from airflow_dbjobs.waiting import wait_for_run
 
@@ -34,6 +35,15 @@ def test_every_example_is_tried_by_some_test() -> None:
     # The DAG is run on a real Airflow, by tests/integration.
     tried = ("count_words", "nightly-load", "SubmitTask(", "DatabricksRetryPolicy()", "client.list_jobs")
     assert [block_with(text) for text in tried] == BLOCKS
+
+
+def test_the_dag_is_one_on_each_airflow() -> None:
+    source = block_with("count_words")
+    if not AIRFLOW_V_3_0_PLUS:
+        source = re.sub(r"^.*  # on Airflow 2.11: ", "", source, count=1, flags=re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(source, names)
+    assert names["count_words"]().task_ids == ["count", "show"]
 
 
 def test_the_typed_operator_passes_its_check() -> None:
