@@ -71,9 +71,13 @@ class Network:
         # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of its
         # time, and all go to one host.
         try:
+            # Older versions of urllib3 would look for a host with a space in its name again and again.
+            can_be_called = names_one_host(url, urlsplit(url).hostname)
             environment = session.merge_environment_settings(url, dict(self.proxies), None, self.verify, self.cert)
         except ValueError:
-            raise ConfigurationError(f"{url} is not a URL that can be called") from None
+            can_be_called = False
+        if not can_be_called:
+            raise ConfigurationError(f"{url} is not a URL that can be called")
         session.proxies, session.verify = environment["proxies"], environment["verify"]
         session.cert = environment["cert"]
         # Nor is a netrc file looked into, which might sign in as somebody else.
