@@ -172,7 +172,7 @@ def test_a_run_that_may_be_launched_but_not_seen_is_left_alone(scene, client, mo
 
 
 def test_a_run_that_is_active_again_at_the_resume_is_waited_for_again(scene, client):
-    operator = submit(notebook_task=scene.notebook(), wait_for_termination=False)
+    operator = submit(notebook_task=scene.notebook(), wait_for_termination=False, deferrable=True)
     operator.execute(scene.context)
     with pytest.raises(TaskDeferred):
         operator.execute_complete(scene.context, {"run_id": operator.run_id})

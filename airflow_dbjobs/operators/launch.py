@@ -142,10 +142,7 @@ class LaunchOperator(PayloadOperator):
         job, launches = self._launch_of = str(launch_of[0]), int(launch_of[1])
         airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), launches)
         with self._connect() as client:
-            run = ask_for_run(client, self.run_id)
-            if not run.is_terminal:
-                # Somebody has repaired it since.
-                self._defer(context, run, joined=joined, deadline=deadline)
+            run = ask_for_run(client, self.run_id)  # which somebody may have repaired since
             return self._see_through(context, client, run, joined=joined, deadline=deadline)
 
     def on_kill(self) -> None:
