@@ -20,7 +20,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
-from airflow_dbjobs.local_workspace import api
+from airflow_dbjobs.local_workspace.http import routes as api
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.hooks import DatabricksJobsHook
     from airflow_dbjobs.launch_operator import LaunchOperator
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
     from airflow_dbjobs.runs import Run
 
 FAST = 0.02

@@ -18,7 +18,7 @@ from airflow_dbjobs.extras import scheme_of
 from airflow_dbjobs.fields import BY_NAME
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.local_workspace.wire import Request
+from airflow_dbjobs.local_workspace.messages import Request
 from airflow_dbjobs.network import HOST_REMEDY
 from airflow_dbjobs.transport import Transport
 

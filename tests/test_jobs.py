@@ -14,14 +14,15 @@ from airflow_dbjobs import payloads
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import BadRequest, ConfigurationError, PermissionDenied, Unreachable
 from airflow_dbjobs.jobs import keep_job
-from airflow_dbjobs.local_workspace import Fault, api
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.local_workspace.http import routes as api
 from airflow_dbjobs.workspace import API_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
 
 CONDITION = {"op": "EQUAL_TO", "left": "1", "right": "1"}
 NIGHTLY = {"name": "nightly", "condition_task": CONDITION}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
 
 URL = "http://127.0.0.1:8765"
 EPOCH = 1_800_000_000.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .faults import Fault
-    from .workspace import LocalWorkspace
+    from airflow_dbjobs.local_workspace.faults import Fault
+    from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
 
 __all__ = ["Fault", "LocalWorkspace"]
 
@@ -17,11 +17,11 @@ __all__ = ["Fault", "LocalWorkspace"]
 def __getattr__(name: str) -> object:
     """Import what is exported when it is first asked for: the subprocess of every task imports this package too."""
     if name == "LocalWorkspace":
-        from .workspace import LocalWorkspace
+        from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
 
         return LocalWorkspace
     if name == "Fault":
-        from .faults import Fault
+        from airflow_dbjobs.local_workspace.faults import Fault
 
         return Fault
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

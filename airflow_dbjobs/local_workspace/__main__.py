@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .folder import TOKEN, WorkspaceError, kept_secret, state_folder
-from .workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.state.folder import TOKEN, WorkspaceError, kept_secret, state_folder
+from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in ("starlette", "uvicorn"):
         if importlib.util.find_spec(module) is None:
             return _fail(f"{module} is missing: pip install '.[local]' in a clone, or 'airflow-dbjobs[local]'")
-    from . import server
+    from airflow_dbjobs.local_workspace.http import server
 
     try:
         workspace, listener = _open(options)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
-    from . import server
+    from airflow_dbjobs.local_workspace.http import server
 
     token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: float | None) -> None:
-    from . import server
+    from airflow_dbjobs.local_workspace.http import server
 
     host, port = server.address(listener)
     connection = {

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .wire import ApiError, Json, Reply, Request
+from airflow_dbjobs.local_workspace.messages import ApiError, Json, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

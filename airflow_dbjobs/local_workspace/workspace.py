@@ -10,25 +10,26 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
-from . import api, bulk
-from .call import Call
-from .executor import Executor
-from .faults import Fault, parse_faults
-from .folder import PAGE_KEY, WorkspaceError, claim, kept_secret, state_folder
-from .pages import Pages
-from .render import Renderer
-from .runner import Runner
-from .simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
-from .store import Store
-from .trouble import Trouble
-from .wire import ApiError, Reply, Request, json_reply
+from airflow_dbjobs.local_workspace.engine.executor import Executor
+from airflow_dbjobs.local_workspace.engine.runner import Runner
+from airflow_dbjobs.local_workspace.engine.simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
+from airflow_dbjobs.local_workspace.failure_log import Trouble
+from airflow_dbjobs.local_workspace.faults import Fault, parse_faults
+from airflow_dbjobs.local_workspace.http import routes as api
+from airflow_dbjobs.local_workspace.messages import ApiError, Reply, Request, json_reply
+from airflow_dbjobs.local_workspace.operations import bulk
+from airflow_dbjobs.local_workspace.operations.context import Call
+from airflow_dbjobs.local_workspace.state.folder import PAGE_KEY, WorkspaceError, claim, kept_secret, state_folder
+from airflow_dbjobs.local_workspace.state.store import Store
+from airflow_dbjobs.local_workspace.views.json_view import Renderer
+from airflow_dbjobs.local_workspace.views.pages import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from .adapter import WorkspaceAdapter
-    from .wire import Json
+    from airflow_dbjobs.local_workspace.http.adapter import WorkspaceAdapter
+    from airflow_dbjobs.local_workspace.messages import Json
 
 _TICK_SECONDS = 0.05
 #: After a tick that failed, say because the disk is full.
@@ -151,7 +152,7 @@ class LocalWorkspace:
 
     def adapter(self) -> WorkspaceAdapter:
         """Return what makes a `requests.Session` talk to this workspace: `session.mount(ws.base_url, ws.adapter())`."""
-        from .adapter import WorkspaceAdapter
+        from airflow_dbjobs.local_workspace.http.adapter import WorkspaceAdapter
 
         return WorkspaceAdapter(self)
 

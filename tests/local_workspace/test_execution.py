@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_dbjobs.local_workspace import LocalWorkspace, supervisor
+from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.engine import supervisor
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.local_workspace.model import State, TaskRun
+    from airflow_dbjobs.local_workspace.state.records import State, TaskRun
 
 
 def python(path: str, *parameters: str) -> dict[str, object]:
@@ -265,7 +266,7 @@ def test_a_run_that_cannot_be_moved_on_does_not_hold_up_others(
     client: Client, workspace: LocalWorkspace, write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("file.py", "")
-    monkeypatch.setattr("airflow_dbjobs.local_workspace.parameters.condition_outcome", lambda _: 1 / 0)
+    monkeypatch.setattr("airflow_dbjobs.local_workspace.engine.parameters.condition_outcome", lambda _: 1 / 0)
     bad = client.submit(tasks=[{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}])
     good = client.submit(spark_python_task=python("/file.py"))
     assert client.wait_for(good)["state"]["result_state"] == "SUCCESS"

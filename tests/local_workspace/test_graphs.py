@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_dbjobs.local_workspace.scheduler import unmet
+from airflow_dbjobs.local_workspace.engine.scheduler import unmet
 
 from .conftest import Clock, mounted
 from .support import TERMINAL, Client, eventually, results

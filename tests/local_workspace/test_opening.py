@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
-from airflow_dbjobs.local_workspace.folder import WorkspaceError, kept_secret, state_folder
+from airflow_dbjobs.local_workspace.state.folder import WorkspaceError, kept_secret, state_folder
 
 from .conftest import mounted
 from .support import TOKEN
@@ -19,7 +19,7 @@ from .support import TOKEN
 class TestRefusals:
     @pytest.fixture(autouse=True)
     def _serving_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_dbjobs.local_workspace.server.serve", lambda *_: pytest.fail("it serves"))
+        monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda *_: pytest.fail("it serves"))
 
     def refusal(self, capsys: pytest.CaptureFixture[str], *options: str) -> str:
         assert __main__.main(options) == 2

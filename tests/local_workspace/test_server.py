@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
-from airflow_dbjobs.local_workspace.trouble import Trouble
+from airflow_dbjobs.local_workspace.failure_log import Trouble
 
 from .conftest import mounted
 from .support import DEADLINE, TOKEN, Client, eventually
@@ -294,7 +294,8 @@ def test_the_workspace_shares_no_code_with_the_client_it_stands_against() -> Non
 import sys, airflow_dbjobs.local_workspace as package
 light = {"requests", "sqlite3", "starlette"} & sys.modules.keys()
 package.LocalWorkspace, package.Fault
-from airflow_dbjobs.local_workspace import adapter, server
+from airflow_dbjobs.local_workspace.http import adapter
+from airflow_dbjobs.local_workspace.http import server
 ours = "airflow_dbjobs.local_workspace"
 alien = [m for m in sys.modules if m.split(".")[0] in ("airflow", "airflow_dbjobs") and not m.startswith(ours)]
 print(sorted(light), alien)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
-from airflow_dbjobs.local_workspace.folder import WorkspaceError
+from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import Clock, mounted
 from .support import TOKEN, Client, results

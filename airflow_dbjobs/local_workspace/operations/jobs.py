@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import permissions
-from .call import Call, page
-from .model import Job
-from .settings import check_settings, is_flat, tasks_of, without_tasks
-from .wire import ApiError, Json
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
+from airflow_dbjobs.local_workspace.operations import permissions
+from airflow_dbjobs.local_workspace.operations.context import Call, page
+from airflow_dbjobs.local_workspace.operations.fields import check_settings, is_flat, tasks_of, without_tasks
+from airflow_dbjobs.local_workspace.state.records import Job
 
 
 def create(call: Call) -> Json:

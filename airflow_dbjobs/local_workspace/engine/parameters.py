@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .model import Run, TaskRun
-    from .wire import Json
+    from airflow_dbjobs.local_workspace.messages import Json
+    from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
 
 _REFERENCE = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 

@@ -6,16 +6,16 @@ import bisect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from .model import Job, Run, State, TaskRun
-from .render import Renderer, decode_token, encode_token
-from .settings import MAX_TOKEN_LENGTH
-from .wire import ApiError, Json
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
+from airflow_dbjobs.local_workspace.operations.fields import MAX_TOKEN_LENGTH
+from airflow_dbjobs.local_workspace.state.records import Job, Run, State, TaskRun
+from airflow_dbjobs.local_workspace.views.json_view import Renderer, decode_token, encode_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .simulation import AnyExecutor
-    from .store import Store
+    from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
+    from airflow_dbjobs.local_workspace.state.store import Store
 
 Item = TypeVar("Item", Job, Run)
 

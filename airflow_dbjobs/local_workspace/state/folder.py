@@ -9,7 +9,7 @@ import secrets
 import tempfile
 from typing import TYPE_CHECKING
 
-from .notebooks import STATE_FOLDER
+from airflow_dbjobs.local_workspace.engine.notebooks import STATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

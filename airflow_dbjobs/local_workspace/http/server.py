@@ -14,13 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .folder import WorkspaceError
-from .wire import MAX_BODY_BYTES, ApiError, Reply, Request
+from airflow_dbjobs.local_workspace.messages import MAX_BODY_BYTES, ApiError, Reply, Request
+from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from .workspace import LocalWorkspace
+    from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
 
 #: Where to listen, by what the user says. Not all of 127.0.0.0/8: who calls must use one of the names below.
 _HOSTS = {

@@ -158,9 +158,9 @@ def _copy(source: int, log: Log) -> bool:
 def run_program(folder: Path) -> None:
     """Become the user's program; does not return."""
     # The package need not be on the path of the user's program: it is there for this one import.
-    package_home = str(Path(__file__).resolve().parents[2])
+    package_home = str(Path(__file__).resolve().parents[3])
     sys.path.insert(0, package_home)
-    from airflow_dbjobs.local_workspace import bootstrap
+    from airflow_dbjobs.local_workspace.engine import bootstrap
 
     sys.path.remove(package_home)
     sys.exit(bootstrap.run(folder))

@@ -11,12 +11,12 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from .wire import Request
+from airflow_dbjobs.local_workspace.messages import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .workspace import LocalWorkspace
+    from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
 
 
 class WorkspaceAdapter(BaseAdapter):

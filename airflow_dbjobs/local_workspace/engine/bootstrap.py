@@ -12,8 +12,8 @@ import types
 from pathlib import Path
 from typing import Any
 
-from .notebooks import Cell, WorkspaceFileError, find_notebook, read_cells
-from .supervisor import write_json
+from airflow_dbjobs.local_workspace.engine.notebooks import Cell, WorkspaceFileError, find_notebook, read_cells
+from airflow_dbjobs.local_workspace.engine.supervisor import write_json
 
 #: Of a notebook's exit value, in bytes; the API returns the first 5 MB.
 _MAX_RESULT_BYTES = 5 * 1024 * 1024

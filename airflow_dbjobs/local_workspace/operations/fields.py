@@ -8,7 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from .wire import ApiError, Json, in_words
+from airflow_dbjobs.local_workspace.messages import ApiError, Json, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,16 +6,17 @@ import html
 import operator
 from typing import TYPE_CHECKING
 
-from . import launching, permissions
-from .call import Call, page
-from .scheduler import latest_attempts
-from .settings import check_parameters, check_settings, tasks_of
-from .wire import ApiError, Json
+from airflow_dbjobs.local_workspace.engine import launch as launching
+from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
+from airflow_dbjobs.local_workspace.operations import permissions
+from airflow_dbjobs.local_workspace.operations.context import Call, page
+from airflow_dbjobs.local_workspace.operations.fields import check_parameters, check_settings, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .model import Run, TaskRun
+    from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
 
 
 def run_now(call: Call) -> Json:

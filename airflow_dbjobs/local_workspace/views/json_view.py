@@ -6,15 +6,15 @@ import base64
 import json
 from typing import TYPE_CHECKING, Final
 
-from .permissions import runs_as
-from .settings import is_flat, tasks_of, upstream_keys, without_tasks
-from .wire import ApiError, Json
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
+from airflow_dbjobs.local_workspace.operations.fields import is_flat, tasks_of, upstream_keys, without_tasks
+from airflow_dbjobs.local_workspace.operations.permissions import runs_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .model import Episode, Job, Run, State, TaskRun
-    from .store import Store
+    from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
+    from airflow_dbjobs.local_workspace.state.store import Store
 
 #: Elements of a nested array that one reply of API 2.2 holds.
 _NESTED_PAGE: Final = 100

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from . import parameters
-from .bootstrap import read_json, write_program
-from .model import Run, State, TaskRun
-from .notebooks import WorkspaceFileError, find_file, find_notebook
-from .scheduler import stop_message
+from airflow_dbjobs.local_workspace.engine import parameters
+from airflow_dbjobs.local_workspace.engine.bootstrap import read_json, write_program
+from airflow_dbjobs.local_workspace.engine.notebooks import WorkspaceFileError, find_file, find_notebook
+from airflow_dbjobs.local_workspace.engine.scheduler import stop_message
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .wire import Json
+    from airflow_dbjobs.local_workspace.messages import Json
 
 #: Of a log, in bytes; the API returns the last 5 MB.
 MAX_LOG_BYTES = 5 * 1024 * 1024

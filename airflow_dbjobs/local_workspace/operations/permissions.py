@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .wire import ApiError, Json, in_words
+from airflow_dbjobs.local_workspace.messages import ApiError, Json, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .call import Call
-    from .model import Job
+    from airflow_dbjobs.local_workspace.operations.context import Call
+    from airflow_dbjobs.local_workspace.state.records import Job
 
 _PRINCIPALS: Final = ("user_name", "group_name", "service_principal_name")
 _OWNER: Final = "IS_OWNER"

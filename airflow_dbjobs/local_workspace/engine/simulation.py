@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .executor import MAX_LOG_BYTES, CannotRunError, Executor, Output
-from .model import Run, State, TaskRun
-from .scheduler import stop_message
-from .settings import payload_fields
+from airflow_dbjobs.local_workspace.engine.executor import MAX_LOG_BYTES, CannotRunError, Executor, Output
+from airflow_dbjobs.local_workspace.engine.scheduler import stop_message
+from airflow_dbjobs.local_workspace.operations.fields import payload_fields
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .wire import Json
+    from airflow_dbjobs.local_workspace.messages import Json
 
 RESULTS: Final = ("SUCCESS", "FAILED")
 #: Of a task, in seconds: a year. More is a slip of the pen.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .model import Run, State, TaskRun
-from .settings import upstream_keys
+from airflow_dbjobs.local_workspace.operations.fields import upstream_keys
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .wire import Json
+    from airflow_dbjobs.local_workspace.messages import Json
 
 _FAILED = frozenset({"FAILED", "TIMEDOUT", "UPSTREAM_FAILED"})
 _CANCELED = frozenset({"CANCELED", "UPSTREAM_CANCELED"})

@@ -6,16 +6,27 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING
 
-from . import launching, parameters
-from .agenda import Agenda
-from .executor import CannotRunError
-from .model import Run, State, TaskRun
-from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_look, next_steps
-from .settings import payload_fields
+from airflow_dbjobs.local_workspace.engine import launch as launching
+from airflow_dbjobs.local_workspace.engine import parameters
+from airflow_dbjobs.local_workspace.engine.executor import CannotRunError
+from airflow_dbjobs.local_workspace.engine.scheduler import (
+    End,
+    EndRun,
+    Retry,
+    Start,
+    Step,
+    Stop,
+    StopRun,
+    next_look,
+    next_steps,
+)
+from airflow_dbjobs.local_workspace.engine.timers import Agenda
+from airflow_dbjobs.local_workspace.operations.fields import payload_fields
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
 if TYPE_CHECKING:
-    from .simulation import AnyExecutor
-    from .store import Store
+    from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
+    from airflow_dbjobs.local_workspace.state.store import Store
 
 log = logging.getLogger(__name__)
 

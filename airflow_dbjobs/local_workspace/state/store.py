@@ -7,8 +7,8 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from .folder import WorkspaceError
-from .model import Episode, Job, Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
+from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import parameters
-from .model import Episode, Job, Run, State, TaskRun
-from .scheduler import latest_attempts
-from .settings import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
-from .wire import ApiError, Json
+from airflow_dbjobs.local_workspace.engine import parameters
+from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
+from airflow_dbjobs.local_workspace.operations.fields import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
+from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .store import Store
+    from airflow_dbjobs.local_workspace.state.store import Store
 
 #: Results that a repair of all failed tasks leaves alone.
 _NOT_FAILED = frozenset({"SUCCESS", "EXCLUDED", "DISABLED", "SUCCESS_WITH_FAILURES"})

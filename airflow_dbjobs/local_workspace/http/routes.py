@@ -12,12 +12,10 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import job_operations as jobs
-from . import permissions
-from . import run_operations as runs
-from .call import Call
-from .settings import decode
-from .wire import MAX_BODY_BYTES, ApiError, Json, Reply, Request, json_reply
+from airflow_dbjobs.local_workspace.messages import MAX_BODY_BYTES, ApiError, Json, Reply, Request, json_reply
+from airflow_dbjobs.local_workspace.operations import jobs, permissions, runs
+from airflow_dbjobs.local_workspace.operations.context import Call
+from airflow_dbjobs.local_workspace.operations.fields import decode
 
 Operation = Callable[[Call], Json]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from . import launching
-from .simulation import MAX_SECONDS, RESULTS
-from .wire import ApiError, Json
+from airflow_dbjobs.local_workspace.engine import launch as launching
+from airflow_dbjobs.local_workspace.engine.simulation import MAX_SECONDS, RESULTS
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .model import Run
-    from .runner import Runner
-    from .store import Store
+    from airflow_dbjobs.local_workspace.engine.runner import Runner
+    from airflow_dbjobs.local_workspace.state.records import Run
+    from airflow_dbjobs.local_workspace.state.store import Store
 
 _MAX_COUNT: Final = 100_000
 #: Such as a nightly job has, so that reading about these runs costs what reading about real ones does.

@@ -9,14 +9,14 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from .model import Run, State, TaskRun
-from .scheduler import latest_attempts
-from .settings import OVERRIDES, payload_fields
-from .wire import Json, Reply, Request
+from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
+from airflow_dbjobs.local_workspace.messages import Json, Reply, Request
+from airflow_dbjobs.local_workspace.operations.fields import OVERRIDES, payload_fields
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
 if TYPE_CHECKING:
-    from .simulation import AnyExecutor
-    from .store import Store
+    from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
+    from airflow_dbjobs.local_workspace.state.store import Store
 
 _RUN_PATH = re.compile(r"/jobs/\d{1,19}/runs/(\d{1,19})/?")
 #: Fields of a task's payload that are its parameters.
