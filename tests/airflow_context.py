@@ -20,7 +20,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
-from airflow_dbjobs.local_workspace.http import routes as api
+from airflow_dbjobs.local_workspace.http import routes
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 
@@ -188,7 +188,7 @@ class Scene:
     def _watched(self, request: Request) -> Reply:
         reply = self._handle(request)
         self.user_agents.add(request.headers["user-agent"])
-        if api.operation_of(request.path) in LAUNCHES:
+        if routes.operation_of(request.path) in LAUNCHES:
             self.sent.append(json.loads(request.body))
             self.at_launch()
         return reply

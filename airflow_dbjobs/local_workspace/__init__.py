@@ -1,27 +1,30 @@
-"""A Jobs API server for one machine: the workspace to try a DAG on, and the one every test here runs against.
+"""A Jobs API server for one machine: for trying out DAGs, and for this project's own tests.
 
-It stands for the cloud, so it shares no code with the client: a mistake made in both would hide itself.
+It stands in for the cloud, so it shares no code with the client: a mistake made in both would go unnoticed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.local_workspace.faults import Fault
-    from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
+    from .faults import Fault
+    from .workspace import LocalWorkspace
 
 __all__ = ["Fault", "LocalWorkspace"]
 
+#: The folder, inside the workspace's root, that holds its state.
+STATE_FOLDER: Final = ".airflow_dbjobs"
+
 
 def __getattr__(name: str) -> object:
-    """Import what is exported when it is first asked for: the subprocess of every task imports this package too."""
+    """Import the exports on first use: the subprocess of every task imports this package too and must start fast."""
     if name == "LocalWorkspace":
-        from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
+        from .workspace import LocalWorkspace
 
         return LocalWorkspace
     if name == "Fault":
-        from airflow_dbjobs.local_workspace.faults import Fault
+        from .faults import Fault
 
         return Fault
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What the log says when the workspace itself fails: each reason once a minute, however often it fails."""
+"""Logs failures of the workspace itself, each reason once a minute, however often it recurs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Not our mistakes: a full disk, a file that is damaged or gone. A traceback would say no more than the message.
-_OUTSIDE: Final = (sqlite3.Error, OSError)
+#: Not bugs: a full disk, a damaged or missing file. A traceback would add nothing to the message.
+_EXTERNAL: Final = (sqlite3.Error, OSError)
 _QUIET_SECONDS: Final = 60
 
 
-class Trouble:
-    """Logs failures. `clock` is the time in seconds, from any start."""
+class FailureLog:
+    """Logs failures without repeating itself; `clock` counts seconds from any start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
-    def tell(self, what: str, error: Exception) -> str:
-        """Log that `what` failed, unless the log has the same reason already; return a message for who called."""
+    def report(self, what: str, error: Exception) -> str:
+        """Log that `what` failed, unless the reason was logged in the last minute; return a message for the caller."""
         reason, now = f"{type(error).__name__}: {error}", self._clock()
-        self._told_at = {other: at for other, at in self._told_at.items() if now - at < _QUIET_SECONDS}
-        ours = not isinstance(error, _OUTSIDE)
-        if reason not in self._told_at:
-            self._told_at[reason] = now
-            log.error("%s: %s", what, error, exc_info=error if ours else None)
-        return "The local workspace failed; its log says why." if ours else f"The local workspace failed: {error}."
+        self._logged_at = {other: at for other, at in self._logged_at.items() if now - at < _QUIET_SECONDS}
+        is_bug = not isinstance(error, _EXTERNAL)
+        if reason not in self._logged_at:
+            self._logged_at[reason] = now
+            log.error("%s: %s", what, error, exc_info=error if is_bug else None)
+        return "The local workspace failed; see its log." if is_bug else f"The local workspace failed: {error}."

@@ -1,18 +1,18 @@
-"""What crosses the wire: a request, a reply, and the error that becomes a reply."""
+"""HTTP messages: a request, a reply, and the error that becomes a reply."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Json = dict[str, Any]
 
-#: Of a request, in bytes; the Jobs API refuses more.
-MAX_BODY_BYTES = 10 * 1024 * 1024
+#: The largest request body that is accepted, as in the cloud's Jobs API.
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP reply, and what a fault does to it on the way.
+    """An HTTP reply, and what a fault does to it on the way to the client.
 
-    `delay` is in seconds. `cut` means that the connection is dropped instead of answered. Both are carried out by
-    whoever owns the connection (`server`, `adapter`).
+    :param delay: Seconds by which the reply is late.
+    :param cut: The connection is dropped instead of answered.
     """
 
     status: int = 200
@@ -41,8 +41,15 @@ class Reply:
     cut: bool = False
 
 
+class Handler(Protocol):
+    """What the server and the in-process adapter pass requests to: the workspace."""
+
+    def handle(self, request: Request) -> Reply:
+        """Answer a request."""
+
+
 class ApiError(Exception):
-    """A refusal, as the Jobs API words it: `{"error_code": code, "message": message}` with an HTTP status."""
+    """An error reply of the Jobs API: `{"error_code": code, "message": message}` with an HTTP status."""
 
     def __init__(self, message: str, *, code: str | int = "INVALID_PARAMETER_VALUE", status: int = 400) -> None:
         super().__init__(message)
@@ -51,7 +58,7 @@ class ApiError(Exception):
         self.status = status
 
     def reply(self) -> Reply:
-        """Return the error as it is sent."""
+        """Return the error as an HTTP reply."""
         return json_reply({"error_code": self.code, "message": self.message}, self.status)
 
 
@@ -61,6 +68,6 @@ def json_reply(payload: Json, status: int = 200) -> Reply:
     return Reply(status, body, {"Content-Type": "application/json; charset=utf-8"})
 
 
-def in_words(value: object) -> str:
-    """Return what a field holds, in the words of an error."""
+def describe(value: object) -> str:
+    """Return the value of a field in the words of an error message."""
     return "it is missing" if value is None else f"found {value!r}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_dbjobs.local_workspace.engine.scheduler import unmet
+from airflow_dbjobs.local_workspace.engine.scheduler import result_if_unmet
 
 from .conftest import Clock, mounted
 from .support import TERMINAL, Client, eventually, results
@@ -53,7 +53,7 @@ def task(key: str, file: str, *upstream: str, **fields: object) -> dict:
     ],
 )
 def test_run_if(rule: str, upstream: str, expected: str | None) -> None:
-    assert unmet(rule, upstream.split()) == expected
+    assert result_if_unmet(rule, upstream.split()) == expected
 
 
 def test_tasks_run_after_those_they_depend_on(client: Client, write) -> None:

@@ -104,7 +104,7 @@ def test_widgets(client: Client, notebook) -> None:
 def test_an_unknown_widget_is_named(client: Client, notebook) -> None:
     notebook("main", "dbutils.widgets.get('nope')")
     output = run_notebook(client, "/main")
-    assert output["error"].startswith("InputWidgetNotDefinedError: no widget is named 'nope'")
+    assert output["error"].startswith("InputWidgetNotDefinedError: there is no widget 'nope'")
     assert "bootstrap" not in output["error_trace"]
 
 

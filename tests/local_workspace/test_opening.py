@@ -33,12 +33,12 @@ class TestRefusals:
 
     def test_a_host_that_others_can_reach(self, capsys, root: Path) -> None:
         for host in ("0.0.0.0", "192.168.0.1", "example.org"):
-            assert "only this machine may call" in self.refusal(capsys, "--root", str(root), "--host", host)
+            assert "only this machine may connect" in self.refusal(capsys, "--root", str(root), "--host", host)
 
     def test_a_host_by_which_no_request_may_call(self, capsys, root: Path) -> None:
         for host in ("127.0.0.2", "[::1]", "0:0:0:0:0:0:0:1"):
             refusal = self.refusal(capsys, "--root", str(root), "--host", host)
-            assert "neither 127.0.0.1 nor localhost nor ::1" in refusal
+            assert "not one of 127.0.0.1, localhost, ::1" in refusal
 
     def test_an_empty_token_file(self, capsys, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(__main__.TOKEN_VARIABLE, raising=False)
@@ -57,7 +57,7 @@ class TestRefusals:
 
     def test_no_room_for_tasks(self, capsys, root: Path) -> None:
         refusal = self.refusal(capsys, "--root", str(root), "--port", "0", "--max-parallel-tasks", "0")
-        assert "At least 1 task" in refusal
+        assert "max_parallel_tasks must be at least 1" in refusal
 
     def test_a_token_that_no_header_can_hold(self, capsys, root: Path) -> None:
         for token in ("t\u00f6ken", "two\nlines"):
@@ -175,7 +175,7 @@ class TestAStateFolderThatIsThereAlready:
             return os.stat_result(found)
 
         monkeypatch.setattr(Path, "lstat", of_another)
-        with pytest.raises(WorkspaceError, match=r"workspace\.sqlite3 in it is not yours"):
+        with pytest.raises(WorkspaceError, match=r"workspace\.sqlite3 in it belongs to one of them"):
             LocalWorkspace(root, token=TOKEN)
 
     def test_it_is_refused_where_it_cannot_be_closed(

@@ -114,7 +114,7 @@ def test_a_task_that_never_ran_took_no_time(client: Client) -> None:
     assert len(re.findall(r"\d s<", page(client, path_of(client, run)))) == 2, "of the run, and of its first task"
     text = page(client, path_of(client, run["tasks"][1]))
     assert "UPSTREAM_FAILED" in text
-    assert "<th>Took" not in text
+    assert "<th>Duration" not in text
     assert "<th>Started" not in text
 
 
@@ -146,7 +146,7 @@ def test_an_active_run_refreshes_itself(client: Client, workspace: LocalWorkspac
 
 
 def test_the_front_page_lists_recent_runs(client: Client, workspace: LocalWorkspace) -> None:
-    assert "no run yet" in page(client, front(workspace))
+    assert "no runs yet" in page(client, front(workspace))
     client.session.headers["Authorization"] = "Bearer a-token"
     run = client.finish(run_name="Nightly", spark_python_task={"python_file": "/missing.py"})
     text = page(client, front(workspace))

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
-from airflow_dbjobs.local_workspace.failure_log import Trouble
+from airflow_dbjobs.local_workspace.failure_log import FailureLog
 
 from .conftest import mounted
 from .support import DEADLINE, TOKEN, Client, eventually
@@ -77,7 +77,7 @@ def test_a_run_over_a_real_socket(start: Start, write) -> None:
 
 def test_a_simulating_server_says_so_and_runs_nothing(start: Start) -> None:
     server, client = start(
-        "--simulate", "0.2", "--max-page", "3", announced="Nothing is run here: each task takes 0.2 s"
+        "--simulate", "0.2", "--max-page", "3", announced="Tasks are simulated: each takes 0.2 s"
     )
     run = client.finish(spark_python_task={"python_file": "/missing.py"})
     assert run["state"]["result_state"] == "SUCCESS"
@@ -229,16 +229,16 @@ def test_a_failure_is_told_again_after_a_minute_and_a_mistake_of_ours_with_its_p
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]
-    trouble = Trouble(lambda: now[0])
+    failures = FailureLog(lambda: now[0])
     for _ in range(3):
-        assert "its log says why" in trouble.tell("A", ZeroDivisionError("by zero"))
-        assert "no room" in trouble.tell("B", OSError("no room"))
+        assert "see its log" in failures.report("A", ZeroDivisionError("by zero"))
+        assert "no room" in failures.report("B", OSError("no room"))
     assert [(item.getMessage(), bool(item.exc_info)) for item in caplog.records] == [
         ("A: by zero", True),
         ("B: no room", False),
     ]
     now[0] += 61
-    trouble.tell("A", ZeroDivisionError("by zero"))
+    failures.report("A", ZeroDivisionError("by zero"))
     assert len(caplog.records) == 3
 
 
@@ -294,8 +294,7 @@ def test_the_workspace_shares_no_code_with_the_client_it_stands_against() -> Non
 import sys, airflow_dbjobs.local_workspace as package
 light = {"requests", "sqlite3", "starlette"} & sys.modules.keys()
 package.LocalWorkspace, package.Fault
-from airflow_dbjobs.local_workspace.http import adapter
-from airflow_dbjobs.local_workspace.http import server
+from airflow_dbjobs.local_workspace.http import adapter, server
 ours = "airflow_dbjobs.local_workspace"
 alien = [m for m in sys.modules if m.split(".")[0] in ("airflow", "airflow_dbjobs") and not m.startswith(ours)]
 print(sorted(light), alien)

@@ -112,7 +112,7 @@ class TestTasks:
         pass_(0.001)
         assert state(client, run_id) == ("TERMINATED", "FAILED")
         output = client.output(client.get("runs/get", run_id=run_id))
-        assert output["error"] == "This task was simulated, and was to fail."
+        assert output["error"] == "This task was simulated, with the result FAILED."
 
     @pytest.mark.parametrize(
         ("task", "override", "seconds"),
@@ -354,9 +354,9 @@ class TestManyAtOnce:
         pass_(0)
         for run_ids, result, message in (
             ([good, 7], "SUCCESS", "Run 7 does not exist."),
-            ([good, ended], "SUCCESS", f"Run {ended} has ended already."),
-            ([good, good], "SUCCESS", f"Run {good} has ended already."),
-            ([good, graph], "SUCCESS", f"Run {graph} would not end"),
+            ([good, ended], "SUCCESS", f"Run {ended} has already ended."),
+            ([good, good], "SUCCESS", f"Run {good} has already ended."),
+            ([good, graph], "SUCCESS", f"Run {graph} cannot end now"),
             ([good], "CANCELED", "'result'"),
             (good, "SUCCESS", "'run_ids'"),
             ([str(good)], "SUCCESS", "'run_ids'"),
@@ -409,7 +409,7 @@ class TestPages:
 
 @pytest.mark.parametrize("options", [{"simulate": -1}, {"simulate": math.nan}, {"simulate": 1e9}, {"max_page": 0}])
 def test_options_out_of_range_are_refused(root: Path, options: dict) -> None:
-    with pytest.raises(WorkspaceError, match=r"seconds|max_page"):
+    with pytest.raises(WorkspaceError, match=r"simulate must be|max_page must be"):
         LocalWorkspace(root, token=TOKEN, **options)
     LocalWorkspace(root, token=TOKEN).close()
 
@@ -439,7 +439,7 @@ class TestTicks:
         def fail(*_: object) -> None:
             raise sqlite3.OperationalError
 
-        for owner, name in ((simulated._runner, "_advance"), (simulated._store, "commit")):
+        for owner, name in ((simulated._runner, "_take_steps"), (simulated._store, "commit")):
             with monkeypatch.context() as patch:
                 patch.setattr(owner, name, fail)
                 with pytest.raises(sqlite3.OperationalError):

@@ -198,7 +198,6 @@ def test_replies_carry_the_servers_date(stepped: LocalWorkspace, clock: Clock) -
 
 def test_who_am_i(client: Client) -> None:
     assert client.send("GET", "/api/2.0/preview/scim/v2/Me").json()["userName"]
-    assert client.send("GET", "/api/2.1/clusters/spark-versions").json() == {"versions": []}
 
 
 def test_oauth_discovery_leads_to_a_token(client: Client) -> None:

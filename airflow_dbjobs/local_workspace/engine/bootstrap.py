@@ -1,4 +1,4 @@
-"""What runs inside the subprocess of a task: the user's file or notebook, with the names Databricks gives it."""
+"""Runs a task's file or notebook inside its subprocess, with the names that Databricks provides."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import types
 from pathlib import Path
 from typing import Any
 
-from airflow_dbjobs.local_workspace.engine.notebooks import Cell, WorkspaceFileError, find_notebook, read_cells
-from airflow_dbjobs.local_workspace.engine.supervisor import write_json
+from .notebooks import Cell, WorkspaceFileError, find_notebook, read_cells
+from .task_files import read_json, write_json, write_program
 
-#: Of a notebook's exit value, in bytes; the API returns the first 5 MB.
+#: The API returns the first 5 MB of a notebook's exit value.
 _MAX_RESULT_BYTES = 5 * 1024 * 1024
-#: Of an error and of its traceback, in characters: what the program printed is limited too.
+#: The longest error and traceback that are kept, in characters.
 _MAX_ERROR = 10_000
 _MAX_TRACE = 1_000_000
-_HERE = str(Path(__file__).resolve().parent)
+_HERE = Path(__file__).resolve().parent
 
 
 class NotebookExit(BaseException):
-    """`dbutils.notebook.exit` was called. Not an Exception: the user's `except Exception` must not hold it up."""
+    """`dbutils.notebook.exit` was called. Not an Exception, so that the user's `except Exception` does not catch it."""
 
 
 class NotSupportedError(NotImplementedError):
-    """The local workspace has no such thing."""
+    """The local workspace does not have this feature of Databricks."""
 
-    # Tracebacks name classes by module, and the user knows none of ours.
+    # Tracebacks show the module of a class; users do not know this one.
     __module__ = "dbutils"
 
 
 class InputWidgetNotDefinedError(KeyError):
-    """A widget was asked for that nobody defined and no parameter gave a value."""
+    """A notebook read a widget that is not defined and has no parameter."""
 
     __module__ = "dbutils"
 
@@ -44,7 +44,7 @@ class InputWidgetNotDefinedError(KeyError):
 
 
 class NotebookRunError(RuntimeError):
-    """A notebook started by `dbutils.notebook.run` failed, or took too long."""
+    """A notebook started by `dbutils.notebook.run` failed or timed out."""
 
     __module__ = "dbutils"
 
@@ -52,8 +52,8 @@ class NotebookRunError(RuntimeError):
 def run(folder: Path) -> int:
     """Run the program that `folder/program.json` describes; return its exit code.
 
-    What is worth more than an exit code goes to `folder/result.json`: `exit_value` and `truncated` of a notebook,
-    `error` and `error_trace` of a failure.
+    It writes results to `folder/result.json`: `exit_value` and `truncated` of a notebook, `error` and `error_trace` of
+    a failure.
     """
     program = json.loads((folder / "program.json").read_text())
     file = Path(program["file"])
@@ -66,21 +66,21 @@ def run(folder: Path) -> int:
         if program["kind"] == "notebook":
             _Notebook(Path(program["root"]), program["widgets"], folder, main.__dict__).execute(file)
         else:
-            exec(_compile(file.read_bytes(), str(file)), main.__dict__)  # noqa: S102 - that is our job
+            exec(_compile(file.read_bytes(), str(file)), main.__dict__)  # noqa: S102 - running the user's code
     except NotebookExit as exit_:
         value = str(exit_.args[0]).encode(errors="replace")
         result = value[:_MAX_RESULT_BYTES].decode(errors="ignore")
         write_json(folder / "result.json", {"exit_value": result, "truncated": len(value) > _MAX_RESULT_BYTES})
     except SystemExit as exit_:
         return _exit_code(exit_, folder)
-    except BaseException as error:  # noqa: BLE001 - whatever ends the program is its error
+    except BaseException as error:  # noqa: BLE001 - any exception of the program is its error
         _report(error, folder)
         return 1
     return 0
 
 
 def _compile(code: str | bytes, filename: str) -> types.CodeType:
-    # The user's code does not inherit the __future__ imports of this module.
+    # The user's code must not inherit the __future__ imports of this module.
     return compile(code, filename, "exec", dont_inherit=True)
 
 
@@ -96,11 +96,11 @@ def _exit_code(exit_: SystemExit, folder: Path) -> int:
 
 
 def _report(error: BaseException, folder: Path) -> None:
-    """Log the traceback as Python would, without our own frames, and keep it for the API."""
+    """Print the traceback without the frames of this package, as Python would, and save it for the API."""
     summary = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = summary
     while link is not None:
-        kept = [frame for frame in link.stack if str(Path(frame.filename).parent) != _HERE]
+        kept = [frame for frame in link.stack if Path(frame.filename).parent != _HERE]
         link.stack = traceback.StackSummary.from_list(kept)
         link = link.__cause__ or link.__context__
     trace = "".join(summary.format())
@@ -114,13 +114,13 @@ def _one_line(error: BaseException) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return a text that is too long without its middle."""
+    """Return `text` without its middle if it is too long."""
     half = limit // 2
-    return text if len(text) <= limit else f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
+    return text if len(text) <= limit else f"{text[:half]} [{len(text) - 2 * half} characters omitted] {text[-half:]}"
 
 
 class _Notebook:
-    """Executes notebooks in one namespace, which has `dbutils` and `display`."""
+    """Executes notebooks in one namespace that has `dbutils` and `display`."""
 
     def __init__(self, root: Path, widgets: dict[str, str], folder: Path, namespace: dict[str, Any]) -> None:
         self._root = root
@@ -146,7 +146,7 @@ class _Notebook:
                 case "run":
                     self._inline(cell.text, file)
                 case "note":
-                    print(cell.text)  # noqa: T201 - the log is the program's output
+                    print(cell.text)  # noqa: T201 - what the program prints is its log
                 case _:
                     raise NotSupportedError(
                         f"{cell.filename}, line {cell.first_line}: the local workspace cannot run {cell.text} cells"
@@ -154,21 +154,21 @@ class _Notebook:
 
     def _python(self, cell: Cell) -> None:
         name = cell.filename
-        # Blank lines in front put the cell where it stands in its file, so that tracebacks point there.
+        # Leading blank lines keep the line numbers of the file, so that tracebacks point to the right place.
         code = "\n" * (cell.first_line - 1) + cell.text
         if not Path(name).is_file():
             linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-        exec(_compile(code, name), self._namespace)  # noqa: S102 - that is our job
+        exec(_compile(code, name), self._namespace)  # noqa: S102 - running the user's code
 
     def _inline(self, line: str, file: Path) -> None:
         path, *widgets = shlex.split(line)
         if widgets:
-            raise NotSupportedError(f"%run {line}: the local workspace passes no arguments with %run")
+            raise NotSupportedError(f"%run {line}: the local workspace does not support arguments of %run")
         self.execute(find_notebook(self._root, path, folder=file.parent))
 
     def _run(self, path: str, timeout_seconds: int = 0, arguments: dict[str, Any] | None = None) -> str:
-        """Run another notebook in a process of its own; return its exit value ("" if it set none)."""
-        # Few notebooks do this, and every task would wait for these to load.
+        """Run another notebook in its own process; return its exit value ("" if it set none)."""
+        # Imported here, as few notebooks need them, and every task should start fast.
         import subprocess
         import tempfile
 
@@ -180,7 +180,7 @@ class _Notebook:
         with tempfile.TemporaryDirectory(prefix="notebook-", dir=self._folder) as scratch:
             folder = Path(scratch)
             write_program(folder, kind="notebook", file=file, root=self._root, widgets=widgets)
-            command = [sys.executable, "-P", str(Path(_HERE) / "supervisor.py"), scratch]
+            command = [sys.executable, "-P", str(_HERE / "task_process.py"), scratch]
             try:
                 code = subprocess.run(command, check=False, timeout=timeout_seconds or None).returncode
             except subprocess.TimeoutExpired:
@@ -196,7 +196,7 @@ def _exit(value: object = "") -> None:
 
 
 class Widgets:
-    """`dbutils.widgets`: the parameters of the notebook. A widget is made with a default; a parameter overrides it."""
+    """`dbutils.widgets`: the notebook's parameters, which override the defaults that the notebook defines."""
 
     def __init__(self, parameters: dict[str, str]) -> None:
         self._values = dict(parameters)
@@ -212,9 +212,9 @@ class Widgets:
     combobox = multiselect = dropdown
 
     def get(self, name: str) -> str:
-        """Return the value of a widget; one that was not defined raises InputWidgetNotDefinedError."""
+        """Return the value of a widget; raise InputWidgetNotDefinedError if it is not defined."""
         if name not in self._values:
-            raise InputWidgetNotDefinedError(f"no widget is named {name!r}, and no parameter of this run is")
+            raise InputWidgetNotDefinedError(f"there is no widget {name!r}, and no parameter of that name")
         return self._values[name]
 
     def getArgument(self, name: str, default: str | None = None) -> str:  # noqa: N802 - Databricks' name
@@ -222,7 +222,7 @@ class Widgets:
         return self.get(name) if default is None else self._values.get(name, default)
 
     def getAll(self) -> dict[str, str]:  # noqa: N802 - Databricks' name
-        """Return all values by name."""
+        """Return all values, by name."""
         return dict(self._values)
 
     def remove(self, name: str) -> None:
@@ -235,39 +235,10 @@ class Widgets:
 
 
 class _Unsupported:
-    """Part of `dbutils` that needs the cloud: any use of it says so."""
+    """A part of `dbutils` that needs the cloud: any use raises NotSupportedError."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
         raise NotSupportedError(f"the local workspace has no {self._name}.{name}")
-
-
-def write_program(
-    folder: Path,
-    *,
-    kind: str,
-    file: Path,
-    root: Path,
-    arguments: list[str] | None = None,
-    widgets: dict[str, str] | None = None,
-) -> None:
-    """Describe the program of a task: `kind` is "python" or "notebook"."""
-    program = {
-        "kind": kind,
-        "file": str(file),
-        "root": str(root),
-        "arguments": arguments or [],
-        "widgets": widgets or {},
-    }
-    write_json(folder / "program.json", program)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return the object that a file of `write_json` holds; nothing if it is not there, or a power cut has spoilt it."""
-    try:
-        content = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""The programs of task runs: subprocesses under a supervisor each, and a folder each with what they leave behind."""
+"""Starts, watches and stops the programs of task runs; each has a supervisor process, and a folder for its files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_dbjobs.local_workspace.engine import parameters
-from airflow_dbjobs.local_workspace.engine.bootstrap import read_json, write_program
-from airflow_dbjobs.local_workspace.engine.notebooks import WorkspaceFileError, find_file, find_notebook
-from airflow_dbjobs.local_workspace.engine.scheduler import stop_message
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+
+from . import parameters
+from .notebooks import WorkspaceFileError, find_file, find_notebook
+from .scheduler import stop_message
+from .task_files import read_json, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_dbjobs.local_workspace.messages import Json
 
-#: Of a log, in bytes; the API returns the last 5 MB.
+#: The API returns the last 5 MB of a log.
 MAX_LOG_BYTES = 5 * 1024 * 1024
 _VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
-#: What a program may know of the server's environment: enough to find its interpreter, libraries and language. A list
-#: of what is allowed, because nobody can list all names under which Airflow and its providers keep secrets.
+_SCRIPT = Path(__file__).with_name("task_process.py")
+#: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language.
+#: Others are withheld, as Airflow and its providers keep secrets in variables of any name.
 _ENVIRONMENT = frozenset(
     {
         "HOME",
@@ -52,7 +53,7 @@ _ENVIRONMENT = frozenset(
 
 
 class CannotRunError(Exception):
-    """A task that was not started. `code` is its termination code."""
+    """A task cannot start. `code` is its termination code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -61,7 +62,7 @@ class CannotRunError(Exception):
 
 @dataclass(frozen=True)
 class Output:
-    """What a program has left so far. `log` is the end of its output; `exit_value` and `error` are None if unset."""
+    """What a program has returned and printed so far. `log` is the end of what it printed."""
 
     log: str
     log_truncated: bool
@@ -72,7 +73,7 @@ class Output:
 
 
 class Executor:
-    """Starts, watches and stops the programs of task runs. Not thread-safe: the workspace holds its lock."""
+    """Runs the programs of task runs. Not thread-safe: the workspace holds its lock."""
 
     starts_programs: Final = True
 
@@ -83,19 +84,18 @@ class Executor:
         self._started: set[int] = set()
 
     def can_run(self, kind: str) -> bool:
-        """Tell whether there is a program to start for tasks with this payload."""
+        """Return whether tasks with this payload start a program."""
         return kind in ("notebook_task", "spark_python_task")
 
     def count_running(self) -> int:
-        """Return how many of the programs that this server has started still run."""
+        """Return how many of the programs that this server has started are still running."""
         self._supervisors = {task: process for task, process in self._supervisors.items() if process.poll() is None}
         return len(self._supervisors)
 
     def start(self, run: Run, task: TaskRun, spec: Json) -> None:
         """Start the program of a notebook or Python task; `spec` is the task with its references replaced.
 
-        Raises:
-            CannotRunError: it names no file under the root, or the machine has no room for another process.
+        :raises CannotRunError: The task's file is not under the root, or the process could not be started.
         """
         folder = self._folder / str(task.run_id)
         self._started.add(task.run_id)
@@ -105,7 +105,7 @@ class Executor:
                 file = find_notebook(self._root, spec["notebook_task"]["notebook_path"])
                 widgets = parameters.widget_values(run, spec["notebook_task"])
                 write_program(folder, kind="notebook", file=file, root=self._root, widgets=widgets)
-                # Kept for runs/export: the user may go on editing.
+                # runs/export returns this copy, as the user may edit the file later.
                 shutil.copyfile(file, folder / "source")
             else:
                 file = find_file(self._root, spec["spark_python_task"]["python_file"])
@@ -124,7 +124,7 @@ class Executor:
         if not ended:
             if _alive(folder):
                 return None
-            # It may have ended between these two looks.
+            # It may have ended between these two checks.
             ended = read_json(folder / "exit.json")
         if task.state.life == "TERMINATING" and task.stop:
             return State("TERMINATED", task.stop, stop_message(task.stop))
@@ -132,25 +132,25 @@ class Executor:
             return State("INTERNAL_ERROR", "FAILED", _VANISHED)
         if ended["code"] == 0:
             return State("TERMINATED", "SUCCESS")
-        return State("TERMINATED", "FAILED", "The task's code failed; the output of this task run has the error.")
+        return State("TERMINATED", "FAILED", "The task's code failed; see the error in the output of this task run.")
 
-    def never_began(self, task: TaskRun) -> bool:
-        """Tell whether an earlier server died between noting that a program runs and starting it."""
+    def start_was_lost(self, task: TaskRun) -> bool:
+        """Return whether an earlier server died after it had committed the start of a program, but before the start."""
         if task.planned_end_ms is not None:
-            # It was simulated: where nothing was to run, nothing runs later either.
+            # The task was simulated, so its code must not run now.
             return False
         folder = self._folder / str(task.run_id)
         return task.run_id not in self._started and not (folder / "pid").exists() and not _alive(folder)
 
     def stop(self, task: TaskRun) -> None:
-        """Ask a program to end: SIGTERM, then SIGKILL after a grace. May be repeated; returns at once."""
+        """Stop a program: SIGTERM, then SIGKILL after a grace period. Returns immediately, and may be repeated."""
         self._signal(task.run_id, signal.SIGTERM)
 
     def kill(self, tasks: Iterable[TaskRun]) -> None:
-        """End programs at once, and wait until they are gone."""
+        """Kill programs, and wait for their end."""
         ids = [task.run_id for task in tasks]
         for task_id in ids:
-            # A supervisor that has not yet seen to this signal has no program either, and dies of it.
+            # A supervisor that does not handle this signal yet has not started its program, and is killed by it.
             self._signal(task_id, signal.SIGALRM)
         for task_id in ids:
             _await_end(self._folder / str(task_id))
@@ -159,7 +159,7 @@ class Executor:
         self._supervisors.clear()
 
     def output(self, task: TaskRun, *, max_log_bytes: int = MAX_LOG_BYTES) -> Output:
-        """Return what the program of a task run has left so far."""
+        """Return the output of a task run so far."""
         folder = self._folder / str(task.run_id)
         log, truncated = _tail(folder / "log.txt", max_log_bytes)
         result = read_json(folder / "result.json")
@@ -174,12 +174,12 @@ class Executor:
         )
 
     def source(self, task: TaskRun) -> str | None:
-        """Return the text of the notebook that a task run ran, as it was then; None if it ran none."""
+        """Return the source of the notebook that a task run executed, in its version of that time; None without one."""
         file = self._folder / str(task.run_id) / "source"
         return file.read_text(errors="replace") if file.exists() else None
 
-    def forget(self, task: TaskRun) -> None:
-        """Remove what the program of a task run has left."""
+    def remove(self, task: TaskRun) -> None:
+        """Delete the files of a task run."""
         shutil.rmtree(self._folder / str(task.run_id), ignore_errors=True)
 
     def _signal(self, task_id: int, number: signal.Signals) -> None:
@@ -188,26 +188,26 @@ class Executor:
         if process is not None:
             process.send_signal(number)
         elif _alive(folder) and (folder / "pid").exists():
-            # Whoever holds the lock has this pid, so it cannot have passed to another process.
+            # The supervisor still holds the lock, so its pid cannot have been reused.
             with contextlib.suppress(ValueError):
                 os.kill(int((folder / "pid").read_text()), number)
 
 
 def _supervise(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the supervisor of a task folder. It inherits a lock that tells us for how long it lives."""
+    """Start the supervisor of a task folder. It inherits a lock, whose release shows that the supervisor has ended."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with (folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
-                # -P: the folder of this package must not be on the path of the user's program.
-                [sys.executable, "-P", str(_SUPERVISOR), str(folder), str(lock)],
+                # -P: this folder must not be on the import path of the user's program.
+                [sys.executable, "-P", str(_SCRIPT), str(folder), str(lock)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
                 pass_fds=(lock,),
-                # A session of its own: Ctrl-C at the server is not meant for it.
+                # In a new session, as Ctrl-C must only stop the server.
                 start_new_session=True,
             )
     finally:
@@ -221,7 +221,7 @@ def _environment() -> dict[str, str]:
 
 
 def _alive(folder: Path) -> bool:
-    """Tell whether the supervisor of a task folder lives: the kernel drops its lock with it, whatever ends it."""
+    """Return whether the supervisor of a task folder is alive: the kernel releases its lock however it ends."""
     try:
         lock = os.open(folder / "lock", os.O_RDWR)
     except FileNotFoundError:
@@ -251,7 +251,7 @@ def _tail(file: Path, size_limit: int) -> tuple[str, bool]:
 
 
 def _exit_error(code: int) -> str | None:
-    """Return the error of a program that left none itself, say because it was killed or called `os._exit`."""
+    """Return an error for a program that reported none itself, for example because it was killed."""
     if code < 0:
-        return f"The program was ended by {signal.Signals(-code).name}"
+        return f"The program was killed by {signal.Signals(-code).name}"
     return f"The program exited with code {code}" if code else None

@@ -1,34 +1,34 @@
-"""Beginning runs: of a job, of a one-time payload, and once more of tasks that failed."""
+"""Creates runs of a job or a one-time payload, and further attempts at tasks: retries and repairs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.local_workspace.engine import parameters
-from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
-from airflow_dbjobs.local_workspace.operations.fields import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
 from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.settings import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
+
+from . import parameters
+from .scheduler import latest_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_dbjobs.local_workspace.state.store import Store
 
-#: Results that a repair of all failed tasks leaves alone.
+#: Tasks with these results do not run again in a repair of all failed tasks.
 _NOT_FAILED = frozenset({"SUCCESS", "EXCLUDED", "DISABLED", "SUCCESS_WITH_FAILURES"})
 
 
-def run_job(
+def launch_job(
     store: Store, job: Job, args: Json, now_ms: int, *, parent: Run | None = None, only: Sequence[str] = ()
 ) -> Run:
-    """Begin a run of `job`.
+    """Create a run of `job`.
 
-    `args` are those of run-now; `parent` is the run whose run_job task asks for it. With `only` the run has no other
-    tasks than these ("key"; with "+key" and "key+" those upstream and downstream of it too).
+    `args` are those of run-now; `parent` is the run whose run_job task launches this one. `only` restricts the run to
+    some tasks: "key", or "+key" and "key+" to include the tasks upstream and downstream of it.
 
-    Raises:
-        ApiError: `only` names what is no task of the job.
+    :raises ApiError: `only` names a task that the job does not have.
     """
     tasks = _selected(tasks_of(job.settings), only)
     job.runs_started += 1
@@ -50,21 +50,22 @@ def run_job(
         trigger_run_id=parent.run_id if parent else None,
     )
     if not has_slot(store, run):
-        # The cloud turns queueing on for jobs that API 2.2 creates. Here it is asked for, so that a run too many shows.
+        # The cloud enables queueing by default for jobs created with API 2.2. Here it is off by default, so that it
+        # shows when a DAG starts more runs than its job allows.
         queue: Json = args.get("queue") or job.settings.get("queue", {})
         if queue.get("enabled"):
             run.state = State("QUEUED", message="Waiting for another run of this job to end.")
         else:
-            message = "The job has as many runs as its max_concurrent_runs allows; this one was skipped."
+            message = "The job already has max_concurrent_runs active runs, so this run was skipped."
             run.state = State("SKIPPED", "MAXIMUM_CONCURRENT_RUNS_REACHED", message)
             run.end_ms = now_ms
             tasks = []
     store.save(job)
-    return _begin(store, run, tasks)
+    return _create(store, run, tasks)
 
 
 def _selected(tasks: list[Json], only: Sequence[str]) -> list[Json]:
-    """Return the tasks that `only` selects, or all where it is empty."""
+    """Return the tasks that `only` selects; all of them if it is empty."""
     if not only:
         return tasks
     upstream = {task["task_key"]: upstream_keys(task) for task in tasks}
@@ -73,7 +74,7 @@ def _selected(tasks: list[Json], only: Sequence[str]) -> list[Json]:
     for word in only:
         key = word.removeprefix("+").removesuffix("+")
         if key not in upstream:
-            raise ApiError(f"Field 'only' has {word!r}, which names no task of this job.")
+            raise ApiError(f"Field 'only' has {word!r}, which is not a task of this job.")
         selected.add(key)
         if word.startswith("+"):
             selected |= _reachable(key, upstream)
@@ -92,8 +93,8 @@ def _reachable(key: str, neighbours: Mapping[str, Sequence[str]]) -> set[str]:
     return found
 
 
-def submit(store: Store, settings: Json, creator: str, now_ms: int) -> Run:
-    """Begin a one-time run of checked settings."""
+def launch_one_time(store: Store, settings: Json, creator: str, now_ms: int) -> Run:
+    """Create a one-time run of valid settings."""
     run = Run(
         run_id=store.new_id(),
         job_id=store.new_id(),
@@ -107,11 +108,11 @@ def submit(store: Store, settings: Json, creator: str, now_ms: int) -> Run:
         start_ms=now_ms,
         clock_ms=now_ms,
     )
-    return _begin(store, run, tasks_of(settings))
+    return _create(store, run, tasks_of(settings))
 
 
 def has_slot(store: Store, run: Run) -> bool:
-    """Tell whether the job of `run` may have one more run at work."""
+    """Return whether the job of `run` may have another active run."""
     others = sum(
         other.job_id == run.job_id and other.run_id != run.run_id and other.state.life != "QUEUED"
         for other in store.active_runs.values()
@@ -119,7 +120,7 @@ def has_slot(store: Store, run: Run) -> bool:
     return others < int(run.settings.get("max_concurrent_runs", 1))
 
 
-def _begin(store: Store, run: Run, specs: list[Json]) -> Run:
+def _create(store: Store, run: Run, specs: list[Json]) -> Run:
     tasks = [_attempt(store, run, spec, run.start_ms) for spec in specs]
     ids = [task.run_id for task in tasks]
     run.episodes.append(Episode(None, run.start_ms, ids, end_ms=run.end_ms, state=run.state))
@@ -139,7 +140,7 @@ def _attempt(store: Store, run: Run, spec: Json, now_ms: int, earlier: TaskRun |
 
 
 def retry(store: Store, run: Run, failed: TaskRun, not_before_ms: int, now_ms: int) -> TaskRun:
-    """Add another attempt at a task that failed."""
+    """Add another attempt at a failed task."""
     task = _attempt(store, run, failed.spec, now_ms, failed)
     task.retries = failed.retries + 1
     task.not_before_ms = not_before_ms
@@ -152,8 +153,7 @@ def retry(store: Store, run: Run, failed: TaskRun, not_before_ms: int, now_ms: i
 def repair(store: Store, run: Run, args: Json, now_ms: int) -> Episode:
     """Run tasks of a finished run again, as new attempts in the same run.
 
-    Raises:
-        ApiError: the run is active, `latest_repair_id` is not the latest, or the tasks are not well chosen.
+    :raises ApiError: The run is active, `latest_repair_id` is not the latest, or the choice of tasks is invalid.
     """
     if run.active:
         raise ApiError(f"Run {run.run_id} is still in progress; only a finished run can be repaired.")
@@ -164,20 +164,20 @@ def repair(store: Store, run: Run, args: Json, now_ms: int) -> Episode:
     chosen = _chosen(tasks, args)
     job = store.jobs.get(run.job_id)
     if job is not None:
-        # A repair takes the job as it is now; parameters are not inherited from the run it repairs.
+        # A repair uses the job's current settings, and does not inherit the parameters of the run.
         run.settings = without_tasks(job.settings)
         run.job_parameters = parameters.job_parameters(job.settings, args.get("job_parameters", {}))
         specs = {spec["task_key"]: spec for spec in tasks_of(job.settings)}
     else:
         specs = {}
     run.overrides = {name: args[name] for name in OVERRIDES & args.keys()}
-    again = [
+    attempts = [
         _attempt(store, run, specs.get(key, task.spec), now_ms, task) for key, task in tasks.items() if key in chosen
     ]
-    episode = Episode(store.new_id(), now_ms, [task.run_id for task in again])
+    episode = Episode(store.new_id(), now_ms, [task.run_id for task in attempts])
     run.episodes.append(episode)
     run.state, run.stop, run.end_ms, run.clock_ms = State("PENDING"), None, 0, now_ms
-    store.save(run, *again)
+    store.save(run, *attempts)
     return episode
 
 
@@ -188,10 +188,10 @@ def _chosen(tasks: dict[str, TaskRun], args: Json) -> set[str]:
     if len(set(named)) != len(named):
         raise ApiError("Field 'rerun_tasks' must not contain duplicates.")
     if unknown := sorted(set(named) - tasks.keys()):
-        raise ApiError(f"Field 'rerun_tasks' names {unknown[0]!r}, which is no task of this run.")
+        raise ApiError(f"Field 'rerun_tasks' names {unknown[0]!r}, which is not a task of this run.")
     chosen = set(named) or {key for key, task in tasks.items() if task.state.result not in _NOT_FAILED}
     if not chosen:
-        raise ApiError("Field 'rerun_all_failed_tasks' finds no task to run again: none failed.")
+        raise ApiError("Field 'rerun_all_failed_tasks' selects nothing: no task failed.")
     while args.get("rerun_dependent_tasks"):
         more = {key for key, task in tasks.items() if chosen.intersection(upstream_keys(task.spec))} - chosen
         if not more:

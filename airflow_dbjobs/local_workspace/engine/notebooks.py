@@ -1,6 +1,6 @@
-"""Finding files in the workspace, and reading notebooks: Databricks source (.py) and Jupyter (.ipynb).
+"""Finds files in the workspace, and reads notebooks: Databricks source (.py) and Jupyter (.ipynb).
 
-Used by the server and by the subprocess of a task, so it imports the standard library only.
+Imported by the subprocess of every task, so it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_dbjobs.local_workspace import STATE_FOLDER
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,24 +20,20 @@ _HEADER = "# Databricks notebook source"
 _SEPARATOR = "# COMMAND ----------"
 _MAGIC = re.compile(r"# MAGIC ?")
 _PREFIX = re.compile(r"^(dbfs:|file:(//)?|/Workspace(?=/))")
-#: Magics that change the environment. It belongs to the user here, so they are skipped, with a note in the log.
+#: Magics that change the Python environment. Here that is the user's own, so they are skipped, with a note in the log.
 _SKIPPED = frozenset({"pip", "conda", "restart_python", "matplotlib", "load_ext", "autoreload"})
 
 
-#: In the root, for the workspace's own records.
-STATE_FOLDER = ".airflow_dbjobs"
-
-
 class WorkspaceFileError(Exception):
-    """A path of the workspace that names no file of the asked kind, or one outside the root."""
+    """A path that names no file or notebook of the workspace, or one outside its root."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One step of a notebook.
 
-    `kind` is "python" (`text` is the code), "run" (`text` is the path of another notebook), "note" (`text` goes to
-    the log) or "unsupported" (`text` is the magic). `filename` and `first_line` (from 1) place it for tracebacks.
+    `kind` is "python" (`text` is the code), "run" (`text` is the path of another notebook), "note" (`text` is logged)
+    or "unsupported" (`text` is the magic). Tracebacks use `filename` and `first_line`, which counts from 1.
     """
 
     kind: str
@@ -47,11 +45,10 @@ class Cell:
 def find_file(root: Path, path: str, *, folder: Path | None = None, suffixes: tuple[str, ...] = ("",)) -> Path:
     """Return the file of the workspace that `path` names.
 
-    An absolute path starts at the root; a relative one at `folder`, or at the root. `dbfs:`, `file:` and `/Workspace`
-    in front are dropped. `suffixes` are tried in turn.
+    Absolute paths start at the root, relative ones at `folder` or the root. The prefixes `dbfs:`, `file:` and
+    `/Workspace` are dropped. `suffixes` are tried in order.
 
-    Raises:
-        WorkspaceFileError: there is none, or it is outside the root once symbolic links are followed.
+    :raises WorkspaceFileError: There is no such file, or it is outside the root after following symbolic links.
     """
     root = root.resolve()
     bare = _PREFIX.sub("", path)
@@ -61,7 +58,7 @@ def find_file(root: Path, path: str, *, folder: Path | None = None, suffixes: tu
             file = (start / (bare.lstrip("/") + suffix)).resolve()
             found = file.is_file()
         except (ValueError, RuntimeError, OSError):
-            # It has a character that no path has, links in a circle, or is too long.
+            # The path has invalid characters, a loop of links, or is too long.
             continue
         if not file.is_relative_to(root) or file.is_relative_to(root / STATE_FOLDER):
             raise WorkspaceFileError(f"{path!r} is outside the root folder of the local workspace; it was not run.")
@@ -73,8 +70,7 @@ def find_file(root: Path, path: str, *, folder: Path | None = None, suffixes: tu
 def find_notebook(root: Path, path: str, *, folder: Path | None = None) -> Path:
     """Return the notebook file that `path` names, with or without its extension.
 
-    Raises:
-        WorkspaceFileError: as `find_file`, or the file is not a notebook.
+    :raises WorkspaceFileError: As in `find_file`, or the file is not a notebook.
     """
     file = find_file(root, path, folder=folder, suffixes=("", ".py", ".ipynb"))
     if file.suffix == ".ipynb":
@@ -90,7 +86,7 @@ def find_notebook(root: Path, path: str, *, folder: Path | None = None) -> Path:
 
 
 def read_cells(file: Path) -> list[Cell]:
-    """Return the cells of a notebook file in order, without its markdown."""
+    """Return the cells of a notebook file, without markdown."""
     text = file.read_text(encoding="utf-8-sig")
     return _jupyter_cells(file, text) if file.suffix == ".ipynb" else _source_cells(file, text)
 
@@ -123,7 +119,7 @@ def _jupyter_cells(file: Path, text: str) -> list[Cell]:
 
 
 def _magic_cells(lines: list[str], filename: str, first_line: int) -> list[Cell]:
-    """Split a cell at its magics. A cell that is valid Python has none: `% b` may continue an expression."""
+    """Split a cell at its magics. A cell that is valid Python has none, as `% b` may continue an expression."""
     cells: list[Cell] = []
     code: list[str] = []
     code_line = first_line
@@ -138,7 +134,7 @@ def _magic_cells(lines: list[str], filename: str, first_line: int) -> list[Cell]
         for offset, line in enumerate(lines):
             word, _, rest = line.lstrip("%").partition(" ")
             if line.startswith("%python"):
-                # Only its first line is not code; the blank keeps the line numbers.
+                # The rest of the cell is code; the line is kept, so that line numbers stay right.
                 code.append(rest.strip())
             elif line.startswith("%md"):
                 break

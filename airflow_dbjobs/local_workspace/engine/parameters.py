@@ -1,4 +1,4 @@
-"""The parameters a task gets: what the job, the task and run-now say, put together."""
+"""The parameters that a task gets, merged from the job, the task and run-now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REFERENCE = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 
 
 def job_parameters(settings: Json, given: Json) -> dict[str, Json]:
-    """Return a run's parameters by name; run-now may also give ones that the job does not declare."""
+    """Return a run's parameters by name; run-now may add some that the job does not declare."""
     declared = {item["name"]: str(item.get("default", "")) for item in settings.get("parameters", [])}
     merged: dict[str, Json] = {
         name: {"default": default, "value": given.get(name, default)} for name, default in declared.items()
@@ -23,12 +23,12 @@ def job_parameters(settings: Json, given: Json) -> dict[str, Json]:
 
 
 def resolved_spec(run: Run, task: TaskRun) -> Json:
-    """Return a task with its dynamic value references, such as `{{job.run_id}}`, replaced. Unknown ones stay."""
+    """Return a task with its dynamic value references, such as `{{job.run_id}}`, replaced; unknown ones stay."""
     known = {
         "job.id": run.job_id,
         "job_id": run.job_id,
         "job.run_id": run.run_id,
-        # The older name of a task run's id, which for a run of the 2.0 shape was the run's own.
+        # The older name of the task run's id; for a run with the 2.0 shape, of the run's own id.
         "run_id": run.run_id if run.flat else task.run_id,
         "parent_run_id": run.run_id,
         "task.name": task.task_key,
@@ -52,7 +52,7 @@ def resolved_spec(run: Run, task: TaskRun) -> Json:
 
 
 def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
-    """Return the widgets of a notebook: job parameters win over run-now's, and those over the task's own."""
+    """Return the widgets of a notebook: job parameters override run-now's, which override the task's own."""
     return {
         **notebook_task.get("base_parameters", {}),
         **run.overrides.get("notebook_params", {}),
@@ -61,16 +61,15 @@ def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
 
 
 def arguments(run: Run, python_task: Json) -> list[str]:
-    """Return the command line of a Python file: run-now's parameters replace the task's own."""
+    """Return the arguments of a Python file: run-now's parameters replace the task's own."""
     values: list[Any] = run.overrides.get("python_params") or python_task.get("parameters", [])
     return [value if isinstance(value, str) else json.dumps(value) for value in values]
 
 
 def condition_outcome(condition: Json) -> bool:
-    """Evaluate a condition task: equality compares text, order compares numbers.
+    """Evaluate a condition task: equality compares strings, the other operators compare numbers.
 
-    Raises:
-        ValueError: the operator is unknown, or an operand of an order is not a number.
+    :raises ValueError: The operator is unknown, or an operand is not a number where one is needed.
     """
     op, left, right = condition["op"], str(condition["left"]), str(condition["right"])
     match op:
@@ -86,4 +85,4 @@ def condition_outcome(condition: Json) -> bool:
             return float(left) < float(right)
         case "LESS_THAN_OR_EQUAL":
             return float(left) <= float(right)
-    raise ValueError(f"{op} is not an operator")
+    raise ValueError(f"unknown operator {op}")

@@ -1,4 +1,4 @@
-"""Moves runs on as time passes, programs end and requests change them: it carries out what the scheduler decides."""
+"""Advances runs as time passes, programs end and requests change them, by carrying out the scheduler's decisions."""
 
 from __future__ import annotations
 
@@ -6,39 +6,30 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.local_workspace.engine import launch as launching
-from airflow_dbjobs.local_workspace.engine import parameters
-from airflow_dbjobs.local_workspace.engine.executor import CannotRunError
-from airflow_dbjobs.local_workspace.engine.scheduler import (
-    End,
-    EndRun,
-    Retry,
-    Start,
-    Step,
-    Stop,
-    StopRun,
-    next_look,
-    next_steps,
-)
-from airflow_dbjobs.local_workspace.engine.timers import Agenda
-from airflow_dbjobs.local_workspace.operations.fields import payload_fields
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.settings import payload_fields
+
+from . import launch, parameters
+from .executor import CannotRunError
+from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_check, next_steps
+from .timers import RunTimers
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
     from airflow_dbjobs.local_workspace.state.store import Store
+
+    from .simulation import AnyExecutor
 
 log = logging.getLogger(__name__)
 
-#: Starting a process takes milliseconds, during which no request is answered; so many at a time, then others' turn.
+#: Starting a process takes milliseconds, in which no request is answered, so each tick starts only a few.
 _STARTS_PER_TICK = 8
 _RUNNABLE = "notebook_task, spark_python_task, condition_task and run_job_task"
 
 
 class Runner:
-    """Moves runs on. Not thread-safe: the workspace holds its lock.
+    """Advances runs. Not thread-safe: the workspace holds its lock.
 
-    Within one call the time stands still, so that what happens together has happened at the same time.
+    Everything that happens in one call gets the same timestamp.
     """
 
     def __init__(self, store: Store, executor: AnyExecutor, max_parallel_tasks: int) -> None:
@@ -47,60 +38,59 @@ class Runner:
         self._max_parallel_tasks = max_parallel_tasks
         self._free_slots = 0
         self._now_ms = 0
-        self._agenda = Agenda()
+        self._timers = RunTimers()
 
     def tick(self, now_ms: int) -> None:
-        """Do what is due: notice programs that ended, start tasks, stop those out of time, end runs."""
+        """Do all that is due: notice the end of programs, start tasks, enforce timeouts, end runs."""
         self._free_slots = min(_STARTS_PER_TICK, self._max_parallel_tasks - self._executor.count_running())
-        due = self._store.take_changed_runs() | self._agenda.take_due(now_ms)
+        due = self._store.take_changed_runs() | self._timers.take_due(now_ms)
         try:
-            # In the order in which they came: the first in a queue is the first to leave it.
+            # In the order of arrival, so that a job's queue is first in, first out.
             for run_id in sorted(due):
                 if run := self._store.active_runs.get(run_id):
-                    self.move_on(run, now_ms)
+                    self.advance(run, now_ms)
         except BaseException:
-            # Some of them have not been looked at.
+            # Some of them have not been advanced.
             self._store.mark_all_changed()
             raise
 
-    def move_on(self, run: Run, now_ms: int) -> None:
-        """Do what is due with one run."""
+    def advance(self, run: Run, now_ms: int) -> None:
+        """Do what is due for one run."""
         self._now_ms = now_ms
         try:
-            self._advance(run)
+            self._take_steps(run)
         except sqlite3.Error:
-            # Not a matter of this run: nothing can be noted now, so it is tried again.
+            # Not the run's fault: nothing can be saved now, so the next tick tries again.
             raise
         except Exception:
-            # Whatever is wrong with this run, others go on, and nobody waits for it for ever.
-            log.exception("Run %s could not go on", run.run_id)
-            self._give_up(run)
+            # A bug in handling this run must not stop other runs, nor let clients wait for this one forever.
+            log.exception("Run %s could not be advanced; it ends with an internal error", run.run_id)
+            self._abort(run)
         if run.active:
-            self._agenda.put(run.run_id, next_look(run, self._store.tasks_of(run)))
+            self._timers.schedule(run.run_id, next_check(run, self._store.tasks_of(run)))
 
-    def _advance(self, run: Run) -> None:
+    def _take_steps(self, run: Run) -> None:
         if run.state.life == "QUEUED":
-            if not launching.has_slot(self._store, run):
+            if not launch.has_slot(self._store, run):
                 return
             run.state, run.clock_ms = State("PENDING"), self._now_ms
             self._store.save(run)
         for task in self._store.tasks_of(run):
             if task.state.life in ("RUNNING", "TERMINATING"):
-                self._look_after(run, task)
+                self._check(run, task)
         progress = True
         while progress and run.active:
             steps = next_steps(run, self._store.tasks_of(run), self._now_ms)
-            # Each step is carried out, whether or not one before it changed anything.
+            # sum, not any: every step is carried out, whether or not an earlier one changed anything.
             progress = sum(self._carry_out(run, step) for step in steps) > 0
 
-    def _look_after(self, run: Run, task: TaskRun) -> None:
-        """Notice how a task run that is under way ended."""
+    def _check(self, run: Run, task: TaskRun) -> None:
+        """Notice the end of an active task run."""
         if task.child_run_id is not None:
             if state := self._child_state(task):
                 self._end(task, state)
             return
-        if task.state.life == "RUNNING" and self._executor.never_began(task):
-            # The server was killed after it had noted the start, and before it started anything.
+        if task.state.life == "RUNNING" and self._executor.start_was_lost(task):
             self._execute(run, task)
         elif state := self._executor.poll(task):
             self._end(task, state)
@@ -108,7 +98,7 @@ class Runner:
             self._executor.stop(task)
 
     def _child_state(self, task: TaskRun) -> State | None:
-        """Return how a run_job task ends, given the run it started; None while that run is active."""
+        """Return how a run_job task ends, from the run that it started; None while that run is active."""
         child = self._store.runs.get(task.child_run_id or 0)
         if child is None:
             return State("INTERNAL_ERROR", "FAILED", "The run that this task started has been deleted.")
@@ -123,7 +113,7 @@ class Runner:
         return State("TERMINATED", result, f"Run {child.run_id} of job {child.job_id} ended {ended}.")
 
     def _carry_out(self, run: Run, step: Step) -> bool:
-        """Carry out what the scheduler decided; tell whether anything changed."""
+        """Carry out a step; return whether anything changed."""
         match step:
             case Start(task):
                 return self._start(run, task)
@@ -132,7 +122,7 @@ class Runner:
             case End(task, state):
                 self._end(task, state)
             case Retry(task, not_before_ms):
-                launching.retry(self._store, run, task, not_before_ms, self._now_ms)
+                launch.retry(self._store, run, task, not_before_ms, self._now_ms)
             case StopRun(result):
                 run.stop, run.state = result, State("TERMINATING", message="Being stopped.")
                 self._store.save(run)
@@ -147,7 +137,7 @@ class Runner:
         if needs_slot and self._free_slots <= 0:
             if task.state.life == "PENDING":
                 return False
-            task.state = State("PENDING", message="Waiting for its turn on this machine.")
+            task.state = State("PENDING", message="Waiting for a free slot on this machine.")
             self._store.save(task)
             return True
         task.state, task.started, task.start_ms = State("RUNNING"), True, self._now_ms
@@ -155,13 +145,13 @@ class Runner:
             run.state = State("RUNNING")
         self._store.save(run, task)
         if needs_slot:
-            # Noted before it happens: a server that dies in between must not start the program twice.
+            # Committed before the start: a server that dies in between must not start the program twice.
             self._store.commit()
             self._free_slots -= 1
         if executes:
             self._execute(run, task)
         else:
-            self._run_without_program(run, task, kind)
+            self._run_inline(run, task, kind)
         return True
 
     def _execute(self, run: Run, task: TaskRun) -> None:
@@ -170,7 +160,8 @@ class Runner:
         except CannotRunError as error:
             self._end(task, State("INTERNAL_ERROR", "FAILED", str(error), error.code))
 
-    def _run_without_program(self, run: Run, task: TaskRun, kind: str) -> None:
+    def _run_inline(self, run: Run, task: TaskRun, kind: str) -> None:
+        """Run a task that needs no program."""
         payload = parameters.resolved_spec(run, task)[kind]
         if kind == "condition_task":
             try:
@@ -185,7 +176,7 @@ class Runner:
                 message = f"Job {payload['job_id']} does not exist."
                 self._end(task, State("INTERNAL_ERROR", "FAILED", message, "RESOURCE_NOT_FOUND"))
             else:
-                child = launching.run_job(self._store, job, payload, self._now_ms, parent=run)
+                child = launch.launch_job(self._store, job, payload, self._now_ms, parent=run)
                 task.child_run_id = child.run_id
         else:
             message = f"The local workspace cannot run a {kind}; it can run {_RUNNABLE}."
@@ -207,9 +198,9 @@ class Runner:
         task.state, task.end_ms = state, self._now_ms
         self._store.save(task)
 
-    def _give_up(self, run: Run) -> None:
-        """End a run with which something is wrong; its tasks end at once, and their programs are told to."""
-        message = "The local workspace failed to go on with this run; its log says why."
+    def _abort(self, run: Run) -> None:
+        """End a run and its tasks with an internal error, and stop their programs."""
+        message = "The local workspace failed to advance this run; see its log."
         state = State("INTERNAL_ERROR", "FAILED", message)
         for task in self._store.tasks_of(run):
             if task.state.terminal:
@@ -227,5 +218,5 @@ class Runner:
         self._store.save(run)
         if run.deleted:
             for task in self._store.tasks_of(run):
-                self._executor.forget(task)
+                self._executor.remove(task)
             self._store.remove_run(run)

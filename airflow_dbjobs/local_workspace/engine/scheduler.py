@@ -1,12 +1,12 @@
-"""What to do next with a run: decisions only, taken from its records and the time, and carried out by the workspace."""
+"""Decides what to do next with a run, from its records and the time only; the runner carries it out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.local_workspace.operations.fields import upstream_keys
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.settings import upstream_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _FAILED = frozenset({"FAILED", "TIMEDOUT", "UPSTREAM_FAILED"})
 _CANCELED = frozenset({"CANCELED", "UPSTREAM_CANCELED"})
-#: Left out on purpose: a task downstream goes on as if these had succeeded, unless all it depends on was left out.
+#: Skipped on purpose: to tasks downstream these count as success, unless all of their dependencies were skipped.
 _EXCLUDED = frozenset({"EXCLUDED", "DISABLED"})
 
 
@@ -28,7 +28,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Stop:
-    """Ask the process (or the run) behind the task run to end, and let it end with `result`."""
+    """Stop the program (or the child run) of the task run, which then ends with `result`."""
 
     task: TaskRun
     result: str
@@ -36,7 +36,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class End:
-    """The task run ends in `state` without having started."""
+    """End the task run in `state`; it never starts."""
 
     task: TaskRun
     state: State
@@ -44,7 +44,7 @@ class End:
 
 @dataclass(frozen=True)
 class Retry:
-    """Add another attempt, not to be started before `not_before_ms`."""
+    """Add another attempt that does not start before `not_before_ms`."""
 
     task: TaskRun
     not_before_ms: int
@@ -52,14 +52,14 @@ class Retry:
 
 @dataclass(frozen=True)
 class StopRun:
-    """The whole run has to end, with `result`."""
+    """Stop the whole run, which then ends with `result`."""
 
     result: str
 
 
 @dataclass(frozen=True)
 class EndRun:
-    """The run ends in `state`."""
+    """End the run in `state`."""
 
     state: State
 
@@ -68,7 +68,7 @@ Step = Start | Stop | End | Retry | StopRun | EndRun
 
 
 def next_steps(run: Run, attempts: Sequence[TaskRun], now_ms: int) -> list[Step]:
-    """Return what can be done now for a run that has begun (is not queued), given all attempts at its tasks."""
+    """Return the steps that are due for a run that is not queued, given all attempts at its tasks."""
     if not attempts and run.stop is None:
         message = f"Job {run.job_id} has no tasks, so there was nothing to run; add tasks to the job."
         return [EndRun(State("INTERNAL_ERROR", "FAILED", message, "INVALID_RUN_CONFIGURATION"))]
@@ -84,10 +84,10 @@ def next_steps(run: Run, attempts: Sequence[TaskRun], now_ms: int) -> list[Step]
     return steps
 
 
-def next_look(run: Run, attempts: Sequence[TaskRun]) -> int:
-    """Return when an active run with which all has been done has to be looked at again, if nothing changes it before.
+def next_check(run: Run, attempts: Sequence[TaskRun]) -> int:
+    """Return when an active run needs its next check, if nothing changes it before, in epoch milliseconds.
 
-    0 means again and again: it waits for something that does not announce itself, such as the end of a program.
+    0 means at every tick: the run waits for something that must be polled, such as the end of a program.
     """
     tasks = latest_attempts(attempts).values()
     if run.state.life in ("QUEUED", "TERMINATING"):
@@ -98,7 +98,7 @@ def next_look(run: Run, attempts: Sequence[TaskRun]) -> int:
             case "RUNNING" if task.planned_end_ms is not None:
                 times += [task.planned_end_ms, _deadline(task.spec, task.start_ms)]
             case "BLOCKED" | "WAITING_FOR_RETRY":
-                # With no such time it waits for another task, whose end is a change.
+                # 0 here: it waits for another task, whose end changes the run.
                 times.append(task.not_before_ms)
             case "RUNNING" | "TERMINATING" | "PENDING":
                 return 0
@@ -106,12 +106,12 @@ def next_look(run: Run, attempts: Sequence[TaskRun]) -> int:
 
 
 def latest_attempts(attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
-    """Return the newest attempt at each task, by task key."""
+    """Return the latest attempt at each task, by task key."""
     return {task.task_key: task for task in attempts}
 
 
 def wants_retry(task: TaskRun) -> bool:
-    """Tell whether a task run that ended is to be followed by another attempt."""
+    """Return whether an ended task run is retried."""
     limit = task.spec.get("max_retries", 0)
     if not task.state.terminal or (limit >= 0 and task.retries >= limit):
         return False
@@ -138,28 +138,28 @@ def _task_step(run: Run, task: TaskRun, tasks: dict[str, TaskRun], now_ms: int) 
 def _unblock(task: TaskRun, tasks: dict[str, TaskRun]) -> Step | None:
     if task.spec.get("disabled"):
         return End(task, State("TERMINATED", "DISABLED", "The task is disabled.", "DISABLED"))
-    # A task that is not in the run (`only` of run-now left it out) holds nobody up.
+    # Tasks that are not in the run (excluded by `only` of run-now) are not waited for.
     upstream = [tasks[key] for key in upstream_keys(task.spec) if key in tasks]
     if not all(item.state.terminal for item in upstream):
         return None
-    wanted = {item["task_key"]: item.get("outcome") for item in task.spec.get("depends_on", [])}
-    # The branch of a condition that was not taken counts as left out.
+    branches = {item["task_key"]: item.get("outcome") for item in task.spec.get("depends_on", [])}
+    # The branch of a condition that was not taken counts as excluded.
     results = [
-        "EXCLUDED" if wanted[item.task_key] and item.outcome != wanted[item.task_key] else item.state.result or ""
+        "EXCLUDED" if branches[item.task_key] not in (None, "", item.outcome) else item.state.result or ""
         for item in upstream
     ]
     rule = task.spec.get("run_if", "ALL_SUCCESS")
-    reason = unmet(rule, results)
+    reason = result_if_unmet(rule, results)
     if reason is None:
         return Start(task)
     message = f"Not run: its dependencies ended {', '.join(results)}, and its run_if is {rule}."
     return End(task, State("TERMINATED", reason, message))
 
 
-def unmet(rule: str, results: Sequence[str]) -> str | None:
-    """Return the result state of a task whose `run_if` rule is not met by its dependencies' results, or None if it is.
+def result_if_unmet(rule: str, results: Sequence[str]) -> str | None:
+    """Return the result state of a task whose `run_if` rule its dependencies' results do not meet; None if they do.
 
-    `unmet("ALL_SUCCESS", ["SUCCESS", "FAILED"])` is "UPSTREAM_FAILED", and of "ALL_DONE" it is None.
+    For dependencies that ended SUCCESS and FAILED it is "UPSTREAM_FAILED" with "ALL_SUCCESS", and None with "ALL_DONE".
     """
     if not results:
         return None
@@ -168,7 +168,7 @@ def unmet(rule: str, results: Sequence[str]) -> str | None:
     excluded = [result in _EXCLUDED for result in results]
     if all(excluded):
         return "EXCLUDED"
-    # A condition that was evaluated and a task that succeeded in part both count as success.
+    # All other results count as success.
     succeeded = [not (f or c or e) for f, c, e in zip(failed, canceled, excluded, strict=True)]
     ran = [not flag for flag in excluded]
     met = {
@@ -187,7 +187,7 @@ def unmet(rule: str, results: Sequence[str]) -> str | None:
 
 
 def _rollup(run: Run, tasks: dict[str, TaskRun]) -> State:
-    """Return how a run ends whose tasks have all ended."""
+    """Return the final state of a run whose tasks have all ended."""
     if run.stop:
         return State("TERMINATED", run.stop, stop_message(run.stop))
     if run.flat:
@@ -197,8 +197,8 @@ def _rollup(run: Run, tasks: dict[str, TaskRun]) -> State:
     failed = [key for key, task in tasks.items() if task.state.result in ("FAILED", "TIMEDOUT")]
     names = ", ".join(failed)
     if leaves & _FAILED:
-        # Recorded on the cloud: a run with failed tasks is INTERNAL_ERROR, while the task itself is TERMINATED.
-        message = f"Failed: task {names}. The output of each says why; tasks that depend on it were not run."
+        # As recorded from the cloud: a run with failed tasks is INTERNAL_ERROR, while the task itself is TERMINATED.
+        message = f"Failed: task {names}. See the output of each; tasks that depend on it were not run."
         return State("INTERNAL_ERROR", "FAILED", message, "RUN_EXECUTION_ERROR")
     if leaves & _CANCELED:
         return State("TERMINATED", "CANCELED", stop_message("CANCELED"))
@@ -209,8 +209,8 @@ def _rollup(run: Run, tasks: dict[str, TaskRun]) -> State:
 
 
 def stop_message(result: str) -> str:
-    """Return the state message of what was stopped with `result`."""
-    return "It was cancelled." if result == "CANCELED" else "It ran into its timeout."
+    """Return the state message of a run or task run that was stopped with `result`."""
+    return "Cancelled." if result == "CANCELED" else "Timed out."
 
 
 def _overdue(limits: Json, since_ms: int, now_ms: int) -> bool:
@@ -219,11 +219,11 @@ def _overdue(limits: Json, since_ms: int, now_ms: int) -> bool:
 
 
 def _deadline(limits: Json, since_ms: int) -> int:
-    """Return when a timeout is reached; 0: there is none."""
+    """Return when a timeout expires; 0 if there is none."""
     timeout = int(limits.get("timeout_seconds", 0))
     return since_ms + timeout * 1000 if timeout else 0
 
 
 def _retry_at(task: TaskRun) -> int:
-    # The interval is measured from the start of the attempt that failed.
+    # The interval is measured from the start of the failed attempt.
     return task.start_ms + int(task.spec.get("min_retry_interval_millis", 0))

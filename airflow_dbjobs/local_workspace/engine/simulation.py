@@ -1,13 +1,14 @@
-"""Tasks that only take time: what the workspace has instead of an executor when it is to run nothing."""
+"""The executor of the simulated mode: it runs no code, and each task takes some time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from airflow_dbjobs.local_workspace.engine.executor import MAX_LOG_BYTES, CannotRunError, Executor, Output
-from airflow_dbjobs.local_workspace.engine.scheduler import stop_message
-from airflow_dbjobs.local_workspace.operations.fields import payload_fields
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.settings import payload_fields
+
+from .executor import MAX_LOG_BYTES, CannotRunError, Executor, Output
+from .scheduler import stop_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.messages import Json
 
 RESULTS: Final = ("SUCCESS", "FAILED")
-#: Of a task, in seconds: a year. More is a slip of the pen.
+#: The longest simulated task: a year. More is taken for a mistake.
 MAX_SECONDS: Final = 365 * 24 * 3600
-#: The maps of parameters that payloads have, and the fields of run-now that override them.
+#: The fields of payloads that may hold a map of parameters, and the fields of run-now that override them.
 _PARAMETER_MAPS: Final = ("base_parameters", "named_parameters", "parameters")
 _OVERRIDES: Final = {
     "notebook_task": "notebook_params",
@@ -27,14 +28,10 @@ _OVERRIDES: Final = {
 
 
 class SimulatedExecutor:
-    """Lets each task end after some time. It has no state but the records: a task's plan is in its `TaskRun`.
+    """Ends each task after some time. The planned end is part of the `TaskRun`, so it survives a restart.
 
-    Parameters
-    ----------
-    seconds:
-        How long a task takes, unless its parameter `simulated_seconds` says otherwise.
-    now_ms:
-        The time in epoch milliseconds.
+    :param seconds: How long a task takes, unless its parameter `simulated_seconds` overrides it.
+    :param now_ms: Returns the time in epoch milliseconds.
     """
 
     starts_programs: Final = False
@@ -44,7 +41,7 @@ class SimulatedExecutor:
         self._now_ms = now_ms
 
     def can_run(self, kind: str) -> bool:
-        """Tell whether tasks with this payload are simulated: all but those that the workspace itself carries out."""
+        """Return whether tasks with this payload are simulated: all but those that start no program anyway."""
         return kind not in ("condition_task", "run_job_task")
 
     def count_running(self) -> int:
@@ -54,8 +51,7 @@ class SimulatedExecutor:
     def start(self, run: Run, task: TaskRun, spec: Json) -> None:
         """Plan the end of a task that has just started; `spec` is the task with its references replaced.
 
-        Raises:
-            CannotRunError: its parameters `simulated_seconds` or `simulated_result` make no sense.
+        :raises CannotRunError: The parameter `simulated_seconds` or `simulated_result` is invalid.
         """
         given = _parameters(run, spec)
         seconds = _seconds(given.get("simulated_seconds", self._seconds))
@@ -68,29 +64,29 @@ class SimulatedExecutor:
         task.planned_result = result
 
     def poll(self, task: TaskRun) -> State | None:
-        """Return how a task ended, or None while it goes on."""
+        """Return how a task ended, or None while it is active."""
         if task.state.life == "TERMINATING" and task.stop:
             return State("TERMINATED", task.stop, stop_message(task.stop))
         if task.planned_end_ms is None:
-            message = "The workspace was opened again to simulate, and no longer knows the program of this task."
+            message = "The workspace was restarted with --simulate, so the program of this task was lost."
             return State("INTERNAL_ERROR", "FAILED", message)
         if self._now_ms() < task.planned_end_ms:
             return None
-        message = "This task was simulated, and was to fail." if task.planned_result == "FAILED" else ""
+        message = "This task was simulated, with the result FAILED." if task.planned_result == "FAILED" else ""
         return State("TERMINATED", task.planned_result, message)
 
-    def never_began(self, task: TaskRun) -> bool:  # noqa: ARG002 - as Executor
-        """Return False: a start and its plan are noted at once."""
+    def start_was_lost(self, task: TaskRun) -> bool:  # noqa: ARG002 - as Executor
+        """Return False: a start is committed together with its planned end."""
         return False
 
     def stop(self, task: TaskRun) -> None:
-        """Do nothing: `poll` sees that the task is being stopped."""
+        """Do nothing: `poll` notices that the task is being stopped."""
 
     def kill(self, tasks: Iterable[TaskRun]) -> None:
         """Do nothing: there are no programs."""
 
     def output(self, task: TaskRun, *, max_log_bytes: int = MAX_LOG_BYTES) -> Output:  # noqa: ARG002 - as Executor
-        """Return an output with nothing in it."""
+        """Return an empty output."""
         return Output(
             "", log_truncated=False, exit_value=None, exit_value_truncated=False, error=None, error_trace=None
         )
@@ -99,15 +95,15 @@ class SimulatedExecutor:
         """Return None: no notebook ran."""
         return None
 
-    def forget(self, task: TaskRun) -> None:
-        """Do nothing: a task has left nothing."""
+    def remove(self, task: TaskRun) -> None:
+        """Do nothing: there are no files."""
 
 
 AnyExecutor: TypeAlias = Executor | SimulatedExecutor
 
 
 def _parameters(run: Run, spec: Json) -> Json:
-    """Return the named parameters of a task: job parameters win over run-now's, and those over the task's own."""
+    """Return the named parameters of a task: job parameters override run-now's, which override the task's own."""
     kind = payload_fields(spec)[0]
     maps = [spec[kind].get(name) for name in _PARAMETER_MAPS]
     maps.append(run.overrides.get(_OVERRIDES.get(kind, "")))
@@ -123,6 +119,6 @@ def _seconds(value: object) -> float | None:
     return seconds if 0 <= seconds <= MAX_SECONDS else None
 
 
-def _bad_parameter(name: str, given: Json, wanted: str) -> CannotRunError:
-    message = f"Parameter '{name}' must be {wanted}, not {given[name]!r}."
+def _bad_parameter(name: str, given: Json, expected: str) -> CannotRunError:
+    message = f"Parameter '{name}' must be {expected}, not {given[name]!r}."
     return CannotRunError(message, "INVALID_RUN_CONFIGURATION")

@@ -1,30 +1,30 @@
-"""When to look at which run again."""
+"""When each run is due for another look by the runner."""
 
 from __future__ import annotations
 
 import heapq
 
 
-class Agenda:
-    """The next look at each run, in epoch milliseconds."""
+class RunTimers:
+    """One timer per run, in epoch milliseconds."""
 
     def __init__(self) -> None:
-        self._next: dict[int, int] = {}
-        #: By time. What differs from `_next` has been put off or moved up since, and is skipped.
+        self._due_at: dict[int, int] = {}
+        #: Ordered by time. An entry that differs from `_due_at` is out of date, and skipped.
         self._heap: list[tuple[int, int]] = []
 
-    def put(self, run_id: int, at_ms: int) -> None:
-        """Look at a run at `at_ms`, and not when it was said before."""
-        if self._next.get(run_id) != at_ms:
-            self._next[run_id] = at_ms
+    def schedule(self, run_id: int, at_ms: int) -> None:
+        """Set or replace the timer of a run."""
+        if self._due_at.get(run_id) != at_ms:
+            self._due_at[run_id] = at_ms
             heapq.heappush(self._heap, (at_ms, run_id))
 
     def take_due(self, now_ms: int) -> set[int]:
-        """Return the runs whose time has come, and forget them."""
+        """Return the runs whose timers have expired, and clear those timers."""
         due = set()
         while self._heap and self._heap[0][0] <= now_ms:
             at_ms, run_id = heapq.heappop(self._heap)
-            if self._next.get(run_id) == at_ms:
-                del self._next[run_id]
+            if self._due_at.get(run_id) == at_ms:
+                del self._due_at[run_id]
                 due.add(run_id)
         return due

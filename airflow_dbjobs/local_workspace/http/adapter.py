@@ -1,4 +1,4 @@
-"""A transport for `requests` that reaches a workspace in the same process: no socket, no waiting."""
+"""A transport for `requests` that calls a workspace in the same process: no socket, and no real delays."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from airflow_dbjobs.local_workspace.messages import Request
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
+    from airflow_dbjobs.local_workspace.messages import Handler
 
 
 class WorkspaceAdapter(BaseAdapter):
     """Mount it on a session for the workspace's `base_url`.
 
-    A cut connection raises `requests.exceptions.ConnectionError`. A reply that is later than the timeout raises
-    `ReadTimeout` at once, and one that is less late comes at once: time does not pass here.
+    A cut connection raises `requests.exceptions.ConnectionError`. Delays take no time: a reply that is later than the
+    request's timeout raises `ReadTimeout` immediately, and any other reply is returned immediately.
+
+    :param handler: The workspace.
     """
 
-    def __init__(self, workspace: LocalWorkspace) -> None:
+    def __init__(self, handler: Handler) -> None:
         super().__init__()
-        self._workspace = workspace
+        self._handler = handler
 
     def send(  # noqa: PLR0917 - the signature of the base class
         self,
         request: requests.PreparedRequest,
-        stream: bool = False,  # noqa: ARG002 - nothing to apply it to, as below
+        stream: bool = False,  # noqa: ARG002 - has no meaning here, nor have the others
         timeout: float | tuple[float, float] | tuple[float, None] | None = None,
         verify: bool | str = True,  # noqa: ARG002
         cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,  # noqa: ARG002
@@ -42,7 +44,7 @@ class WorkspaceAdapter(BaseAdapter):
         """Return the workspace's reply."""
         url = urllib.parse.urlsplit(request.url or "")
         body = request.body or b""
-        reply = self._workspace.handle(
+        reply = self._handler.handle(
             Request(
                 method=request.method or "GET",
                 path=urllib.parse.unquote(str(url.path)),
@@ -51,9 +53,9 @@ class WorkspaceAdapter(BaseAdapter):
                 body=body if isinstance(body, bytes) else str(body).encode(),
             )
         )
-        patience = timeout[1] if isinstance(timeout, tuple) else timeout
-        if patience is not None and reply.delay > patience:
-            raise requests.exceptions.ReadTimeout(f"no reply within {patience} s (fault)", request=request)
+        read_timeout = timeout[1] if isinstance(timeout, tuple) else timeout
+        if read_timeout is not None and reply.delay > read_timeout:
+            raise requests.exceptions.ReadTimeout(f"no reply within {read_timeout} s (fault)", request=request)
         if reply.cut:
             raise requests.exceptions.ConnectionError("connection dropped (fault)", request=request)
         response = requests.Response()
@@ -67,4 +69,4 @@ class WorkspaceAdapter(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Do nothing: the workspace is closed by whoever opened it."""
+        """Do nothing: closing a session does not close the workspace."""

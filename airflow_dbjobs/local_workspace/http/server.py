@@ -1,4 +1,4 @@
-"""The workspace on a loopback socket: Starlette reads requests, uvicorn speaks HTTP."""
+"""Serves a workspace on a loopback socket, with Starlette and uvicorn."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
+    from airflow_dbjobs.local_workspace.messages import Handler
 
-#: Where to listen, by what the user says. Not all of 127.0.0.0/8: who calls must use one of the names below.
+#: The addresses that the server can listen on. Not all of 127.0.0.0/8, as requests must use one of the names below.
 _HOSTS = {
     "127.0.0.1": (socket.AF_INET, "127.0.0.1"),
     "localhost": (socket.AF_INET, "127.0.0.1"),
     "::1": (socket.AF_INET6, "::1"),
 }
-#: Names by which a client may know this machine.
+#: The host names that requests may use.
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 means any free one.
 
-    Raises:
-        WorkspaceError: the host is not one of this machine's own, or the port cannot be used.
+    :raises WorkspaceError: The host is not a loopback address, or the port cannot be used.
     """
     if host not in _HOSTS:
-        names = " nor ".join(_HOSTS)
-        raise WorkspaceError(f"{host} is neither {names}. The workspace runs code, so only this machine may call.")
+        names = ", ".join(_HOSTS)
+        raise WorkspaceError(
+            f"{host} is not one of {names}. The workspace runs code, so only this machine may connect to it."
+        )
     family, numeric = _HOSTS[host]
     with contextlib.ExitStack() as on_failure:
         try:
-            # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, which costs 40 ms a
-            # reply.
+            # asyncio disables Nagle's algorithm, which delays replies by 40 ms, only for sockets with an explicit
+            # protocol.
             listener = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
-            # A restart must not wait for the connections of the last one to be forgotten.
+            # A restarted server must not wait for the old one's connections to leave TIME_WAIT.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((numeric, port))
             listener.listen(512)
         except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not between 0 and 65535"
+            reason = error.strerror if isinstance(error, OSError) else "not between 0 and 65535"
             raise WorkspaceError(f"Port {port} of {host} cannot be used ({reason}); try --port 0.") from None
         on_failure.pop_all()
     return listener
 
 
 def address(listener: socket.socket) -> tuple[str, int]:
-    """Return the host (in brackets if it is IPv6, as URLs have it) and the port of a listening socket."""
+    """Return the host (in brackets if it is IPv6, as in URLs) and the port of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]" if ":" in host else host, port
 
@@ -70,31 +71,31 @@ def url(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def serve(workspace: LocalWorkspace, listener: socket.socket) -> None:
-    """Answer on `listener` until SIGTERM or SIGINT."""
-    # uvicorn raises the signal again when it is done; these let us return instead.
+def serve(handler: Handler, listener: socket.socket) -> None:
+    """Serve requests on `listener` until SIGTERM or SIGINT."""
+    # uvicorn raises the signal again after its shutdown; these handlers let it return instead.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        _App(workspace),
+        _App(handler),
         http=_Connection,
         ws="none",
         lifespan="off",
         log_level="warning",
         access_log=False,
         server_header=False,
-        # The workspace dates its replies itself.
+        # The workspace sets the Date header, from its own clock.
         date_header=False,
-        # A reply that a fault holds back must not hold back the end.
+        # A reply that a fault delays must not delay the shutdown.
         timeout_graceful_shutdown=1,
-        # As long as load balancers keep them: clients that ask every ten seconds shall not connect anew each time.
+        # As load balancers do, so that clients that poll every ten seconds can reuse their connection.
         timeout_keep_alive=60,
     )
     uvicorn.Server(config).run(sockets=[listener])
 
 
 class _Connection(H11Protocol):
-    """A connection that the app can find by its peer's address, and drop."""
+    """A connection that the app can look up by its client's address, in order to drop it."""
 
     open_transports: dict[tuple[str, int], asyncio.Transport] = {}  # noqa: RUF012 - shared by all connections
 
@@ -112,13 +113,13 @@ class _Connection(H11Protocol):
 class _App:
     """The ASGI application."""
 
-    def __init__(self, workspace: LocalWorkspace) -> None:
-        self._workspace = workspace
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or drop its connection."""
         request = starlette.requests.Request(scope, receive)
-        # A page of another site could point its own name at this machine (DNS rebinding); its requests carry that name.
+        # A web page could point its own host name at this machine (DNS rebinding); its requests carry that name.
         host = request.headers.get("host", "")
         if host.rpartition(":")[0] not in _LOOPBACK_NAMES and host not in _LOOPBACK_NAMES:
             await PlainTextResponse(f"This server is not {host!r}.\n", 403)(scope, receive, send)
@@ -130,7 +131,7 @@ class _App:
         if reply.delay:
             await asyncio.sleep(reply.delay)
         if reply.cut:
-            # It is not there if the client has lost patience first.
+            # There is none if the client has already disconnected.
             if transport := _Connection.open_transports.get(scope["client"]):
                 transport.abort()
             await _disconnected(receive)
@@ -146,7 +147,7 @@ class _App:
                 message = f"The body is larger than {MAX_BODY_BYTES} bytes."
                 return ApiError(message, code="MALFORMED_REQUEST").reply()
         return await run_in_threadpool(
-            self._workspace.handle,
+            self._handler.handle,
             Request(
                 method=request.method,
                 path=request.url.path,
@@ -158,7 +159,7 @@ class _App:
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Wait until uvicorn has noticed that the connection is gone, so that it does not try to answer."""
+    """Wait until uvicorn has noticed that the connection is closed, so that it does not try to reply."""
     message: Any = {"type": "http.request"}
     while message["type"] != "http.disconnect":
         message = await receive()

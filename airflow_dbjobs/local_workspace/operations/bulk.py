@@ -1,11 +1,11 @@
-"""Many simulated runs at once, for benchmarks: beginning them, and ending them in one instant."""
+"""Many simulated runs at once, for benchmarks: starting them, and ending them in one instant."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_dbjobs.local_workspace.engine import launch as launching
+from airflow_dbjobs.local_workspace.engine import launch
 from airflow_dbjobs.local_workspace.engine.simulation import MAX_SECONDS, RESULTS
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.state.store import Store
 
 _MAX_COUNT: Final = 100_000
-#: Such as a nightly job has, so that reading about these runs costs what reading about real ones does.
+#: As large as those of a typical nightly job, so that reading these runs costs as much as reading real ones.
 _CLUSTER: Final[Json] = {
     "spark_version": "15.4.x-scala2.12",
     "node_type_id": "Standard_DS3_v2",
@@ -34,24 +34,22 @@ _LIBRARIES: Final = [{"whl": "dbfs:/FileStore/wheels/etl-1.4.2-py3-none-any.whl"
 
 
 def check_names(body: Json, required: str, *optional: str) -> None:
-    """Check which fields a request has.
+    """Check that a request has the required field, and no unknown ones.
 
-    Raises:
-        ApiError: naming the one that is missing or unknown.
+    :raises ApiError: Naming the field that is missing or unknown.
     """
     if required not in body:
         raise ApiError(f"Field '{required}' is missing.")
     if unknown := body.keys() - {required, *optional}:
-        raise ApiError(f"There is no field '{min(unknown)}'; there are {', '.join((required, *optional))}.")
+        raise ApiError(f"Field '{min(unknown)}' is unknown; the fields are {', '.join((required, *optional))}.")
 
 
 def create(
     store: Store, runner: Runner, *, count: int, seconds: float, result: str, user: str, now_ms: int
 ) -> list[int]:
-    """Begin one-time runs of one task each, which takes `seconds` from now; return their ids.
+    """Start one-time runs with one task each, which takes `seconds` from now; return their ids.
 
-    Raises:
-        ApiError: naming the argument that is wrong.
+    :raises ApiError: Naming the wrong argument.
     """
     if not _is_number(count, int) or not 1 <= count <= _MAX_COUNT:
         raise _bad("count", f"an integer from 1 to {_MAX_COUNT}", count)
@@ -65,18 +63,17 @@ def create(
         "libraries": _LIBRARIES,
         "notebook_task": {"notebook_path": "/Repos/data-platform/etl/load_orders", "base_parameters": parameters},
     }
-    runs = [launching.submit(store, settings, user, now_ms) for _ in range(count)]
+    runs = [launch.launch_one_time(store, settings, user, now_ms) for _ in range(count)]
     for run in runs:
-        # Their time counts from now, not from the next tick.
-        runner.move_on(run, now_ms)
+        # The tasks start now, not at the next tick.
+        runner.advance(run, now_ms)
     return [run.run_id for run in runs]
 
 
 def end(store: Store, runner: Runner, *, run_ids: Sequence[int], result: str, now_ms: int) -> None:
-    """End active simulated runs now; what their tasks that have started had planned to end with is replaced.
+    """End active simulated runs now, with `result` instead of what their tasks had planned.
 
-    Raises:
-        ApiError: naming the argument that is wrong, or the run that does not exist, has ended, or would not end.
+    :raises ApiError: Naming the wrong argument, or the run that does not exist, has ended, or cannot end now.
     """
     _check_result(result)
     if not isinstance(run_ids, list | tuple) or not all(_is_number(item, int) for item in run_ids):
@@ -86,20 +83,20 @@ def end(store: Store, runner: Runner, *, run_ids: Sequence[int], result: str, no
         if run is None or run.deleted:
             raise ApiError(f"Run {run_id} does not exist.")
         if not run.active:
-            raise ApiError(f"Run {run_id} has ended already.")
+            raise ApiError(f"Run {run_id} has already ended.")
         _end(store, runner, run, result, now_ms)
 
 
 def _end(store: Store, runner: Runner, run: Run, result: str, now_ms: int) -> None:
     if run.state.life == "PENDING":
-        runner.move_on(run, now_ms)
+        runner.advance(run, now_ms)
     for task in store.tasks_of(run):
         if task.state.life == "RUNNING" and task.planned_end_ms is not None:
             task.planned_end_ms, task.planned_result = now_ms, result
             store.save(task)
-    runner.move_on(run, now_ms)
+    runner.advance(run, now_ms)
     if run.active:
-        raise ApiError(f"Run {run.run_id} would not end: it has tasks that have yet to start, or are tried again.")
+        raise ApiError(f"Run {run.run_id} cannot end now: it has tasks that have not started, or will be retried.")
 
 
 def _is_number(value: Any, kind: Any) -> bool:
@@ -111,5 +108,5 @@ def _check_result(result: str) -> None:
         raise _bad("result", " or ".join(RESULTS), result)
 
 
-def _bad(name: str, wanted: str, value: Any) -> ApiError:
-    return ApiError(f"Field '{name}' must be {wanted}, not {json.dumps(value, default=str)[:100]}.")
+def _bad(name: str, expected: str, value: Any) -> ApiError:
+    return ApiError(f"Field '{name}' must be {expected}, not {json.dumps(value, default=str)[:100]}.")

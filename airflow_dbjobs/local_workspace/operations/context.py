@@ -1,32 +1,34 @@
-"""One call of an API operation: what its function is given, and what several of them need."""
+"""The context of one API request: what an operation works with, and what several operations need."""
 
 from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
-from airflow_dbjobs.local_workspace.operations.fields import MAX_TOKEN_LENGTH
 from airflow_dbjobs.local_workspace.state.records import Job, Run, State, TaskRun
-from airflow_dbjobs.local_workspace.views.json_view import Renderer, decode_token, encode_token
+from airflow_dbjobs.local_workspace.views.page_tokens import decode_token, encode_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
     from airflow_dbjobs.local_workspace.state.store import Store
+    from airflow_dbjobs.local_workspace.views.json_view import JsonView
 
 Item = TypeVar("Item", Job, Run)
 
+_MAX_TOKEN_LENGTH: Final = 64
+
 
 @dataclass(frozen=True)
-class Call:
-    """A call. `args` are the decoded query and body; `user` is who calls; `max_page` bounds the lists of runs."""
+class RequestContext:
+    """A request. `args` are its decoded query and body, `user` is the caller, `max_page` bounds the lists of runs."""
 
     store: Store
     executor: AnyExecutor
-    render: Renderer
+    view: JsonView
     version: str
     args: Json
     user: str
@@ -39,14 +41,14 @@ class Call:
         return self.version != "2.0"
 
     def job(self) -> Job:
-        """Return the job that the call names."""
+        """Return the job that the request names."""
         job_id = self.args.get("job_id", 0)
         if job_id not in self.store.jobs:
             raise ApiError(f"Job {job_id} does not exist.")
         return self.store.jobs[job_id]
 
     def run(self) -> tuple[Run, TaskRun | None]:
-        """Return the run that the call names; when it names a task run, that one and its run."""
+        """Return the run that the request names; if it names a task run, return its run and the task run itself."""
         run_id = self.args.get("run_id", 0)
         task = self.store.task_runs.get(run_id)
         run = self.store.runs.get(task.parent_id if task else run_id)
@@ -55,13 +57,13 @@ class Call:
         return run, task
 
     def run_of_token(self) -> Run | None:
-        """Return the run that the call's idempotency token stands for, if it was used before.
+        """Return the run that the request's idempotency token was used for; None if it is new, or there is none.
 
-        One namespace for run-now and submit; whatever else the call says is not compared.
+        run-now and submit share one namespace of tokens, and the other arguments are not compared.
         """
         token = self.args.get("idempotency_token", "")
-        if len(token) > MAX_TOKEN_LENGTH:
-            raise ApiError(f"Field 'idempotency_token' must have at most {MAX_TOKEN_LENGTH} characters.")
+        if len(token) > _MAX_TOKEN_LENGTH:
+            raise ApiError(f"Field 'idempotency_token' must have at most {_MAX_TOKEN_LENGTH} characters.")
         run_id = self.store.token_run_id(token) if token else None
         if run_id is None:
             return None
@@ -71,34 +73,34 @@ class Call:
         return run
 
     def claim_token(self, run: Run) -> None:
-        """Let the call's idempotency token, if it has one, stand for `run`."""
+        """Assign the request's idempotency token, if it has one, to `run`."""
         if token := self.args.get("idempotency_token"):
             self.store.claim_token(token, run.run_id)
 
     def limit(self, default: int, maximum: int, *, least: int = 0) -> int:
-        """Return the page size: 0, where it is allowed, means the maximum."""
+        """Return the page size; 0, where allowed, means the maximum."""
         limit: int = self.args.get("limit", min(default, maximum))
         if not least <= limit <= maximum:
             raise ApiError(f"Field 'limit' must be between {least} and {maximum}.")
         return limit or maximum
 
-    def stop(self, run: Run) -> None:
-        """Begin to cancel a run; one that ended is left alone."""
+    def cancel(self, run: Run) -> None:
+        """Start to cancel a run; do nothing if it has ended or is being stopped."""
         if run.active and run.stop is None:
             run.stop = "CANCELED"
             run.state = State("TERMINATING", message="Being cancelled.")
             self.store.save(run)
 
 
-def page(call: Call, items: Sequence[Item], limit: int) -> tuple[list[Item], Json]:
-    """Return one page of `items` (newest first), and the fields that lead to the others.
+def page(context: RequestContext, items: Sequence[Item], limit: int) -> tuple[list[Item], Json]:
+    """Return one page of `items` (newest first), and the fields that lead to the other pages.
 
-    A token holds the id at which its page begins or ends, so that new items do not shift what is still to be read.
+    A page token holds the id at which its page begins or ends, so new items do not shift the pages still to be read.
     """
-    offset: int = call.args.get("offset", 0)
+    offset: int = context.args.get("offset", 0)
     if offset < 0:
         raise ApiError("Field 'offset' must not be negative.")
-    if call.modern and (token := call.args.get("page_token")):
+    if context.modern and (token := context.args.get("page_token")):
         content = decode_token(token)
         if "before" in content:
             offset = bisect.bisect_right(items, -content["before"], key=_newest_first)
@@ -106,10 +108,10 @@ def page(call: Call, items: Sequence[Item], limit: int) -> tuple[list[Item], Jso
             offset = max(0, bisect.bisect_left(items, -content.get("after", 0), key=_newest_first) - limit)
     shown = list(items[offset : offset + limit])
     more = offset + limit < len(items)
-    if not call.modern:
+    if not context.modern:
         return shown, {"has_more": more}
-    # 2.2 may leave top-level has_more out, and clients must do without it; this one makes sure that they do.
-    links: Json = {"has_more": more} if call.version == "2.1" else {}
+    # API 2.2 may omit the top-level has_more. This server always does, so that no client comes to depend on it.
+    links: Json = {"has_more": more} if context.version == "2.1" else {}
     if shown and more:
         links["next_page_token"] = encode_token({"before": _id(shown[-1])})
     if shown and offset:

@@ -6,12 +6,14 @@ import html
 import operator
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.local_workspace.engine import launch as launching
+from airflow_dbjobs.local_workspace.engine import launch
 from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
-from airflow_dbjobs.local_workspace.operations import permissions
-from airflow_dbjobs.local_workspace.operations.context import Call, page
-from airflow_dbjobs.local_workspace.operations.fields import check_parameters, check_settings, tasks_of
+from airflow_dbjobs.local_workspace.state import grants
+from airflow_dbjobs.local_workspace.state.settings import tasks_of
+
+from .context import RequestContext, page
+from .validation import check_parameters, check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,124 +21,124 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
 
 
-def run_now(call: Call) -> Json:
-    """Begin a run of a job, or find the one that the idempotency token stands for."""
-    run = call.run_of_token()
+def run_now(context: RequestContext) -> Json:
+    """Start a run of a job, or return the one that the idempotency token was used for."""
+    run = context.run_of_token()
     if run is None:
-        job = call.job()
-        check_parameters(call.args)
-        # Older versions do not know the field, and ignore it.
-        only = call.args.get("only", []) if call.version == "2.2" else []
-        run = launching.run_job(call.store, job, call.args, call.now_ms, only=only)
-        call.claim_token(run)
-    return {"run_id": run.run_id, "number_in_job": run.run_id if call.modern else run.number_in_job}
+        job = context.job()
+        check_parameters(context.args)
+        # Older versions of the API ignore this field.
+        only = context.args.get("only", []) if context.version == "2.2" else []
+        run = launch.launch_job(context.store, job, context.args, context.now_ms, only=only)
+        context.claim_token(run)
+    return {"run_id": run.run_id, "number_in_job": run.run_id if context.modern else run.number_in_job}
 
 
-def submit(call: Call) -> Json:
-    """Begin a one-time run, or find the one that the idempotency token stands for."""
-    run = call.run_of_token()
+def submit(context: RequestContext) -> Json:
+    """Start a one-time run, or return the one that the idempotency token was used for."""
+    run = context.run_of_token()
     if run is None:
         hidden = ("idempotency_token", "access_control_list")
-        settings = {name: value for name, value in call.args.items() if name not in hidden}
-        check_settings(settings, call.version)
+        settings = {name: value for name, value in context.args.items() if name not in hidden}
+        check_settings(settings, context.version)
         if not tasks_of(settings):
             raise ApiError("A one-time run needs 'tasks', or a task field such as 'notebook_task'.")
-        if call.modern:
-            # Nothing shows the permissions of a one-time run; they must be right all the same.
-            permissions.granted([permissions.ownership(call.user)], call.args.get("access_control_list", []))
-        run = launching.submit(call.store, settings, call.user, call.now_ms)
-        call.claim_token(run)
+        if context.modern:
+            # No operation shows the permissions of a one-time run, so they are only validated.
+            grants.merge_grants([grants.ownership(context.user)], context.args.get("access_control_list", []))
+        run = launch.launch_one_time(context.store, settings, context.user, context.now_ms)
+        context.claim_token(run)
     return {"run_id": run.run_id}
 
 
-def list_(call: Call) -> Json:
+def list_(context: RequestContext) -> Json:
     """List runs, newest first."""
-    active, completed = call.args.get("active_only", False), call.args.get("completed_only", False)
+    active, completed = context.args.get("active_only", False), context.args.get("completed_only", False)
     if active and completed:
         raise ApiError("Fields 'active_only' and 'completed_only' exclude each other.")
-    limit = call.limit(20, min(25, call.max_page) if call.modern else call.max_page)
-    source = call.store.active_runs if active else call.store.runs
-    runs = _listed(source.values(), call)
+    limit = context.limit(20, min(25, context.max_page) if context.modern else context.max_page)
+    source = context.store.active_runs if active else context.store.runs
+    runs = _listed(source.values(), context)
     if completed:
         runs = [run for run in runs if not run.active]
-    shown, links = page(call, sorted(runs, key=operator.attrgetter("run_id"), reverse=True), limit)
-    expand = not call.modern or call.args.get("expand_tasks", False)
-    entries = [call.render.run(run, expand=expand) for run in shown]
+    shown, links = page(context, sorted(runs, key=operator.attrgetter("run_id"), reverse=True), limit)
+    expand = not context.modern or context.args.get("expand_tasks", False)
+    entries = [context.view.run(run, expand=expand) for run in shown]
     return {**({"runs": entries} if entries else {}), **links}
 
 
-def _listed(runs: Iterable[Run], call: Call) -> list[Run]:
-    args = call.args
-    # One filter after the other: there may be thousands of runs to each page, and hardly a call has any filter.
+def _listed(runs: Iterable[Run], context: RequestContext) -> list[Run]:
+    args = context.args
+    # Few requests have a filter, and there may be thousands of runs: each filter is a pass of its own.
     runs = [run for run in runs if not run.deleted]
     for name in ("job_id", "run_type"):
         if name in args:
             runs = [run for run in runs if getattr(run, name) == args[name]]
-    if call.modern and "start_time_from" in args:
+    if context.modern and "start_time_from" in args:
         runs = [run for run in runs if run.start_ms >= args["start_time_from"]]
-    if call.modern and "start_time_to" in args:
+    if context.modern and "start_time_to" in args:
         runs = [run for run in runs if run.start_ms <= args["start_time_to"]]
     return runs
 
 
-def get(call: Call) -> Json:
+def get(context: RequestContext) -> Json:
     """Show a run or a task run."""
-    run, task = call.run()
+    run, task = context.run()
     if task is not None:
-        return call.render.task_run(run, task)
-    history = call.modern and call.args.get("include_history", False)
-    return call.render.run(run, history=history, page_token=call.args.get("page_token", ""))
+        return context.view.task_run(run, task)
+    history = context.modern and context.args.get("include_history", False)
+    return context.view.run(run, history=history, page_token=context.args.get("page_token", ""))
 
 
-def cancel(call: Call) -> Json:
-    """Begin to cancel a run or a task run; one that ended is left alone."""
-    run, task = call.run()
+def cancel(context: RequestContext) -> Json:
+    """Start to cancel a run or a task run; do nothing if it has ended."""
+    run, task = context.run()
     if task is None:
-        call.stop(run)
+        context.cancel(run)
     elif not task.state.terminal and task.stop is None:
         task.stop = "CANCELED"
-        call.store.save(task)
+        context.store.save(task)
     return {}
 
 
-def cancel_all(call: Call) -> Json:
-    """Begin to cancel the active runs of a job, or with `all_queued_runs` the queued ones, of it or of all jobs."""
-    queued_only = call.modern and call.args.get("all_queued_runs", False)
-    job_id = None if queued_only and "job_id" not in call.args else call.job().job_id
-    for run in call.store.active_runs.values():
+def cancel_all(context: RequestContext) -> Json:
+    """Start to cancel the active runs of a job; with `all_queued_runs` only queued ones, without a job those of all."""
+    queued_only = context.modern and context.args.get("all_queued_runs", False)
+    job_id = None if queued_only and "job_id" not in context.args else context.job().job_id
+    for run in context.store.active_runs.values():
         if job_id in (None, run.job_id) and (run.state.life == "QUEUED" or not queued_only):
-            call.stop(run)
+            context.cancel(run)
     return {}
 
 
-def delete(call: Call) -> Json:
-    """Delete a run that ended. Its idempotency token stays taken."""
-    run, task = call.run()
+def delete(context: RequestContext) -> Json:
+    """Delete a run that has ended. Its idempotency token cannot be used again."""
+    run, task = context.run()
     if task is not None:
         raise ApiError(f"Run {task.run_id} is a task run; only its whole run, {run.run_id}, can be deleted.")
     if run.active:
         raise ApiError(f"Run {run.run_id} is still active; cancel it first.", code="INVALID_STATE")
-    for attempt in call.store.tasks_of(run):
-        call.executor.forget(attempt)
-    call.store.remove_run(run)
+    for attempt in context.store.tasks_of(run):
+        context.executor.remove(attempt)
+    context.store.remove_run(run)
     return {}
 
 
-def repair(call: Call) -> Json:
+def repair(context: RequestContext) -> Json:
     """Run tasks of a finished run again."""
-    run, task = call.run()
+    run, task = context.run()
     if task is not None:
         raise ApiError(f"Run {task.run_id} is a task run; only its whole run, {run.run_id}, can be repaired.")
-    check_parameters(call.args)
-    return {"repair_id": launching.repair(call.store, run, call.args, call.now_ms).repair_id}
+    check_parameters(context.args)
+    return {"repair_id": launch.repair(context.store, run, context.args, context.now_ms).repair_id}
 
 
-def get_output(call: Call) -> Json:
-    """Show what one task run returned or wrote, and why it failed."""
-    run, task = _single_task(call)
-    metadata = call.render.task_run(run, task) if call.args["run_id"] == task.run_id else call.render.run(run)
+def get_output(context: RequestContext) -> Json:
+    """Show what one task run returned or printed, and why it failed."""
+    run, task = _single_task(context)
+    metadata = context.view.task_run(run, task) if context.args["run_id"] == task.run_id else context.view.run(run)
     shown: Json = {"metadata": metadata}
-    output = call.executor.output(task)
+    output = context.executor.output(task)
     if "notebook_task" in task.spec:
         shown["notebook_output"] = {"truncated": output.exit_value_truncated}
         if output.exit_value is not None:
@@ -152,15 +154,15 @@ def get_output(call: Call) -> Json:
     return shown
 
 
-def export(call: Call) -> Json:
-    """Return the notebook that a task run ran, as it was then, in HTML."""
-    _, task = _single_task(call)
-    wanted = call.args.get("views_to_export", "CODE")
+def export(context: RequestContext) -> Json:
+    """Return the notebook that a task run executed, in its version of that time, as HTML."""
+    _, task = _single_task(context)
+    wanted = context.args.get("views_to_export", "CODE")
     if wanted not in ("CODE", "DASHBOARDS", "ALL"):
         raise ApiError("Field 'views_to_export' must be CODE, DASHBOARDS or ALL.")
-    source = call.executor.source(task)
+    source = context.executor.source(task)
     if source is None:
-        raise ApiError(f"Run {call.args['run_id']} ran no notebook, and only notebooks can be exported.")
+        raise ApiError(f"Run {context.args['run_id']} did not run a notebook, and only notebooks can be exported.")
     if wanted == "DASHBOARDS":
         return {}
     name = task.spec["notebook_task"]["notebook_path"].rpartition("/")[2]
@@ -171,13 +173,13 @@ def export(call: Call) -> Json:
     return {"views": [{"content": content, "name": name, "type": "NOTEBOOK"}]}
 
 
-def _single_task(call: Call) -> tuple[Run, TaskRun]:
-    """Return the task run that the call means. Only 2.0, which knows no other runs, lets a run stand for its task."""
-    run, task = call.run()
+def _single_task(context: RequestContext) -> tuple[Run, TaskRun]:
+    """Return the task run that the request names. API 2.0 also accepts the run of a single task."""
+    run, task = context.run()
     if task is not None:
         return run, task
-    tasks = list(latest_attempts(call.store.tasks_of(run)).values())
-    if len(tasks) == 1 and not call.modern:
+    tasks = list(latest_attempts(context.store.tasks_of(run)).values())
+    if len(tasks) == 1 and not context.modern:
         return run, tasks[0]
     keys = ", ".join(f"{item.task_key}: {item.run_id}" for item in tasks)
-    raise ApiError(f"Run {run.run_id} is not a task run; ask for one of its tasks instead ({keys or 'it has none'}).")
+    raise ApiError(f"Run {run.run_id} is not a task run; pass the id of one of its tasks ({keys or 'it has none'}).")

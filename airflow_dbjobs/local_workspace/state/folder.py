@@ -1,4 +1,4 @@
-"""The folder where a workspace keeps its own records: made, claimed by one server at a time, and the token in it."""
+"""The folder that holds a workspace's state: created, locked by one server at a time, and home of its secrets."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import fcntl
 import os
 import secrets
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from airflow_dbjobs.local_workspace.engine.notebooks import STATE_FOLDER
+from airflow_dbjobs.local_workspace import STATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: In a state folder: what callers of the API present, and what the addresses of pages carry.
+#: Files in the state folder: the API token, and the key in the URLs of pages.
 SECRETS = TOKEN, PAGE_KEY = "token", "page-key"
-#: Of a file's mode: whatever others than its owner may do.
-_OTHERS = 0o077
+#: The mode bits that give access to anyone but the owner.
+_OTHERS: Final = 0o077
 
 
 class WorkspaceError(Exception):
@@ -26,42 +26,45 @@ class WorkspaceError(Exception):
 
 
 def state_folder(root: Path) -> Path:
-    """Return the folder of a workspace's state, made if need be, and closed to other users of the machine.
+    """Return the state folder of a workspace, created if needed, and closed to other users of the machine.
 
-    Raises:
-        WorkspaceError: `root` is no folder, or its state cannot be kept there, or is not ours.
+    :raises WorkspaceError: `root` is not a folder, or its state folder cannot be used or belongs to another user.
     """
-    with _one_message(root):
+    with _as_workspace_error(root):
         if not root.is_dir():
-            raise WorkspaceError(f"{root} is not a folder; give the folder that holds your notebooks and Python files.")
+            raise WorkspaceError(f"{root} is not a folder; pass the folder that holds your notebooks and Python files.")
         folder = root.resolve() / STATE_FOLDER
-    with _one_message(folder):
+    with _as_workspace_error(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         _close_to_others(folder)
     return folder
 
 
 def _close_to_others(folder: Path) -> None:
-    """Let only ourselves into a state folder: others could read its token, or put in jobs that run code as us."""
-    ours = os.geteuid()
-    if not folder.stat().st_uid == folder.lstat().st_uid == ours:
+    """Make a state folder private: other users could read its token, or add jobs that run code as this user."""
+    user_id = os.geteuid()
+    if not folder.stat().st_uid == folder.lstat().st_uid == user_id:
         raise WorkspaceError(f"{folder} belongs to another user; remove it, or start the server as its owner.")
     if not folder.stat().st_mode & _OTHERS:
         return
     folder.chmod(0o700)
     if folder.stat().st_mode & _OTHERS:
-        raise WorkspaceError(f"{folder} stays open to other users: its file system keeps no permissions. Use another.")
+        raise WorkspaceError(
+            f"{folder} cannot be closed to other users: its file system keeps no permissions. Use another one."
+        )
     for file in folder.iterdir():
-        if file.lstat().st_uid != ours:
-            raise WorkspaceError(f"{folder} was open to other users, and {file.name} in it is not yours; remove it.")
+        if file.lstat().st_uid != user_id:
+            raise WorkspaceError(
+                f"{folder} was open to other users, and {file.name} in it belongs to one of them; remove it."
+            )
         if file.name in SECRETS and file.stat().st_mode & _OTHERS:
-            # Others may know it, so another one is made up.
+            # Other users may have read it, so a new one is generated.
             file.unlink()
 
 
 @contextlib.contextmanager
-def _one_message(file: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file into a WorkspaceError."""
+def _as_workspace_error(file: Path) -> Iterator[None]:
+    """Turn errors of the file system into a WorkspaceError."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -69,13 +72,14 @@ def _one_message(file: Path) -> Iterator[None]:
         raise WorkspaceError(f"The local workspace cannot use {file}: {reason}.") from None
 
 
-def claim(folder: Path) -> int:
-    """Claim a state folder for this process; the kernel gives it back, whatever ends us.
+def lock_folder(folder: Path) -> int:
+    """Lock a state folder for this process, and return the lock's file descriptor.
 
-    Raises:
-        WorkspaceError: another process has it, or it cannot be written to.
+    The kernel releases the lock when the process ends, however it ends.
+
+    :raises WorkspaceError: Another process holds the lock, or the folder is not writable.
     """
-    with _one_message(folder / "lock"):
+    with _as_workspace_error(folder / "lock"):
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,26 +91,25 @@ def claim(folder: Path) -> int:
 
 
 def kept_secret(folder: Path, name: str) -> str:
-    """Return the secret in a file of a state folder, made up the first time, readable by the user alone.
+    """Return the secret in a file of a state folder, generated on first use and readable by its owner only.
 
-    Raises:
-        WorkspaceError: the file is empty, or cannot be read or made.
+    :raises WorkspaceError: The file is empty, or cannot be read or created.
     """
     file = folder / name
-    with _one_message(file):
+    with _as_workspace_error(file):
         if not file.exists():
-            _make_secret(file)
+            _generate_secret(file)
         secret = file.read_text().strip()
     if not secret:
-        raise WorkspaceError(f"{file} is empty; remove it, and a new {name} is made up.")
+        raise WorkspaceError(f"{file} is empty; remove it, and the next start generates a new {name}.")
     return secret
 
 
-def _make_secret(file: Path) -> None:
-    # It gets its name when it is whole: a server that dies here must not leave half a secret for the next one.
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f"{file.name}-") as whole:
-        whole.write(secrets.token_hex(24))
-        whole.flush()
-        # Another server may have been first; then its secret is the one.
+def _generate_secret(file: Path) -> None:
+    # The file gets its name once it is complete: a server that dies here must not leave half a secret behind.
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f"{file.name}-") as complete:
+        complete.write(secrets.token_hex(24))
+        complete.flush()
+        # If another server was first, its secret counts.
         with contextlib.suppress(FileExistsError):
-            file.hardlink_to(whole.name)
+            file.hardlink_to(complete.name)

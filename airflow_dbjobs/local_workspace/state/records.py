@@ -1,4 +1,7 @@
-"""The records of the workspace: jobs, runs, and the task runs of a run. Times are epoch milliseconds."""
+"""The records of the workspace: jobs, runs, and the task runs of a run. Times are epoch milliseconds.
+
+The state file stores records under the names of their attributes, so a renamed attribute makes it unreadable.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ TERMINAL: Final = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
 
 @dataclass(frozen=True)
 class State:
-    """Where a run or task run is in its life, and how it ended.
+    """The state of a run or task run.
 
-    `life` and `result` use the words of the API (`life_cycle_state`, `result_state`). `code` is the termination code
-    of API 2.1+, given only where it does not follow from the other two.
+    `life` and `result` are the API's `life_cycle_state` and `result_state`. `code` is the termination code of API 2.1
+    and later, set only if the other two do not imply it.
     """
 
     life: str
@@ -32,44 +35,44 @@ class State:
 
 @dataclass
 class Job:
-    """A saved job. `settings` are kept as they were given, flat (2.0 shape) or with `tasks`."""
+    """A saved job. `settings` are kept as they were sent: flat (the 2.0 shape) or with `tasks`."""
 
     job_id: int
     settings: Json
     creator: str
     created_ms: int
-    #: How many runs it has had: the source of `number_in_job`.
+    #: How many runs it has had; `number_in_job` comes from it.
     runs_started: int = 0
-    #: Each has one of user_name, group_name and service_principal_name, and a permission_level. None: its creator owns
-    #: it, and that is all.
+    #: Each has one of user_name, group_name and service_principal_name, and a permission_level. None: the creator is
+    #: the owner, and there are no other grants.
     grants: list[Json] | None = None
 
 
 @dataclass
 class TaskRun:
-    """One attempt at one task of a run. `spec` is the task as it stands in the settings."""
+    """One attempt at one task of a run. `spec` is the task from the settings."""
 
     run_id: int
     parent_id: int
     task_key: str
     spec: Json
-    #: When it was created; once it starts, when it started.
+    #: When the attempt was created; once it has started, when it started.
     start_ms: int
     state: State = field(default_factory=lambda: State("BLOCKED"))
     end_ms: int = 0
     started: bool = False
-    #: Counts all attempts at this task in the run, repairs included.
+    #: The number of earlier attempts at this task in the run, repairs included.
     attempt: int = 0
-    #: Counts the automatic retries since the run, or its last repair, began.
+    #: The number of automatic retries since the run, or its last repair, began.
     retries: int = 0
     not_before_ms: int = 0
-    #: The result state this task run is being stopped with, if it is.
+    #: The result state that this task run will end with, once a stop was requested.
     stop: str | None = None
-    #: Of a condition task: "true" or "false".
+    #: Condition tasks only: "true" or "false".
     outcome: str | None = None
-    #: Of a run_job task: the run it started.
+    #: run_job tasks only: the run that the task started.
     child_run_id: int | None = None
-    #: Of a task that is simulated, once it has started: when it ends, and with which result state.
+    #: Simulated tasks only, from their start on: when they will end, and with which result state.
     planned_end_ms: int | None = None
     planned_result: str | None = None
 
@@ -87,7 +90,7 @@ class Episode:
 
 @dataclass
 class Run:
-    """A run of a job, or a one-time run (which has a job id of its own that names no job)."""
+    """A run of a job, or a one-time run (whose job id belongs to no job)."""
 
     run_id: int
     job_id: int
@@ -96,28 +99,28 @@ class Run:
     run_name: str
     creator: str
     trigger: str
-    #: The job's settings as of the launch, without its tasks.
+    #: The job's settings at launch, without its tasks.
     settings: Json
-    #: Whether the payload had the 2.0 shape, with one task and no `tasks`.
+    #: Whether the settings had the 2.0 shape: one task, and no `tasks`.
     flat: bool
     start_ms: int
-    #: When its timeout began to count: it does not while a run is queued, and a repair begins anew.
+    #: When its timeout started counting: when it left the queue, or when its latest repair began.
     clock_ms: int
     state: State = field(default_factory=lambda: State("PENDING"))
     end_ms: int = 0
-    #: `notebook_params`, `python_params` and so on, as given to run-now.
+    #: `notebook_params`, `python_params` and so on, as sent to run-now.
     overrides: Json = field(default_factory=dict)
     #: `{name: {"default": ..., "value": ...}}`
     job_parameters: dict[str, Json] = field(default_factory=dict)
-    #: The result state all of it is being stopped with, if it is.
+    #: The result state that the run will end with, once a stop was requested.
     stop: str | None = None
-    #: Its job was deleted: it is hidden, and removed when it ends.
+    #: The job was deleted: the run is hidden, and removed when it ends.
     deleted: bool = False
-    #: Of a run that a run_job task started: the run of that task.
+    #: Set if a run_job task started this run: the run of that task.
     trigger_run_id: int | None = None
     episodes: list[Episode] = field(default_factory=list)
 
     @property
     def active(self) -> bool:
-        """Whether the run has yet to end."""
+        """Whether the run has not ended yet."""
         return not self.state.terminal

@@ -1,4 +1,4 @@
-"""The state of the workspace: records in memory, each change written to one SQLite file before it is answered."""
+"""The state of the workspace: records in memory, and in a SQLite file before a request that changed them returns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
-from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
+from .folder import WorkspaceError
+from .records import Episode, Job, Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS task_runs (id INTEGER PRIMARY KEY, record TEXT NOT NU
 CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, run_id INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sequence (one INTEGER PRIMARY KEY CHECK (one = 1), next_id INTEGER NOT NULL);
 """
-#: Of everything that has an id. As long as the cloud's, and exact in JSON readers that know only doubles (< 2**53).
+#: Ids are as long as the cloud's, and small enough (< 2**53) for JSON parsers that read numbers as doubles.
 _FIRST_ID = 100_000_000_000_001
 
 Record = Job | Run | TaskRun
@@ -30,13 +30,10 @@ Record = Job | Run | TaskRun
 class Store:
     """Jobs, runs and task runs by id.
 
-    Change a record and `save` it; `commit`, or the end of `changes`, makes all saved changes durable at once. Not
-    thread-safe: the workspace holds its lock around every use.
+    Change a record and `save` it; `commit`, or the end of `changes`, makes all saved changes durable in one
+    transaction. Not thread-safe: the workspace holds its lock around every use.
 
-    Raises
-    ------
-    WorkspaceError
-        The file cannot be opened, or holds something else.
+    :raises WorkspaceError: The file cannot be opened, or has other content.
     """
 
     def __init__(self, file: Path | str) -> None:
@@ -47,13 +44,13 @@ class Store:
                 self._open()
                 on_failure.pop_all()
         except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError) as error:
-            # Records that are no JSON, or have other fields than ours, are damage too.
-            hint = "if it is damaged, move it away, and the workspace begins empty"
+            # Records that are not JSON, or have unknown fields, count as damage too.
+            hint = "if it is damaged, move it away to start with an empty workspace"
             raise WorkspaceError(f"The local workspace cannot use {file} ({error}); {hint}.") from None
 
     def _open(self) -> None:
-        # With WAL and NORMAL a commit survives the death of this process, however sudden, without waiting for the
-        # disk; only a power cut may lose the last commits.
+        # With WAL and NORMAL a commit survives a kill of this process without waiting for the disk; only a power cut
+        # may lose the last commits.
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_SCHEMA)
@@ -62,7 +59,7 @@ class Store:
         self._load()
 
     def new_id(self) -> int:
-        """Return an id that nothing has had, and nothing will have."""
+        """Return an id that was never used before."""
         self._next_id += 1
         return self._next_id - 1
 
@@ -75,13 +72,13 @@ class Store:
         return [run for run in self.runs.values() if run.job_id == job_id]
 
     def take_changed_runs(self) -> set[int]:
-        """Return the ids of the runs that were changed, or whose task runs were, since this was last asked."""
+        """Return the ids of the runs that changed, or whose task runs did, since the last call."""
         changed = self._changed_runs.copy()
         self._changed_runs.clear()
         return changed
 
     def mark_all_changed(self) -> None:
-        """Let all active runs count as changed."""
+        """Mark all active runs as changed."""
         self._changed_runs.update(self.active_runs)
 
     def save(self, *records: Record) -> None:
@@ -93,12 +90,12 @@ class Store:
             self._dirty[_key(record)] = record
 
     def remove_job(self, job: Job) -> None:
-        """Forget a job."""
+        """Remove a job."""
         del self.jobs[job.job_id]
         self._dirty["jobs", job.job_id] = None
 
     def remove_run(self, run: Run) -> None:
-        """Forget a run and its task runs. Its idempotency token stays taken."""
+        """Remove a run and its task runs. Its idempotency token cannot be used again."""
         for task in self._tasks_of.pop(run.run_id, []):
             del self.task_runs[task.run_id]
             self._dirty["task_runs", task.run_id] = None
@@ -107,16 +104,16 @@ class Store:
         self._dirty["runs", run.run_id] = None
 
     def claim_token(self, token: str, run_id: int) -> None:
-        """Let `token` stand for a run, for good."""
+        """Assign an idempotency token to a run, permanently."""
         self._tokens[token] = self._new_tokens[token] = run_id
 
     def token_run_id(self, token: str) -> int | None:
-        """Return the id of the run that `token` stands for; the run may be gone."""
+        """Return the id of the run that an idempotency token was used for; that run may have been deleted."""
         return self._tokens.get(token)
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[None]:
-        """Commit what is changed inside; if anything raises, forget what is not committed, in memory too."""
+        """Commit the changes made in the block; if it raises, roll back what is not committed, in memory too."""
         try:
             yield
             self.commit()
@@ -133,17 +130,17 @@ class Store:
         try:
             for (table, record_id), record in self._dirty.items():
                 if record is None:
-                    self._db.execute(f"DELETE FROM {table} WHERE id = ?", (record_id,))  # noqa: S608 - a name of ours
+                    self._db.execute(f"DELETE FROM {table} WHERE id = ?", (record_id,))  # noqa: S608 - a constant
                 else:
                     self._db.execute(
-                        f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - a name of ours
+                        f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - a constant
                         (record_id, json.dumps(vars(record), default=vars)),
                     )
             self._db.executemany("INSERT INTO tokens VALUES (?, ?)", self._new_tokens.items())
             self._db.execute("INSERT OR REPLACE INTO sequence VALUES (1, ?)", (self._next_id,))
             self._db.execute("COMMIT")
         except BaseException:
-            # After some errors, such as a full disk, SQLite has done so itself.
+            # After some errors, such as a full disk, SQLite has already rolled back.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -158,8 +155,8 @@ class Store:
             self._db.close()
 
     def _load(self) -> None:
-        """Let memory be what the file says."""
-        # Read before anything is forgotten: reading may fail as well.
+        """Replace the records in memory by those in the file."""
+        # Read everything first, as reading may fail: then memory stays as it was.
         jobs, runs, task_runs = (self._records(table) for table in ("jobs", "runs", "task_runs"))
         self._tokens: dict[str, int] = dict(self._db.execute("SELECT token, run_id FROM tokens"))
         self._dirty: dict[tuple[str, int], Record | None] = {}
@@ -180,7 +177,7 @@ class Store:
         self.mark_all_changed()
 
     def _records(self, table: str) -> list[dict[str, Any]]:
-        rows = self._db.execute(f"SELECT record FROM {table} ORDER BY id")  # noqa: S608 - a name of ours
+        rows = self._db.execute(f"SELECT record FROM {table} ORDER BY id")  # noqa: S608 - a constant
         return [json.loads(record) for (record,) in rows]
 
     def _index(self, record: Record) -> None:

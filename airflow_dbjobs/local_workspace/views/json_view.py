@@ -1,14 +1,20 @@
-"""Records as the API shows them, in each of its versions."""
+"""Records as JSON, in each version of the API."""
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
-from airflow_dbjobs.local_workspace.operations.fields import is_flat, tasks_of, upstream_keys, without_tasks
-from airflow_dbjobs.local_workspace.operations.permissions import runs_as
+from airflow_dbjobs.local_workspace.state.grants import runs_as
+from airflow_dbjobs.local_workspace.state.settings import (
+    is_flat,
+    payload_fields,
+    tasks_of,
+    upstream_keys,
+    without_tasks,
+)
+
+from .page_tokens import decode_token, encode_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +22,9 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
     from airflow_dbjobs.local_workspace.state.store import Store
 
-#: Elements of a nested array that one reply of API 2.2 holds.
+#: How many elements of a nested array one reply of API 2.2 holds.
 _NESTED_PAGE: Final = 100
-#: Termination code and type by result state (8.4 of the reference); others are failures of the user's code.
+#: Termination code and type, by result state (section 8.4 of the API reference).
 _TERMINATION: Final[Mapping[str | None, tuple[str, str]]] = {
     "SUCCESS": ("SUCCESS", "SUCCESS"),
     "SUCCESS_WITH_FAILURES": ("SUCCESS_WITH_FAILURES", "SUCCESS"),
@@ -35,8 +41,8 @@ _RUN_SETTINGS: Final = ("schedule", "job_clusters", "git_source", "description")
 _CLUSTER_FIELDS: Final = ("existing_cluster_id", "new_cluster", "libraries")
 
 
-class Renderer:
-    """Shows records in one version of the API. `page_url` returns the page of a run, given its job's id and its own."""
+class JsonView:
+    """Shows records in one version of the API. `page_url` maps a job's and a run's id to the URL of the run's page."""
 
     def __init__(self, store: Store, page_url: Callable[[int, int], str], version: str) -> None:
         self._store = store
@@ -45,7 +51,7 @@ class Renderer:
         self._modern = version != "2.0"
 
     def job(self, job: Job, *, expand: bool = True, page_token: str | None = None) -> Json:
-        """Return a job. Without `expand` it has no tasks and no clusters; without `page_token` it stands in a list."""
+        """Return a job, without tasks and clusters unless `expand`; `page_token` is None for an entry of a list."""
         settings: Json = {
             "name": "Untitled",
             "email_notifications": {},
@@ -62,7 +68,7 @@ class Renderer:
                 settings.pop("job_clusters", None)
         else:
             settings |= {**job.settings, "format": "SINGLE_TASK"}
-        # Only for writing; what comes of it is shown beside the settings.
+        # Write-only; the resulting name is shown next to the settings.
         settings.pop("run_as", None)
         if not settings.get("tasks"):
             settings.pop("tasks", None)
@@ -78,7 +84,7 @@ class Renderer:
         return shown | self._cut(settings, arrays, page_token, f"Job {job.job_id}")
 
     def run(self, run: Run, *, expand: bool = True, history: bool = False, page_token: str | None = None) -> Json:
-        """Return a run. Without `expand` it has no tasks; without `page_token` it stands in a list."""
+        """Return a run, without tasks unless `expand`; `page_token` is None for an entry of a list."""
         attempts = self._store.tasks_of(run)
         last = attempts[-1] if run.flat and attempts else None
         shown: Json = {
@@ -99,7 +105,7 @@ class Renderer:
             **self._states(run.state, run.stop),
             **_durations(last),
         }
-        shown |= _given(run)
+        shown |= _optional_fields(run)
         if last:
             shown["cluster_spec"] = {name: last.spec[name] for name in _CLUSTER_FIELDS if name in last.spec}
             if not self._modern:
@@ -111,14 +117,14 @@ class Renderer:
         if history:
             shown["repair_history"] = [
                 *(self._episode(item, item.state) for item in run.episodes[:-1]),
-                # The state of the last one is kept when it ends; until then it is the run's.
+                # An episode's own state is only set when it ends; until then it is the run's.
                 self._episode(run.episodes[-1], run.state),
             ]
         arrays = ("tasks", "job_clusters", "job_parameters", "repair_history")
         return shown | self._cut(shown, arrays, page_token, f"Run {run.run_id}")
 
     def task_run(self, run: Run, task: TaskRun) -> Json:
-        """Return a task run as `runs/get` shows it when asked for its own id."""
+        """Return a task run as `runs/get` shows it by the task run's own id."""
         return {
             **self._entry(run, task),
             "job_id": run.job_id,
@@ -153,7 +159,7 @@ class Renderer:
         return entry
 
     def _spelled(self, item: Json) -> Json:
-        """Return settings or a task, the comparison in its health rules named as this version names it."""
+        """Return settings or a task with the health rules in this version's spelling ("op" or "operator")."""
         if "health" not in item:
             return item
         name, other = ("op", "operator") if self._modern else ("operator", "op")
@@ -177,10 +183,10 @@ class Renderer:
         return shown if episode.repair_id is None else {"id": episode.repair_id, **shown}
 
     def _states(self, state: State, stop: str | None = None) -> Json:
-        """Show a state; `stop` is the result that was asked for while the run still goes on."""
+        """Show a state; `stop` is the result state that an active run is being stopped with."""
         v1: Json = {"life_cycle_state": state.life, "state_message": state.message}
         v1["user_cancelled_or_timedout"] = (state.result or stop) in ("CANCELED", "TIMEDOUT")
-        # 2.0 knows no result of a run that was skipped.
+        # API 2.0 has no result state for a skipped run.
         if state.result and (self._modern or state.result != "MAXIMUM_CONCURRENT_RUNS_REACHED"):
             v1["result_state"] = state.result
         if self._modern and state.life == "QUEUED":
@@ -188,9 +194,9 @@ class Renderer:
         return {"state": v1, "status": _status(state)} if self._modern else {"state": v1}
 
     def _cut(self, holder: Json, arrays: Sequence[str], page_token: str | None, what: str) -> Json:
-        """Cut the arrays of `holder` to a page, in place; return what tells the client that there is more.
+        """Cut the arrays of `holder` to one page, in place; return the fields that lead to the next page.
 
-        An entry of a list is cut to the first page, in every version.
+        Entries of lists are cut to the first page in every version.
         """
         longest = max((len(holder[name]) for name in arrays if name in holder), default=0)
         if self._version != "2.2" and page_token is not None and longest > _NESTED_PAGE:
@@ -206,24 +212,23 @@ class Renderer:
         return {"has_more": True, "next_page_token": encode_token({"offset": start + _NESTED_PAGE})}
 
 
-def _given(run: Run) -> Json:
-    """Return what there is to show only if the run, or its job, has it."""
-    given: Json = {name: run.settings[name] for name in _RUN_SETTINGS if name in run.settings}
+def _optional_fields(run: Run) -> Json:
+    """Return the fields that are shown only if the run or its job has them."""
+    fields: Json = {name: run.settings[name] for name in _RUN_SETTINGS if name in run.settings}
     if not run.flat:
-        given["run_duration"] = run.end_ms - run.start_ms if run.end_ms else 0
+        fields["run_duration"] = run.end_ms - run.start_ms if run.end_ms else 0
     if run.overrides:
-        given["overriding_parameters"] = run.overrides
+        fields["overriding_parameters"] = run.overrides
     if run.job_parameters:
-        given["job_parameters"] = [{"name": name, **item} for name, item in run.job_parameters.items()]
+        fields["job_parameters"] = [{"name": name, **item} for name, item in run.job_parameters.items()]
     if run.trigger_run_id is not None:
-        given["trigger_info"] = {"run_id": run.trigger_run_id}
-    return given
+        fields["trigger_info"] = {"run_id": run.trigger_run_id}
+    return fields
 
 
 def _status(state: State) -> Json:
     if not state.terminal:
-        words = {"WAITING_FOR_RETRY": "WAITING"}
-        status: Json = {"state": words.get(state.life, state.life)}
+        status: Json = {"state": "WAITING" if state.life == "WAITING_FOR_RETRY" else state.life}
         if state.life == "QUEUED":
             status["queue_details"] = {"code": "MAX_CONCURRENT_RUNS_REACHED", "message": state.message}
         return status
@@ -237,13 +242,13 @@ def _status(state: State) -> Json:
 
 
 def _durations(task: TaskRun | None) -> Json:
-    # There is no cluster to set up or to clean up; the durations of a run of several tasks are 0.
+    # There is no cluster to set up or clean up. The durations of a run with several tasks are 0.
     execution = task.end_ms - task.start_ms if task and task.started and task.end_ms else 0
     return {"setup_duration": 0, "execution_duration": execution, "cleanup_duration": 0}
 
 
 def _payload(task: TaskRun) -> Json:
-    return {name: value for name, value in task.spec.items() if name.endswith("_task")}
+    return {name: task.spec[name] for name in payload_fields(task.spec)}
 
 
 def _with_defaults(task: Json, source: str) -> Json:
@@ -254,23 +259,3 @@ def _with_defaults(task: Json, source: str) -> Json:
     if upstream_keys(task):
         shown["depends_on"] = sorted(task["depends_on"], key=lambda item: str(item["task_key"]))
     return shown
-
-
-def encode_token(content: Json) -> str:
-    """Return an opaque page token."""
-    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-
-
-def decode_token(token: str) -> dict[str, int]:
-    """Return the content of a page token.
-
-    Raises:
-        ApiError: it is none of ours.
-    """
-    try:
-        content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or not all(type(value) is int and value >= 0 for value in content.values()):
-        raise ApiError("Field 'page_token' is not a token that this workspace gave out.")
-    return content

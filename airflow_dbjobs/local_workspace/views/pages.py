@@ -1,4 +1,4 @@
-"""Pages for a person: the recent runs, and one run with its tasks, output and log. No scripts, nothing from outside."""
+"""HTML pages of the recent runs, of a run, and of a task run. They have no scripts and load nothing."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
 from airflow_dbjobs.local_workspace.messages import Json, Reply, Request
-from airflow_dbjobs.local_workspace.operations.fields import OVERRIDES, payload_fields
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.settings import OVERRIDES, payload_fields
 
 if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
     from airflow_dbjobs.local_workspace.state.store import Store
 
 _RUN_PATH = re.compile(r"/jobs/\d{1,19}/runs/(\d{1,19})/?")
-#: Fields of a task's payload that are its parameters.
+#: The fields of a task's payload that hold parameters.
 _PARAMETERS = frozenset({"base_parameters", "parameters", "named_parameters", "job_parameters"}) | OVERRIDES
 _RECENT = 100
-#: Of a log, in bytes, on a page.
+#: How many bytes of a log a page shows.
 _LOG_TAIL = 20_000
 _REFRESH_SECONDS = 2
 _NO_KEY = (
-    "<p>These pages open by the link that the server printed when it started, "
-    "or by the <code>run_page_url</code> of a run: both carry a key.</p>"
+    "<p>Open these pages with the link that the server printed when it started, "
+    "or with the <code>run_page_url</code> of a run: both contain the key.</p>"
 )
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --dim: #777;
@@ -51,10 +51,10 @@ td pre { margin: 0; padding: .2rem .5rem; max-height: 16rem }
 
 
 class Pages:
-    """The pages of a workspace. Their addresses carry a key, as a browser has no way to send the API's token.
+    """The pages of a workspace. Their URLs contain a key, as a browser cannot send the API's token.
 
-    It is in each link, not in a cookie: a browser sends a cookie to every server on its host, whatever the port, and
-    so to those of other users of this machine.
+    The key is not in a cookie, because a browser sends cookies to every port of a host, and so to servers of other
+    users of this machine.
     """
 
     def __init__(self, store: Store, executor: AnyExecutor, *, base_url: str, key: str) -> None:
@@ -65,20 +65,20 @@ class Pages:
 
     @property
     def front_url(self) -> str:
-        """The address of the page that lists the recent runs."""
+        """The URL of the page that lists the recent runs."""
         return f"{self._base_url}/?key={self._key}"
 
     def url(self, job_id: int, run_id: int) -> str:
-        """Return the address of the page of a run or task run."""
+        """Return the URL of the page of a run or task run."""
         return self._base_url + self._path(job_id, run_id)
 
     def find(self, request: Request) -> Reply | None:
-        """Return the page that a request asks for, or None if there is none at this path."""
+        """Return the page at the path of a request; None if there is none."""
         found = _RUN_PATH.fullmatch(request.path)
         if request.method != "GET" or (found is None and request.path != "/"):
             return None
         if not hmac.compare_digest(request.query.get("key", "").encode(), self._key.encode()):
-            return _page("Not without the key", _NO_KEY, status=403)
+            return _page("The link has no valid key", _NO_KEY, status=403)
         return self._of_run(int(found[1])) if found else self._recent()
 
     def _of_run(self, run_id: int) -> Reply:
@@ -92,11 +92,11 @@ class Pages:
         shown = (run for run in self._store.runs.values() if not run.deleted)
         runs = sorted(shown, key=lambda run: -run.run_id)[:_RECENT]
         rows = [
-            [self._link(run, run.run_id), _text(run.run_name), _state(run.state), _time(run.start_ms), _took(run)]
+            [self._link(run, run.run_id), _text(run.run_name), _state(run.state), _time(run.start_ms), _duration(run)]
             for run in runs
         ]
-        names = ["Run", "Name", "State", "Started", "Took"]
-        body = _table(names, rows) if runs else "<p>There has been no run yet.</p>"
+        names = ["Run", "Name", "State", "Started", "Duration"]
+        body = _table(names, rows) if runs else "<p>There are no runs yet.</p>"
         return _page("Runs", body, refresh=any(run.active for run in runs))
 
     def _run_page(self, run: Run) -> Reply:
@@ -105,26 +105,26 @@ class Pages:
             ("State", _state(run.state)),
             ("Message", _text(run.state.message)),
             ("Started", _time(run.start_ms)),
-            ("Took", _took(run)),
+            ("Duration", _duration(run)),
             ("Job", _text(run.job_id) + (" (one-time run)" if run.run_type == "SUBMIT_RUN" else "")),
             ("Parameters", _json(parameters)),
         ]
         attempts = self._store.tasks_of(run)
         newest = list(latest_attempts(attempts).values())
-        names = ["Task", "Attempt", "State", "Message", "Took", "Parameters"]
+        names = ["Task", "Attempt", "State", "Message", "Duration", "Parameters"]
         rows = [
             [
                 self._link(run, task.run_id, task.task_key),
                 str(task.attempt + 1),
                 _state(task.state),
                 _text(self._executor.output(task, max_log_bytes=0).error or task.state.message),
-                _took(task),
+                _duration(task),
                 _json(_parameters(task)),
             ]
             for task in attempts
         ]
         if len(newest) == 1:
-            # Its definition and output stand below: nobody has to follow a link to see what a run of one task did.
+            # The definition and output of the only task are shown below, so that this page has it all.
             names, rows = names[:-1], [row[:-1] for row in rows]
         all_runs = f'<p><a href="/?key={self._key}">All runs</a></p>'
         body = all_runs + _facts(facts) + "<h2>Tasks</h2>" + _table(names, rows)
@@ -141,14 +141,14 @@ class Pages:
             ("Part of", self._link(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
             ("Attempt", str(task.attempt + 1)),
             ("Started", _time(task.start_ms) if task.started else ""),
-            ("Took", _took(task)),
+            ("Duration", _duration(task)),
             ("Outcome", _text(task.outcome or "")),
             ("Task", _json(task.spec)),
         ]
         return _page(f"Task {task.task_key}", _facts(facts) + _output(self._executor, task), refresh=run.active)
 
     def _repairs(self, run: Run, attempts: list[TaskRun]) -> str:
-        """Return a table of the original run and each repair of it, with links to the tasks that ran."""
+        """Return a table of the original run and its repairs, with links to the tasks that ran in each."""
         rows = []
         for number, episode in enumerate(run.episodes):
             name = f"Repair {number}" if number else "Original run"
@@ -172,7 +172,7 @@ def _parameters(task: TaskRun) -> Json:
 def _output(executor: AnyExecutor, task: TaskRun) -> str:
     output = executor.output(task, max_log_bytes=_LOG_TAIL)
     parts = [("Exit value", output.exit_value), ("Error", output.error), ("Traceback", output.error_trace)]
-    parts.append((f"Log, its last {_LOG_TAIL} bytes" if output.log_truncated else "Log", output.log))
+    parts.append((f"Log (last {_LOG_TAIL} bytes)" if output.log_truncated else "Log", output.log))
     return "".join(f"<h2>{title}</h2><pre>{_text(text)}</pre>" for title, text in parts if text)
 
 
@@ -186,9 +186,9 @@ def _page(title: str, body: str, *, status: int = 200, refresh: bool = False) ->
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Cache-Control": "no-store",
-        # No page has a link to anywhere else; were there one, the key would not go there.
+        # No page links to another site; if one did, the key would not be sent there.
         "Referrer-Policy": "no-referrer",
-        # Everything is escaped; were something not, it still could not run or load anything.
+        # Everything is escaped; if something were not, it still could not run or load anything.
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     }
     return Reply(status, document.encode(errors="replace"), headers)
@@ -206,9 +206,8 @@ def _table(names: list[str], rows: list[list[str]]) -> str:
 
 
 def _state(state: State) -> str:
-    words = state.result or state.life
-    tone = "busy" if not state.terminal else "good" if state.result == "SUCCESS" else "bad"
-    return f'<span class="state {tone}">{_text(words)}</span>'
+    color = "busy" if not state.terminal else "good" if state.result == "SUCCESS" else "bad"
+    return f'<span class="state {color}">{_text(state.result or state.life)}</span>'
 
 
 def _json(value: Json) -> str:
@@ -219,7 +218,7 @@ def _time(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _took(item: Run | TaskRun) -> str:
+def _duration(item: Run | TaskRun) -> str:
     if isinstance(item, TaskRun) and not item.started:
         return ""
     return f"{(item.end_ms - item.start_ms) / 1000:.1f} s" if item.end_ms else '<span class="dim">running</span>'
