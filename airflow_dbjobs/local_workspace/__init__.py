@@ -5,16 +5,13 @@ It stands in for the cloud, so it shares no code with the client: a mistake made
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .faults import Fault
     from .workspace import LocalWorkspace
 
 __all__ = ["Fault", "LocalWorkspace"]
-
-#: The folder, inside the workspace's root, that holds its state.
-STATE_FOLDER: Final = ".airflow_dbjobs"
 
 
 def __getattr__(name: str) -> object:

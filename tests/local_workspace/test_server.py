@@ -76,9 +76,7 @@ def test_a_run_over_a_real_socket(start: Start, write) -> None:
 
 
 def test_a_simulating_server_says_so_and_runs_nothing(start: Start) -> None:
-    server, client = start(
-        "--simulate", "0.2", "--max-page", "3", announced="Tasks are simulated: each takes 0.2 s"
-    )
+    server, client = start("--simulate", "0.2", "--max-page", "3", announced="Tasks are simulated: each takes 0.2 s")
     run = client.finish(spark_python_task={"python_file": "/missing.py"})
     assert run["state"]["result_state"] == "SUCCESS"
     assert run["execution_duration"] >= 200

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.local_workspace import STATE_FOLDER
+from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import secrets
 import tempfile
 from typing import TYPE_CHECKING, Final
 
-from airflow_dbjobs.local_workspace import STATE_FOLDER
+from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
