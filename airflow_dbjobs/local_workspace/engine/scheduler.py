@@ -163,27 +163,23 @@ def result_if_unmet(rule: str, results: Sequence[str]) -> str | None:
     """
     if not results:
         return None
-    failed = [result in _FAILED for result in results]
-    canceled = [result in _CANCELED for result in results]
-    excluded = [result in _EXCLUDED for result in results]
-    if all(excluded):
+    failed, canceled, excluded = (sum(result in kind for result in results) for kind in (_FAILED, _CANCELED, _EXCLUDED))
+    ran = len(results) - excluded
+    if not ran:
         return "EXCLUDED"
-    # All other results count as success.
-    succeeded = [not (f or c or e) for f, c, e in zip(failed, canceled, excluded, strict=True)]
-    ran = [not flag for flag in excluded]
     met = {
-        "ALL_SUCCESS": not any(failed) and not any(canceled),
-        "AT_LEAST_ONE_SUCCESS": any(succeeded),
-        "NONE_FAILED": not any(failed) and not any(canceled) and any(succeeded),
+        "ALL_SUCCESS": failed + canceled == 0,
+        "AT_LEAST_ONE_SUCCESS": failed + canceled < ran,
+        "NONE_FAILED": failed + canceled == 0,
         "ALL_DONE": True,
-        "AT_LEAST_ONE_FAILED": any(failed),
-        "ALL_FAILED": sum(failed) == sum(ran),
+        "AT_LEAST_ONE_FAILED": failed > 0,
+        "ALL_FAILED": failed == ran,
     }[rule]
     if met:
         return None
     if rule in ("AT_LEAST_ONE_FAILED", "ALL_FAILED"):
         return "EXCLUDED"
-    return "UPSTREAM_CANCELED" if any(canceled) and not any(failed) else "UPSTREAM_FAILED"
+    return "UPSTREAM_CANCELED" if canceled and not failed else "UPSTREAM_FAILED"
 
 
 def _rollup(run: Run, tasks: dict[str, TaskRun]) -> State:
