@@ -19,8 +19,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_dbjobs import transport
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, transport
 from airflow_dbjobs.local_workspace import LocalWorkspace
 
 if TYPE_CHECKING:

@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rude_server import RudeServer, reply, serving
 
-from airflow_dbjobs import exchange
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.auth.oauth import ClientCredentials
-from airflow_dbjobs.auth.tokens import TokenAuth, TokenCache
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, exchange
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
+from airflow_dbjobs.client.auth.tokens import TokenAuth, TokenCache
+from airflow_dbjobs.client.models import Run
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, Unreachable, UnreadableReply
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.results import result_of
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Run
-from airflow_dbjobs.story import ending_of
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.runs.result import result_of
+from airflow_dbjobs.runs.task_log import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +48,7 @@ def client_of(server: RudeServer, policy: RetryPolicy = ONE_ATTEMPT) -> JobsClie
 
 def sign_in(client: JobsClient) -> object:
     network = Network()
-    source = ClientCredentials(client.host, "id", "a-client-secret", network)
+    source = ClientCredentials(Issuer(client.host, network), "id", "a-client-secret")
     return TokenAuth(source, cache=TokenCache()).token(READ_SECONDS)
 
 

@@ -13,11 +13,11 @@ import virtual_time
 from listing_model import CANCEL, GET, LIST, STOPPING, Failure, ModelAdapter, ModelRun, World
 from poller_scene import Scene, play
 
-from airflow_dbjobs import transport
+from airflow_dbjobs.client import transport
+from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.retry import Patience
 from airflow_dbjobs.errors import RunLost
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.runs import Outcome
+from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -205,7 +205,7 @@ class TestKey:
     def test_links_survive_a_restart(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with LocalWorkspace(root, token=TOKEN) as workspace:
             run_id = mounted(workspace).finish(spark_python_task={"python_file": "/missing.py"})["run_id"]
-            monkeypatch.setattr("airflow_dbjobs.transport.new_adapter", workspace.adapter)
+            monkeypatch.setattr("airflow_dbjobs.client.transport.new_adapter", workspace.adapter)
             link = JobsClient(workspace.base_url, token=TOKEN).get_run(run_id).page_url
         with LocalWorkspace(root, token=TOKEN) as workspace:
             assert f"Run {run_id}" in page(mounted(workspace), link.removeprefix(workspace.base_url))
