@@ -21,7 +21,7 @@ from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
-from airflow_dbjobs.local_workspace import api
+from airflow_dbjobs.local_workspace.http import routes
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.hooks import DatabricksJobsHook
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
     from airflow_dbjobs.operators.launch import LaunchOperator
 
 # What the tests import of Airflow from one place or another, in addition to what airflow_compat has.
@@ -202,7 +202,7 @@ class Scene:
     def _watched(self, request: Request) -> Reply:
         reply = self._handle(request)
         self.user_agents.add(request.headers["user-agent"])
-        if api.operation_of(request.path) in LAUNCHES:
+        if routes.operation_of(request.path) in LAUNCHES:
             self.sent.append(json.loads(request.body))
             self.at_launch()
         return reply

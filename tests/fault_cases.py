@@ -29,7 +29,7 @@ from airflow_dbjobs.local_workspace import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
 
 # What the wall clock of workspace and worker says when the injected clock says 0.
 EPOCH = 1_800_000_000.0

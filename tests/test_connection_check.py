@@ -20,7 +20,7 @@ from airflow_dbjobs.hooks.check import check
 from airflow_dbjobs.hooks.extra import scheme_of
 from airflow_dbjobs.hooks.fields import BY_NAME
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.local_workspace.wire import Request
+from airflow_dbjobs.local_workspace.messages import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

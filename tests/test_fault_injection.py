@@ -41,8 +41,8 @@ from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import CallError, RunCanceled, RunFailed, RunLost
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
 from airflow_dbjobs.local_workspace import workspace as local_workspace
-from airflow_dbjobs.local_workspace.adapter import WorkspaceAdapter
-from airflow_dbjobs.local_workspace.store import Store
+from airflow_dbjobs.local_workspace.http.adapter import WorkspaceAdapter
+from airflow_dbjobs.local_workspace.state.store import Store
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.operators import launch as launch_operator
 from airflow_dbjobs.runs import kill

@@ -491,7 +491,7 @@ def test_a_client_that_nobody_told_how_to_read_credentials_keeps_them(client):
 def test_the_connection_that_the_local_workspace_prints_gives_up_within_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, conn_of: Any
 ) -> None:
-    monkeypatch.setattr("airflow_dbjobs.local_workspace.server.serve", lambda _, listener: listener.close())
+    monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda _, listener: listener.close())
     assert local_workspace.main(["--root", str(tmp_path), "--port", "0"]) == 0
     variable, connection = re.search(r"^export (\w+)='(.*)'$", capsys.readouterr().out, re.MULTILINE).groups()
     monkeypatch.setenv(variable, connection)

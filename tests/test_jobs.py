@@ -15,13 +15,14 @@ from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.ensure_job import keep_job
 from airflow_dbjobs.client.workspace import API_VERSIONS
 from airflow_dbjobs.errors import BadRequest, ConfigurationError, PermissionDenied, Unreachable
-from airflow_dbjobs.local_workspace import Fault, api
+from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.local_workspace.http import routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.local_workspace.wire import Reply, Request
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
 
 CONDITION = {"op": "EQUAL_TO", "left": "1", "right": "1"}
 NIGHTLY = {"name": "nightly", "condition_task": CONDITION}
@@ -294,7 +295,7 @@ def test_who_creates_a_job_that_somebody_made_since_it_looked_gives_way(
     handle = workspace.handle
 
     def between_list_and_create(request: Request) -> Reply:
-        if api.operation_of(request.path) == "create" and not others:
+        if routes.operation_of(request.path) == "create" and not others:
             others.append(0)  # the other one's request is let pass
             others[0] = keep_job(client_of(workspace, "2.2"), {**NIGHTLY, "timeout_seconds": 5})
         return handle(request)
@@ -317,7 +318,7 @@ def test_two_who_create_at_once_leave_one_job(
     def together(request: Request) -> Reply:
         reply = handle(request)
         if not hasattr(seen, "first"):
-            seen.first = api.operation_of(request.path)
+            seen.first = routes.operation_of(request.path)
             both_have_looked.wait()
         return reply
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 #: One that needs Airflow's home, and one that has a folder and starts a program.
-SAMPLE = ("test_provider.py", "local_workspace/test_execution.py::test_sys_exit_0_is_success")
+SAMPLE = ("test_provider.py", "local_workspace/test_execution.py::TestPythonFile::test_succeeds_on_sys_exit_0")
 
 
 def test_no_folder_is_left_in_the_temporary_directory(tmp_path: Path) -> None:

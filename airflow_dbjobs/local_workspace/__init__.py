@@ -1,6 +1,6 @@
-"""A Jobs API server for one machine: the workspace to try a DAG on, and the one every test here runs against.
+"""A Jobs API server for one machine: for trying out DAGs, and for this project's own tests.
 
-It stands for the cloud, so it shares no code with the client: a mistake made in both would hide itself.
+It stands in for the cloud, so it shares no code with the client: a mistake made in both would go unnoticed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Fault", "LocalWorkspace"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is exported when it is first asked for: the subprocess of every task imports this package too."""
+    """Import the exports on first use: the subprocess of every task imports this package too and must start fast."""
     if name == "LocalWorkspace":
         from .workspace import LocalWorkspace
 

@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .folder import TOKEN, WorkspaceError, kept_secret, state_folder
+from .state.folder import TOKEN, WorkspaceError, kept_secret, state_folder
 from .workspace import LocalWorkspace
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-#: Of the printed connection, in seconds.
+#: The retry budget of the printed connection, in seconds. The server is on this machine, so there is no outage to wait
+#: out: a task should fail fast if the server is down.
 _RETRY_BUDGET = 20
 TOKEN_VARIABLE = "AIRFLOW_DBJOBS_LOCAL_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     for module in ("starlette", "uvicorn"):
         if importlib.util.find_spec(module) is None:
-            return _fail(f"{module} is missing: pip install '.[local]' in a clone, or 'airflow-dbjobs[local]'")
-    from . import server
+            return _fail(f"{module} is not installed: pip install '.[local]' in a clone, or 'airflow-dbjobs[local]'.")
+    from .http import server
 
     try:
         workspace, listener = _open(options)
@@ -41,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         workspace.close(leave_running=True)
     except sqlite3.Error as error:
-        return _fail(f"The local workspace could not write its last changes down: {error}.")
+        return _fail(f"The local workspace could not save its last changes: {error}.")
     return 0
 
 
 def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
-    from . import server
+    from .http import server
 
     token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
@@ -70,30 +71,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m airflow_dbjobs.local_workspace",
         description="Serve a folder as a Databricks workspace: its Jobs API runs the notebooks and Python files in it.",
     )
-    parser.add_argument("--root", type=Path, required=True, help="the folder that is the workspace")
-    parser.add_argument("--host", default="127.0.0.1", help="127.0.0.1, localhost or ::1 (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8765, help="0 picks a free one (default: %(default)s)")
-    parser.add_argument(
-        "--token", help=f"what callers must present (default: ${TOKEN_VARIABLE}, or one made up and kept in the root)"
-    )
-    parser.add_argument(
-        "--max-parallel-tasks", type=int, default=64, help="further tasks wait (default: %(default)s)", metavar="N"
-    )
-    parser.add_argument(
-        "--simulate", type=float, help="run nothing: each task succeeds after SECONDS", metavar="SECONDS"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--root", type=Path, required=True, help="the folder to serve")
+    add("--host", default="127.0.0.1", help="127.0.0.1, localhost or ::1 (default: %(default)s)")
+    add("--port", type=int, default=8765, help="0 picks a free port (default: %(default)s)")
+    add("--token", help=f"the API token (default: ${TOKEN_VARIABLE}, or one that is generated and kept in the root)")
+    add("--max-parallel-tasks", type=int, default=64, metavar="N", help="more tasks wait (default: %(default)s)")
+    add("--simulate", type=float, metavar="SECONDS", help="run no code: each task succeeds after SECONDS")
+    add(
         "--max-page",
         type=int,
         default=1000,
-        help="the largest page of runs/list in API 2.0 (default: %(default)s)",
         metavar="N",
+        help="the largest page of runs/list in API 2.0 (default: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: float | None) -> None:
-    from . import server
+    from .http import server
 
     host, port = server.address(listener)
     connection = {
@@ -102,12 +98,11 @@ def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: floa
         "port": port,
         "schema": "http",
         "password": workspace.token,
-        # A server that is not up is noticed within seconds: it is on this machine, so there is no outage to wait out.
         "extra": {"retry_budget": _RETRY_BUDGET},
     }
-    simulated = "" if simulate is None else f"Nothing is run here: each task takes {simulate:g} s and succeeds.\n"
+    simulated = "" if simulate is None else f"Tasks are simulated: each takes {simulate:g} s and succeeds.\n"
     sys.stdout.write(
-        f"The local workspace is up. Tell Airflow:\n\n"
+        f"The local workspace is running. To connect Airflow to it:\n\n"
         f"export AIRFLOW_CONN_DATABRICKS_DEFAULT='{json.dumps(connection)}'\n\n"
         f"{simulated}Runs can be seen at {workspace.pages_url}\n"
     )

@@ -1,4 +1,4 @@
-"""Faults as data: what goes wrong, with which requests, and how often."""
+"""Faults as data: which requests fail, how, and how often."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .wire import ApiError, Json, Reply, Request
+from .messages import ApiError, Json, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,22 +17,17 @@ if TYPE_CHECKING:
 class Fault:
     """One way in which requests fail.
 
-    Parameters
-    ----------
-    operation:
-        Which requests: the part of the path after `/jobs/`, such as "runs/submit"; "permissions" (of any job, read or
-        changed) and "permissions/permissionLevels"; or for other paths the whole path. Shell-style patterns such as
-        "runs/*" and "*" are understood.
-    status, headers, body:
-        Reply with these instead of handling the request. A `body` that is not text is sent as JSON.
-    handled:
-        With `status`: handle the request first, as when a gateway gives up on a server that does its work.
-    hang:
-        Seconds by which the reply is late; the request is handled at once.
-    cut:
-        Drop the connection: "before" the request is handled, or "after" it was handled, so that the reply is lost.
-    times, skip:
-        Apply to so many requests (None: to all), after letting `skip` of them pass.
+    :param operation: Which requests: the part of the path after `/jobs/`, such as "runs/submit"; "permissions" (of any
+        job, read or changed) or "permissions/permissionLevels"; for other paths the whole path. Shell-style patterns
+        such as "runs/*" and "*" are supported.
+    :param status: Reply with this status instead of handling the request.
+    :param headers: The headers of that reply.
+    :param body: The body of that reply; sent as JSON unless it is a string.
+    :param handled: Handle the request before replying with `status`, as when a gateway times out on a working server.
+    :param hang: Seconds by which the reply is late; the request is handled immediately.
+    :param cut: Drop the connection "before" the request is handled, or "after" it, so that only the reply is lost.
+    :param times: How many requests fail; None means all.
+    :param skip: How many requests pass before that.
     """
 
     operation: str = "*"
@@ -52,7 +47,7 @@ class Fault:
             raise ValueError("a fault needs a status, a cut or a hang")
 
     def takes(self, operation: str) -> bool:
-        """Tell whether this request is to fail, and count it."""
+        """Return whether this request fails, and count it."""
         if self.times == 0 or not fnmatch.fnmatchcase(operation, self.operation):
             return False
         if self.skip > 0:
@@ -63,7 +58,7 @@ class Fault:
         return True
 
     def apply(self, request: Request, handle: Callable[[Request], Reply]) -> Reply:
-        """Return the reply that the client sees."""
+        """Return the reply that the client gets."""
         if self.cut == "before":
             return Reply(cut=True, delay=self.hang)
         if self.status is not None and not self.handled and self.cut is None:
@@ -77,17 +72,17 @@ class Fault:
 
     def _reply(self, request: Request) -> Reply:
         is_text = isinstance(self.body, str)
-        asked = request.query.get("run_id", "")
-        if isinstance(self.body, dict) and isinstance(self.body.get("run_id"), int) and asked.isdecimal():
-            # Clients take no run for another.
-            body = json.dumps({**self.body, "run_id": int(asked)})
+        run_id = request.query.get("run_id", "")
+        if isinstance(self.body, dict) and isinstance(self.body.get("run_id"), int) and run_id.isdecimal():
+            # Clients check that they got the run they requested.
+            body = json.dumps({**self.body, "run_id": int(run_id)})
         else:
             body = self.body if is_text else json.dumps(self.body)
         headers = {"Content-Type": "text/html" if is_text else "application/json", **self.headers}
         return Reply(self.status or 0, body.encode(), headers, delay=self.hang)
 
 
-#: Of the fields of a fault that comes in a request.
+#: The types of a fault's fields in a request.
 _KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "operation": str,
     "status": int,
@@ -101,14 +96,13 @@ _KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
 def parse_faults(body: Json) -> list[Fault]:
     """Return the faults of a request body: one fault, or `{"faults": [...]}`.
 
-    Raises:
-        ApiError: a field is unknown or has no sense.
+    :raises ApiError: A field is unknown or invalid.
     """
     known = {item.name for item in fields(Fault)}
     faults = []
     for item in body.get("faults", [body]):
         if unknown := item.keys() - known:
-            raise ApiError(f"A fault has no field {min(unknown)!r}.")
+            raise ApiError(f"Bad fault: there is no field {min(unknown)!r}.")
         for name, kind in _KINDS.items():
             if name in item and not isinstance(item[name], kind):
                 raise ApiError(f"Bad fault: {name} cannot be {item[name]!r}.")

@@ -1,4 +1,4 @@
-"""The local workspace: it answers requests, and lets a thread move its runs on."""
+"""The local workspace: it answers requests, and a thread advances its runs."""
 
 from __future__ import annotations
 
@@ -10,60 +10,49 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
-from . import api, bulk
-from .call import Call
-from .executor import Executor
+from .engine.executor import Executor
+from .engine.runner import Runner
+from .engine.simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
+from .failure_log import FailureLog
 from .faults import Fault, parse_faults
-from .folder import PAGE_KEY, WorkspaceError, claim, kept_secret, state_folder
-from .pages import Pages
-from .render import Renderer
-from .runner import Runner
-from .simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
-from .store import Store
-from .trouble import Trouble
-from .wire import ApiError, Reply, Request, json_reply
+from .http import auth, routes
+from .messages import ApiError, Reply, Request, json_reply
+from .operations import bulk
+from .operations.context import RequestContext
+from .state.folder import PAGE_KEY, WorkspaceError, kept_secret, lock_folder, state_folder
+from .state.store import Store
+from .views.json_view import JsonView
+from .views.pages import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from .adapter import WorkspaceAdapter
-    from .wire import Json
+    from .http.adapter import WorkspaceAdapter
+    from .messages import Json
 
 _TICK_SECONDS = 0.05
-#: After a tick that failed, say because the disk is full.
+#: The pause after a failed tick, for example because the disk is full.
 _RETRY_SECONDS = 1.0
 
 
 class LocalWorkspace:
     """A Databricks workspace in a folder.
 
-    `handle` answers requests. `tick` does what is due: a thread does so between `start` (or `with`) and `close`, or a
-    test by hand.
+    `handle` answers requests. `tick` advances the runs; between `start` (or `with`) and `close` a thread calls it, and
+    otherwise a test can.
 
-    Parameters
-    ----------
-    root:
-        The folder that is the workspace. State is kept in `.airflow_dbjobs` in it, and survives.
-    token:
-        What callers must present.
-    base_url:
-        Where the pages of runs are said to be.
-    clock:
-        The time in seconds since the epoch.
-    max_parallel_tasks:
-        Further tasks wait as PENDING until a program ends.
-    simulate:
-        Run nothing: each task takes so many seconds and succeeds, unless its parameters `simulated_seconds` and
-        `simulated_result` say otherwise. None: tasks are run.
-    max_page:
-        The largest page of runs/list in API 2.0; newer real servers have 25. Later versions never exceed 25.
-
-    Raises
-    ------
-    WorkspaceError
-        `root` is no folder, another workspace has it open, its state is damaged, or the token is empty; `simulate`,
-        `max_page` or `max_parallel_tasks` is out of range.
+    :param root: The workspace's folder. Its state is kept in the subfolder `.airflow_dbjobs`, and survives a restart.
+    :param token: The API token.
+    :param base_url: The URL of the server, for links to the pages of runs.
+    :param clock: Returns the time in seconds since the epoch.
+    :param max_parallel_tasks: How many programs run at a time; more tasks wait as PENDING.
+    :param simulate: Run no code: each task takes this many seconds and succeeds, unless its parameters
+        `simulated_seconds` and `simulated_result` override that. None runs the tasks.
+    :param max_page: The largest page of runs/list in API 2.0 (newer real servers have 25). Later versions never exceed
+        25.
+    :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
+        empty; or `simulate`, `max_page` or `max_parallel_tasks` is out of range.
     """
 
     def __init__(
@@ -78,29 +67,29 @@ class LocalWorkspace:
         max_page: int = 1000,
     ) -> None:
         if not token.strip():
-            raise WorkspaceError("The token is empty; a workspace runs code, so it does not open without one.")
+            raise WorkspaceError("The token is empty; a workspace runs code, so it needs one.")
         if not (token.isascii() and token.isprintable()):
             raise WorkspaceError("The token has characters that an HTTP header cannot hold; use letters and digits.")
         if simulate is not None and not 0 <= simulate <= MAX_SECONDS:
-            raise WorkspaceError(f"Simulated tasks take from 0 to {MAX_SECONDS} seconds, not {simulate}.")
+            raise WorkspaceError(f"simulate must be from 0 to {MAX_SECONDS} seconds, not {simulate}.")
         if max_page < 1:
-            raise WorkspaceError(f"A page holds at least 1 run; max_page is {max_page}.")
+            raise WorkspaceError(f"max_page must be at least 1, not {max_page}.")
         if max_parallel_tasks < 1:
-            raise WorkspaceError(f"At least 1 task runs at a time; max_parallel_tasks is {max_parallel_tasks}.")
+            raise WorkspaceError(f"max_parallel_tasks must be at least 1, not {max_parallel_tasks}.")
         folder = state_folder(root)
         page_key = kept_secret(folder, PAGE_KEY)
         self.token = token
         self.base_url = base_url
-        #: What goes wrong with requests; add to it at will.
+        #: The faults to inject; tests may add to them at any time.
         self.faults: list[Fault] = []
-        #: How many requests came in, by operation ("runs/get"), failed ones included.
+        #: How many requests came in, by operation ("runs/get"), including those that a fault made fail.
         self.requests: Counter[str] = Counter()
         self._clock = clock
         self._simulate = simulate
         self._max_page = max_page
-        self._user = api.user_name()
-        self._trouble = Trouble()
-        self._lock_file = claim(folder)
+        self._user = auth.user_name()
+        self._failures = FailureLog()
+        self._lock_file = lock_folder(folder)
         try:
             self._store = Store(folder / "workspace.sqlite3")
         except WorkspaceError:
@@ -124,12 +113,12 @@ class LocalWorkspace:
         self.close()
 
     def start(self) -> None:
-        """Let a thread move runs on from now on."""
+        """Start the thread that advances runs."""
         self._thread = threading.Thread(target=self._keep_ticking, name="local-workspace", daemon=True)
         self._thread.start()
 
     def close(self, *, leave_running: bool = False) -> None:
-        """Stop, and end all programs at once; with `leave_running` they go on, and the next workspace finds them."""
+        """Stop, and kill all programs; with `leave_running` they keep running, and the next workspace finds them."""
         self._closing = True
         self._wake.set()
         if self._thread is not None:
@@ -146,24 +135,24 @@ class LocalWorkspace:
 
     @property
     def pages_url(self) -> str:
-        """The address of the page that lists the recent runs, with the key that lets a browser in."""
+        """The URL of the page that lists the recent runs, with the key that opens it."""
         return self._pages.front_url
 
     def adapter(self) -> WorkspaceAdapter:
-        """Return what makes a `requests.Session` talk to this workspace: `session.mount(ws.base_url, ws.adapter())`."""
-        from .adapter import WorkspaceAdapter
+        """Return an adapter by which a `requests.Session` reaches this workspace, to mount at `base_url`."""
+        from .http.adapter import WorkspaceAdapter
 
         return WorkspaceAdapter(self)
 
     def handle(self, request: Request) -> Reply:
-        """Answer a request; what it changed is durable when this returns."""
+        """Answer a request; its changes are durable when this returns."""
         reply = self._answer(request) if request.path.startswith("/api/local/") else self._answer_or_fail(request)
-        # Clients tell by it whether a run is older than their request.
+        # Clients use the date to find out whether a run is older than their request.
         return replace(reply, headers={"Date": formatdate(self._clock(), usegmt=True), **reply.headers})
 
     def _answer_or_fail(self, request: Request) -> Reply:
-        """Answer a request, unless a fault is due."""
-        operation = api.operation_of(request.path)
+        """Answer a request, or apply the fault that it matches."""
+        operation = routes.operation_of(request.path)
         with self._lock:
             self.requests[operation] += 1
             fault = next((item for item in self.faults if item.takes(operation)), None)
@@ -175,8 +164,8 @@ class LocalWorkspace:
                 reply = self._route(request)
         except ApiError as error:
             return error.reply()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a reply
-            message = self._trouble.tell(f"{request.method} {request.path} failed", error)
+        except Exception as error:  # noqa: BLE001 - a bug is logged, and answered with status 500
+            message = self._failures.report(f"{request.method} {request.path} failed", error)
             return ApiError(message, code="INTERNAL_ERROR", status=500).reply()
         if request.method == "POST":
             self._wake.set()
@@ -184,48 +173,40 @@ class LocalWorkspace:
 
     def _route(self, request: Request) -> Reply:
         if request.path.startswith("/api/"):
-            api.check_credentials(request, self.token)
+            auth.check_credentials(request, self.token)
             return self._call_api(request)
-        if reply := api.discovery(request, self.base_url):
+        if reply := auth.discovery(request, self.base_url):
             return reply
         if (request.method, request.path) == ("POST", "/oidc/v1/token"):
-            return api.issue_token(request, self.token)
-        return self._pages.find(request) or api.bad_target(request)
+            return auth.issue_token(request, self.token)
+        return self._pages.find(request) or routes.not_found(request)
 
     def _call_api(self, request: Request) -> Reply:
-        if (answer := self._beside_jobs(request)) is not None:
+        if (request.method, request.path) == ("GET", "/api/2.0/preview/scim/v2/Me"):
+            return json_reply(auth.me(self._user))
+        if (answer := self._control(request)) is not None:
             return json_reply(answer)
-        found = api.find_operation(request)
+        found = routes.find_operation(request)
         if found is None:
-            return api.bad_target(request)
+            return routes.not_found(request)
         version, operation = found
-        call = Call(
+        context = RequestContext(
             store=self._store,
             executor=self._executor,
-            render=Renderer(self._store, self._pages.url, version),
+            view=JsonView(self._store, self._pages.url, version),
             version=version,
-            args=api.arguments(request),
+            args=routes.arguments(request),
             user=self._user,
             now_ms=self._now_ms(),
             max_page=self._max_page,
         )
-        return json_reply(operation(call))
-
-    def _beside_jobs(self, request: Request) -> Json | None:
-        """Answer what is not part of the Jobs API; None: it is, or does not exist."""
-        match request.method, request.path:
-            case "GET", "/api/2.0/preview/scim/v2/Me":
-                return api.me(self._user)
-            case "GET", "/api/2.1/clusters/spark-versions":
-                # Airflow asks for it to test a connection; there are no clusters here.
-                return {"versions": []}
-        return self._control(request)
+        return json_reply(operation(context))
 
     def _control(self, request: Request) -> Json | None:
-        """Answer what only this workspace has, for tests and benchmarks; None: it is something else."""
+        """Answer requests to this workspace's own API, for tests and benchmarks; return None for other requests."""
         match request.method, request.path:
             case "POST", "/api/local/faults":
-                self.faults += parse_faults(api.arguments(request))
+                self.faults += parse_faults(routes.arguments(request))
                 return {}
             case "DELETE", "/api/local/faults":
                 self.faults.clear()
@@ -239,10 +220,9 @@ class LocalWorkspace:
         return None
 
     def create_runs(self, count: int, *, seconds: float | None = None, result: str = "SUCCESS") -> list[int]:
-        """Begin so many simulated runs of one task, which ends after `seconds` with `result`; return their ids.
+        """Start `count` simulated runs with one task, which ends after `seconds` with `result`; return their ids.
 
-        Raises:
-            ApiError: an argument is wrong, or the workspace does not simulate.
+        :raises ApiError: An argument is invalid, or the workspace does not simulate.
         """
         default = self._simulated_seconds()
         with self._lock, self._store.changes():
@@ -260,10 +240,9 @@ class LocalWorkspace:
         return ids
 
     def end_runs(self, run_ids: Sequence[int], *, result: str = "SUCCESS") -> int:
-        """End active simulated runs, all in the same instant; return it in epoch milliseconds.
+        """End active simulated runs, all at the same time; return that time in epoch milliseconds.
 
-        Raises:
-            ApiError: an argument or a run is wrong, or the workspace does not simulate. Then none has ended.
+        :raises ApiError: An argument or a run is invalid, or the workspace does not simulate. Then no run ends.
         """
         self._simulated_seconds()
         with self._lock, self._store.changes():
@@ -273,17 +252,17 @@ class LocalWorkspace:
 
     def _bulk_fields(self, request: Request, required: str, *optional: str) -> Json:
         self._simulated_seconds()
-        body = api.arguments(request)
+        body = routes.arguments(request)
         bulk.check_names(body, required, *optional)
         return body
 
     def _simulated_seconds(self) -> float:
         if self._simulate is None:
-            raise ApiError("This workspace runs its tasks; only one that was started with --simulate can do this.")
+            raise ApiError("This needs a workspace that was started with --simulate.")
         return self._simulate
 
     def tick(self) -> None:
-        """Do what is due: notice programs that ended, start tasks, stop those out of time, end runs."""
+        """Advance all runs: notice the end of programs, start tasks, enforce timeouts, end runs."""
         with self._lock, self._store.changes():
             self._runner.tick(self._now_ms())
 
@@ -292,11 +271,11 @@ class LocalWorkspace:
             try:
                 self.tick()
                 pause = _TICK_SECONDS if self._store.active_runs else None
-            except Exception as error:  # noqa: BLE001 - whatever it is, it may be over the next time
-                self._trouble.tell("The local workspace could not move its runs on, and will retry", error)
+            except Exception as error:  # noqa: BLE001 - logged, and retried
+                self._failures.report("The local workspace could not advance its runs, and will retry", error)
                 pause = _RETRY_SECONDS
             self._wake.wait(pause)
-            # Only now, before `_closing` and the runs are looked at again: whoever sets it has changed those before.
+            # Cleared before `_closing` and the runs are read: they are always changed before `_wake` is set.
             self._wake.clear()
 
     def _now_ms(self) -> int:

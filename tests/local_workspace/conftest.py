@@ -8,12 +8,13 @@ import pytest
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
 
-from .support import TOKEN, Client
+from .support import SIMULATED_SECONDS, TOKEN, Client, settle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Write = Callable[[str, str], None]
+Advance = Callable[[float], None]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def notebook(write: Write) -> Write:
 
 @pytest.fixture
 def workspace(root: Path) -> Iterator[LocalWorkspace]:
-    """Return a workspace that runs by itself."""
+    """Return a workspace whose thread advances the runs."""
     with LocalWorkspace(root, token=TOKEN) as ws:
         yield ws
 
@@ -78,6 +79,25 @@ def stepped(root: Path, clock: Clock) -> Iterator[LocalWorkspace]:
     ws = LocalWorkspace(root, token=TOKEN, clock=clock)
     yield ws
     ws.close()
+
+
+@pytest.fixture
+def simulated(root: Path, clock: Clock) -> Iterator[LocalWorkspace]:
+    """Return a simulating workspace in which nothing happens until a test calls `tick`."""
+    ws = LocalWorkspace(root, token=TOKEN, clock=clock, simulate=SIMULATED_SECONDS)
+    yield ws
+    ws.close()
+
+
+@pytest.fixture
+def advance(simulated: LocalWorkspace, clock: Clock) -> Advance:
+    """Return a function that advances the clock of `simulated`, and its runs."""
+
+    def advance(seconds: float) -> None:
+        clock.now += seconds
+        settle(simulated)
+
+    return advance
 
 
 def mounted(ws: LocalWorkspace, version: str = "2.2") -> Client:

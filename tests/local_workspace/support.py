@@ -1,4 +1,4 @@
-"""What the tests of the local workspace share: a client of plain requests, and waiting with a deadline."""
+"""Shared by the tests of the local workspace: a client that uses plain requests, and waiting with a deadline."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import requests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_dbjobs.local_workspace import LocalWorkspace
+
 T = TypeVar("T")
 
 TOKEN = "a-token"
 TERMINAL = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 DEADLINE = 20.0
+#: How long a simulated task takes by default.
+SIMULATED_SECONDS = 10
+NOTEBOOK = {"notebook_task": {"notebook_path": "/no/such/notebook"}}
 
 
 def eventually(condition: Callable[[], T], what: str = "the condition") -> T:
-    """Return the first true value of `condition`; fail after a deadline that is far beyond what it takes."""
+    """Return the first true value of `condition`; fail after a deadline far beyond the expected time."""
     end = time.monotonic() + DEADLINE
     while not (value := condition()):
         assert time.monotonic() < end, f"{what} did not come true within {DEADLINE} s"
@@ -27,7 +32,7 @@ def eventually(condition: Callable[[], T], what: str = "the condition") -> T:
 
 
 class Client:
-    """Calls the API of a workspace as any client would, and hands back the JSON of the reply."""
+    """Calls the API of a workspace, and returns the JSON of its replies."""
 
     def __init__(self, base_url: str, version: str = "2.2", token: str = TOKEN) -> None:
         self.base_url = base_url
@@ -52,7 +57,7 @@ class Client:
         return response.json()
 
     def refused(self, method: str, operation: str, fields: Any, *, version: str | None = None) -> dict[str, Any]:
-        """Return the error of a call that must answer 400."""
+        """Return the error of a request that must be answered with status 400."""
         kwargs = {"params": fields} if method == "GET" else {"json": fields}
         response = self.send(method, operation, version=version, **kwargs)
         assert response.status_code == 400, response.text
@@ -68,28 +73,46 @@ class Client:
         return life
 
     def wait_for(self, run_id: int, *lives: str) -> dict[str, Any]:
-        """Return the run once its life-cycle state is one of `lives`, or terminal when none is given."""
-        wanted = lives or TERMINAL
+        """Return the run once its life-cycle state is one of `lives`, by default a terminal one."""
+        expected = lives or TERMINAL
 
-        def look() -> dict[str, Any] | None:
+        def check() -> dict[str, Any] | None:
             run: dict[str, Any] = self.get("runs/get", run_id=run_id)
-            return run if run["state"]["life_cycle_state"] in wanted else None
+            return run if run["state"]["life_cycle_state"] in expected else None
 
-        found = eventually(look, f"run {run_id} being {' or '.join(wanted)}")
+        found = eventually(check, f"run {run_id} being {' or '.join(expected)}")
         assert found is not None
         return found
 
     def finish(self, **fields: Any) -> dict[str, Any]:
-        """Submit a run and return it when it has ended."""
+        """Submit a run, and return it after its end."""
         return self.wait_for(self.submit(**fields))
 
     def output(self, run: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-        """Return the output of the newest attempt at a task (of its only task) of a run."""
+        """Return the output of the latest attempt at a task of a run; without `key`, of its only task."""
         tasks = [task for task in run["tasks"] if key in (None, task["task_key"])]
         output: dict[str, Any] = self.get("runs/get-output", run_id=tasks[-1]["run_id"])
         return output
 
 
 def results(run: dict[str, Any]) -> dict[str, str]:
-    """Return the result state of the newest attempt at each task."""
+    """Return the result state of the latest attempt at each task."""
     return {task["task_key"]: task["state"].get("result_state", "") for task in run["tasks"]}
+
+
+def simulated_task(seconds: float, result: str = "SUCCESS") -> dict[str, Any]:
+    """Return the payload of a simulated task with this duration and result."""
+    parameters = {"simulated_seconds": seconds, "simulated_result": result}
+    return {"notebook_task": {"notebook_path": "/any", "base_parameters": parameters}}
+
+
+def settle(ws: LocalWorkspace) -> None:
+    """Tick until nothing changes: stopping a task takes two ticks, and a run_job task notices one tick later."""
+    for _ in range(3):
+        ws.tick()
+
+
+def state(client: Client, run_id: int) -> tuple[str, str | None]:
+    """Return the life-cycle state and the result state of a run."""
+    shown = client.get("runs/get", run_id=run_id)["state"]
+    return shown["life_cycle_state"], shown.get("result_state")

@@ -1,4 +1,4 @@
-"""Runs of several tasks: order, run_if, retries, conditions, other jobs, repair, and what becomes of the whole."""
+"""Runs of several tasks: order, run_if, retries, conditions, run_job tasks, repairs, and the result of the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_dbjobs.local_workspace.scheduler import unmet
+from airflow_dbjobs.local_workspace.engine.scheduler import result_if_unmet
 
 from .conftest import Clock, mounted
 from .support import TERMINAL, Client, eventually, results
@@ -28,142 +28,139 @@ def task(key: str, file: str, *upstream: str, **fields: object) -> dict:
     return {"task_key": key, "spark_python_task": {"python_file": f"/{file}.py"}, "depends_on": depends_on, **fields}
 
 
-@pytest.mark.parametrize(
-    ("rule", "upstream", "expected"),
-    [
-        ("ALL_SUCCESS", "SUCCESS SUCCESS", None),
-        ("ALL_SUCCESS", "SUCCESS EXCLUDED", None),
-        ("ALL_SUCCESS", "SUCCESS FAILED", "UPSTREAM_FAILED"),
-        ("ALL_SUCCESS", "SUCCESS CANCELED", "UPSTREAM_CANCELED"),
-        ("ALL_SUCCESS", "FAILED CANCELED", "UPSTREAM_FAILED"),
-        ("ALL_SUCCESS", "UPSTREAM_FAILED", "UPSTREAM_FAILED"),
-        ("AT_LEAST_ONE_SUCCESS", "SUCCESS FAILED", None),
-        ("AT_LEAST_ONE_SUCCESS", "FAILED TIMEDOUT", "UPSTREAM_FAILED"),
-        ("NONE_FAILED", "SUCCESS EXCLUDED", None),
-        ("NONE_FAILED", "SUCCESS TIMEDOUT", "UPSTREAM_FAILED"),
-        ("ALL_DONE", "FAILED CANCELED", None),
-        ("AT_LEAST_ONE_FAILED", "SUCCESS FAILED", None),
-        ("AT_LEAST_ONE_FAILED", "SUCCESS SUCCESS", "EXCLUDED"),
-        ("ALL_FAILED", "FAILED TIMEDOUT", None),
-        ("ALL_FAILED", "FAILED EXCLUDED", None),
-        ("ALL_FAILED", "FAILED SUCCESS", "EXCLUDED"),
-        ("ALL_DONE", "EXCLUDED EXCLUDED", "EXCLUDED"),
-        ("ALL_SUCCESS", "EXCLUDED DISABLED", "EXCLUDED"),
-        ("ALL_FAILED", "", None),
-    ],
-)
-def test_run_if(rule: str, upstream: str, expected: str | None) -> None:
-    assert unmet(rule, upstream.split()) == expected
+class TestRunIf:
+    @pytest.mark.parametrize(
+        ("rule", "upstream", "expected"),
+        [
+            ("ALL_SUCCESS", "SUCCESS SUCCESS", None),
+            ("ALL_SUCCESS", "SUCCESS EXCLUDED", None),
+            ("ALL_SUCCESS", "SUCCESS FAILED", "UPSTREAM_FAILED"),
+            ("ALL_SUCCESS", "SUCCESS CANCELED", "UPSTREAM_CANCELED"),
+            ("ALL_SUCCESS", "FAILED CANCELED", "UPSTREAM_FAILED"),
+            ("ALL_SUCCESS", "UPSTREAM_FAILED", "UPSTREAM_FAILED"),
+            ("AT_LEAST_ONE_SUCCESS", "SUCCESS FAILED", None),
+            ("AT_LEAST_ONE_SUCCESS", "FAILED TIMEDOUT", "UPSTREAM_FAILED"),
+            ("NONE_FAILED", "SUCCESS EXCLUDED", None),
+            ("NONE_FAILED", "SUCCESS TIMEDOUT", "UPSTREAM_FAILED"),
+            ("ALL_DONE", "FAILED CANCELED", None),
+            ("AT_LEAST_ONE_FAILED", "SUCCESS FAILED", None),
+            ("AT_LEAST_ONE_FAILED", "SUCCESS SUCCESS", "EXCLUDED"),
+            ("ALL_FAILED", "FAILED TIMEDOUT", None),
+            ("ALL_FAILED", "FAILED EXCLUDED", None),
+            ("ALL_FAILED", "FAILED SUCCESS", "EXCLUDED"),
+            ("ALL_DONE", "EXCLUDED EXCLUDED", "EXCLUDED"),
+            ("ALL_SUCCESS", "EXCLUDED DISABLED", "EXCLUDED"),
+            ("ALL_FAILED", "", None),
+        ],
+    )
+    def test_rule(self, rule: str, upstream: str, expected: str | None) -> None:
+        assert result_if_unmet(rule, upstream.split()) == expected
 
 
-def test_tasks_run_after_those_they_depend_on(client: Client, write) -> None:
-    write("append.py", "import sys; open('order', 'a').write(sys.argv[1])")
+class TestGraph:
+    def test_tasks_run_after_their_dependencies(self, client: Client, write) -> None:
+        write("append.py", "import sys; open('order', 'a').write(sys.argv[1])")
 
-    def append(key: str, *upstream: str) -> dict:
-        return {
-            **task(key, "append", *upstream),
-            "spark_python_task": {"python_file": "/append.py", "parameters": [key]},
-        }
+        def append(key: str, *upstream: str) -> dict:
+            return {
+                **task(key, "append", *upstream),
+                "spark_python_task": {"python_file": "/append.py", "parameters": [key]},
+            }
 
-    run = client.finish(tasks=[append("c", "b"), append("a"), append("b", "a")])
-    assert run["state"]["result_state"] == "SUCCESS"
-    assert run["run_duration"] > 0
-    assert run["execution_duration"] == 0
-    write("show.py", "print(open('order').read())")
-    assert client.output(client.finish(spark_python_task={"python_file": "/show.py"}))["logs"] == "abc\n"
+        run = client.finish(tasks=[append("c", "b"), append("a"), append("b", "a")])
+        assert run["state"]["result_state"] == "SUCCESS"
+        assert run["run_duration"] > 0
+        assert run["execution_duration"] == 0
+        write("show.py", "print(open('order').read())")
+        assert client.output(client.finish(spark_python_task={"python_file": "/show.py"}))["logs"] == "abc\n"
 
+    def test_failed_leaf_fails_the_run(self, client: Client) -> None:
+        run = client.finish(tasks=[task("a", "bad"), task("b", "good", "a"), task("c", "good")])
+        assert results(run) == {"a": "FAILED", "b": "UPSTREAM_FAILED", "c": "SUCCESS"}
+        assert run["tasks"][0]["state"]["life_cycle_state"] == "TERMINATED"
+        assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+        assert run["state"]["result_state"] == "FAILED"
+        assert "task a" in run["state"]["state_message"]
+        details = run["status"]["termination_details"]
+        assert (details["code"], details["type"]) == ("RUN_EXECUTION_ERROR", "CLIENT_ERROR")
+        assert client.output(run, "a")["error"] == "ZeroDivisionError: division by zero"
+        assert client.output(run, "b").keys() == {"metadata", "logs", "logs_truncated"}
 
-def test_a_failed_leaf_fails_the_run_as_an_internal_error(client: Client) -> None:
-    run = client.finish(tasks=[task("a", "bad"), task("b", "good", "a"), task("c", "good")])
-    assert results(run) == {"a": "FAILED", "b": "UPSTREAM_FAILED", "c": "SUCCESS"}
-    assert run["tasks"][0]["state"]["life_cycle_state"] == "TERMINATED"
-    assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
-    assert run["state"]["result_state"] == "FAILED"
-    assert "task a" in run["state"]["state_message"]
-    details = run["status"]["termination_details"]
-    assert (details["code"], details["type"]) == ("RUN_EXECUTION_ERROR", "CLIENT_ERROR")
-    assert client.output(run, "a")["error"] == "ZeroDivisionError: division by zero"
-    assert client.output(run, "b").keys() == {"metadata", "logs", "logs_truncated"}
+    def test_succeeds_with_failures_if_leaves_succeed(self, client: Client) -> None:
+        run = client.finish(tasks=[task("a", "bad"), task("b", "good", "a", run_if="ALL_DONE")])
+        assert run["state"]["life_cycle_state"] == "TERMINATED"
+        assert run["state"]["result_state"] == "SUCCESS_WITH_FAILURES"
+        assert run["status"]["termination_details"]["type"] == "SUCCESS"
 
-
-def test_leaves_that_succeed_in_spite_of_failures_make_a_partial_success(client: Client) -> None:
-    run = client.finish(tasks=[task("a", "bad"), task("b", "good", "a", run_if="ALL_DONE")])
-    assert run["state"]["life_cycle_state"] == "TERMINATED"
-    assert run["state"]["result_state"] == "SUCCESS_WITH_FAILURES"
-    assert run["status"]["termination_details"]["type"] == "SUCCESS"
-
-
-def test_a_disabled_task_is_passed_over(client: Client) -> None:
-    run = client.finish(tasks=[task("a", "bad", disabled=True), task("b", "good"), task("c", "good", "a", "b")])
-    assert results(run) == {"a": "DISABLED", "b": "SUCCESS", "c": "SUCCESS"}
-    assert run["state"]["result_state"] == "SUCCESS"
+    def test_disabled_task_is_skipped(self, client: Client) -> None:
+        run = client.finish(tasks=[task("a", "bad", disabled=True), task("b", "good"), task("c", "good", "a", "b")])
+        assert results(run) == {"a": "DISABLED", "b": "SUCCESS", "c": "SUCCESS"}
+        assert run["state"]["result_state"] == "SUCCESS"
 
 
-def test_a_retry_is_another_entry_and_its_success_counts(client: Client) -> None:
-    run = client.finish(tasks=[task("a", "once", max_retries="2"), task("b", "good", "a")])
-    assert [(t["task_key"], t["attempt_number"]) for t in run["tasks"]] == [("a", 0), ("b", 0), ("a", 1)]
-    assert results(run) == {"a": "SUCCESS", "b": "SUCCESS"}
-    assert run["state"]["result_state"] == "SUCCESS"
-    retry = client.get("runs/get", run_id=run["tasks"][2]["run_id"])
-    assert retry["original_attempt_run_id"] == run["tasks"][0]["run_id"]
-    assert retry["trigger"] == "RETRY"
+class TestRetry:
+    def test_is_an_entry_of_its_own(self, client: Client) -> None:
+        run = client.finish(tasks=[task("a", "once", max_retries="2"), task("b", "good", "a")])
+        assert [(t["task_key"], t["attempt_number"]) for t in run["tasks"]] == [("a", 0), ("b", 0), ("a", 1)]
+        assert results(run) == {"a": "SUCCESS", "b": "SUCCESS"}
+        assert run["state"]["result_state"] == "SUCCESS"
+        retry = client.get("runs/get", run_id=run["tasks"][2]["run_id"])
+        assert retry["original_attempt_run_id"] == run["tasks"][0]["run_id"]
+        assert retry["trigger"] == "RETRY"
 
+    def test_failing_flat_run_is_terminated(self, client: Client) -> None:
+        run = client.finish(spark_python_task={"python_file": "/bad.py"}, max_retries=1)
+        assert run["state"]["life_cycle_state"] == "TERMINATED"
+        assert run["state"]["result_state"] == "FAILED"
+        assert run["attempt_number"] == 1
+        assert len(run["tasks"]) == 2
 
-def test_a_flat_run_that_keeps_failing_reads_terminated(client: Client) -> None:
-    run = client.finish(spark_python_task={"python_file": "/bad.py"}, max_retries=1)
-    assert run["state"]["life_cycle_state"] == "TERMINATED"
-    assert run["state"]["result_state"] == "FAILED"
-    assert run["attempt_number"] == 1
-    assert len(run["tasks"]) == 2
+    def test_interval_counts_from_the_failed_start(self, stepped: LocalWorkspace, clock: Clock) -> None:
+        client = mounted(stepped)
+        run_id = client.submit(tasks=[task("a", "once", max_retries=1, min_retry_interval_millis=60_000)])
 
+        def lives() -> list[str]:
+            stepped.tick()
+            return [t["state"]["life_cycle_state"] for t in client.get("runs/get", run_id=run_id)["tasks"]]
 
-def test_a_retry_keeps_its_distance_from_the_start_of_what_failed(stepped: LocalWorkspace, clock: Clock) -> None:
-    client = mounted(stepped)
-    run_id = client.submit(tasks=[task("a", "once", max_retries=1, min_retry_interval_millis=60_000)])
-
-    def lives() -> list[str]:
-        stepped.tick()
-        return [t["state"]["life_cycle_state"] for t in client.get("runs/get", run_id=run_id)["tasks"]]
-
-    eventually(lambda: lives() == ["TERMINATED", "WAITING_FOR_RETRY"])
-    assert client.get("runs/get", run_id=run_id)["tasks"][1]["status"]["state"] == "WAITING"
-    clock.now += 59
-    assert lives()[1] == "WAITING_FOR_RETRY"
-    clock.now += 1
-    assert lives()[1] == "RUNNING"
+        eventually(lambda: lives() == ["TERMINATED", "WAITING_FOR_RETRY"])
+        assert client.get("runs/get", run_id=run_id)["tasks"][1]["status"]["state"] == "WAITING"
+        clock.now += 59
+        assert lives()[1] == "WAITING_FOR_RETRY"
+        clock.now += 1
+        assert lives()[1] == "RUNNING"
 
 
 def condition(op: str, left: str, right: str) -> dict:
     return {"task_key": "check", "condition_task": {"op": op, "left": left, "right": right}}
 
 
-def test_a_condition_chooses_a_branch(client: Client) -> None:
-    yes = task("yes", "good", depends_on=[{"task_key": "check", "outcome": "true"}])
-    no = task("no", "good", depends_on=[{"task_key": "check", "outcome": "false"}])
-    run = client.finish(tasks=[condition("GREATER_THAN", "10", "9"), yes, no, task("after_no", "good", "no")])
-    assert results(run) == {"check": "SUCCESS", "yes": "SUCCESS", "no": "EXCLUDED", "after_no": "EXCLUDED"}
-    assert run["tasks"][0]["condition_task"]["outcome"] == "true"
-    assert run["state"]["result_state"] == "SUCCESS"
+class TestCondition:
+    def test_chooses_a_branch(self, client: Client) -> None:
+        yes = task("yes", "good", depends_on=[{"task_key": "check", "outcome": "true"}])
+        no = task("no", "good", depends_on=[{"task_key": "check", "outcome": "false"}])
+        run = client.finish(tasks=[condition("GREATER_THAN", "10", "9"), yes, no, task("after_no", "good", "no")])
+        assert results(run) == {"check": "SUCCESS", "yes": "SUCCESS", "no": "EXCLUDED", "after_no": "EXCLUDED"}
+        assert run["tasks"][0]["condition_task"]["outcome"] == "true"
+        assert run["state"]["result_state"] == "SUCCESS"
 
+    @pytest.mark.parametrize(
+        ("op", "left", "right", "outcome"),
+        [
+            ("EQUAL_TO", "1", "1.0", "false"),
+            ("NOT_EQUAL", "a", "b", "true"),
+            ("GREATER_THAN_OR_EQUAL", "1", "1.0", "true"),
+            ("LESS_THAN", "2", "10", "true"),
+            ("LESS_THAN_OR_EQUAL", "3", "2", "false"),
+        ],
+    )
+    def test_operators(self, client: Client, op: str, left: str, right: str, outcome: str) -> None:
+        run = client.finish(tasks=[condition(op, left, right)])
+        assert run["tasks"][0]["condition_task"]["outcome"] == outcome
 
-@pytest.mark.parametrize(
-    ("op", "left", "right", "outcome"),
-    [
-        ("EQUAL_TO", "1", "1.0", "false"),
-        ("NOT_EQUAL", "a", "b", "true"),
-        ("GREATER_THAN_OR_EQUAL", "1", "1.0", "true"),
-        ("LESS_THAN", "2", "10", "true"),
-        ("LESS_THAN_OR_EQUAL", "3", "2", "false"),
-    ],
-)
-def test_conditions(client: Client, op: str, left: str, right: str, outcome: str) -> None:
-    run = client.finish(tasks=[condition(op, left, right)])
-    assert run["tasks"][0]["condition_task"]["outcome"] == outcome
-
-
-@pytest.mark.parametrize(("op", "left"), [("LESS_THAN", "many"), ("LIKE", "1")])
-def test_a_condition_that_has_no_answer_fails(client: Client, op: str, left: str) -> None:
-    assert results(client.finish(tasks=[condition(op, left, "1")])) == {"check": "FAILED"}
+    @pytest.mark.parametrize(("op", "left"), [("LESS_THAN", "many"), ("LIKE", "1")])
+    def test_invalid_condition_fails(self, client: Client, op: str, left: str) -> None:
+        assert results(client.finish(tasks=[condition(op, left, "1")])) == {"check": "FAILED"}
 
 
 class TestRunJob:
@@ -171,7 +168,7 @@ class TestRunJob:
         job_id = client.post("create", tasks=[task("inner", file)])["job_id"]
         return {"task_key": "outer", "run_job_task": {"job_id": job_id, **fields}}
 
-    def test_it_waits_for_the_other_job(self, client: Client) -> None:
+    def test_waits_for_the_other_job(self, client: Client) -> None:
         run = client.finish(tasks=[self.run_job(client, "good")])
         assert results(run) == {"outer": "SUCCESS"}
         child_id = client.output(run)["run_job_output"]["run_id"]
@@ -180,12 +177,12 @@ class TestRunJob:
         assert child["trigger"] == "RUN_JOB_TASK"
         assert child["trigger_info"] == {"run_id": run["run_id"]}
 
-    def test_it_fails_with_the_other_job(self, client: Client) -> None:
+    def test_fails_with_the_other_job(self, client: Client) -> None:
         run = client.finish(tasks=[self.run_job(client, "bad")])
         assert results(run) == {"outer": "FAILED"}
         assert "ended FAILED" in client.output(run)["error"]
 
-    def test_it_is_cancelled_with_the_other_job(self, client: Client) -> None:
+    def test_cancels_the_other_job(self, client: Client) -> None:
         run_id = client.submit(tasks=[self.run_job(client, "sleep")])
         child = eventually(lambda: client.get("runs/get", run_id=run_id)["tasks"][0]["run_job_task"].get("run_id"))
         client.wait_for(child, "RUNNING")
@@ -193,7 +190,7 @@ class TestRunJob:
         assert client.wait_for(run_id)["state"]["result_state"] == "CANCELED"
         assert client.wait_for(child)["state"]["result_state"] == "CANCELED"
 
-    def test_a_job_that_is_not_there(self, client: Client) -> None:
+    def test_fails_without_the_other_job(self, client: Client) -> None:
         run = client.finish(tasks=[{"task_key": "outer", "run_job_task": {"job_id": 7}}])
         assert run["tasks"][0]["state"]["state_message"] == "Job 7 does not exist."
 
@@ -204,7 +201,7 @@ class TestRepair:
         job_id = client.post("create", tasks=tasks)["job_id"]
         return client.wait_for(client.post("run-now", job_id=job_id)["run_id"])
 
-    def test_failed_tasks_run_again_in_the_same_run(self, client: Client) -> None:
+    def test_runs_failed_tasks_again(self, client: Client) -> None:
         run = self.failed(client)
         repair_id = client.post("runs/repair", run_id=run["run_id"], rerun_all_failed_tasks=True)["repair_id"]
         repaired = client.wait_for(run["run_id"])
@@ -220,14 +217,14 @@ class TestRepair:
         assert repair["state"]["result_state"] == "SUCCESS"
         assert repair["task_run_ids"] == [t["run_id"] for t in repaired["tasks"][3:]]
 
-    def test_named_tasks_with_those_downstream(self, client: Client) -> None:
+    def test_runs_named_tasks_and_their_dependents(self, client: Client) -> None:
         run = self.failed(client)
         client.post("runs/repair", run_id=run["run_id"], rerun_tasks=["a"], rerun_dependent_tasks=True)
         repaired = client.wait_for(run["run_id"])
         assert [t["task_key"] for t in repaired["tasks"][3:]] == ["a", "b", "c"]
         assert repaired["state"]["result_state"] == "SUCCESS"
 
-    def test_a_later_repair_must_name_the_one_before(self, client: Client) -> None:
+    def test_must_name_the_previous_repair(self, client: Client) -> None:
         run_id = self.failed(client)["run_id"]
         repair_id = client.post("runs/repair", run_id=run_id, rerun_tasks=["b"])["repair_id"]
         client.wait_for(run_id)
@@ -245,21 +242,19 @@ class TestRepair:
             {"rerun_tasks": ["b"], "rerun_all_failed_tasks": True},
         ],
     )
-    def test_a_bad_choice_of_tasks_is_refused(self, client: Client, choice: dict) -> None:
+    def test_invalid_choice_is_refused(self, client: Client, choice: dict) -> None:
         client.refused("POST", "runs/repair", {"run_id": self.failed(client)["run_id"], **choice})
 
-    def test_nothing_failed(self, client: Client) -> None:
+    def test_refused_if_nothing_failed(self, client: Client) -> None:
         run = client.finish(tasks=[task("a", "good")])
         client.refused("POST", "runs/repair", {"run_id": run["run_id"], "rerun_all_failed_tasks": True})
 
-    def test_a_run_in_progress_is_not_repaired(self, client: Client) -> None:
+    def test_refused_for_an_active_run(self, client: Client) -> None:
         run_id = client.submit(tasks=[task("a", "sleep")])
         error = client.refused("POST", "runs/repair", {"run_id": run_id, "rerun_tasks": ["a"]})
         assert "in progress" in error["message"]
 
-    def test_a_history_of_several_repairs_tells_the_state_of_each(
-        self, stepped: LocalWorkspace, clock: Clock, write
-    ) -> None:
+    def test_history_has_the_state_of_each_repair(self, stepped: LocalWorkspace, clock: Clock, write) -> None:
         client = mounted(stepped)
         job_id = client.post("create", tasks=[task("a", "bad"), task("b", "good", "a")])["job_id"]
         run_id = client.post("run-now", job_id=job_id)["run_id"]
@@ -294,12 +289,12 @@ class TestRepair:
         assert [len(item["task_run_ids"]) for item in history()] == [2, 2, 2]
         assert all(item["start_time"] < item["end_time"] for item in history())
 
-    def test_2_0_has_no_repair(self, client: Client) -> None:
+    def test_does_not_exist_in_2_0(self, client: Client) -> None:
         assert client.send("POST", "runs/repair", version="2.0", json={}).status_code == 404
 
 
 class TestOnly:
-    """run-now's `only`; the job is a chain a, b, c, d, with e beside it."""
+    """run-now's `only`; the job is a chain a, b, c, d, and an independent task e."""
 
     @pytest.fixture
     def job_id(self, client: Client) -> int:
@@ -319,30 +314,30 @@ class TestOnly:
             ([], "abcde"),
         ],
     )
-    def test_no_other_tasks_are_in_the_run(self, client: Client, job_id: int, only: list[str], expected: str) -> None:
+    def test_selects_the_tasks_of_the_run(self, client: Client, job_id: int, only: list[str], expected: str) -> None:
         run = client.wait_for(client.post("run-now", job_id=job_id, only=only)["run_id"])
         assert results(run) == dict.fromkeys(expected, "SUCCESS")
         assert run["state"]["result_state"] == "SUCCESS"
 
     @pytest.mark.parametrize("only", [["zz"], ["a", ""], ["+"], ["++a"], ["a++"]])
-    def test_a_key_of_no_task_is_refused_and_starts_nothing(self, client: Client, job_id: int, only: list[str]) -> None:
+    def test_unknown_key_is_refused(self, client: Client, job_id: int, only: list[str]) -> None:
         assert "'only'" in client.refused("POST", "run-now", {"job_id": job_id, "only": only})["message"]
         assert client.get("runs/list") == {}
         run_id = client.post("run-now", job_id=job_id)["run_id"]
         assert client.get("runs/get", run_id=run_id, version="2.0")["number_in_job"] == 1
 
-    def test_older_versions_do_not_know_it(self, client: Client, job_id: int) -> None:
+    def test_older_versions_ignore_it(self, client: Client, job_id: int) -> None:
         for version in ("2.0", "2.1"):
             run_id = client.post("run-now", job_id=job_id, only=["a"], version=version)["run_id"]
             assert results(client.wait_for(run_id)).keys() == set("abcde")
 
-    def test_those_downstream_in_the_run_still_wait(self, client: Client) -> None:
+    def test_selected_dependents_still_wait(self, client: Client) -> None:
         tasks = [task("a", "good"), task("b", "bad", "a"), task("c", "good", "b"), task("d", "good", "b", "a")]
         job_id = client.post("create", tasks=tasks)["job_id"]
         run = client.wait_for(client.post("run-now", job_id=job_id, only=["b+"])["run_id"])
         assert results(run) == {"b": "FAILED", "c": "UPSTREAM_FAILED", "d": "UPSTREAM_FAILED"}
 
-    def test_a_repair_stays_within_them(self, client: Client) -> None:
+    def test_repair_stays_within_the_selection(self, client: Client) -> None:
         job_id = client.post("create", tasks=[task("a", "good"), task("b", "once", "a"), task("c", "good", "b")])[
             "job_id"
         ]

@@ -22,69 +22,72 @@ def files(write) -> None:
     write("quick.py", "import sys; print(sys.argv[1:])")
     write(
         "stubborn.py",
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)",
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(60)",
     )
 
 
-def test_a_flat_run_in_2_0_and_later(client: Client) -> None:
-    run_id = client.submit(run_name="Nightly load", existing_cluster_id="c-1", **QUICK)
-    new = client.wait_for(run_id)
-    old = client.get("runs/get", run_id=run_id, version="2.0")
-    assert old["task"] == QUICK
-    assert "tasks" not in old
-    assert "status" not in old
-    assert old["number_in_job"] == 1
-    assert new["number_in_job"] == run_id
-    assert old["cluster_spec"] == new["cluster_spec"] == {"existing_cluster_id": "c-1"}
-    (task,) = new["tasks"]
-    assert task["task_key"] == "Nightly_load"
-    assert len({run_id, new["job_id"], task["run_id"]}) == 3
-    assert new["status"]["termination_details"]["code"] == "SUCCESS"
-    for shown in (old, new):
-        assert shown["run_type"] == "SUBMIT_RUN"
-        assert shown["trigger"] == "ONE_TIME"
-        assert shown["original_attempt_run_id"] == run_id
-        assert shown["start_time"] <= shown["end_time"]
-        assert shown["execution_duration"] <= shown["end_time"] - shown["start_time"]
-        assert shown["run_page_url"].startswith(f"http://127.0.0.1:8765/jobs/{new['job_id']}/runs/{run_id}?o=0&key=")
+class TestGet:
+    def test_flat_run_in_each_version(self, client: Client) -> None:
+        run_id = client.submit(run_name="Nightly load", existing_cluster_id="c-1", **QUICK)
+        new = client.wait_for(run_id)
+        old = client.get("runs/get", run_id=run_id, version="2.0")
+        assert old["task"] == QUICK
+        assert "tasks" not in old
+        assert "status" not in old
+        assert old["number_in_job"] == 1
+        assert new["number_in_job"] == run_id
+        assert old["cluster_spec"] == new["cluster_spec"] == {"existing_cluster_id": "c-1"}
+        (task,) = new["tasks"]
+        assert task["task_key"] == "Nightly_load"
+        assert len({run_id, new["job_id"], task["run_id"]}) == 3
+        assert new["status"]["termination_details"]["code"] == "SUCCESS"
+        for shown in (old, new):
+            assert shown["run_type"] == "SUBMIT_RUN"
+            assert shown["trigger"] == "ONE_TIME"
+            assert shown["original_attempt_run_id"] == run_id
+            assert shown["start_time"] <= shown["end_time"]
+            assert shown["execution_duration"] <= shown["end_time"] - shown["start_time"]
+            assert shown["run_page_url"].startswith(
+                f"http://127.0.0.1:8765/jobs/{new['job_id']}/runs/{run_id}?o=0&key="
+            )
+
+    def test_task_run_by_its_own_id(self, client: Client) -> None:
+        run = client.finish(tasks=[{"task_key": "a", **QUICK}])
+        task = client.get("runs/get", run_id=run["tasks"][0]["run_id"])
+        assert task["state"]["result_state"] == "SUCCESS"
+        assert task["job_run_id"] == run["run_id"]
+        assert task["job_id"] == run["job_id"]
+        assert task["task_key"] == "a"
 
 
-def test_a_task_run_can_be_asked_for_itself(client: Client) -> None:
-    run = client.finish(tasks=[{"task_key": "a", **QUICK}])
-    task = client.get("runs/get", run_id=run["tasks"][0]["run_id"])
-    assert task["state"]["result_state"] == "SUCCESS"
-    assert task["job_run_id"] == run["run_id"]
-    assert task["job_id"] == run["job_id"]
-    assert task["task_key"] == "a"
-
-
-def test_get_output_wants_a_task_run_except_in_2_0(client: Client) -> None:
-    run = client.finish(**QUICK)
-    assert client.get("runs/get-output", run_id=run["run_id"], version="2.0")["logs"] == "[]\n"
-    for version in ("2.1", "2.2"):
-        error = client.refused("GET", "runs/get-output", {"run_id": run["run_id"]}, version=version)
-        assert str(run["tasks"][0]["run_id"]) in error["message"]
-    output = client.output(run)
-    assert output["metadata"]["run_id"] == run["tasks"][0]["run_id"]
-    two = client.finish(tasks=[{"task_key": key, **QUICK} for key in "ab"])
-    client.refused("GET", "runs/get-output", {"run_id": two["run_id"]}, version="2.0")
+class TestGetOutput:
+    def test_needs_a_task_run_except_in_2_0(self, client: Client) -> None:
+        run = client.finish(**QUICK)
+        assert client.get("runs/get-output", run_id=run["run_id"], version="2.0")["logs"] == "[]\n"
+        for version in ("2.1", "2.2"):
+            error = client.refused("GET", "runs/get-output", {"run_id": run["run_id"]}, version=version)
+            assert str(run["tasks"][0]["run_id"]) in error["message"]
+        output = client.output(run)
+        assert output["metadata"]["run_id"] == run["tasks"][0]["run_id"]
+        two = client.finish(tasks=[{"task_key": key, **QUICK} for key in "ab"])
+        client.refused("GET", "runs/get-output", {"run_id": two["run_id"]}, version="2.0")
 
 
 class TestIdempotency:
-    def test_a_token_stands_for_one_run_finished_or_not(self, client: Client) -> None:
+    def test_same_token_returns_the_same_run(self, client: Client) -> None:
         run_id = client.submit(idempotency_token="x" * 64, **QUICK)
         assert client.submit(idempotency_token="x" * 64, **QUICK) == run_id
         client.wait_for(run_id)
         assert client.submit(idempotency_token="x" * 64, **SLEEP) == run_id
 
-    def test_run_now_and_submit_share_one_namespace(self, client: Client) -> None:
+    def test_run_now_and_submit_share_tokens(self, client: Client) -> None:
         job_id = client.post("create", **QUICK)["job_id"]
         first = client.post("run-now", job_id=job_id, idempotency_token="t")
         assert client.post("run-now", job_id=job_id, idempotency_token="t") == first
         assert client.submit(idempotency_token="t", **QUICK) == first["run_id"]
         assert len(client.get("runs/list")["runs"]) == 1
 
-    def test_the_token_of_a_deleted_run_is_refused(self, client: Client) -> None:
+    def test_token_of_a_deleted_run_is_refused(self, client: Client) -> None:
         run = client.finish(idempotency_token="t", **QUICK)
         assert client.post("runs/delete", run_id=run["run_id"]) == {}
         client.refused("GET", "runs/get", {"run_id": run["run_id"]})
@@ -92,10 +95,10 @@ class TestIdempotency:
         assert error["error_code"] == "INVALID_PARAMETER_VALUE"
         assert "deleted" in error["message"]
 
-    def test_a_long_token_is_refused(self, client: Client) -> None:
+    def test_long_token_is_refused(self, client: Client) -> None:
         assert "64" in client.refused("POST", "runs/submit", {"idempotency_token": "x" * 65, **QUICK})["message"]
 
-    def test_no_token_means_a_new_run(self, client: Client) -> None:
+    def test_no_token_starts_a_new_run(self, client: Client) -> None:
         assert client.submit(**QUICK) != client.submit(idempotency_token="", **QUICK)
 
 
@@ -140,7 +143,7 @@ class TestParameters:
             {"job_parameters": {"x": "1"}, "notebook_params": {}, "python_params": [], "sql_params": ""},
         ],
     )
-    def test_empty_parameters_count_as_not_given(self, client: Client, parameters: dict) -> None:
+    def test_empty_parameters_count_as_absent(self, client: Client, parameters: dict) -> None:
         given = {name: value for name, value in parameters.items() if value}
         job_id = client.post("create", max_concurrent_runs=2, **QUICK)["job_id"]
         run = client.wait_for(client.post("run-now", job_id=job_id, **parameters)["run_id"])
@@ -162,14 +165,14 @@ class TestParameters:
             {"only": ["a"]},
         ],
     )
-    def test_parameters_that_break_a_rule_are_refused(self, client: Client, parameters: dict) -> None:
+    def test_invalid_parameters_are_refused(self, client: Client, parameters: dict) -> None:
         job_id = client.post("create", **QUICK)["job_id"]
         client.refused("POST", "run-now", {"job_id": job_id, **parameters})
         assert client.get("runs/list") == {}
 
 
-class TestCancel:
-    def test_it_takes_effect_soon_and_repeating_it_does_nothing(self, client: Client) -> None:
+class TestCancelRun:
+    def test_ends_the_run_once(self, client: Client) -> None:
         run_id = client.submit(**SLEEP)
         client.wait_for(run_id, "RUNNING")
         assert client.post("runs/cancel", run_id=run_id) == {}
@@ -182,14 +185,14 @@ class TestCancel:
         assert client.post("runs/cancel", run_id=run_id) == {}
         assert client.get("runs/get", run_id=run_id) == run
 
-    def test_a_program_that_ignores_sigterm_is_killed(self, client: Client) -> None:
+    def test_kills_a_program_that_ignores_sigterm(self, client: Client) -> None:
         run_id = client.submit(spark_python_task={"python_file": "/stubborn.py"})
         task = client.wait_for(run_id, "RUNNING")["tasks"][0]["run_id"]
-        eventually(lambda: client.get("runs/get-output", run_id=task)["logs"] == "deaf\n")
+        eventually(lambda: client.get("runs/get-output", run_id=task)["logs"] == "ready\n")
         client.post("runs/cancel", run_id=run_id)
         assert client.wait_for(run_id)["state"]["result_state"] == "CANCELED"
 
-    def test_one_task_can_be_cancelled_by_its_own_id(self, client: Client) -> None:
+    def test_cancels_a_task_by_its_own_id(self, client: Client) -> None:
         tasks = [{"task_key": "a", **SLEEP}, {"task_key": "b", "depends_on": [{"task_key": "a"}], **QUICK}]
         run_id = client.submit(tasks=tasks)
         run = client.wait_for(run_id, "RUNNING")
@@ -198,7 +201,7 @@ class TestCancel:
         assert [task["state"]["result_state"] for task in run["tasks"]] == ["CANCELED", "UPSTREAM_CANCELED"]
         assert run["state"]["result_state"] == "CANCELED"
 
-    def test_all_runs_of_a_job(self, client: Client) -> None:
+    def test_cancels_all_runs_of_a_job(self, client: Client) -> None:
         job_id = client.post("create", max_concurrent_runs=2, queue={"enabled": True}, **SLEEP)["job_id"]
         ids = [client.post("run-now", job_id=job_id)["run_id"] for _ in range(3)]
         other = client.submit(**SLEEP)
@@ -207,30 +210,33 @@ class TestCancel:
         assert {client.wait_for(run_id)["state"]["result_state"] for run_id in ids} == {"CANCELED"}
         client.wait_for(other, "RUNNING")
 
-    def test_only_queued_runs(self, client: Client) -> None:
+    def test_cancels_queued_runs_only(self, client: Client) -> None:
         job_id = client.post("create", queue={"enabled": True}, **SLEEP)["job_id"]
         first, second = (client.post("run-now", job_id=job_id)["run_id"] for _ in range(2))
         client.post("runs/cancel-all", all_queued_runs=True)
         assert client.wait_for(second)["state"]["result_state"] == "CANCELED"
         client.wait_for(first, "RUNNING")
 
+
+class TestUnknownRun:
     @pytest.mark.parametrize("operation", ["cancel", "delete", "repair"])
-    def test_an_unknown_run_does_not_exist(self, client: Client, operation: str) -> None:
+    def test_cannot_be_changed(self, client: Client, operation: str) -> None:
         assert client.refused("POST", f"runs/{operation}", {"run_id": 7})["message"] == "Run 7 does not exist."
 
     @pytest.mark.parametrize("operation", ["get", "get-output", "export"])
-    def test_reading_an_unknown_run_does_not_find_it(self, client: Client, operation: str) -> None:
+    def test_cannot_be_read(self, client: Client, operation: str) -> None:
         error = client.refused("GET", f"runs/{operation}", {"run_id": 7})
         assert error == {"error_code": "INVALID_PARAMETER_VALUE", "message": "Run 7 does not exist."}
 
 
-def test_an_active_run_cannot_be_deleted(client: Client) -> None:
-    run_id = client.submit(**SLEEP)
-    assert "still active" in client.refused("POST", "runs/delete", {"run_id": run_id})["message"]
+class TestDelete:
+    def test_active_run_is_refused(self, client: Client) -> None:
+        run_id = client.submit(**SLEEP)
+        assert "still active" in client.refused("POST", "runs/delete", {"run_id": run_id})["message"]
 
 
-class TestLimitOfRuns:
-    def test_a_run_too_many_is_skipped(self, client: Client) -> None:
+class TestMaxConcurrentRuns:
+    def test_further_run_is_skipped(self, client: Client) -> None:
         job_id = client.post("create", **SLEEP)["job_id"]
         client.post("run-now", job_id=job_id)
         skipped = client.post("run-now", job_id=job_id)["run_id"]
@@ -242,7 +248,7 @@ class TestLimitOfRuns:
         assert new["end_time"] > 0
         assert "result_state" not in client.get("runs/get", run_id=skipped, version="2.0")["state"]
 
-    def test_with_queueing_it_waits(self, client: Client) -> None:
+    def test_further_run_is_queued_with_queueing(self, client: Client) -> None:
         job_id = client.post("create", **SLEEP)["job_id"]
         first = client.post("run-now", job_id=job_id)["run_id"]
         second = client.post("run-now", job_id=job_id, queue={"enabled": True})["run_id"]
@@ -254,7 +260,7 @@ class TestLimitOfRuns:
         client.post("runs/cancel", run_id=first)
         client.wait_for(second, "RUNNING")
 
-    def test_a_limit_of_0_skips_every_run(self, client: Client) -> None:
+    def test_limit_of_0_skips_every_run(self, client: Client) -> None:
         job_id = client.post("create", version="2.0", max_concurrent_runs=0, **QUICK)["job_id"]
         assert client.life(client.post("run-now", job_id=job_id)["run_id"]) == "SKIPPED"
 
@@ -279,7 +285,7 @@ class TestTimeout:
         assert run["state"]["result_state"] == "TIMEDOUT"
         assert run["end_time"] - run["start_time"] == 600_000
 
-    def test_of_a_task_and_a_retry_of_it(self, stepped: LocalWorkspace, clock: Clock) -> None:
+    def test_of_a_task_with_a_retry(self, stepped: LocalWorkspace, clock: Clock) -> None:
         client = mounted(stepped)
         limits = {"timeout_seconds": 10, "max_retries": 1, "retry_on_timeout": True}
         run_id = client.submit(tasks=[{"task_key": "a", **limits, **SLEEP}, {"task_key": "b", **SLEEP}])
@@ -303,7 +309,7 @@ class TestTimeout:
         assert client.get("runs/get", run_id=first)["state"]["result_state"] == "TIMEDOUT"
 
 
-class TestLists:
+class TestList:
     @pytest.fixture
     def ids(self, client: Client) -> list[int]:
         ids = [client.submit(**QUICK) for _ in range(3)]
@@ -328,7 +334,7 @@ class TestLists:
             "exclude" in client.refused("GET", "runs/list", {"active_only": "true", "completed_only": True})["message"]
         )
 
-    def test_2_0_has_no_tokens_and_no_filter_by_time(self, client: Client, ids: list[int]) -> None:
+    def test_2_0_ignores_tokens_and_times(self, client: Client, ids: list[int]) -> None:
         page = client.get("runs/list", version="2.0", page_token="nonsense", start_time_from=1 << 50, start_time_to=1)
         assert [run["run_id"] for run in page["runs"]] == ids[::-1]
 
@@ -356,11 +362,11 @@ class TestLists:
         for token in ("nonsense", "NQ", "eyJiZWZvcmUiOiAieCJ9"):
             client.refused("GET", "runs/list", {"page_token": token})
 
-    def test_tasks_are_shown_on_demand(self, client: Client, ids: list[int]) -> None:
+    def test_tasks_are_optional(self, client: Client, ids: list[int]) -> None:
         assert "tasks" not in client.get("runs/list")["runs"][0]
         assert len(client.get("runs/list", expand_tasks="True")["runs"][0]["tasks"]) == 1
 
-    def test_2_2_pages_through_the_tasks_of_a_run(self, stepped: LocalWorkspace) -> None:
+    def test_2_2_pages_through_tasks(self, stepped: LocalWorkspace) -> None:
         client = mounted(stepped)
         run_id = client.submit(tasks=[{"task_key": f"t{i}", **QUICK} for i in range(101)])
         page = client.get("runs/get", run_id=run_id)

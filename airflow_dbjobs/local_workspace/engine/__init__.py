@@ -1,0 +1,1 @@
+"""What makes runs progress: the scheduler, and the programs (or simulated tasks) it starts."""

@@ -1,0 +1,257 @@
+"""Starts, watches and stops the programs of task runs; each has a supervisor process, and a folder for its files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+
+from . import parameters
+from .notebooks import WorkspaceFileError, find_file, find_notebook
+from .scheduler import stop_message
+from .task_files import read_json, write_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_dbjobs.local_workspace.messages import Json
+
+#: The API returns the last 5 MB of a log.
+MAX_LOG_BYTES = 5 * 1024 * 1024
+_VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
+_SCRIPT = Path(__file__).with_name("task_process.py")
+#: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language.
+#: Others are withheld, as Airflow and its providers keep secrets in variables of any name.
+_ENVIRONMENT = frozenset(
+    {
+        "HOME",
+        "JAVA_HOME",
+        "LANG",
+        "LANGUAGE",
+        "LD_LIBRARY_PATH",
+        "LOGNAME",
+        "PATH",
+        "PYTHONPATH",
+        "SHELL",
+        "SPARK_HOME",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "VIRTUAL_ENV",
+    }
+)
+
+
+class CannotRunError(Exception):
+    """A task cannot start. `code` is its termination code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program has returned and printed so far. `log` is the end of what it printed."""
+
+    log: str
+    log_truncated: bool
+    exit_value: str | None
+    exit_value_truncated: bool
+    error: str | None
+    error_trace: str | None
+
+
+class Executor:
+    """Runs the programs of task runs. Not thread-safe: the workspace holds its lock."""
+
+    starts_programs: Final = True
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root = root
+        self._folder = folder
+        self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
+        self._started: set[int] = set()
+
+    def can_run(self, kind: str) -> bool:
+        """Return whether tasks with this payload start a program."""
+        return kind in ("notebook_task", "spark_python_task")
+
+    def count_running(self) -> int:
+        """Return how many of the programs that this server has started are still running."""
+        self._supervisors = {task: process for task, process in self._supervisors.items() if process.poll() is None}
+        return len(self._supervisors)
+
+    def start(self, run: Run, task: TaskRun, spec: Json) -> None:
+        """Start the program of a notebook or Python task; `spec` is the task with its references replaced.
+
+        :raises CannotRunError: The task's file is not under the root, or the process could not be started.
+        """
+        folder = self._folder / str(task.run_id)
+        self._started.add(task.run_id)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if "notebook_task" in spec:
+                file = find_notebook(self._root, spec["notebook_task"]["notebook_path"])
+                widgets = parameters.widget_values(run, spec["notebook_task"])
+                write_program(folder, kind="notebook", file=file, root=self._root, widgets=widgets)
+                # runs/export returns this copy, as the user may edit the file later.
+                shutil.copyfile(file, folder / "source")
+            else:
+                file = find_file(self._root, spec["spark_python_task"]["python_file"])
+                arguments = parameters.arguments(run, spec["spark_python_task"])
+                write_program(folder, kind="python", file=file, root=self._root, arguments=arguments)
+            self._supervisors[task.run_id] = _supervise(folder)
+        except WorkspaceFileError as error:
+            raise CannotRunError(str(error), "RESOURCE_NOT_FOUND") from None
+        except OSError as error:
+            raise CannotRunError(f"This machine could not start the program: {error}", "CLOUD_FAILURE") from None
+
+    def poll(self, task: TaskRun) -> State | None:
+        """Return how a program ended, or None while it runs."""
+        folder = self._folder / str(task.run_id)
+        ended = read_json(folder / "exit.json")
+        if not ended:
+            if _alive(folder):
+                return None
+            # It may have ended between these two checks.
+            ended = read_json(folder / "exit.json")
+        if task.state.life == "TERMINATING" and task.stop:
+            return State("TERMINATED", task.stop, stop_message(task.stop))
+        if not ended:
+            return State("INTERNAL_ERROR", "FAILED", _VANISHED)
+        if ended["code"] == 0:
+            return State("TERMINATED", "SUCCESS")
+        return State("TERMINATED", "FAILED", "The task's code failed; see the error in the output of this task run.")
+
+    def start_was_lost(self, task: TaskRun) -> bool:
+        """Return whether an earlier server died after it had committed the start of a program, but before the start."""
+        if task.planned_end_ms is not None:
+            # The task was simulated, so its code must not run now.
+            return False
+        folder = self._folder / str(task.run_id)
+        return task.run_id not in self._started and not (folder / "pid").exists() and not _alive(folder)
+
+    def stop(self, task: TaskRun) -> None:
+        """Stop a program: SIGTERM, then SIGKILL after a grace period. Returns immediately, and may be repeated."""
+        self._signal(task.run_id, signal.SIGTERM)
+
+    def kill(self, tasks: Iterable[TaskRun]) -> None:
+        """Kill programs, and wait for their end."""
+        ids = [task.run_id for task in tasks]
+        for task_id in ids:
+            # A supervisor that does not handle this signal yet has not started its program, and is killed by it.
+            self._signal(task_id, signal.SIGALRM)
+        for task_id in ids:
+            _await_end(self._folder / str(task_id))
+        for process in self._supervisors.values():
+            process.wait()
+        self._supervisors.clear()
+
+    def output(self, task: TaskRun, *, max_log_bytes: int = MAX_LOG_BYTES) -> Output:
+        """Return the output of a task run so far."""
+        folder = self._folder / str(task.run_id)
+        log, truncated = _tail(folder / "log.txt", max_log_bytes)
+        result = read_json(folder / "result.json")
+        code = read_json(folder / "exit.json").get("code", 0)
+        return Output(
+            log=log,
+            log_truncated=truncated,
+            exit_value=result.get("exit_value"),
+            exit_value_truncated=result.get("truncated", False),
+            error=result.get("error") or _exit_error(code),
+            error_trace=result.get("error_trace"),
+        )
+
+    def source(self, task: TaskRun) -> str | None:
+        """Return the source of the notebook that a task run executed, in its version of that time; None without one."""
+        file = self._folder / str(task.run_id) / "source"
+        return file.read_text(errors="replace") if file.exists() else None
+
+    def remove(self, task: TaskRun) -> None:
+        """Delete the files of a task run."""
+        shutil.rmtree(self._folder / str(task.run_id), ignore_errors=True)
+
+    def _signal(self, task_id: int, number: signal.Signals) -> None:
+        folder = self._folder / str(task_id)
+        process = self._supervisors.get(task_id)
+        if process is not None:
+            process.send_signal(number)
+        elif _alive(folder) and (folder / "pid").exists():
+            # The supervisor still holds the lock, so its pid cannot have been reused.
+            with contextlib.suppress(ValueError):
+                os.kill(int((folder / "pid").read_text()), number)
+
+
+def _supervise(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the supervisor of a task folder. It inherits a lock, whose release shows that the supervisor has ended."""
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                # -P: this folder must not be on the import path of the user's program.
+                [sys.executable, "-P", str(_SCRIPT), str(folder), str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                pass_fds=(lock,),
+                # In a new session, as Ctrl-C must only stop the server.
+                start_new_session=True,
+            )
+    finally:
+        os.close(lock)
+
+
+def _environment() -> dict[str, str]:
+    allowed = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+    # The log is read while the program runs.
+    return {**allowed, "PYTHONUNBUFFERED": "1"}
+
+
+def _alive(folder: Path) -> bool:
+    """Return whether the supervisor of a task folder is alive: the kernel releases its lock however it ends."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _await_end(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError), (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def _tail(file: Path, size_limit: int) -> tuple[str, bool]:
+    try:
+        with file.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - size_limit))
+            return log.read(size_limit).decode(errors="replace"), size > size_limit
+    except FileNotFoundError:
+        return "", False
+
+
+def _exit_error(code: int) -> str | None:
+    """Return an error for a program that reported none itself, for example because it was killed."""
+    if code < 0:
+        return f"The program was killed by {signal.Signals(-code).name}"
+    return f"The program exited with code {code}" if code else None

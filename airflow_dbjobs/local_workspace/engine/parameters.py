@@ -1,0 +1,88 @@
+"""The parameters that a task gets, merged from the job, the task and run-now."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.local_workspace.messages import Json
+    from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
+
+_REFERENCE = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
+
+
+def job_parameters(settings: Json, given: Json) -> dict[str, Json]:
+    """Return a run's parameters by name; run-now may add some that the job does not declare."""
+    declared = {item["name"]: str(item.get("default", "")) for item in settings.get("parameters", [])}
+    merged: dict[str, Json] = {
+        name: {"default": default, "value": given.get(name, default)} for name, default in declared.items()
+    }
+    return merged | {name: {"value": value} for name, value in given.items() if name not in declared}
+
+
+def resolved_spec(run: Run, task: TaskRun) -> Json:
+    """Return a task with its dynamic value references, such as `{{job.run_id}}`, replaced; unknown ones stay."""
+    known = {
+        "job.id": run.job_id,
+        "job_id": run.job_id,
+        "job.run_id": run.run_id,
+        # The older name of the task run's id; for a run with the 2.0 shape, of the run's own id.
+        "run_id": run.run_id if run.flat else task.run_id,
+        "parent_run_id": run.run_id,
+        "task.name": task.task_key,
+        "task_key": task.task_key,
+        "task.run_id": task.run_id,
+        **{f"job.parameters.{name}": item["value"] for name, item in run.job_parameters.items()},
+    }
+
+    def replaced(value: Any) -> Any:
+        match value:
+            case str():
+                return _REFERENCE.sub(lambda found: str(known.get(found[1], found[0])), value)
+            case list():
+                return [replaced(item) for item in value]
+            case dict():
+                return {name: replaced(item) for name, item in value.items()}
+        return value
+
+    resolved: Json = replaced(task.spec)
+    return resolved
+
+
+def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
+    """Return the widgets of a notebook: job parameters override run-now's, which override the task's own."""
+    return {
+        **notebook_task.get("base_parameters", {}),
+        **run.overrides.get("notebook_params", {}),
+        **{name: item["value"] for name, item in run.job_parameters.items()},
+    }
+
+
+def arguments(run: Run, python_task: Json) -> list[str]:
+    """Return the arguments of a Python file: run-now's parameters replace the task's own."""
+    values: list[Any] = run.overrides.get("python_params") or python_task.get("parameters", [])
+    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+
+def condition_outcome(condition: Json) -> bool:
+    """Evaluate a condition task: equality compares strings, the other operators compare numbers.
+
+    :raises ValueError: The operator is unknown, or an operand is not a number where one is needed.
+    """
+    op, left, right = condition["op"], str(condition["left"]), str(condition["right"])
+    match op:
+        case "EQUAL_TO":
+            return left == right
+        case "NOT_EQUAL":
+            return left != right
+        case "GREATER_THAN":
+            return float(left) > float(right)
+        case "GREATER_THAN_OR_EQUAL":
+            return float(left) >= float(right)
+        case "LESS_THAN":
+            return float(left) < float(right)
+        case "LESS_THAN_OR_EQUAL":
+            return float(left) <= float(right)
+    raise ValueError(f"unknown operator {op}")

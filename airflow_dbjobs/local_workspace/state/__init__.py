@@ -1,0 +1,1 @@
+"""What the workspace remembers: its folder, its records, and the SQLite file that keeps them."""
