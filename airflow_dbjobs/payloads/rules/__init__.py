@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
 
 # Where below the place ("" for the place itself), and what was given there.
 Fault: TypeAlias = tuple[str, str]
@@ -25,6 +25,12 @@ MODULES_WITH_RULES = frozenset(
         "schedule", "sources", "sql_tasks", "storage", "tasks",
     }
 )  # fmt: skip
+# The structures that have the fields, and so the rules, of another.
+EXTENDS = {
+    "CreateJob": "JobSettings", "JobSettings": "ComputeAndTask", "SubmitRun": "ComputeAndTask", "Task": "SubmitTask",
+    "SubmitTask": "ComputeAndTask", "RunNow": "RunParameters", "RepairRun": "RunParameters",
+    "TaskEmailNotifications": "JobEmailNotifications", "TaskNotificationSettings": "JobNotificationSettings",
+}  # fmt: skip
 FROM_2_1 = ("2.1", "2.2")
 ONLY_2_0 = ("2.0",)
 ONLY_2_2 = ("2.2",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import JobPermissionLevel
-from airflow_dbjobs.payloads.kinds import BOOL, type_of
+from airflow_dbjobs.payloads.field_types import is_bool, type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import any_of, exactly_one, one_of, present
 from airflow_dbjobs.payloads.templates import is_templated
@@ -13,7 +13,7 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 PRINCIPALS = ("user_name", "group_name", "service_principal_name")
@@ -23,7 +23,7 @@ def _says_whether(place: Place) -> Iterator[Fault]:
     enabled = place.value.get("enabled")
     if place.lacks("enabled"):
         yield "", "enabled is missing"
-    elif not is_templated(enabled) and not BOOL.fits(enabled):
+    elif not is_templated(enabled) and not is_bool(enabled):
         yield "", f"enabled {type_of(enabled)}"
 
 

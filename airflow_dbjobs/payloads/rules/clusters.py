@@ -24,7 +24,7 @@ from airflow_dbjobs.payloads.rules.tags import tag_rules
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 

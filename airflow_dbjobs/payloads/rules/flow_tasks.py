@@ -11,7 +11,7 @@ from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_rang
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 

@@ -6,14 +6,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
+from airflow_dbjobs.payloads.field_types import is_list, type_of, whole_number
 from airflow_dbjobs.payloads.rules import OfFields
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 MAX_SHOWN = 40

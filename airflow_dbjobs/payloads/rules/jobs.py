@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import type_of
+from airflow_dbjobs.payloads.field_types import type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
 from airflow_dbjobs.payloads.rules.forms import (
@@ -32,7 +32,7 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 _REMOVABLE = re.compile(r"\w+|(tasks|job_clusters)/[^/]+")

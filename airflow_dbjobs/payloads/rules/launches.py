@@ -11,7 +11,7 @@ from airflow_dbjobs.payloads.rules.tasks import ONE_TYPE_REMEDY, not_two_types, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 MAX_ID = 2**63 - 1

@@ -10,7 +10,7 @@ from airflow_dbjobs.payloads.rules.forms import exactly_one, of, present
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 KINDS = ("jar", "egg", "whl", "pypi", "maven", "cran", "requirements")

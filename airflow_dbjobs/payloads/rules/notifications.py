@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
+from airflow_dbjobs.payloads.field_types import is_list, type_of, whole_number
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.forms import any_of, at, listed, most, of, present, shown, texts_only
 from airflow_dbjobs.payloads.templates import is_templated
@@ -12,7 +12,7 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 EVENTS = (

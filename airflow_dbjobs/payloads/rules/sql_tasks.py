@@ -13,7 +13,7 @@ from airflow_dbjobs.payloads.rules.parameters import texts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 KINDS = {"query": "query_id", "dashboard": "dashboard_id", "alert": "alert_id", "file": "path"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import is_list
+from airflow_dbjobs.payloads.field_types import is_list
 from airflow_dbjobs.payloads.rules import OfFields, Rule
 from airflow_dbjobs.payloads.rules.forms import shown
 from airflow_dbjobs.payloads.templates import is_templated
@@ -13,7 +13,7 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 _AZURE_KEY = re.compile(r"(?!azure|microsoft|windows)[^<>%*&+?\\/;]{1,512}", re.IGNORECASE)

@@ -17,14 +17,13 @@ from airflow_dbjobs.payloads.rules.forms import (
     one_of,
     present,
 )
-from airflow_dbjobs.payloads.spelling import CERTAIN, near_miss
-from airflow_dbjobs.payloads.structure import facts_of
-from airflow_dbjobs.payloads.tasks import JobTask
+from airflow_dbjobs.payloads.schema import fields_of
+from airflow_dbjobs.payloads.suggestions import CERTAIN, near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Place
     from airflow_dbjobs.payloads.rules import Fault
 
 COMPUTE = ("existing_cluster_id", "new_cluster", "job_cluster_key")
@@ -45,7 +44,7 @@ def task_types(place: Place) -> list[str]:
 
 
 def _is_task_type(name: str) -> bool:
-    known = facts_of(JobTask)
+    known = fields_of("JobTask")
     return name in known or near_miss(name, tuple(known), CERTAIN) is None
 
 

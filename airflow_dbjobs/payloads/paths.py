@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.payloads.catalog import load
-from airflow_dbjobs.payloads.kinds import is_list, whole_number
-from airflow_dbjobs.payloads.spelling import near_miss
-from airflow_dbjobs.payloads.structure import FieldFacts, facts_of
+from airflow_dbjobs.payloads.field_types import is_list, whole_number
+from airflow_dbjobs.payloads.schema import Field, fields_of
+from airflow_dbjobs.payloads.suggestions import near_miss
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -58,9 +57,9 @@ class Place:
         return f"{path}.{below}"
 
     @property
-    def fields(self) -> dict[str, FieldFacts]:
+    def fields(self) -> dict[str, Field]:
         """The fields of the structure that are known here."""
-        return facts_of(load(self.structure))
+        return fields_of(self.structure)
 
     def meant_by(self, name: str) -> str | None:
         """Return the field that a misspelt name probably stands for."""

@@ -1,18 +1,23 @@
-"""Where a field belongs that is given where the API does not read it."""
+"""What may have been meant by a field that a structure does not have: a name like it, or another place."""
 
 from __future__ import annotations
 
+import difflib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.payloads.catalog import load
-from airflow_dbjobs.payloads.structure import facts_of
+from airflow_dbjobs.payloads.field_types import is_list
+from airflow_dbjobs.payloads.schema import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
-    from airflow_dbjobs.payloads.structure import FieldFacts
+    from airflow_dbjobs.payloads.paths import Place
+    from airflow_dbjobs.payloads.schema import Field
 
+# From this likeness on, of two names that differ one is taken for a slip of the other.
+LIKELY = 0.8
+CERTAIN = 0.9
 # What a run is given, and what the task calls the same.
 _OF_TASKS = {
     "notebook_params": "base_parameters",
@@ -24,6 +29,12 @@ _OF_TASKS = {
     "dbt_commands": "commands",
 }
 _OF_RUNS = {"base_parameters": "notebook_params", "named_parameters": "python_named_params"}
+
+
+@lru_cache(maxsize=1024)
+def near_miss(name: str, known: tuple[str, ...], likeness: float = LIKELY) -> str | None:
+    """Return the known name that is most like `name`, if any is enough like it."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
 def where_it_belongs(place: Place, name: str) -> str:
@@ -49,24 +60,30 @@ def _around(place: Place, name: str) -> Iterator[str]:
         place, around = around, around.parent
 
 
-def _below(fields: dict[str, FieldFacts], value: dict[str, Any], name: str) -> list[str]:
+def _below(fields: dict[str, Field], value: dict[str, Any], name: str) -> list[str]:
     """Return where in what is given there is such a field, the nearest first."""
     found = []
-    for field, (kind, _) in fields.items():
-        inner = next(iter(value.get(field) or ()), None) if kind.many else value.get(field)
-        if kind.structure and isinstance(inner, dict):
-            below = facts_of(load(kind.structure))
-            where = f"each of {field}" if kind.many else field
+    for field, (_, _, structure, many) in fields.items():
+        inner = value.get(field)
+        if many and is_list(inner):
+            inner = next(iter(inner), None)
+        if structure and isinstance(inner, dict):
+            below = fields_of(structure)
+            where = _in_words(field, many)
             found += [f"in {where}"] if name in below else []
             found += [f"{path} of {where}" for path in _below(below, inner, name)]
     return sorted(found, key=len)
 
 
-def _only_holder(fields: dict[str, FieldFacts], name: str) -> str:
+def _only_holder(fields: dict[str, Field], name: str) -> str:
     """Return the only field whose structure has such a field."""
     holders = [
-        field for field, (kind, _) in fields.items() if kind.structure and name in facts_of(load(kind.structure))
+        _in_words(field, many)
+        for field, (_, _, structure, many) in fields.items()
+        if structure and name in fields_of(structure)
     ]
-    if len(holders) != 1:
-        return ""
-    return f"each of {holders[0]}" if fields[holders[0]].kind.many else holders[0]
+    return holders[0] if len(holders) == 1 else ""
+
+
+def _in_words(field: str, many: bool) -> str:
+    return f"each of {field}" if many else field
