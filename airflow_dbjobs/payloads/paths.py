@@ -1,4 +1,4 @@
-"""A place in a payload, as the rules see it: what is given there, what is not known yet, what lies around it."""
+"""A mapping in a payload and its path, as the rules see it: what is given, what is not known yet, what is around it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Body:
-    """What all places of one payload share."""
+    """What all nodes of one payload share."""
 
     endpoint: str
     version: str
@@ -39,17 +39,17 @@ class Body:
 
 
 @dataclass(slots=True)
-class Place:
+class Node:
     """A mapping in a payload, of the structure of that name. The whole has no parent; others lie at `below` theirs."""
 
     body: Body
     value: dict[str, Any]
     structure: str
-    parent: Place | None = None
+    parent: Node | None = None
     below: str = ""
 
     def path_of(self, below: str) -> str:
-        """Return the path of something below this place, or of the place itself where `below` is empty."""
+        """Return the path of something below this node, or of the node itself where `below` is empty."""
         # Made only where something is wrong.
         path = self.parent.path_of(self.below) if self.parent else ""
         if not below or not path or below.startswith(("[", ".")):

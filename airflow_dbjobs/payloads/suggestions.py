@@ -12,7 +12,7 @@ from airflow_dbjobs.payloads.schema import fields_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.paths import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.schema import Field
 
 # From this likeness on, of two names that differ one is taken for a slip of the other.
@@ -37,27 +37,27 @@ def near_miss(name: str, known: tuple[str, ...], likeness: float = LIKELY) -> st
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
-def where_it_belongs(place: Place, name: str) -> str:
-    """Return in words where a field belongs that the structure at `place` does not have; "" where that is not known."""
+def where_it_belongs(node: Node, name: str) -> str:
+    """Return in words where a field belongs that the structure at `node` does not have; "" where that is not known."""
     names = [name, *(table[name] for table in (_OF_TASKS, _OF_RUNS) if name in table)]
     for other in names:
-        if other in place.fields:
+        if other in node.fields:
             return f"It is called {other} here."
-        for where in (*_around(place, other), *_below(place.fields, place.value, other)):
+        for where in (*_around(node, other), *_below(node.fields, node.value, other)):
             return f"It belongs {where}{'' if other == name else f' as {other}'}."
-    if only := _only_holder(place.fields, name):
+    if only := _only_holder(node.fields, name):
         return f"It belongs in {only}."
     return ""
 
 
-def _around(place: Place, name: str) -> Iterator[str]:
-    """Yield where around a place there is such a field, the nearest first."""
-    around = place.parent
+def _around(node: Node, name: str) -> Iterator[str]:
+    """Yield where around a node there is such a field, the nearest first."""
+    around = node.parent
     while around is not None:
         if name in around.fields:
             where = around.path_of("")
-            yield f"in {where}, beside {place.below}" if where else f"beside {place.below.partition('[')[0]}"
-        place, around = around, around.parent
+            yield f"in {where}, beside {node.below}" if where else f"beside {node.below.partition('[')[0]}"
+        node, around = around, around.parent
 
 
 def _below(fields: dict[str, Field], value: dict[str, Any], name: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.payloads.body import depth_in_words, merge, to_json
 from airflow_dbjobs.payloads.field_types import printable, type_of
-from airflow_dbjobs.payloads.paths import Body, Place
+from airflow_dbjobs.payloads.paths import Body, Node
 from airflow_dbjobs.payloads.rules import EXTENDS, MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 from airflow_dbjobs.payloads.schema import ENDPOINTS, HOME, fields_of
@@ -52,7 +52,7 @@ class Finding(NamedTuple):
 def check(endpoint: str, payload: object, version: str, *, cloud: str = "", strict: bool = False) -> list[str]:
     """Check a payload for an endpoint ("run-now") of an API version. Returns warnings.
 
-    Numbers and booleans may be strings. What Databricks fills in itself ("{{job.run_id}}") is left out of judgement.
+    Numbers and booleans may be strings. What Databricks fills in itself ("{{job.run_id}}") is not checked.
     `cloud` is "aws", "azure" or "gcp" where it is known. Where `strict`, a warning is a violation, too. Raises
     PayloadError, listing all violations, or ConfigurationError where the payload cannot be JSON.
     """
@@ -77,7 +77,7 @@ def check_early(
 ) -> list[str]:
     """Check what is known of a payload while the DAG is parsed: its ``json`` and its named parameters.
 
-    Templates are left out of judgement, whole or in part. Which version the API has only the connection knows: what
+    Templates are not checked, whole or in part. Which version the API has only the connection knows: what
     suits any version passes. `may_grow` says that a class of the user's own made the operator: fields may come to the
     payload later, and a text that ends in one of its `template_ext` is the name of a template file. Raises
     PayloadError, listing all violations, or ConfigurationError where the payload cannot be JSON.
@@ -108,8 +108,8 @@ def _must_be_one_of(name: str, given: str, allowed: Iterable[str]) -> None:
 
 def _raise_errors(endpoint: str, found: list[Finding], errors: list[Finding]) -> None:
     if errors:
-        told = [finding for finding in found if finding in errors or finding.rule in _CAUSES]
-        raise PayloadError(f"jobs/{endpoint}", [f"- {finding}" for finding in told])
+        listed = [finding for finding in found if finding in errors or finding.rule in _CAUSES]
+        raise PayloadError(f"jobs/{endpoint}", [f"- {finding}" for finding in listed])
 
 
 def findings(
@@ -124,8 +124,8 @@ def findings(
             Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body is one JSON object", "Give a mapping.")
         ]
     found: list[Finding] = []
-    root = Place(Body(endpoint, version, cloud, payload, open_root), payload, ENDPOINTS[endpoint])
-    _ask((rule for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found)
+    root = Node(Body(endpoint, version, cloud, payload, open_root), payload, ENDPOINTS[endpoint])
+    _apply((rule for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found)
     _visit(root, found)
     return found
 
@@ -141,82 +141,82 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
     return newest
 
 
-def _visit(place: Place, found: list[Finding]) -> None:
-    """Add to `found` what is wrong with a structure: what its rules tell, then what its fields are and hold."""
-    fields, rules_by_field, rules = _expected(place.structure, place.body.endpoint, place.body.version)
+def _visit(node: Node, found: list[Finding]) -> None:
+    """Add to `found` what is wrong with a structure: what its rules find, then what its fields are and hold."""
+    fields, rules_by_field, rules = _expected(node.structure, node.body.endpoint, node.body.version)
     start = len(found)
-    _ask(rules, place, found)
-    for name in place.value:
+    _apply(rules, node, found)
+    for name in node.value:
         if name in rules_by_field:
-            _ask(rules_by_field[name], place, found)
+            _apply(rules_by_field[name], node, found)
     refused = {finding.path for finding in found[start:] if finding.is_error}
-    for name, value in place.value.items():
+    for name, value in node.value.items():
         if value is None:
             continue
         if name not in fields:
-            if place.path_of(str(name)) not in refused:
-                found.append(_unknown(place, str(name)))
+            if node.path_of(str(name)) not in refused:
+                found.append(_unknown(node, str(name)))
             continue
         field = fields[name]
-        if field.since and field.since > place.body.version:
-            # What the version does not know, it does not judge.
-            found.append(_too_new(place, name, field.since))
+        if field.since and field.since > node.body.version:
+            # Nor is what it holds checked: the version does not know it.
+            found.append(_too_new(node, name, field.since))
             continue
-        found += _mistyped(place, name, field, refused)
+        found += _mistyped(node, name, field, refused)
         if field.structure:
-            _descend(place, name, field, field.structure, found)
+            _descend(node, name, field, field.structure, found)
 
 
-def _descend(place: Place, name: str, field: Field, structure: str, found: list[Finding]) -> None:
+def _descend(node: Node, name: str, field: Field, structure: str, found: list[Finding]) -> None:
     """Visit the structures that a field holds."""
-    value = place.value[name]
+    value = node.value[name]
     if field.many:
-        for index, item in place.elements(name):
-            _visit(Place(place.body, item, structure, place, f"{name}[{index}]"), found)
+        for index, item in node.elements(name):
+            _visit(Node(node.body, item, structure, node, f"{name}[{index}]"), found)
     elif isinstance(value, dict):
-        _visit(Place(place.body, value, structure, place, name), found)
+        _visit(Node(node.body, value, structure, node, name), found)
 
 
-def _ask(rules: Iterable[Rule], place: Place, found: list[Finding]) -> None:
-    """Add to `found` what rules tell of a place."""
+def _apply(rules: Iterable[Rule], node: Node, found: list[Finding]) -> None:
+    """Add to `found` what rules find at a node."""
     for rule in rules:
-        if rule.fields and place.value.keys().isdisjoint(rule.fields):
+        if rule.fields and node.value.keys().isdisjoint(rule.fields):
             continue
-        for below, given in rule.check(place):
-            path, is_error = place.path_of(below), not rule.warning
+        for below, given in rule.check(node):
+            path, is_error = node.path_of(below), not rule.warning
             found.append(Finding(path, rule.id, given, rule.allowed, rule.remedy, is_error, rule.at_run))
 
 
-def _mistyped(place: Place, name: str, field: Field, refused: set[str]) -> Iterator[Finding]:
-    for below, given, allowed in field.type.mismatches(place.value[name]):
-        path = place.path_of(name + below)
-        # A rule has told more of a wrong type than that it is wrong.
+def _mistyped(node: Node, name: str, field: Field, refused: set[str]) -> Iterator[Finding]:
+    for below, given, allowed in field.type.mismatches(node.value[name]):
+        path = node.path_of(name + below)
+        # A rule says more of a wrong type than that it is wrong.
         if path not in refused:
             yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
 
 
-def _too_new(place: Place, name: str, since: str) -> Finding:
+def _too_new(node: Node, name: str, since: str) -> Finding:
     return Finding(
-        place.path_of(name),
+        node.path_of(name),
         "FIELD-VERSION",
         f"needs API version {since} or later",
-        f"the connection's api_version is {place.body.version}, which does not know it",
+        f"the connection's api_version is {node.body.version}, which does not know it",
         f'Set "api_version": "{since}" in the connection\'s extra, or leave the field out.',
         is_error=False,
     )
 
 
-def _unknown(place: Place, name: str) -> Finding:
-    """Tell of a field that the API is going to ignore, and what may have been meant."""
+def _unknown(node: Node, name: str) -> Finding:
+    """Report a field that the API is going to ignore, and what may have been meant."""
     rule, remedy = "FIELD-UNKNOWN", "Leave it out, unless the API is newer than this release."
-    if belongs := where_it_belongs(place, name):
+    if belongs := where_it_belongs(node, name):
         rule, remedy = "FIELD-PLACE", belongs
-    elif meant := place.meant_by(name):
+    elif meant := node.meant_by(name):
         rule, remedy = "FIELD-NAME", f"Did you mean {meant}?"
     return Finding(
-        place.path_of(name),
+        node.path_of(name),
         rule,
-        f"is no field of {place.structure} that is known here",
+        f"is no field of {node.structure} that is known here",
         "the API ignores what it does not know",
         remedy,
         is_error=False,
