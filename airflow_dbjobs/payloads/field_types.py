@@ -13,6 +13,8 @@ from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias, TypeGuard, T
 
 from airflow_dbjobs.payloads.templates import is_templated
 
+Mismatch: TypeAlias = tuple[str, str, str]
+
 # No number of the API has as many; of thousands Python makes none.
 MAX_DIGITS = 100
 _WHOLE = re.compile(rf"\s*(-?[0-9]{{1,{MAX_DIGITS}}})(\.0{{1,{MAX_DIGITS}}})?\s*")
@@ -25,15 +27,20 @@ class FieldType(NamedTuple):
     fits: Callable[[object], bool]
     element: FieldType | None = None
 
-    def mismatches(self, value: object) -> Iterator[tuple[str, str, str]]:
-        """Yield where below a field something has another type, what it is, and what is allowed."""
+    def mismatches(self, value: Any) -> Sequence[Mismatch]:
+        """Return where below a field something has another type, what it is, and what is allowed."""
         if not self.fits(value):
-            if not is_templated(value):
-                yield "", type_of(value), self.allowed
-        elif self.element:
-            for below, item in _elements(value):
-                if not self.element.fits(item) and not is_templated(item):
-                    yield below, type_of(item), self.element.allowed
+            return () if is_templated(value) else (("", type_of(value), self.allowed),)
+        if self.element is None:
+            return ()
+        _, fits, _ = self.element
+        if all(map(fits, value.values() if isinstance(value, dict) else value)):
+            return ()
+        return [
+            (below, type_of(item), self.element.allowed)
+            for below, item in _elements(value)
+            if not fits(item) and not is_templated(item)
+        ]
 
 
 def _elements(value: Any) -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from airflow_dbjobs.payloads.templates import UNKNOWN, is_templated, without
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from airflow_dbjobs.payloads.field_types import Mismatch
     from airflow_dbjobs.payloads.schema import Field
 
 VERSIONS = ("2.2", "2.1", "2.0")
@@ -157,20 +158,21 @@ def _visit(node: Node, found: list[Finding]) -> None:
             if node.path_of(str(name)) not in refused:
                 found.append(_unknown(node, str(name)))
             continue
-        field = fields[name]
-        if field.since and field.since > node.body.version:
+        field_type, since, structure, many = fields[name]
+        if since and since > node.body.version:
             # Nor is what it holds checked: the version does not know it.
-            found.append(_too_new(node, name, field.since))
+            found.append(_too_new(node, name, since))
             continue
-        found += _mistyped(node, name, field, refused)
-        if field.structure:
-            _descend(node, name, field, field.structure, found)
+        if mismatches := field_type.mismatches(value):
+            found += _mistyped(node, name, mismatches, refused)
+        if structure:
+            _descend(node, name, structure, found, many=many)
 
 
-def _descend(node: Node, name: str, field: Field, structure: str, found: list[Finding]) -> None:
+def _descend(node: Node, name: str, structure: str, found: list[Finding], *, many: bool) -> None:
     """Visit the structures that a field holds."""
     value = node.value[name]
-    if field.many:
+    if many:
         for index, item in node.elements(name):
             _visit(Node(node.body, item, structure, node, f"{name}[{index}]"), found)
     elif isinstance(value, dict):
@@ -187,8 +189,8 @@ def _apply(rules: Iterable[Rule], node: Node, found: list[Finding]) -> None:
             found.append(Finding(path, rule.id, given, rule.allowed, rule.remedy, is_error, rule.at_run))
 
 
-def _mistyped(node: Node, name: str, field: Field, refused: set[str]) -> Iterator[Finding]:
-    for below, given, allowed in field.type.mismatches(node.value[name]):
+def _mistyped(node: Node, name: str, mismatches: Iterable[Mismatch], refused: set[str]) -> Iterator[Finding]:
+    for below, given, allowed in mismatches:
         path = node.path_of(name + below)
         # A rule says more of a wrong type than that it is wrong.
         if path not in refused:
