@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from airflow_dbjobs.payloads.judging import Finding, findings
+from airflow_dbjobs.payloads.validation import Finding, findings
 
 SHARE_REFUSED = 0.97
 

@@ -52,14 +52,14 @@ def many(count: int) -> dict[str, Any]:
 
 def test_a_job_is_created_read_changed_and_deleted(versioned: JobsClient) -> None:
     job_id = versioned.create_job({"name": "nightly", "timeout_seconds": 60, "schedule": None, **TASK})
-    assert versioned.get_job(job_id).settings.timeout_seconds == 60
+    assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
     versioned.update_job(job_id, {"name": "daily"}, ["timeout_seconds"])
-    settings = versioned.get_job(job_id).settings
-    assert (settings.name, settings.timeout_seconds) == ("daily", 0)
+    settings = versioned.get_job(job_id)["settings"]
+    assert (settings["name"], settings["timeout_seconds"]) == ("daily", 0)
     versioned.update_job(job_id, fields_to_remove=["name"])
-    assert versioned.get_job(job_id).settings.name == "Untitled"
+    assert versioned.get_job(job_id)["settings"]["name"] == "Untitled"
     versioned.reset_job(job_id, {"name": "weekly", **TASK})
-    assert [job.settings.name for job in versioned.list_jobs()] == ["weekly"]
+    assert [job["settings"]["name"] for job in versioned.list_jobs()] == ["weekly"]
     versioned.delete_job(job_id)
     versioned.delete_job(job_id)
     assert list(versioned.list_jobs()) == []
@@ -96,9 +96,9 @@ def test_the_output_and_the_page_of_a_notebook_are_read(versioned: JobsClient, t
     run = finished(versioned, versioned.submit_run({"run_name": "one", "notebook_task": {"notebook_path": "/nb"}}))
     assert run.outcome is Outcome.SUCCESS
     run_id = run.tasks[0].run_id if run.tasks else run.run_id
-    assert versioned.get_run_output(run_id).notebook_output.result == "bye"
+    assert versioned.get_run_output(run_id)["notebook_output"]["result"] == "bye"
     (view,) = versioned.export_run(run_id)
-    assert (view.type, "notebook.exit" in view.content) == ("NOTEBOOK", True)
+    assert (view["type"], "notebook.exit" in view["content"]) == ("NOTEBOOK", True)
     assert versioned.export_run(run_id, views="DASHBOARDS") == []
 
 
@@ -150,17 +150,17 @@ def test_a_list_of_jobs_is_read_to_its_end_and_cut_by_name(versioned: JobsClient
         versioned.create_job({"name": "A" if number % 50 == 0 else "b", "tasks": [{"task_key": "a", **TASK}]})
     assert len(list(versioned.list_jobs())) == 101
     assert workspace.requests["list"] == (1 if versioned.api_version == "2.0" else 2)
-    assert [job.settings.name for job in versioned.list_jobs(name="a")] == ["A"] * 3
+    assert [job["settings"]["name"] for job in versioned.list_jobs(name="a")] == ["A"] * 3
     (first, *_) = versioned.list_jobs(expand_tasks=True)
-    assert [task.task_key for task in first.settings.tasks] == ["a"]
+    assert [task["task_key"] for task in first["settings"]["tasks"]] == ["a"]
 
 
 def test_all_tasks_of_a_large_job_and_run_are_read(client: JobsClient, workspace: LocalWorkspace) -> None:
     keys = [f"t{number:03}" for number in range(230)]
     job_id = client.create_job({**many(230), "parameters": [{"name": "p", "default": "1"}]})
-    settings = client.get_job(job_id).settings
-    assert [task.task_key for task in settings.tasks] == keys
-    assert [parameter.name for parameter in settings.parameters] == ["p"]
+    settings = client.get_job(job_id)["settings"]
+    assert [task["task_key"] for task in settings["tasks"]] == keys
+    assert [parameter["name"] for parameter in settings["parameters"]] == ["p"]
     assert workspace.requests["get"] == 3
     run = finished(client, client.run_now({"job_id": job_id}))
     assert [task.task_key for task in run.tasks] == keys

@@ -190,7 +190,7 @@ def test_a_kept_job_gets_them_as_declared_and_is_not_written_anew_for_each_dag_r
         with DAG("nightly", schedule=None, params={**PARAMS, "required": Param(type="string")}):
             operator = DatabricksCreateJobsOperator(task_id="keep", name=name, tasks=[task], **kwargs)
         job_id = operator.execute(scene.context)
-        return client.get_job(job_id).raw["settings"].get("parameters")
+        return client.get_job(job_id)["settings"].get("parameters")
 
     told = keep("forwarded", forward_dag_params=True)
     assert {entry["name"]: entry["default"] for entry in told} == TEXTS

@@ -77,7 +77,7 @@ def asked(workspace: LocalWorkspace) -> Callable[[], dict[str, int]]:
 
 
 def names(client: JobsClient) -> list[str]:
-    return sorted(job.raw["settings"]["name"] for job in client.list_jobs())
+    return sorted(job["settings"]["name"] for job in client.list_jobs())
 
 
 # --- jobs as people keep them ---
@@ -128,7 +128,7 @@ def test_there_are_enough_of_them() -> None:
 def test_a_job_is_created_where_there_is_none_of_its_name(versioned: JobsClient, told: Callable[[], list[str]]) -> None:
     job_id = keep_job(versioned, {**NIGHTLY, "max_concurrent_runs": 3})
     assert told() == [f"Created job {job_id} 'nightly'."]
-    settings = versioned.get_job(job_id).raw["settings"]
+    settings = versioned.get_job(job_id)["settings"]
     assert (settings["name"], settings["max_concurrent_runs"]) == ("nightly", 3)
 
 
@@ -142,7 +142,7 @@ def test_a_job_that_somebody_else_made_is_found_and_reset_to_what_is_wanted(
     assert keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
     assert asked() == {**UNTOUCHED, "reset": 1}
     assert told() == [f"Resetting job {job_id} 'nightly': it differs in schedule, timeout_seconds."]
-    settings = versioned.get_job(job_id).raw["settings"]
+    settings = versioned.get_job(job_id)["settings"]
     assert (settings["timeout_seconds"], "schedule" in settings) == (60, False)
 
 
@@ -172,7 +172,7 @@ def test_a_name_in_another_letter_case_is_another_job(versioned: JobsClient) -> 
     job_id = keep_job(versioned, NIGHTLY)
     assert job_id != shouted
     assert names(versioned) == ["NIGHTLY", "nightly"]
-    assert versioned.get_job(shouted).raw["settings"]["timeout_seconds"] == 5
+    assert versioned.get_job(shouted)["settings"]["timeout_seconds"] == 5
 
 
 def test_several_jobs_of_one_name_are_an_error_that_lists_them_and_nothing_is_written(
@@ -203,7 +203,7 @@ def test_a_name_that_a_template_made_a_number_is_a_name(
     assert asked() == UNTOUCHED
 
 
-def test_settings_may_be_models(newer: JobsClient, asked: Callable[[], dict[str, int]]) -> None:
+def test_settings_may_be_typed(newer: JobsClient, asked: Callable[[], dict[str, int]]) -> None:
     def settings(retries: int) -> payloads.CreateJob:
         task = payloads.Task(
             task_key="a", max_retries=retries, condition_task=payloads.ConditionTask(op="EQUAL_TO", left="1", right="1")
@@ -217,7 +217,7 @@ def test_settings_may_be_models(newer: JobsClient, asked: Callable[[], dict[str,
     assert asked() == {**UNTOUCHED, "permissions": 1}
     assert keep_job(newer, settings(2)) == job_id
     assert asked() == {**UNTOUCHED, "reset": 1, "permissions": 1}
-    assert newer.get_job(job_id).raw["settings"]["tasks"][0]["max_retries"] == 2
+    assert newer.get_job(job_id)["settings"]["tasks"][0]["max_retries"] == 2
 
 
 def test_a_job_of_more_tasks_than_a_page_has_is_compared_whole(
@@ -258,7 +258,7 @@ def test_a_creation_whose_reply_was_lost_makes_no_second_job(
     workspace.faults.append(Fault("create", **lost))
     job_id = keep_job(versioned, NIGHTLY)
     assert asked() == {"list": 2, "create": 1, "get": 1}
-    assert [job.job_id for job in versioned.list_jobs()] == [job_id]
+    assert [job["job_id"] for job in versioned.list_jobs()] == [job_id]
 
 
 def test_a_creation_that_never_arrived_is_an_error_and_a_retry_mends_it(
@@ -269,7 +269,7 @@ def test_a_creation_that_never_arrived_is_an_error_and_a_retry_mends_it(
         keep_job(versioned, NIGHTLY)
     assert names(versioned) == []
     job_id = keep_job(versioned, NIGHTLY)
-    assert [job.job_id for job in versioned.list_jobs()] == [job_id]
+    assert [job["job_id"] for job in versioned.list_jobs()] == [job_id]
 
 
 def test_a_creation_that_was_refused_leaves_a_job_that_somebody_made_since_as_it_is(
@@ -282,7 +282,7 @@ def test_a_creation_that_was_refused_leaves_a_job_that_somebody_made_since_as_it
     ]
     with pytest.raises(PermissionDenied):
         keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
-    assert versioned.get_job(job_id).raw["settings"]["timeout_seconds"] == 5
+    assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 5
 
 
 def test_who_creates_a_job_that_somebody_made_since_it_looked_gives_way(
@@ -302,10 +302,10 @@ def test_who_creates_a_job_that_somebody_made_since_it_looked_gives_way(
 
     monkeypatch.setattr(workspace, "handle", between_list_and_create)
     job_id = keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
-    assert [job_id] == others == [job.job_id for job in versioned.list_jobs()]
+    assert [job_id] == others == [job["job_id"] for job in versioned.list_jobs()]
     assert any("was created in the same moment: it stays" in text for text in told())
     # The later one's settings hold, as if it had come later altogether.
-    assert versioned.get_job(job_id).raw["settings"]["timeout_seconds"] == 60
+    assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
 
 
 def test_two_who_create_at_once_leave_one_job(
@@ -332,7 +332,7 @@ def test_two_who_create_at_once_leave_one_job(
         thread.join(30)
     monkeypatch.setattr(workspace, "handle", handle)
     assert workspace.requests["create"] == 2
-    assert kept == [job.job_id for job in versioned.list_jobs()] * 2
+    assert kept == [job["job_id"] for job in versioned.list_jobs()] * 2
 
 
 # --- permissions ---
@@ -341,7 +341,7 @@ def test_two_who_create_at_once_leave_one_job(
 def grants(client: JobsClient, job_id: int) -> dict[str, list[str]]:
     """Return the direct grants by principal, without the owner's."""
     found = {}
-    for entry in client.get_permissions(job_id).raw["access_control_list"]:
+    for entry in client.get_permissions(job_id)["access_control_list"]:
         levels = [item["permission_level"] for item in entry["all_permissions"] if not item["inherited"]]
         if levels and levels != ["IS_OWNER"]:
             found[entry.get("user_name") or entry.get("group_name") or entry.get("service_principal_name")] = levels
@@ -409,7 +409,7 @@ def test_refused_permissions_leave_the_job_and_a_retry_mends_them(
     settings = {**NIGHTLY, "timeout_seconds": 60, "access_control_list": [TEAM]}
     with pytest.raises(PermissionDenied, match="needs Manage"):
         keep_job(versioned, settings)
-    assert versioned.get_job(job_id).raw["settings"]["timeout_seconds"] == 60
+    assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
     assert grants(versioned, job_id) == {}
     asked()
     assert keep_job(versioned, settings) == job_id
@@ -428,7 +428,7 @@ def test_permissions_that_2_0_was_refused_when_it_had_created_the_job_make_no_se
     asked()
     job_id = keep_job(client, settings)
     assert asked() == {**UNTOUCHED, "permissions": 2}
-    assert [job.job_id for job in client.list_jobs()] == [job_id]
+    assert [job["job_id"] for job in client.list_jobs()] == [job_id]
     assert grants(client, job_id) == {"team": ["CAN_MANAGE_RUN"]}
 
 
@@ -437,9 +437,9 @@ def test_an_owner_stays_owner_and_a_principal_that_is_listed_twice_has_the_later
 ) -> None:
     job_id = keep_job(client, NIGHTLY)
     owner = next(
-        entry.user_name
-        for entry in client.get_permissions(job_id).access_control_list or ()
-        if any(item.permission_level == "IS_OWNER" for item in entry.all_permissions or ())
+        entry["user_name"]
+        for entry in client.get_permissions(job_id)["access_control_list"]
+        if any(item["permission_level"] == "IS_OWNER" for item in entry["all_permissions"])
     )
     grants = [{"user_name": owner, "permission_level": "CAN_MANAGE"}, {**TEAM, "permission_level": "CAN_VIEW"}, TEAM]
     asked()
@@ -465,7 +465,7 @@ def test_a_job_that_is_deleted_in_the_middle_is_created_anew(client: JobsClient,
     )
     new = keep_job(client, NIGHTLY)
     assert new != old
-    assert [job.job_id for job in client.list_jobs()] == [new]
+    assert [job["job_id"] for job in client.list_jobs()] == [new]
 
 
 def test_what_a_job_has_beyond_what_is_given_is_left_alone_until_something_differs(
@@ -476,4 +476,4 @@ def test_what_a_job_has_beyond_what_is_given_is_left_alone_until_something_diffe
     assert keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
     assert asked() == UNTOUCHED
     keep_job(versioned, {**NIGHTLY, "timeout_seconds": 90})
-    assert versioned.get_job(job_id).raw["settings"].get("max_concurrent_runs", 1) == 1
+    assert versioned.get_job(job_id)["settings"].get("max_concurrent_runs", 1) == 1

@@ -194,7 +194,7 @@ def test_the_largest_honest_reply_is_read() -> None:
     with serving(lambda _: [next(answers)]) as server:
         client = client_of(server, RetryPolicy())
         for _ in range(2):
-            assert len(client.get_run_output(5).notebook_output.result) == 10_000_000
+            assert len(client.get_run_output(5)["notebook_output"]["result"]) == 10_000_000
         assert server.connections == 1
 
 

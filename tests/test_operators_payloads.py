@@ -1,11 +1,11 @@
-"""The operators' payloads: models beside dicts, the check when the DAG is parsed, and the one before it is sent."""
+"""The operators' payloads: types beside dicts, the check when the DAG is parsed, and the one before it is sent."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections import OrderedDict
 from datetime import date
+from enum import Enum
 from pathlib import PosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -43,10 +43,10 @@ def sent_by(scene, operator) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "idempotency_token" and (name, value) != TIMEOUT}
 
 
-# --- models ---
+# --- types ---
 
 
-def test_models_may_stand_wherever_dicts_may(scene):
+def test_types_may_stand_wherever_dicts_may(scene):
     cluster = NewCluster(spark_version="x", node_type_id="m", autoscale=AutoScale(min_workers=1, max_workers="3"))
     task = SubmitTask(task_key="a", notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster)
     as_dict = {
@@ -73,15 +73,7 @@ def test_models_may_stand_wherever_dicts_may(scene):
     }
 
 
-def test_a_model_is_a_plain_dict_as_soon_as_the_operator_is_made():
-    operator = submit(json=SubmitRun(queue={"enabled": True}), tasks=[SubmitTask(task_key="a", condition_task=TRUE)])
-    assert (operator.json, operator.tasks) == (
-        {"queue": {"enabled": True}},
-        [{"task_key": "a", "condition_task": TRUE}],
-    )
-
-
-def test_templates_and_xcomargs_in_models_are_seen_by_airflow(scene):
+def test_templates_and_xcomargs_in_types_are_seen_by_airflow(scene):
     with DAG("nightly", schedule=None):
         upstream = submit(task_id="upstream", notebook_task=NOTEBOOK)
         path = XComArg(upstream)
@@ -110,22 +102,42 @@ def serialized(dag: DAG) -> dict[str, Any]:
     return json.loads(json.dumps(Serialization.to_dict(dag)))
 
 
-@pytest.mark.parametrize("validate", [True, False])
-def test_the_upstream_of_an_xcomarg_in_a_model_in_a_mapping_of_another_kind_is_kept(validate):
-    with DAG("nightly", schedule=None):
+def test_types_templates_and_xcomargs_work_in_mapped_operators(scene):
+    with DAG("nightly", schedule=None) as dag:
         path = XComArg(submit(task_id="upstream", notebook_task=NOTEBOOK))
-        operator = submit(json=OrderedDict(notebook_task=NotebookTask(notebook_path=path)), validate=validate)
-    assert operator.upstream_task_ids == {"upstream"}
+        cluster = NewCluster(spark_version="x", node_type_id="{{ node }}", policy_id=path)
+        mapped = DatabricksSubmitRunOperator.partial(task_id="load", new_cluster=cluster).expand(
+            notebook_task=[NotebookTask(notebook_path="/{{ day }}"), NotebookTask(notebook_path=path)]
+        )
+    assert mapped.upstream_task_ids == {"upstream"}
+    assert '"/{{ day }}"' in json.dumps(serialized(dag))
+    operator = mapped.unmap({"notebook_task": NotebookTask(notebook_path="/{{ day }}")})
+    operator.new_cluster.pop("policy_id")
+    operator.render_template_fields({**scene.context, "day": "monday", "node": "m"})
+    assert sent_by(scene, operator) == {
+        "run_name": "load",
+        "notebook_task": {"notebook_path": "/monday"},
+        "new_cluster": {"spark_version": "x", "node_type_id": "m"},
+    }
 
 
-def test_a_dag_with_models_is_serialized_as_one_with_dicts():
-    dags = []
-    for task in (NotebookTask(notebook_path="/{{ ds }}"), {"notebook_path": "/{{ ds }}"}):
-        with DAG("nightly", schedule=None) as dag:
-            submit(notebook_task=task)
-        dags.append(serialized(dag)["dag"]["tasks"])
-    assert dags[0] == dags[1]
-    assert '"/{{ ds }}"' in json.dumps(dags[0])
+class Name(str, Enum):  # noqa: UP042 (the str() of a StrEnum is its value, so that it shows nothing here)
+    NODE = "m"
+
+
+class Size(Enum):
+    SMALL = 1
+
+
+def test_an_enum_member_is_the_value_it_stands_for(scene):
+    with DAG("nightly", schedule=None) as dag:
+        cluster = {"spark_version": "x", "node_type_id": Name.NODE, "num_workers": Size.SMALL}
+        operator = submit(json={"budget_policy_id": Name.NODE}, notebook_task=NOTEBOOK, new_cluster=cluster)
+    serialized(dag)
+    operator.render_template_fields(scene.context)
+    assert operator.json == {"budget_policy_id": "m"}
+    assert operator.new_cluster == {"spark_version": "x", "node_type_id": "m", "num_workers": 1}
+    assert type(operator.new_cluster["node_type_id"]) is str
 
 
 # --- the check when the DAG is parsed ---
@@ -328,12 +340,6 @@ def test_parameters_that_templates_made_numbers_of_are_sent_as_texts(scene):
     assert operator.notebook_params["day"] == 20260101
     sent = sent_by(scene, operator)
     assert (sent["notebook_params"], sent["python_params"]) == ({"day": "20260101", "n": "5"}, ["20260101", "true"])
-
-
-def test_a_model_that_a_template_renders_to_is_sent_as_a_dict(scene):
-    operator = submit(notebook_task=NOTEBOOK)
-    operator.notebook_task = NotebookTask(notebook_path="/x")
-    assert sent_by(scene, operator)["notebook_task"] == NOTEBOOK
 
 
 def test_the_clouds_rules_hold_for_a_workspace_that_is_known_to_be_of_it(scene, mocker):

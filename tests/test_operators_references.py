@@ -73,7 +73,7 @@ def test_references_pass_in_json_whatever_its_form(scene, native, tmp_path):
         assert operator._checked_payload(operator._connect(), scene.context)["job_parameters"] == body["job_parameters"]
 
 
-def test_references_pass_beside_xcomargs_and_in_models():
+def test_references_pass_beside_xcomargs_and_in_types():
     with DAG("nightly", schedule=None):
         upstream = submit(task_id="upstream", notebook_task={"notebook_path": "/x"})
         parameters = {"run": "{{job.run_id}}", "id": XComArg(upstream), "day": "{{ ds }}"}

@@ -68,7 +68,7 @@ def repairs(scene: Scene, client: JobsClient) -> int:
     """Return how often the task's only run was repaired."""
     (run,) = client.list_runs()
     assert run.run_id == scene.ti.xcom["run_id"]
-    history = client.get_run(run.run_id, include_history=True).answer.repair_history or []
+    history = client.get_run(run.run_id, include_history=True).raw["repair_history"]
     return sum(item.type == "REPAIR" for item in history)
 
 
@@ -243,8 +243,8 @@ def test_a_reason_has_its_settings_written_to_the_job_before_the_repair(scene, c
     scene.open_gate()
     settings = {"no such words": {"timeout_seconds": 21}, "task load": {"timeout_seconds": 22}}
     scene.run_task(lambda: make(databricks_repair_reason_new_settings=settings))
-    assert client.get_job(job).settings.timeout_seconds == 22
-    assert client.get_job(job).settings.name == "nightly"
+    assert client.get_job(job)["settings"]["timeout_seconds"] == 22
+    assert client.get_job(job)["settings"]["name"] == "nightly"
     assert repairs(scene, client) == 1
 
 
@@ -252,7 +252,7 @@ def test_without_one_of_the_reasons_nothing_is_repaired(scene, client, make, job
     settings = {"no such words": {"timeout_seconds": 21}}
     with pytest.raises(UserCodeFailed, match="no rows"):
         scene.run_task(lambda: make(databricks_repair_reason_new_settings=settings))
-    assert (repairs(scene, client), client.get_job(job).settings.timeout_seconds) == (0, 30)
+    assert (repairs(scene, client), client.get_job(job)["settings"]["timeout_seconds"]) == (0, 30)
 
 
 # --- kills ---

@@ -6,17 +6,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.client.pagination import objects
-from airflow_dbjobs.client.response_fields import count
+from airflow_dbjobs.client.response_fields import count, job_name
 from airflow_dbjobs.client.settings_diff import differences
 from airflow_dbjobs.errors import CallError, ConfigurationError, NotFound
 from airflow_dbjobs.payloads import merge
-from airflow_dbjobs.payloads.structure import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.payloads import CreateJob, Job
+    from airflow_dbjobs.payloads import Job
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 _MOST_DIFFERENCES_TOLD = 10
 
 
-def keep_job(client: JobsClient, settings: Mapping[str, Any] | CreateJob) -> int:
+def keep_job(client: JobsClient, settings: Mapping[str, Any]) -> int:
     """Let there be one job of the settings' ``name``, with these settings; return its job_id.
 
     `settings` is a body of ``jobs/create``. Where the job exists and does not have all of them, or the API does not say
@@ -32,7 +31,7 @@ def keep_job(client: JobsClient, settings: Mapping[str, Any] | CreateJob) -> int
     ``access_control_list`` gets the level that is listed (an owner stays owner); others keep theirs. Raises
     ConfigurationError where there is no name, or several jobs have it, and what `client` raises.
     """
-    wanted = merge(plain(settings), {})
+    wanted = merge(settings, {})
     # A native template makes a number of "2024".
     name = wanted["name"] = str(wanted.get("name") or "")
     if not name:
@@ -83,16 +82,17 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple
             raise
         return mine_or_another, False
     try:
-        twins = [job for job in client.list_jobs(name=name) if getattr(job.settings, "name", None) == name]
+        twins = [job for job in client.list_jobs(name=name) if job_name(job) == name]
     except CallError as error:
         log.warning("Whether somebody else has created a job %r in the same moment cannot be seen: %s", name, error)
         return mine, True
-    first = min(twins, key=lambda job: (count(job.created_time), count(job.job_id)), default=None)
-    if first is None or not isinstance(first.job_id, int) or first.job_id == mine:
+    first = min(twins, key=lambda job: (count(job.get("created_time")), count(job.get("job_id"))), default=None)
+    other = first.get("job_id") if first else None
+    if not isinstance(other, int) or other == mine:
         return mine, True
-    log.info("Job %d of the name %r was created in the same moment: it stays, and %d goes.", first.job_id, name, mine)
+    log.info("Job %d of the name %r was created in the same moment: it stays, and %d goes.", other, name, mine)
     client.delete_job(mine)
-    return first.job_id, False
+    return other, False
 
 
 def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]) -> None:
@@ -106,13 +106,13 @@ def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]
 
 
 def _settings_of(job: Job, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-    settings = plain(job.settings)
+    settings = job.get("settings")
     if not isinstance(settings, dict):
         return {}
-    runs_as = job.run_as_user_name or job.run_as
+    runs_as = job.get("run_as_user_name") or job.get("run_as")
     if isinstance(wanted.get("run_as"), dict) and runs_as:
         # It is only written: the answer has the name beside the settings, and does not say whether of a user.
-        settings.setdefault("run_as", dict.fromkeys(wanted["run_as"], runs_as))
+        return {"run_as": dict.fromkeys(wanted["run_as"], runs_as), **settings}
     return settings
 
 
@@ -120,7 +120,7 @@ def _grant(client: JobsClient, job_id: int, name: str, grants: Sequence[Mapping[
     if not grants:
         return
     in_place: dict[str, set[str]] = {}
-    for entry in objects(client.get_permissions(job_id).raw, "access_control_list"):
+    for entry in objects(client.get_permissions(job_id), "access_control_list"):
         levels = {
             str(item.get("permission_level")) for item in objects(entry, "all_permissions") if not item.get("inherited")
         }

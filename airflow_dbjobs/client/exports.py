@@ -22,9 +22,9 @@ def write_views(views: Iterable[ViewItem], folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, view in enumerate(views, 1):
-        name = _NOT_IN_A_FILE_NAME.sub("_", str(view.name or "view"))
+        name = _NOT_IN_A_FILE_NAME.sub("_", str(view.get("name") or "view"))
         name = name.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore")
         path = folder / f"{number}-{name}.html"
-        path.write_text(str(view.content or ""), encoding="utf-8", errors="replace")
+        path.write_text(str(view.get("content") or ""), encoding="utf-8", errors="replace")
         paths.append(path)
     return paths

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow_dbjobs import payloads
 from airflow_dbjobs.client import pagination
 from airflow_dbjobs.client.models import Run, RunsPage, parse_runs_page, repairs_of
-from airflow_dbjobs.client.response_fields import identifier
+from airflow_dbjobs.client.response_fields import identifier, job_name
 from airflow_dbjobs.client.workspace import Workspace
 from airflow_dbjobs.errors import CallError, ConfigurationError, NoRunToWaitFor, UnreadableReply
 
@@ -31,23 +30,16 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.payloads import (
         Job,
-        JobAccessControlRequest,
         JobPermissions,
         JobPermissionsDescription,
-        JobSettings,
-        RepairRun,
-        RunNow,
         RunOutput,
-        SubmitRun,
         ViewItem,
     )
-    from airflow_dbjobs.payloads.structure import Structure
 
     Body = Mapping[str, Any]
     Views = Literal["CODE", "DASHBOARDS", "ALL"]
 
 T = TypeVar("T", Run, RunsPage)
-S = TypeVar("S", bound="Structure")
 
 _JOBS_PER_PAGE = 100
 # The text of 2.1 and 2.2 says "less than 25"; 24 satisfies every reading.
@@ -71,16 +63,16 @@ class JobsClient(Workspace):
     answer even after the retries of ``client.transport``. Ids are INT64; times are epoch milliseconds, but for those of
     ``client.models.Run``.
 
-    Bodies are mappings or models of ``payloads``, and are sent as they are: ``payloads.check`` judges them. Answers are
-    models of ``payloads`` (``structure.Answer``), with the reference's names as attributes and their JSON as ``raw``. A
-    run comes as ``client.models.Run``, which knows whether it is over and how it ended; its ``answer`` has all fields.
+    Bodies are mappings, and are sent as they are: ``payloads.check`` checks them. Answers are dicts of the types in
+    ``payloads``, as the API sends them: a field may be missing. A run comes as ``client.models.Run``, which knows
+    whether it is over and how it ended; its ``raw`` has all its fields.
     """
 
     # --- jobs ---
 
-    def create_job(self, settings: Body | JobSettings) -> int:
+    def create_job(self, settings: Body) -> int:
         """Create a job (``jobs/create``) and return its job_id. Names are not unique: two calls make two jobs."""
-        return _id(self._post("create", _plain(settings), repeatable=False), "job_id", "create")
+        return _id(self._post("create", _mapping(settings), repeatable=False), "job_id", "create")
 
     def list_jobs(
         self, *, name: str | None = None, expand_tasks: bool = False, page_size: int = _JOBS_PER_PAGE
@@ -97,10 +89,9 @@ class JobsClient(Workspace):
         if self.api_version != "2.0":
             query = {"name": name, "expand_tasks": expand_tasks or None, "limit": page_size}
         for job in self._elements("list", "jobs", query):
-            found = _read(payloads.Job, job)
-            if name is not None and str(_name(found)).casefold() != name.casefold():
+            if name is not None and str(job_name(job)).casefold() != name.casefold():
                 continue
-            yield self.get_job(_told(job, "job_id")) if expand_tasks and self._is_cut(job) else found
+            yield self.get_job(_told(job, "job_id")) if expand_tasks and self._is_cut(job) else cast("Job", job)
 
     def find_job_id(self, name: str) -> int:
         """Return the id of the only job called exactly `name`. Raises ConfigurationError if none is, or several."""
@@ -120,26 +111,26 @@ class JobsClient(Workspace):
     def find_job_ids(self, name: str) -> list[int]:
         """Return the ids of all jobs called exactly `name`, in ascending order."""
         jobs = self.list_jobs(name=name)
-        return sorted(_told(job.raw, "job_id") for job in jobs if _name(job) == str(name))
+        return sorted(_told(job, "job_id") for job in jobs if job_name(job) == str(name))
 
     def get_job(self, job_id: int, *, include_trigger_state: bool = False) -> Job:
         """Return a job (``jobs/get``); the arrays of its settings are whole, however many pages they came in."""
         query = {"job_id": job_id, "include_trigger_state": include_trigger_state or None}
-        return _read(payloads.Job, pagination.whole_job(self._asks("get", query)))
+        return cast("Job", pagination.whole_job(self._asks("get", query)))
 
-    def reset_job(self, job_id: int, new_settings: Body | JobSettings) -> None:
+    def reset_job(self, job_id: int, new_settings: Body) -> None:
         """Replace all settings of a job (``jobs/reset``)."""
-        self._post("reset", {"job_id": job_id, "new_settings": _plain(new_settings)}, void=True)
+        self._post("reset", {"job_id": job_id, "new_settings": _mapping(new_settings)}, void=True)
 
     def update_job(
         self,
         job_id: int,
-        new_settings: Body | JobSettings | None = None,
+        new_settings: Body | None = None,
         fields_to_remove: Sequence[str] | None = None,
     ) -> None:
         """Change or remove some settings of a job (``jobs/update``)."""
-        body = {"job_id": job_id, "fields_to_remove": fields_to_remove}
-        body["new_settings"] = None if new_settings is None else _plain(new_settings)
+        settings = None if new_settings is None else _mapping(new_settings)
+        body = {"job_id": job_id, "new_settings": settings, "fields_to_remove": fields_to_remove}
         self._post("update", body, void=True)
 
     def delete_job(self, job_id: int) -> None:
@@ -150,31 +141,31 @@ class JobsClient(Workspace):
 
     def get_permissions(self, job_id: int) -> JobPermissions:
         """Return who may do what with a job (``permissions/jobs``)."""
-        return _read(payloads.JobPermissions, self.transport.call("GET", _permissions(job_id), repeatable=True))
+        return cast("JobPermissions", self.transport.call("GET", _permissions(job_id), repeatable=True))
 
     def get_permission_levels(self, job_id: int) -> list[JobPermissionsDescription]:
         """Return the levels that may be granted on a job (``permissionLevels``)."""
         path = f"{_permissions(job_id)}/permissionLevels"
         levels = pagination.objects(self.transport.call("GET", path, repeatable=True), "permission_levels")
-        return [_read(payloads.JobPermissionsDescription, level) for level in levels]
+        return cast("list[JobPermissionsDescription]", levels)
 
-    def set_permissions(self, job_id: int, grants: Sequence[Body | JobAccessControlRequest]) -> JobPermissions:
+    def set_permissions(self, job_id: int, grants: Sequence[Body]) -> JobPermissions:
         """Replace all direct grants of a job (PUT). Return what holds then, inherited grants included."""
         return self._grant("PUT", job_id, grants)
 
-    def update_permissions(self, job_id: int, grants: Sequence[Body | JobAccessControlRequest]) -> JobPermissions:
+    def update_permissions(self, job_id: int, grants: Sequence[Body]) -> JobPermissions:
         """Add grants to a job, or change the level of those who have one (PATCH). Return what holds then."""
         return self._grant("PATCH", job_id, grants)
 
     # --- runs ---
 
-    def run_now(self, payload: Body | RunNow) -> int:
+    def run_now(self, payload: Body) -> int:
         """Run a job (``jobs/run-now``) and return the run_id. Only a call with an ``idempotency_token`` is repeated."""
-        return self._launch("run-now", _plain(payload))
+        return self._launch("run-now", _mapping(payload))
 
-    def submit_run(self, payload: Body | SubmitRun) -> int:
+    def submit_run(self, payload: Body) -> int:
         """Launch a one-time run (``jobs/runs/submit``) and return its run_id, repeated as `run_now` is."""
-        return self._launch("runs/submit", _plain(payload))
+        return self._launch("runs/submit", _mapping(payload))
 
     def list_runs(
         self,
@@ -214,7 +205,7 @@ class JobsClient(Workspace):
         """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound where there is none.
 
         From 2.1 on it comes with its repairs (`include_history`) and with its parameters as they were filled in
-        (`include_resolved_values`), where they are asked for: see ``Run.answer``.
+        (`include_resolved_values`), where they are asked for: see ``Run.raw``.
         """
         query = {
             "run_id": run_id,
@@ -241,7 +232,7 @@ class JobsClient(Workspace):
     def export_run(self, run_id: int, *, views: Views = "CODE") -> list[ViewItem]:
         """Return the HTML views of a notebook run (``jobs/runs/export``)."""
         reply = self._get("runs/export", {"run_id": run_id, "views_to_export": views})
-        return [_read(payloads.ViewItem, view) for view in pagination.objects(reply, "views")]
+        return cast("list[ViewItem]", pagination.objects(reply, "views"))
 
     def export_run_to(self, run_id: int, folder: str | Path, *, views: Views = "CODE") -> list[Path]:
         """Write the views of a notebook run to files in a folder, which is made; return their paths.
@@ -280,13 +271,13 @@ class JobsClient(Workspace):
 
         For a run with tasks ask for each ``tasks[].run_id``: from 2.1 on the run itself has no output.
         """
-        return _read(payloads.RunOutput, self._get("runs/get-output", {"run_id": run_id}))
+        return cast("RunOutput", self._get("runs/get-output", {"run_id": run_id}))
 
     def delete_run(self, run_id: int) -> None:
         """Delete a finished run (``jobs/runs/delete``); its idempotency token can never be used again."""
         self._post("runs/delete", {"run_id": run_id}, void=True)
 
-    def repair_run(self, payload: Body | RepairRun) -> int:
+    def repair_run(self, payload: Body) -> int:
         """Run tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id.
 
         ``latest_repair_id``, which each repair but the first needs, is looked up where the payload has none. By it the
@@ -296,7 +287,7 @@ class JobsClient(Workspace):
         """
         if self.api_version == "2.0":
             raise ConfigurationError("jobs/runs/repair needs api_version 2.1 or 2.2.")
-        body = dict(_plain(payload))
+        body = dict(_mapping(payload))
         if not body.get("run_id"):
             raise ConfigurationError("run_id is missing: it names the run to repair.")
         if body.get("latest_repair_id") is None:
@@ -339,11 +330,9 @@ class JobsClient(Workspace):
             )
         return _id(reply, "run_id", endpoint)
 
-    def _grant(self, method: str, job_id: int, grants: Sequence[Body | JobAccessControlRequest]) -> JobPermissions:
-        body = {"access_control_list": [_plain(grant) for grant in grants]}
-        return _read(
-            payloads.JobPermissions, self.transport.call(method, _permissions(job_id), body=body, repeatable=True)
-        )
+    def _grant(self, method: str, job_id: int, grants: Sequence[Body]) -> JobPermissions:
+        body = {"access_control_list": list(grants)}
+        return cast("JobPermissions", self.transport.call(method, _permissions(job_id), body=body, repeatable=True))
 
 
 def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
@@ -362,10 +351,6 @@ def _permissions(job_id: int) -> str:
     return f"2.0/permissions/jobs/{int(job_id)}"
 
 
-def _name(job: Job) -> object:
-    return getattr(job.settings, "name", None)
-
-
 def _told(entry: Mapping[str, Any], name: str) -> int:
     try:
         return identifier(entry[name])
@@ -378,20 +363,7 @@ def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
     return (earliest is None or start >= earliest) and (latest is None or start <= latest)
 
 
-def _plain(body: Any) -> Any:
-    from airflow_dbjobs.payloads.structure import plain
-
-    plain_body = plain(body)
-    if not isinstance(plain_body, Mapping):
-        raise TypeError(f"the body of a request is a mapping or a model, as in run_now({{'job_id': 5}}), not {body!r}")
-    return plain_body
-
-
-def _read(model: type[S], reply: Mapping[str, Any]) -> S:
-    # Not before the first answer: a poller needs no models.
-    from airflow_dbjobs.payloads.reading import read
-
-    try:
-        return read(model, reply)
-    except (AttributeError, TypeError, RecursionError) as error:
-        raise UnreadableReply(f"The API answered with something that is no {model.__name__}: {error!r}") from error
+def _mapping(body: Body) -> Body:
+    if not isinstance(body, Mapping):
+        raise TypeError(f"the body of a request is a mapping, as in run_now({{'job_id': 5}}), not {body!r}")
+    return body

@@ -10,7 +10,7 @@ import enum
 import functools
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Required
+from typing import TYPE_CHECKING, Any, Required, cast
 
 from airflow_dbjobs.client.pagination import objects
 from airflow_dbjobs.client.response_fields import count, identifier, page_url, part, prose, seconds, word
@@ -182,7 +182,7 @@ class TaskRun:
     state: RunState
     attempt_number: int
     page_url: str
-    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    raw: payloads.RunTask = field(repr=False, compare=False)
 
     @classmethod
     def from_json(cls, task: Mapping[str, Any]) -> TaskRun:
@@ -193,7 +193,7 @@ class TaskRun:
             state=RunState.from_json(task),
             attempt_number=count(task.get("attempt_number")),
             page_url=_page_url(task),
-            raw=task,
+            raw=cast("payloads.RunTask", task),
         )
 
 
@@ -211,7 +211,7 @@ class Run:
     page_url: str
     run_name: str
     tasks: tuple[TaskRun, ...]
-    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    raw: payloads.Run = field(repr=False, compare=False)
 
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> Run:
@@ -225,16 +225,8 @@ class Run:
             page_url=_page_url(run),
             run_name=one_line(prose(run.get("run_name"))),
             tasks=latest_attempts(TaskRun.from_json(task) for task in objects(run, "tasks")),
-            raw=run,
+            raw=cast("payloads.Run", run),
         )
-
-    @property
-    def answer(self) -> payloads.Run:
-        """The reply with all its fields as attributes, under the reference's names; read anew each time."""
-        from airflow_dbjobs import payloads
-        from airflow_dbjobs.payloads.reading import read
-
-        return read(payloads.Run, self.raw)
 
     @property
     def is_terminal(self) -> bool:

@@ -61,6 +61,12 @@ def seconds(value: object) -> float | None:
     return read if math.isfinite(read) and read else None
 
 
+def job_name(job: Mapping[str, Any]) -> object:
+    """Return the name in a job's settings; None where there is none."""
+    settings = job.get("settings")
+    return settings.get("name") if isinstance(settings, dict) else None
+
+
 def count(value: object) -> int:
     """Return a whole number that only decorates, or orders what is alike; 0 where it is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -108,7 +108,7 @@ class _Trial:
             if isinstance(self._auth, TokenAuth):
                 self._auth.token(_SIGN_IN_SECONDS)
             self.stage = "GET jobs/list"
-            jobs = [job.raw for job in islice(self._client.list_jobs(page_size=_JOBS), _JOBS)]
+            jobs: list[Json] = list(islice(self._client.list_jobs(page_size=_JOBS), _JOBS))
         except PermissionDenied as error:
             # Nobody, or somebody who may not.
             self.found = False, self.failure(error)

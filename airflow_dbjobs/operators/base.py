@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.airflow_compat import BaseOperator, conf
@@ -19,17 +19,10 @@ if TYPE_CHECKING:
 MISTAKES = ("off", "warn", "error", "strict")
 
 
-def without_models(value: Any) -> Any:
-    """Return a parameter with the models in it made plain dicts, so that Airflow sees their templates and XComArgs."""
-    # Where the module was never loaded there are no models, and nothing is paid for them.
-    structure = sys.modules.get("airflow_dbjobs.payloads.structure")
-    return structure.plain(value) if structure else value
-
-
 class PayloadOperator(BaseOperator):
     """Base of the operators; they differ in their payload and endpoint.
 
-    :param json: the request body (a mapping or a model, or a template that renders to one). Named parameters win over
+    :param json: the request body (a mapping, or a template that renders to one). Named parameters win over
     its fields.
     :param databricks_conn_id: the connection to the workspace.
     :param validate: check the payload by the rules of the API (``payloads``): what is not templated when the DAG is
@@ -62,7 +55,7 @@ class PayloadOperator(BaseOperator):
     ) -> None:
         with explained(type(self), kwargs):
             super().__init__(**kwargs)
-        self.json = without_models(json)
+        self.json = json
         self.databricks_conn_id = databricks_conn_id
         self.validate = validate
         self._warn_of_retry_settings(
@@ -76,14 +69,14 @@ class PayloadOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Return a partial operator, to be expanded (Airflow's), with the models in its parameters made plain dicts."""
+        """Return a partial operator (Airflow's); the error for a misspelt name says what may be meant."""
         with explained(cls, kwargs):
-            return super().partial(**{name: without_models(value) for name, value in kwargs.items()})
+            return super().partial(**kwargs)
 
     def _keep(self, given: Mapping[str, Any]) -> None:
         """Keep the parameters that are fields of the payload, of all that a constructor was given."""
         for name in self.payload_fields:
-            setattr(self, name, without_models(given[name]))
+            setattr(self, name, given[name])
 
     def _named(self) -> dict[str, Any]:
         """Return the parameters that are fields of the payload; the last step of a constructor checks them."""
@@ -153,6 +146,9 @@ class PayloadOperator(BaseOperator):
         """Render a template (Airflow's), and let Databricks' own references in it pass as they are written."""
         from airflow_dbjobs.payloads.references import keeping_references
 
+        if isinstance(content, Enum):
+            # Jinja would take the name of one that is a text, too.
+            content = content.value
         environment = keeping_references(jinja_env or self.get_template_env())
         return super().render_template(content, context, environment, seen_oids)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TriggerSettings,
         WebhookNotifications,
     )
-    from airflow_dbjobs.payloads.kinds import Int, Many, Map, One, Text
+    from airflow_dbjobs.payloads.field_types import Int, Many, Map, One, Text
 
 
 class DatabricksCreateJobsOperator(PayloadOperator):
@@ -34,7 +34,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
     Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source:
     "Create" and "Reset" of the Jobs API reference.
 
-    Parameters that are not named here are fields of the reference, of the same names, as dicts or as models of
+    Parameters that are not named here are fields of the reference, of the same names, as dicts or by the types in
     ``payloads``; those of every payload are described at ``operators.base.PayloadOperator``.
 
     :param name: the job's name, by which it is found. Required, here or in `json`.

@@ -46,14 +46,13 @@ def explained(kind: type[BaseOperator], given: Mapping[str, Any]) -> Iterator[No
 
 
 def _advice(kind: type[BaseOperator], given: Mapping[str, Any]) -> list[str]:
-    from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
-    from airflow_dbjobs.payloads.spelling import near_miss
-    from airflow_dbjobs.payloads.structure import facts_of
+    from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
+    from airflow_dbjobs.payloads.suggestions import near_miss
 
     constructors = [made for base in kind.__mro__ if (made := vars(base).get("__init__")) and base is not object]
     parameters = {name for made in constructors for name in inspect.signature(made).parameters}
     endpoint = getattr(kind, "endpoint", None)
-    fields = facts_of(load(ENDPOINTS[endpoint])) if endpoint else {}
+    fields = fields_of(ENDPOINTS[endpoint]) if endpoint else {}
     advice = []
     for name, value in given.items():
         if name in fields and name in parameters and not isinstance(value, str):

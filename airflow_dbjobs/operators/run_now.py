@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.operators.base import without_models
 from airflow_dbjobs.operators.launch import LaunchOperator
 from airflow_dbjobs.operators.parameters import number
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run
-    from airflow_dbjobs.payloads.kinds import Int, Map, Text, Texts
+    from airflow_dbjobs.payloads.field_types import Int, Map, Text, Texts
 
 _REPAIRS = "a whole number, 1 or more. repair_run=False makes none"
 
@@ -74,7 +73,7 @@ class DatabricksRunNowOperator(LaunchOperator):
         self.forward_dag_params = forward_dag_params
         self.repair_run = repair_run
         self.max_repairs = number("max_repairs", max_repairs, _REPAIRS, least=1, whole=True)
-        self.databricks_repair_reason_new_settings = without_models(databricks_repair_reason_new_settings)
+        self.databricks_repair_reason_new_settings = databricks_repair_reason_new_settings
         self._check_reasons()
         self.cancel_previous_runs = cancel_previous_runs
         self._keep(locals())

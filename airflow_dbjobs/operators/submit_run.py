@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         SqlTask,
         SubmitTask,
     )
-    from airflow_dbjobs.payloads.kinds import Int, Many, One, Text
+    from airflow_dbjobs.payloads.field_types import Int, Many, One, Text
 
 
 class DatabricksSubmitRunOperator(LaunchOperator):
@@ -51,7 +51,7 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     submit" of the Jobs API reference.
 
     Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
-    fields of the reference, of the same names, as dicts or as models of ``payloads``; the parameters of every launch
+    fields of the reference, of the same names, as dicts or by the types in ``payloads``; the parameters of every launch
     are described at ``operators.launch.LaunchOperator``.
 
     :param tasks: the tasks of a multi-task run.

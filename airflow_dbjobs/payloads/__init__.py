@@ -1,22 +1,21 @@
-"""Request bodies: models of the API's structures, how a body is put together, and the rules it must keep.
+"""Request bodies: types of the API's structures, how a body is put together, and the rules it must keep.
 
-The models are loaded when they are named: ``from airflow_dbjobs.payloads import NewCluster, NotebookTask``. A mistake
-is told by ``check``, which the operators call. ``python -m airflow_dbjobs.payloads FILE...`` checks files.
+``NewCluster(num_workers=2)`` is the plain dict ``{"num_workers": 2}``, whose fields editors and mypy know. A type is
+loaded when it is named. ``check``, which the operators call, finds mistakes in a body, and
+``python -m airflow_dbjobs.payloads FILE...`` those in files.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.payloads.body import merge as merge
-from airflow_dbjobs.payloads.catalog import HOME, find
-from airflow_dbjobs.payloads.checks import check as check
-from airflow_dbjobs.payloads.checks import check_early as check_early
+from airflow_dbjobs.payloads.schema import HOME, find
 
 if TYPE_CHECKING:
-    # Each of these is also in the catalog, by which it is found at run time.
+    # Each of these is also in HOME, by which it is found at run time.
     from airflow_dbjobs.payloads.access import *  # noqa: F403
     from airflow_dbjobs.payloads.answers import *  # noqa: F403
+    from airflow_dbjobs.payloads.body import merge as merge
     from airflow_dbjobs.payloads.clusters import *  # noqa: F403
     from airflow_dbjobs.payloads.code_tasks import *  # noqa: F403
     from airflow_dbjobs.payloads.enums import *  # noqa: F403
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.sql_tasks import *  # noqa: F403
     from airflow_dbjobs.payloads.storage import *  # noqa: F403
     from airflow_dbjobs.payloads.tasks import *  # noqa: F403
+    from airflow_dbjobs.payloads.validation import check as check
+    from airflow_dbjobs.payloads.validation import check_early as check_early
 
-__all__ = ["check", "check_early", "merge"]
-__all__ += list(HOME)
+__all__ = list(HOME)
 
 
 if not TYPE_CHECKING:

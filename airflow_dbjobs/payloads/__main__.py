@@ -11,14 +11,13 @@ from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.body import depth_in_words, to_json
-from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
+from airflow_dbjobs.payloads.field_types import printable
 from airflow_dbjobs.payloads.files import Document, read
-from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings
-from airflow_dbjobs.payloads.kinds import printable
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
-from airflow_dbjobs.payloads.structure import facts_of
+from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
 from airflow_dbjobs.payloads.templates import without
+from airflow_dbjobs.payloads.validation import VERSIONS, Finding, findings
 
 EPILOG = """\
 Which endpoint a payload is for is told by its fields: new_settings or fields_to_remove: update; rerun_tasks,
@@ -62,7 +61,7 @@ def problems(document: Document, endpoint: str | None, version: str) -> list[Fin
         body = to_json(payload) if isinstance(payload, Mapping) else payload
         # A bundle fills these in.
         found = findings(endpoint or "create", without(body, lambda text: "${" in text), version)
-    if body and isinstance(body, dict) and body.keys().isdisjoint(facts_of(load(ENDPOINTS[endpoint or "create"]))):
+    if body and isinstance(body, dict) and body.keys().isdisjoint(fields_of(ENDPOINTS[endpoint or "create"])):
         allowed = f"a payload for {endpoint} has fields that are known there"
         found.append(Finding("", "REQ-FIELDS", "has unknown fields only", allowed, "Check what the file is for."))
     return [finding._replace(path=f"{prefix}.{finding.path}".strip(".")) for finding in found]

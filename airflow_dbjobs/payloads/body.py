@@ -6,13 +6,12 @@ import ast
 import enum
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.kinds import MAP, MAX_DIGITS, TEXTS, is_list, printable, type_of
+from airflow_dbjobs.payloads.field_types import MAX_DIGITS, is_list, printable, type_of
 from airflow_dbjobs.payloads.templates import is_templated
 
 # The reference says "10 MB" without saying which.
@@ -35,10 +34,10 @@ _HOW_IT_RENDERS = (
 def merge(body: object, named: Mapping[str, Any], *, keep_templates: bool = False) -> dict[str, Any]:
     """Return the payload made of an operator's ``json`` and its named parameters; a named one that is not None wins.
 
-    `body` is a mapping, a model, None, or the text of a mapping as Jinja renders it (JSON, or a Python literal); so is
-    each field that holds a list or a mapping. Models become dicts, and None values are dropped, at any depth; JSON
-    types are kept, but numbers and booleans in parameters become the texts that the API has there. Raises
-    ConfigurationError for anything else; `keep_templates` lets XComArgs and the like stay, before they are rendered.
+    `body` is a mapping, None, or the text of a mapping as Jinja renders it (JSON, or a Python literal); so is each
+    field that holds a list or a mapping. None values are dropped, at any depth; JSON types are kept, but numbers and
+    booleans in parameters become the texts that the API has there. Raises ConfigurationError for anything else;
+    `keep_templates` lets XComArgs and the like stay, before they are rendered.
     """
     with depth_in_words:
         payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
@@ -74,17 +73,9 @@ def _mapping(body: Any) -> Mapping[Any, Any]:
         return {}
     if isinstance(body, str):
         body = _parse("json", body)
-    elif _is_model(body):
-        body = body.to_dict()
     if isinstance(body, Mapping):
         return body
     raise ConfigurationError(f"json must be a mapping, or the text of one, and {type_of(body)}.")
-
-
-def _is_model(value: object) -> Any:
-    # Where the module was never loaded there are no models.
-    structure = sys.modules.get("airflow_dbjobs.payloads.structure")
-    return structure and isinstance(value, structure.Structure)
 
 
 def _rendered(payload: dict[Any, Any]) -> dict[Any, Any]:
@@ -114,11 +105,10 @@ def _list_or_mapping(name: str, text: str) -> object:
 @cache
 def _lists_and_mappings() -> frozenset[str]:
     """Return the fields of requests that hold a list or a mapping; in no request has one of them another kind."""
-    from airflow_dbjobs.payloads.catalog import ENDPOINTS, load
-    from airflow_dbjobs.payloads.structure import facts_of
+    from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
 
-    facts = [fact for structure in ENDPOINTS.values() for fact in facts_of(load(structure)).items()]
-    return frozenset(name for name, (kind, _) in facts if kind.structure or kind is MAP or kind is TEXTS)
+    fields = [field for structure in ENDPOINTS.values() for field in fields_of(structure).items()]
+    return frozenset(name for name, field in fields if field.type.fits([]) or field.type.fits({}))
 
 
 def _parse(name: str, text: str) -> object:
@@ -180,8 +170,6 @@ def _simpler(value: Any, path: str) -> Any:
     """Return what a value stands for that is none of JSON's itself."""
     if isinstance(value, enum.Enum):
         return value.value
-    if _is_model(value):
-        return value.to_dict()
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return list(value)
     raise ConfigurationError(

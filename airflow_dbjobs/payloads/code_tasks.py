@@ -1,10 +1,8 @@
 """Tasks that run code: notebooks, JARs, Python, Spark, pipelines, dbt, and other jobs."""
 
-import warnings
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
-from airflow_dbjobs.payloads.kinds import Bool, Int, Many, Map, One, Text, Texts
-from airflow_dbjobs.payloads.structure import Structure, sdk, seed, v21
+from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Map, One, Text, Texts, sdk, v20, v21
 
 if TYPE_CHECKING:
     from airflow_dbjobs.payloads.parameters import PipelineParams
@@ -13,127 +11,119 @@ if TYPE_CHECKING:
 ParamPair: TypeAlias = dict[str, Any]
 
 
-class NotebookTask(Structure):
+class NotebookTask(TypedDict, total=False):
     """Runs a notebook. A cell whose output exceeds 8 MB fails the run."""
 
-    notebook_path: Text = seed("The notebook: absolute in the workspace, relative in a git source. Required.")
-    revision_timestamp: Int = seed("Revision of the notebook (2.0 only).", unit="ms since 1970")
-    base_parameters: Map = seed(
-        "Parameters by name; those of run-now win. ASCII in 2.0, at most 1 MB from 2.1 on.", secret=True
-    )
-    source: Text = v21("Where the notebook lies: WORKSPACE or GIT.", default="GIT where the job has a git_source")
-    warehouse_id: Text = sdk("SQL warehouse (pro or serverless) that runs a SQL notebook.")
+    notebook_path: Annotated[Text, v20("The notebook: absolute in the workspace, relative in a git source. Required.")]
+    revision_timestamp: Annotated[Int, v20("Revision of the notebook (2.0 only). Unit: ms since 1970.")]
+    base_parameters: Annotated[Map, v20("Parameters by name; run-now's win. ASCII in 2.0, at most 1 MB from 2.1 on.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
+    warehouse_id: Annotated[Text, sdk("SQL warehouse (pro or serverless) that runs a SQL notebook.")]
 
 
-class SparkJarTask(Structure):
+class SparkJarTask(TypedDict, total=False):
     """Runs the main method of a class in a JAR, which is one of the libraries."""
 
-    main_class_name: Text = seed("The class, in full. Required.")
-    parameters: Texts = seed("Arguments of its main method.", default="none", secret=True)
-    jar_uri: Text = seed("The JAR (deprecated since April 2016: libraries).")
-    run_as_repl: Bool = sdk("Deprecated; only true is supported.")
+    main_class_name: Annotated[Text, v20("The class, in full. Required.")]
+    parameters: Annotated[Texts, v20("Arguments of its main method. Default: none.")]
+    jar_uri: Annotated[Text, v20("The JAR (deprecated since April 2016: libraries).")]
+    run_as_repl: Annotated[Bool, sdk("Deprecated; only true is supported.")]
 
 
-class SparkPythonTask(Structure):
+class SparkPythonTask(TypedDict, total=False):
     """Runs a Python file."""
 
-    python_file: Text = seed("The file: cloud address, workspace path, or path in the git source. Required.")
-    parameters: Texts = seed("Command line arguments.", default="none", secret=True)
-    source: Text = v21("Where the file lies: WORKSPACE or GIT.", default="GIT where the job has a git_source")
+    python_file: Annotated[Text, v20("The file: cloud address, workspace path, or path in the git source. Required.")]
+    parameters: Annotated[Texts, v20("Command line arguments. Default: none.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
 
 
-class SparkSubmitTask(Structure):
+class SparkSubmitTask(TypedDict, total=False):
     """Calls spark-submit, on a new cluster only; libraries and settings are arguments of it."""
 
-    parameters: Texts = seed(
-        "Arguments of spark-submit; master, deploy-mode and executor-cores are set already.", secret=True
-    )
+    parameters: Annotated[Texts, v20("Arguments of spark-submit, but master, deploy-mode and executor-cores.")]
 
 
-class PythonWheelTask(Structure):
+class PythonWheelTask(TypedDict, total=False):
     """Runs an entry point of a Python wheel."""
 
-    package_name: Text = v21("The package. Required.")
-    entry_point: Text = v21("Name of its entry point, or of a function in it. Required.")
-    parameters: Texts = v21("Command line arguments. Or give named_parameters.", secret=True)
-    named_parameters: Map = v21("Command line arguments by name. Or give parameters.", secret=True)
+    package_name: Annotated[Text, v21("The package. Required.")]
+    entry_point: Annotated[Text, v21("Name of its entry point, or of a function in it. Required.")]
+    parameters: Annotated[Texts, v21("Command line arguments. Or give named_parameters.")]
+    named_parameters: Annotated[Map, v21("Command line arguments by name. Or give parameters.")]
 
 
-class PipelineTask(Structure):
+class PipelineTask(TypedDict, total=False):
     """Updates a pipeline."""
 
-    pipeline_id: Text = seed("The pipeline. Required.")
-    full_refresh: Bool = v21("Whether everything is computed anew.", default="false")
-    full_refresh_selection: Texts = sdk("Tables that are computed anew.")
-    refresh_selection: Texts = sdk("Tables that are updated.")
-    refresh_flow_selection: Texts = sdk("Flows that are updated.")
-    reset_checkpoint_selection: Texts = sdk("Flows whose checkpoints are reset.")
-    parameters: Map = sdk("Parameters by name, at most 10,000 characters in all.", secret=True)
+    pipeline_id: Annotated[Text, v20("The pipeline. Required.")]
+    full_refresh: Annotated[Bool, v21("Whether to compute everything again. Default: false.")]
+    full_refresh_selection: Annotated[Texts, sdk("Tables to compute again.")]
+    refresh_selection: Annotated[Texts, sdk("Tables that are updated.")]
+    refresh_flow_selection: Annotated[Texts, sdk("Flows that are updated.")]
+    reset_checkpoint_selection: Annotated[Texts, sdk("Flows whose checkpoints are reset.")]
+    parameters: Annotated[Map, sdk("Parameters by name, at most 10,000 characters in all.")]
 
 
-class RunJobTask(Structure):
+class RunJobTask(TypedDict, total=False):
     """Runs another job."""
 
-    job_id: Int = seed("The job. Required.")
-    job_parameters: Map = v21("Parameters of the job, by name.", secret=True)
-    notebook_params: Map = v21("Parameters of its notebooks (deprecated: job_parameters).", secret=True)
-    jar_params: Texts = v21("Arguments of its JARs (deprecated: job_parameters).", secret=True)
-    python_params: Texts = v21("Arguments of its Python files (deprecated: job_parameters).", secret=True)
-    python_named_params: Map = v21("Named arguments of its wheels (deprecated: job_parameters).", secret=True)
-    spark_submit_params: Texts = v21("Arguments of spark-submit (deprecated: job_parameters).", secret=True)
-    sql_params: Map = v21("Parameters of its SQL tasks (deprecated: job_parameters).", secret=True)
-    dbt_commands: Texts = v21("Commands of its dbt tasks (deprecated: job_parameters).", secret=True)
-    pipeline_params: One["PipelineParams"] = v21("How its pipelines are updated.")
+    job_id: Annotated[Int, v20("The job. Required.")]
+    job_parameters: Annotated[Map, v21("Parameters of the job, by name.")]
+    notebook_params: Annotated[Map, v21("Parameters of its notebooks (deprecated: job_parameters).")]
+    jar_params: Annotated[Texts, v21("Arguments of its JARs (deprecated: job_parameters).")]
+    python_params: Annotated[Texts, v21("Arguments of its Python files (deprecated: job_parameters).")]
+    python_named_params: Annotated[Map, v21("Named arguments of its wheels (deprecated: job_parameters).")]
+    spark_submit_params: Annotated[Texts, v21("Arguments of spark-submit (deprecated: job_parameters).")]
+    sql_params: Annotated[Map, v21("Parameters of its SQL tasks (deprecated: job_parameters).")]
+    dbt_commands: Annotated[Texts, v21("Commands of its dbt tasks (deprecated: job_parameters).")]
+    pipeline_params: Annotated[One["PipelineParams"], v21("How its pipelines are updated.")]
 
 
-with warnings.catch_warnings():
-    # A deprecated method of pydantic's base class has the name of the field `schema`.
-    warnings.filterwarnings("ignore", 'Field name "schema"', UserWarning)
+class DbtTask(TypedDict, total=False):
+    """Runs dbt."""
 
-    class DbtTask(Structure):
-        """Runs dbt."""
-
-        commands: Texts = v21("One to ten commands, each starting with dbt. Required.", secret=True)
-        project_directory: Text = v21("Folder of the project.", default="the root")
-        profiles_directory: Text = v21("Folder of profiles.yml; only without warehouse_id.")
-        warehouse_id: Text = v21("SQL warehouse to run against.")
-        catalog: Text = v21("Catalog to write to; only with warehouse_id.")
-        schema: Text = v21("Schema to write to; used with warehouse_id.")  # type: ignore[assignment]  # see above
-        source: Text = v21("Where the project lies: WORKSPACE or GIT.", default="GIT where the job has a git_source")
+    commands: Annotated[Texts, v21("One to ten commands, each starting with dbt. Required.")]
+    project_directory: Annotated[Text, v21("Folder of the project. Default: the root.")]
+    profiles_directory: Annotated[Text, v21("Folder of profiles.yml; only without warehouse_id.")]
+    warehouse_id: Annotated[Text, v21("SQL warehouse to run against.")]
+    catalog: Annotated[Text, v21("Catalog to write to; only with warehouse_id.")]
+    schema: Annotated[Text, v21("Schema to write to; used with warehouse_id.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
 
 
-class DbtPlatformTask(Structure):
+class DbtPlatformTask(TypedDict, total=False):
     """Runs a job of dbt's own platform."""
 
-    connection_resource_name: Text = sdk("Connection to the platform.")
-    dbt_platform_job_id: Text = sdk("The job there.")
+    connection_resource_name: Annotated[Text, sdk("Connection to the platform.")]
+    dbt_platform_job_id: Annotated[Text, sdk("The job there.")]
 
 
-class DbtCloudTask(Structure):
+class DbtCloudTask(TypedDict, total=False):
     """Runs a job of dbt Cloud (older form of DbtPlatformTask)."""
 
-    connection_resource_name: Text = sdk("Connection to dbt Cloud.")
-    dbt_cloud_job_id: Int = sdk("The job there.")
+    connection_resource_name: Annotated[Text, sdk("Connection to dbt Cloud.")]
+    dbt_cloud_job_id: Annotated[Int, sdk("The job there.")]
 
 
-class PythonOperatorTaskParameter(Structure):
+class PythonOperatorTaskParameter(TypedDict, total=False):
     """A parameter of a PythonOperatorTask."""
 
-    name: Text = sdk("Name of the parameter.")
-    value: Text = sdk("Its value.", secret=True)
+    name: Annotated[Text, sdk("Name of the parameter.")]
+    value: Annotated[Text, sdk("Its value.")]
 
 
-class PythonOperatorTask(Structure):
+class PythonOperatorTask(TypedDict, total=False):
     """Runs a Python function."""
 
-    main: Text = sdk("The function, as in package.module.function.")
-    parameters: Many["PythonOperatorTaskParameter"] = sdk("Its arguments.", secret=True)
+    main: Annotated[Text, sdk("The function, as in package.module.function.")]
+    parameters: Annotated[Many["PythonOperatorTaskParameter"], sdk("Its arguments.")]
 
 
-class CleanRoomsNotebookTask(Structure):
+class CleanRoomsNotebookTask(TypedDict, total=False):
     """Runs a notebook of a clean room."""
 
-    clean_room_name: Text = sdk("The clean room. Required.")
-    notebook_name: Text = sdk("The notebook. Required.")
-    etag: Text = sdk("Version of the notebook that must be the current one.")
-    notebook_base_parameters: Map = sdk("Parameters by name.", secret=True)
+    clean_room_name: Annotated[Text, sdk("The clean room. Required.")]
+    notebook_name: Annotated[Text, sdk("The notebook. Required.")]
+    etag: Annotated[Text, sdk("Version of the notebook that must be the current one.")]
+    notebook_base_parameters: Annotated[Map, sdk("Parameters by name.")]

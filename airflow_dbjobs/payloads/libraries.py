@@ -1,38 +1,39 @@
 """Libraries that are installed on a cluster before a task runs."""
 
-from airflow_dbjobs.payloads.kinds import One, Text, Texts
-from airflow_dbjobs.payloads.structure import Structure, sdk, seed
+from typing import Annotated, TypedDict
+
+from airflow_dbjobs.payloads.field_types import One, Text, Texts, sdk, v20
 
 
-class PythonPyPiLibrary(Structure):
+class PythonPyPiLibrary(TypedDict, total=False):
     """A package of PyPI."""
 
-    package: Text = seed("The package, with a version where wanted, as in simplejson==3.8.0. Required.")
-    repo: Text = seed("Index to take it from.", default="the cluster's pip index", secret=True)
+    package: Annotated[Text, v20("The package, with a version where wanted, as in simplejson==3.8.0. Required.")]
+    repo: Annotated[Text, v20("Index to take it from. Default: the cluster's pip index.")]
 
 
-class MavenLibrary(Structure):
+class MavenLibrary(TypedDict, total=False):
     """A package of a Maven repository."""
 
-    coordinates: Text = seed("group:artifact:version, as in org.jsoup:jsoup:1.7.2. Required.")
-    repo: Text = seed("Repository to take it from.", default="Maven Central and Spark Packages", secret=True)
-    exclusions: Texts = seed('Dependencies that are left out, as in "*:hadoop-client".')
+    coordinates: Annotated[Text, v20("group:artifact:version, as in org.jsoup:jsoup:1.7.2. Required.")]
+    repo: Annotated[Text, v20("Repository to take it from. Default: Maven Central and Spark Packages.")]
+    exclusions: Annotated[Texts, v20('Dependencies that are left out, as in "*:hadoop-client".')]
 
 
-class RCranLibrary(Structure):
+class RCranLibrary(TypedDict, total=False):
     """A package of CRAN."""
 
-    package: Text = seed("The package. Required.")
-    repo: Text = seed("Repository to take it from.", default="CRAN", secret=True)
+    package: Annotated[Text, v20("The package. Required.")]
+    repo: Annotated[Text, v20("Repository to take it from. Default: CRAN.")]
 
 
-class Library(Structure):
+class Library(TypedDict, total=False):
     """One library; exactly one of its fields is set."""
 
-    jar: Text = seed("Address of a JAR, as in dbfs:/mnt/library.jar.", secret=True)
-    egg: Text = seed("Address of a Python egg.", secret=True)
-    whl: Text = seed("Address of a wheel; a zip of wheels ends in .wheelhouse.zip.", secret=True)
-    pypi: One["PythonPyPiLibrary"] = seed("A package of PyPI.")
-    maven: One["MavenLibrary"] = seed("A package of a Maven repository.")
-    cran: One["RCranLibrary"] = seed("A package of CRAN.")
-    requirements: Text = sdk("Address of a requirements.txt.", secret=True)
+    jar: Annotated[Text, v20("Address of a JAR, as in dbfs:/mnt/library.jar.")]
+    egg: Annotated[Text, v20("Address of a Python egg.")]
+    whl: Annotated[Text, v20("Address of a wheel; a zip of wheels ends in .wheelhouse.zip.")]
+    pypi: Annotated[One["PythonPyPiLibrary"], v20("A package of PyPI.")]
+    maven: Annotated[One["MavenLibrary"], v20("A package of a Maven repository.")]
+    cran: Annotated[One["RCranLibrary"], v20("A package of CRAN.")]
+    requirements: Annotated[Text, sdk("Address of a requirements.txt.")]

@@ -1,10 +1,9 @@
 """Runs: the requests that launch, repair, list, stop and delete them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
-from airflow_dbjobs.payloads.kinds import Bool, Int, Many, Map, One, Text, Texts
+from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Map, One, Text, Texts, sdk, v20, v21, v22
 from airflow_dbjobs.payloads.parameters import RunParameters
-from airflow_dbjobs.payloads.structure import Structure, sdk, seed, v21, v22
 from airflow_dbjobs.payloads.tasks import ComputeAndTask
 
 if TYPE_CHECKING:
@@ -19,106 +18,106 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.tasks import SubmitTask
 
 
-class SubmitRun(ComputeAndTask):
+class SubmitRun(ComputeAndTask, total=False):
     """Body of jobs/runs/submit, a one-time run: a list of tasks, or as in API 2.0 one task's fields."""
 
-    run_name: Text = seed("Name of the run, at most 4096 bytes.", default="Untitled; an operator takes its task id")
-    tasks: Many["SubmitTask"] = v21("The tasks: at most 100, through API 2.2 at most 1000.")
-    timeout_seconds: Int = seed("Time after which the run is stopped; 0: never.", default="0", unit="s")
-    idempotency_token: Text = seed("At most 64 characters; a second request with it answers the first's run.")
-    webhook_notifications: One["WebhookNotifications"] = seed("Which destinations are notified.", default="none")
-    notification_settings: One["JobNotificationSettings"] = seed("Which notifications are held back.")
-    email_notifications: One["JobEmailNotifications"] = v21("Who is mailed.", default="nobody")
-    health: One["JobsHealthRules"] = v21("Thresholds beyond which the run is unhealthy.", default="none")
-    git_source: One["GitSource"] = v21("Repository that tasks take their files from.")
-    access_control_list: Many["JobAccessControlRequest"] = v21("Who may do what with the run.")
-    queue: One["QueueSettings"] = v21("Whether the run waits where it cannot start at once.")
-    run_as: One["JobRunAs"] = v21("As whom it runs.", default="who submits it")
-    environments: Many["JobEnvironment"] = v21("Serverless environments that tasks name.")
-    environment_variables: Many["JobEnvironmentVariables"] = v22("Environment variables that tasks name, at most 10.")
-    budget_policy_id: Text = v22("Budget policy (deprecated: usage_policy_id).")
-    usage_policy_id: Text = v22("Usage policy.")
-    performance_target: Text = v22("STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED, on serverless compute.")
-    duration_target: Text = v22("How late the run may end, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")
+    run_name: Annotated[Text, v20("Name of the run, at most 4096 bytes. Default: Untitled; an operator's task id.")]
+    tasks: Annotated[Many["SubmitTask"], v21("The tasks: at most 100, through API 2.2 at most 1000.")]
+    timeout_seconds: Annotated[Int, v20("Time after which the run is stopped; 0: never. Unit: s. Default: 0.")]
+    idempotency_token: Annotated[Text, v20("At most 64 characters; a second request with it answers the first's run.")]
+    webhook_notifications: Annotated[One["WebhookNotifications"], v20("Destinations to notify. Default: none.")]
+    notification_settings: Annotated[One["JobNotificationSettings"], v20("Which notifications are held back.")]
+    email_notifications: Annotated[One["JobEmailNotifications"], v21("Who is mailed. Default: nobody.")]
+    health: Annotated[One["JobsHealthRules"], v21("Thresholds beyond which the run is unhealthy. Default: none.")]
+    git_source: Annotated[One["GitSource"], v21("Repository that tasks take their files from.")]
+    access_control_list: Annotated[Many["JobAccessControlRequest"], v21("Who may do what with the run.")]
+    queue: Annotated[One["QueueSettings"], v21("Whether the run waits where it cannot start at once.")]
+    run_as: Annotated[One["JobRunAs"], v21("As whom it runs. Default: who submits it.")]
+    environments: Annotated[Many["JobEnvironment"], v21("Serverless environments that tasks name.")]
+    environment_variables: Annotated[Many["JobEnvironmentVariables"], v22("Variables that tasks name, at most 10.")]
+    budget_policy_id: Annotated[Text, v22("Budget policy (deprecated: usage_policy_id).")]
+    usage_policy_id: Annotated[Text, v22("Usage policy.")]
+    performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
+    duration_target: Annotated[Text, v22("Delay allowed, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
 
 
-class RunNow(RunParameters):
+class RunNow(RunParameters, total=False):
     """Body of jobs/run-now, which runs a job. The operators take a job_name in place of the job_id."""
 
-    job_id: Int = seed("The job. Required.")
-    job_name: Text = sdk("Exact name of the job: the operator looks its id up, and does not send the name.")
-    idempotency_token: Text = seed("At most 64 characters; a second request with it answers the first's run.")
-    job_parameters: Map = v21("Parameters of the job, by name; not with the other parameters.", secret=True)
-    queue: One["QueueSettings"] = v21("Whether the run waits where it cannot start at once.")
-    only: Texts = v22("Tasks to run; +a, a+ and +a+ take along what is before or after a.")
-    performance_target: Text = v22("STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED, on serverless compute.")
-    duration_target: Text = v22("How late the run may end, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")
+    job_id: Annotated[Int, v20("The job. Required.")]
+    job_name: Annotated[Text, sdk("Exact name of the job: the operator looks its id up, and does not send the name.")]
+    idempotency_token: Annotated[Text, v20("At most 64 characters; a second request with it answers the first's run.")]
+    job_parameters: Annotated[Map, v21("Parameters of the job, by name; not with the other parameters.")]
+    queue: Annotated[One["QueueSettings"], v21("Whether the run waits where it cannot start at once.")]
+    only: Annotated[Texts, v22("Tasks to run; +a, a+ and +a+ take along what is before or after a.")]
+    performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
+    duration_target: Annotated[Text, v22("Delay allowed, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
 
 
-class RepairRun(RunParameters):
+class RepairRun(RunParameters, total=False):
     """Body of jobs/runs/repair, which runs tasks of a run again, with the job's current settings."""
 
-    run_id: Int = v21("The run, which must be over. Required.")
-    rerun_tasks: Texts = v21("Tasks to run again, each once. Or give rerun_all_failed_tasks.")
-    rerun_all_failed_tasks: Bool = v21("Whether all that failed are run again. Or give rerun_tasks.", default="false")
-    rerun_dependent_tasks: Bool = v21("Whether what comes after them is run again too.", default="false")
-    latest_repair_id: Int = v21("The latest repair; required from the second repair on.")
-    job_parameters: Map = v21("Parameters of the job, by name; not with the other parameters.", secret=True)
-    performance_target: Text = v22("STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED, on serverless compute.")
-    duration_target: Text = v22("How late the run may end, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")
+    run_id: Annotated[Int, v21("The run, which must be over. Required.")]
+    rerun_tasks: Annotated[Texts, v21("Tasks to run again, each once. Or give rerun_all_failed_tasks.")]
+    rerun_all_failed_tasks: Annotated[Bool, v21("Whether all that failed run again. Or give rerun_tasks.")]
+    rerun_dependent_tasks: Annotated[Bool, v21("Whether what comes after them is run again too. Default: false.")]
+    latest_repair_id: Annotated[Int, v21("The latest repair; required from the second repair on.")]
+    job_parameters: Annotated[Map, v21("Parameters of the job, by name; not with the other parameters.")]
+    performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
+    duration_target: Annotated[Text, v22("Delay allowed, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
 
 
-class CancelRun(Structure):
+class CancelRun(TypedDict, total=False):
     """Body of jobs/runs/cancel."""
 
-    run_id: Int = seed("The run. Required.")
+    run_id: Annotated[Int, v20("The run. Required.")]
 
 
-class CancelAllRuns(Structure):
+class CancelAllRuns(TypedDict, total=False):
     """Body of jobs/runs/cancel-all."""
 
-    job_id: Int = seed("The job whose active runs are cancelled.")
-    all_queued_runs: Bool = v21("Whether queued runs are cancelled: the job's, or without a job all.", default="false")
+    job_id: Annotated[Int, v20("The job whose active runs are cancelled.")]
+    all_queued_runs: Annotated[Bool, v21("Cancel queued runs: the job's, or without a job all. Default: false.")]
 
 
-class DeleteRun(Structure):
+class DeleteRun(TypedDict, total=False):
     """Body of jobs/runs/delete."""
 
-    run_id: Int = seed("The run, which must be over. Required.")
+    run_id: Annotated[Int, v20("The run, which must be over. Required.")]
 
 
-class GetRun(Structure):
+class GetRun(TypedDict, total=False):
     """Query of jobs/runs/get."""
 
-    run_id: Int = seed("The run, or a run of one task. Required.")
-    include_history: Bool = v21("Whether repairs are told.", default="false")
-    include_resolved_values: Bool = v21("Whether parameters are told with references filled in.", default="false")
-    page_token: Text = v22("Next page of a run of more than 100 tasks.")
+    run_id: Annotated[Int, v20("The run, or a run of one task. Required.")]
+    include_history: Annotated[Bool, v21("Whether to answer with its repairs. Default: false.")]
+    include_resolved_values: Annotated[Bool, v21("Answer with parameters' references filled in. Default: false.")]
+    page_token: Annotated[Text, v22("Next page of a run of more than 100 tasks.")]
 
 
-class GetRunOutput(Structure):
+class GetRunOutput(TypedDict, total=False):
     """Query of jobs/runs/get-output."""
 
-    run_id: Int = seed("The run of one task. Required.")
+    run_id: Annotated[Int, v20("The run of one task. Required.")]
 
 
-class ExportRun(Structure):
+class ExportRun(TypedDict, total=False):
     """Query of jobs/runs/export."""
 
-    run_id: Int = seed("The run of a notebook. Required.")
-    views_to_export: Text = seed("CODE, DASHBOARDS or ALL.", default="CODE")
+    run_id: Annotated[Int, v20("The run of a notebook. Required.")]
+    views_to_export: Annotated[Text, v20("CODE, DASHBOARDS or ALL. Default: CODE.")]
 
 
-class ListRuns(Structure):
+class ListRuns(TypedDict, total=False):
     """Query of jobs/runs/list."""
 
-    job_id: Int = seed("Only runs of this job.")
-    active_only: Bool = seed("Only runs that are not over; not with completed_only.", default="false")
-    completed_only: Bool = seed("Only runs that are over; not with active_only.", default="false")
-    run_type: Text = seed("JOB_RUN, SUBMIT_RUN or WORKFLOW_RUN.")
-    limit: Int = seed("Runs on a page: below 1000, from 2.1 on at most 25; 0: as many as may be.", default="20")
-    offset: Int = seed("First run to tell, from the latest (deprecated from 2.1 on: page_token).", default="0")
-    page_token: Text = v21("The page to tell.")
-    expand_tasks: Bool = v21("Whether tasks and clusters are told.", default="false")
-    start_time_from: Int = v21("Only runs that started then or later.", unit="ms since 1970")
-    start_time_to: Int = v21("Only runs that started then or earlier.", unit="ms since 1970")
+    job_id: Annotated[Int, v20("Only runs of this job.")]
+    active_only: Annotated[Bool, v20("Only runs that are not over; not with completed_only. Default: false.")]
+    completed_only: Annotated[Bool, v20("Only runs that are over; not with active_only. Default: false.")]
+    run_type: Annotated[Text, v20("JOB_RUN, SUBMIT_RUN or WORKFLOW_RUN.")]
+    limit: Annotated[Int, v20("Runs on a page: below 1000, from 2.1 on at most 25; 0: as many as may be. Default: 20.")]
+    offset: Annotated[Int, v20("First run to list, from the latest (deprecated from 2.1 on: page_token). Default: 0.")]
+    page_token: Annotated[Text, v21("The page to list.")]
+    expand_tasks: Annotated[Bool, v21("Whether to answer with tasks and clusters. Default: false.")]
+    start_time_from: Annotated[Int, v21("Only runs that started then or later. Unit: ms since 1970.")]
+    start_time_to: Annotated[Int, v21("Only runs that started then or earlier. Unit: ms since 1970.")]

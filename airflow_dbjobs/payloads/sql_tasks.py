@@ -1,158 +1,153 @@
 """Tasks of SQL warehouses: queries, alerts, dashboards, Power BI."""
 
-import warnings
+from typing import Annotated, TypedDict
 
-from airflow_dbjobs.payloads.kinds import Bool, Many, Map, One, Text, Texts
-from airflow_dbjobs.payloads.structure import Structure, sdk, v21
+from airflow_dbjobs.payloads.field_types import Bool, Many, Map, One, Text, Texts, sdk, v21
 
 
-class SqlTaskSubscription(Structure):
+class SqlTaskSubscription(TypedDict, total=False):
     """Who is sent the result: a user or a destination."""
 
-    user_name: Text = v21("The user.")
-    destination_id: Text = v21("The notification destination.")
+    user_name: Annotated[Text, v21("The user.")]
+    destination_id: Annotated[Text, v21("The notification destination.")]
 
 
-class SqlTaskQuery(Structure):
+class SqlTaskQuery(TypedDict, total=False):
     """A saved query."""
 
-    query_id: Text = v21("The query. Required.")
+    query_id: Annotated[Text, v21("The query. Required.")]
 
 
-class SqlTaskDashboard(Structure):
+class SqlTaskDashboard(TypedDict, total=False):
     """A legacy dashboard, which is refreshed."""
 
-    dashboard_id: Text = v21("The dashboard. Required.")
-    custom_subject: Text = v21("Subject of the mails.")
-    pause_subscriptions: Bool = v21("Whether nobody is sent the result.", default="false")
-    subscriptions: Many["SqlTaskSubscription"] = v21("Who is sent the result.")
+    dashboard_id: Annotated[Text, v21("The dashboard. Required.")]
+    custom_subject: Annotated[Text, v21("Subject of the mails.")]
+    pause_subscriptions: Annotated[Bool, v21("Whether nobody is sent the result. Default: false.")]
+    subscriptions: Annotated[Many["SqlTaskSubscription"], v21("Who is sent the result.")]
 
 
-class SqlTaskAlert(Structure):
+class SqlTaskAlert(TypedDict, total=False):
     """A legacy alert, which is evaluated."""
 
-    alert_id: Text = v21("The alert. Required.")
-    pause_subscriptions: Bool = v21("Whether nobody is sent the result.", default="false")
-    subscriptions: Many["SqlTaskSubscription"] = v21("Who is sent the result.")
+    alert_id: Annotated[Text, v21("The alert. Required.")]
+    pause_subscriptions: Annotated[Bool, v21("Whether nobody is sent the result. Default: false.")]
+    subscriptions: Annotated[Many["SqlTaskSubscription"], v21("Who is sent the result.")]
 
 
-class SqlTaskFile(Structure):
+class SqlTaskFile(TypedDict, total=False):
     """A file of SQL statements."""
 
-    path: Text = v21("The file: absolute in the workspace, relative in a git source. Required.")
-    source: Text = v21("Where it lies: WORKSPACE or GIT.", default="GIT where the job has a git_source")
+    path: Annotated[Text, v21("The file: absolute in the workspace, relative in a git source. Required.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
 
 
-class SqlTask(Structure):
+class SqlTask(TypedDict, total=False):
     """Runs SQL on a warehouse: exactly one of query, dashboard, alert and file."""
 
-    warehouse_id: Text = v21("The SQL warehouse. Required.")
-    query: One["SqlTaskQuery"] = v21("A saved query.")
-    dashboard: One["SqlTaskDashboard"] = v21("A legacy dashboard.")
-    alert: One["SqlTaskAlert"] = v21("A legacy alert.")
-    file: One["SqlTaskFile"] = v21("A file of SQL statements.")
-    parameters: Map = v21("Parameters by name; alerts take none.", secret=True)
+    warehouse_id: Annotated[Text, v21("The SQL warehouse. Required.")]
+    query: Annotated[One["SqlTaskQuery"], v21("A saved query.")]
+    dashboard: Annotated[One["SqlTaskDashboard"], v21("A legacy dashboard.")]
+    alert: Annotated[One["SqlTaskAlert"], v21("A legacy alert.")]
+    file: Annotated[One["SqlTaskFile"], v21("A file of SQL statements.")]
+    parameters: Annotated[Map, v21("Parameters by name; alerts take none.")]
 
 
-class AlertTaskSubscriber(Structure):
+class AlertTaskSubscriber(TypedDict, total=False):
     """Who is told of an alert: a user or a destination."""
 
-    user_name: Text = sdk("The user.")
-    destination_id: Text = sdk("The notification destination.")
+    user_name: Annotated[Text, sdk("The user.")]
+    destination_id: Annotated[Text, sdk("The notification destination.")]
 
 
-class AlertTask(Structure):
+class AlertTask(TypedDict, total=False):
     """Evaluates an alert: exactly one of alert_id and workspace_path."""
 
-    alert_id: Text = sdk("The alert.")
-    workspace_path: Text = sdk("The alert's path, which starts with /Workspace.")
-    warehouse_id: Text = sdk("SQL warehouse that evaluates it.")
-    subscribers: Many["AlertTaskSubscriber"] = sdk("Who is told, at most 100.")
-    parameters: Map = sdk("Parameters by name, at most 10,000 characters as JSON.", secret=True)
+    alert_id: Annotated[Text, sdk("The alert.")]
+    workspace_path: Annotated[Text, sdk("The alert's path, which starts with /Workspace.")]
+    warehouse_id: Annotated[Text, sdk("SQL warehouse that evaluates it.")]
+    subscribers: Annotated[Many["AlertTaskSubscriber"], sdk("Who is told, at most 100.")]
+    parameters: Annotated[Map, sdk("Parameters by name, at most 10,000 characters as JSON.")]
 
 
-class SubscriptionSubscriber(Structure):
+class SubscriptionSubscriber(TypedDict, total=False):
     """Who is sent a dashboard: a user or a destination."""
 
-    user_name: Text = sdk("The user.")
-    destination_id: Text = sdk("The notification destination.")
+    user_name: Annotated[Text, sdk("The user.")]
+    destination_id: Annotated[Text, sdk("The notification destination.")]
 
 
-class SubscriptionAttachmentDataAttachmentWidget(Structure):
+class SubscriptionAttachmentDataAttachmentWidget(TypedDict, total=False):
     """A widget whose data is attached."""
 
-    page_id: Text = sdk("Page that it is on.")
-    widget_id: Text = sdk("The widget.")
+    page_id: Annotated[Text, sdk("Page that it is on.")]
+    widget_id: Annotated[Text, sdk("The widget.")]
 
 
-class SubscriptionAttachmentDataAttachment(Structure):
+class SubscriptionAttachmentDataAttachment(TypedDict, total=False):
     """Data that is attached."""
 
-    widgets: Many["SubscriptionAttachmentDataAttachmentWidget"] = sdk("The widgets it comes from.")
-    file_format: Text = sdk("FILE_FORMAT_CSV, FILE_FORMAT_EXCEL or FILE_FORMAT_TSV.")
-    include_applied_filters: Bool = sdk("Whether the filters are attached too.")
+    widgets: Annotated[Many["SubscriptionAttachmentDataAttachmentWidget"], sdk("The widgets it comes from.")]
+    file_format: Annotated[Text, sdk("FILE_FORMAT_CSV, FILE_FORMAT_EXCEL or FILE_FORMAT_TSV.")]
+    include_applied_filters: Annotated[Bool, sdk("Whether the filters are attached too.")]
 
 
-class SubscriptionAttachmentPageAttachment(Structure):
+class SubscriptionAttachmentPageAttachment(TypedDict, total=False):
     """Pages that are attached."""
 
-    page_ids: Texts = sdk("The pages, with PAGE_SELECTION_SUBSET.")
-    page_selection: Text = sdk("PAGE_SELECTION_ALL or PAGE_SELECTION_SUBSET.")
+    page_ids: Annotated[Texts, sdk("The pages, with PAGE_SELECTION_SUBSET.")]
+    page_selection: Annotated[Text, sdk("PAGE_SELECTION_ALL or PAGE_SELECTION_SUBSET.")]
 
 
-class SubscriptionAttachment(Structure):
+class SubscriptionAttachment(TypedDict, total=False):
     """What is attached to a mail."""
 
-    data_attachment: One["SubscriptionAttachmentDataAttachment"] = sdk("Data of widgets.")
-    page_attachment: One["SubscriptionAttachmentPageAttachment"] = sdk("Pages.")
+    data_attachment: Annotated[One["SubscriptionAttachmentDataAttachment"], sdk("Data of widgets.")]
+    page_attachment: Annotated[One["SubscriptionAttachmentPageAttachment"], sdk("Pages.")]
 
 
-class Subscription(Structure):
+class Subscription(TypedDict, total=False):
     """Who is sent a dashboard, and how."""
 
-    subscribers: Many["SubscriptionSubscriber"] = sdk("Who is sent it.")
-    custom_subject: Text = sdk("Subject of the mails.")
-    paused: Bool = sdk("Whether nobody is sent it.", default="false")
-    attachment: One["SubscriptionAttachment"] = sdk("What is attached.")
+    subscribers: Annotated[Many["SubscriptionSubscriber"], sdk("Who is sent it.")]
+    custom_subject: Annotated[Text, sdk("Subject of the mails.")]
+    paused: Annotated[Bool, sdk("Whether nobody is sent it. Default: false.")]
+    attachment: Annotated[One["SubscriptionAttachment"], sdk("What is attached.")]
 
 
-class DashboardTask(Structure):
+class DashboardTask(TypedDict, total=False):
     """Refreshes a dashboard."""
 
-    dashboard_id: Text = sdk("The dashboard.")
-    warehouse_id: Text = sdk("SQL warehouse to use.", default="the dashboard's own")
-    filters: Map = sdk("Values of its filters, by name.")
-    subscription: One["Subscription"] = sdk("Who is sent it.")
+    dashboard_id: Annotated[Text, sdk("The dashboard.")]
+    warehouse_id: Annotated[Text, sdk("SQL warehouse to use. Default: the dashboard's own.")]
+    filters: Annotated[Map, sdk("Values of its filters, by name.")]
+    subscription: Annotated[One["Subscription"], sdk("Who is sent it.")]
 
 
-class PowerBiModel(Structure):
+class PowerBiModel(TypedDict, total=False):
     """A semantic model of Power BI."""
 
-    model_name: Text = sdk("The model.")
-    workspace_name: Text = sdk("Power BI workspace of the model.")
-    authentication_method: Text = sdk("OAUTH or PAT.")
-    storage_mode: Text = sdk("DIRECT_QUERY, DUAL or IMPORT.")
-    overwrite_existing: Bool = sdk("Whether a model of that name is replaced.")
+    model_name: Annotated[Text, sdk("The model.")]
+    workspace_name: Annotated[Text, sdk("Power BI workspace of the model.")]
+    authentication_method: Annotated[Text, sdk("OAUTH or PAT.")]
+    storage_mode: Annotated[Text, sdk("DIRECT_QUERY, DUAL or IMPORT.")]
+    overwrite_existing: Annotated[Bool, sdk("Whether a model of that name is replaced.")]
 
 
-with warnings.catch_warnings():
-    # A deprecated method of pydantic's base class has the name of the field `schema`.
-    warnings.filterwarnings("ignore", 'Field name "schema"', UserWarning)
+class PowerBiTable(TypedDict, total=False):
+    """A table that Power BI is given."""
 
-    class PowerBiTable(Structure):
-        """A table that Power BI is given."""
-
-        catalog: Text = sdk("Catalog of the table.")
-        schema: Text = sdk("Schema of the table.")  # type: ignore[assignment]  # see above
-        name: Text = sdk("The table.")
-        storage_mode: Text = sdk("DIRECT_QUERY, DUAL or IMPORT.")
+    catalog: Annotated[Text, sdk("Catalog of the table.")]
+    schema: Annotated[Text, sdk("Schema of the table.")]
+    name: Annotated[Text, sdk("The table.")]
+    storage_mode: Annotated[Text, sdk("DIRECT_QUERY, DUAL or IMPORT.")]
 
 
-class PowerBiTask(Structure):
+class PowerBiTask(TypedDict, total=False):
     """Updates a semantic model of Power BI."""
 
-    connection_resource_name: Text = sdk("Connection to Power BI.")
-    power_bi_model: One["PowerBiModel"] = sdk("The model.")
-    tables: Many["PowerBiTable"] = sdk("The tables it is given.")
-    warehouse_id: Text = sdk("SQL warehouse that the model asks.")
-    refresh_after_update: Bool = sdk("Whether the model is refreshed afterwards.")
+    connection_resource_name: Annotated[Text, sdk("Connection to Power BI.")]
+    power_bi_model: Annotated[One["PowerBiModel"], sdk("The model.")]
+    tables: Annotated[Many["PowerBiTable"], sdk("The tables it is given.")]
+    warehouse_id: Annotated[Text, sdk("SQL warehouse that the model asks.")]
+    refresh_after_update: Annotated[Bool, sdk("Whether the model is refreshed afterwards.")]

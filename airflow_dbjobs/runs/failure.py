@@ -109,16 +109,16 @@ class _Explanation:
             output = self._client.get_run_output(run_id)
         except CallError as error:
             return _indented([state.message, f"(no output: {error})"])
-        if printed := tail(str(output.logs or ""), LOG_TAIL_LINES):
+        if printed := tail(str(output.get("logs") or ""), LOG_TAIL_LINES):
             log.info("The end of what %s printed:\n%s", name, "\n".join(_indented(printed)))
-        reason = str(output.error or state.message or "no error given")
-        lines = _indented([reason, *tail(str(output.error_trace or "").strip(), TRACE_TAIL_LINES)])
+        reason = str(output.get("error") or state.message or "no error given")
+        lines = _indented([reason, *tail(str(output.get("error_trace") or "").strip(), TRACE_TAIL_LINES)])
         return lines + self._of_child(run_id, output)
 
     def _of_child(self, run_id: int, output: RunOutput) -> list[str]:
         """Return lines about the run of the job that a task ran; none where it ran no job, or that did not fail."""
         try:
-            child_id = identifier(getattr(output.run_job_output, "run_id", None))
+            child_id = identifier(part(output, "run_job_output").get("run_id"))
         except (TypeError, ValueError):
             return []
         if child_id in self._told:

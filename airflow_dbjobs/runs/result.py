@@ -98,11 +98,10 @@ def _told(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
 
 
 def _exit_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
-    if not output.notebook_output:
-        return None
-    if output.notebook_output.truncated:
+    notebook = output.get("notebook_output") or {}
+    if notebook.get("truncated"):
         log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)
-    text = output.notebook_output.result
+    text = notebook.get("result")
     if not isinstance(text, str):
         return text
     text = _in_whole_characters(text)
@@ -135,10 +134,10 @@ def _in_whole_characters(text: str) -> str:
 
 
 def _of_job(client: JobsClient, _run_id: int, output: RunOutput) -> Any:
-    child_id = output.run_job_output.run_id if output.run_job_output else None
-    if not child_id:
+    found = (output.get("run_job_output") or {}).get("run_id")
+    if not found:
         return None
-    child_id = identifier(child_id)
+    child_id = identifier(found)
     # A job may run a job that runs a job; none runs itself.
     child = _readable(client, child_id, lambda: client.get_run(child_id))
     values = _values(client, child) if child else {}
@@ -147,14 +146,16 @@ def _of_job(client: JobsClient, _run_id: int, output: RunOutput) -> Any:
 
 
 def _of_sql(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
-    told = output.sql_output if isinstance(output.sql_output, dict) else {}
-    found = next((value for value in told.values() if isinstance(value, dict)), {})
+    answer = output.get("sql_output")
+    parts = answer.values() if isinstance(answer, dict) else ()
+    found = next((value for value in parts if isinstance(value, dict)), {})
     return {name: value for name, value in found.items() if name not in _NOT_TOLD} or None
 
 
 def _of_alert(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
-    told = output.alert_output if isinstance(output.alert_output, dict) else {}
-    return {"alert_state": told["alert_state"]} if told.get("alert_state") else None
+    answer = output.get("alert_output")
+    state = answer.get("alert_state") if isinstance(answer, dict) else None
+    return {"alert_state": state} if state else None
 
 
 _READERS: dict[str, Callable[[JobsClient, int, RunOutput], Any]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
-from airflow_dbjobs.payloads import NotebookTask, PauseStatus, RunNow, check, check_early, merge
+from airflow_dbjobs.payloads import PauseStatus, check, check_early, merge
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,6 @@ def test_a_key_is_the_string_that_json_makes_of_it() -> None:
     assert merge({"conf": keys}, {}) == {
         "conf": {"spark.sql.adaptive.enabled": "a", "true": "b", "null": "c", "7": "d", "1.5": "e"}
     }
-
-
-def test_models_that_arrive_when_the_task_runs_become_dicts() -> None:
-    model = NotebookTask(notebook_path="/a", source=None)
-    made = {"notebook_path": "/a"}
-    assert merge({"tasks": [{"notebook_task": model}]}, {"notebook_task": model}) == {
-        "tasks": [{"notebook_task": made}],
-        "notebook_task": made,
-    }
-    assert merge(RunNow(job_id=1), {}) == {"job_id": 1}
 
 
 # --- what a template renders to ---
@@ -276,12 +266,6 @@ def test_one_error_lists_all_violations_and_what_was_misspelt() -> None:
         "- tasks[1].sql_task [REQ-FIELD-TYPE",
     ]
     assert str(caught.value).splitlines()[1:] == caught.value.violations
-
-
-def test_a_model_can_be_checked_too() -> None:
-    assert check("run-now", RunNow(job_id=1), "2.2") == []
-    with pytest.raises(PayloadError, match="REQ-JOB-ID"):
-        check("run-now", RunNow(), "2.2")
 
 
 def test_warnings_are_returned() -> None:

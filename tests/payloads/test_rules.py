@@ -6,9 +6,9 @@ from importlib import import_module
 
 import pytest
 
-from airflow_dbjobs.payloads.judging import VERSIONS, Finding, findings, findings_of_any_version
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
+from airflow_dbjobs.payloads.validation import VERSIONS, Finding, findings, findings_of_any_version
 
 from .case import CLUSTER, FLAT, GONE, TASK, C, Case, N, T, body_of, task_of
 from .rule_cases import CASES

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
 
-# Where below the place ("" for the place itself), and what was given there.
+# The path below the node ("" for the node itself), and what was given there.
 Fault: TypeAlias = tuple[str, str]
-Check: TypeAlias = "Callable[[Place], Iterator[Fault]]"
+Check: TypeAlias = "Callable[[Node], Iterator[Fault]]"
 
 # Modules of models whose structures have rules, in a module of the same name beside this one.
 MODULES_WITH_RULES = frozenset(
@@ -25,6 +25,12 @@ MODULES_WITH_RULES = frozenset(
         "schedule", "sources", "sql_tasks", "storage", "tasks",
     }
 )  # fmt: skip
+# The structures that have the fields, and so the rules, of another.
+EXTENDS = {
+    "CreateJob": "JobSettings", "JobSettings": "ComputeAndTask", "SubmitRun": "ComputeAndTask", "Task": "SubmitTask",
+    "SubmitTask": "ComputeAndTask", "RunNow": "RunParameters", "RepairRun": "RunParameters",
+    "TaskEmailNotifications": "JobEmailNotifications", "TaskNotificationSettings": "JobNotificationSettings",
+}  # fmt: skip
 FROM_2_1 = ("2.1", "2.2")
 ONLY_2_0 = ("2.0",)
 ONLY_2_2 = ("2.2",)
@@ -37,13 +43,13 @@ class OfFields:
     fields: frozenset[str]
     check: Check
 
-    def concerns(self, place: Place) -> bool:
+    def concerns(self, node: Node) -> bool:
         """Whether any of the fields is given."""
-        return not place.value.keys().isdisjoint(self.fields)
+        return not node.value.keys().isdisjoint(self.fields)
 
-    def __call__(self, place: Place) -> Iterator[Fault]:
+    def __call__(self, node: Node) -> Iterator[Fault]:
         """Make the check."""
-        return self.check(place)
+        return self.check(node)
 
 
 @dataclass(frozen=True)

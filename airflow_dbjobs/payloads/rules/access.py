@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import JobPermissionLevel
-from airflow_dbjobs.payloads.kinds import BOOL, type_of
+from airflow_dbjobs.payloads.field_types import is_bool, type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import any_of, exactly_one, one_of, present
 from airflow_dbjobs.payloads.templates import is_templated
@@ -13,28 +13,28 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 PRINCIPALS = ("user_name", "group_name", "service_principal_name")
 
 
-def _says_whether(place: Place) -> Iterator[Fault]:
-    enabled = place.value.get("enabled")
-    if place.lacks("enabled"):
+def _says_whether(node: Node) -> Iterator[Fault]:
+    enabled = node.value.get("enabled")
+    if node.lacks("enabled"):
         yield "", "enabled is missing"
-    elif not is_templated(enabled) and not BOOL.fits(enabled):
+    elif not is_templated(enabled) and not is_bool(enabled):
         yield "", f"enabled {type_of(enabled)}"
 
 
-def one_owner(place: Place) -> Iterator[Fault]:
+def one_owner(node: Node) -> Iterator[Fault]:
     """Find a second owner in an access_control_list, or a group as one."""
     owners = [
-        index for index, grant in place.elements("access_control_list") if _is_owner(grant.get("permission_level"))
+        index for index, grant in node.elements("access_control_list") if _is_owner(grant.get("permission_level"))
     ]
     if len(owners) > 1:
         yield f"access_control_list[{owners[1]}]", "is a second owner"
-    for index, grant in place.elements("access_control_list"):
+    for index, grant in node.elements("access_control_list"):
         if index in owners and grant.get("group_name"):
             yield f"access_control_list[{index}]", "makes a group the owner"
 

@@ -24,23 +24,23 @@ from airflow_dbjobs.payloads.rules.tags import tag_rules
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 
-def _has_no_policy(place: Place) -> bool:
+def _has_no_policy(node: Node) -> bool:
     """Whether no cluster policy may give what is left out: its fixed values always do, its defaults on demand."""
-    return not place.given("policy_id")
+    return not node.given("policy_id")
 
 
-def _grows(place: Place) -> Iterator[Fault]:
-    low, high = place.number("min_workers"), place.number("max_workers")
+def _grows(node: Node) -> Iterator[Fault]:
+    low, high = node.number("min_workers"), node.number("max_workers")
     if low is not None and high is not None and high <= low:
         yield "", f"min_workers is {low} and max_workers {high}"
 
 
-def _has_machines(place: Place) -> Iterator[Fault]:
-    if all(place.lacks(name) for name in ("node_type_id", "instance_pool_id", "policy_id")):
+def _has_machines(node: Node) -> Iterator[Fault]:
+    if all(node.lacks(name) for name in ("node_type_id", "instance_pool_id", "policy_id")):
         yield "", "has no node_type_id"
 
 

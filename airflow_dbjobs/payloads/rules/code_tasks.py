@@ -27,29 +27,29 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 DBT_COMMANDS = (1, 10)
 MAX_PIPELINE_PARAMETERS = 10_000
 
 
-def _git_is_certain(place: Place) -> bool:
+def _git_is_certain(node: Node) -> bool:
     """Whether it is known if the job or run has a git_source."""
-    body = place.body
+    body = node.body
     return not (body.is_partial or body.open_root or is_templated(body.settings.get("git_source")))
 
 
-def _notebook_path(place: Place) -> Iterator[Fault]:
-    path, source = place.text("notebook_path"), place.known("source")
-    if not path or is_templated(place.value.get("source")):
+def _notebook_path(node: Node) -> Iterator[Fault]:
+    path, source = node.text("notebook_path"), node.known("source")
+    if not path or is_templated(node.value.get("source")):
         return
     is_absolute = path.startswith("/")
-    if place.body.version == "2.0" or source == "WORKSPACE":
+    if node.body.version == "2.0" or source == "WORKSPACE":
         in_workspace = True
     elif source == "GIT":
         in_workspace = False
-    elif source is None and _git_is_certain(place) and not place.body.settings.get("git_source"):
+    elif source is None and _git_is_certain(node) and not node.body.settings.get("git_source"):
         in_workspace = True
     else:
         return
@@ -59,14 +59,14 @@ def _notebook_path(place: Place) -> Iterator[Fault]:
         yield "notebook_path", f"is {shown(path)}, absolute, with source GIT"
 
 
-def _absolute_in_git(place: Place) -> Iterator[Fault]:
-    path = place.text("notebook_path")
-    if path and path.startswith("/") and not place.given("source") and place.body.settings.get("git_source"):
+def _absolute_in_git(node: Node) -> Iterator[Fault]:
+    path = node.text("notebook_path")
+    if path and path.startswith("/") and not node.given("source") and node.body.settings.get("git_source"):
         yield "notebook_path", f"is {shown(path)}, absolute, beside a git_source"
 
 
-def _source_has_git(place: Place) -> Iterator[Fault]:
-    if place.known("source") == "GIT" and _git_is_certain(place) and not place.body.settings.get("git_source"):
+def _source_has_git(node: Node) -> Iterator[Fault]:
+    if node.known("source") == "GIT" and _git_is_certain(node) and not node.body.settings.get("git_source"):
         yield "source", "is GIT without a git_source"
 
 
@@ -89,12 +89,12 @@ SOURCE = (
 )
 
 
-def _dbt_commands(place: Place) -> Iterator[Fault]:
+def _dbt_commands(node: Node) -> Iterator[Fault]:
     low, high = DBT_COMMANDS
-    commands = place.items("commands")
-    if place.lacks("commands"):
+    commands = node.items("commands")
+    if node.lacks("commands"):
         yield "commands", "is missing"
-    elif place.known("commands") is not None and not low <= len(commands) <= high:
+    elif node.known("commands") is not None and not low <= len(commands) <= high:
         yield "commands", f"has {len(commands)} entries"
     for index, command in enumerate(commands):
         if isinstance(command, str) and not is_templated(command) and not command.lstrip().startswith("dbt"):
@@ -102,13 +102,13 @@ def _dbt_commands(place: Place) -> Iterator[Fault]:
             yield "commands", f"commands[{index}] starts otherwise"
 
 
-def _schema_without_warehouse(place: Place) -> Iterator[Fault]:
-    if place.filled("schema") and place.lacks("warehouse_id"):
+def _schema_without_warehouse(node: Node) -> Iterator[Fault]:
+    if node.filled("schema") and node.lacks("warehouse_id"):
         yield "schema", "is given without warehouse_id"
 
 
-def _pipeline_parameters(place: Place) -> Iterator[Fault]:
-    length = sum(len(text) for _, text in strings_in(place.known("parameters")))
+def _pipeline_parameters(node: Node) -> Iterator[Fault]:
+    length = sum(len(text) for _, text in strings_in(node.known("parameters")))
     if length > MAX_PIPELINE_PARAMETERS:
         yield "parameters", f"has {length:,} characters"
 

@@ -11,19 +11,19 @@ from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_rang
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 
-def _condition(place: Place) -> Iterator[Fault]:
+def _condition(node: Node) -> Iterator[Fault]:
     # An empty string is something to compare with.
-    missing = [name for name in ("op", "left", "right") if place.lacks(name)]
+    missing = [name for name in ("op", "left", "right") if node.lacks(name)]
     if missing:
         yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
 
-def _nested(place: Place) -> Iterator[Fault]:
-    if place.mapping("task").get("for_each_task") is not None:
+def _nested(node: Node) -> Iterator[Fault]:
+    if node.mapping("task").get("for_each_task") is not None:
         yield "task.for_each_task", "is given"
 
 

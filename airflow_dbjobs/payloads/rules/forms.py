@@ -6,28 +6,32 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
+from airflow_dbjobs.payloads.field_types import FieldType, is_list, is_mapping, type_of, whole_number
 from airflow_dbjobs.payloads.rules import OfFields
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 MAX_SHOWN = 40
+# Stricter than the fields' own types: the API takes no numbers here.
+_STRING = FieldType("a string", lambda value: isinstance(value, str))
+STRINGS = FieldType("a list of strings", is_list, _STRING)
+STRING_MAP = FieldType("a mapping of strings", is_mapping, _STRING)
 _ASCII_JSON = json.JSONEncoder(default=str)
 
 
 def present(*names: str) -> Check:
     """Check that each of the fields is there, and no empty string."""
 
-    def check(place: Place) -> Iterator[Fault]:
+    def check(node: Node) -> Iterator[Fault]:
         for name in names:
-            if place.lacks(name):
+            if node.lacks(name):
                 yield name, "is missing"
-            elif place.value.get(name) == "":
+            elif node.value.get(name) == "":
                 yield name, "is empty"
 
     return check
@@ -36,8 +40,8 @@ def present(*names: str) -> Check:
 def all_present(*names: str) -> Check:
     """Check as `present` does; but it is the structure that is at fault, not the field."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        missing = [name for name in names if place.empty(name)]
+    def check(node: Node) -> Iterator[Fault]:
+        missing = [name for name in names if node.empty(name)]
         if missing:
             yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
@@ -47,8 +51,8 @@ def all_present(*names: str) -> Check:
 def at_most_one(*names: str) -> Check:
     """Check that no two of the fields are there."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        filled = _filled(place, names)
+    def check(node: Node) -> Iterator[Fault]:
+        filled = _filled(node, names)
         if len(filled) > 1:
             yield "", f"has {listed(filled)}"
 
@@ -58,25 +62,25 @@ def at_most_one(*names: str) -> Check:
 def exactly_one(*names: str) -> Check:
     """Check that one of the fields is there, and no other. A field that is unknown here may be one of a newer kind."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        filled = _filled(place, names)
+    def check(node: Node) -> Iterator[Fault]:
+        filled = _filled(node, names)
         if len(filled) > 1:
             yield "", f"has {listed(filled)}"
-        elif not filled and all(place.empty(name) for name in names) and not place.has_unknown_fields():
+        elif not filled and all(node.empty(name) for name in names) and not node.has_unknown_fields():
             yield "", f"has none of {listed(names)}"
 
     return check
 
 
-def _filled(place: Place, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if name in place.value and place.filled(name)]
+def _filled(node: Node, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name in node.value and node.filled(name)]
 
 
 def only_with(name: str, *others: str) -> Check:
     """Check that the field is there only where one of the others is."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        if place.filled(name) and all(place.empty(other) for other in others):
+    def check(node: Node) -> Iterator[Fault]:
+        if node.filled(name) and all(node.empty(other) for other in others):
             yield name, f"is given without {' or '.join(others)}"
 
     return OfFields(frozenset([name]), check)
@@ -85,9 +89,9 @@ def only_with(name: str, *others: str) -> Check:
 def absent(*names: str) -> Check:
     """Check that none of the fields is there."""
 
-    def check(place: Place) -> Iterator[Fault]:
+    def check(node: Node) -> Iterator[Fault]:
         for name in names:
-            if place.filled(name):
+            if node.filled(name):
                 yield name, "is given"
 
     return OfFields(frozenset(names), check)
@@ -96,8 +100,8 @@ def absent(*names: str) -> Check:
 def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: bool = False) -> Check:
     """Check that the field is an integer between the bounds, or missing."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        number = place.number(name)
+    def check(node: Node) -> Iterator[Fault]:
+        number = node.number(name)
         if number is None or (zero_too and number == 0):
             return
         if (low is not None and number < low) or (high is not None and number > high):
@@ -109,8 +113,8 @@ def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: b
 def positive_id(name: str) -> Check:
     """Check that the field is an integer above 0, or missing."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        value = place.known(name)
+    def check(node: Node) -> Iterator[Fault]:
+        value = node.known(name)
         if value is not None and (whole_number(value) or 0) <= 0:
             yield name, f"is {shown(value)}" if isinstance(value, str | int | float) else type_of(value)
 
@@ -120,8 +124,8 @@ def positive_id(name: str) -> Check:
 def some(name: str) -> Check:
     """Check that the field is there, whatever it holds."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        if place.lacks(name):
+    def check(node: Node) -> Iterator[Fault]:
+        if node.lacks(name):
             yield name, "is missing"
 
     return check
@@ -131,8 +135,8 @@ def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any
     """Check that the field is one of the words, or missing."""
     allowed = {str(word).lower() if any_case else str(word) for word in words}
 
-    def check(place: Place) -> Iterator[Fault]:
-        value = place.known(name)
+    def check(node: Node) -> Iterator[Fault]:
+        value = node.known(name)
         if value is None:
             return
         if not isinstance(value, str):
@@ -146,8 +150,8 @@ def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any
 def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
     """Check that the field has no more characters, or bytes in UTF-8, than the limit."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        text = place.text(name)
+    def check(node: Node) -> Iterator[Fault]:
+        text = node.text(name)
         if text is None:
             return
         length = len(text.encode(errors="replace")) if in_bytes else len(text)
@@ -161,8 +165,8 @@ def matches(name: str, pattern: str) -> Check:
     """Check that the whole field matches the pattern, or is missing."""
     compiled = re.compile(pattern, re.ASCII)
 
-    def check(place: Place) -> Iterator[Fault]:
-        text = place.text(name)
+    def check(node: Node) -> Iterator[Fault]:
+        text = node.text(name)
         if text is not None and not compiled.fullmatch(text):
             yield name, f"is {shown(text)}"
 
@@ -172,8 +176,8 @@ def matches(name: str, pattern: str) -> Check:
 def most(name: str, limit: int) -> Check:
     """Check that the field, a list or a mapping, has no more entries than the limit."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        value = place.value.get(name)
+    def check(node: Node) -> Iterator[Fault]:
+        value = node.value.get(name)
         if (is_list(value) or isinstance(value, dict)) and len(value) > limit:
             yield name, f"has {len(value)} entries"
 
@@ -183,9 +187,9 @@ def most(name: str, limit: int) -> Check:
 def unique(name: str, key: str) -> Check:
     """Check that no two elements of the list have the same value of the key."""
 
-    def check(place: Place) -> Iterator[Fault]:
+    def check(node: Node) -> Iterator[Fault]:
         first: dict[str, int] = {}
-        for index, item in place.elements(name):
+        for index, item in node.elements(name):
             value = item.get(key)
             if not isinstance(value, str | int) or is_templated(value):
                 continue
@@ -199,9 +203,9 @@ def unique(name: str, key: str) -> Check:
 def ascii_only(name: str) -> Check:
     """Check that all strings of the field, and its keys, consist of ASCII characters."""
 
-    def check(place: Place) -> Iterator[Fault]:
+    def check(node: Node) -> Iterator[Fault]:
         # Parameters and variables may be secrets: they are not quoted.
-        for below, text in strings_in(place.value.get(name)):
+        for below, text in strings_in(node.value.get(name)):
             if not text.isascii():
                 yield name, f"has other characters than ASCII at {name}{below}"
                 return
@@ -212,8 +216,8 @@ def ascii_only(name: str) -> Check:
 def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = True) -> Check:
     """Check that the field as compact JSON, or an object of it alone, is no longer than the limit."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        value = place.known(name)
+    def check(node: Node) -> Iterator[Fault]:
+        value = node.known(name)
         if value is None:
             return
         length = size_over(limit, {name: value} if wrapped else value, in_bytes=in_bytes)
@@ -223,33 +227,13 @@ def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = 
     return OfFields(frozenset([name]), check)
 
 
-def texts_only(name: str) -> Check:
-    """Check that the field is a list of strings, or missing."""
+def of_type(name: str, expected: FieldType) -> Check:
+    """Check that the field, and each element of it, has the type, or is missing."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        value = place.known(name)
-        if value is not None and is_list(value):
-            for index, item in enumerate(value):
-                if not isinstance(item, str) and not is_templated(item):
-                    yield f"{name}[{index}]", type_of(item)
-        elif value is not None:
-            yield name, type_of(value)
-
-    return OfFields(frozenset([name]), check)
-
-
-def text_values(name: str) -> Check:
-    """Check that the field is a mapping of strings, or missing."""
-
-    def check(place: Place) -> Iterator[Fault]:
-        value = place.known(name)
-        if isinstance(value, dict):
-            for key, item in value.items():
-                # Null is dropped before anything is sent.
-                if item is not None and not isinstance(item, str) and not is_templated(item):
-                    yield f"{name}.{key}", type_of(item)
-        elif value is not None:
-            yield name, type_of(value)
+    def check(node: Node) -> Iterator[Fault]:
+        if node.known(name) is not None:
+            for below, given, _ in expected.mismatches(node.value[name]):
+                yield f"{name}{below}", given
 
     return OfFields(frozenset([name]), check)
 
@@ -262,32 +246,32 @@ def of(name: str, check: Check) -> Check:
 def any_of(*checks: Check) -> Check:
     """Make all of the checks, one after the other."""
 
-    def check(place: Place) -> Iterator[Fault]:
+    def check(node: Node) -> Iterator[Fault]:
         for each in checks:
-            if not isinstance(each, OfFields) or each.concerns(place):
-                yield from each(place)
+            if not isinstance(each, OfFields) or each.concerns(node):
+                yield from each(node)
 
     if all(isinstance(each, OfFields) for each in checks):
         return OfFields(frozenset().union(*(each.fields for each in checks if isinstance(each, OfFields))), check)
     return check
 
 
-def at(place_below: str, check: Check) -> Check:
-    """Tell the faults of a check of one place for all; where they are is told in words."""
+def at(path: str, check: Check) -> Check:
+    """Report what a check finds below one path; where it is, the text says."""
 
-    def moved(place: Place) -> Iterator[Fault]:
-        for below, given in check(place):
-            yield place_below, f"{below} {given}" if below not in {"", place_below} else given
+    def moved(node: Node) -> Iterator[Fault]:
+        for below, given in check(node):
+            yield path, f"{below} {given}" if below not in {"", path} else given
 
     return OfFields(check.fields, moved) if isinstance(check, OfFields) else moved
 
 
-def where(condition: Callable[[Place], bool], then: Check) -> Check:
-    """Make a check at places of which the condition holds."""
+def where(condition: Callable[[Node], bool], then: Check) -> Check:
+    """Make a check of those nodes for which the condition holds."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        if condition(place):
-            yield from then(place)
+    def check(node: Node) -> Iterator[Fault]:
+        if condition(node):
+            yield from then(node)
 
     return check
 

@@ -11,26 +11,26 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 
-def is_decidable(place: Place, name: str) -> bool:
+def is_decidable(node: Node, name: str) -> bool:
     """Whether all elements of a list of the settings are known, so that what is not there is missing."""
-    return place.all_known(name) and (place.given(name) or place.lacks(name))
+    return node.all_known(name) and (node.given(name) or node.lacks(name))
 
 
-def _keys(place: Place) -> dict[str, dict[str, object]] | None:
+def _keys(node: Node) -> dict[str, dict[str, object]] | None:
     """Return the tasks by key; None where a key is not known yet."""
-    if not is_decidable(place, "tasks"):
+    if not is_decidable(node, "tasks"):
         return None
-    tasks = {str(task.get("task_key")): task for _, task in place.elements("tasks")}
+    tasks = {str(task.get("task_key")): task for _, task in node.elements("tasks")}
     return None if any(is_templated(key) for key in tasks) else tasks
 
 
-def _dependencies(place: Place) -> Iterator[tuple[int, int, dict[str, object], str]]:
+def _dependencies(node: Node) -> Iterator[tuple[int, int, dict[str, object], str]]:
     """Yield each dependency whose task is known: the task's index, its own, itself, and the key it names."""
-    for index, task in place.elements("tasks"):
+    for index, task in node.elements("tasks"):
         depends_on = task.get("depends_on")
         for position, dependency in enumerate(depends_on if isinstance(depends_on, list | tuple) else ()):
             if isinstance(dependency, dict):
@@ -39,18 +39,18 @@ def _dependencies(place: Place) -> Iterator[tuple[int, int, dict[str, object], s
                     yield index, position, dependency, key
 
 
-def _known_dependencies(place: Place) -> Iterator[Fault]:
-    tasks = _keys(place)
+def _known_dependencies(node: Node) -> Iterator[Fault]:
+    tasks = _keys(node)
     if tasks is None:
         return
-    for index, position, _, key in _dependencies(place):
+    for index, position, _, key in _dependencies(node):
         if key not in tasks:
             yield f"tasks[{index}].depends_on[{position}].task_key", f"is {shown(key)}"
 
 
-def _outcomes(place: Place) -> Iterator[Fault]:
-    tasks = _keys(place)
-    for index, position, dependency, key in _dependencies(place):
+def _outcomes(node: Node) -> Iterator[Fault]:
+    tasks = _keys(node)
+    for index, position, dependency, key in _dependencies(node):
         outcome = dependency.get("outcome")
         if outcome is None or is_templated(outcome):
             continue
@@ -61,11 +61,11 @@ def _outcomes(place: Place) -> Iterator[Fault]:
             yield where, f"is given, and {shown(key)} is no condition_task"
 
 
-def _acyclic(place: Place) -> Iterator[Fault]:
+def _acyclic(node: Node) -> Iterator[Fault]:
     """Find a cycle: take away tasks that wait for none of the others until nothing changes."""
     waits_for: dict[str, set[str]] = {}
-    indexes = {index: task.get("task_key") for index, task in place.elements("tasks")}
-    for index, _, _, key in _dependencies(place):
+    indexes = {index: task.get("task_key") for index, task in node.elements("tasks")}
+    for index, _, _, key in _dependencies(node):
         waits_for.setdefault(str(indexes[index]), set()).add(key)
     while free := [task for task, others in waits_for.items() if not others & waits_for.keys()]:
         for task in free:
@@ -81,18 +81,18 @@ def _acyclic(place: Place) -> Iterator[Fault]:
         yield "tasks", f"has a cycle in depends_on of {', '.join(shown(task) for task in cycle[:5])}"
 
 
-def _known_environments(place: Place) -> Iterator[Fault]:
-    if not is_decidable(place, "environments"):
+def _known_environments(node: Node) -> Iterator[Fault]:
+    if not is_decidable(node, "environments"):
         return
-    keys = [environment.get("environment_key") for _, environment in place.elements("environments")]
+    keys = [environment.get("environment_key") for _, environment in node.elements("environments")]
     if any(is_templated(key) for key in keys):
         return
-    yield from unknown_references(place, "environment_key", keys)
+    yield from unknown_references(node, "environment_key", keys)
 
 
-def unknown_references(place: Place, field: str, known: list[object]) -> Iterator[Fault]:
+def unknown_references(node: Node, field: str, known: list[object]) -> Iterator[Fault]:
     """Find tasks, those in loops among them, whose field names none of what is known."""
-    for index, task in place.elements("tasks"):
+    for index, task in node.elements("tasks"):
         inner: object = task
         depth = 0
         while isinstance(inner, dict):

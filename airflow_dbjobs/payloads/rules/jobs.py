@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import type_of
+from airflow_dbjobs.payloads.field_types import type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
 from airflow_dbjobs.payloads.rules.forms import (
@@ -32,55 +32,55 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 _REMOVABLE = re.compile(r"\w+|(tasks|job_clusters)/[^/]+")
 
 
-def _triggers_alone(place: Place) -> Iterator[Fault]:
-    others = [name for name in ("schedule", "continuous", "trigger") if place.filled(name)]
-    if place.filled("triggers") and others:
+def _triggers_alone(node: Node) -> Iterator[Fault]:
+    others = [name for name in ("schedule", "continuous", "trigger") if node.filled(name)]
+    if node.filled("triggers") and others:
         yield "triggers", f"is given beside {' and '.join(others)}"
 
 
-def _known_clusters(place: Place) -> Iterator[Fault]:
-    if not is_decidable(place, "job_clusters"):
+def _known_clusters(node: Node) -> Iterator[Fault]:
+    if not is_decidable(node, "job_clusters"):
         return
-    clusters = [cluster.get("job_cluster_key") for _, cluster in place.elements("job_clusters")]
+    clusters = [cluster.get("job_cluster_key") for _, cluster in node.elements("job_clusters")]
     if any(is_templated(key) for key in clusters):
         return
-    yield from unknown_references(place, "job_cluster_key", clusters)
+    yield from unknown_references(node, "job_cluster_key", clusters)
 
 
-def _continuous_concurrency(place: Place) -> Iterator[Fault]:
-    runs = place.number("max_concurrent_runs")
-    if place.filled("continuous") and runs is not None and runs != 1:
+def _continuous_concurrency(node: Node) -> Iterator[Fault]:
+    runs = node.number("max_concurrent_runs")
+    if node.filled("continuous") and runs is not None and runs != 1:
         yield "max_concurrent_runs", f"is {runs}"
 
 
-def _settings_given(place: Place) -> Iterator[Fault]:
-    value = place.value.get("new_settings")
-    if place.lacks("new_settings"):
+def _settings_given(node: Node) -> Iterator[Fault]:
+    value = node.value.get("new_settings")
+    if node.lacks("new_settings"):
         yield "new_settings", "is missing"
     elif not isinstance(value, dict) and not is_templated(value):
         yield "new_settings", type_of(value)
 
 
-def _no_change(place: Place) -> Iterator[Fault]:
-    if place.lacks("new_settings") and place.lacks("fields_to_remove"):
+def _no_change(node: Node) -> Iterator[Fault]:
+    if node.lacks("new_settings") and node.lacks("fields_to_remove"):
         yield "", "changes nothing"
 
 
-def _removable(place: Place) -> Iterator[Fault]:
-    for index, name in enumerate(place.items("fields_to_remove")):
+def _removable(node: Node) -> Iterator[Fault]:
+    for index, name in enumerate(node.items("fields_to_remove")):
         if isinstance(name, str) and not is_templated(name) and not _REMOVABLE.fullmatch(name):
             yield f"fields_to_remove[{index}]", f"is {shown(name)}"
 
 
-def _set_and_removed(place: Place) -> Iterator[Fault]:
-    settings = place.mapping("new_settings")
-    both = [name for name in place.items("fields_to_remove") if isinstance(name, str) and name in settings]
+def _set_and_removed(node: Node) -> Iterator[Fault]:
+    settings = node.mapping("new_settings")
+    both = [name for name in node.items("fields_to_remove") if isinstance(name, str) and name in settings]
     if both:
         yield "", f"sets and removes {both[0]}"
 

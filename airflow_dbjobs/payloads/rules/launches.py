@@ -11,7 +11,7 @@ from airflow_dbjobs.payloads.rules.tasks import ONE_TYPE_REMEDY, not_two_types, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 MAX_ID = 2**63 - 1
@@ -30,60 +30,60 @@ TARGETS = ("STANDARD", "PERFORMANCE_OPTIMIZED", "COST_OPTIMIZED")
 DURATIONS = ("NO_FLEXIBILITY", "4h", "12h", "24h", "72h")
 
 
-def _one_task(place: Place) -> Iterator[Fault]:
+def _one_task(node: Node) -> Iterator[Fault]:
     """Find a payload of API 2.0 that runs nothing, or two things, or what that version does not know."""
-    known = [name for name in TASKS_OF_2_0 if place.known(name) not in (None, "")]
+    known = [name for name in TASKS_OF_2_0 if node.known(name) not in (None, "")]
     if len(known) > 1:
         yield "", f"has {listed(known)}"
-    if all(place.lacks(name) for name in TASKS_OF_2_0):
-        newer = ["tasks"] if place.given("tasks") else task_types(place)
+    if all(node.lacks(name) for name in TASKS_OF_2_0):
+        newer = ["tasks"] if node.given("tasks") else task_types(node)
         yield "", f"has {listed(newer)}, which need API 2.1 or later" if newer else "does not say what to run"
 
 
-def _notebook_and_jar(place: Place) -> Iterator[Fault]:
-    if place.filled("notebook_task") and place.filled("spark_jar_task"):
+def _notebook_and_jar(node: Node) -> Iterator[Fault]:
+    if node.filled("notebook_task") and node.filled("spark_jar_task"):
         yield "", "has notebook_task and spark_jar_task"
 
 
-def _one_compute(place: Place) -> Iterator[Fault]:
-    if place.filled("existing_cluster_id") and place.filled("new_cluster"):
+def _one_compute(node: Node) -> Iterator[Fault]:
+    if node.filled("existing_cluster_id") and node.filled("new_cluster"):
         yield "", "has existing_cluster_id and new_cluster"
-    elif any(place.given(name) for name in NEED_NO_CLUSTER):
+    elif any(node.given(name) for name in NEED_NO_CLUSTER):
         return
-    elif all(place.empty(name) for name in ("existing_cluster_id", "new_cluster")):
+    elif all(node.empty(name) for name in ("existing_cluster_id", "new_cluster")):
         yield "", "has no cluster"
 
 
-def _list_or_flat(place: Place) -> Iterator[Fault]:
-    flat = [name for name in task_types(place) if place.filled(name)]
-    if flat and place.filled("tasks"):
+def _list_or_flat(node: Node) -> Iterator[Fault]:
+    flat = [name for name in task_types(node) if node.filled(name)]
+    if flat and node.filled("tasks"):
         yield "", f"has tasks and {listed(flat)}"
 
 
-def _beside_tasks(place: Place) -> Iterator[Fault]:
+def _beside_tasks(node: Node) -> Iterator[Fault]:
     """Find what belongs to one task, and is lost beside a list of tasks."""
-    for name in OF_ONE_TASK if place.filled("tasks") else ():
-        if name in place.fields and place.filled(name):
+    for name in OF_ONE_TASK if node.filled("tasks") else ():
+        if name in node.fields and node.filled(name):
             yield name, "is given beside tasks"
 
 
-def _something_to_run(place: Place) -> Iterator[Fault]:
-    if task_types(place):
+def _something_to_run(node: Node) -> Iterator[Fault]:
+    if task_types(node):
         return
-    if place.lacks("tasks"):
+    if node.lacks("tasks"):
         yield "", "does not say what to run"
-    elif place.given("tasks") and not place.value["tasks"]:
+    elif node.given("tasks") and not node.value["tasks"]:
         yield "tasks", "is empty"
 
 
-def _duration(place: Place) -> Iterator[Fault]:
-    target = place.known("duration_target")
+def _duration(node: Node) -> Iterator[Fault]:
+    target = node.known("duration_target")
     if target is None:
         return
-    yield from one_of("duration_target", DURATIONS)(place)
-    if place.lacks("performance_target"):
+    yield from one_of("duration_target", DURATIONS)(node)
+    if node.lacks("performance_target"):
         yield "duration_target", "is given without performance_target"
-    elif place.known("performance_target") not in (None, "COST_OPTIMIZED"):
+    elif node.known("performance_target") not in (None, "COST_OPTIMIZED"):
         yield "duration_target", "is given with another performance_target"
 
 

@@ -10,14 +10,14 @@ from airflow_dbjobs.payloads.rules.forms import exactly_one, of, present
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 KINDS = ("jar", "egg", "whl", "pypi", "maven", "cran", "requirements")
 
 
-def _zip_of_wheels(place: Place) -> Iterator[Fault]:
-    address = place.text("whl")
+def _zip_of_wheels(node: Node) -> Iterator[Fault]:
+    address = node.text("whl")
     if address and address.endswith(".zip") and not address.endswith(".wheelhouse.zip"):
         # An address may hold credentials: it is not quoted.
         yield "whl", "ends in .zip alone"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import is_list, type_of, whole_number
+from airflow_dbjobs.payloads.field_types import is_list, type_of, whole_number
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
-from airflow_dbjobs.payloads.rules.forms import any_of, at, listed, most, of, present, shown, texts_only
+from airflow_dbjobs.payloads.rules.forms import STRINGS, any_of, at, listed, most, of, of_type, present, shown
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 EVENTS = (
@@ -35,25 +35,25 @@ METRICS = (
 )
 
 
-def _ascii_addresses(place: Place) -> Iterator[Fault]:
+def _ascii_addresses(node: Node) -> Iterator[Fault]:
     for event in ASCII_EVENTS:
-        for index, address in enumerate(place.items(event)):
+        for index, address in enumerate(node.items(event)):
             if isinstance(address, str) and not is_templated(address) and not address.isascii():
                 yield event, f"{event}[{index}] has other characters than ASCII"
 
 
-def _known_events(place: Place) -> Iterator[Fault]:
-    for name in place.value:
+def _known_events(node: Node) -> Iterator[Fault]:
+    for name in node.value:
         if str(name).startswith("on_") and name not in EVENTS:
             yield str(name), "is no event"
 
 
-def _duration_rule(place: Place) -> Iterator[Fault]:
+def _duration_rule(node: Node) -> Iterator[Fault]:
     """Find a notification that never fires, because no health rule says when."""
     event = "on_duration_warning_threshold_exceeded"
-    if not place.filled(event) or place.parent is None or place.body.is_partial:
+    if not node.filled(event) or node.parent is None or node.body.is_partial:
         return
-    holders = (place.parent.value, place.body.settings)
+    holders = (node.parent.value, node.body.settings)
     if not any(_has_duration_rule(holder.get("health")) for holder in holders):
         yield event, "is given"
 
@@ -69,11 +69,11 @@ def _has_duration_rule(health: object) -> bool:
 
 
 def _health_rule(operator: str, metrics: tuple[str, ...]) -> Check:
-    def check(place: Place) -> Iterator[Fault]:
-        missing = [name for name in ("metric", operator, "value") if place.lacks(name)]
+    def check(node: Node) -> Iterator[Fault]:
+        missing = [name for name in ("metric", operator, "value") if node.lacks(name)]
         if missing:
             yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-        metric, comparison, value = place.known("metric"), place.known(operator), place.known("value")
+        metric, comparison, value = node.known("metric"), node.known(operator), node.known("value")
         if metric is not None and metric not in metrics:
             yield "metric", f"is {shown(metric)}"
         if comparison is not None and comparison != "GREATER_THAN":
@@ -87,7 +87,7 @@ def _health_rule(operator: str, metrics: tuple[str, ...]) -> Check:
 EMAIL_RULES = (
     Rule(
         "EMAIL-LIST",
-        any_of(*(at(event, texts_only(event)) for event in EVENTS)),
+        any_of(*(at(event, of_type(event, STRINGS)) for event in EVENTS)),
         "it must be a list of addresses",
         'Write ["someone@example.com"].',
     ),

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.forms import (
+    STRING_MAP,
+    STRINGS,
     ascii_only,
     at_most_one,
     json_size,
     listed,
     matches,
-    text_values,
-    texts_only,
+    of_type,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 OVERRIDES = ("run-now", "runs/repair")
@@ -37,8 +38,8 @@ SET_BY_THE_SERVICE = ("--master", "--deploy-mode", "--executor-cores")
 def forbidden_arguments(field: str) -> Rule:
     """Return the rule against arguments of spark-submit that the service sets itself."""
 
-    def check(place: Place) -> Iterator[Fault]:
-        for index, argument in enumerate(place.items(field)):
+    def check(node: Node) -> Iterator[Fault]:
+        for index, argument in enumerate(node.items(field)):
             if isinstance(argument, str) and argument.partition("=")[0] in SET_BY_THE_SERVICE:
                 yield f"{field}[{index}]", f"is {argument.partition('=')[0]}"
 
@@ -55,40 +56,32 @@ def texts(
     *, maps: tuple[str, ...] = (), lists: tuple[str, ...] = (), endpoints: tuple[str, ...] = ()
 ) -> tuple[Rule, ...]:
     """Return the rules that the parameters in these fields are strings."""
-    return (
-        *(
-            Rule(
-                "PARAM-MAP-VALUES",
-                text_values(name),
-                "parameters must be a mapping of strings",
-                "Give a mapping, and each value as a string.",
-                endpoints=endpoints,
-            )
-            for name in maps
-        ),
-        *(
-            Rule(
-                "PARAM-LIST-VALUES",
-                texts_only(name),
-                "parameters must be a list of strings",
-                "Give a list, and each value as a string.",
-                endpoints=endpoints,
-            )
-            for name in lists
-        ),
+    return tuple(
+        Rule(
+            rule,
+            of_type(name, expected),
+            f"parameters must be {expected.allowed}",
+            f"Give {expected.allowed.partition(' of')[0]}, and each value as a string.",
+            endpoints=endpoints,
+        )
+        for rule, expected, names in (
+            ("PARAM-MAP-VALUES", STRING_MAP, maps),
+            ("PARAM-LIST-VALUES", STRINGS, lists),
+        )
+        for name in names
     )
 
 
-def _job_or_task(place: Place) -> Iterator[Fault]:
-    others = [name for name in (*LISTS, *MAPS, "pipeline_params") if place.filled(name)]
-    if place.filled("job_parameters") and others:
+def _job_or_task(node: Node) -> Iterator[Fault]:
+    others = [name for name in (*LISTS, *MAPS, "pipeline_params") if node.filled(name)]
+    if node.filled("job_parameters") and others:
         yield "", f"has job_parameters and {listed(others)}"
 
 
-def _name_and_default(place: Place) -> Iterator[Fault]:
-    if place.empty("name"):
+def _name_and_default(node: Node) -> Iterator[Fault]:
+    if node.empty("name"):
         yield "", "name is missing"
-    if place.lacks("default"):
+    if node.lacks("default"):
         yield "", "default is missing"
 
 

@@ -11,17 +11,17 @@ from airflow_dbjobs.payloads.rules.forms import size_over
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 
-def _size(place: Place) -> Iterator[Fault]:
-    size = size_over(MAX_REQUEST_BYTES, place.value)
+def _size(node: Node) -> Iterator[Fault]:
+    size = size_over(MAX_REQUEST_BYTES, node.value)
     if size:
         yield "", f"has {size:,} bytes as JSON"
 
 
-def _always(_: Place) -> Iterator[Fault]:
+def _always(_: Node) -> Iterator[Fault]:
     yield "", "is a call of API 2.0"
 
 

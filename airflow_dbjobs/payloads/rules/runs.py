@@ -17,14 +17,14 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 
-def _names_one_job(place: Place) -> Iterator[Fault]:
-    if place.given("job_id") and place.filled("job_name"):
+def _names_one_job(node: Node) -> Iterator[Fault]:
+    if node.given("job_id") and node.filled("job_name"):
         yield "job_id", "is given beside job_name"
-    if place.lacks("job_id") and place.empty("job_name"):
+    if node.lacks("job_id") and node.empty("job_name"):
         yield "job_id", "is missing"
 
 
@@ -46,60 +46,60 @@ def _token(rule: str) -> tuple[Rule, ...]:
     )
 
 
-def _empty_token(place: Place) -> Iterator[Fault]:
-    if place.value.get("idempotency_token") == "":
+def _empty_token(node: Node) -> Iterator[Fault]:
+    if node.value.get("idempotency_token") == "":
         yield "idempotency_token", "is empty"
 
 
-def _name_becomes_key(place: Place) -> Iterator[Fault]:
-    if task_types(place):
-        yield from longest("run_name", 100)(place)
+def _name_becomes_key(node: Node) -> Iterator[Fault]:
+    if task_types(node):
+        yield from longest("run_name", 100)(node)
 
 
-def _dbt_without_git(place: Place) -> Iterator[Fault]:
-    if place.given("dbt_task") and place.lacks("git_source"):
+def _dbt_without_git(node: Node) -> Iterator[Fault]:
+    if node.given("dbt_task") and node.lacks("git_source"):
         yield "dbt_task", "is given without git_source"
 
 
-def _says_what_to_cancel(place: Place) -> Iterator[Fault]:
-    all_queued = place.body.version != "2.0" and str(place.value.get("all_queued_runs", False)).lower() != "false"
-    if place.lacks("job_id") and not all_queued:
+def _says_what_to_cancel(node: Node) -> Iterator[Fault]:
+    all_queued = node.body.version != "2.0" and str(node.value.get("all_queued_runs", False)).lower() != "false"
+    if node.lacks("job_id") and not all_queued:
         yield "", "has no job_id"
 
 
-def _one_selector(place: Place) -> Iterator[Fault]:
-    failed = place.value.get("rerun_all_failed_tasks")
+def _one_selector(node: Node) -> Iterator[Fault]:
+    failed = node.value.get("rerun_all_failed_tasks")
     if is_templated(failed):
         return
     all_failed = str(failed).lower() == "true"
-    if all_failed and place.filled("rerun_tasks"):
+    if all_failed and node.filled("rerun_tasks"):
         yield "", "has rerun_tasks and rerun_all_failed_tasks"
-    elif not all_failed and not place.value.get("rerun_tasks"):
+    elif not all_failed and not node.value.get("rerun_tasks"):
         yield "", "does not say what to run again"
 
 
-def _no_duplicates(place: Place) -> Iterator[Fault]:
+def _no_duplicates(node: Node) -> Iterator[Fault]:
     seen: set[object] = set()
-    for index, key in enumerate(place.items("rerun_tasks")):
+    for index, key in enumerate(node.items("rerun_tasks")):
         if isinstance(key, str) and not is_templated(key):
             if key in seen:
                 yield f"rerun_tasks[{index}]", f"is {shown(key)} again"
             seen.add(key)
 
 
-def _active_or_completed(place: Place) -> Iterator[Fault]:
-    if all(str(place.known(name)).lower() == "true" for name in ("active_only", "completed_only")):
+def _active_or_completed(node: Node) -> Iterator[Fault]:
+    if all(str(node.known(name)).lower() == "true" for name in ("active_only", "completed_only")):
         yield "", "has active_only and completed_only"
 
 
-def _offset(place: Place) -> Iterator[Fault]:
-    yield from in_range("offset", 0)(place)
-    if place.filled("offset") and place.filled("page_token"):
+def _offset(node: Node) -> Iterator[Fault]:
+    yield from in_range("offset", 0)(node)
+    if node.filled("offset") and node.filled("page_token"):
         yield "offset", "is given beside page_token"
 
 
-def _times(place: Place) -> Iterator[Fault]:
-    first, last = place.number("start_time_from"), place.number("start_time_to")
+def _times(node: Node) -> Iterator[Fault]:
+    first, last = node.number("start_time_from"), node.number("start_time_to")
     if first is not None and last is not None and first > last:
         yield "", "start_time_from lies after start_time_to"
 

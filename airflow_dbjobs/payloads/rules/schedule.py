@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.enums import PauseStatus
-from airflow_dbjobs.payloads.kinds import type_of, whole_number
+from airflow_dbjobs.payloads.field_types import type_of, whole_number
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, exactly_one, in_range, one_of, present, shown
 from airflow_dbjobs.payloads.templates import is_templated
@@ -13,7 +13,7 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 RETRY_MODES = ("NEVER", "ON_FAILURE")
@@ -22,11 +22,11 @@ QUARTZ_FIELDS = (6, 7)
 TABLE_NAME_PARTS = 3
 
 
-def _quartz(place: Place) -> Iterator[Fault]:
+def _quartz(node: Node) -> Iterator[Fault]:
     name = "quartz_cron_expression"
-    expression = place.text(name)
+    expression = node.text(name)
     if not expression:
-        if place.lacks(name) or expression == "":
+        if node.lacks(name) or expression == "":
             yield name, "is missing"
         return
     parts = expression.split()
@@ -36,20 +36,20 @@ def _quartz(place: Place) -> Iterator[Fault]:
         yield name, f"is {shown(expression)}, with {'two ?' if parts[3] == '?' else 'no ?'}"
 
 
-def _periodic(place: Place) -> Iterator[Fault]:
-    interval, unit = place.value.get("interval"), place.value.get("unit")
-    if place.lacks("interval") or place.lacks("unit"):
-        yield "", f"{'interval' if place.lacks('interval') else 'unit'} is missing"
+def _periodic(node: Node) -> Iterator[Fault]:
+    interval, unit = node.value.get("interval"), node.value.get("unit")
+    if node.lacks("interval") or node.lacks("unit"):
+        yield "", f"{'interval' if node.lacks('interval') else 'unit'} is missing"
     if interval is not None and not is_templated(interval) and (whole_number(interval) or 0) <= 0:
         yield "interval", f"is {shown(interval)}" if isinstance(interval, str | int | float) else type_of(interval)
     if unit is not None and not is_templated(unit) and unit not in UNITS:
         yield "unit", f"is {shown(unit)}"
 
 
-def _table_names(place: Place) -> Iterator[Fault]:
-    if place.lacks("table_names") or place.value.get("table_names") == []:
+def _table_names(node: Node) -> Iterator[Fault]:
+    if node.lacks("table_names") or node.value.get("table_names") == []:
         yield "table_names", "is missing or empty"
-    for index, table in enumerate(place.items("table_names")):
+    for index, table in enumerate(node.items("table_names")):
         if isinstance(table, str) and not is_templated(table) and not _is_full_name(table):
             yield f"table_names[{index}]", f"is {shown(table)}"
 

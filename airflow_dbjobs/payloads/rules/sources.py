@@ -13,28 +13,28 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 MAX_VARIABLE = 512
 
 
-def _names(place: Place) -> Iterator[Fault]:
-    for name in place.mapping("variables"):
+def _names(node: Node) -> Iterator[Fault]:
+    for name in node.mapping("variables"):
         if not _VARIABLE.fullmatch(str(name)):
             yield f"variables.{name}", f"is named {shown(name)}"
 
 
-def _values(place: Place) -> Iterator[Fault]:
-    for name, value in place.mapping("variables").items():
+def _values(node: Node) -> Iterator[Fault]:
+    for name, value in node.mapping("variables").items():
         # A value may be a secret: it is not quoted.
         if isinstance(value, str) and not is_templated(value) and len(value) > MAX_VARIABLE:
             yield f"variables.{name}", f"has {len(value)} characters"
 
 
-def _files(place: Place) -> Iterator[Fault]:
-    for index, path in enumerate(place.items("files")):
+def _files(node: Node) -> Iterator[Fault]:
+    for index, path in enumerate(node.items("files")):
         if isinstance(path, str) and not is_templated(path) and not path.startswith(("/Workspace", "/Volumes")):
             yield f"files[{index}]", f"is {shown(path)}"
 

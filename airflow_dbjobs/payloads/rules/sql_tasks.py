@@ -13,32 +13,32 @@ from airflow_dbjobs.payloads.rules.parameters import texts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 KINDS = {"query": "query_id", "dashboard": "dashboard_id", "alert": "alert_id", "file": "path"}
 _PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
-def _ids(place: Place) -> Iterator[Fault]:
+def _ids(node: Node) -> Iterator[Fault]:
     for kind, field in KINDS.items():
-        if place.mapping(kind).get(field) in (None, "") and isinstance(place.value.get(kind), dict):
+        if node.mapping(kind).get(field) in (None, "") and isinstance(node.value.get(kind), dict):
             yield "", f"{kind} has no {field}"
 
 
-def _alert_parameters(place: Place) -> Iterator[Fault]:
-    if place.filled("alert") and place.filled("parameters"):
+def _alert_parameters(node: Node) -> Iterator[Fault]:
+    if node.filled("alert") and node.filled("parameters"):
         yield "parameters", "is given beside alert"
 
 
-def _alert_path(place: Place) -> Iterator[Fault]:
-    path = place.text("workspace_path")
+def _alert_path(node: Node) -> Iterator[Fault]:
+    path = node.text("workspace_path")
     if path and not path.startswith("/Workspace"):
         yield "workspace_path", f"is {shown(path)}"
 
 
-def _parameter_names(place: Place) -> Iterator[Fault]:
-    for name in place.mapping("parameters"):
+def _parameter_names(node: Node) -> Iterator[Fault]:
+    for name in node.mapping("parameters"):
         if not _PARAMETER.fullmatch(str(name)):
             yield "parameters", f"has the name {shown(name)}"
 

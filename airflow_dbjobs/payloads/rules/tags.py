@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.kinds import is_list
+from airflow_dbjobs.payloads.field_types import is_list
 from airflow_dbjobs.payloads.rules import OfFields, Rule
 from airflow_dbjobs.payloads.rules.forms import shown
 from airflow_dbjobs.payloads.templates import is_templated
@@ -13,7 +13,7 @@ from airflow_dbjobs.payloads.templates import is_templated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Check, Fault
 
 _AZURE_KEY = re.compile(r"(?!azure|microsoft|windows)[^<>%*&+?\\/;]{1,512}", re.IGNORECASE)
@@ -24,14 +24,14 @@ _ATTRIBUTES = {"azure_attributes": "azure", "aws_attributes": "aws", "gcp_attrib
 MAX_AZURE_VALUE = 256
 
 
-def cloud_of(place: Place) -> str:
+def cloud_of(node: Node) -> str:
     """Return "azure", "aws" or "gcp" where the workspace or a cluster's attributes tell; else ""."""
-    return place.body.cloud or next((cloud for cluster in _clusters(place) for cloud in _cloud_of(cluster)), "")
+    return node.body.cloud or next((cloud for cluster in _clusters(node) for cloud in _cloud_of(cluster)), "")
 
 
-def _clusters(place: Place) -> Iterator[dict[str, object]]:
-    settings = place.body.settings
-    yield place.value
+def _clusters(node: Node) -> Iterator[dict[str, object]]:
+    settings = node.body.settings
+    yield node.value
     for holder in (settings, *_mappings(settings.get("job_clusters")), *_mappings(settings.get("tasks"))):
         cluster = holder.get("new_cluster")
         if isinstance(cluster, dict):
@@ -47,18 +47,18 @@ def _cloud_of(cluster: dict[str, object]) -> Iterator[str]:
 
 
 def _keys(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
-    def check(place: Place) -> Iterator[Fault]:
-        for key in place.mapping(field):
-            if not fits(str(key)) and cloud_of(place) == cloud:
+    def check(node: Node) -> Iterator[Fault]:
+        for key in node.mapping(field):
+            if not fits(str(key)) and cloud_of(node) == cloud:
                 yield f"{field}.{key}", f"the key is {shown(key)}"
 
     return OfFields(frozenset([field]), check)
 
 
 def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
-    def check(place: Place) -> Iterator[Fault]:
-        for key, value in place.mapping(field).items():
-            if isinstance(value, str) and not fits(value) and not is_templated(value) and cloud_of(place) == cloud:
+    def check(node: Node) -> Iterator[Fault]:
+        for key, value in node.mapping(field).items():
+            if isinstance(value, str) and not fits(value) and not is_templated(value) and cloud_of(node) == cloud:
                 yield f"{field}.{key}", f"the value is {shown(value)}, of {len(value)} characters"
 
     return OfFields(frozenset([field]), check)

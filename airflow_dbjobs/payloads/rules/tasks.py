@@ -17,14 +17,13 @@ from airflow_dbjobs.payloads.rules.forms import (
     one_of,
     present,
 )
-from airflow_dbjobs.payloads.spelling import CERTAIN, near_miss
-from airflow_dbjobs.payloads.structure import facts_of
-from airflow_dbjobs.payloads.tasks import JobTask
+from airflow_dbjobs.payloads.schema import fields_of
+from airflow_dbjobs.payloads.suggestions import CERTAIN, near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_dbjobs.payloads.place import Place
+    from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Fault
 
 COMPUTE = ("existing_cluster_id", "new_cluster", "job_cluster_key")
@@ -38,68 +37,68 @@ OF_THE_REPEATED = (
 KEY = r"[\w-]{1,100}"
 
 
-def task_types(place: Place) -> list[str]:
+def task_types(node: Node) -> list[str]:
     """Return the fields that say what is run; a type newer than this release counts by its name, a slip does not."""
-    names = [str(name) for name in place.value if str(name).endswith("_task")]
-    return sorted(name for name in names if _is_task_type(name) and place.given(name))
+    names = [str(name) for name in node.value if str(name).endswith("_task")]
+    return sorted(name for name in names if _is_task_type(name) and node.given(name))
 
 
 def _is_task_type(name: str) -> bool:
-    known = facts_of(JobTask)
+    known = fields_of("JobTask")
     return name in known or near_miss(name, tuple(known), CERTAIN) is None
 
 
-def one_type(place: Place) -> Iterator[Fault]:
+def one_type(node: Node) -> Iterator[Fault]:
     """Find a task that runs nothing, or two things."""
-    types = task_types(place)
+    types = task_types(node)
     if not types:
         yield "", "does not say what to run"
-    yield from _not_two(place, types)
+    yield from _not_two(node, types)
 
 
-def not_two_types(place: Place) -> Iterator[Fault]:
+def not_two_types(node: Node) -> Iterator[Fault]:
     """Find a task that runs two things."""
-    yield from _not_two(place, task_types(place))
+    yield from _not_two(node, task_types(node))
 
 
-def _not_two(place: Place, types: list[str]) -> Iterator[Fault]:
+def _not_two(node: Node, types: list[str]) -> Iterator[Fault]:
     # An empty mapping says what is run, too.
-    known = [name for name in types if place.known(name) not in (None, "")]
+    known = [name for name in types if node.known(name) not in (None, "")]
     if len(known) > 1:
         yield "", f"has {listed(known)}"
 
 
-def _submit_on_existing(place: Place) -> Iterator[Fault]:
-    if place.given("spark_submit_task") and place.filled("existing_cluster_id"):
+def _submit_on_existing(node: Node) -> Iterator[Fault]:
+    if node.given("spark_submit_task") and node.filled("existing_cluster_id"):
         yield "spark_submit_task", "is given with existing_cluster_id"
 
 
-def _submit_with_libraries(place: Place) -> Iterator[Fault]:
-    if place.given("spark_submit_task") and place.filled("libraries"):
+def _submit_with_libraries(node: Node) -> Iterator[Fault]:
+    if node.given("spark_submit_task") and node.filled("libraries"):
         yield "spark_submit_task", "is given with libraries"
 
 
-def _submit_with_conf(place: Place) -> Iterator[Fault]:
-    if place.given("spark_submit_task") and place.mapping("new_cluster").get("spark_conf"):
+def _submit_with_conf(node: Node) -> Iterator[Fault]:
+    if node.given("spark_submit_task") and node.mapping("new_cluster").get("spark_conf"):
         yield "spark_submit_task", "is given with new_cluster.spark_conf"
 
 
-def _beside_loop(place: Place) -> Iterator[Fault]:
+def _beside_loop(node: Node) -> Iterator[Fault]:
     """Find what belongs to the task that a for_each_task repeats, and is lost beside it."""
-    for name in OF_THE_REPEATED if place.given("for_each_task") else ():
-        if place.filled(name):
+    for name in OF_THE_REPEATED if node.given("for_each_task") else ():
+        if node.filled(name):
             yield name, "is given beside for_each_task"
 
 
-def _environment_needed(place: Place) -> Iterator[Fault]:
-    needs = [name for name in NEED_AN_ENVIRONMENT if place.given(name)]
-    if needs and not any(place.given(name) for name in (*COMPUTE, "environment_key", "compute")):
+def _environment_needed(node: Node) -> Iterator[Fault]:
+    needs = [name for name in NEED_AN_ENVIRONMENT if node.given(name)]
+    if needs and not any(node.given(name) for name in (*COMPUTE, "environment_key", "compute")):
         yield "", f"has {needs[0]}, no cluster and no environment_key"
 
 
-def _compute_needed(place: Place) -> Iterator[Fault]:
-    needs = [name for name in NEED_A_CLUSTER if place.given(name)]
-    if needs and not any(place.given(name) for name in (*COMPUTE, "environment_key", "compute")):
+def _compute_needed(node: Node) -> Iterator[Fault]:
+    needs = [name for name in NEED_A_CLUSTER if node.given(name)]
+    if needs and not any(node.given(name) for name in (*COMPUTE, "environment_key", "compute")):
         yield "", f"has {needs[0]} and no cluster"
 
 

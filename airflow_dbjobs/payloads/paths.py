@@ -1,14 +1,13 @@
-"""A place in a payload, as the rules see it: what is given there, what is not known yet, what lies around it."""
+"""A mapping in a payload and its path, as the rules see it: what is given, what is not known yet, what is around it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.payloads.catalog import load
-from airflow_dbjobs.payloads.kinds import is_list, whole_number
-from airflow_dbjobs.payloads.spelling import near_miss
-from airflow_dbjobs.payloads.structure import FieldFacts, facts_of
+from airflow_dbjobs.payloads.field_types import is_list, whole_number
+from airflow_dbjobs.payloads.schema import Field, fields_of
+from airflow_dbjobs.payloads.suggestions import near_miss
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Body:
-    """What all places of one payload share."""
+    """What all nodes of one payload share."""
 
     endpoint: str
     version: str
@@ -40,17 +39,17 @@ class Body:
 
 
 @dataclass(slots=True)
-class Place:
+class Node:
     """A mapping in a payload, of the structure of that name. The whole has no parent; others lie at `below` theirs."""
 
     body: Body
     value: dict[str, Any]
     structure: str
-    parent: Place | None = None
+    parent: Node | None = None
     below: str = ""
 
     def path_of(self, below: str) -> str:
-        """Return the path of something below this place, or of the place itself where `below` is empty."""
+        """Return the path of something below this node, or of the node itself where `below` is empty."""
         # Made only where something is wrong.
         path = self.parent.path_of(self.below) if self.parent else ""
         if not below or not path or below.startswith(("[", ".")):
@@ -58,9 +57,9 @@ class Place:
         return f"{path}.{below}"
 
     @property
-    def fields(self) -> dict[str, FieldFacts]:
+    def fields(self) -> dict[str, Field]:
         """The fields of the structure that are known here."""
-        return facts_of(load(self.structure))
+        return fields_of(self.structure)
 
     def meant_by(self, name: str) -> str | None:
         """Return the field that a misspelt name probably stands for."""
