@@ -30,10 +30,10 @@ from token_server import (
 )
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client.auth import choose_auth, tokens
-from airflow_dbjobs.client.session import network_from
+from airflow_dbjobs.client.auth import tokens
 from airflow_dbjobs.client.transport import Transport
-from airflow_dbjobs.hooks.credentials import AwsConnection
+from airflow_dbjobs.hooks.credentials import AwsConnection, choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,12 +90,13 @@ class SignInScene:
             )
         )
 
-    def auth(self, sign_in: SignIn) -> Any:
+    def auth(self, sign_in: SignIn, workspace_id: str = "") -> Any:
         return choose_auth(
             login=sign_in.login,
             password=sign_in.password,
             extra=sign_in.extra,
             workspace=self.server.url,
+            workspace_id=workspace_id,
             network=network_from(sign_in.extra),
             aws=sign_in.aws,
         )
@@ -104,8 +105,8 @@ class SignInScene:
         """Return the requests for the token that the workspace takes."""
         return (sign_in.server or self.server).asked(sign_in.path)
 
-    def file(self, name: str, text: str) -> str:
-        (self.root / name).write_text(f"{text}\n")
+    def file(self, name: str, text: str, end: str = "\n") -> str:
+        (self.root / name).write_text(text + end)
         return str(self.root / name)
 
     def entra_server(self) -> tuple[TokenServer, str]:
@@ -119,6 +120,11 @@ class SignInScene:
     def use(self, **variables: str) -> None:
         for name, value in variables.items():
             self.monkeypatch.setenv(name, value)
+
+    def use_aws(self, **variables: str) -> None:
+        """Let the server be AWS, or skip the test where there is no botocore."""
+        pytest.importorskip("botocore")
+        self.use(AWS_ENDPOINT_URL_STS=self.server.url, **variables)
 
     # --- the schemes ---
 
@@ -164,30 +170,39 @@ class SignInScene:
 
     def aws_environment(self) -> SignIn:
         self.use(AWS_ACCESS_KEY_ID=AWS_KEY, AWS_SECRET_ACCESS_KEY=AWS_SECRET, AWS_SESSION_TOKEN=AWS_SESSION)
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url, AWS_REGION="eu-central-1")
+        self.use_aws(AWS_REGION="eu-central-1")
         return SignIn(extra={"federated_aws": True}, secrets=(AWS_SECRET, AWS_SESSION))
 
     def aws_connection(self) -> SignIn:
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url)
+        self.use_aws()
         aws = AwsConnection(AWS_KEY, AWS_SECRET, {"role_arn": ROLE_ARN, "region_name": "eu-central-1"})
         return SignIn("federated_aws", aws=aws, secrets=(AWS_SECRET, ROLE_SECRET, AWS_SESSION))
 
     def aws_service_account(self) -> SignIn:
         self.server.subjects.add(JWT)
-        self.use(AWS_WEB_IDENTITY_TOKEN_FILE=self.file("irsa", JWT), AWS_ROLE_ARN=ROLE_ARN)
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url)
+        self.use(AWS_WEB_IDENTITY_TOKEN_FILE=self.file("irsa", JWT, end=""), AWS_ROLE_ARN=ROLE_ARN)
+        self.use_aws()
         return SignIn(
             extra={"federated_aws": True, "aws_region": "eu-central-1"}, secrets=(JWT, ROLE_SECRET, AWS_SESSION)
         )
 
     def aws_container(self) -> SignIn:
         self.use(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.server.url}/container")
-        self.use(AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=self.file("eks", POD_TOKEN))
-        self.use(AWS_ENDPOINT_URL_STS=self.server.url, AWS_DEFAULT_REGION="eu-central-1")
+        self.use(AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=self.file("eks", POD_TOKEN, end=""))
+        self.use_aws(AWS_DEFAULT_REGION="eu-central-1")
         return SignIn(extra={"auth_type": "federated_aws"}, secrets=(POD_TOKEN, ROLE_SECRET, AWS_SESSION))
 
+    def aws_profile(self) -> SignIn:
+        """Sign in with a profile, whose role is assumed with the key of another."""
+        source = f"[base]\naws_access_key_id = {AWS_KEY}\naws_secret_access_key = {AWS_SECRET}\n"
+        self.use(AWS_SHARED_CREDENTIALS_FILE=self.file("credentials", source))
+        profile = f"[profile jobs]\nrole_arn = {ROLE_ARN}\nsource_profile = base\nregion = eu-central-1\n"
+        self.use(AWS_CONFIG_FILE=self.file("config", profile), AWS_PROFILE="jobs")
+        self.use_aws()
+        return SignIn(extra={"federated_aws": True}, secrets=(AWS_SECRET, ROLE_SECRET, AWS_SESSION))
+
     def aws_instance(self) -> SignIn:
-        self.use(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"{self.server.url}/", AWS_ENDPOINT_URL=self.server.url)
+        self.use_aws(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"{self.server.url}/")
         return SignIn(extra={"federated_aws": "true"}, secrets=(ROLE_SECRET, AWS_SESSION))
 
     def entra(self) -> SignIn:
@@ -233,7 +248,7 @@ def needing(*names: str) -> list[Any]:
 
 EXCHANGING = (
     "federated_file", "federated_env", "federated_callable", "kubernetes_projected", "kubernetes", "aws_environment",
-    "aws_connection", "aws_service_account", "aws_container", "aws_instance",
+    "aws_connection", "aws_service_account", "aws_container", "aws_profile", "aws_instance",
 )  # fmt: skip
 ALL = ("oauth", *EXCHANGING, "entra", "entra_default", "managed_identity", "sdk")
 

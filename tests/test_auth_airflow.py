@@ -109,7 +109,7 @@ AWS_CONNECTION = {
 def test_an_aws_connection_says_who_asks_for_the_token(scene: SignInScene, conn_of: Any, extra: dict[str, Any]) -> None:
     name = extra.get("aws_conn_id", "aws_default").strip()
     scene.use(**{f"AIRFLOW_CONN_{name.upper()}": json.dumps(AWS_CONNECTION)})
-    scene.use(AWS_ENDPOINT_URL_STS=scene.server.url)
+    scene.use_aws()
     sign_in_by(scene, {"federated_aws": True, **extra})
     assert list(conn_of().list_jobs()) == []
     assert [seen.form["Action"] for seen in scene.server.asked(STS_PATH)] == ["AssumeRole", "GetWebIdentityToken"]
@@ -237,8 +237,8 @@ def test_a_kill_in_the_middle_of_a_token_request_cancels_the_run(scene: SignInSc
         # The token is over, and the next one is long in coming.
         scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20))
         fetched = len(scene.server.asked(TOKEN_PATH))
-        for kept in tokens.CACHE._kept.values():
-            kept.good_until = kept.renew_at = 0.0
+        for entry in tokens.CACHE._entries.values():
+            entry.good_until = entry.renew_at = 0.0
         while len(scene.server.asked(TOKEN_PATH)) == fetched:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -274,9 +274,7 @@ def test_triggers_go_on_with_one_new_token_when_theirs_is_refused(scene: SignInS
         async with asyncio.timeout(30):
             while polls(scene) < 2 * many:  # noqa: ASYNC110 (a server has no event to wait for)
                 await asyncio.sleep(FAST)
-            for kept in tokens.CACHE._kept.values():
-                # It is not new any more, and somebody has revoked it.
-                kept.born -= 100
+            # Somebody has revoked it.
             scene.server.good.clear()
             asked = polls(scene)
             while polls(scene) < asked + 2 * many:  # noqa: ASYNC110

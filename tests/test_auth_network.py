@@ -15,10 +15,11 @@ from sign_in_scene import SignIn, SignInScene, needing, scene_of_sign_in, using 
 from token_server import STS_PATH, TOKEN_PATH, TokenServer, Trouble
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client.auth import BearerAuth, choose_auth
-from airflow_dbjobs.client.session import network_from
+from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable, UntrustedCertificate
+from airflow_dbjobs.hooks.credentials import choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ def test_what_is_in_the_cluster_or_on_the_machine_is_asked_through_no_proxy(
     scene: SignInScene, serve: Callable[..., TokenServer]
 ) -> None:
     proxy = serve()
-    for name in ("kubernetes", "aws_container", "aws_instance"):
+    for name in ("kubernetes", "aws_container"):
         sign_in = using(name, scene)
         scene.use(http_proxy=proxy.url, no_proxy="nothing.example")
         # The proxy stands for the workspace and AWS, and knows no tokens of this cluster.

@@ -29,7 +29,7 @@ from sign_in_scene import (
 )
 from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH, Trouble
 
-from airflow_dbjobs.client.auth.aws import _container_url, _Sts
+from airflow_dbjobs.client.auth.aws import _Sts
 from airflow_dbjobs.client.auth.azure import EntraToken, _Traffic
 from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.client.auth.sdk import _seconds_until
@@ -179,7 +179,7 @@ def test_a_wrong_secret_of_the_sdk_fails_at_once_with_what_to_check(scene: SignI
     config = {**json.loads(sign_in.extra["sdk_config"]), "client_secret": WRONG}
     sign_in.extra["sdk_config"] = config
     said = refused(scene, sign_in)
-    assert "databricks-sdk cannot sign in: " in said
+    assert "databricks-sdk cannot authenticate: " in said
     assert "Check `auth_type` and `sdk_config` in the connection's extra" in said
     assert WRONG not in said
 
@@ -206,7 +206,7 @@ def test_what_a_server_repeats_to_the_sdk_is_cut_out_wherever_it_is_configured(
     body = {"error": "invalid_client", "error_description": f"refused: {' '.join(spelled)} {'x' * 1000}"}
     scene.server.troubles.append(Trouble(TOKEN_PATH, 401, body))
     said = refused(scene, sign_in)
-    assert "databricks-sdk cannot sign in: " in said
+    assert "databricks-sdk cannot authenticate: " in said
     assert "refused: *** *** *** ***" in said
     assert [text for text in (*spelled, WRONG) if text in said] == []
     assert len(said) < 700
@@ -249,7 +249,8 @@ def test_the_sdk_signs_in_by_a_profile_that_is_read_anew(scene: SignInScene, nam
 
 
 @pytest.mark.parametrize(
-    ("name", "library", "extra"), [("entra", "azure", "azure"), ("sdk", "databricks.sdk.core", "sdk")]
+    ("name", "library", "extra"),
+    [("entra", "azure", "azure"), ("sdk", "databricks.sdk.core", "sdk"), ("aws_environment", "botocore", "aws")],
 )
 def test_a_library_that_is_not_installed_is_named_with_the_extra(
     scene: SignInScene, name: str, library: str, extra: str
@@ -257,7 +258,7 @@ def test_a_library_that_is_not_installed_is_named_with_the_extra(
     sign_in = using(name, scene)
     # What an import of a module finds that is not there.
     scene.monkeypatch.setitem(sys.modules, library, None)
-    assert f"is not installed here, {'by' if name == 'entra' else 'which'}" in refused(scene, sign_in)
+    assert "is not installed; " in refused(scene, sign_in)
     assert f"pip install 'airflow-dbjobs[{extra}]'" in refused(scene, sign_in)
 
 
@@ -275,7 +276,7 @@ def test_what_is_not_a_pod_fails_at_once_and_says_so(scene: SignInScene, path: s
     sign_in.extra[path] = str(scene.root / "nowhere")
     said = refused(scene, sign_in)
     assert said.startswith("This is not a pod with a service account token: ")
-    assert said.endswith("nowhere cannot be read where this runs: No such file or directory")
+    assert said.endswith("nowhere: No such file or directory")
 
 
 def test_a_cluster_that_is_away_is_waited_for(scene: SignInScene) -> None:
@@ -316,7 +317,7 @@ def test_no_client_id_is_sent_where_the_accounts_policy_says_who_signs_in(scene:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda scene: {"federated_token_file": str(scene.root / "none")}, "none cannot be read where this runs: No"),
+        (lambda scene: {"federated_token_file": str(scene.root / "none")}, "none: No such file or directory"),
         (lambda scene: {"federated_token_file": scene.file("empty", " ")}, "empty is empty"),
         (lambda _: {"federated_token_env": "NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
         (lambda _: {"federated_token_provider": "no_such_module.token"}, "'no_such_module.token' cannot be imported"),
@@ -397,12 +398,41 @@ def test_keys_that_aws_repeats_are_not_shown(scene: SignInScene) -> None:
 
 
 def test_a_machine_without_aws_keys_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    scene.use_aws()
     said = refused(scene, SignIn(extra={"federated_aws": True, "aws_region": "eu-central-1"}))
-    assert said.startswith("There are no AWS credentials here: PUT http://127.0.0.1:1/latest/api/token: cannot reach")
-    assert "It answers on instances of EC2 only" in said
+    assert said.startswith("There are no AWS credentials on this worker or triggerer. Check that this runs with an AWS")
+
+
+def test_a_profile_of_the_aws_connection_is_used(scene: SignInScene) -> None:
+    sign_in = scene.aws_profile()
+    scene.monkeypatch.delenv("AWS_PROFILE")
+    sign_in.aws = AwsConnection(extra={"profile_name": "jobs"})
+    ask(scene.client(sign_in))
+    assert [seen.form["Action"] for seen in scene.server.asked(STS_PATH)] == ["AssumeRole", "GetWebIdentityToken"]
+
+
+def test_a_profile_that_does_not_exist_is_named_at_once(scene: SignInScene) -> None:
+    sign_in = scene.aws_environment()
+    sign_in.aws = AwsConnection(extra={"profile_name": "jobs"})
+    assert "The config profile (jobs) could not be found" in refused(scene, sign_in)
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, SignInRefused), (503, Unreachable)])
+def test_a_role_that_is_not_given_is_refused_at_once_and_an_outage_retried(
+    scene: SignInScene, status: int, error: type[CallError]
+) -> None:
+    sign_in = scene.aws_service_account()
+    body = f"<ErrorResponse><Error><Code>Denied</Code><Message>not {JWT}</Message></Error></ErrorResponse>"
+    scene.server.troubles.append(Trouble(STS_PATH, status, body))
+    with pytest.raises(error, match=r"Retrieving AWS credentials failed: .*AssumeRoleWithWebIdentity") as caught:
+        scene.auth(sign_in).token()
+    assert not caught.value.sent
+    assert JWT not in str(caught.value)
+    assert len(scene.server.asked(STS_PATH)) == 1
 
 
 def test_a_region_that_nobody_names_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
+    scene.use_aws()
     sign_in = SignIn(extra={"federated_aws": True}, aws=AwsConnection(AWS_KEY, "a-secret"))
     assert "The AWS region is not known" in refused(scene, sign_in)
     assert "set `aws_region` in the connection's extra, or AWS_REGION" in refused(scene, sign_in)
@@ -420,24 +450,19 @@ def test_the_token_service_is_that_of_the_region(scene: SignInScene, region: str
     assert _Sts(TokenRequests(0.0, scene.clock, time.time), Network(), region).url == f"https://{host}/"
 
 
-@pytest.mark.parametrize("url", ["http://elsewhere.example/keys", "http://10.0.0.1/keys"])
-def test_the_token_of_a_container_goes_to_no_other_machine(scene: SignInScene, url: str) -> None:
+def test_the_token_of_a_container_goes_to_no_other_machine(scene: SignInScene) -> None:
     sign_in = scene.aws_container()
-    scene.use(AWS_CONTAINER_CREDENTIALS_FULL_URI=url)
-    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine" in refused(scene, sign_in)
+    scene.use(AWS_CONTAINER_CREDENTIALS_FULL_URI="http://elsewhere.example/keys")
+    assert "Unsupported host 'elsewhere.example'" in refused(scene, sign_in)
 
 
-def test_a_container_of_ecs_has_its_keys_at_an_address_of_its_own() -> None:
-    environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/1"}
-    assert _container_url(environment) == "http://169.254.170.2/v2/credentials/1"
-
-
-@pytest.mark.parametrize("body", ["<html>", {}, {"AccessKeyId": "K"}, [1]], ids=str)
-def test_keys_that_cannot_be_read_are_asked_for_again(scene: SignInScene, body: object) -> None:
+def test_a_container_that_gives_no_keys_is_an_outage(scene: SignInScene) -> None:
     sign_in = scene.aws_container()
-    scene.server.troubles.append(Trouble("/container", 200, body))
-    ask(scene.client(sign_in))
-    assert len(scene.clock.waits) == 1
+    scene.use(AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=scene.file("other", "no", end=""))
+    scene.monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.RETRY_ATTEMPTS", 1)
+    with pytest.raises(Unreachable, match=r"Retrieving AWS credentials failed: .*non 200 response 401") as caught:
+        scene.auth(sign_in).token()
+    assert not caught.value.sent
 
 
 def test_a_role_is_assumed_before_its_token_is_asked_for(scene: SignInScene) -> None:
@@ -560,7 +585,7 @@ def test_a_function_that_hangs_takes_no_longer_than_the_caller_has(scene: SignIn
     with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: .*my_tokens.of_the_day") as caught:
         auth.token(0.1)
     assert not caught.value.sent
-    # It is left alone, and the next one gets its token.
+    # Its thread is abandoned, and the next one gets its token.
     scene.server.subjects.add(JWT)
     go_on.set()
     assert auth.token().lifetime == 3600

@@ -1,4 +1,4 @@
-"""The cache of tokens: kept, renewed early, fetched once; and nothing that a signal handler could wait for in vain."""
+"""The cache of tokens: kept, renewed early, requested once for all threads; and no caller waits longer than it may."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth.http import TokenRequests
-from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
+from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import NotFound, SignInRefused, Unreachable
 from airflow_dbjobs.runs.polling.requests import CANCEL_POLICY
@@ -39,6 +39,7 @@ class Source:
     fetched: int = 0
     first: Callable[[float], object] = lambda _: None
     limits: list[float] = field(default_factory=list)
+    may_hang: bool = False
 
     def fetch(self, requests: TokenRequests) -> Token:
         self.fetched += 1
@@ -66,6 +67,32 @@ def source() -> Source:
 @pytest.fixture
 def auth(source: Source, cache: TokenCache) -> TokenAuth:
     return TokenAuth(source, cache=cache)
+
+
+class WatchedLock:
+    """A reentrant lock that counts the calls which want it."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+        self._lock = threading.RLock()
+
+    def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
+        self.wanted += 1
+        return self._lock.acquire(blocking, timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def wait_for(self, calls: int) -> None:
+        """Wait until so many calls wanted it: all but one of them wait for it."""
+        while self.wanted < calls:
+            time.sleep(0.001)
+
+
+def watch(cache: TokenCache, source: TokenSource) -> WatchedLock:
+    entry = cache._entries.setdefault(source, _Entry())
+    entry.lock = lock = WatchedLock()  # type: ignore[assignment]
+    return lock
 
 
 def number(token: Token) -> int:
@@ -141,7 +168,7 @@ def test_a_renewal_that_fails_leaves_the_token_that_is_good_yet(
     source.first = refuse
     assert number(auth.token()) == 1
     (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert said.getMessage() == "The token cannot be renewed at the moment; it is good for 460 s yet: no"
+    assert said.getMessage() == "Renewing a token failed; it is good for another 460 s, will retry: no"
     # Not again for each call.
     assert number(auth.token()) == 1
     assert source.fetched == 2
@@ -214,12 +241,11 @@ def test_threads_that_need_a_token_wait_for_one_fetch(auth: TokenAuth, source: S
             raise SignInRefused("no")
 
     source.first = slowly
+    lock = watch(auth._cache, source)
     first = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
     others = [in_thread(auth.token) for _ in range(10)]
-    (flight,) = auth._cache._flights.values()
-    while len(flight._waiters) < len(others):
-        time.sleep(0.001)
+    lock.wait_for(1 + len(others))
     go_on.set()
     for thread, _ in (first, *others):
         thread.join(PATIENCE)
@@ -231,22 +257,22 @@ def test_threads_that_need_a_token_wait_for_one_fetch(auth: TokenAuth, source: S
         assert len({id(error) for error in results}) == len(results)
     else:
         assert len({id(token) for token in results}) == 1
-    assert auth._cache._flights == {}
 
 
 def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth: TokenAuth, source: Source) -> None:
     fetching, go_on = held(source)
     thread, _ = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
-    with pytest.raises(Unreachable, match="Another thread asks for a token, and none came in time") as caught:
+    with pytest.raises(Unreachable, match="Another thread requests a token, and none came in time") as caught:
         auth.token(0.01)
     assert not caught.value.sent
     go_on.set()
     thread.join(PATIENCE)
 
 
+@pytest.mark.parametrize(("limits", "numbers"), [((30, 29), [2, 2]), ((5.5,), [])], ids=["time left", "no time left"])
 def test_who_has_time_left_fetches_the_token_that_another_had_too_little_time_for(
-    auth: TokenAuth, source: Source, clock: Clock
+    auth: TokenAuth, source: Source, clock: Clock, limits: tuple[float, ...], numbers: list[int]
 ) -> None:
     fetching, go_on = threading.Event(), threading.Event()
 
@@ -256,22 +282,21 @@ def test_who_has_time_left_fetches_the_token_that_another_had_too_little_time_fo
         raise Unreachable("no answer in time", sent=False)
 
     source.first = too_slowly
+    lock = watch(auth._cache, source)
     hurried, failed = in_thread(lambda: auth.token(5))
     assert fetching.wait(PATIENCE)
-    (flight,) = auth._cache._flights.values()
-    # The last of them has as little time left as the first had.
-    others = [in_thread(lambda limit=limit: auth.token(limit)) for limit in (30, 29, 5.5)]
-    while len(flight._waiters) < len(others):
-        time.sleep(0.001)
+    others = [in_thread(lambda limit=limit: auth.token(limit)) for limit in limits]
+    lock.wait_for(1 + len(others))
     source.first = lambda _: None
     clock.now = 5
     go_on.set()
     for thread, _ in ((hurried, failed), *others):
         thread.join(PATIENCE)
-    assert source.fetched == 2
-    (one,), (other,), (late,) = (results for _, results in others)
-    assert number(one) == number(other) == 2
-    assert [str(error) for error in (*failed, late)] == ["no answer in time"] * 2
+    results = [result for _, (result,) in others]
+    assert [number(result) for result in results if isinstance(result, Token)] == numbers
+    errors = [*failed, *(result for result in results if not isinstance(result, Token))]
+    assert {str(error) for error in errors} == {"no answer in time"}
+    assert source.fetched == (2 if numbers else 1)
 
 
 def test_a_fetch_that_fails_in_its_time_is_not_repeated_by_all_who_wait(auth: TokenAuth, source: Source) -> None:
@@ -283,12 +308,11 @@ def test_a_fetch_that_fails_in_its_time_is_not_repeated_by_all_who_wait(auth: To
         raise Unreachable("refused", sent=False)
 
     source.first = refuse_connections
+    lock = watch(auth._cache, source)
     first = in_thread(lambda: auth.token(5))
     assert fetching.wait(PATIENCE)
-    (flight,) = auth._cache._flights.values()
     second = in_thread(auth.token)
-    while not flight._waiters:
-        time.sleep(0.001)
+    lock.wait_for(2)
     go_on.set()
     for thread, _ in (first, second):
         thread.join(PATIENCE)
@@ -296,31 +320,14 @@ def test_a_fetch_that_fails_in_its_time_is_not_repeated_by_all_who_wait(auth: To
     assert [str(error) for _, (error,) in (first, second)] == ["refused", "refused"]
 
 
-def test_a_fetch_that_hangs_is_given_up_by_the_others(auth: TokenAuth, source: Source, clock: Clock) -> None:
-    hanging, go_on = threading.Event(), threading.Event()
-
-    def hang(_: float) -> None:
-        source.first = lambda _: None
-        hanging.set()
-        assert go_on.wait(PATIENCE)
-
-    source.first = hang
-    thread, _ = in_thread(auth.token)
-    assert hanging.wait(PATIENCE)
-    clock.now = 31
-    assert number(auth.token()) == 2
-    assert number(auth.token()) == 2
-    go_on.set()
-    thread.join(PATIENCE)
-
-
 def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, cache: TokenCache, clock: Clock) -> None:
     go_on = threading.Event()
+    source.may_hang = True
     source.first = lambda _: go_on.wait(PATIENCE)
     for _ in range(5):
         with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: Source\("):
             auth.token(0.01)
-    with pytest.raises(Unreachable, match="5 requests for a token hang, so that none is begun") as caught:
+    with pytest.raises(Unreachable, match="5 requests for a token hang; not starting another one yet") as caught:
         auth.token(0.01)
     assert not caught.value.sent
     assert source.fetched == 5
@@ -334,10 +341,10 @@ def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, ca
     with pytest.raises(Unreachable, match="No token came within"):
         auth.token(0.01)
     clock.now = 599
-    with pytest.raises(Unreachable, match="6 requests for a token hang, so that none is begun"):
+    with pytest.raises(Unreachable, match="6 requests for a token hang; not starting another one yet"):
         auth.token(0.01)
     go_on.set()
-    for thread in cache._calls._threads:
+    for thread in cache._entries[source].threads:
         thread.join(PATIENCE)
     assert number(auth.token()) == 7
 
@@ -346,6 +353,7 @@ def test_fetches_that_hang_for_ever_do_not_end_signing_in_for_ever(
     auth: TokenAuth, source: Source, clock: Clock
 ) -> None:
     go_on = threading.Event()
+    source.may_hang = True
     source.first = lambda _: go_on.wait(PATIENCE)
     for _ in range(5):
         with pytest.raises(Unreachable, match="No token came within"):
@@ -356,13 +364,17 @@ def test_fetches_that_hang_for_ever_do_not_end_signing_in_for_ever(
     go_on.set()
 
 
-def test_a_machine_without_a_thread_left_says_so(auth: TokenAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_thread_left_says_so(
+    auth: TokenAuth, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.may_hang = True
+
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(Unreachable, match="no thread left") as caught:
+        with pytest.raises(Unreachable, match="Cannot start a thread to request a token") as caught:
             auth.token()
     assert not caught.value.sent
     assert number(auth.token()) == 1
@@ -374,6 +386,7 @@ def test_a_renewal_that_hangs_leaves_the_token_that_is_good_yet(
     auth.token()
     clock.now = 3100
     go_on = threading.Event()
+    source.may_hang = True
     source.first = lambda _: go_on.wait(PATIENCE)
     # Of 30 s.
     monkeypatch.setattr(TokenRequests, "left", 0.1)
@@ -425,9 +438,9 @@ def test_a_signal_handler_gets_its_token_while_its_thread_waits_for_anothers_fet
     auth: TokenAuth, source: Source
 ) -> None:
     fetching, go_on = held(source)
+    lock = watch(auth._cache, source)
     thread, results = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
-    (flight,) = auth._cache._flights.values()
     taken: list[object] = []
 
     def handle(*_: object) -> None:
@@ -435,8 +448,7 @@ def test_a_signal_handler_gets_its_token_while_its_thread_waits_for_anothers_fet
         taken.append(auth.token(4))
 
     def kill() -> None:
-        while not flight._waiters:
-            time.sleep(0.001)
+        lock.wait_for(2)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, handle)
@@ -464,12 +476,11 @@ def test_a_fetch_that_is_broken_off_is_taken_up_by_who_waits(auth: TokenAuth, so
         raise Killed
 
     source.first = break_off
+    lock = watch(auth._cache, source)
     first, broken = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
-    (flight,) = auth._cache._flights.values()
     second, results = in_thread(auth.token)
-    while not flight._waiters:
-        time.sleep(0.001)
+    lock.wait_for(2)
     go_on.set()
     first.join(PATIENCE)
     second.join(PATIENCE)
@@ -490,6 +501,15 @@ def test_a_process_that_was_forked_off_waits_for_no_thread_of_its_parents(auth: 
 
 
 # --- tokens that are refused ---
+
+
+def test_all_who_have_a_refused_token_share_the_one_that_replaces_it(auth: TokenAuth) -> None:
+    old = auth.token()
+    # Two threads, before either has requested another.
+    assert auth.forget(old)
+    assert auth.forget(old)
+    new = auth.token()
+    assert auth.token() is new
 
 
 def test_a_refused_token_is_given_up_by_all(auth: TokenAuth, source: Source, clock: Clock) -> None:
@@ -525,7 +545,7 @@ def test_tokens_of_others_that_are_over_are_forgotten(cache: TokenCache, clock: 
     clock.now = 300
     last = Source()
     TokenAuth(last, cache=cache).token()
-    assert set(cache._kept) == {sources[1], last}
+    assert set(cache._entries) == {sources[1], last}
 
 
 def test_equal_sources_are_one_key() -> None:
@@ -538,7 +558,7 @@ def test_equal_sources_are_one_key() -> None:
 
 def test_what_gives_the_token_ends_no_task_by_exiting(auth: TokenAuth, source: Source) -> None:
     source.first = lambda _: sys.exit(0)
-    with pytest.raises(SignInRefused, match=r"what gives it asked to exit. Check Source\("):
+    with pytest.raises(SignInRefused, match=r"tried to exit the process. Check Source\("):
         auth.token()
 
 

@@ -16,11 +16,12 @@ from rude_server import reply, serving
 from airflow_dbjobs.client import JobsClient, session
 from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.client.retry import RetryPolicy
-from airflow_dbjobs.client.session import Network, network_from
+from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.workspace import workspace_url
 from airflow_dbjobs.errors import CallError, ConfigurationError, RunStillActive, Unauthenticated, WrongProtocol
 from airflow_dbjobs.hooks.credentials import choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 if TYPE_CHECKING:
     from pathlib import Path

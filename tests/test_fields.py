@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from airflow_dbjobs.client.auth import choose_auth
-from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, SETTINGS, Patience, RetryPolicy
+from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience, RetryPolicy
 from airflow_dbjobs.client.workspace import API_VERSIONS, DEFAULT_API_VERSION
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.hooks.extra import is_on, remarks, scheme_of
+from airflow_dbjobs.hooks.credentials import choose_auth
+from airflow_dbjobs.hooks.extra import SETTINGS, is_on, remarks, scheme_of
 from airflow_dbjobs.hooks.fields import BY_NAME, FIELDS, SCHEMES, SDK_AUTH_TYPES
 
 SECRET = "dapi-very-secret"

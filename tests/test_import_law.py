@@ -56,4 +56,6 @@ def test_the_client_and_all_below_it_load_no_airflow():
     loaded = added("", "from airflow_dbjobs.client import JobsClient; JobsClient")
     assert "airflow_dbjobs.client.jobs_client" in loaded
     # Nor a library that authenticates: those are imported when a token is fetched.
-    assert {name for name in loaded if name.partition(".")[0] in {"airflow", "azure", "boto3", "databricks"}} == set()
+    assert {
+        name for name in loaded if name.partition(".")[0] in {"airflow", "azure", "botocore", "databricks"}
+    } == set()

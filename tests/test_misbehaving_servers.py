@@ -20,7 +20,7 @@ from rude_server import RudeServer, reply, serving
 
 from airflow_dbjobs.client import JobsClient, exchange
 from airflow_dbjobs.client.auth import BearerAuth
-from airflow_dbjobs.client.auth.oauth import ClientCredentials
+from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
 from airflow_dbjobs.client.auth.tokens import TokenAuth, TokenCache
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
@@ -48,7 +48,7 @@ def client_of(server: RudeServer, policy: RetryPolicy = ONE_ATTEMPT) -> JobsClie
 
 def sign_in(client: JobsClient) -> object:
     network = Network()
-    source = ClientCredentials(client.host, "id", "a-client-secret", network)
+    source = ClientCredentials(Issuer(client.host, network), "id", "a-client-secret")
     return TokenAuth(source, cache=TokenCache()).token(READ_SECONDS)
 
 

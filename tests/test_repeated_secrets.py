@@ -15,7 +15,7 @@ from rude_server import reply, serving
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
-from airflow_dbjobs.client.auth.oauth import ClientCredentials
+from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
@@ -145,7 +145,7 @@ def test_a_head_that_repeats_credentials_is_not_shown(head: str, auth: str, capl
 def test_a_token_server_that_repeats_the_secret_does_not_show_it(name: str) -> None:
     repeated = SPELLINGS[name]("a-client-secret/1")
     with serving(reply({"error": "no", "error_description": repeated}, status=f"401 {quote(repeated)}")) as server:
-        source = ClientCredentials(server.url, "me", "a-client-secret/1", Network())
+        source = ClientCredentials(Issuer(server.url, Network()), "me", "a-client-secret/1")
         with pytest.raises(CallError) as caught:
             TokenAuth(source, cache=TokenCache()).token()
         assert "a-client-secret" not in shown_of(caught.value)
@@ -234,7 +234,7 @@ def test_a_path_is_quoted() -> None:
     auth = choose_auth(
         login=None, password=None, extra={"federated_token_file": "/no/such/file"}, workspace="https://x"
     )
-    with pytest.raises(CallError, match=r"the file /no/such/file cannot be read where this runs: No such file"):
+    with pytest.raises(CallError, match=r"cannot read the file /no/such/file: No such file"):
         JobsClient("https://x", auth=auth).list_jobs().__next__()
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_context import connect
 from rude_server import RudeServer, reply, serving
+from sign_in_scene import SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (a fixture)
+from token_server import TOKEN_PATH, Trouble
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.transport import Transport
-from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.errors import ConfigurationError, ServerError
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.hooks.credentials import choose_auth
 
@@ -75,6 +77,49 @@ def test_databricks_sdk_is_told_which_workspace_is_meant() -> None:
     assert auth("605") != auth("606")
     assert auth("") == auth("", {})
     assert '"workspace_id": "7"' in auth("605", {"workspace_id": "7"}).source.config
+
+
+class TestTokensOfAUnifiedHost:
+    METADATA = "/.well-known/databricks-config"
+    ACCOUNT = "8f1a-the-account"
+
+    @pytest.fixture
+    def scene(self, scene_of_sign_in: SignInScene) -> SignInScene:  # noqa: F811 (the fixture)
+        return scene_of_sign_in
+
+    # The SDK is the reference.
+    @pytest.mark.parametrize("name", needing("oauth", "federated_file", "federated_env", "sdk"))
+    def test_come_from_the_account(self, scene: SignInScene, name: str) -> None:
+        scene.server.account_id = self.ACCOUNT
+        scene.auth(using(name, scene), workspace_id="605").token()
+        assert len(scene.server.asked(f"/oidc/accounts/{self.ACCOUNT}/v1/token")) == 1
+        assert scene.server.asked(TOKEN_PATH) == []
+
+    def test_are_shared_by_the_workspaces_of_the_account(self, scene: SignInScene) -> None:
+        scene.server.account_id = self.ACCOUNT
+        one, other = (scene.auth(scene.oauth(), workspace_id=workspace_id) for workspace_id in ("605", "606"))
+        assert one.token() is other.token()
+
+    # Azure shows ?o= for a workspace's own URL, too; what is not a workspace's URL may answer anything.
+    @pytest.mark.parametrize(
+        "metadata", [None, (404, {}), (200, "<html>"), (200, {"oidc_endpoint": "http://elsewhere.example/oidc"})]
+    )
+    def test_come_from_the_workspace_if_it_has_its_own_url(self, scene: SignInScene, metadata: Any) -> None:
+        if metadata:
+            scene.server.troubles.append(Trouble(self.METADATA, *metadata))
+        scene.auth(scene.oauth(), workspace_id="605").token()
+        assert len(scene.server.asked(TOKEN_PATH)) == 1
+
+    def test_are_not_requested_while_the_metadata_is_unavailable(self, scene: SignInScene) -> None:
+        scene.server.troubles.append(Trouble(self.METADATA, 503))
+        with pytest.raises(ServerError, match="databricks-config answered 503") as caught:
+            scene.auth(scene.oauth(), workspace_id="605").token()
+        assert not caught.value.sent
+        assert [seen.path for seen in scene.server.seen] == [self.METADATA]
+
+    def test_need_no_metadata_without_a_workspace_id(self, scene: SignInScene) -> None:
+        scene.auth(scene.oauth()).token()
+        assert [seen.path for seen in scene.server.seen] == [TOKEN_PATH]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,9 @@ ROLE_ARN, ROLE_KEY, ROLE_SECRET = "arn:aws:iam::123456789012:role/airflow", "ASI
 DATABRICKS_APPLICATION = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
 MANAGEMENT = "https://management.core.windows.net/"
 
+# Of the keys that AWS gives.
+_EXPIRATION = "2126-01-01T00:00:00Z"
+
 TOKEN_PATH = "/oidc/v1/token"
 STS_PATH = "/"
 
@@ -93,6 +96,8 @@ class TokenServer(ThreadingHTTPServer):
         #: Of tokens for Entra's management API, where it is another one.
         self.management_lifetime: float | None = None
         self.client_secret = CLIENT_SECRET
+        #: Of a unified host: the account whose workspaces share it.
+        self.account_id = ""
         self.aws_keys = {AWS_KEY: AWS_SECRET, ROLE_KEY: ROLE_SECRET}
         #: The subject tokens that are accepted in exchange: those given here, and those of a test.
         self.subjects: set[str] = set()
@@ -207,7 +212,13 @@ class _Handler(BaseHTTPRequestHandler):
 # --- Databricks ---
 
 
-def _databricks_token(server: TokenServer, seen: Seen) -> tuple[int, object]:
+def _databricks_token(server: TokenServer, seen: Seen, account_id: str = "") -> tuple[int, object]:
+    if account_id == server.account_id:
+        return _granted(server, seen)
+    return 404, {"error": "not_found", "error_description": "no such token endpoint"}
+
+
+def _granted(server: TokenServer, seen: Seen) -> tuple[int, object]:
     form = seen.form
     if form.get("scope") != "all-apis":
         return 400, {"error": "invalid_scope", "error_description": "no scope"}
@@ -251,13 +262,15 @@ def _jobs_api(server: TokenServer, seen: Seen, operation: str) -> tuple[int, obj
 
 
 def _host_metadata(server: TokenServer, _: Seen) -> tuple[int, object]:
+    if server.account_id:
+        return 200, {"oidc_endpoint": f"{server.url}/oidc/accounts/{{account_id}}", "account_id": server.account_id}
     return 200, {"oidc_endpoint": f"{server.url}/oidc", "workspace_id": "1"}
 
 
-def _oidc_endpoints(server: TokenServer, _: Seen) -> tuple[int, object]:
+def _oidc_endpoints(server: TokenServer, _: Seen, of: str) -> tuple[int, object]:
     return 200, {
-        "authorization_endpoint": f"{server.url}/oidc/v1/authorize",
-        "token_endpoint": f"{server.url}{TOKEN_PATH}",
+        "authorization_endpoint": f"{server.url}/oidc{of}/v1/authorize",
+        "token_endpoint": f"{server.url}/oidc{of}/v1/token",
     }
 
 
@@ -289,7 +302,8 @@ def _sts(server: TokenServer, seen: Seen) -> tuple[int, object]:
         return 403, refusal
     if action.startswith("AssumeRole"):
         keys = f"<AccessKeyId>{ROLE_KEY}</AccessKeyId><SecretAccessKey>{ROLE_SECRET}</SecretAccessKey>"
-        return 200, _sts_reply(action, f"<Credentials>{keys}<SessionToken>{AWS_SESSION}</SessionToken></Credentials>")
+        keys += f"<SessionToken>{AWS_SESSION}</SessionToken><Expiration>{_EXPIRATION}</Expiration>"
+        return 200, _sts_reply(action, f"<Credentials>{keys}</Credentials>")
     if action != "GetWebIdentityToken" or form.get("SigningAlgorithm") != "RS256" or "Audience.member.1" not in form:
         return 400, _sts_error("ValidationError", "what?")
     token = server.give("aws")
@@ -338,11 +352,11 @@ def _instance_session(_: TokenServer, seen: Seen) -> tuple[int, object]:
 def _instance(server: TokenServer, seen: Seen, path: str) -> tuple[int, object]:
     if seen.headers.get("x-aws-ec2-metadata-token") != "imds-session":
         return 401, "Unauthorized"
-    if path == "placement/region":
-        return 200, "eu-central-1"
+    if path == "placement/availability-zone/":
+        return 200, "eu-central-1a"
     if path == "iam/security-credentials/":
-        return 200, "the role\n"
-    return 200, {"Code": "Success", **_role_keys()} if path.endswith("/the%20role") else {}
+        return 200, "the-role"
+    return 200, {"Code": "Success", **_role_keys()} if path.endswith("/the-role") else {}
 
 
 def _container(_: TokenServer, seen: Seen) -> tuple[int, object]:
@@ -350,7 +364,7 @@ def _container(_: TokenServer, seen: Seen) -> tuple[int, object]:
 
 
 def _role_keys() -> dict[str, str]:
-    return {"AccessKeyId": ROLE_KEY, "SecretAccessKey": ROLE_SECRET, "Token": AWS_SESSION}
+    return {"AccessKeyId": ROLE_KEY, "SecretAccessKey": ROLE_SECRET, "Token": AWS_SESSION, "Expiration": _EXPIRATION}
 
 
 # --- Microsoft Entra ---
@@ -394,9 +408,10 @@ def _managed_identity(server: TokenServer, seen: Seen) -> tuple[int, object]:
 
 _ANSWERS: dict[str, Any] = {
     TOKEN_PATH: _databricks_token,
+    r"/oidc/accounts/([^/]+)/v1/token": _databricks_token,
     r"/api/2\.\d/jobs/(.*)": _jobs_api,
     r"/\.well-known/databricks-config": _host_metadata,
-    r"/oidc/\.well-known/oauth-authorization-server": _oidc_endpoints,
+    r"/oidc(|/accounts/[^/]+)/\.well-known/oauth-authorization-server": _oidc_endpoints,
     r"/api/v1/namespaces/([^/]+)/serviceaccounts/([^/]+)/token": _kubernetes,
     "/": _sts,
     "/latest/api/token": _instance_session,

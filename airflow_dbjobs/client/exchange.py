@@ -23,7 +23,7 @@ from airflow_dbjobs.client.session import HOST_REMEDY, no_reply
 from airflow_dbjobs.errors import UnreadableReply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import requests
 
@@ -107,12 +107,14 @@ def exchange(
     remedy: str = HOST_REMEDY,
     secrets: Iterable[str] = (),
     most_bytes: int = 0,
+    leaving: Callable[[], object] = lambda: None,
 ) -> Reply:
     """Send a request once and return its whole reply, following no redirect.
 
     `call` and `server` name both in errors, and `remedy` says what to check where the server is not reached. A reply
     may take `read_seconds` from when the request was sent, all together `total_seconds`. `secrets` are cut out of what
-    is shown, and so are the request's credentials. Raises ConfigurationError where it cannot be sent, else CallError.
+    is shown, and so are the request's credentials. `leaving` is called just before the request leaves. Raises
+    ConfigurationError where it cannot be sent, what `leaving` raises, else CallError.
     """
     wire: Wire | None = None
     known = tuple(secrets)
@@ -131,7 +133,7 @@ def exchange(
         }
         # Of another adapter than ours nobody tells when the request leaves.
         wire = adapter.wire if isinstance(adapter, TimedAdapter) else Wire(tells=False)
-        wire.begin(read_seconds, total_seconds)
+        wire.begin(read_seconds, total_seconds, leaving)
         response = adapter.send(prepared, **options)
         try:
             # Some schemes of requests sign only once they have seen an answer.

@@ -10,11 +10,14 @@ import http.client
 import io
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CHUNK = 65536
 
@@ -25,20 +28,26 @@ class Wire:
     With `tells` False nobody takes note of the latter, and it counts as sent.
     """
 
+    _leaving: Callable[[], object]
+
     def __init__(self, *, tells: bool = True) -> None:
         self._tells = tells
         self._until = self._read_seconds = 0.0
         self.sent = False
 
-    def begin(self, read_seconds: float, total_seconds: float) -> None:
-        """Begin a call."""
-        self.sent = not self._tells
+    def begin(self, read_seconds: float, total_seconds: float, leaving: Callable[[], object] = lambda: None) -> None:
+        """Begin a call. `leaving` is called just before its request leaves, which what it raises prevents."""
+        self.sent = False
+        self._leaving = leaving
         # Real time, whatever the caller's clock is: that is what a socket waits in.
         self._until = time.monotonic() + total_seconds
         self._read_seconds = read_seconds
+        if not self._tells:
+            self.leave()
 
     def leave(self) -> None:
         """Take note that the request leaves."""
+        self._leaving()
         self.sent = True
         self._until = min(self._until, time.monotonic() + self._read_seconds)
 

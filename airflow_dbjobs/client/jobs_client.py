@@ -58,8 +58,8 @@ class JobsClient(Workspace):
     """Calls the Jobs API of one workspace, from any thread.
 
     `host` is a URL (https, but for an ``http://`` of this machine); where several workspaces share it, its ``?o=`` or
-    `workspace_id` says which is meant. Authenticate with `token` (a personal access token), with `username` and
-    `password`, or with any ``requests.auth.AuthBase`` as `auth`. `api_version` is one of
+    `workspace_id` says which is meant. Authenticate with `token` (a personal access token), or with any
+    ``requests.auth.AuthBase`` as `auth` (``client.auth`` has them). `api_version` is one of
     ``client.workspace.API_VERSIONS``. `retry` says for how long a call is retried, `patience` for how long waiting for
     a run tolerates calls that fail; `max_requests_per_second` is what all that wait in one process may request of the
     workspace together (those that wait in a worker poll one by one and are not counted); `connection`

@@ -1,4 +1,4 @@
-"""What is tried again, when, and for how long: the rules, and the settings that a connection may change.
+"""What is retried, when, and for how long.
 
 One call (the reference advises to retry a 5xx for up to 10 minutes, at least 30 s apart):
 
@@ -17,14 +17,13 @@ from __future__ import annotations
 import email.utils
 import math
 import time
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests
-from airflow_dbjobs.hooks.extra import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from airflow_dbjobs.errors import CallError
 
@@ -63,34 +62,6 @@ class Patience:
 
 # Of those that wait for runs in a triggerer, for each workspace.
 MAX_REQUESTS_PER_SECOND = 100.0
-
-# In seconds. Sockets take no timeout of whatever length.
-_LONGEST_TIMEOUT = 86400.0
-# What a connection's extra may set, and the most that each may be.
-SETTINGS = {
-    "retry_budget": math.inf,
-    "server_error_wait": math.inf,
-    "connect_timeout": _LONGEST_TIMEOUT,
-    "read_timeout": _LONGEST_TIMEOUT,
-    "outage_tolerance": math.inf,
-    "denied_tolerance": math.inf,
-}
-
-
-def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
-    """Read the SETTINGS of a connection's extra; numbers may be written as text. Raises ConfigurationError."""
-    read = {name: number(extra, name, most=most) for name, most in SETTINGS.items()}
-
-    def of(kind: type[RetryPolicy | Patience]) -> dict[str, Any]:
-        return {field.name: value for field in fields(kind) if (value := read.get(field.name)) is not None}
-
-    return RetryPolicy(**of(RetryPolicy)), Patience(**of(Patience))
-
-
-def requests_per_second_from(extra: Mapping[str, Any]) -> float:
-    """Read `max_requests_per_second` of a connection's extra. Raises ConfigurationError."""
-    rate = number(extra, "max_requests_per_second", what="a number")
-    return MAX_REQUESTS_PER_SECOND if rate is None else rate
 
 
 @dataclass(frozen=True, slots=True)

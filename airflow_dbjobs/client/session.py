@@ -6,18 +6,14 @@ Shared by the calls of the Jobs API (``client.transport``) and the requests for 
 from __future__ import annotations
 
 import ipaddress
-import json
 import platform
 import re
 import socket
 import ssl
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -29,7 +25,6 @@ from urllib3.util import parse_url
 from airflow_dbjobs import __version__
 from airflow_dbjobs.client.http_connection import TimedAdapter
 from airflow_dbjobs.errors import ConfigurationError, Unreachable, UnreadableReply, UntrustedCertificate, WrongProtocol
-from airflow_dbjobs.hooks.extra import is_given, is_on
 
 HOST_REMEDY = "Check the connection's host and port"
 
@@ -84,7 +79,7 @@ class Network:
         # Nor is a netrc file looked into, which might sign in as somebody else.
         session.trust_env = False
         if proxy := select_proxy(url, session.proxies):
-            _check_proxy(proxy, "the URL of the proxy, of the connection or the environment,")
+            check_proxy(proxy, "the URL of the proxy, of the connection or the environment,")
             if proxy.startswith("socks") and find_spec("socks") is None:
                 raise ConfigurationError("a SOCKS proxy needs the package PySocks: pip install 'requests[socks]'")
         if url.startswith("https:"):
@@ -115,57 +110,17 @@ def is_this_machine(name: str) -> bool:
         return False
 
 
-def network_from(extra: Mapping[str, Any]) -> Network:
-    """Read `verify`, `proxies`, `client_cert` and `client_key` of a connection's extra. Raises ConfigurationError."""
-    cert, key = (str(extra.get(name) or "").strip() for name in ("client_cert", "client_key"))
-    if key and not cert:
-        raise ConfigurationError("extra client_key is given without client_cert, the path of its certificate.")
-    return Network(
-        verify=_verify(extra.get("verify")),
-        proxies=_proxies(extra.get("proxies")),
-        cert=(cert, key) if key else cert or None,
-    )
+def keeps_secrets(url: str) -> bool:
+    """Return whether a secret may be sent to a URL: encrypted, or to this machine."""
+    try:
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+    except ValueError:
+        return False
+    return names_one_host(url, name) and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(name)))
 
 
-def _verify(value: object) -> bool | str:
-    """Read a boolean (as a form may write one), or the path of a CA bundle."""
-    if not is_given(value):
-        return True
-    if value in (0, 1):
-        return bool(value)
-    if not isinstance(value, str):
-        raise ConfigurationError(f"extra verify is {value!r}; it must be true, false, or the path of a CA bundle.")
-    path = value.strip()
-    if path.lower() in {"", "true", "1", "yes", "on"}:
-        return True
-    return path if is_on(path) else False
-
-
-def _proxies(value: object) -> tuple[tuple[str, str], ...]:
-    """Read an object of proxies by scheme, as the official provider has it, or the URL of one for both schemes."""
-    if isinstance(value, str):
-        value = value.strip()
-        # A form has it as text.
-        with suppress(ValueError):
-            value = json.loads(value)
-    if not value:
-        return ()
-    # What begins so and is no JSON is no URL either.
-    is_url = isinstance(value, str) and not value.startswith("{")
-    by_scheme = {"http": value, "https": value} if is_url else value
-    # No value is quoted: it may hold a password.
-    if not isinstance(by_scheme, Mapping) or not by_scheme.keys() <= {"http", "https"}:
-        raise ConfigurationError(
-            'extra proxies must be a URL, or an object: {"http": "http://…", "https": "http://…"}.'
-        )
-    for scheme, url in by_scheme.items():
-        if not isinstance(url, str) or not url.strip():
-            raise ConfigurationError(f"extra proxies names no URL for {scheme}.")
-        _check_proxy(url.strip(), f"extra proxies: the URL for {scheme}")
-    return tuple(sorted((scheme, url.strip()) for scheme, url in by_scheme.items()))
-
-
-def _check_proxy(url: str, what: str) -> None:
+def check_proxy(url: str, what: str) -> None:
     """Raise ConfigurationError where a library could not read a proxy's URL: it would quote it, and its password."""
     whole = url if "://" in url else f"http://{url}"
     try:

@@ -30,6 +30,7 @@ from airflow_dbjobs.errors import (
     ApiError,
     CallError,
     ConfigurationError,
+    JobsError,
     PermissionDenied,
     Unauthenticated,
     Unreachable,
@@ -54,6 +55,15 @@ _INTERRUPT_SECONDS = 0.5
 def new_adapter() -> BaseAdapter:
     """Return what a session sends its requests through; tests put a workspace in this process here."""
     return TimedAdapter()
+
+
+class Attempts:
+    """What is known of a call's attempts while it is under way, for a kill that interrupts it.
+
+    `unclear` says that one of them, or of an earlier call's, has left and was not refused: it may be carried out.
+    """
+
+    unclear = False
 
 
 class Transport:
@@ -85,8 +95,11 @@ class Transport:
         self.product = product
         self.clock = clock
         self.sleep = sleep
-        #: Called again and again during each wait, which ends with what it raises; None where nobody wants that.
+        #: Called before each request leaves, and again and again during each wait; what it raises ends them. None where
+        #: nobody wants that.
         self.interrupt: Callable[[], None] | None = None
+        #: Takes note of the calls that are made meanwhile; None where nobody wants that.
+        self.attempts: Attempts | None = None
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._process = os.getpid()
@@ -141,8 +154,7 @@ class Transport:
         Raises what `send` raises; the error of the last attempt says how often and how long it was tried.
         """
         started = self.clock()
-        # Whether an attempt may have been carried out, although nobody said so.
-        unclear = False
+        known = self.attempts or Attempts()
 
         def decision(state: tenacity.RetryCallState) -> Retry | None:
             error = state.outcome.exception() if state.outcome else None
@@ -159,13 +171,17 @@ class Transport:
             return self.clock() - started + state.upcoming_sleep > self.policy.retry_budget
 
         def attempt() -> dict[str, Any]:
-            nonlocal unclear
+            unclear = known.unclear
             left = self.policy.retry_budget - (self.clock() - started)
             limit = left if self.policy.ends_with_budget else math.inf
             try:
                 return self.send(method, path, query=query, body=body, void=void, limit=limit)
             except CallError as error:
-                error.unclear = unclear = unclear or error.unclear
+                error.unclear = known.unclear = unclear or error.unclear
+                raise
+            except JobsError:
+                # Nothing has left.
+                known.unclear = unclear
                 raise
 
         def announce(state: tenacity.RetryCallState) -> None:
@@ -243,6 +259,7 @@ class Transport:
                     connect_seconds=self.policy.connect_timeout,
                     read_seconds=min(self.policy.read_timeout, left()),
                     total_seconds=min(self.policy.connect_timeout + self.policy.read_timeout, left()),
+                    leaving=self._leaving,
                 )
                 self._note_server_clock(reply.header("Date"))
                 return json_object(call, reply, query or {}, void=void, parse=parse)
@@ -265,6 +282,14 @@ class Transport:
             if not (_tells_of_the_token(error) and self.auth.forget(token)):
                 raise
         return attempt(self.auth.token(left()))
+
+    def _leaving(self) -> None:
+        """Take note that a request leaves, unless that is not wanted any more."""
+        # In this order: for a kill that comes in between it has left.
+        if self.attempts:
+            self.attempts.unclear = True
+        if self.interrupt:
+            self.interrupt()
 
     def server_time(self, reading: float) -> float:
         """Return what the server's clock said (epoch seconds) when `clock` read `reading`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_dbjobs.client import pagination
-from airflow_dbjobs.client.auth import choose_auth
+from airflow_dbjobs.client.auth.static import BearerAuth, clean_token
 from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience
 from airflow_dbjobs.client.session import is_this_machine, names_one_host
 from airflow_dbjobs.client.transport import Transport
@@ -49,8 +49,6 @@ class Workspace:
         *,
         workspace_id: str = "",
         token: str | None = None,
-        username: str | None = None,
-        password: str | None = None,
         auth: AuthBase | None = None,
         api_version: str = DEFAULT_API_VERSION,
         retry: RetryPolicy | None = None,
@@ -64,7 +62,7 @@ class Workspace:
             raise ConfigurationError(f"api_version is {api_version!r}; it must be one of {', '.join(API_VERSIONS)}.")
         if transport is None:
             if auth is None:
-                auth = choose_auth(login=username, password=password, extra={"token": token})
+                auth = _bearer_auth(token)
             known = workspace_id_of(host, workspace_id)
             transport = Transport(workspace_url(host), auth, workspace_id=known, policy=retry)
         self.transport = transport
@@ -164,6 +162,12 @@ class Workspace:
     def _post(self, endpoint: str, body: Body, *, repeatable: bool = True, void: bool = False) -> dict[str, Any]:
         sent = {name: value for name, value in body.items() if value is not None}
         return self.transport.call("POST", self._path(endpoint), body=sent, repeatable=repeatable, void=void)
+
+
+def _bearer_auth(token: str | None) -> AuthBase:
+    if not token:
+        raise ConfigurationError("The client has no credentials: give it a `token` or an `auth`.")
+    return BearerAuth(clean_token(token, "token"))
 
 
 def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:

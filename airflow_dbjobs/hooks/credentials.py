@@ -1,4 +1,4 @@
-"""From a connection's fields to what signs its requests."""
+"""Make the auth object of a client from the fields of a connection."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow_dbjobs.client.auth.aws import AUDIENCE, SECONDS, WebIdentity
+from airflow_dbjobs.client.auth.aws import AUDIENCE, SECONDS, AwsKeys, WebIdentity
 from airflow_dbjobs.client.auth.azure import EntraToken, check_authority
-from airflow_dbjobs.client.auth.federation import FederatedToken, TokenCallable, TokenFile, TokenVariable
+from airflow_dbjobs.client.auth.databricks import (
+    ClientCredentials,
+    FederatedToken,
+    Issuer,
+    TokenCallable,
+    TokenFile,
+    TokenVariable,
+)
 from airflow_dbjobs.client.auth.kubernetes import API_URL, TokenRequest
-from airflow_dbjobs.client.auth.oauth import ClientCredentials
 from airflow_dbjobs.client.auth.sdk import SdkToken
-from airflow_dbjobs.client.auth.sigv4 import AwsKeys
 from airflow_dbjobs.client.auth.static import BasicAuth, BearerAuth, clean, clean_token
 from airflow_dbjobs.client.auth.tokens import TokenAuth
-from airflow_dbjobs.client.session import Network, is_this_machine, names_one_host
+from airflow_dbjobs.client.session import Network, keeps_secrets
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.hooks.extra import number, scheme_of
 from airflow_dbjobs.hooks.fields import SDK_AUTH_TYPES
@@ -29,13 +33,13 @@ if TYPE_CHECKING:
     from requests.auth import AuthBase
 
     from airflow_dbjobs.client.auth.azure import Who
-    from airflow_dbjobs.client.auth.federation import SubjectToken
+    from airflow_dbjobs.client.auth.databricks import SubjectToken
     from airflow_dbjobs.client.auth.tokens import TokenSource
 
 
 @dataclass(frozen=True)
 class AwsConnection:
-    """What an AWS connection of Airflow's says of who asks: a key, or none, and the role to assume with it."""
+    """The fields of an AWS connection of Airflow's: a key or a profile, or neither, and maybe a role to assume."""
 
     login: str = ""
     password: str = field(default="", repr=False)
@@ -52,11 +56,10 @@ def choose_auth(
     network: Network | None = None,
     aws: AwsConnection | None = None,
 ) -> AuthBase:
-    """Return what signs in as a connection's fields say, in the official provider's order (``hooks.fields.scheme_of``).
+    """Return the auth object for a connection's fields, in the official provider's order (``hooks.extra.scheme_of``).
 
-    `workspace` is the URL to sign in at, `workspace_id` which of those that share it, `network` the way to it, `aws`
-    the connection that `aws_conn_id` names, where there is one. Raises ConfigurationError, naming the field that is
-    wrong.
+    `workspace` is the workspace's URL, `workspace_id` says which one if several share it, `network` how to reach it,
+    `aws` is the connection that `aws_conn_id` names, if any. Raises ConfigurationError, naming the field that is wrong.
     """
     scheme = scheme_of(login, password, extra)
     if scheme.name == "token":
@@ -103,7 +106,11 @@ class _Fields:
         return _text(self.extra, name) or default
 
     def oauth(self) -> TokenSource:
-        return ClientCredentials(self.workspace, self.login, self.password, self.network)
+        return ClientCredentials(self._issuer, self.login, self.password)
+
+    @property
+    def _issuer(self) -> Issuer:
+        return Issuer(self.workspace, self.network, is_shared=bool(self.workspace_id))
 
     def entra_service_principal(self) -> TokenSource:
         return self._entra(
@@ -149,7 +156,7 @@ class _Fields:
             "ca_path": "k8s_ca_path",
         }
         given = {field: value for field, name in names.items() if (value := self.text(name))}
-        if not _keeps_secrets(given.get("api_url", API_URL)):
+        if not keeps_secrets(given.get("api_url", API_URL)):
             raise ConfigurationError(
                 "extra k8s_api_url must be an https URL (http for this machine only): the pod's token is sent there."
             )
@@ -168,13 +175,14 @@ class _Fields:
                 seconds=_seconds(self.extra, "aws_web_identity_token_duration", SECONDS),
                 region=self.text("aws_region") or _text(of_aws, "region_name"),
                 keys=keys,
+                profile=_text(of_aws, "profile_name"),
                 role_arn=_text(of_aws, "role_arn"),
                 external_id=_external_id(of_aws),
             )
         )
 
     def _federated(self, subject: SubjectToken) -> TokenSource:
-        return FederatedToken(self.workspace, subject, self.text("client_id"), self.network)
+        return FederatedToken(self._issuer, subject, self.text("client_id"))
 
     def sdk(self) -> TokenSource:
         asked = self.text("auth_type")
@@ -209,16 +217,6 @@ _SOURCES: dict[str, Callable[[_Fields], TokenSource]] = {
 }
 
 
-def _keeps_secrets(url: str) -> bool:
-    """Whether a secret may be sent to a URL: encrypted, or not beyond this machine."""
-    try:
-        parts = urlsplit(url)
-        name = parts.hostname or ""
-    except ValueError:
-        return False
-    return names_one_host(url, name) and (parts.scheme == "https" or (parts.scheme == "http" and is_this_machine(name)))
-
-
 def _text(extra: Mapping[str, Any], name: str) -> str:
     value = extra.get(name)
     return "" if value is None else str(value).strip()
@@ -231,12 +229,11 @@ def _seconds(extra: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _external_id(of_aws: Mapping[str, Any]) -> str:
-    """Return the external id to assume a role with. Raises ConfigurationError where keys come in another way."""
-    for name, meant in (("profile_name", ""), ("assume_role_method", "assume_role")):
-        if (value := _text(of_aws, name)) and value != meant:
-            raise ConfigurationError(
-                f"the AWS connection's {name} is {value!r}, which is not supported here: give it a key or a role, or"
-                " return the token from a function (`federated_token_provider`)."
-            )
+    """Return the external id to assume a role with. Raises ConfigurationError for another way to assume it."""
+    if (method := _text(of_aws, "assume_role_method")) not in {"", "assume_role"}:
+        raise ConfigurationError(
+            f"the AWS connection's assume_role_method is {method!r}, which is not supported here: give it a key, a"
+            " profile or a role, or return the token from a function (`federated_token_provider`)."
+        )
     arguments = of_aws.get("assume_role_kwargs")
     return _text(of_aws, "external_id") or (_text(arguments, "ExternalId") if isinstance(arguments, Mapping) else "")

@@ -1,16 +1,22 @@
-"""How a connection's extra is read: which way to sign in it asks for, flags, numbers, and what nobody reads."""
+"""Read a connection's extra: the authentication scheme, network and retry settings, and fields that have no effect."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience, RetryPolicy
+from airflow_dbjobs.client.session import Network, check_proxy
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.hooks.fields import BY_NAME, FIELDS, NAMES, SCHEMES, SDK_AUTH_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from airflow_dbjobs.hooks.fields import Scheme
 
@@ -28,6 +34,18 @@ _NO_CREDENTIALS = (
     "The connection has no credentials: leave its login empty and put a personal access token into its password"
     " (or into `token` in its extra), or let `auth_type` in its extra name another way to sign in."
 )
+
+# In seconds: a socket refuses a timeout that is too long.
+_LONGEST_TIMEOUT = 86400.0
+# The seconds that a connection's extra may set, and the maximum of each.
+SETTINGS = {
+    "retry_budget": math.inf,
+    "server_error_wait": math.inf,
+    "connect_timeout": _LONGEST_TIMEOUT,
+    "read_timeout": _LONGEST_TIMEOUT,
+    "outage_tolerance": math.inf,
+    "denied_tolerance": math.inf,
+}
 
 
 def is_auth_type(value: object) -> bool:
@@ -102,6 +120,72 @@ def remarks(scheme: Scheme, extra: Mapping[str, Any]) -> list[str]:
     unknown = [name for name in given if name not in NAMES | _FOREIGN and not name.startswith(_FORM_PREFIX)]
     said += [f"extra {name} is not read." + _near(" Is {} meant?", name, NAMES, cutoff=0.75) for name in unknown]
     return said
+
+
+def settings_from(extra: Mapping[str, Any]) -> tuple[RetryPolicy, Patience]:
+    """Read the SETTINGS of a connection's extra; numbers may be written as text. Raises ConfigurationError."""
+    read = {name: number(extra, name, most=most) for name, most in SETTINGS.items()}
+
+    def of(kind: type[RetryPolicy | Patience]) -> dict[str, Any]:
+        return {field.name: value for field in dataclasses.fields(kind) if (value := read.get(field.name)) is not None}
+
+    return RetryPolicy(**of(RetryPolicy)), Patience(**of(Patience))
+
+
+def requests_per_second_from(extra: Mapping[str, Any]) -> float:
+    """Read `max_requests_per_second` of a connection's extra. Raises ConfigurationError."""
+    rate = number(extra, "max_requests_per_second", what="a number")
+    return MAX_REQUESTS_PER_SECOND if rate is None else rate
+
+
+def network_from(extra: Mapping[str, Any]) -> Network:
+    """Read `verify`, `proxies`, `client_cert` and `client_key` of a connection's extra. Raises ConfigurationError."""
+    cert, key = (str(extra.get(name) or "").strip() for name in ("client_cert", "client_key"))
+    if key and not cert:
+        raise ConfigurationError("extra client_key is given without client_cert, the path of its certificate.")
+    return Network(
+        verify=_verify(extra.get("verify")),
+        proxies=_proxies(extra.get("proxies")),
+        cert=(cert, key) if key else cert or None,
+    )
+
+
+def _verify(value: object) -> bool | str:
+    """Read a boolean (as a form may write one), or the path of a CA bundle."""
+    if not is_given(value):
+        return True
+    if value in (0, 1):
+        return bool(value)
+    if not isinstance(value, str):
+        raise ConfigurationError(f"extra verify is {value!r}; it must be true, false, or the path of a CA bundle.")
+    path = value.strip()
+    if path.lower() in {"", "true", "1", "yes", "on"}:
+        return True
+    return path if is_on(path) else False
+
+
+def _proxies(value: object) -> tuple[tuple[str, str], ...]:
+    """Read an object of proxies by scheme, as the official provider has it, or the URL of one for both schemes."""
+    if isinstance(value, str):
+        value = value.strip()
+        # A form has it as text.
+        with suppress(ValueError):
+            value = json.loads(value)
+    if not value:
+        return ()
+    # What begins so and is no JSON is no URL either.
+    is_url = isinstance(value, str) and not value.startswith("{")
+    by_scheme = {"http": value, "https": value} if is_url else value
+    # No value is quoted: it may hold a password.
+    if not isinstance(by_scheme, Mapping) or not by_scheme.keys() <= {"http", "https"}:
+        raise ConfigurationError(
+            'extra proxies must be a URL, or an object: {"http": "http://…", "https": "http://…"}.'
+        )
+    for scheme, url in by_scheme.items():
+        if not isinstance(url, str) or not url.strip():
+            raise ConfigurationError(f"extra proxies names no URL for {scheme}.")
+        check_proxy(url.strip(), f"extra proxies: the URL for {scheme}")
+    return tuple(sorted((scheme, url.strip()) for scheme, url in by_scheme.items()))
 
 
 def _by_name(asked: str) -> Scheme:

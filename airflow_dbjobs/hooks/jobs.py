@@ -122,12 +122,11 @@ class DatabricksJobsHook(BaseHook):
         reread: Callable[[], Transport] | None = None,
     ) -> JobsClient:
         from airflow_dbjobs.client.jobs_client import JobsClient
-        from airflow_dbjobs.client.retry import requests_per_second_from, settings_from
-        from airflow_dbjobs.client.session import network_from
         from airflow_dbjobs.client.transport import Transport
         from airflow_dbjobs.client.workspace import DEFAULT_API_VERSION, workspace_id_of, workspace_url
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.hooks.credentials import AwsConnection, choose_auth
+        from airflow_dbjobs.hooks.extra import network_from, requests_per_second_from, settings_from
 
         if not isinstance(extra, Mapping) or (not extra and not _is_empty(connection.extra)):
             raise ConfigurationError(f"{self._prefix}extra must be a JSON object.")

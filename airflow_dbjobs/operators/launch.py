@@ -101,13 +101,13 @@ class LaunchOperator(PayloadOperator):
         """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
         self.run_page_url = ""
         self._context = context
-        client = self._connect()
-        payload = self._payload(context, client)
-        job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
-        what = self.task_id, self.endpoint, job
-        self._launch_of = job, airflow_compat.next_launch_number(context["ti"], what)
-        self._make_way(context, client, payload)
-        return self._run(context, client, payload, deadline=deadline_of(self, context))
+        with self._connect() as client:
+            payload = self._payload(context, client)
+            job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
+            launch_number = airflow_compat.next_launch_number(context["ti"], (self.task_id, self.endpoint, job))
+            self._launch_of = job, launch_number
+            self._make_way(context, client, payload)
+            return self._run(context, client, payload, deadline=deadline_of(self, context))
 
     def execute_complete(
         self,
@@ -145,12 +145,12 @@ class LaunchOperator(PayloadOperator):
             )
         job, launches = self._launch_of = str(launch_of[0]), int(launch_of[1])
         airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), launches)
-        client = self._connect()
-        run = ask_for_run(client, self.run_id)
-        if not run.is_terminal:
-            # Somebody has repaired it since.
-            self._defer(context, run, joined=joined, deadline=deadline)
-        return self._see_through(context, client, run, joined=joined, deadline=deadline)
+        with self._connect() as client:
+            run = ask_for_run(client, self.run_id)
+            if not run.is_terminal:
+                # Somebody has repaired it since.
+                self._defer(context, run, joined=joined, deadline=deadline)
+            return self._see_through(context, client, run, joined=joined, deadline=deadline)
 
     def on_kill(self) -> None:
         """Cancel the run within the 4 s that a killed worker has, or leave it to the next try, where one will come.
@@ -396,5 +396,5 @@ class LaunchOperator(PayloadOperator):
         from airflow_dbjobs.runs.kill import cancel_now
 
         if self._client is not None:
-            began = time.monotonic() if began is None else began
+            began = began or time.monotonic()
             cancel_now(self._client, self.run_id, self._launcher, self.log, began=began, repairing=self._is_repairing)

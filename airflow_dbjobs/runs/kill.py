@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KILL_BUDGET_SECONDS = 4.0
 # A repair that is on its way begins after the first one.
 _CANCELS_OF_A_REPAIR = 3
+_PAUSE_SECONDS = 0.5
 
 
 def cancel_now(
@@ -35,12 +36,14 @@ def cancel_now(
     that a repair of the run may be on its way.
     """
 
+    def left() -> float:
+        return began + KILL_BUDGET_SECONDS - time.monotonic()
+
     def quick(share: float) -> JobsClient:
         # A client of its own: the interrupted call may hold anything of the other one.
-        left = (began + KILL_BUDGET_SECONDS - time.monotonic()) * share
         return client.with_policy(
             RetryPolicy(
-                retry_budget=left,
+                retry_budget=left() * share,
                 server_error_wait=0.5,
                 connect_timeout=1.5,
                 read_timeout=2.0,
@@ -51,17 +54,21 @@ def cancel_now(
 
     try:
         if run_id is None and launcher:
-            run_id = launcher.find_in_flight(quick(share=0.5))
+            with quick(share=0.5) as finding:
+                run_id = launcher.find_in_flight(finding)
         if run_id is None:
             return
-        quick(share=1.0).cancel_run(run_id)
+        with quick(share=1.0) as cancelling:
+            cancelling.cancel_run(run_id)
     except JobsError as error:
         name = f"Run {run_id}" if run_id else "The run"
         log.warning("%s could not be cancelled and may still be running: %s", name, error)
         return
     log.info("The API accepted to cancel run %d.", run_id)
     for _ in range(_CANCELS_OF_A_REPAIR if repairing else 0):
-        quick(share=1.0).sleep(0.5)
+        if left() <= _PAUSE_SECONDS:
+            return
+        client.transport.sleep(_PAUSE_SECONDS)
         # It was accepted once: this is for a repair that begins after that.
-        with suppress(JobsError):
-            quick(share=1.0).cancel_run(run_id)
+        with suppress(JobsError), quick(share=1.0) as cancelling:
+            cancelling.cancel_run(run_id)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.transport import Attempts
 from airflow_dbjobs.client.wait import ask_for_run, patiently, unless_deleted, wait_for_run
 from airflow_dbjobs.errors import (
     ApiError,
@@ -179,6 +180,15 @@ class Launched:
     report: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """A token that is being sent, or was; `is_known` says that an earlier try may have sent it."""
+
+    token: str
+    is_known: bool
+    attempts: Attempts
+
+
 class Launcher:
     """Launches the run of one try of a task, or finds the one that it is to wait for.
 
@@ -209,8 +219,7 @@ class Launcher:
         self._cancels = cancels
         # No earlier success is lost where Airflow has taken note of it.
         self._successes = frozenset() if TASK_SUCCEEDED in (reports or ()) else successes
-        # What `find_in_flight` sends again.
-        self._in_flight: str | None = None
+        self._in_flight: _InFlight | None = None
         self._stopped = False
 
     def launch(self) -> Launched:
@@ -233,9 +242,11 @@ class Launcher:
     def find_in_flight(self, client: JobsClient) -> int | None:
         """Return the run that the call under way launches or finds; None where none was made.
 
-        It sends the same token once more, through `client`: a signal handler must not use the one that it interrupted.
+        It sends the same token once more, but only where that may find a run: where no attempt can have reached the
+        server, it would launch one. `client` is to send it: a signal handler must not use the one that it interrupted.
         """
-        return None if self._in_flight is None else self._post(self._in_flight, client)
+        sent = self._in_flight
+        return self._post(sent.token, client) if sent and (sent.is_known or sent.attempts.unclear) else None
 
     def stop(self) -> None:
         """Launch nothing from now on: the next launch raises JobsError."""
@@ -245,7 +256,7 @@ class Launcher:
         """Return the run of a token to wait for, or why there is none. `passed` is why, of the ordinal before."""
         token, started = self._tokens.token(ordinal), self._client.clock()
         try:
-            run_id = self._send(token)
+            run_id = self._send(token, is_known=is_old is not False)
         except (BadRequest, NotFound, Conflict) as error:
             if is_old is not False and _may_mean_deletion(error):
                 return "the run of an earlier try was deleted"
@@ -276,7 +287,7 @@ class Launcher:
 
     def _launch_with_token_of_the_user(self, token: str) -> Launched:
         started = self._client.clock()
-        run_id = self._send(token)
+        run_id = self._send(token, is_known=self._try_number > 1)
         server_time = self._client.server_time(started)
         run = self._look(run_id) or ask_for_run(self._client, run_id)
         if self._job_id is not None and run.job_id not in {None, int(self._job_id)}:
@@ -301,23 +312,28 @@ class Launcher:
             self._cancel(run_id)
         unless_deleted(lambda: wait_for_run(self._client, run_id))
 
-    def _send(self, token: str) -> int:
+    def _send(self, token: str, *, is_known: bool) -> int:
+        attempts = Attempts()
         self._refuse_if_stopped()
-        self._in_flight = token
+        self._in_flight = _InFlight(token, is_known, attempts)
         try:
             # Once more: a kill in between has cancelled what the token now stands for.
             self._refuse_if_stopped()
-            return self._post(token, self._client)
+            return self._post(token, self._client, attempts)
         except (Unauthenticated, PermissionDenied):
             # Nothing was launched, and the credentials may have been rotated since they were read.
             if not self._client.renew_credentials():
                 raise
             self._refuse_if_stopped()
-            return self._post(token, self._client)
+            return self._post(token, self._client, attempts)
 
-    def _post(self, token: str, client: JobsClient) -> int:
-        payload = {**self._payload, "idempotency_token": token}
-        return client.run_now(payload) if self._endpoint == "run-now" else client.submit_run(payload)
+    def _post(self, token: str, client: JobsClient, attempts: Attempts | None = None) -> int:
+        payload, transport = {**self._payload, "idempotency_token": token}, client.transport
+        transport.attempts = attempts
+        try:
+            return client.run_now(payload) if self._endpoint == "run-now" else client.submit_run(payload)
+        finally:
+            transport.attempts = None
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped:

@@ -1,11 +1,9 @@
-"""Signing in: one ``requests.auth.AuthBase`` per scheme, and the choice among them.
+"""Authentication: one ``requests.auth.AuthBase`` for each scheme.
 
-``headers`` has what needs no token server. All else is a ``tokens.TokenAuth`` with a source: ``oauth``, ``federation``
-(with ``kubernetes`` and ``aws``), ``azure`` or ``sdk``. Which fields of a connection belong to which scheme is data, in
-``airflow_dbjobs.hooks.fields``.
+``headers`` needs no token server. Every other scheme is a ``tokens.TokenAuth`` with a source of tokens: ``databricks``
+(with ``kubernetes`` and ``aws``), ``azure`` or ``sdk``. None of them knows the fields of a connection.
 """
 
 from airflow_dbjobs.client.auth.static import BasicAuth, BearerAuth
-from airflow_dbjobs.hooks.credentials import choose_auth
 
-__all__ = ["BasicAuth", "BearerAuth", "choose_auth"]
+__all__ = ["BasicAuth", "BearerAuth"]

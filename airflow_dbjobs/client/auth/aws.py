@@ -1,89 +1,143 @@
-"""A token by which AWS's Security Token Service says who this is (``sts:GetWebIdentityToken``), with no AWS library.
+"""A token in which AWS's Security Token Service names the caller (``sts:GetWebIdentityToken``).
 
-The keys to ask with are those of a connection of Airflow's, or of the machine, looked for in the order of AWS's own
-SDKs: the environment, a role of a Kubernetes service account (IRSA), those of a container (ECS, EKS Pod Identity), the
-instance's. (A profile in ``~/.aws`` is not looked for.)
-
-Source: AWS STS API reference; AWS SDKs and Tools reference, "Standardized credential providers".
+botocore (extra ``aws`` of this package, imported when a token is requested) finds the credentials as every AWS SDK
+does, profiles included, and signs. The request is sent like those to all token servers: botocore has known this action
+since 1.41 only, and Airflow 3.0 pins an older one. Source: AWS STS API reference.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlencode
 
-from airflow_dbjobs.client.auth.federation import read_text
-from airflow_dbjobs.client.auth.http import unreadable
-from airflow_dbjobs.client.auth.sigv4 import AwsKeys, signed_headers
-from airflow_dbjobs.client.session import Network
-from airflow_dbjobs.errors import CallError, SignInRefused
+from airflow_dbjobs.client.auth.http import LIMIT_CODES, unreadable
+from airflow_dbjobs.client.sanitize import cleaned, one_line, scrubbed
+from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.session import Network
 
 AUDIENCE = "databricks"
 SECONDS = 300
 
 _API_VERSION = "2011-06-15"
 _SESSION_NAME = "airflow-dbjobs"
-_CONTAINER_HOST = "http://169.254.170.2"
-# Where AWS's SDKs let plain HTTP carry keys: this machine, and the addresses of ECS and EKS.
-_CONTAINER_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
-_INSTANCE_URL = "http://169.254.169.254"
-# It is there at once, or this is no instance.
-_INSTANCE_SECONDS = 2.0
-# What is on the machine is never behind a proxy.
-_DIRECT = Network(direct=True)
+_CONNECT_SECONDS = 10.0
 _NO_KEYS = (
     "Check that this runs with an AWS role (of a service account, a task or an instance), that AWS_ACCESS_KEY_ID and"
-    " AWS_SECRET_ACCESS_KEY are set, or that the connection `aws_conn_id` has a key"
+    " AWS_SECRET_ACCESS_KEY or AWS_PROFILE are set, or that the connection `aws_conn_id` has a key or a profile"
 )
 
 
 @dataclass(frozen=True)
+class AwsKeys:
+    """An access key, with the attributes of botocore's credentials; `token` is "" unless it is a temporary one."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class WebIdentity:
-    """Asks STS for a token of whoever has `keys`, or of the role that these may assume; None means the machine's."""
+    """Requests a token from STS with `keys`, else with a `profile`, else with the credentials that botocore finds.
+
+    With `role_arn` the token is that of a role, which is assumed first.
+    """
 
     network: Network
     audience: str = AUDIENCE
     seconds: int = SECONDS
     region: str = ""
     keys: AwsKeys | None = None
+    profile: str = ""
     role_arn: str = ""
     external_id: str = field(default="", repr=False)
+    # The program that a profile names as `credential_process` has no time limit.
+    may_hang: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"AWS STS for audience {self.audience}"
 
     def read(self, requests: TokenRequests) -> str:
-        """Ask STS for a token."""
-        sts = _Sts(requests, self.network, self._region(requests))
-        keys = self.keys or _keys_of_this_machine(requests, sts)
+        """Request a token from STS."""
+        keys, region = self._keys_and_region(requests)
+        sts = _Sts(requests, self.network, region)
         if self.role_arn:
-            keys = sts.assumed("AssumeRole", _role(self.role_arn, ExternalId=self.external_id), keys)
+            role = {"RoleArn": self.role_arn, "RoleSessionName": _SESSION_NAME}
+            role |= {"ExternalId": self.external_id} if self.external_id else {}
+            keys = AwsKeys(*sts.call("AssumeRole", role, keys, "AccessKeyId", "SecretAccessKey", "SessionToken"))
         parameters = {
             "Audience.member.1": self.audience,
             "SigningAlgorithm": "RS256",
             "DurationSeconds": str(self.seconds),
         }
-        return sts.ask("GetWebIdentityToken", parameters, keys, "WebIdentityToken")[0]
+        return sts.call("GetWebIdentityToken", parameters, keys, "WebIdentityToken")[0]
 
-    def _region(self, requests: TokenRequests) -> str:
-        region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        if region:
-            return region
+    def _keys_and_region(self, requests: TokenRequests) -> tuple[AwsKeys, str]:
         try:
-            return _Instance(requests).get("meta-data/placement/region")
-        except CallError as error:
+            import botocore  # noqa: F401 (is it installed?)
+        except ImportError as error:
             raise SignInRefused(
-                "The AWS region is not known, and this token is not given by the global endpoint: set `aws_region` in"
-                " the connection's extra, or AWS_REGION"
+                "botocore is not installed; `federated_aws` needs it: pip install 'airflow-dbjobs[aws]'"
             ) from error
+        # At DEBUG it logs requests and replies, and so keys.
+        if (logger := logging.getLogger("botocore")).level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+        try:
+            session = self._session(requests.left)
+            region = self._region(session)
+            # Of its own calls, if it assumes a role.
+            session.set_config_variable("region", region)
+            found = None if self.keys else session.get_credentials()
+            keys = self.keys or (found and found.get_frozen_credentials())
+        except SignInRefused:
+            raise
+        except Exception as error:  # noqa: BLE001 (of botocore, or of what it calls)
+            # A server may have repeated a secret in it.
+            raise _failure(error) from None
+        if not keys:
+            raise SignInRefused(f"There are no AWS credentials on this worker or triggerer. {_NO_KEYS}")
+        return AwsKeys(keys.access_key, keys.secret_key, keys.token or ""), region
+
+    def _region(self, session: Any) -> str:
+        from botocore.utils import IMDSRegionProvider
+
+        region = self.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        if found := region or IMDSRegionProvider(session).provide():
+            return str(found)
+        raise SignInRefused(
+            "The AWS region is not known, and the global endpoint does not issue this token: set `aws_region` in the"
+            " connection's extra, or AWS_REGION"
+        )
+
+    def _session(self, seconds: float) -> Any:
+        from botocore.config import Config
+        from botocore.session import Session
+
+        session = Session(profile=self.profile or None)
+        session.set_default_client_config(
+            Config(
+                connect_timeout=min(_CONNECT_SECONDS, seconds),
+                read_timeout=seconds,
+                # The API call that needs the token is retried.
+                retries={"total_max_attempts": 1},
+                proxies=dict(self.network.proxies) or None,
+                client_cert=self.network.cert,
+            )
+        )
+        if self.network.verify is not True:
+            session.set_config_variable("ca_bundle", self.network.verify)
+        return session
 
 
 @dataclass(frozen=True)
@@ -100,24 +154,22 @@ class _Sts:
         domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
         return f"{own.rstrip('/')}/" if own else f"https://sts.{self.region}.{domain}/"
 
-    def assumed(self, action: str, parameters: Mapping[str, str], keys: AwsKeys | None) -> AwsKeys:
-        """Return the keys of a role."""
-        return AwsKeys(*self.ask(action, parameters, keys, "AccessKeyId", "SecretAccessKey", "SessionToken"))
+    def call(self, action: str, parameters: Mapping[str, str], keys: AwsKeys, *wanted: str) -> list[str]:
+        """Call an action, and return the elements of its reply that are wanted."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
 
-    def ask(self, action: str, parameters: Mapping[str, str], keys: AwsKeys | None, *wanted: str) -> list[str]:
-        """Call an action, signed where there are keys, and return what is wanted of its reply."""
         body = urlencode({"Action": action, "Version": _API_VERSION, **parameters}).encode()
-        headers = {"content-type": "application/x-www-form-urlencoded"}
-        if keys:
-            now = self.requests.wall()
-            headers = signed_headers(self.url, body, keys, region=self.region, service="sts", now=now)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/xml"}
+        request = AWSRequest("POST", self.url, headers, body)
+        SigV4Auth(keys, "sts", self.region).add_auth(request)
         text = self.requests.text(
             "POST",
             self.url,
             self.network,
             body=body,
-            headers={**headers, "Accept": "text/xml"},
-            secrets=[parameters.get("WebIdentityToken", ""), *([keys.secret_key, keys.session_token] if keys else [])],
+            headers=dict(request.headers),
+            secrets=[keys.secret_key, keys.token],
             remedy=f"Check that these AWS credentials are valid and may call sts:{action}, and that the account has"
             " outbound web identity federation enabled",
             reach_remedy="Check `aws_region` in the connection's extra",
@@ -128,87 +180,39 @@ class _Sts:
         return [found[name] for name in wanted]
 
 
-def _keys_of_this_machine(requests: TokenRequests, sts: _Sts) -> AwsKeys:
-    environment = os.environ
-    access, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if access and secret:
-        return AwsKeys(access, secret, environment.get("AWS_SESSION_TOKEN", ""))
-    path, role = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"), environment.get("AWS_ROLE_ARN")
-    if path and role:
-        parameters = {**_role(role), "WebIdentityToken": read_text(path, "AWS_WEB_IDENTITY_TOKEN_FILE")}
-        return sts.assumed("AssumeRoleWithWebIdentity", parameters, None)
-    if url := _container_url(environment):
-        return _keys(requests.text("GET", url, _DIRECT, headers=_container_headers(environment), remedy=_NO_KEYS), url)
-    try:
-        instance = _Instance(requests)
-        path = "meta-data/iam/security-credentials/"
-        name = instance.get(path).partition("\n")[0].strip()
-        return _keys(instance.get(f"{path}{quote(name, safe='')}"), f"{instance.url}/{path}")
-    except CallError as error:
-        raise SignInRefused(f"There are no AWS credentials here: {error}") from error
+def _failure(error: Exception) -> CallError:
+    """Return the error of a search for credentials as ours: transient if a server may have failed."""
+    from botocore import exceptions
 
-
-def _container_url(environment: Mapping[str, str]) -> str:
-    if relative := environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
-        return f"{_CONTAINER_HOST}{relative}"
-    full = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
-    parts = urlsplit(full)
-    if full and parts.scheme != "https" and parts.hostname not in _CONTAINER_HOSTS:
-        raise SignInRefused("AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine")
-    return full
-
-
-def _container_headers(environment: Mapping[str, str]) -> dict[str, str]:
-    path = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-    token = (
-        read_text(path, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-        if path
-        else environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+    reply = error.response if isinstance(error, exceptions.ClientError) else {}
+    status = reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = cleaned(scrubbed(one_line(str(error) or type(error).__name__), _secrets()))[:500].rstrip(".")
+    text = f"Retrieving AWS credentials failed: {said}. {_NO_KEYS}"
+    unanswered = (
+        OSError,
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.CredentialRetrievalError,
+        exceptions.MetadataRetrievalError,
     )
-    return {"Authorization": token} if token else {}
+    is_limit = status == HTTPStatus.TOO_MANY_REQUESTS or reply.get("Error", {}).get("Code") in LIMIT_CODES
+    if isinstance(error, unanswered) or status >= HTTPStatus.INTERNAL_SERVER_ERROR or is_limit:
+        return Unreachable(text, sent=False)
+    return SignInRefused(text)
 
 
-class _Instance:
-    """The metadata service of an instance, in its second version."""
-
-    def __init__(self, requests: TokenRequests) -> None:
-        own = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
-        self.url = f"{(own or _INSTANCE_URL).rstrip('/')}/latest"
-        self._requests = requests
-        seconds = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
-        self._session = {"X-aws-ec2-metadata-token": self._ask("PUT", "api/token", seconds)}
-
-    def get(self, path: str) -> str:
-        """Return what is to be known there."""
-        return self._ask("GET", path, self._session)
-
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:
-        return self._requests.text(
-            method,
-            f"{self.url}/{path}",
-            _DIRECT,
-            headers=headers,
-            remedy=_NO_KEYS,
-            reach_remedy="It answers on instances of EC2 only",
-            connect_seconds=_INSTANCE_SECONDS,
-        ).strip()
-
-
-def _keys(text: str, url: str) -> AwsKeys:
-    try:
-        reply = json.loads(text)
-        return AwsKeys(str(reply["AccessKeyId"]), str(reply["SecretAccessKey"]), str(reply.get("Token") or ""))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise unreadable(f"GET {url}", "no AccessKeyId and SecretAccessKey") from None
-
-
-def _role(arn: str, **parameters: str) -> dict[str, str]:
-    given = {name: value for name, value in parameters.items() if value}
-    return {"RoleArn": arn, "RoleSessionName": _SESSION_NAME, **given}
+def _secrets() -> Iterator[str]:
+    """Yield the secrets that botocore may have sent."""
+    for name, value in os.environ.items():
+        if name.startswith("AWS_") and ("TOKEN" in name or "SECRET" in name):
+            yield value
+            if name.endswith("_FILE"):
+                with suppress(OSError, ValueError):
+                    yield Path(value).read_text(encoding="utf-8").strip()
 
 
 def _elements(text: str) -> dict[str, str]:
-    """Return the texts of a reply's elements by name."""
+    """Return the text of each element of a reply by its name."""
     from xml.etree import ElementTree
 
     try:

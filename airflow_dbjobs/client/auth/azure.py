@@ -1,4 +1,4 @@
-"""Microsoft Entra: a service principal, a managed identity, or whoever this runs as, by way of azure-identity.
+"""Microsoft Entra, by azure-identity: a service principal, a managed identity, or its default credential.
 
 azure-identity is imported when a token is fetched (extra ``azure`` of this package).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.client.auth.tokens import Token
@@ -49,10 +49,10 @@ _IDENTITY_PATH = "/metadata/identity/"
 
 @dataclass(frozen=True)
 class EntraToken:
-    """Signs in as `who`; `tenant_id` and `client_secret` are of a service principal, `client_id` also of an identity.
+    """Authenticates as `who`; a service principal has a tenant, an id and a secret, a managed identity maybe an id.
 
-    With `resource_id`, the workspace's in Azure, who is no user of the workspace yet signs in by a right in Azure.
-    `authority` is the URL of another cloud's sign-in.
+    With `resource_id` (the workspace's id in Azure), an identity that is not a user of the workspace authenticates by
+    its role in Azure. `authority` is the login URL of another cloud.
     """
 
     who: Who
@@ -62,9 +62,10 @@ class EntraToken:
     tenant_id: str = ""
     authority: str = ""
     resource_id: str = ""
+    may_hang: ClassVar[bool] = True
 
     def fetch(self, requests: TokenRequests) -> Token:
-        """Ask Entra for a token, and for another of the management API where `resource_id` is given."""
+        """Request a token, and with `resource_id` another one for the management API."""
         traffic = _Traffic(on_azure=self.who == "managed identity")
         if self.who != "managed identity":
             self.network.check(self._authority_url or f"https://{_PUBLIC_AUTHORITY}")
@@ -97,8 +98,7 @@ class EntraToken:
             from azure import identity
         except ImportError as error:
             raise SignInRefused(
-                "azure-identity is not installed here, by which this package signs in with Entra:"
-                " pip install 'airflow-dbjobs[azure]'"
+                "azure-identity is not installed; Microsoft Entra needs it: pip install 'airflow-dbjobs[azure]'"
             ) from error
         # One attempt each time: it is the call that needs the token which is repeated.
         options: dict[str, Any] = {
@@ -203,7 +203,7 @@ class _Traffic:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether nobody answers who should."""
+        """True if a server that should exist did not respond."""
         return bool(self._url) and not self.status and (self._on_azure or not self._is_of_the_machine)
 
     @property

@@ -37,7 +37,7 @@ _CONNECT_SECONDS = 10.0
 # An honest reply has some kilobytes.
 _MOST_BYTES = 1_000_000
 # What AWS answers 400 with, where it means 429.
-_LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
+LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unsent(ServerError(call, status, code, message, retry_after=retry_after))
-    if status == HTTPStatus.TOO_MANY_REQUESTS or code in _LIMIT_CODES:
+    if status == HTTPStatus.TOO_MANY_REQUESTS or code in LIMIT_CODES:
         return _unsent(TooManyRequests(call, status, code, message, retry_after=retry_after))
     if status < HTTPStatus.OK:
         return unreadable(call, f"{status} only, which is no answer")

@@ -1,16 +1,16 @@
-"""A token of a Kubernetes service account, asked for at the cluster's TokenRequest API by a pod that runs in it.
+"""A token of a Kubernetes service account, which a pod requests from the cluster's TokenRequest API.
 
 Source: Kubernetes API reference, "TokenRequest v1 authentication.k8s.io". (A token that is projected into the pod is a
-file: ``federation.TokenFile``.)
+file: ``databricks.TokenFile``.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from airflow_dbjobs.client.auth.federation import read_text
+from airflow_dbjobs.client.auth.databricks import read_text
 from airflow_dbjobs.client.auth.http import unreadable
 from airflow_dbjobs.client.session import Network
 
@@ -27,7 +27,7 @@ _NOT_IN_A_POD = "This is not a pod with a service account token"
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """Asks for a token of `service_account`, for `audience`, good for `seconds`, with the token that the pod has."""
+    """Requests a token of `service_account` for `audience`, good for `seconds`; the pod's own token authorizes that."""
 
     audience: str = API_URL
     seconds: int = 3600
@@ -36,12 +36,13 @@ class TokenRequest:
     namespace_path: str = NAMESPACE_PATH
     api_url: str = API_URL
     ca_path: str = CA_PATH
+    may_hang: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"Kubernetes' TokenRequest for the service account {self.service_account} and audience {self.audience}"
 
     def read(self, requests: TokenRequests) -> str:
-        """Ask the cluster for a token."""
+        """Request a token from the cluster."""
         mine = read_text(self.token_path, "k8s_token_path", _NOT_IN_A_POD)
         namespace = read_text(self.namespace_path, "k8s_namespace_path", _NOT_IN_A_POD)
         account = f"namespaces/{quote(namespace, safe='')}/serviceaccounts/{quote(self.service_account, safe='')}"

@@ -1,4 +1,4 @@
-"""Whatever else Databricks' own SDK can sign in with: profiles, its command line's login, Google, CI systems.
+"""Authentication by Databricks' own SDK: profiles, its command line's login, Google, CI systems.
 
 databricks-sdk is imported when a token is fetched (extra ``sdk`` of this package).
 """
@@ -12,7 +12,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.client.auth.tokens import Token
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client.auth.http import TokenRequests
 
-# What signs a request is asked for again after this time, where it does not say when it expires (a token in a profile).
+# The lifetime of credentials that name none (a token in a profile).
 _UNSAID_LIFETIME = 300.0
-# Which of its arguments, and of the variables that it and the libraries below it read, are nobody's business; and which
-# are sent together with one, as Basic has it.
+# Its arguments, and the variables that it and its libraries read, that are secret; and those that Basic authentication
+# sends together with one.
 _SECRET = re.compile("(token|secret|password|credentials|metadata_service_url)$", re.IGNORECASE)
 _NAME = re.compile("(client_id|username)$", re.IGNORECASE)
 _VARIABLES = ("ACTIONS_", "ARM_", "AZURE_", "DATABRICKS_", "GOOGLE_", "SYSTEM_")
@@ -35,17 +35,18 @@ _VARIABLES = ("ACTIONS_", "ARM_", "AZURE_", "DATABRICKS_", "GOOGLE_", "SYSTEM_")
 
 @dataclass(frozen=True)
 class SdkToken:
-    """Signs in at `workspace` as databricks-sdk's ``Config`` does, whose arguments `config` has (as a JSON text).
+    """Authenticates at `workspace` as databricks-sdk's ``Config`` does, with the arguments in `config` (JSON).
 
-    `auth_type` is one that the SDK knows, or "" for the first that it finds configured.
+    `auth_type` is one of the SDK's, or "" for the first that it finds configured.
     """
 
     workspace: str
     auth_type: str = ""
     config: str = field(default="{}", repr=False)
+    may_hang: ClassVar[bool] = True
 
     def fetch(self, requests: TokenRequests) -> Token:
-        """Let the SDK sign in. Raises CallError."""
+        """Let the SDK authenticate. Raises CallError."""
         known: dict[str, Any] = {name: text for name, text in os.environ.items() if name.startswith(_VARIABLES)}
         try:
             # It takes proxies and certificates from the environment only.
@@ -54,16 +55,16 @@ class SdkToken:
         except CallError:
             raise
         except Exception as error:  # noqa: BLE001 (of the SDK, or of what it calls)
-            # What a server has repeated of what it was sent is in it unscrubbed.
+            # A server may have repeated a secret in it.
             raise _failure(error, _secrets({**known, **json.loads(self.config)})) from None
 
     def _token(self, seconds: float, now: float, known: dict[str, Any]) -> Token:
-        """Let the SDK sign in, and add to `known` what it goes by: a profile's fields, say."""
+        """Let the SDK authenticate, and add its configuration to `known`: a profile's fields, say."""
         try:
             from databricks.sdk.core import Config
         except ImportError as error:
             raise SignInRefused(
-                "databricks-sdk is not installed here, which this `auth_type` needs: pip install 'airflow-dbjobs[sdk]'"
+                "databricks-sdk is not installed; this `auth_type` needs it: pip install 'airflow-dbjobs[sdk]'"
             ) from error
         options: dict[str, Any] = {"http_timeout_seconds": seconds, "retry_timeout_seconds": seconds}
         given = {"host": self.workspace, "auth_type": self.auth_type or None, **json.loads(self.config)}
@@ -71,7 +72,7 @@ class SdkToken:
         known |= {f"sdk_{name}": value for name, value in config.as_dict().items()}
         headers = config.authenticate()
         lifetime = _UNSAID_LIFETIME
-        # Not every way to sign in has a token that expires.
+        # Not every scheme has a token that expires.
         with suppress(ValueError):
             if expiry := config.oauth_token().expiry:
                 lifetime = _seconds_until(expiry, now)
@@ -90,20 +91,20 @@ def _secrets(known: Mapping[str, Any]) -> list[str]:
 
 def _failure(error: Exception, secrets: list[str]) -> CallError:
     said = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
-    # Its own retries are over, or there were none: what has to do with a network is an OSError, or says when.
+    # Its own retries are over, or there were none: network errors are OSErrors.
     if isinstance(error, OSError | TimeoutError):
-        return Unreachable(f"databricks-sdk cannot sign in: {said}", sent=False)
+        return Unreachable(f"databricks-sdk cannot authenticate: {said}", sent=False)
     return SignInRefused(
-        f"databricks-sdk cannot sign in: {said}. Check `auth_type` and `sdk_config` in the connection's extra, and the"
-        " DATABRICKS_ variables and the profile where this runs"
+        f"databricks-sdk cannot authenticate: {said}. Check `auth_type` and `sdk_config` in the connection's extra, and"
+        " the DATABRICKS_ variables and the profile on this worker or triggerer"
     )
 
 
 def _seconds_until(expiry: datetime, now: float) -> float:
     """Return the seconds until a token expires, `now` being in epoch seconds.
 
-    The SDK tells local time without its zone, now reckoned by adding seconds to the wall clock, now converted: where
-    the clocks change in between, the two mean different times, of which the earlier is safe.
+    The SDK gives local time without a zone, sometimes computed from the wall clock, sometimes converted from UTC. If
+    the clocks change in between, the two differ; the earlier time is safe.
     """
     left = expiry.timestamp() - now
     return left if expiry.tzinfo else min(left, (expiry - datetime.fromtimestamp(now)).total_seconds())  # noqa: DTZ006

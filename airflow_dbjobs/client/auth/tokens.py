@@ -1,15 +1,17 @@
-"""Tokens: kept for all who sign in with equal credentials, renewed early, and fetched once however many need one.
+"""The tokens of this process: one for equal credentials, renewed early, and requested once for all threads that wait.
 
-A signal handler (``on_kill``) may need a token while the call that it broke into is fetching one. So nothing here holds
-a lock, a fetch of the same thread is never waited for, and each waiter waits on a lock of its own.
+A lock guards each source of tokens. It is reentrant, as a signal handler (``on_kill``) may need a token in the middle
+of the request that it interrupts; and no caller waits for it longer than its own time limit.
 """
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import logging
 import math
 import os
+import queue
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from requests.auth import AuthBase
 
-from airflow_dbjobs.client.auth.bounded import BoundedCalls
 from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
 
@@ -30,22 +31,29 @@ log = logging.getLogger(__name__)
 
 # The platform refuses tokens that have 30 s left or less.
 LEAST_SECONDS_LEFT = 40.0
-# A token is renewed when this part of its time is left, or this many seconds: time to sit out a token server's outage.
+# A token is renewed when this part of its lifetime is left, or this many seconds: enough to outlast most outages of a
+# token server.
 _RENEW_PART, _RENEW_SECONDS = 0.2, 600.0
-# How long after a renewal that has failed the next is tried, while the token still holds.
+# The wait between two attempts to renew a token that is still good.
 _RENEW_AGAIN = 30.0
-# How long fetching a token may take, where the caller has more time. Who has less (a kill, say) renews none before its
-# time: a token server that hangs would take what the call itself needs.
+# The time limit of one request for a token. A caller with less time (a kill, say) does not renew a token that is still
+# good: a token server that hangs would take the time that the call itself needs.
 FETCH_SECONDS = 30.0
-# With less time left than this, a waiter fetches none itself.
-_HASTE_SECONDS = 1.0
-# A token that replaces a refused one, and is refused sooner than this, is not replaced: so would be the next.
+# A thread with less time left than this does not begin a request after it waited for another one's.
+_LEAST_SECONDS = 1.0
+# A token that replaced a refused one is not replaced again within this time: the next would be refused, too.
 _REPLACE_SECONDS = 60.0
+# If so many calls of one source hang, another one begins only after a while. A triggerer lives for months: threads must
+# not pile up in it, and a network that was down for a while must not stop authentication for good.
+_MOST_HANGING = 5
+_HANGING_SECONDS = 300.0
+# A call that watches its time itself gets this much longer, as its error is more precise.
+_GRACE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Token(AuthBase):
-    """The headers that sign a request, and for how many seconds they are good."""
+    """The headers that sign a request, and their lifetime in seconds."""
 
     headers: Mapping[str, str] = field(repr=False)
     lifetime: float
@@ -57,47 +65,32 @@ class Token(AuthBase):
 
 
 class TokenSource(Protocol):
-    """Credentials that a token is given for. Equal ones share it, so they are hashable; their repr has no secret."""
+    """Credentials that a token is given for. Equal ones share it, so they are hashable; their repr shows no secret."""
+
+    @property
+    def may_hang(self) -> bool:
+        """True if `fetch` calls a library or a function that has no time limit: it then runs in its own thread."""
 
     def fetch(self, requests: TokenRequests) -> Token:
-        """Ask for a new token, once, in a thread of its own. Raises CallError with ``sent`` False: nothing was sent."""
+        """Request a new token, once. Raises CallError with ``sent`` False: the API call itself was not sent."""
 
     def __hash__(self) -> int: ...
 
 
-@dataclass
-class _Kept:
-    """A token at hand."""
+class _Entry:
+    """What the cache knows of one source."""
 
-    token: Token
-    born: float
-    renew_at: float
-    good_until: float
-
-
-class _Flight:
-    """A fetch under way, and who waits for what comes of it."""
-
-    def __init__(self, until: float) -> None:
-        self.owner = threading.get_ident()
-        self.until = until
+    def __init__(self) -> None:
+        #: Held during a request. The other fields are read without it.
+        self.lock = threading.RLock()
         self.token: Token | None = None
-        self.error: JobsError | None = None
-        self._is_over = False
-        self._waiters: list[threading.Lock] = []
-
-    def land(self) -> None:
-        self._is_over = True
-        for waiter in self._waiters:
-            waiter.release()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is over, at most for so many seconds; return whether it is."""
-        waiter = threading.Lock()
-        waiter.acquire()
-        # In this order: `land` either sees the waiter, or was before the look at `_is_over`.
-        self._waiters.append(waiter)
-        return self._is_over or waiter.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+        self.renew_at = self.good_until = self.replaced_at = -math.inf
+        #: How many requests have ended, what came of the last one, and whether it failed for lack of time.
+        self.ended = 0
+        self.outcome: Token | JobsError = Unreachable("No token was requested", sent=False)
+        self.out_of_time = False
+        #: The threads that may hang, and when they began.
+        self.threads: dict[threading.Thread, float] = {}
 
 
 class TokenCache:
@@ -106,130 +99,158 @@ class TokenCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._wall = wall
-        self._kept: dict[TokenSource, _Kept] = {}
-        self._flights: dict[TokenSource, _Flight] = {}
-        # When a token was last replaced because it was refused.
-        self._replaced: dict[TokenSource, float] = {}
-        self._calls = BoundedCalls(clock)
+        self._entries: dict[TokenSource, _Entry] = {}
 
     def token(self, source: TokenSource, limit: float) -> Token:
-        """Return a token that is good for some time yet, taking at most about so many seconds. Raises CallError."""
+        """Return a token that is good for some time, within about `limit` seconds. Raises CallError."""
         limit = min(limit, FETCH_SECONDS)
         now = self._clock()
-        kept = self._kept.get(source)
-        if kept is None or now >= kept.good_until:
-            return self._fetched(source, kept, now + limit)
-        if now >= kept.renew_at and limit >= FETCH_SECONDS:
-            return self._renewed(source, kept, now + limit)
-        return kept.token
+        entry = self._entries.setdefault(source, _Entry())
+        # Read first: if another thread gets a token meanwhile, this one shares it.
+        ended = entry.ended
+        if entry.token is None or now >= entry.good_until:
+            return self._fetched(source, entry, ended, now + limit)
+        if now >= entry.renew_at and limit >= FETCH_SECONDS:
+            self._renew(source, entry, now + limit)
+        return entry.token
 
     def forget(self, source: TokenSource, token: Token) -> bool:
-        """Take note that a token was refused; return whether there is another, or one is worth to be fetched."""
-        kept = self._kept.get(source)
-        if kept is None or kept.token is not token:
+        """Note that a token was refused. Return True if another one exists, or may be requested."""
+        entry = self._entries.get(source)
+        if entry is None or entry.token is not token or entry.good_until == -math.inf:
             return True
         now = self._clock()
-        if now - self._replaced.get(source, -math.inf) < _REPLACE_SECONDS:
+        if now - entry.replaced_at < _REPLACE_SECONDS:
             return False
-        self._replaced[source] = now
-        if now < kept.good_until:
-            kept.good_until = -math.inf
-            log.info("A token is refused before its time, and another asked for: %r", source)
+        if now < entry.good_until:
+            log.info("A token was refused before it expired; requesting another one: %r", source)
+        entry.replaced_at, entry.good_until = now, -math.inf
         return True
 
     def after_fork(self) -> None:
-        """Forget the fetches of the parent process, whose threads are not here."""
-        self._flights.clear()
+        """Replace all locks: the threads that may hold them exist in the parent process only."""
+        for entry in self._entries.values():
+            entry.lock, entry.threads = threading.RLock(), {}
 
-    def _fetched(self, source: TokenSource, seen: _Kept | None, deadline: float) -> Token:
-        """Fetch a token, or wait for the one that another thread is fetching."""
-        while True:
-            flight = self._flights.setdefault(source, mine := _Flight(deadline))
-            if flight is mine:
-                return self._fly(source, seen, mine)
-            if flight.owner == mine.owner:
-                # This is a signal handler, in the middle of that fetch.
-                return self._fetch(source, deadline)
-            if self._clock() >= flight.until:
-                # It hangs, or a signal's exception came before it began.
-                self._flights.pop(source, None)
-            elif not flight.wait(deadline - self._clock()):
-                raise Unreachable(f"Another thread asks for a token, and none came in time: {source!r}", sent=False)
-            elif flight.error and self._was_hurried(flight, deadline):
-                # With more time it may succeed.
-                continue
-            elif flight.error:
-                # Each gets its own: who catches it adds to it.
-                raise copy.copy(flight.error) from flight.error
-            elif flight.token:
-                return flight.token
-
-    def _was_hurried(self, flight: _Flight, deadline: float) -> bool:
-        """Whether a fetch failed for want of time, of which the caller has some yet."""
-        now = self._clock()
-        return isinstance(flight.error, Unreachable) and now >= flight.until and deadline - now >= _HASTE_SECONDS
-
-    def _renewed(self, source: TokenSource, kept: _Kept, deadline: float) -> Token:
-        """Fetch the next token before the one at hand is over; return the latter where somebody is at it, or fails."""
-        if self._flights.setdefault(source, mine := _Flight(deadline)) is not mine:
-            return kept.token
+    def _fetched(self, source: TokenSource, entry: _Entry, ended: int, deadline: float) -> Token:
+        """Request a token, unless more than `ended` requests have ended: then share what came of the last one."""
+        lock = entry.lock
+        if not lock.acquire(timeout=max(deadline - self._clock(), 0.0)):
+            raise Unreachable(f"Another thread requests a token, and none came in time: {source!r}", sent=False)
         try:
-            return self._fly(source, kept, mine)
+            has_time = deadline - self._clock() >= _LEAST_SECONDS
+            if entry.ended == ended or (entry.out_of_time and has_time):
+                return self._fetch(source, entry, deadline)
+            if isinstance(entry.outcome, Token):
+                return entry.outcome
+            # Each thread gets its own copy, as a caller adds to its text.
+            raise copy.copy(entry.outcome) from entry.outcome
+        finally:
+            lock.release()
+
+    def _renew(self, source: TokenSource, entry: _Entry, deadline: float) -> None:
+        """Replace a token that expires soon, unless another thread does; one that cannot be replaced stays in use."""
+        lock = entry.lock
+        if not lock.acquire(blocking=False):
+            return
+        try:
+            if self._clock() >= entry.renew_at:
+                self._fetch(source, entry, deadline)
         except JobsError as error:
             now = self._clock()
-            kept.renew_at = now + _RENEW_AGAIN
-            log.warning(
-                "The token cannot be renewed at the moment; it is good for %.0f s yet: %s", kept.good_until - now, error
-            )
-            return kept.token
-
-    def _fly(self, source: TokenSource, seen: _Kept | None, mine: _Flight) -> Token:
-        """Fetch a token for all that wait, unless one has come since the cache was looked into."""
-        try:
-            kept = self._kept.get(source)
-            is_new = kept is not None and kept is not seen
-            mine.token = kept.token if kept and is_new else self._fetch(source, mine.until)
-        except JobsError as error:
-            mine.error = error
-            raise
-        else:
-            return mine.token
+            entry.renew_at = now + _RENEW_AGAIN
+            left = entry.good_until - now
+            log.warning("Renewing a token failed; it is good for another %.0f s, will retry: %s", left, error)
         finally:
-            self._flights.pop(source, None)
-            mine.land()
+            lock.release()
 
-    def _fetch(self, source: TokenSource, deadline: float) -> Token:
-        # What is said of its time counts from when it was made: after this.
+    def _fetch(self, source: TokenSource, entry: _Entry, deadline: float) -> Token:
+        """Request a token, and keep what comes of it."""
+        # Lifetimes count from when the server made the token, which is after this.
         born = self._clock()
         requests = TokenRequests(deadline, clock=self._clock, wall=self._wall)
+        # Until it has ended otherwise, the exception of a signal handler may end it.
+        entry.out_of_time = True
         try:
-            token = self._calls.run(lambda: source.fetch(requests), requests.left, source)
-        except ConfigurationError as error:
-            # It is dealt with as wrong credentials are.
-            raise SignInRefused(str(error)) from None
-        except JobsError:
+            token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
+        except JobsError as error:
+            entry.outcome, entry.out_of_time = error, isinstance(error, Unreachable) and self._clock() >= deadline
             raise
-        except Exception as error:  # noqa: BLE001 (of a library, of a user's function; its text may hold a secret)
-            raise SignInRefused(f"No token could be had: {type(error).__name__}. Check {source!r}") from None
-        left = min(LEAST_SECONDS_LEFT, token.lifetime / 2)
-        early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
-        end = born + token.lifetime
-        for other, kept in list(self._kept.items()):
-            if born >= kept.good_until and other != source:
-                self._kept.pop(other, None)
-        self._kept[source] = _Kept(token, born, end - early, end - left)
-        log.debug("A token for %r, good for %.0f s", source, token.lifetime)
-        return token
+        else:
+            left = min(LEAST_SECONDS_LEFT, token.lifetime / 2)
+            early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
+            entry.token, entry.outcome, entry.out_of_time = token, token, False
+            entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
+            log.debug("A token for %r, good for %.0f s", source, token.lifetime)
+            return token
+        finally:
+            # Last, and before the lock is released: who sees it sees the rest.
+            entry.ended += 1
+            self._drop_expired(source, born)
+
+    def _drop_expired(self, current: TokenSource, now: float) -> None:
+        """Forget the expired tokens of other sources: of a secret before its rotation, say."""
+        for source, entry in list(self._entries.items()):
+            if source != current and entry.token and now >= entry.good_until:
+                self._entries.pop(source, None)
+
+    def _bounded(self, source: TokenSource, entry: _Entry, requests: TokenRequests) -> Token:
+        """Request a token in a thread, which is abandoned if it takes too long."""
+        now, seconds = self._clock(), requests.left
+        entry.threads = {thread: began for thread, began in entry.threads.items() if thread.is_alive()}
+        if len(entry.threads) >= _MOST_HANGING and now - max(entry.threads.values()) < _HANGING_SECONDS:
+            raise Unreachable(
+                f"{len(entry.threads)} requests for a token hang; not starting another one yet: {source!r}", sent=False
+            )
+        outcomes: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
+        # Log lines of the thread go where the caller's go.
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                outcomes.put(context.run(_fetch_once, source, requests))
+            except BaseException as error:  # noqa: BLE001 (the caller raises it)
+                outcomes.put(error)
+
+        thread = threading.Thread(target=run, name="airflow_dbjobs-token", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            raise Unreachable("Cannot start a thread to request a token (system limit reached)", sent=False) from None
+        entry.threads[thread] = now
+        try:
+            outcome = outcomes.get(timeout=seconds + _GRACE_SECONDS)
+        except queue.Empty:
+            raise Unreachable(f"No token came within {seconds:.3g} s: {source!r}", sent=False) from None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
 
-# A process has one: a task's client, its cancellation's and those of all triggers sign in together.
+def _fetch_once(source: TokenSource, requests: TokenRequests) -> Token:
+    """Request a token; any failure becomes a JobsError, which quotes neither a library nor a user's function."""
+    try:
+        return source.fetch(requests)
+    except ConfigurationError as error:
+        # Handled as wrong credentials are.
+        raise SignInRefused(str(error)) from None
+    except JobsError:
+        raise
+    except SystemExit:
+        # It would end the task, and with success if the code is 0.
+        raise SignInRefused(f"Requesting a token tried to exit the process. Check {source!r}") from None
+    except Exception as error:  # noqa: BLE001 (its text may hold a secret)
+        raise SignInRefused(f"Requesting a token failed: {type(error).__name__}. Check {source!r}") from None
+
+
+# One for the process: the clients of a task, of its cancellation and of all triggers share their tokens.
 CACHE = TokenCache()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=CACHE.after_fork)
 
 
 class TokenAuth(AuthBase):
-    """Signs with a token of `source`, from a cache that all share who sign in with equal credentials."""
+    """Signs with a token of `source`, from a cache that equal credentials share."""
 
     def __init__(self, source: TokenSource, *, cache: TokenCache | None = None) -> None:
         self.source = source
@@ -240,11 +261,11 @@ class TokenAuth(AuthBase):
         return self.token()(request)
 
     def token(self, limit: float = math.inf) -> Token:
-        """Return a token, taking at most so many seconds. Raises CallError with ``sent`` False."""
+        """Return a token within `limit` seconds. Raises CallError with ``sent`` False."""
         return self._cache.token(self.source, limit)
 
     def forget(self, token: Token) -> bool:
-        """Take note that a token was refused; return whether it is worth to try with another."""
+        """Note that a token was refused; return True if a call may succeed with another one."""
         return self._cache.forget(self.source, token)
 
     def __repr__(self) -> str:
