@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from listing_model import LIST, Failure, ModelRun, World
 from made_up import REPEATABLE
@@ -258,6 +258,8 @@ def with_crowd(size: int, period: float, runs: list[ModelRun], waits: list[Waiti
 
 
 class TestAnyWorkspace:
+    # Otherwise the examples, and so the duration, would depend on the name of the test.
+    @seed(0)
     @settings(REPEATABLE, max_examples=60)
     @given(
         story=st.builds(
