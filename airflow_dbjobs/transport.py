@@ -100,11 +100,11 @@ class Transport:
         auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
         return self.base_url, self.workspace_id, auth, self.network
 
-    def with_policy(self, policy: RetryPolicy) -> Transport:
-        """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
+    def with_policy(self, policy: RetryPolicy, *, auth: AuthBase | None = None) -> Transport:
+        """Return a transport to the same workspace with another policy, maybe another auth, and sessions of its own."""
         return Transport(
             self.base_url,
-            self.auth,
+            auth or self.auth,
             workspace_id=self.workspace_id,
             policy=policy,
             network=self.network,

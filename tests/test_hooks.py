@@ -221,7 +221,7 @@ def test_an_auth_type_of_ours_counts_in_a_connection_of_the_official_provider_to
     ("extra", "words"),
     [
         ({"auth_type": "oauth", "azure_tenant_id": "t-1"}, "auth_type is 'oauth', which contradicts azure_tenant_id"),
-        ({"federated_k8s": True}, "signs in by federated_k8s, but it lacks extra client_id"),
+        ({"federated_k8s": True}, "authenticates by federated_k8s, but it lacks extra client_id"),
         ({"auth_type": "kerberos"}, "auth_type is 'kerberos'; it must be one of token, "),
         ({"proxies": "ftp", "client_key": "/k"}, "client_key is given without client_cert"),
     ],
