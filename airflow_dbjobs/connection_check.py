@@ -39,7 +39,7 @@ def check(client: JobsClient, scheme: Scheme) -> tuple[bool, str]:
 
 
 def _check(transport: Transport, api_version: str, how: str) -> tuple[bool, str]:
-    deadline = transport.clock() + SECONDS
+    deadline = transport.clock.monotonic() + SECONDS
     failed = f"The connection authenticates {how}."
     try:
         if isinstance(transport.auth, TokenAuth):
@@ -47,7 +47,7 @@ def _check(transport: Transport, api_version: str, how: str) -> tuple[bool, str]
     except JobsError as error:
         return False, f"{failed} {_sentence(error)}"
     try:
-        limit = deadline - transport.clock()
+        limit = deadline - transport.clock.monotonic()
         transport.send("GET", f"{api_version}/jobs/list", query={"limit": 1}, limit=limit)
     except PermissionDenied as error:
         me = _me(transport, deadline)
@@ -65,7 +65,7 @@ def _check(transport: Transport, api_version: str, how: str) -> tuple[bool, str]
 def _me(transport: Transport, deadline: float) -> str:
     """Return who calls, as the SCIM API has it; "" if it does not answer."""
     try:
-        me = transport.send("GET", "2.0/preview/scim/v2/Me", limit=deadline - transport.clock())
+        me = transport.send("GET", "2.0/preview/scim/v2/Me", limit=deadline - transport.clock.monotonic())
     except CallError:
         return ""
     if not me.get("userName"):

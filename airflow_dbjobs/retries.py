@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_dbjobs.errors import CallError
 
 LONGEST_BACKOFF = 60.0
@@ -101,7 +99,7 @@ def _after(error: ApiError, otherwise: float) -> Retry:
 def asked_wait(error: CallError) -> float | None:
     """Return the seconds to wait that a 429 or 503 asks for (at least 1 s, capped), or None where it asks for none."""
     if isinstance(error, ApiError) and (isinstance(error, TooManyRequests) or error.status == _SERVICE_UNAVAILABLE):
-        seconds = retry_after_seconds(error.retry_after)
+        seconds = retry_after_seconds(error.retry_after, time.time())
         return None if seconds is None else max(1.0, min(seconds, LONGEST_RETRY_AFTER))
     return None
 
@@ -112,7 +110,7 @@ def backoff(attempt: int, first: float = 1.0) -> float:
     return min(first * 2.0 ** min(attempt - 1, 10), LONGEST_BACKOFF)
 
 
-def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time) -> float | None:
+def retry_after_seconds(header: str | None, now: float) -> float | None:
     """Return the seconds that a Retry-After header (a number, or an HTTP date) asks for; None if it is not usable."""
     if not header:
         return None
@@ -123,6 +121,6 @@ def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time
     else:
         return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now())
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now)
     except (ValueError, OverflowError):
         return None

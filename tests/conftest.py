@@ -18,8 +18,8 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from in_process import connect_clients
 
-from airflow_dbjobs import transport
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import LocalWorkspace
 
@@ -53,7 +53,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
     root = tmp_path / "workspace"
     root.mkdir()
     with LocalWorkspace(root, token=TOKEN, base_url=WORKSPACE_URL) as running:
-        monkeypatch.setattr(transport, "new_adapter", running.adapter)
+        connect_clients(monkeypatch, running.adapter)
         yield running
 
 

@@ -223,7 +223,7 @@ def test_a_kill_cancels_with_the_token_at_hand_and_waits_for_no_token_server(
         raise Unreachable("no answer", sent=False)
 
     source.first = hang
-    transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock, sleep=clock.sleep)
+    transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock)
     with pytest.raises(NotFound):
         JobsClient(transport=transport).cancel_run(5)
     assert workspace.requests == {"runs/cancel": 1}

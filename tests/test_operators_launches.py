@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow_context import FAST, Scene, TaskInstance, fire, rebuilt, run_now, submit
+from injected_clock import rule_all
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.errors import JobsError, RunFailed
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
-from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def test_a_kill_ends_the_repetitions_of_a_launch(scene, monkeypatch) -> None:
         if len(waits) == 3:
             operator.on_kill()
 
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", sleep)
+    rule_all(monkeypatch, sleep=sleep)
     scene.workspace.faults.append(Fault("runs/submit", cut="before", times=None))
     with pytest.raises(JobsError, match="told to stop"):
         operator.execute(scene.context)

@@ -233,7 +233,7 @@ def test_a_cancellation_gets_through_a_lost_request(
     client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(client.transport, "sleep", waits.append)
+    monkeypatch.setattr(client.transport, "clock", CallingClock(time.monotonic, waits.append))
     workspace.faults += [Fault("runs/cancel", cut="before", times=2), Fault("runs/cancel", status=503)]
     asyncio.run(RunPoller(client).cancel(stuck))
     assert workspace.requests["runs/cancel"] == 4
@@ -248,7 +248,7 @@ def test_what_a_cancellation_logs_goes_where_the_log_of_its_trigger_goes(
 ) -> None:
     whose = contextvars.ContextVar("whose", default="nobody's")
     logged: list[str] = []
-    monkeypatch.setattr(client.transport, "sleep", lambda _: None)
+    monkeypatch.setattr(client.transport, "clock", CallingClock(time.monotonic, lambda _: None))
     monkeypatch.setattr(transport.log, "warning", lambda *_: logged.append(whose.get()))
     workspace.faults.append(Fault("runs/cancel", status=503))
 

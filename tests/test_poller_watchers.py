@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 import virtual_time
+from in_process import connect_clients
 from listing_model import CANCEL, GET, LIST, STOPPING, Failure, ModelAdapter, ModelRun, World
 from poller_scene import Scene, play
 
-from airflow_dbjobs import transport
 from airflow_dbjobs.errors import RunLost
 from airflow_dbjobs.poller import RunPoller
 from airflow_dbjobs.retries import Patience
@@ -394,7 +394,7 @@ async def _watch_for(scene: Scene, seconds: float) -> None:
 
 
 def test_several_event_loops_have_pollers_of_their_own_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "new_adapter", ModelAdapter)
+    connect_clients(monkeypatch, ModelAdapter)
     scenes: dict[int, Scene] = {}
 
     def triggerer(number: int) -> None:

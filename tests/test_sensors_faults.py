@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene, connect, fire, launch_endless, rebuilt
+from injected_clock import rule_all
 
 from airflow_dbjobs import errors, events
 from airflow_dbjobs.errors import (
@@ -28,7 +29,6 @@ from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.sensing import RunCondition
 from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
-from airflow_dbjobs.transport import Transport
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 from airflow_dbjobs.waiting import wait_for_run
 
@@ -122,7 +122,7 @@ def test_a_token_that_is_rotated_during_a_poke_is_taken_up(scene, run_id, time, 
         connect(monkeypatch, scene.workspace.base_url, scene.workspace.token)
         time.sleep(seconds)
 
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", rotated)
+    rule_all(monkeypatch, sleep=rotated)
     assert waiting.poke(scene.context).is_done
 
 

@@ -82,7 +82,7 @@ class EntraToken:
                 headers["X-Databricks-Azure-SP-Management-Token"] = management.token
                 headers["X-Databricks-Azure-Workspace-Resource-Id"] = self.resource_id
                 expires_on = min(expires_on, float(management.expires_on))
-        return Token(headers, expires_on - requests.wall())
+        return Token(headers, expires_on - requests.clock.time())
 
     @property
     def _management_scope(self) -> str:

@@ -28,9 +28,11 @@ from airflow_dbjobs.exchange import Reply, exchange
 from airflow_dbjobs.network import HOST_REMEDY, Network, user_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from requests.auth import AuthBase
+
+    from airflow_dbjobs.clock import Clock
 
 _CONNECT_SECONDS = 10.0
 # An honest reply has some kilobytes.
@@ -41,16 +43,15 @@ LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExcee
 
 @dataclass(frozen=True)
 class TokenRequests:
-    """Sends the requests of one fetch, all of them before `deadline`. `clock` is monotonic, `wall` in epoch seconds."""
+    """Sends the requests for one token, all of them before `deadline` (monotonic seconds)."""
 
     deadline: float
-    clock: Callable[[], float]
-    wall: Callable[[], float]
+    clock: Clock
 
     @property
     def left(self) -> float:
         """The seconds that are left, some at least: requests takes no timeout of 0."""
-        return max(self.deadline - self.clock(), 0.1)
+        return max(self.deadline - self.clock.monotonic(), 0.1)
 
     def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
         """Send a request as `text` does, and return the reply's JSON object."""
