@@ -62,7 +62,7 @@ def test_the_client_loads_nothing_that_reads_a_connection():
 def test_the_client_and_all_below_it_load_no_airflow():
     rooms = (
         "answer_fields", "asking", "auth", "causes", "client", "connection_check", "connection_form", "dag_params",
-        "errors", "events", "exchange", "exports", "extras", "failures", "fields", "jobs", "launch", "listing",
+        "errors", "events", "exchange", "extras", "failures", "fields", "jobs", "launch", "listing",
         "looking", "network", "pace", "paging", "payloads", "poller", "previous_runs", "repairs", "replies", "results",
         "retries", "runs", "sensing", "settings_diff", "story", "texts", "threads", "transport", "waiting", "watched",
         "wire", "workspace",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from injected_clock import Clock
+from injected_clock import CallingClock, Clock
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from airflow_dbjobs import asking, pace, transport, waiting
