@@ -32,11 +32,11 @@ _SERVICE_UNAVAILABLE = 503
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long one call goes on trying. Numbers are seconds.
+    """How long one call is retried. Numbers are seconds.
 
-    `retry_budget`: how long after the first attempt another one may begin. `server_error_wait`: the least wait after a
-    5xx. `connect_timeout` and `read_timeout`: of one attempt, however little is left. `first_wait`: the first wait of a
-    backoff, and of a GET. `ends_with_budget`: nothing goes on when the budget is spent, as whoever asks is killed then.
+    `retry_budget`: how long after the first attempt another one may begin. `server_error_wait`: the minimum wait after
+    a 5xx. `connect_timeout` and `read_timeout`: of one attempt, however little of the budget is left. `first_wait`: the
+    first wait of a backoff, and of a GET. `ends_with_budget`: attempts end with the budget, as the caller does.
     """
 
     retry_budget: float = 600.0
@@ -49,7 +49,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long failing polls of a run are waited out. All values are seconds.
+    """How long failing polls of a run are tolerated. All values are seconds.
 
     `outage_tolerance`: the API is down or limiting. `denied_tolerance`: the credentials are refused.
     """
@@ -58,7 +58,7 @@ class Patience:
     denied_tolerance: float = 600.0
 
 
-# Of those that wait for runs in a triggerer, for each workspace.
+# The limit of all waits in one triggerer together, per workspace.
 MAX_REQUESTS_PER_SECOND = 100.0
 
 

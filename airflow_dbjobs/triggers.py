@@ -138,7 +138,7 @@ class JobsTrigger(BaseTrigger):
             self.log.warning("The connection cannot be read anew: %s", error)
             return client
         if renewed.transport.identity != client.transport.identity:
-            self.log.warning("The connection has changed: going on with what it says now.")
+            self.log.warning("The connection has changed; using its new settings.")
         return renewed
 
 

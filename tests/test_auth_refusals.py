@@ -111,7 +111,7 @@ def test_a_wrong_secret_of_entra_fails_at_once_with_what_to_check(scene: SignInS
     sign_in = using(name, scene)
     sign_in.password = WRONG
     said = refused(scene, sign_in)
-    assert "Entra, asked for a token for the service principal, refuses: " in said
+    assert "Entra (token for the service principal) refused: " in said
     assert "AADSTS7000215" in said
     assert "password (a client secret of it that is not expired) and `azure_tenant_id`" in said
     assert WRONG not in said
@@ -230,7 +230,7 @@ def test_a_limit_of_entras_is_waited_for(scene: SignInScene, name: str) -> None:
     assert len(scene.clock.waits) == 1
     sign_in.server.troubles.append(Trouble(sign_in.path, cut=True, times=None))
     scene.clock.now += 4000
-    with pytest.raises(Unreachable, match="Entra, asked for a token for the service principal: no answer"):
+    with pytest.raises(Unreachable, match=r"Entra \(token for the service principal\): no answer"):
         ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=0)))
 
 

@@ -20,6 +20,7 @@ from airflow_dbjobs.auth.requesting import TokenRequests
 from airflow_dbjobs.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.errors import NotFound, SignInRefused, Unreachable
+from airflow_dbjobs.retries import RetryPolicy
 from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
@@ -266,6 +267,23 @@ def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth:
     with pytest.raises(Unreachable, match="Another thread requests a token, and none came in time") as caught:
         auth.token(0.01)
     assert not caught.value.sent
+    go_on.set()
+    thread.join(PATIENCE)
+
+
+def test_a_kill_keeps_its_time_limit_while_another_thread_requests_the_token(
+    workspace: LocalWorkspace, source: Source
+) -> None:
+    fetching, go_on = held(source)
+    auth = TokenAuth(source, cache=TokenCache())
+    thread, _ = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    policy = RetryPolicy(retry_budget=0.2, ends_with_budget=True)
+    with pytest.raises(Unreachable, match="Another thread requests a token"):
+        JobsClient(transport=Transport(workspace.base_url, auth, policy=policy)).cancel_run(5)
+    # The other request is still under way: the kill did not wait for its end.
+    assert thread.is_alive()
+    assert workspace.requests == {}
     go_on.set()
     thread.join(PATIENCE)
 

@@ -272,7 +272,7 @@ def test_a_rotated_token_is_taken_up(workspace, client, monkeypatch, capfd):
 
     assert asyncio.run(scene())["met"] is False
     said = capfd.readouterr().out
-    assert said.count("The connection has changed: going on with what it says now.") == 1
+    assert said.count("The connection has changed; using its new settings.") == 1
     assert workspace.token not in said
 
 

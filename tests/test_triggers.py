@@ -188,7 +188,7 @@ def test_a_rotated_token_is_taken_up_while_the_run_goes_on(workspace, monkeypatc
     assert event["state"] == "TERMINATED/CANCELED"
     assert len(lookups) == 2
     said = capfd.readouterr().out
-    assert said.count("The connection has changed: going on with what it says now.") == 1
+    assert said.count("The connection has changed; using its new settings.") == 1
     assert workspace.token not in said
 
 
