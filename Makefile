@@ -21,10 +21,11 @@ help: ## List what can be made
 demo: .venv/installed ## Run the example DAGs on a real Airflow; KEEP=1 keeps it up to look at
 	@.venv/bin/python tests/demo.py $(if $(KEEP),--keep)
 
-check: .venv/installed ## Lint, formatting and types
+check: .venv/installed ## Lint, formatting, types, and which room may import which
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 test: test-client test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
 

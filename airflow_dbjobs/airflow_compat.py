@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from datetime import timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+    from airflow_dbjobs.errors import RunFailed
+
 import logging
 import threading
 import uuid
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -16,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_dbjobs.launch import TaskTry
+    from airflow_dbjobs.runs.launch import TaskTry
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +51,7 @@ _SUPERVISOR_IS_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 def task_try(context: Context, *, operator: str, launch_number: int, durable: bool) -> TaskTry:
     """Return which try of which task instance this is, and which of its launches."""
-    from airflow_dbjobs.launch import TaskTry
+    from airflow_dbjobs.runs.launch import TaskTry
 
     ti = context["ti"]
     return TaskTry(
@@ -84,7 +102,7 @@ def _report_in_audit_log(task_instance: Any, report: str, _: int) -> None:
 
 
 def reported_launches(task_instance: Any) -> list[str] | None:
-    """Return the reports of the last try that left any, for ``launch.Launcher``; None where Airflow cannot tell."""
+    """Return what ``runs.launch.Launcher`` needs to know of the last try that launched; None if Airflow cannot tell."""
     if AIRFLOW_V_3_0_PLUS:
         start = getattr(task_instance, "_ti_context_from_server", None)
         # Airflow 3.0 starts the retry of a deferred task as if it resumed it, and tells no names then.
@@ -97,7 +115,7 @@ def _reports_in_audit_log(task_instance: Any) -> list[str] | None:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
-    from airflow_dbjobs.launch import TASK_SUCCEEDED
+    from airflow_dbjobs.runs.launch import TASK_SUCCEEDED
 
     if not isinstance(task_instance, TaskInstance):
         return None
@@ -249,3 +267,55 @@ def _state_from_database(task_instance: Any, trigger_id: int | None) -> str:
 
 def _named(state: Any) -> str:
     return "cleared" if state is None else str(getattr(state, "value", state))
+
+
+def deadline_of(task: BaseOperator, context: Context) -> float | None:
+    """Return when ``execution_timeout`` has passed (epoch seconds): Airflow 3 does not watch it during a deferral."""
+    if task.execution_timeout is None:
+        return None
+    start = getattr(context["ti"], "start_date", None)
+    return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
+
+
+def begins_anew(context: Context, deferred_by: int | None) -> bool:
+    """Return whether an earlier try has deferred: Airflow 3.0 lets a retry go on where the failed try ended.
+
+    It leaves the task the start of the failed try, too. This one begins now, which `deadline_of` must know.
+    """
+    if deferred_by is None or deferred_by >= context["ti"].try_number:
+        return False
+    context["ti"].start_date = datetime.now(UTC)
+    return True
+
+
+def redacted(error: RunFailed) -> RunFailed:
+    """Return an error without what Airflow knows to be secret: it masks logs, but callbacks and mails tell it too."""
+    from airflow.providers.common.compat.sdk import redact
+
+    error.args = (redact(str(error)),)
+    return error
+
+
+PREFIX = "dbjobs.poller."
+
+
+def to_airflow(kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> None:
+    """Hand a measurement of `poller.RunPoller` on, named ``dbjobs.poller.<name>`` and tagged with the workspace."""
+    stats, tags = _stats(), {"workspace": urlsplit(workspace).hostname or ""}
+    if kind == "count":
+        stats.incr(PREFIX + name, int(value), tags=tags)
+    elif kind == "gauge":
+        stats.gauge(PREFIX + name, value, tags=tags)
+    else:
+        stats.timing(PREFIX + name, timedelta(seconds=value), tags=tags)
+
+
+@functools.cache
+def _stats() -> Any:
+    # What the triggerer itself counts with: the SDK's copy, which common-compat would give, is set up for tasks only.
+    try:
+        module = import_module("airflow.observability.stats")
+    except ModuleNotFoundError:  # before Airflow 3.2
+        module = import_module("airflow.stats")
+    # The class gives way to functions of the module.
+    return module if hasattr(module, "incr") else module.Stats

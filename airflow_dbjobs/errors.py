@@ -269,7 +269,7 @@ class RunError(JobsError):
 
 
 class RunFailed(RunError):
-    """A run ended without success; a subclass says of what, where the API does (``causes``).
+    """A run ended without success; a subclass says of what, where the API does (``runs.failure_cause``).
 
     ``life_cycle_state``, ``result_state``, ``termination_code`` and ``termination_type`` are as the API gave them, ""
     or None where it gave none (2.0 has only states). ``failed_tasks`` are the keys of the tasks that failed by

@@ -5,31 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_dbjobs import __version__
-
-CONNECTION_TYPE = "databricks_jobs"
-HOOK_NAME = "Databricks Jobs"
-
-UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": [],
-    "relabeling": {
-        "host": "Workspace URL",
-        "login": "Login (empty with a token)",
-        "password": "Token or password",
-        "schema": "Schema (http or https)",
-    },
-    "placeholders": {
-        "host": "https://adb-1234567890123456.7.azuredatabricks.net",
-        "login": "",
-        "password": "dapi…",
-        "schema": "https",
-        "port": "443",
-    },
-}
+from airflow_dbjobs.hooks.fields import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description, in the shape of Airflow's provider_info.schema.json."""
-    from airflow_dbjobs.connection_form import conn_fields
+    from airflow_dbjobs.hooks.form import conn_fields
 
     integration = "Databricks Jobs"
     return {
@@ -50,7 +31,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": integration,
-                "python-modules": ["airflow_dbjobs.triggers", "airflow_dbjobs.sensor_trigger"],
+                "python-modules": ["airflow_dbjobs.triggers"],
             }
         ],
         "extra-links": ["airflow_dbjobs.links.DatabricksRunLink"],

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
     from pytest_mock import MockerFixture
 
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.hooks import DatabricksJobsHook
-    from airflow_dbjobs.launch_operator import LaunchOperator
     from airflow_dbjobs.local_workspace import LocalWorkspace
     from airflow_dbjobs.local_workspace.wire import Reply, Request
-    from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.operators.launch import LaunchOperator
 
 FAST = 0.02
 LAUNCHES = ("runs/submit", "run-now")
@@ -257,9 +257,9 @@ def fire(trigger: Any, *, settling_seconds: float = 0, lookup_seconds: float = 0
         return [event.payload async for event in trigger.run()]
 
     with (
-        mock.patch("airflow_dbjobs.triggers.SETTLING_SECONDS", settling_seconds),
-        mock.patch("airflow_dbjobs.triggers.LOOKUP_TOLERANCE_SECONDS", lookup_seconds),
-        mock.patch("airflow_dbjobs.triggers.LOOKUP_WAIT_SECONDS", 0.01),
+        mock.patch("airflow_dbjobs.triggers.base.SETTLING_SECONDS", settling_seconds),
+        mock.patch("airflow_dbjobs.triggers.base.LOOKUP_TOLERANCE_SECONDS", lookup_seconds),
+        mock.patch("airflow_dbjobs.triggers.base.LOOKUP_WAIT_SECONDS", 0.01),
     ):
         (payload,) = asyncio.run(asyncio.wait_for(events(), 30))
     return json.loads(json.dumps(payload))

@@ -507,6 +507,10 @@ class AirflowApi:
         """Delete a DAG with its DAG runs and their tasks. (Airflow deletes no DAG run alone that is still running.)"""
         self.call("DELETE", f"dags/{dag_id}")
 
+    def is_stale(self, dag_id: str) -> bool:
+        """Return whether the DAG processor has noticed that the DAG's file is gone."""
+        return bool(self.call("GET", f"dags/{dag_id}")["is_stale"])
+
     def retries(self, dag_id: str, task_id: str) -> float:
         """Return the `retries` of a task, as the DAG processor has read them last."""
         return float(self.call("GET", f"dags/{dag_id}/tasks/{task_id}")["retries"])

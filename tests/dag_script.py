@@ -8,13 +8,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from airflow_stack import WorkspaceServer, clean_environment, variables_of
+from airflow_stack import clean_environment, variables_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run_script(home: Path, dags_folder: Path, server: WorkspaceServer, *arguments: str) -> str:
+def run_script(home: Path, dags_folder: Path, connection: str, *arguments: str) -> str:
     """Run Python with these arguments, which must end well, and Airflow in `home`; return all that it prints."""
     settings = {
         "core.dags_folder": str(dags_folder),
@@ -27,7 +27,7 @@ def run_script(home: Path, dags_folder: Path, server: WorkspaceServer, *argument
         **clean_environment(),
         **variables_of(settings),
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW_CONN_DATABRICKS_DEFAULT": server.connection,
+        "AIRFLOW_CONN_DATABRICKS_DEFAULT": connection,
         "PYTHONPATH": os.pathsep.join([str(dags_folder), *sys.path]),
     }
     done = subprocess.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow_dbjobs.runs import Run
+from airflow_dbjobs.client.models import Run
 
 Write = Callable[..., dict[str, Any]]
 

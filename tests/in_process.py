@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.client.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs import clock as module
+from airflow_dbjobs.client import clock as module
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,17 +14,17 @@ from in_process import connect_clients
 from injected_clock import CallingClock
 from listing_model import ModelAdapter, World
 
-from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience
-from airflow_dbjobs.transport import Transport
-from airflow_dbjobs.waiting import Watch
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.wait import Watch
+from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from airflow_dbjobs.runs import Run, RunState
+    from airflow_dbjobs.client.models import Run, RunState
 
 THREADS = "airflow_dbjobs-"
 

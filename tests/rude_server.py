@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -26,17 +27,41 @@ def reply(
 
 
 class RudeServer:
-    """Answers by `answer`; `requests` are the heads and bodies that came, `connections` how many were accepted."""
+    """Answers by `answer`; `requests` are the heads and bodies that came, `connections` how many were accepted.
 
-    def __init__(self, answer: Answer) -> None:
+    One that does not listen refuses connections.
+    """
+
+    def __init__(self, answer: Answer, *, listens: bool = True) -> None:
         self.answer = answer
         self.requests: list[str] = []
         self.connections = 0
         self.ended = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = _bound(0)
         self._open: list[socket.socket] = []
+        self._serving: list[threading.Thread] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        if listens:
+            self.listen()
+
+    def listen(self) -> None:
+        self._listener.listen()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def refuse(self) -> None:
+        """Accept no connection until `listen` is called."""
+        port = self._listener.getsockname()[1]
+        # Which ends the accepting.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._listener = _bound(port)
+
+    def is_left(self, seconds: float = 10.0) -> bool:
+        """Whether the other side has closed all its connections, or does within so many seconds."""
+        until = time.monotonic() + seconds
+        for thread in self._serving:
+            thread.join(max(until - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._serving)
 
     def drip(self, pieces: bytes, seconds: float = 0.02) -> Iterator[bytes]:
         """Yield a byte at a time, and then the last one for ever."""
@@ -50,13 +75,14 @@ class RudeServer:
         for connection in self._open:
             connection.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
                 self.connections += 1
                 self._open.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                self._serving.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+                self._serving[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection, connection.makefile("rb") as incoming:
@@ -74,6 +100,13 @@ def serving(answer: Answer | bytes) -> Iterator[RudeServer]:
         yield server
     finally:
         server.close()
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
 
 
 def _request(incoming: socket.SocketIO) -> str:

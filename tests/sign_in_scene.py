@@ -28,11 +28,11 @@ from token_server import (
     TokenServer,
 )
 
-from airflow_dbjobs.auth import tokens
-from airflow_dbjobs.auth.choice import AwsConnection, choose_auth
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.extras import network_from
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.client.auth import tokens
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.hooks.credentials import AwsConnection, choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_dbjobs.auth import BasicAuth, BearerAuth
-from airflow_dbjobs.auth.choice import AwsConnection, choose_auth
+from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.extras import network_from
-from airflow_dbjobs.network import Network
+from airflow_dbjobs.hooks.credentials import AwsConnection, choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 SECRET = "dapi-very-secret"
 

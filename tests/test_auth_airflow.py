@@ -20,10 +20,10 @@ from airflow_context import FAST, TaskInstance, connect, fire, rebuilt, submit, 
 from sign_in_scene import scene_of_sign_in  # noqa: F401 (a fixture)
 from token_server import AWS_KEY, AWS_SECRET, CLIENT_ID, CLIENT_SECRET, ROLE_ARN, STS_PATH, TOKEN_PATH, Trouble
 
-from airflow_dbjobs import hooks
-from airflow_dbjobs.auth import tokens
+from airflow_dbjobs.client.auth import tokens
 from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused
 from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks import jobs as hooks
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -285,7 +285,7 @@ def test_triggers_go_on_with_one_new_token_when_theirs_is_refused(scene: SignInS
             scene.server.is_over = True
             return await asyncio.gather(*waits)
 
-    scene.monkeypatch.setattr("airflow_dbjobs.triggers.SETTLING_SECONDS", 0)
+    scene.monkeypatch.setattr("airflow_dbjobs.triggers.base.SETTLING_SECONDS", 0)
     events = asyncio.run(wait_for_all())
     assert [event["run_id"] for event in events] == list(range(1, many + 1))
     assert [event.get("error") for event in events] == [None] * many
@@ -309,6 +309,6 @@ def test_a_trigger_whose_secret_is_rotated_reads_the_connection_anew(scene: Sign
             sign_in_by(scene, OAUTH, login=CLIENT_ID, password="the-secret-of-tomorrow")
             return await waiting
 
-    scene.monkeypatch.setattr("airflow_dbjobs.triggers.SETTLING_SECONDS", 0)
+    scene.monkeypatch.setattr("airflow_dbjobs.triggers.base.SETTLING_SECONDS", 0)
     event = asyncio.run(rotate_while_it_waits())
     assert (event["run_id"], event.get("error")) == (7, None)

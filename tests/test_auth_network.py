@@ -14,12 +14,12 @@ from injected_clock import Clock
 from sign_in_scene import SignIn, SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (a fixture)
 from token_server import STS_PATH, TOKEN_PATH, TokenServer, Trouble
 
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.auth.choice import choose_auth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable, UntrustedCertificate
-from airflow_dbjobs.extras import network_from
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.hooks.credentials import choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,11 +29,14 @@ from sign_in_scene import (
 )
 from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH, Trouble
 
-from airflow_dbjobs.auth.aws import _Sts
-from airflow_dbjobs.auth.azure import EntraToken, _Traffic
-from airflow_dbjobs.auth.choice import AwsConnection
-from airflow_dbjobs.auth.requesting import TokenRequests
-from airflow_dbjobs.auth.sdk import _seconds_until
+from airflow_dbjobs.client.auth.aws import _Sts
+from airflow_dbjobs.client.auth.azure import EntraToken, _Traffic
+from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.sdk import _seconds_until
+from airflow_dbjobs.client.retry import Patience, RetryPolicy
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import (
     CallError,
     PermissionDenied,
@@ -45,10 +48,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
     UnreadableReply,
 )
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.retries import Patience, RetryPolicy
-from airflow_dbjobs.transport import Transport
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.hooks.credentials import AwsConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

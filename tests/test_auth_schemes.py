@@ -11,9 +11,9 @@ import pytest
 from sign_in_scene import ALL, SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (a fixture)
 from token_server import CLIENT_ID, CLIENT_SECRET, Trouble
 
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import CallError, ServerError, SignInRefused
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient

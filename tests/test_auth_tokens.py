@@ -15,13 +15,13 @@ import pytest
 import requests
 from injected_clock import Clock
 
-from airflow_dbjobs.asking import CANCEL_POLICY
-from airflow_dbjobs.auth.requesting import TokenRequests
-from airflow_dbjobs.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import NotFound, SignInRefused, Unreachable
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.runs.polling.requests import CANCEL_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

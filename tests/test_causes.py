@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from described_runs import described, state, status
 
-from airflow_dbjobs.causes import error_of
+from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.errors import (
     ClusterFailed,
     LimitReached,
@@ -21,7 +21,7 @@ from airflow_dbjobs.errors import (
     RunTimedOut,
     UserCodeFailed,
 )
-from airflow_dbjobs.runs import Run
+from airflow_dbjobs.runs.failure_cause import error_of
 
 
 def ended(**reply: Any) -> Run:

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from injected_clock import CallingClock
 
-from airflow_dbjobs import client as client_module
-from airflow_dbjobs.auth import BasicAuth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import jobs_client as client_module
+from airflow_dbjobs.client.auth import BasicAuth
+from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.wait import wait_for_run
+from airflow_dbjobs.client.workspace import API_VERSIONS, workspace_url
 from airflow_dbjobs.errors import (
     ConfigurationError,
     NoRunToWaitFor,
@@ -19,18 +24,13 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
 )
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Outcome
-from airflow_dbjobs.transport import Transport
-from airflow_dbjobs.waiting import wait_for_run
-from airflow_dbjobs.workspace import API_VERSIONS, workspace_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
 
 # A task that needs no program: it is over at once.
 TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}

@@ -10,18 +10,18 @@ from injected_clock import Clock
 
 from airflow_dbjobs import payloads
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.wait import wait_for_run
+from airflow_dbjobs.client.workspace import API_VERSIONS
 from airflow_dbjobs.errors import ApiError, BadRequest, ConfigurationError, Unreachable, UnreadableReply
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.payloads.reading import read
-from airflow_dbjobs.runs import Outcome
-from airflow_dbjobs.waiting import wait_for_run
-from airflow_dbjobs.workspace import API_VERSIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
 
 TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 BROKEN = {"notebook_task": {"notebook_path": "/not-there"}}

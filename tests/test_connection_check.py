@@ -11,16 +11,16 @@ from airflow_context import FastTime, connect
 from sign_in_scene import ALL, SignIn, SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (one is a fixture)
 from token_server import CLIENT_ID, TOKEN_PATH, Trouble
 
-from airflow_dbjobs import connection_check
-from airflow_dbjobs.auth.tokens import TokenCache
-from airflow_dbjobs.connection_check import check
-from airflow_dbjobs.extras import scheme_of
-from airflow_dbjobs.fields import BY_NAME
+from airflow_dbjobs.client.auth.tokens import TokenCache
+from airflow_dbjobs.client.session import HOST_REMEDY
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks import check as connection_check
+from airflow_dbjobs.hooks.check import check
+from airflow_dbjobs.hooks.extra import scheme_of
+from airflow_dbjobs.hooks.fields import BY_NAME
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace.wire import Request
-from airflow_dbjobs.network import HOST_REMEDY
-from airflow_dbjobs.transport import Transport
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture

@@ -15,10 +15,10 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.providers_manager import ProvidersManager
 
-from airflow_dbjobs.connection_form import conn_fields, form_widgets
-from airflow_dbjobs.extras import remarks, scheme_of
-from airflow_dbjobs.fields import FIELDS, SCHEMES, SECTIONS, Field
 from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks.extra import remarks, scheme_of
+from airflow_dbjobs.hooks.fields import FIELDS, SCHEMES, SECTIONS, Field
+from airflow_dbjobs.hooks.form import conn_fields, form_widgets
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
@@ -192,7 +192,7 @@ import html, json, re, sys
 from types import SimpleNamespace
 from airflow.hooks.base import BaseHook
 from airflow.www.views import ConnectionModelView
-from airflow_dbjobs.connection_form import form_widgets
+from airflow_dbjobs.hooks.form import form_widgets
 from werkzeug.datastructures import MultiDict
 from wtforms import Form, StringField
 

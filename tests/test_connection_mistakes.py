@@ -13,16 +13,15 @@ from certificates import self_signed
 from injected_clock import Clock
 from rude_server import reply, serving
 
-from airflow_dbjobs import network
-from airflow_dbjobs.auth import BasicAuth, BearerAuth
-from airflow_dbjobs.auth.choice import choose_auth
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, session
+from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.workspace import workspace_url
 from airflow_dbjobs.errors import CallError, ConfigurationError, RunStillActive, Unauthenticated, WrongProtocol
-from airflow_dbjobs.extras import network_from
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.transport import Transport
-from airflow_dbjobs.workspace import workspace_url
+from airflow_dbjobs.hooks.credentials import choose_auth
+from airflow_dbjobs.hooks.extra import network_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +89,7 @@ def test_a_pods_token_goes_nowhere_in_clear(url: str, is_taken: bool) -> None:
 
 
 def test_a_socks_proxy_names_the_package_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "find_spec", lambda _: None)
+    monkeypatch.setattr(session, "find_spec", lambda _: None)
     transport = Transport("https://x.example", BearerAuth("t"), network=Network(proxies=(("https", "socks5h://p:1"),)))
     with pytest.raises(
         ConfigurationError, match=r"GET jobs/list: a SOCKS proxy needs the package PySocks: pip install"

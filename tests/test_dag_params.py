@@ -9,10 +9,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, Param
 from airflow_context import Scene, connect, run_now, submit
 
-from airflow_dbjobs.dag_params import MAX_BYTES, with_job_parameters, with_parameters, with_task_parameters
 from airflow_dbjobs.errors import BadRequest
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator
+from airflow_dbjobs.operators.dag_params import MAX_BYTES, with_job_parameters, with_parameters, with_task_parameters
 from airflow_dbjobs.payloads import check
 
 PARAMS = {"day": "monday", "limit": 5, "dry": True, "tables": ["a"], "none": None}

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from airflow_dbjobs import errors
-from airflow_dbjobs.replies import api_error
+from airflow_dbjobs.client.responses import api_error
 
 
 def drawn_tree() -> dict[str, str]:

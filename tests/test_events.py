@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from airflow_context import FAST, fire, rebuilt, submit
 
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunLost
-from airflow_dbjobs.waiting import wait_for_run
 
 
 def test_a_task_that_another_release_has_deferred_goes_on(scene, client):

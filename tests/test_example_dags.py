@@ -61,7 +61,7 @@ def test_the_examples_succeed_by_dag_test(tmp_path):
     shutil.copytree(EXAMPLES / "workspace", tmp_path / "workspace")
     with WorkspaceServer(tmp_path / "workspace", tmp_path / "logs") as server:
         confs = {file.stem: PREPARATIONS.get(file.stem, lambda _: {})(server) for file in FILES}
-        said = run_script(tmp_path, EXAMPLES, server, "-c", SCRIPT, json.dumps(confs))
+        said = run_script(tmp_path, EXAMPLES, server.connection, "-c", SCRIPT, json.dumps(confs))
         runs = server.runs()
     ends = [line.removeprefix("the end of ") for line in said.splitlines() if line.startswith("the end of ")]
     assert ends == [f"{file.stem} success" for file in FILES], said

@@ -9,19 +9,19 @@ import pytest
 from described_runs import described, failed_task, state, status
 from injected_clock import Clock
 
-from airflow_dbjobs import failures
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import PlatformFailed, RunCanceled, RunFailed, RunSkipped, RunTimedOut, UserCodeFailed
-from airflow_dbjobs.failures import LOG_TAIL_LINES, MOST_TASKS_EXPLAINED, TRACE_TAIL_LINES, failure_of
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.runs import failure
+from airflow_dbjobs.runs.failure import LOG_TAIL_LINES, MOST_TASKS_EXPLAINED, TRACE_TAIL_LINES, failure_of
 
 if TYPE_CHECKING:
     from described_runs import Write
 
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
 
     Log = pytest.LogCaptureFixture
     Patch = pytest.MonkeyPatch
@@ -91,7 +91,7 @@ def test_of_a_trace_the_end_is_shown_and_no_colours_or_links(client: JobsClient,
 def test_a_failure_stays_the_runs_own_where_its_explanation_cannot_be_read(
     client: JobsClient, workspace: LocalWorkspace, monkeypatch: Patch, fault: dict[str, Any], words: str
 ) -> None:
-    monkeypatch.setattr(failures, "EXPLANATION_POLICY", RetryPolicy(retry_budget=0))
+    monkeypatch.setattr(failure, "EXPLANATION_POLICY", RetryPolicy(retry_budget=0))
     workspace.faults.append(Fault("runs/get-output", times=None, **fault))
     error = failure_of(client, FAILED_RUN)
     assert type(error) is UserCodeFailed
@@ -185,7 +185,7 @@ def test_the_end_of_what_a_program_printed_is_logged_and_not_in_the_error(
     printed = "".join(f"\x1b[32mline {number}\x1b[0m\r\n" for number in range(100))
     workspace.faults.append(Fault("runs/get-output", status=200, body={"error": "boom", "logs": printed}))
     text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
-    (record,) = [record for record in caplog.records if record.name == failures.__name__]
+    (record,) = [record for record in caplog.records if record.name == failure.__name__]
     shown = [f"    line {number}" for number in range(100 - LOG_TAIL_LINES, 100)]
     assert record.getMessage() == "\n".join(["The end of what task a printed:", "    …", *shown])
     assert "line 99" not in text
@@ -198,7 +198,7 @@ def test_of_a_program_that_printed_nothing_nothing_is_logged(
     caplog.set_level("INFO")
     workspace.faults.append(Fault("runs/get-output", status=200, body={"error": "boom", "logs": logs}))
     failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)]))
-    assert [record for record in caplog.records if record.name == failures.__name__] == []
+    assert [record for record in caplog.records if record.name == failure.__name__] == []
 
 
 def test_no_secret_gets_into_error_or_log(client: JobsClient, workspace: LocalWorkspace, caplog: Log) -> None:

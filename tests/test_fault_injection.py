@@ -35,17 +35,19 @@ from fault_cases import (
 from in_process import connect_clients
 from injected_clock import Clock, rule_all
 
-from airflow_dbjobs import kill, launch_operator, retries, transport, tries
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.client import JobsClient, retry, transport
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import CallError, RunCanceled, RunFailed, RunLost
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
 from airflow_dbjobs.local_workspace import workspace as local_workspace
 from airflow_dbjobs.local_workspace.adapter import WorkspaceAdapter
 from airflow_dbjobs.local_workspace.store import Store
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience, RetryPolicy
+from airflow_dbjobs.operators import launch as launch_operator
+from airflow_dbjobs.runs import kill
+from airflow_dbjobs.runs.polling.poller import RunPoller
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 
 if TYPE_CHECKING:
@@ -105,10 +107,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
     rule_all(monkeypatch, monotonic=clock, time=clock.wall, sleep=clock.sleep)
     monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
-    monkeypatch.setattr(retries, "time", SimpleNamespace(time=clock.wall))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(time=clock.wall))
     for module in (launch_operator, kill):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(tries, "time", SimpleNamespace(time=clock.wall))
+    monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=clock.wall))
     return clock
 
 
@@ -227,7 +229,7 @@ def test_a_call_gets_through_once_with_the_waits_of_the_table(
     assert len(runs_of(desk.workspace)) == 1 + (operation in LAUNCHES)
     assert was_stopped(desk.workspace) is (operation == "runs/cancel")
     assert OPERATIONS[operation](desk) == answer, "undisturbed"
-    lines = [record.getMessage() for record in caplog.records if record.name == "airflow_dbjobs.transport"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "airflow_dbjobs.client.transport"]
     left = BUDGET
     for number, (line, wait) in enumerate(zip(lines, clock.waits, strict=True), 2):
         left -= failure.takes

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from airflow_dbjobs.auth.choice import choose_auth
+from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience, RetryPolicy
+from airflow_dbjobs.client.workspace import API_VERSIONS, DEFAULT_API_VERSION
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.extras import SETTINGS, is_on, remarks, scheme_of
-from airflow_dbjobs.fields import BY_NAME, FIELDS, SCHEMES, SDK_AUTH_TYPES
-from airflow_dbjobs.retries import MAX_REQUESTS_PER_SECOND, Patience, RetryPolicy
-from airflow_dbjobs.workspace import API_VERSIONS, DEFAULT_API_VERSION
+from airflow_dbjobs.hooks.credentials import choose_auth
+from airflow_dbjobs.hooks.extra import SETTINGS, is_on, remarks, scheme_of
+from airflow_dbjobs.hooks.fields import BY_NAME, FIELDS, SCHEMES, SDK_AUTH_TYPES
 
 SECRET = "dapi-very-secret"
 PAIR: dict[str, Any] = {"login": "an-id", "password": SECRET}
@@ -189,7 +189,7 @@ def test_every_extra_of_the_official_provider_is_known() -> None:
 
 def test_the_table_loads_nothing_heavy() -> None:
     heavy = {"requests", "pydantic", "tenacity", "airflow"}
-    code = f"import sys, airflow_dbjobs.fields; print(*(set(sys.modules) & {heavy}))"
+    code = f"import sys, airflow_dbjobs.hooks.fields; print(*(set(sys.modules) & {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == ""
 

@@ -16,14 +16,14 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FastTime, connect
 
-from airflow_dbjobs import hooks
+from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import ConfigurationError, JobsError, PermissionDenied
-from airflow_dbjobs.extras import SETTINGS
 from airflow_dbjobs.hooks import DatabricksJobsHook
+from airflow_dbjobs.hooks import jobs as hooks
+from airflow_dbjobs.hooks.extra import SETTINGS
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace import __main__ as local_workspace
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience, RetryPolicy
+from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
     from pathlib import Path

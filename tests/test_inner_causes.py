@@ -10,17 +10,10 @@ import pytest
 from rude_server import reply, serving
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.errors import (
-    ClusterFailed,
-    LimitReached,
-    RunFailed,
-    RunSkipped,
-    RunTimedOut,
-    UserCodeFailed,
-)
-from airflow_dbjobs.failures import failure_of
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Outcome, Run, RunState
+from airflow_dbjobs.client.models import Outcome, Run, RunState
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.errors import ClusterFailed, LimitReached, RunFailed, RunSkipped, RunTimedOut, UserCodeFailed
+from airflow_dbjobs.runs.failure import failure_of
 
 FAILED = {
     "life_cycle_state": "TERMINATED",

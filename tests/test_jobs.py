@@ -12,10 +12,10 @@ from job_cases import FLAT, OF_TASKS, JobCase
 
 from airflow_dbjobs import payloads
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.ensure_job import keep_job
+from airflow_dbjobs.client.workspace import API_VERSIONS
 from airflow_dbjobs.errors import BadRequest, ConfigurationError, PermissionDenied, Unreachable
-from airflow_dbjobs.jobs import keep_job
 from airflow_dbjobs.local_workspace import Fault, api
-from airflow_dbjobs.workspace import API_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,10 +51,12 @@ def newer(workspace: LocalWorkspace, request: pytest.FixtureRequest) -> JobsClie
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """Return what tells what was logged since it was last asked."""
-    caplog.set_level(logging.INFO, "airflow_dbjobs.jobs")
+    caplog.set_level(logging.INFO, "airflow_dbjobs.client.ensure_job")
 
     def texts() -> list[str]:
-        messages = [record.getMessage() for record in caplog.records if record.name == "airflow_dbjobs.jobs"]
+        messages = [
+            record.getMessage() for record in caplog.records if record.name == "airflow_dbjobs.client.ensure_job"
+        ]
         caplog.clear()
         return messages
 

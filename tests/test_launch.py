@@ -12,8 +12,11 @@ import injected_clock
 import pytest
 from in_process import connect_clients
 
-from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.models import Outcome, Run
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
@@ -24,17 +27,19 @@ from airflow_dbjobs.errors import (
     Unauthenticated,
     Unreachable,
 )
-from airflow_dbjobs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchTokens, TaskTry, Verdict, judge
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Outcome, Run
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.runs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchTokens, TaskTry, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from airflow_dbjobs.local_workspace.wire import Reply, Request
+
+
+class Killed(BaseException):
+    """What ends a launch after a kill."""
+
 
 URL = "http://127.0.0.1:8765"
 EPOCH = 1_800_000_000.0
@@ -936,6 +941,68 @@ def test_a_kill_while_an_earlier_run_is_looked_at_launches_nothing(
 def test_where_nothing_was_sent_a_kill_finds_nothing(client: JobsClient, workspace: LocalWorkspace) -> None:
     assert launcher(client, nth(1)).find_in_flight(client) is None
     assert not workspace.requests
+
+
+REFUSED = Fault("runs/submit", status=429, times=2)
+UNCLEAR = Fault("runs/submit", status=503)
+DENIED = Fault("runs/submit", status=401)
+
+
+@pytest.mark.parametrize(
+    ("faults", "finds"),
+    [
+        ([REFUSED], False),
+        ([UNCLEAR], True),
+        ([UNCLEAR, REFUSED], True),
+        ([UNCLEAR, DENIED, REFUSED], True),
+        ([DENIED, UNCLEAR, REFUSED], True),
+    ],
+    ids=lambda value: ", ".join(str(fault.status) for fault in value) if isinstance(value, list) else "",
+)
+def test_a_kill_between_two_attempts_sends_the_token_only_where_one_may_have_launched_a_run(
+    client: JobsClient, workspace: LocalWorkspace, clock: Clock, *, faults: list[Fault], finds: bool
+) -> None:
+    workspace.faults += [replace(fault) for fault in faults]
+    renewing = JobsClient(
+        transport=client.transport,
+        reread=lambda: Transport(URL, BearerAuth("another"), clock=clock.monotonic, sleep=clock.sleep),
+    )
+    ours = launcher(renewing, nth(1))
+    waits = sum(fault.times or 0 for fault in faults if fault is not DENIED)
+
+    def kill() -> None:
+        if len(clock.waits) < waits:
+            return
+        clock.meanwhile = lambda: None
+        # From now on it would be launched.
+        workspace.faults.clear()
+        found.append(ours.find_in_flight(new_client(clock)))
+        ours.stop()
+        raise Killed
+
+    found: list[int | None] = []
+    clock.meanwhile = kill
+    with pytest.raises(Killed):
+        ours.launch()
+    assert found == (run_ids(client) if finds else [None])
+    assert len(run_ids(client)) == finds
+
+
+def test_a_kill_finds_the_run_of_an_earlier_try_though_no_attempt_of_this_one_has_reached_the_server(
+    past: Past, client: JobsClient, workspace: LocalWorkspace, clock: Clock
+) -> None:
+    active = past.run()
+    ours = launcher(client, nth(2))
+    workspace.faults.append(Fault("runs/submit", status=429))
+    found: list[int | None] = []
+
+    def kill() -> None:
+        clock.meanwhile = lambda: None
+        found.append(ours.find_in_flight(new_client(clock)))
+
+    clock.meanwhile = kill
+    ours.launch()
+    assert found == [active]
 
 
 def test_a_kill_finds_the_run_of_the_users_token(client: JobsClient) -> None:

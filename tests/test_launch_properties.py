@@ -49,18 +49,18 @@ from injected_clock import CallingClock
 from made_up import REPEATABLE
 
 from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.auth import BearerAuth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.responses import api_error
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, RunFailed, ServerError, Unreachable
-from airflow_dbjobs.launch import TASK_SUCCEEDED
 from airflow_dbjobs.operators import DatabricksRunNowOperator
-from airflow_dbjobs.replies import api_error
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.runs.launch import TASK_SUCCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_dbjobs.retries import RetryPolicy
+    from airflow_dbjobs.client.retry import RetryPolicy
 
 HOST = "https://model.example"
 EPOCH = 1_800_000_000.0
@@ -665,7 +665,7 @@ def play(plans: Sequence[Plan], setting: Setting = Setting(), *, last: Plan = Pl
         Story(world, f"deployment {number}", setting.body, setting.retries) for number in range(setting.deployments)
     ]
     with (
-        mock.patch("airflow_dbjobs.launch_operator.push_link", world.learn),
+        mock.patch("airflow_dbjobs.operators.launch.push_link", world.learn),
         mock.patch.object(airflow_compat, "report_launch", world.report),
         mock.patch.object(airflow_compat, "reported_launches", world.reported),
         mock.patch.object(airflow_compat, "is_worker_stopping", world.is_worker_stopping),

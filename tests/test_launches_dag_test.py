@@ -86,7 +86,7 @@ def test_each_launch_has_its_own_run(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "launches.py").write_text(DAGS)
     with WorkspaceServer(tmp_path / "workspace", tmp_path / "logs") as server:
-        said = run_script(tmp_path, tmp_path / "dags", server, "-c", SCRIPT, str(tmp_path / "flag"))
+        said = run_script(tmp_path, tmp_path / "dags", server.connection, "-c", SCRIPT, str(tmp_path / "flag"))
         runs = sorted(server.runs(), key=lambda run: int(run["run_id"]))
     ends = [line.removeprefix("the end of ") for line in said.splitlines() if line.startswith("the end of ")]
     assert ends == ["callback failed"] * 2 + ["loop success"] * 2, said

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_dbjobs import metrics
+from airflow_dbjobs import airflow_compat
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -21,11 +21,11 @@ def test_functions_count_before_the_class_that_they_replace(
 ) -> None:
     fields: dict[str, object] = {"Stats": "the class"} if has_class else {}
     module = SimpleNamespace(**fields, **({"incr": print} if has_functions else {}))
-    monkeypatch.setattr(metrics, "import_module", lambda _: module)
+    monkeypatch.setattr(airflow_compat, "import_module", lambda _: module)
     if has_functions:
-        assert metrics._stats.__wrapped__() is module
+        assert airflow_compat._stats.__wrapped__() is module
     elif has_class:
-        assert metrics._stats.__wrapped__() == "the class"
+        assert airflow_compat._stats.__wrapped__() == "the class"
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_a_measurement_goes_where_the_triggerers_own_go(
 ) -> None:
     from airflow.jobs import triggerer_job_runner
 
-    ours = metrics._stats()
+    ours = airflow_compat._stats()
     theirs = getattr(triggerer_job_runner, "Stats", None) or triggerer_job_runner.stats
     assert getattr(ours, method) == getattr(theirs, method)
     heard = mocker.patch.object(ours, method)
-    metrics.to_airflow(kind, "something", 2.0, "https://example.test:8443")
+    airflow_compat.to_airflow(kind, "something", 2.0, "https://example.test:8443")
     heard.assert_called_once_with("dbjobs.poller.something", handed_on, tags={"workspace": "example.test"})

@@ -16,8 +16,8 @@ from airflow_context import submit
 
 from airflow_dbjobs import operators, sensors
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import RunFailed
-from airflow_dbjobs.waiting import wait_for_run
 
 HERE = Path(__file__).parent
 OFFICIAL = json.loads((HERE / "official_names.json").read_text())

@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rude_server import RudeServer, reply, serving
 
-from airflow_dbjobs import exchange
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.auth.databricks import ClientCredentials, Issuer
-from airflow_dbjobs.auth.tokens import TokenAuth, TokenCache
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, exchange
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
+from airflow_dbjobs.client.auth.tokens import TokenAuth, TokenCache
+from airflow_dbjobs.client.models import Run
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, Unreachable, UnreadableReply
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.results import result_of
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Run
-from airflow_dbjobs.story import ending_of
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.runs.result import result_of
+from airflow_dbjobs.runs.task_log import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -10,12 +10,8 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException
 from airflow_context import run_now, submit
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.operator_parameters import number
-from airflow_dbjobs.operators import (
-    DatabricksCreateJobsOperator,
-    DatabricksRunNowOperator,
-    DatabricksSubmitRunOperator,
-)
+from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.operators.parameters import number
 from airflow_dbjobs.payloads import QueueSettings
 from airflow_dbjobs.payloads.structure import facts_of
 from airflow_dbjobs.payloads.tasks import JobTask

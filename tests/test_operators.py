@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow_context import FAST, FastTime, Scene, TaskInstance, connect, fire, launching, rebuilt, run_now, submit
 
-from airflow_dbjobs import launch_operator, payload_operator, sensor_base
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import (
     BadRequest,
     ConfigurationError,
@@ -34,7 +34,9 @@ from airflow_dbjobs.errors import (
 )
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.operators import base as payload_operator
+from airflow_dbjobs.operators import launch as launch_operator
+from airflow_dbjobs.sensors import base as sensor_base
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator

@@ -17,7 +17,7 @@ from dag_script import run_script
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator
-from airflow_dbjobs.payload_operator import PayloadOperator
+from airflow_dbjobs.operators.base import PayloadOperator
 from airflow_dbjobs.payloads import (
     CreateJob,
     CronSchedule,
@@ -377,7 +377,7 @@ def test_a_dag_keeps_jobs_and_runs_them(tmp_path: Path):
     file.write_text(DAG_FILE)
     (tmp_path / "workspace").mkdir()
     with WorkspaceServer(tmp_path / "workspace", tmp_path / "logs") as server:
-        said = run_script(tmp_path, dags, server, str(file))
+        said = run_script(tmp_path, dags, server.connection, str(file))
         states = [line.split()[-1] for line in said.splitlines() if line.startswith("the run's state:")]
         assert states == ["success", "success"], said
         jobs = {job["settings"]["name"]: job["job_id"] for job in server.call("GET", "jobs/list")["jobs"]}

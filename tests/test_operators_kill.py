@@ -13,14 +13,15 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow_context import FAST, FastTime, Scene, connect, fire, kill_at_the_first_poll, launching, rebuilt, submit
 from injected_clock import rule_all
 
-from airflow_dbjobs import kill as kill_module
-from airflow_dbjobs import launch_operator, tries
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunCanceled, RunLost, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.operators import launch as launch_operator
+from airflow_dbjobs.runs import kill as kill_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,7 +197,7 @@ def timed(request: pytest.FixtureRequest, scene: Scene, client: JobsClient) -> C
 def test_the_trigger_knows_when_the_tasks_time_is_over(scene, timed, monkeypatch, started):
     now = datetime.now(UTC)
     scene.ti.start_date = now - MINUTE / 4 if started else None
-    monkeypatch.setattr(tries, "time", SimpleNamespace(time=now.timestamp))
+    monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=now.timestamp))
     deferral = scene.defer_task(timed)
     assert deferral.trigger.deadline == (now - MINUTE / 4 + MINUTE if started else now + MINUTE).timestamp()
     assert deferral.kwargs["deadline"] == deferral.trigger.deadline

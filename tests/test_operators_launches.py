@@ -13,10 +13,10 @@ from airflow_context import FAST, Scene, TaskInstance, fire, rebuilt, run_now, s
 from injected_clock import rule_all
 
 from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunFailed
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ class TestWorkerThatStops:
         assert scene.workspace.requests["runs/cancel"] == 1
 
     def test_is_none_where_airflow_does_not_answer_in_time(self, scene, operator, state, monkeypatch) -> None:
-        monkeypatch.setattr("airflow_dbjobs.launch_operator._TASK_STATE_SECONDS", 0.05)
+        monkeypatch.setattr("airflow_dbjobs.operators.launch._TASK_STATE_SECONDS", 0.05)
         silent = threading.Event()
         state(silent)
         operator.on_kill()

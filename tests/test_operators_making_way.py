@@ -9,11 +9,11 @@ import pytest
 from airflow_context import FAST, FastTime, Scene, run_now
 
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, RunLost, ServerError
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.previous_runs import cancel_previous_runs
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.runs.cancel_previous import cancel_previous_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

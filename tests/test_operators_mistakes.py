@@ -11,7 +11,7 @@ from airflow_context import parsed, run_now, submit
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator
-from airflow_dbjobs.payload_operator import MISTAKES
+from airflow_dbjobs.operators.base import MISTAKES
 from airflow_dbjobs.provider import get_provider_info
 
 PAGE = (Path(__file__).parent.parent / "docs" / "payloads.md").read_text()

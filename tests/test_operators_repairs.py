@@ -10,11 +10,11 @@ import pytest
 from airflow_context import FAST, FastTime, Scene, WorkerLost, connect, run_now
 
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.models import Run
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, JobsError, RunCanceled, RunFailed, Unreachable, UserCodeFailed
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.repairs import Repairs
-from airflow_dbjobs.runs import Run
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.runs.repair import Repairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,7 +262,7 @@ def test_without_one_of_the_reasons_nothing_is_repaired(scene, client, make, job
 def test_a_kill_during_a_repair_leaves_nothing_running(scene, client, job, monkeypatch, moment):
     operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
     repair_run = JobsClient.repair_run
-    monkeypatch.setattr("airflow_dbjobs.kill._CANCELS_OF_A_REPAIR", 1)
+    monkeypatch.setattr("airflow_dbjobs.runs.kill._CANCELS_OF_A_REPAIR", 1)
 
     def killed_meanwhile(client: JobsClient, payload: Any) -> int:
         if moment == "before":
@@ -300,7 +300,7 @@ def test_a_kill_during_a_repair_is_accepted_although_its_repetition_fails(scene,
 
 def test_a_repair_that_fails_is_not_under_way_any_more(scene, client, job, monkeypatch):
     operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
-    monkeypatch.setattr("airflow_dbjobs.repairs.Repairs.repair", mock.Mock(side_effect=JobsError("no")))
+    monkeypatch.setattr("airflow_dbjobs.runs.repair.Repairs.repair", mock.Mock(side_effect=JobsError("no")))
     with pytest.raises(JobsError, match="no"):
         operator.execute(scene.context)
     before = scene.workspace.requests["runs/cancel"]

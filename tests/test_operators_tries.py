@@ -11,10 +11,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow_context import FAST, FastTime, Scene, kill_at_the_first_poll, launching, submit
 
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import RunCanceled, RunFailed, Unreachable
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

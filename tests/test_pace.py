@@ -9,6 +9,7 @@ import threading
 import pytest
 from injected_clock import Clock
 
+from airflow_dbjobs.client.responses import api_error
 from airflow_dbjobs.errors import (
     CallError,
     NotFound,
@@ -20,8 +21,7 @@ from airflow_dbjobs.errors import (
     UnreadableReply,
     UntrustedCertificate,
 )
-from airflow_dbjobs.pace import Gate, TokenBucket
-from airflow_dbjobs.replies import api_error
+from airflow_dbjobs.runs.polling.rate_limit import Gate, TokenBucket
 
 DOWN = ServerError("GET jobs/runs/get", 503)
 

@@ -18,24 +18,25 @@ import pytest
 from injected_clock import CallingClock, Clock
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from airflow_dbjobs import asking, pace, transport, waiting
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, transport, wait
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.models import Outcome, Run
+from airflow_dbjobs.client.retry import Patience, RetryPolicy
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.wait import Watch, wait_for_run
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience, RetryPolicy
-from airflow_dbjobs.runs import Outcome, Run
-from airflow_dbjobs.transport import Transport
-from airflow_dbjobs.waiting import Watch, wait_for_run
+from airflow_dbjobs.runs.polling import rate_limit
+from airflow_dbjobs.runs.polling import requests as asking
+from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from requests import PreparedRequest
 
+    from airflow_dbjobs.client.models import RunState
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import RunState
 
 TASK = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 # A run of such a job is active until somebody cancels it.
@@ -408,7 +409,7 @@ def test_threads_that_cannot_be_started_are_an_outage_that_ends(workspace: Local
 
     over(workspace)
     quick = {"return_value": 0.01}
-    with mock.patch.object(pace, "backoff", **quick), mock.patch.object(waiting, "backoff", **quick):
+    with mock.patch.object(rate_limit, "backoff", **quick), mock.patch.object(wait, "backoff", **quick):
         assert asyncio.run(scene())
     assert "no thread left" in warnings[0]
 
@@ -416,10 +417,10 @@ def test_threads_that_cannot_be_started_are_an_outage_that_ends(workspace: Local
 HANGING = """
 import asyncio, signal, sys
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience, RetryPolicy
-from airflow_dbjobs.waiting import Watch
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.runs.polling.poller import RunPoller
+from airflow_dbjobs.client.retry import Patience, RetryPolicy
+from airflow_dbjobs.client.wait import Watch
 
 
 async def main():

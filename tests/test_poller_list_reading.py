@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from injected_clock import Clock
 
+from airflow_dbjobs.client.models import RunsPage
+from airflow_dbjobs.client.responses import api_error
 from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests
-from airflow_dbjobs.listing import Found, Listing, PageRequest
-from airflow_dbjobs.replies import api_error
-from airflow_dbjobs.runs import RunsPage
+from airflow_dbjobs.runs.polling.active_runs import Found, Listing, PageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,8 +10,8 @@ import pytest
 from listing_model import GET, LIST, Failure, ModelRun, World
 from poller_scene import Scene, play
 
+from airflow_dbjobs.client.retry import LONGEST_BACKOFF, Patience
 from airflow_dbjobs.errors import RunLost
-from airflow_dbjobs.retries import LONGEST_BACKOFF, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

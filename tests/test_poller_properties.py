@@ -22,8 +22,8 @@ from listing_model import LIST, Failure, ModelRun, World
 from made_up import REPEATABLE
 from poller_scene import Scene, play
 
+from airflow_dbjobs.client.retry import LONGEST_BACKOFF
 from airflow_dbjobs.errors import RunLost
-from airflow_dbjobs.retries import LONGEST_BACKOFF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,10 @@ from in_process import connect_clients
 from listing_model import CANCEL, GET, LIST, STOPPING, Failure, ModelAdapter, ModelRun, World
 from poller_scene import Scene, play
 
+from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.retry import Patience
 from airflow_dbjobs.errors import RunLost
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.runs import Outcome
+from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable

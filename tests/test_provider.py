@@ -13,9 +13,10 @@ import airflow
 import jsonschema
 import pytest
 
-from airflow_dbjobs.connection_form import conn_fields
 from airflow_dbjobs.hooks import DatabricksJobsHook
-from airflow_dbjobs.provider import UI_FIELD_BEHAVIOUR, get_provider_info
+from airflow_dbjobs.hooks.fields import UI_FIELD_BEHAVIOUR
+from airflow_dbjobs.hooks.form import conn_fields
+from airflow_dbjobs.provider import get_provider_info
 
 
 def test_the_info_is_what_airflow_reads():
@@ -71,8 +72,9 @@ def test_reading_the_info_imports_nothing_but_what_the_form_is_made_of():
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert loaded == [
         "airflow_dbjobs",
-        "airflow_dbjobs.connection_form",
-        "airflow_dbjobs.fields",
+        "airflow_dbjobs.hooks",
+        "airflow_dbjobs.hooks.fields",
+        "airflow_dbjobs.hooks.form",
         "airflow_dbjobs.provider",
     ]
 

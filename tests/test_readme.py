@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_dbjobs import client as client_module
+from airflow_dbjobs.client import jobs_client as client_module
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import RunMisconfigured
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient

@@ -13,17 +13,17 @@ from urllib.parse import quote, quote_plus
 import pytest
 from rude_server import reply, serving
 
-from airflow_dbjobs.auth import BasicAuth, BearerAuth
-from airflow_dbjobs.auth.choice import choose_auth
-from airflow_dbjobs.auth.databricks import ClientCredentials, Issuer
-from airflow_dbjobs.auth.tokens import Token, TokenAuth, TokenCache
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
+from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
+from airflow_dbjobs.client.models import Run
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.sanitize import one_line, scrubbed
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, ConfigurationError
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Run
-from airflow_dbjobs.texts import one_line, scrubbed
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.hooks.credentials import choose_auth
 
 if TYPE_CHECKING:
     from collections.abc import Callable

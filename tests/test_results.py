@@ -10,11 +10,11 @@ from described_runs import described, state
 from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.models import Outcome, Run
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.results import result_of
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.runs import Outcome, Run
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.runs.result import result_of
 
 if TYPE_CHECKING:
     from described_runs import Write

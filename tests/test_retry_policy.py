@@ -13,7 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_context import run_now
 
 from airflow_dbjobs import errors
-from airflow_dbjobs.final_errors import RunCanceledByPerson
+from airflow_dbjobs.operators.final_errors import RunCanceledByPerson
 
 RUN = {"run_id": 7, "page_url": "https://x/7"}
 needs_3_3 = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 introduced retry policies")

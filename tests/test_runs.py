@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_dbjobs.causes import error_of
+from airflow_dbjobs.client.models import Outcome, Run, RunState
 from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
-from airflow_dbjobs.runs import Outcome, Run, RunState
+from airflow_dbjobs.runs.failure_cause import error_of
 
 
 def state(life: str, result: str | None = None) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import pytest
 from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.retry import Patience
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ApiError, ConfigurationError, JobsError, NotFound, RunLost, ServerError
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.sensing import (
+from airflow_dbjobs.runs.conditions import (
     IdleCondition,
     Look,
     RunCondition,
@@ -23,11 +24,10 @@ from airflow_dbjobs.sensing import (
     look_patiently,
     wanted_states,
 )
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.local_workspace import LocalWorkspace
-    from airflow_dbjobs.runs import Run
 
 TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 

@@ -13,20 +13,22 @@ from unittest import mock
 import pytest
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until
 
-from airflow_dbjobs import looking, triggers, waiting
+from airflow_dbjobs.client import wait
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunLost, Unreachable
-from airflow_dbjobs.events import read_sighting
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.looking import Looker
-from airflow_dbjobs.pace import TokenBucket
-from airflow_dbjobs.sensing import IdleCondition, RunCondition
-from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.runs.conditions import IdleCondition, RunCondition
+from airflow_dbjobs.runs.polling import condition_poller
+from airflow_dbjobs.runs.polling.condition_poller import Looker
+from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
+from airflow_dbjobs.triggers import DatabricksSensorTrigger
+from airflow_dbjobs.triggers import base as triggers
+from airflow_dbjobs.triggers.events import read_sighting
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client import JobsClient
-    from airflow_dbjobs.sensing import Condition, Look
+    from airflow_dbjobs.runs.conditions import Condition, Look
 
 TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
 
@@ -41,7 +43,7 @@ def _connection(workspace, monkeypatch):
 @pytest.fixture
 def hasty(monkeypatch) -> None:
     """Let what failed be asked again soon: the first wait is a second."""
-    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    monkeypatch.setattr(wait, "backoff", lambda _: FAST)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def looking_at(condition: Condition, **kwargs: Any) -> DatabricksSensorTrigger:
 def test_what_is_serialized_makes_the_same_trigger_and_holds_no_secret(workspace):
     trigger = looking_at(RunCondition(job_id=5, task_key="load"), deadline=1.5)
     path, kwargs = trigger.serialize()
-    assert path == "airflow_dbjobs.sensor_trigger.DatabricksSensorTrigger"
+    assert path == "airflow_dbjobs.triggers.DatabricksSensorTrigger"
     assert kwargs == {
         "condition": {
             "kind": "run", "job_id": 5, "job_name": None, "job_exists": False, "chosen": None, "since": None,
@@ -127,7 +129,7 @@ def test_it_looks_again_and_again_and_says_only_what_is_new(client, workspace, c
 
 def test_between_two_looks_it_waits_for_the_poke_interval(monkeypatch, workspace, run_id):
     waits: list[float] = []
-    monkeypatch.setattr(waiting, "jittered", lambda seconds: waits.append(seconds) or FAST)
+    monkeypatch.setattr(wait, "jittered", lambda seconds: waits.append(seconds) or FAST)
     running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
     workspace.faults.append(Fault("runs/get", status=200, body=running, times=3))
     fire(looking_at(RunCondition(chosen=run_id, task_key="load"), poke_interval=45))
@@ -211,7 +213,7 @@ def test_at_its_deadline_it_names_the_run_that_was_chosen(client):
 )
 @pytest.mark.usefixtures("hasty")
 def test_a_blip_is_not_an_event(workspace, run_id, fault, capfd, monkeypatch):
-    monkeypatch.setattr("airflow_dbjobs.pace.backoff", lambda _: FAST)
+    monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
     workspace.faults.append(fault)
     assert fire(looking_at(RunCondition(chosen=run_id)))["met"] is True
     said = capfd.readouterr().out
@@ -229,7 +231,7 @@ def test_what_the_api_asks_for_is_waited_for(workspace, run_id):
 
 @pytest.mark.usefixtures("hasty")
 def test_a_look_that_never_ends_is_given_up_and_tried_again(run_id, monkeypatch, capfd):
-    monkeypatch.setattr(looking, "_LONGEST_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(condition_poller, "_LONGEST_LOOK_SECONDS", 0.1)
     over = threading.Event()
     look, stuck = RunCondition.look, iter([over])
 
@@ -249,7 +251,7 @@ def test_a_look_that_never_ends_is_given_up_and_tried_again(run_id, monkeypatch,
 @pytest.mark.parametrize(("setting", "status"), [("outage_tolerance", 503), ("denied_tolerance", 401)])
 def test_its_patience_is_the_connections(workspace, monkeypatch, job_id, setting, status):
     connect(monkeypatch, workspace.base_url, workspace.token, extra={setting: 0.2})
-    monkeypatch.setattr("airflow_dbjobs.pace.backoff", lambda _: FAST)
+    monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
     workspace.faults.append(Fault("runs/list", status=status, times=None))
     with pytest.raises(JobsError, match=rf"Job {job_id} could not be asked for .*answered {status}"):
         read_sighting(fire(looking_at(RunCondition(job_id=job_id))))

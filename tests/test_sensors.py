@@ -22,14 +22,14 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene
 
-from airflow_dbjobs import tries
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, NotFound, RunFailed
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
-from airflow_dbjobs.waiting import wait_for_run
 
 
 @pytest.fixture(params=[False, True], ids=["poke", "deferrable"])
@@ -219,7 +219,7 @@ def test_the_run_is_never_cancelled(scene, client):
 def test_the_trigger_knows_when_the_sensors_execution_timeout_is_over(scene, client, monkeypatch, started):
     now, minute = datetime.now(UTC), timedelta(minutes=1)
     scene.ti.start_date = now - minute / 4 if started else None
-    monkeypatch.setattr(tries, "time", SimpleNamespace(time=now.timestamp))
+    monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=now.timestamp))
     run_id = launch(scene, client)
     deferral = scene.defer_task(lambda: sensor(run_id, deferrable=True, execution_timeout=minute))
     assert deferral.trigger.deadline == (now - minute / 4 + minute if started else now + minute).timestamp()

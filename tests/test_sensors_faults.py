@@ -14,7 +14,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, FastTime, Scene, connect, fire, launch_endless, rebuilt
 from injected_clock import rule_all
 
-from airflow_dbjobs import errors, events
+from airflow_dbjobs import errors
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import (
     ApiError,
     ConfigurationError,
@@ -26,11 +27,9 @@ from airflow_dbjobs.errors import (
     Unauthenticated,
 )
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.sensing import RunCondition
-from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
+from airflow_dbjobs.runs.conditions import RunCondition
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
-from airflow_dbjobs.triggers import DatabricksRunTrigger
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.triggers import DatabricksRunTrigger, DatabricksSensorTrigger, events
 
 if TYPE_CHECKING:
     from collections.abc import Callable

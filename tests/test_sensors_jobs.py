@@ -19,14 +19,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, Scene
 
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, JobsError, NotFound
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
-from airflow_dbjobs.sensing import RunCondition
-from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
+from airflow_dbjobs.runs.conditions import RunCondition
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
-from airflow_dbjobs.triggers import DatabricksRunTrigger
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.triggers import DatabricksRunTrigger, DatabricksSensorTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from job_cases import FLAT, OF_TASKS, JobCase
 
-from airflow_dbjobs.settings_diff import differences
+from airflow_dbjobs.client.settings_diff import differences
 
 CRON = {"quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "Europe/Berlin"}
 CLUSTER = {"spark_version": "15.4.x-scala2.12", "node_type_id": "m5.xlarge", "num_workers": 2}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from described_runs import described, state
 
-from airflow_dbjobs.runs import Run
-from airflow_dbjobs.story import MOST_TASKS_TOLD, TaskLog, duration, ending_of
+from airflow_dbjobs.client.models import Run
+from airflow_dbjobs.runs.task_log import MOST_TASKS_TOLD, TaskLog, duration, ending_of
 
 Log = pytest.LogCaptureFixture
 

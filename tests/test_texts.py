@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from airflow_dbjobs.texts import LONGEST_LINE, cleaned, tail
+from airflow_dbjobs.client.sanitize import LONGEST_LINE, cleaned, tail
 
 PAT = "dapi" + "0123456789abcdef" * 2
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from airflow_dbjobs.threads import DaemonThreads
+from airflow_dbjobs.runs.polling.threads import DaemonThreads
 
 
 class Trickle:

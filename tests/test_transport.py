@@ -22,8 +22,12 @@ import pytest
 from certificates import self_signed
 from injected_clock import Clock
 
-from airflow_dbjobs.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.client.http_connection import TimedAdapter
+from airflow_dbjobs.client.retry import RetryPolicy, retry_after_seconds, retry_decision
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.client.transport import MAX_REQUEST_BYTES, Transport
 from airflow_dbjobs.errors import (
     ApiError,
     CallError,
@@ -35,10 +39,6 @@ from airflow_dbjobs.errors import (
     UntrustedCertificate,
     WrongProtocol,
 )
-from airflow_dbjobs.network import Network
-from airflow_dbjobs.retries import RetryPolicy, retry_after_seconds, retry_decision
-from airflow_dbjobs.transport import MAX_REQUEST_BYTES, Transport
-from airflow_dbjobs.wire import TimedAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

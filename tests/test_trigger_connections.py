@@ -16,11 +16,10 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, launch_endless
 
-from airflow_dbjobs import triggers
 from airflow_dbjobs.hooks import DatabricksJobsHook
-from airflow_dbjobs.sensing import IdleCondition
-from airflow_dbjobs.sensor_trigger import DatabricksSensorTrigger
-from airflow_dbjobs.triggers import DatabricksRunTrigger
+from airflow_dbjobs.runs.conditions import IdleCondition
+from airflow_dbjobs.triggers import DatabricksRunTrigger, DatabricksSensorTrigger
+from airflow_dbjobs.triggers import base as triggers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -14,15 +14,15 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
-from airflow_dbjobs import triggers, waiting
-from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client import JobsClient, wait
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunLost
-from airflow_dbjobs.events import read_event
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.poller import RunPoller
+from airflow_dbjobs.runs.polling.poller import RunPoller
 from airflow_dbjobs.triggers import DatabricksRunTrigger
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.triggers import base as triggers
+from airflow_dbjobs.triggers.events import read_event
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ async def payloads(*watched: DatabricksRunTrigger) -> list[Any]:
 
 
 def test_a_rotated_token_is_taken_up_while_the_run_goes_on(workspace, monkeypatch, endless, lookups, capfd):
-    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    monkeypatch.setattr(wait, "backoff", lambda _: FAST)
 
     async def scene() -> list[Any]:
         firing = asyncio.create_task(payloads(watching(endless)))
@@ -194,7 +194,7 @@ def test_a_rotated_token_is_taken_up_while_the_run_goes_on(workspace, monkeypatc
 
 def test_a_refusal_with_unchanged_credentials_is_waited_out_with_them(workspace, client, lookups, capfd, monkeypatch):
     # The first wait after a failure is a second.
-    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    monkeypatch.setattr(wait, "backoff", lambda _: FAST)
     workspace.faults.append(Fault("runs/get", status=403, times=3))
     (event,) = asyncio.run(payloads(watching(start(client))))
     assert event["state"] == "TERMINATED/SUCCESS"
@@ -203,7 +203,7 @@ def test_a_refusal_with_unchanged_credentials_is_waited_out_with_them(workspace,
 
 
 def test_a_refusal_while_the_connection_cannot_be_read_is_waited_out(workspace, client, monkeypatch, capfd):
-    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    monkeypatch.setattr(wait, "backoff", lambda _: FAST)
     workspace.faults.append(Fault("runs/get", status=401, times=3))
     run_id, aget_conn, asked = start(client), DatabricksJobsHook.aget_conn, []
 
@@ -219,7 +219,7 @@ def test_a_refusal_while_the_connection_cannot_be_read_is_waited_out(workspace, 
 
 
 def test_the_patience_with_refusals_goes_on_over_the_readings(workspace, client, monkeypatch):
-    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    monkeypatch.setattr(wait, "backoff", lambda _: FAST)
     connect(monkeypatch, workspace.base_url, workspace.token, extra={"denied_tolerance": 0.2})
     workspace.faults.append(Fault("runs/get", status=403, times=None))
     (event,) = asyncio.run(payloads(watching(start(client))))
@@ -228,9 +228,9 @@ def test_the_patience_with_refusals_goes_on_over_the_readings(workspace, client,
 
 
 def test_many_triggers_look_the_connection_up_once(workspace, client, lookups, monkeypatch, endless):
-    monkeypatch.setattr(waiting, "backoff", lambda _: FAST)
+    monkeypatch.setattr(wait, "backoff", lambda _: FAST)
     many, asking, hold = 50, [], asyncio.Event()
-    look_up, aget_conn = triggers._look_up, DatabricksJobsHook.aget_conn
+    look_up, aget_conn = triggers.look_up, DatabricksJobsHook.aget_conn
 
     async def counted(conn_id: str) -> JobsClient:
         asking.append(conn_id)
@@ -241,7 +241,7 @@ def test_many_triggers_look_the_connection_up_once(workspace, client, lookups, m
         await hold.wait()
         return renewed
 
-    monkeypatch.setattr(triggers, "_look_up", counted)
+    monkeypatch.setattr(triggers, "look_up", counted)
 
     async def scene() -> None:
         async with asyncio.TaskGroup() as group:
@@ -274,7 +274,7 @@ def test_a_look_up_that_nobody_waits_for_any_more_ends_quietly(client, monkeypat
 
     async def scene() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-        waiters = [asyncio.create_task(triggers._look_up("databricks_default")) for _ in range(3)]
+        waiters = [asyncio.create_task(triggers.look_up("databricks_default")) for _ in range(3)]
         await asyncio.sleep(0)
         for waiter in waiters:
             waiter.cancel()
@@ -291,13 +291,13 @@ def test_a_look_up_that_nobody_waits_for_any_more_ends_quietly(client, monkeypat
 
 def test_a_waiter_that_is_cancelled_does_not_cancel_the_look_up_of_others(client, lookups):
     async def scene() -> None:
-        leaving, staying = (asyncio.create_task(triggers._look_up("databricks_default")) for _ in range(2))
+        leaving, staying = (asyncio.create_task(triggers.look_up("databricks_default")) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         assert (await staying).host == client.host
         assert leaving.cancelled()
         # The next asks anew: somebody may have changed it.
-        await triggers._look_up("databricks_default")
+        await triggers.look_up("databricks_default")
 
     asyncio.run(scene())
     assert len(lookups) == 2
@@ -315,7 +315,7 @@ def test_a_look_up_belongs_to_no_trigger(client, monkeypatch):
 
     async def scene() -> None:
         whose.set("the first trigger's")
-        await triggers._look_up("databricks_default")
+        await triggers.look_up("databricks_default")
 
     asyncio.run(scene())
     assert seen == ["nobody's"]

@@ -13,11 +13,13 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
-from airflow_dbjobs import airflow_compat, triggers
-from airflow_dbjobs.events import read_event
+from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.waiting import wait_for_run
+from airflow_dbjobs.triggers import base as triggers
+from airflow_dbjobs.triggers import run as run_trigger
+from airflow_dbjobs.triggers.events import read_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,7 +224,7 @@ def kill(request, workspace, airflow) -> Callable[[DatabricksRunTrigger], None]:
 def test_a_kill_is_carried_out_however_many_are_before_it(workspace, endless, airflow, kill):
     airflow.say("failed")
     # At the task's deadline a late cancellation would hit its next try; here there is none that joins the run.
-    with mock.patch.object(triggers, "CANCEL_SECONDS", 0):
+    with mock.patch.object(run_trigger, "CANCEL_SECONDS", 0):
         kill(watching(endless))
     assert workspace.requests["runs/cancel"] == 1
 
@@ -263,7 +265,7 @@ def fails(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hangs(airflow: Bookkeeping, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "STATE_TOLERANCE_SECONDS", 0.05)
+    monkeypatch.setattr(run_trigger, "STATE_TOLERANCE_SECONDS", 0.05)
     airflow.at_question = lambda: airflow.over.wait(10)
     airflow.say("failed")
 
@@ -328,7 +330,7 @@ def test_a_kill_cancels_the_run_although_airflow_interrupts_it(
         interrupted.set()
         await until(lambda: client.get_run(endless).is_terminal)
         # Nothing of it is left.
-        await until(lambda: not triggers._going_on)
+        await until(lambda: not run_trigger._going_on)
 
     asyncio.run(asyncio.wait_for(interrupt(), 20))
     assert client.get_run(endless).state.result_state == "CANCELED"
@@ -351,7 +353,7 @@ def test_a_trigger_that_is_cancelled_leaves_soon_and_what_it_has_begun_goes_on(
         assert workspace.requests["runs/cancel"] == 0
         airflow.over.set()
         await until(lambda: workspace.requests["runs/cancel"] == 1)
-        await until(lambda: not triggers._going_on)
+        await until(lambda: not run_trigger._going_on)
 
     asyncio.run(leave())
 

@@ -11,13 +11,13 @@ from rude_server import RudeServer, reply, serving
 from sign_in_scene import SignInScene, needing, scene_of_sign_in, using  # noqa: F401 (a fixture)
 from token_server import TOKEN_PATH, Trouble
 
-from airflow_dbjobs.auth import BearerAuth
-from airflow_dbjobs.auth.choice import choose_auth
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import ConfigurationError, ServerError
 from airflow_dbjobs.hooks import DatabricksJobsHook
-from airflow_dbjobs.retries import RetryPolicy
-from airflow_dbjobs.transport import Transport
+from airflow_dbjobs.hooks.credentials import choose_auth
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from injected_clock import Clock
 
-from airflow_dbjobs.auth import BearerAuth
+from airflow_dbjobs.client.auth import BearerAuth
+from airflow_dbjobs.client.models import Outcome, Run, RunState
+from airflow_dbjobs.client.retry import Patience
+from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.wait import StateLog, Watch, wait_for_run
 from airflow_dbjobs.errors import Conflict, NotFound, RunLost, UnreadableReply
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.poller import RunPoller
-from airflow_dbjobs.retries import Patience
-from airflow_dbjobs.runs import Outcome, Run, RunState
-from airflow_dbjobs.transport import Transport
-from airflow_dbjobs.waiting import StateLog, Watch, wait_for_run
+from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,12 +15,12 @@ import selectors
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_dbjobs.threads import DaemonThreads
+from airflow_dbjobs.runs.polling.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from airflow_dbjobs.poller import RunPoller
+    from airflow_dbjobs.runs.polling.poller import RunPoller
 
 T = TypeVar("T")
 

@@ -64,10 +64,10 @@ def round_trip() -> None:
         assert importlib.util.find_spec(name) is None, f"{name} is installed here, so this proves nothing"
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.client.wait import wait_for_run
     from airflow_dbjobs.errors import NotFound
-    from airflow_dbjobs.launch import Launcher, TaskTry
-    from airflow_dbjobs.results import result_of
-    from airflow_dbjobs.waiting import wait_for_run
+    from airflow_dbjobs.runs.launch import Launcher, TaskTry
+    from airflow_dbjobs.runs.result import result_of
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Workspace)
     threading.Thread(target=server.serve_forever, daemon=True).start()

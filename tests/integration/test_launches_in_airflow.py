@@ -143,6 +143,8 @@ def test_raised_retries_of_a_cleared_task(scene: Scene) -> None:
 def test_deleted_dag_of_a_deferred_task(scene: Scene) -> None:
     scene.waits(scene.start(retries=1), "deferred")
     (scene.airflow.dags_folder / f"{scene.dag_id}.py").unlink()
+    # Until then Airflow's own DAG processor may write to the DAG's row, and it dies if the row is gone.
+    scene.airflow.wait_for("the file to be missed", lambda: scene.airflow.api.is_stale(scene.dag_id) or None, 60)
     scene.airflow.api.delete(scene.dag_id)
     scene.airflow.wait_for(
         "the run to be cancelled", lambda: scene.results("deferred") == ["CANCELED"] or None, timeout=90

@@ -14,15 +14,15 @@ from databricks.sdk.config import Config
 from databricks.sdk.service import jobs as sdk
 
 from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace, server
-from airflow_dbjobs.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.local_workspace.wire import Reply, Request
-    from airflow_dbjobs.runs import Run
 
     Json = dict[str, Any]
 

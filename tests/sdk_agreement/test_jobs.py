@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from databricks.sdk.service import jobs as sdk
 
-from airflow_dbjobs.workspace import API_VERSIONS
+from airflow_dbjobs.client.workspace import API_VERSIONS
 
 from .made import FULL, HEALTH, SMALL, TASK, large
 from .scene import NOT_OF_LISTED_JOBS, differences, in_each

@@ -11,9 +11,9 @@ from databricks.sdk.service import compute
 from databricks.sdk.service import jobs as sdk
 
 from airflow_dbjobs import payloads
+from airflow_dbjobs.client.workspace import API_VERSIONS
 from airflow_dbjobs.errors import ApiError, NotFound
 from airflow_dbjobs.payloads.reading import read
-from airflow_dbjobs.workspace import API_VERSIONS
 
 from .made import FULL, HEALTH, SMALL, STUCK, TASK
 from .scene import close_sdk, differences

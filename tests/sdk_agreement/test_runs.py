@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from databricks.sdk.service import jobs as sdk
 
-from airflow_dbjobs.runs import Outcome
-from airflow_dbjobs.workspace import API_VERSIONS
+from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.workspace import API_VERSIONS
 
 from .made import CONDITION, FULL, SMALL, STUCK, large
 from .scene import NOT_OF_RUNS, NOT_OF_TASK_RUNS, differences, in_each
@@ -16,7 +16,7 @@ from .scene import NOT_OF_RUNS, NOT_OF_TASK_RUNS, differences, in_each
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_dbjobs.runs import Run
+    from airflow_dbjobs.client.models import Run
 
     from .scene import Scene
 

@@ -1,9 +1,0 @@
-"""Authentication: one ``requests.auth.AuthBase`` for each scheme.
-
-``headers`` needs no token server. Every other scheme is a ``tokens.TokenAuth`` with a source of tokens: ``databricks``
-(with ``kubernetes`` and ``aws``), ``azure`` or ``sdk``. None of them knows the fields of a connection.
-"""
-
-from airflow_dbjobs.auth.headers import BasicAuth, BearerAuth
-
-__all__ = ["BasicAuth", "BearerAuth"]

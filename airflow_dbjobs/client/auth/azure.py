@@ -1,0 +1,225 @@
+"""Microsoft Entra, by azure-identity: a service principal, a managed identity, or its default credential.
+
+azure-identity is imported when a token is fetched (extra ``azure`` of this package).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from airflow_dbjobs.client.auth.tokens import Token
+from airflow_dbjobs.client.sanitize import one_line, scrubbed
+from airflow_dbjobs.client.session import names_one_host
+from airflow_dbjobs.errors import (
+    CallError,
+    ConfigurationError,
+    ServerError,
+    SignInRefused,
+    TooManyRequests,
+    Unreachable,
+    UntrustedCertificate,
+)
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.session import Network
+
+Who = Literal["service principal", "managed identity", "default credential"]
+
+# The application that Azure Databricks is, in every cloud.
+_DATABRICKS_SCOPE = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default"
+# The resource ends with a slash, and a scope is the resource, a slash and the word.
+_MANAGEMENT_SCOPE = "https://{}//.default"
+_MANAGEMENT_HOST = "management.core.windows.net"
+_MANAGEMENT_HOSTS = {
+    "login.microsoftonline.us": "management.core.usgovcloudapi.net",
+    "login.chinacloudapi.cn": "management.core.chinacloudapi.cn",
+    "login.partner.microsoftonline.cn": "management.core.chinacloudapi.cn",
+}
+_PUBLIC_AUTHORITY = "login.microsoftonline.com"
+
+_CONNECT_SECONDS, _IDENTITY_SECONDS = 10.0, 2.0
+# Of the service that knows the machine's identities; while it is updated it answers 404 or 410 (Microsoft, "How to use
+# managed identities on an Azure VM").
+_IDENTITY_PATH = "/metadata/identity/"
+
+
+@dataclass(frozen=True)
+class EntraToken:
+    """Authenticates as `who`; a service principal has a tenant, an id and a secret, a managed identity maybe an id.
+
+    With `resource_id` (the workspace's id in Azure), an identity that is not a user of the workspace authenticates by
+    its role in Azure. `authority` is the login URL of another cloud.
+    """
+
+    who: Who
+    network: Network
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    tenant_id: str = ""
+    authority: str = ""
+    resource_id: str = ""
+    may_hang: ClassVar[bool] = True
+
+    def fetch(self, requests: TokenRequests) -> Token:
+        """Request a token, and with `resource_id` another one for the management API."""
+        traffic = _Traffic(on_azure=self.who == "managed identity")
+        if self.who != "managed identity":
+            self.network.check(self._authority_url or f"https://{_PUBLIC_AUTHORITY}")
+        try:
+            made = self._credential(requests.left, traffic)
+        except ValueError as error:
+            # A tenant that can be none, say.
+            raise self._failure(error, traffic) from None
+        with made as credential:
+            token = self._ask(credential, _DATABRICKS_SCOPE, traffic)
+            headers, expires_on = {"Authorization": f"Bearer {token.token}"}, float(token.expires_on)
+            if self.resource_id:
+                management = self._ask(credential, self._management_scope, traffic)
+                headers["X-Databricks-Azure-SP-Management-Token"] = management.token
+                headers["X-Databricks-Azure-Workspace-Resource-Id"] = self.resource_id
+                expires_on = min(expires_on, float(management.expires_on))
+        return Token(headers, expires_on - requests.clock.time())
+
+    @property
+    def _management_scope(self) -> str:
+        host = urlsplit(self._authority_url).hostname or ""
+        return _MANAGEMENT_SCOPE.format(_MANAGEMENT_HOSTS.get(host, _MANAGEMENT_HOST))
+
+    @property
+    def _authority_url(self) -> str:
+        return self.authority if "://" in self.authority or not self.authority else f"https://{self.authority}"
+
+    def _credential(self, seconds: float, traffic: _Traffic) -> Any:
+        try:
+            from azure import identity
+        except ImportError as error:
+            raise SignInRefused(
+                "azure-identity is not installed; Microsoft Entra needs it: pip install 'airflow-dbjobs[azure]'"
+            ) from error
+        # One attempt each time: it is the call that needs the token which is repeated.
+        options: dict[str, Any] = {
+            "retry_total": 0,
+            "connection_timeout": min(_CONNECT_SECONDS, seconds),
+            "read_timeout": seconds,
+            "raw_request_hook": traffic.sent,
+            "raw_response_hook": traffic.answered,
+        }
+        if self.who == "managed identity":
+            # It is on the machine, there at once if at all, and never behind a proxy.
+            options |= {"connection_timeout": min(_IDENTITY_SECONDS, seconds), "use_env_settings": False}
+            return identity.ManagedIdentityCredential(client_id=self.client_id or None, **options)
+        options |= {"connection_verify": self.network.verify, "connection_cert": self.network.cert}
+        if self.network.proxies:
+            options["proxies"] = dict(self.network.proxies)
+        if self.authority:
+            options["authority"] = self._authority_url
+            # Microsoft is asked whether it knows an authority; one of a private cloud it does not.
+            known = urlsplit(self._authority_url).hostname in {_PUBLIC_AUTHORITY, *_MANAGEMENT_HOSTS}
+            options["disable_instance_discovery"] = not known
+        if self.who == "default credential":
+            return identity.DefaultAzureCredential(**options)
+        return identity.ClientSecretCredential(self.tenant_id, self.client_id, self.client_secret, **options)
+
+    def _ask(self, credential: Any, scope: str, traffic: _Traffic) -> Any:
+        from azure.core.exceptions import AzureError
+
+        try:
+            return credential.get_token(scope)
+        except (AzureError, ValueError) as error:
+            # What the server has said is in it unscrubbed.
+            raise self._failure(error, traffic) from None
+
+    @property
+    def _call(self) -> str:
+        return f"Entra (token for the {self.who})"
+
+    def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
+        # Its errors do not tell an outage from a refusal; the traffic does.
+        said = scrubbed(one_line(str(error) or type(error).__name__), [self.client_secret])[:500].rstrip(".")
+        # This machine may not have such a service: say so while the request is retried.
+        hint = f". {self._remedy}" if self.who == "managed identity" else ""
+        if traffic.was_limited:
+            later: CallError = TooManyRequests(self._call, traffic.status, "", said)
+        elif traffic.has_failed:
+            later = ServerError(self._call, traffic.status, "", said + hint)
+        elif "CERTIFICATE_VERIFY_FAILED" in said:
+            later = UntrustedCertificate(f"{self._call}: {said}. Check `verify` in the connection's extra")
+        elif traffic.is_unanswered:
+            later = Unreachable(f"{self._call}: no answer: {said}{hint}")
+        else:
+            return SignInRefused(f"{self._call} refused: {said}. {self._remedy}", status=traffic.status or 401)
+        later.sent = later.unclear = False
+        return later
+
+    @property
+    def _remedy(self) -> str:
+        if self.who == "service principal":
+            return (
+                "Check the connection's login (the application's client id), its password (a client secret of it that"
+                " is not expired) and `azure_tenant_id` in its extra"
+            )
+        if self.who == "managed identity":
+            return (
+                "Check that this runs on Azure with a managed identity assigned, and, if it has several, which one"
+                " `azure_managed_identity_client_id` in the connection's extra names"
+            )
+        return (
+            "Check what azure-identity's DefaultAzureCredential finds on this worker or triggerer (AZURE_CLIENT_ID ...)"
+        )
+
+
+class _Traffic:
+    """The result of the last request that azure-identity sent.
+
+    `on_azure` says that the machine has the service that issues tokens to its identities: elsewhere its address is
+    silent, or belongs to another service.
+    """
+
+    def __init__(self, *, on_azure: bool) -> None:
+        self.status = 0
+        self._url = ""
+        self._on_azure = on_azure
+
+    def sent(self, request: Any) -> None:
+        """Note a request that is about to be sent."""
+        self._url, self.status = str(request.http_request.url), 0
+
+    def answered(self, response: Any) -> None:
+        """Note its answer."""
+        self.status = int(response.http_response.status_code)
+
+    @property
+    def was_limited(self) -> bool:
+        """True if a rate limit refused it."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
+
+    @property
+    def has_failed(self) -> bool:
+        """True if the server failed, or is being updated."""
+        updating = {HTTPStatus.GONE, HTTPStatus.NOT_FOUND} if self._on_azure else {HTTPStatus.GONE}
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or (self._is_of_the_machine and self.status in updating)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """True if a server that should exist did not respond."""
+        return bool(self._url) and not self.status and (self._on_azure or not self._is_of_the_machine)
+
+    @property
+    def _is_of_the_machine(self) -> bool:
+        return _IDENTITY_PATH in self._url
+
+
+def check_authority(authority: str) -> str:
+    """Return the URL or name of an authority. Raises ConfigurationError if it is not an https URL."""
+    try:
+        parts = urlsplit(authority if "://" in authority else f"https://{authority}")
+        is_right = parts.scheme == "https" and names_one_host(authority, parts.hostname)
+    except ValueError:
+        is_right = False
+    if authority and not is_right:
+        raise ConfigurationError("extra azure_ad_endpoint must be an https URL.")
+    return authority

@@ -1,0 +1,182 @@
+"""HTTP requests for tokens: one attempt each, in the time that is left.
+
+``transport`` retries the API call that needs the token: it handles a token server that is down, or limits, like an API
+that is down, except that nothing was sent; and refused credentials like those that the API refuses.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+
+from airflow_dbjobs.client.exchange import Reply, exchange
+from airflow_dbjobs.client.session import HOST_REMEDY, Network, user_agent
+from airflow_dbjobs.errors import (
+    CallError,
+    ConfigurationError,
+    ServerError,
+    SignInRefused,
+    TooManyRequests,
+    UnreadableReply,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from requests.auth import AuthBase
+
+    from airflow_dbjobs.client.clock import Clock
+
+_CONNECT_SECONDS = 10.0
+# An honest reply has some kilobytes.
+_MOST_BYTES = 1_000_000
+# AWS answers 400 with these codes, and means 429.
+LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
+
+
+@dataclass(frozen=True)
+class TokenRequests:
+    """Sends the requests for one token, all of them before `deadline` (monotonic seconds)."""
+
+    deadline: float
+    clock: Clock
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left, some at least: requests takes no timeout of 0."""
+        return max(self.deadline - self.clock.monotonic(), 0.1)
+
+    def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
+        """Send a request as `text` does, and return the reply's JSON object."""
+        reply = self._reply(method, url, network, **options)
+        try:
+            body = json.loads(reply.text)
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            # A page may be quoted; what was cut short may begin with a token.
+            page = f": {reply.start}" if reply.text.lstrip().startswith("<") else ""
+            raise unreadable(_call(method, url), f"no JSON object{page}")
+        return body
+
+    def text(self, method: str, url: str, network: Network, **options: Any) -> str:
+        """Send a request once and return the reply's text.
+
+        `remedy` says what to check if it is refused, `reach_remedy` if there is no answer; `secrets` are removed from
+        what an error quotes. Raises SignInRefused, or, if it may work later, another CallError; ``sent`` is False.
+        """
+        return self._reply(method, url, network, **options).text
+
+    def _reply(
+        self,
+        method: str,
+        url: str,
+        network: Network,
+        *,
+        form: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: AuthBase | None = None,
+        secrets: Iterable[str] = (),
+        remedy: str,
+        reach_remedy: str = HOST_REMEDY,
+        connect_seconds: float = _CONNECT_SECONDS,
+    ) -> Reply:
+        call = _call(method, url)
+        request = requests.Request(
+            method,
+            url,
+            data=form if form is not None else body if isinstance(body, bytes) else None,
+            json=body if not isinstance(body, bytes) else None,
+            headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
+            auth=auth,
+        )
+        try:
+            with network.session(url) as session:
+                reply = exchange(
+                    session,
+                    request,
+                    call=call,
+                    server=_server(url),
+                    connect_seconds=connect_seconds,
+                    read_seconds=self.left,
+                    total_seconds=self.left,
+                    remedy=reach_remedy,
+                    secrets=secrets,
+                    most_bytes=_MOST_BYTES,
+                )
+        except (CallError, ConfigurationError) as error:
+            failure = _unsent(error)
+        else:
+            if reply.is_success:
+                return reply
+            failure = _refusal(call, reply, remedy)
+        raise failure
+
+
+def unreadable(call: str, why: str) -> CallError:
+    """Return the error for a success without a token; `why` must not quote what may be one."""
+    return _unsent(UnreadableReply(f"{call} answered with {why}"))
+
+
+def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
+    status, retry_after = reply.status, reply.header("Retry-After")
+    # Scrubbed after parsing: JSON or XML may spell a secret otherwise.
+    code, message = (reply.shown(part)[:500] for part in _said(reply.text))
+    message = message or reply.reason
+    if reply.is_redirect:
+        return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unsent(ServerError(call, status, code, message, retry_after=retry_after))
+    if status == HTTPStatus.TOO_MANY_REQUESTS or code in LIMIT_CODES:
+        return _unsent(TooManyRequests(call, status, code, message, retry_after=retry_after))
+    if status < HTTPStatus.OK:
+        return unreadable(call, f"{status} only, which is no answer")
+    said_so = ": ".join(part for part in (code, message) if part)
+    return SignInRefused(f"{call} answered {status}: {said_so.rstrip('.')}. {remedy}", status=status, error_code=code)
+
+
+def _said(text: str) -> tuple[str, str]:
+    """Return the code and the message of a refusal, in any of the formats of token servers."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        # AWS answers in XML.
+        in_xml = [re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message")]
+        if in_xml[0] and in_xml[1]:
+            return in_xml[0][1], html.unescape(in_xml[1][1])
+        return "", text.strip()
+    code = body.get("error") or body.get("errorCode") or body.get("error_code") or body.get("reason") or ""
+    message = body.get("error_description") or body.get("errorSummary") or body.get("message") or ""
+    return str(code), " ".join(str(message).split())
+
+
+def _unsent(error: Exception) -> CallError:
+    """Return a token request's error as one of the API call, which was not sent."""
+    if not isinstance(error, CallError):
+        # A wrong URL, say: handled like wrong credentials.
+        return SignInRefused(str(error))
+    error.sent = error.unclear = False
+    return error
+
+
+def _call(method: str, url: str) -> str:
+    """Name a request without its query."""
+    return f"{method} {url.partition('?')[0]}"
+
+
+def _server(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.netloc}"

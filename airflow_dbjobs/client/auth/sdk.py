@@ -1,0 +1,110 @@
+"""Authentication by Databricks' own SDK: profiles, its command line's login, Google, CI systems.
+
+databricks-sdk is imported when a token is fetched (extra ``sdk`` of this package).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_dbjobs.client.auth.tokens import Token
+from airflow_dbjobs.client.sanitize import one_line, scrubbed
+from airflow_dbjobs.client.session import Network
+from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_dbjobs.client.auth.http import TokenRequests
+
+# The lifetime of credentials that name none (a token in a profile).
+_UNSAID_LIFETIME = 300.0
+# Its arguments, and the variables that it and its libraries read, that are secret; and those that Basic authentication
+# sends together with one.
+_SECRET = re.compile("(token|secret|password|credentials|metadata_service_url)$", re.IGNORECASE)
+_NAME = re.compile("(client_id|username)$", re.IGNORECASE)
+_VARIABLES = ("ACTIONS_", "ARM_", "AZURE_", "DATABRICKS_", "GOOGLE_", "SYSTEM_")
+
+
+@dataclass(frozen=True)
+class SdkToken:
+    """Authenticates at `workspace` as databricks-sdk's ``Config`` does, with the arguments in `config` (JSON).
+
+    `auth_type` is one of the SDK's, or "" for the first that it finds configured.
+    """
+
+    workspace: str
+    auth_type: str = ""
+    config: str = field(default="{}", repr=False)
+    may_hang: ClassVar[bool] = True
+
+    def fetch(self, requests: TokenRequests) -> Token:
+        """Let the SDK authenticate. Raises CallError."""
+        known: dict[str, Any] = {name: text for name, text in os.environ.items() if name.startswith(_VARIABLES)}
+        try:
+            # It takes proxies and certificates from the environment only.
+            Network().check(self.workspace)
+            return self._token(requests.left, requests.clock.time(), known)
+        except CallError:
+            raise
+        except Exception as error:  # noqa: BLE001 (of the SDK, or of what it calls)
+            # A server may have repeated a secret in it.
+            raise _failure(error, _secrets({**known, **json.loads(self.config)})) from None
+
+    def _token(self, seconds: float, now: float, known: dict[str, Any]) -> Token:
+        """Let the SDK authenticate, and add its configuration to `known`: a profile's fields, say."""
+        try:
+            from databricks.sdk.core import Config
+        except ImportError as error:
+            raise SignInRefused(
+                "databricks-sdk is not installed; this `auth_type` needs it: pip install 'airflow-dbjobs[sdk]'"
+            ) from error
+        options: dict[str, Any] = {"http_timeout_seconds": seconds, "retry_timeout_seconds": seconds}
+        given = {"host": self.workspace, "auth_type": self.auth_type or None, **json.loads(self.config)}
+        config = Config(**options | given)
+        known |= {f"sdk_{name}": value for name, value in config.as_dict().items()}
+        headers = config.authenticate()
+        lifetime = _UNSAID_LIFETIME
+        # Not every scheme has a token that expires.
+        with suppress(ValueError):
+            if expiry := config.oauth_token().expiry:
+                lifetime = _seconds_until(expiry, now)
+        return Token(headers, lifetime)
+
+
+def _secrets(known: Mapping[str, Any]) -> list[str]:
+    """Return which of these values are secret, alone or with a name before them in base64."""
+    texts = {name: value for name, value in known.items() if isinstance(value, str)}
+    secrets = {value for name, value in texts.items() if _SECRET.search(name)}
+    names = {value for name, value in texts.items() if _NAME.search(name)}
+    pairs = {base64.b64encode(f"{name}:{secret}".encode()).decode() for name in names for secret in secrets}
+    # The longest first: one may begin as another does.
+    return sorted(pairs | secrets, key=len, reverse=True)
+
+
+def _failure(error: Exception, secrets: list[str]) -> CallError:
+    said = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
+    # Its own retries are over, or there were none: network errors are OSErrors.
+    if isinstance(error, OSError | TimeoutError):
+        return Unreachable(f"databricks-sdk cannot authenticate: {said}", sent=False)
+    return SignInRefused(
+        f"databricks-sdk cannot authenticate: {said}. Check `auth_type` and `sdk_config` in the connection's extra, and"
+        " the DATABRICKS_ variables and the profile on this worker or triggerer"
+    )
+
+
+def _seconds_until(expiry: datetime, now: float) -> float:
+    """Return the seconds until a token expires, `now` being in epoch seconds.
+
+    The SDK gives local time without a zone, sometimes computed from the wall clock, sometimes converted from UTC. If
+    the clocks change in between, the two differ; the earlier time is safe.
+    """
+    left = expiry.timestamp() - now
+    return left if expiry.tzinfo else min(left, (expiry - datetime.fromtimestamp(now)).total_seconds())  # noqa: DTZ006

@@ -1,0 +1,278 @@
+"""The tokens of this process: one for equal credentials, renewed early, and requested once for all threads that wait.
+
+A lock guards each source of tokens. It is reentrant, as a signal handler (``on_kill``) may need a token in the middle
+of the request that it interrupts; and no caller waits for it longer than its own time limit.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import logging
+import math
+import os
+import queue
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from requests.auth import AuthBase
+
+from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.clock import SYSTEM_CLOCK, Clock
+from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from requests import PreparedRequest
+
+log = logging.getLogger(__name__)
+
+# The platform refuses tokens that have 30 s left or less.
+LEAST_SECONDS_LEFT = 40.0
+# A token is renewed when this part of its lifetime is left, or this many seconds: enough to outlast most outages of a
+# token server.
+_RENEW_PART, _RENEW_SECONDS = 0.2, 600.0
+# The wait between two attempts to renew a token that is still good.
+_RENEW_AGAIN = 30.0
+# The time limit of one request for a token. A caller with less time (a kill, say) does not renew a token that is still
+# good: a token server that hangs would take the time that the call itself needs.
+FETCH_SECONDS = 30.0
+# A thread with less time left than this does not begin a request after it waited for another one's.
+_LEAST_SECONDS = 1.0
+# A token that replaced a refused one is not replaced again within this time: the next would be refused, too.
+_REPLACE_SECONDS = 60.0
+# If so many calls of one source hang, another one begins only after a while. A triggerer lives for months: threads must
+# not pile up in it, and a network that was down for a while must not stop authentication for good.
+_MOST_HANGING = 5
+_HANGING_SECONDS = 300.0
+# A call that watches its time itself gets this much longer, as its error is more precise.
+_GRACE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Token(AuthBase):
+    """The headers that sign a request, and their lifetime in seconds."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    lifetime: float
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Sign one request."""
+        request.headers.update(self.headers)
+        return request
+
+
+class TokenSource(Protocol):
+    """Credentials that a token is given for. Equal ones share it, so they are hashable; their repr shows no secret."""
+
+    @property
+    def may_hang(self) -> bool:
+        """True if `fetch` calls a library or a function that has no time limit: it then runs in its own thread."""
+
+    def fetch(self, requests: TokenRequests) -> Token:
+        """Request a new token, once. Raises CallError with ``sent`` False: the API call itself was not sent."""
+
+    def __hash__(self) -> int: ...
+
+
+class _Entry:
+    """What the cache knows of one source."""
+
+    def __init__(self) -> None:
+        #: Held during a request. The other fields are read without it.
+        self.lock = threading.RLock()
+        self.token: Token | None = None
+        self.renew_at = self.good_until = self.replaced_at = -math.inf
+        #: How many requests have ended, what came of the last one, and whether it failed for lack of time.
+        self.ended = 0
+        self.outcome: Token | JobsError = Unreachable("No token was requested", sent=False)
+        self.out_of_time = False
+        #: The threads that may hang, and when they began.
+        self.threads: dict[threading.Thread, float] = {}
+
+
+class TokenCache:
+    """The tokens of a process."""
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._entries: dict[TokenSource, _Entry] = {}
+
+    def token(self, source: TokenSource, limit: float) -> Token:
+        """Return a token that is good for some time, within about `limit` seconds. Raises CallError."""
+        limit = min(limit, FETCH_SECONDS)
+        now = self._clock.monotonic()
+        entry = self._entries.setdefault(source, _Entry())
+        # Read first: if another thread gets a token meanwhile, this one shares it.
+        ended = entry.ended
+        if entry.token is None or now >= entry.good_until:
+            return self._fetched(source, entry, ended, now + limit)
+        if now >= entry.renew_at and limit >= FETCH_SECONDS:
+            self._renew(source, entry, now + limit)
+        return entry.token
+
+    def forget(self, source: TokenSource, token: Token) -> bool:
+        """Note that a token was refused. Return True if another one exists, or may be requested."""
+        entry = self._entries.get(source)
+        if entry is None or entry.token is not token or entry.good_until == -math.inf:
+            return True
+        now = self._clock.monotonic()
+        if now - entry.replaced_at < _REPLACE_SECONDS:
+            return False
+        if now < entry.good_until:
+            log.info("A token was refused before it expired; requesting another one: %r", source)
+        entry.replaced_at, entry.good_until = now, -math.inf
+        return True
+
+    def after_fork(self) -> None:
+        """Replace all locks: the threads that may hold them exist in the parent process only."""
+        for entry in self._entries.values():
+            entry.lock, entry.threads = threading.RLock(), {}
+
+    def _fetched(self, source: TokenSource, entry: _Entry, ended: int, deadline: float) -> Token:
+        """Request a token, unless more than `ended` requests have ended: then share what came of the last one."""
+        lock = entry.lock
+        if not lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0.0)):
+            raise Unreachable(f"Another thread requests a token, and none came in time: {source!r}", sent=False)
+        try:
+            has_time = deadline - self._clock.monotonic() >= _LEAST_SECONDS
+            if entry.ended == ended or (entry.out_of_time and has_time):
+                return self._fetch(source, entry, deadline)
+            if isinstance(entry.outcome, Token):
+                return entry.outcome
+            # Each thread gets its own copy, as a caller adds to its text.
+            raise copy.copy(entry.outcome) from entry.outcome
+        finally:
+            lock.release()
+
+    def _renew(self, source: TokenSource, entry: _Entry, deadline: float) -> None:
+        """Replace a token that expires soon, unless another thread does; one that cannot be replaced stays in use."""
+        lock = entry.lock
+        if not lock.acquire(blocking=False):
+            return
+        try:
+            if self._clock.monotonic() >= entry.renew_at:
+                self._fetch(source, entry, deadline)
+        except JobsError as error:
+            now = self._clock.monotonic()
+            entry.renew_at = now + _RENEW_AGAIN
+            left = entry.good_until - now
+            log.warning("Renewing a token failed; it is good for another %.0f s, will retry: %s", left, error)
+        finally:
+            lock.release()
+
+    def _fetch(self, source: TokenSource, entry: _Entry, deadline: float) -> Token:
+        """Request a token, and keep what comes of it."""
+        # Lifetimes count from when the server made the token, which is after this.
+        born = self._clock.monotonic()
+        requests = TokenRequests(deadline, self._clock)
+        # Until it has ended otherwise, the exception of a signal handler may end it.
+        entry.out_of_time = True
+        try:
+            token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
+        except JobsError as error:
+            is_late = self._clock.monotonic() >= deadline
+            entry.outcome, entry.out_of_time = error, is_late and isinstance(error, Unreachable)
+            raise
+        else:
+            left = min(LEAST_SECONDS_LEFT, token.lifetime / 2)
+            early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
+            entry.token, entry.outcome, entry.out_of_time = token, token, False
+            entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
+            log.debug("A token for %r, good for %.0f s", source, token.lifetime)
+            return token
+        finally:
+            # Last, and before the lock is released: who sees it sees the rest.
+            entry.ended += 1
+            self._drop_expired(source, born)
+
+    def _drop_expired(self, current: TokenSource, now: float) -> None:
+        """Forget the expired tokens of other sources: of a secret before its rotation, say."""
+        for source, entry in list(self._entries.items()):
+            if source != current and entry.token and now >= entry.good_until:
+                self._entries.pop(source, None)
+
+    def _bounded(self, source: TokenSource, entry: _Entry, requests: TokenRequests) -> Token:
+        """Request a token in a thread, which is abandoned if it takes too long."""
+        now, seconds = self._clock.monotonic(), requests.left
+        entry.threads = {thread: began for thread, began in entry.threads.items() if thread.is_alive()}
+        if len(entry.threads) >= _MOST_HANGING and now - max(entry.threads.values()) < _HANGING_SECONDS:
+            raise Unreachable(
+                f"{len(entry.threads)} requests for a token hang; not starting another one yet: {source!r}", sent=False
+            )
+        outcomes: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
+        # Log lines of the thread go where the caller's go.
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                outcomes.put(context.run(_fetch_once, source, requests))
+            except BaseException as error:  # noqa: BLE001 (the caller raises it)
+                outcomes.put(error)
+
+        thread = threading.Thread(target=run, name="airflow_dbjobs-token", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            raise Unreachable("Cannot start a thread to request a token (system limit reached)", sent=False) from None
+        entry.threads[thread] = now
+        try:
+            outcome = outcomes.get(timeout=seconds + _GRACE_SECONDS)
+        except queue.Empty:
+            raise Unreachable(f"No token came within {seconds:.3g} s: {source!r}", sent=False) from None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+def _fetch_once(source: TokenSource, requests: TokenRequests) -> Token:
+    """Request a token; any failure becomes a JobsError, which quotes neither a library nor a user's function."""
+    try:
+        return source.fetch(requests)
+    except ConfigurationError as error:
+        # Handled as wrong credentials are.
+        raise SignInRefused(str(error)) from None
+    except JobsError:
+        raise
+    except SystemExit:
+        # It would end the task, and with success if the code is 0.
+        raise SignInRefused(f"Requesting a token tried to exit the process. Check {source!r}") from None
+    except Exception as error:  # noqa: BLE001 (its text may hold a secret)
+        raise SignInRefused(f"Requesting a token failed: {type(error).__name__}. Check {source!r}") from None
+
+
+# One for the process: the clients of a task, of its cancellation and of all triggers share their tokens.
+CACHE = TokenCache()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=CACHE.after_fork)
+
+
+class TokenAuth(AuthBase):
+    """Signs with a token of `source`, from a cache that equal credentials share."""
+
+    def __init__(self, source: TokenSource, *, cache: TokenCache | None = None) -> None:
+        self.source = source
+        self._cache = cache or CACHE
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Sign one request."""
+        return self.token()(request)
+
+    def token(self, limit: float = math.inf) -> Token:
+        """Return a token within `limit` seconds. Raises CallError with ``sent`` False."""
+        return self._cache.token(self.source, limit)
+
+    def forget(self, token: Token) -> bool:
+        """Note that a token was refused; return True if a call may succeed with another one."""
+        return self._cache.forget(self.source, token)
+
+    def __repr__(self) -> str:
+        return f"TokenAuth({self.source!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenAuth) and self.source == other.source
+
+    def __hash__(self) -> int:
+        return hash((TokenAuth, self.source))

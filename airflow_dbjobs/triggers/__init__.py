@@ -1,0 +1,20 @@
+"""The triggers that wait for runs in Airflow's triggerer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs import lazy_names
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.triggers.condition import DatabricksSensorTrigger
+    from airflow_dbjobs.triggers.run import DatabricksRunTrigger
+else:
+    __getattr__ = lazy_names(
+        {
+            "DatabricksRunTrigger": "airflow_dbjobs.triggers.run",
+            "DatabricksSensorTrigger": "airflow_dbjobs.triggers.condition",
+        }
+    )
+
+__all__ = ["DatabricksRunTrigger", "DatabricksSensorTrigger"]

@@ -1,0 +1,198 @@
+"""A kill, over real sockets: what it still sends, how long it takes, and what it leaves open."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow_context import Scene, submit
+from dag_script import run_script
+from injected_clock import rule_all
+from rude_server import RudeServer, reply
+
+from airflow_dbjobs.errors import JobsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pytest_mock import MockerFixture
+
+RUN = 7
+
+
+def answer(request: str) -> Iterable[bytes]:
+    return [reply({"run_id": RUN} if "runs/submit" in request else {})]
+
+
+class Api(RudeServer):
+    """A server that listens when it is told to, and answers each launch with the same run."""
+
+    lost = 0
+
+    def __init__(self) -> None:
+        super().__init__(self._answer, listens=False)
+
+    def _answer(self, request: str) -> Iterable[bytes]:
+        if self.lost:
+            self.lost -= 1
+            # The connection is closed instead of an answer.
+            raise ConnectionAbortedError
+        return answer(request)
+
+    @property
+    def connection(self) -> str:
+        return json.dumps({"conn_type": "databricks_jobs", "host": self.url, "password": "a-token"})
+
+    @property
+    def calls(self) -> list[str]:
+        return [request.split()[1].removeprefix("/api/2.2/jobs/") for request in self.requests]
+
+    @property
+    def tokens(self) -> set[str]:
+        bodies = [json.loads(request.partition("\r\n\r\n")[2]) for request in self.requests]
+        return {body["idempotency_token"] for body in bodies if "idempotency_token" in body}
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    running = Api()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def context(api: Api, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> dict[str, Any]:
+    stand_in: Any = SimpleNamespace(base_url=api.url, token="a-token", handle=None, requests={})
+    return Scene(stand_in, Path(), monkeypatch, mocker).context
+
+
+def at_each_wait(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]) -> None:
+    """Let something happen in each wait between two attempts, in turn; none takes time, and there is none after."""
+    steps = iter(happens)
+    rule_all(monkeypatch, sleep=lambda _: next(steps)())
+
+
+def test_a_kill_while_no_attempt_to_launch_has_reached_the_server_launches_nothing(api, context, monkeypatch):
+    operator = submit(notebook_task={"notebook_path": "/x"})
+
+    def kill() -> None:
+        # From now on it could be launched.
+        api.listen()
+        operator.on_kill()
+
+    at_each_wait(monkeypatch, lambda: None, kill)
+    with pytest.raises(JobsError, match="told to stop"):
+        operator.execute(context)
+    assert (api.connections, api.requests) == (0, [])
+
+
+def test_a_kill_while_the_name_does_not_resolve_launches_nothing(api, context, monkeypatch):
+    api.listen()
+    operator = submit(notebook_task={"notebook_path": "/x"})
+
+    def unresolved(*_: object, **__: object) -> Any:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    def kill() -> None:
+        resolving.undo()
+        operator.on_kill()
+
+    with monkeypatch.context() as resolving:
+        resolving.setattr(socket, "getaddrinfo", unresolved)
+        at_each_wait(monkeypatch, kill)
+        with pytest.raises(JobsError, match="told to stop"):
+            operator.execute(context)
+    assert (api.connections, api.requests) == (0, [])
+
+
+def test_a_kill_while_the_launch_connects_lets_it_not_leave(api, context, monkeypatch):
+    api.listen()
+    operator = submit(notebook_task={"notebook_path": "/x"})
+    resolve = socket.getaddrinfo
+
+    def killed_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        operator.on_kill()
+        return resolve(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", killed_meanwhile)
+    # A second signal finds it so, too.
+    with pytest.raises(JobsError, match="told to stop"):
+        operator.execute(context)
+    operator.on_kill()
+    assert api.requests == []
+
+
+def test_a_kill_after_the_reply_to_the_launch_was_lost_cancels_the_run(api, context, monkeypatch):
+    api.listen()
+    api.lost = 1
+    operator = submit(notebook_task={"notebook_path": "/x"})
+    at_each_wait(monkeypatch, operator.on_kill)
+    with pytest.raises(JobsError, match="told to stop"):
+        operator.execute(context)
+    assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
+    assert len(api.tokens) == 1
+
+
+def test_a_launch_that_may_have_reached_the_server_once_is_not_forgotten_while_later_attempts_are_refused(
+    api, context, monkeypatch
+):
+    api.listen()
+    api.lost = 1
+    operator = submit(notebook_task={"notebook_path": "/x"})
+
+    def kill() -> None:
+        api.listen()
+        operator.on_kill()
+
+    at_each_wait(monkeypatch, api.refuse, lambda: None, kill)
+    with pytest.raises(JobsError, match="told to stop"):
+        operator.execute(context)
+    assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
+    assert len(api.tokens) == 1
+
+
+DAG = """
+from datetime import datetime, timezone
+from airflow.providers.common.compat.sdk import DAG
+from airflow_dbjobs.operators import DatabricksRunNowOperator
+
+with DAG("killed", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)) as dag:
+    DatabricksRunNowOperator(task_id="load", job_id=5)
+"""
+
+SCRIPT = """
+import os, signal
+from contextlib import suppress
+from airflow.utils.db import initdb
+from airflow_dbjobs.client.clock import Clock
+from test_kill import Api
+
+initdb()
+from killed import dag
+
+api = Api()
+os.environ["AIRFLOW_CONN_DATABRICKS_DEFAULT"] = api.connection
+
+def kill(_):
+    api.listen()
+    print("killing")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+Clock.sleep, Clock.piece = staticmethod(kill), float("inf")
+# Airflow 2 ends the whole test so.
+with suppress(BaseException):
+    dag.test()
+print("the calls:", api.calls)
+"""
+
+
+@pytest.mark.airflow
+@pytest.mark.every_airflow
+def test_a_signal_while_a_launch_is_repeated_launches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(DAG)
+    said = run_script(tmp_path, tmp_path, "", "-c", SCRIPT)
+    assert [line for line in said.splitlines() if line in {"killing", "the calls: []"}] == ["killing", "the calls: []"]
