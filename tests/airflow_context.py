@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 from airflow import __version__
+from injected_clock import rule_all
 from packaging.version import Version
 
 from airflow_dbjobs import airflow_compat
@@ -308,12 +309,8 @@ class FastTime:
     """A clock whose sleeps take no time: an outage of minutes passes in milliseconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from airflow_dbjobs.client.transport import Transport
-
         self.now = 1000.0
-        defaults = Transport.__init__.__kwdefaults__
-        monkeypatch.setitem(defaults, "clock", lambda: self.now)
-        monkeypatch.setitem(defaults, "sleep", self.sleep)
+        rule_all(monkeypatch, monotonic=lambda: self.now, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds

@@ -17,9 +17,10 @@ if "AIRFLOW_HOME" not in os.environ:
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest
+from in_process import connect_clients
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
-from airflow_dbjobs.client import JobsClient, transport
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import LocalWorkspace
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
     root = tmp_path / "workspace"
     root.mkdir()
     with LocalWorkspace(root, token=TOKEN, base_url=WORKSPACE_URL) as running:
-        monkeypatch.setattr(transport, "new_adapter", running.adapter)
+        connect_clients(monkeypatch, running.adapter)
         yield running
 
 

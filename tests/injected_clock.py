@@ -1,18 +1,25 @@
-"""A clock for tests of what takes minutes."""
+"""A clock for tests of what takes minutes, and how the clients that a hook makes get another one."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
+
+from airflow_dbjobs.client import clock as module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
     from airflow_dbjobs.client import JobsClient
 
 
-class Clock:
+class Clock(module.Clock):
     """Time that passes only while somebody sleeps; `at` says what happens when."""
+
+    piece = math.inf
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -21,6 +28,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def monotonic(self) -> float:
+        return self()
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -34,4 +44,21 @@ class Clock:
 
     def rule(self, client: JobsClient) -> None:
         """Let the client's time be this one."""
-        client.transport.clock, client.transport.sleep = self, self.sleep
+        client.transport.clock = self
+
+
+class CallingClock(module.Clock):
+    """A clock of functions."""
+
+    piece = math.inf
+
+    def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], object]) -> None:
+        self.monotonic = monotonic
+        self.sleep = sleep
+
+
+def rule_all(monkeypatch: pytest.MonkeyPatch, **functions: Callable[..., object]) -> None:
+    """Let the clock of every client that nobody has given one use these functions."""
+    monkeypatch.setattr(module.Clock, "piece", math.inf)
+    for name, function in functions.items():
+        monkeypatch.setattr(module.Clock, name, staticmethod(function))

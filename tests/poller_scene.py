@@ -7,12 +7,14 @@ import math
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest import mock
 
+import pytest
 import virtual_time
+from in_process import connect_clients
+from injected_clock import CallingClock
 from listing_model import ModelAdapter, World
 
-from airflow_dbjobs.client import JobsClient, transport
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience
 from airflow_dbjobs.client.transport import Transport
@@ -95,7 +97,7 @@ class Scene:
             self.loop.hold("sleep", lambda: (seconds, None))
 
         client = JobsClient(
-            transport=Transport(self.world.base_url, BearerAuth(token), clock=self.loop.time, sleep=sleep),
+            transport=Transport(self.world.base_url, BearerAuth(token), clock=CallingClock(self.loop.time, sleep)),
             api_version=api_version or self._options.get("api_version", "2.2"),
             patience=patience or self._options.get("patience"),
             max_requests_per_second=rate or self._options.get("rate", MAX_REQUESTS_PER_SECOND),
@@ -203,7 +205,8 @@ def play(world: World, story: Callable[[Scene], Coroutine[Any, Any, Any]], *, se
         return scene
 
     threads = set(threading.enumerate())
-    with mock.patch.object(transport, "new_adapter", ModelAdapter):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        connect_clients(monkeypatch, ModelAdapter)
         scene = virtual_time.run(run, seed=seed)
         for thread in set(threading.enumerate()) - threads:
             if thread.name.startswith(THREADS):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import time
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -70,8 +69,8 @@ class SignInScene:
         self.clock = Clock()
         self.server = TokenServer(self.clock)
         self._servers = [self.server]
-        # The libraries have no clock but the machine's.
-        self.cache = tokens.TokenCache(self.clock, time.time)
+        # Its time of day is the machine's: the libraries have no other.
+        self.cache = tokens.TokenCache(self.clock)
         monkeypatch.setattr(tokens, "CACHE", self.cache)
 
     def stop(self) -> None:
@@ -85,7 +84,6 @@ class SignInScene:
                 self.auth(sign_in),
                 network=network_from(sign_in.extra),
                 clock=self.clock,
-                sleep=self.clock.sleep,
                 **options,
             )
         )

@@ -164,7 +164,10 @@ def test_what_nobody_reads_is_said_once(
     # Airflow 3 writes the log to stdout, Airflow 2 there and elsewhere.
     said = capfd.readouterr().out if AIRFLOW_V_3_0_PLUS else caplog.text
     assert said.count("Connection 'databricks_default': extra retry_buget is not read. Is retry_budget meant?") == 1
-    assert said.count("Connection 'databricks_default': it signs in by token, and azure_tenant_id has no effect.") == 1
+    assert (
+        said.count("Connection 'databricks_default': it authenticates by token, and azure_tenant_id has no effect.")
+        == 1
+    )
     assert "http_path" not in said
 
 

@@ -59,7 +59,7 @@ def client_of(url: str, sign_in: SignIn) -> JobsClient:
     auth = choose_auth(
         login=sign_in.login, password=sign_in.password, extra=sign_in.extra, workspace=url, network=network
     )
-    return JobsClient(transport=Transport(url, auth, network=network, clock=Clock(), sleep=lambda _: None))
+    return JobsClient(transport=Transport(url, auth, network=network, clock=Clock()))
 
 
 def test_the_token_is_asked_for_where_the_connection_points(scene: SignInScene) -> None:
@@ -171,12 +171,10 @@ def test_a_file_that_cannot_be_used_is_named_at_once(
     scene.file("garbage", "no certificate")
     sign_in = using(name, scene)
     sign_in.extra |= {field: str(tmp_path / path) for field, path in extra.items()}
-    waits: list[float] = []
     client = client_of("https://127.0.0.1:1", sign_in)
-    client.transport.sleep = waits.append
     with pytest.raises(UntrustedCertificate, match=words) as caught:
         list(client.list_jobs())
-    assert (caught.value.sent, waits) == (False, [])
+    assert (caught.value.sent, client.transport.clock.waits) == (False, [])
 
 
 @pytest.mark.parametrize("name", needing("oauth", "entra"))

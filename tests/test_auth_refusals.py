@@ -111,7 +111,7 @@ def test_a_wrong_secret_of_entra_fails_at_once_with_what_to_check(scene: SignInS
     sign_in = using(name, scene)
     sign_in.password = WRONG
     said = refused(scene, sign_in)
-    assert "Entra, asked for a token for the service principal, refuses: " in said
+    assert "Entra (token for the service principal) refused: " in said
     assert "AADSTS7000215" in said
     assert "password (a client secret of it that is not expired) and `azure_tenant_id`" in said
     assert WRONG not in said
@@ -230,7 +230,7 @@ def test_a_limit_of_entras_is_waited_for(scene: SignInScene, name: str) -> None:
     assert len(scene.clock.waits) == 1
     sign_in.server.troubles.append(Trouble(sign_in.path, cut=True, times=None))
     scene.clock.now += 4000
-    with pytest.raises(Unreachable, match="Entra, asked for a token for the service principal: no answer"):
+    with pytest.raises(Unreachable, match=r"Entra \(token for the service principal\): no answer"):
         ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=0)))
 
 
@@ -447,7 +447,7 @@ def test_a_region_that_nobody_names_fails_at_once_with_what_to_check(scene: Sign
     ],
 )
 def test_the_token_service_is_that_of_the_region(scene: SignInScene, region: str, host: str) -> None:
-    assert _Sts(TokenRequests(0.0, scene.clock, time.time), Network(), region).url == f"https://{host}/"
+    assert _Sts(TokenRequests(0.0, scene.clock), Network(), region).url == f"https://{host}/"
 
 
 def test_the_token_of_a_container_goes_to_no_other_machine(scene: SignInScene) -> None:
@@ -684,7 +684,7 @@ def test_a_secret_that_is_rotated_during_a_wait_is_read_anew(scene: SignInScene)
     sign_in, later = scene.oauth(), scene.oauth()
     later.password = scene.server.client_secret = "the-secret-of-tomorrow"
     client = scene.client(sign_in)
-    client._reread = lambda: Transport(scene.server.url, scene.auth(later), clock=scene.clock, sleep=scene.clock.sleep)
+    client._reread = lambda: Transport(scene.server.url, scene.auth(later), clock=scene.clock)
     assert wait_for_run(client, 7).state.result_state == "SUCCESS"
     assert len(scene.clock.waits) == 1
 

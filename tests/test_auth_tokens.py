@@ -18,6 +18,7 @@ from injected_clock import Clock
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
+from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import NotFound, SignInRefused, Unreachable
 from airflow_dbjobs.runs.polling.requests import CANCEL_POLICY
@@ -223,7 +224,7 @@ def test_a_kill_cancels_with_the_token_at_hand_and_waits_for_no_token_server(
         raise Unreachable("no answer", sent=False)
 
     source.first = hang
-    transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock, sleep=clock.sleep)
+    transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock)
     with pytest.raises(NotFound):
         JobsClient(transport=transport).cancel_run(5)
     assert workspace.requests == {"runs/cancel": 1}
@@ -266,6 +267,23 @@ def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth:
     with pytest.raises(Unreachable, match="Another thread requests a token, and none came in time") as caught:
         auth.token(0.01)
     assert not caught.value.sent
+    go_on.set()
+    thread.join(PATIENCE)
+
+
+def test_a_kill_keeps_its_time_limit_while_another_thread_requests_the_token(
+    workspace: LocalWorkspace, source: Source
+) -> None:
+    fetching, go_on = held(source)
+    auth = TokenAuth(source, cache=TokenCache())
+    thread, _ = in_thread(auth.token)
+    assert fetching.wait(PATIENCE)
+    policy = RetryPolicy(retry_budget=0.2, ends_with_budget=True)
+    with pytest.raises(Unreachable, match="Another thread requests a token"):
+        JobsClient(transport=Transport(workspace.base_url, auth, policy=policy)).cancel_run(5)
+    # The other request is still under way: the kill did not wait for its end.
+    assert thread.is_alive()
+    assert workspace.requests == {}
     go_on.set()
     thread.join(PATIENCE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from injected_clock import CallingClock
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client import jobs_client as client_module
@@ -296,7 +297,9 @@ def test_a_reply_that_is_not_a_run_is_unreadable(
 def impatient(workspace: LocalWorkspace) -> JobsClient:
     """Return a client for which no time passes while it waits."""
     seed = JobsClient(workspace.base_url, token=workspace.token)
-    return JobsClient(transport=Transport(seed.host, seed.transport.auth, clock=lambda: 0, sleep=lambda _: None))
+    return JobsClient(
+        transport=Transport(seed.host, seed.transport.auth, clock=CallingClock(lambda: 0, lambda _: None))
+    )
 
 
 @pytest.mark.parametrize("lost", [{"cut": "after"}, {"status": 502, "handled": True}, {"hang": 3600}], ids=str)

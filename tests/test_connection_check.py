@@ -1,4 +1,4 @@
-"""The "Test" button of a connection: who signs in, how, what they may do, or what is to be fixed; in seconds."""
+"""The "Test" button of a connection: who authenticates, how, whether they may list jobs, or what to fix."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.local_workspace.messages import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pytest_mock import MockerFixture
 
     from airflow_dbjobs.local_workspace import LocalWorkspace
@@ -51,100 +49,40 @@ def user(workspace: LocalWorkspace) -> str:
 # --- what it says ---
 
 
-def test_it_says_who_signs_in_how_and_what_the_api_lets_them_do(workspace, monkeypatch, client, user) -> None:
-    client.create_job(JOB)
-    workspace.requests.clear()
+def test_it_says_who_authenticates_how_and_whether_they_may_list_jobs(workspace, monkeypatch, user) -> None:
     works, said = press(monkeypatch, workspace.base_url, workspace.token, extra={"api_version": "2.1"})
     assert works
     assert said == (
-        f"Signed in to {workspace.base_url} as {user} {BY_TOKEN}. The Jobs API 2.1 answers, and jobs may be listed."
-        " Whether a run may be launched is decided for each job: as far as permissions tell, 1 of 1 looked at may be"
-        " run."
+        f"Authenticated as {user} at {workspace.base_url} {BY_TOKEN}. The Jobs API 2.1 answers, and jobs may be listed."
     )
     # It has only read.
-    assert workspace.requests == {"list": 1, ME: 1, "permissions": 1}
-
-
-@pytest.mark.parametrize("version", ["2.0", "2.1", "2.2"])
-def test_a_few_jobs_are_looked_at_of_many(workspace, monkeypatch, client, version) -> None:
-    for _ in range(8):
-        client.create_job(JOB)
-    workspace.requests.clear()
-    _, said = press(monkeypatch, workspace.base_url, workspace.token, extra={"api_version": version})
-    assert "5 of 5 looked at may be run." in said
-    assert workspace.requests == {"list": 1, ME: 1, "permissions": 5}
-
-
-def test_where_no_job_is_shown_it_says_that_launching_is_decided_for_each(workspace, monkeypatch) -> None:
-    works, said = press(monkeypatch, workspace.base_url, workspace.token)
-    assert works
-    assert said.endswith("is decided for each job, and none is shown to these credentials.")
+    assert workspace.requests == {"list": 1, ME: 1}
 
 
 def me_is(workspace: LocalWorkspace, **me: Any) -> None:
     workspace.faults.append(Fault(ME, status=200, body=me))
 
 
-@pytest.mark.parametrize(
-    ("me", "grant", "may"),
-    [
-        ({"userName": "ada"}, {"user_name": "ada", "permission_level": "CAN_MANAGE_RUN"}, True),
-        ({"userName": "ada"}, {"user_name": "ada", "permission_level": "CAN_MANAGE"}, True),
-        ({"userName": "ada"}, {"user_name": "ada", "permission_level": "CAN_VIEW"}, False),
-        ({"userName": "ada"}, {"user_name": "eve", "permission_level": "CAN_MANAGE_RUN"}, False),
-        ({"userName": "9f-2"}, {"service_principal_name": "9f-2", "permission_level": "CAN_MANAGE_RUN"}, True),
-        ({"userName": "ada", "groups": [{"display": "etl"}]},
-         {"group_name": "etl", "permission_level": "CAN_MANAGE_RUN"}, True),
-        ({"userName": "ada", "groups": [{"display": "etl"}]},
-         {"group_name": "others", "permission_level": "CAN_MANAGE_RUN"}, False),
-        ({"userName": "Ada@x.example"}, {"user_name": "ada@X.example", "permission_level": "CAN_MANAGE_RUN"}, True),
-        ({"userName": "ada", "groups": [{"display": "ETL"}]},
-         {"group_name": "etl", "permission_level": "CAN_MANAGE_RUN"}, True),
-        ({"userName": "ada", "groups": [{"value": "123", "type": "direct"}]},
-         {"user_name": "eve", "permission_level": "CAN_MANAGE_RUN"}, False),
-        # The workspace lets its admins manage all jobs.
-        ({"userName": "ada", "groups": [{"display": "admins"}]},
-         {"user_name": "eve", "permission_level": "CAN_VIEW"}, True),
-    ],
-)  # fmt: skip
-def test_who_may_run_a_job_is_told_by_its_permissions(workspace, monkeypatch, client, *, me, grant, may) -> None:
-    job_id = client.create_job(JOB)
-    client.update_permissions(job_id, [grant])
-    me_is(workspace, **me)
-    works, said = press(monkeypatch, workspace.base_url, workspace.token)
-    assert works
-    end = "1 of 1 looked at may be run." if may else "0 of 1 looked at may be run. Can Manage Run on a job is what it"
-    assert end in said
-
-
-@pytest.mark.parametrize("status", [403, 404, 500])
-def test_permissions_that_are_not_shown_are_no_failure(workspace, monkeypatch, client, status) -> None:
-    client.create_job(JOB)
-    workspace.faults.append(Fault("permissions", status=status, times=None))
-    works, said = press(monkeypatch, workspace.base_url, workspace.token)
-    assert works
-    assert said.endswith("and the permissions of those looked at are not shown to these credentials.")
-
-
 @pytest.mark.parametrize("fault", [{"status": 404}, {"status": 403}, {"status": 200, "body": {}}, {"cut": "before"}])
-def test_a_workspace_that_does_not_tell_who_calls_is_no_failure(workspace, monkeypatch, client, fault) -> None:
-    client.create_job(JOB)
+def test_a_workspace_that_does_not_tell_who_calls_is_no_failure(workspace, monkeypatch, fault) -> None:
     workspace.faults.append(Fault(ME, **fault))
     works, said = press(monkeypatch, workspace.base_url, workspace.token)
     assert works
-    assert f"{BY_TOKEN}; the workspace does not tell who that is. The Jobs API 2.2 answers" in said
-    assert said.endswith("Whether a run may be launched is decided for each job.")
+    assert f"{BY_TOKEN}; the name is not available. The Jobs API 2.2 answers" in said
 
 
 def test_a_service_principal_is_named_with_its_id(workspace, monkeypatch) -> None:
     me_is(workspace, userName="9f-2", displayName="etl\x1b[31m")
-    assert f"as etl / 9f-2 {BY_TOKEN}" in press(monkeypatch, workspace.base_url, workspace.token)[1]
+    assert (
+        f"as etl / 9f-2 at {workspace.base_url} {BY_TOKEN}"
+        in press(monkeypatch, workspace.base_url, workspace.token)[1]
+    )
 
 
 def test_what_nobody_reads_is_said_whether_it_works_or_not(workspace, monkeypatch) -> None:
     extra = {"client_id": "c", "retry_budgets": 5, "azure_tenant_id": ""}
     notes = (
-        " Note: it signs in by token, and client_id has no effect."
+        " Note: it authenticates by token, and client_id has no effect."
         " Note: extra retry_budgets is not read. Is retry_budget meant?"
     )
     assert press(monkeypatch, workspace.base_url, workspace.token, extra=extra)[1].endswith(notes)
@@ -167,7 +105,7 @@ def test_a_field_that_is_wrong_is_named_without_the_id_that_airflow_makes_up(mon
 def test_a_token_that_is_wrong_is_named_with_what_to_check(workspace, monkeypatch) -> None:
     works, said = press(monkeypatch, workspace.base_url, SECRET)
     assert not works
-    assert said.startswith(f"It signs in {BY_TOKEN}. GET jobs/list answered 403: ")
+    assert said.startswith(f"The connection authenticates {BY_TOKEN}. GET jobs/list answered 403: ")
     assert "Check that the connection's token belongs to this workspace" in said
     assert SECRET not in said
 
@@ -178,8 +116,8 @@ def test_somebody_who_may_not_list_jobs_is_named(workspace, monkeypatch, user) -
     works, said = press(monkeypatch, workspace.base_url, workspace.token)
     assert not works
     assert said.startswith(
-        f"Signed in to {workspace.base_url} as {user} {BY_TOKEN}, but jobs may not be listed: GET jobs/list answered"
-        " 403 PERMISSION_DENIED: No access to jobs."
+        f"Authenticated as {user} at {workspace.base_url} {BY_TOKEN}, but jobs may not be listed: GET jobs/list"
+        " answered 403 PERMISSION_DENIED: No access to jobs."
     )
 
 
@@ -236,6 +174,9 @@ def press_for(scene: SignInScene, sign_in: Any) -> tuple[bool, str]:
 
 @pytest.mark.parametrize("name", needing(*ALL))
 def test_the_way_in_which_it_signs_in_is_said(signing: SignInScene, name: str) -> None:
+    if name == "sdk":
+        # On a busy machine its import alone takes longer than a test of the connection may.
+        import databricks.sdk  # noqa: F401
     sign_in = using(name, signing)
     works, said = press_for(signing, sign_in)
     assert works, said
@@ -277,51 +218,6 @@ def test_a_token_server_that_fails_is_asked_once(signing: SignInScene) -> None:
 # --- how long it takes ---
 
 
-@pytest.fixture
-def stalling(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Return what makes requests hang until the test is over, whatever their timeout."""
-    released, handle = threading.Event(), workspace.handle
-
-    def stall(part_of_path: str) -> None:
-        def stalled(request: Request) -> Any:
-            if part_of_path in request.path:
-                released.wait(60)
-            return handle(request)
-
-        monkeypatch.setattr(workspace, "handle", stalled)
-
-    yield stall
-    released.set()
-
-
-def test_a_call_that_hangs_is_given_up_and_named(stalling, client) -> None:
-    stalling("/jobs/list")
-    works, said = check(client, BY_NAME["token"], seconds=0.2)
-    assert not works
-    remedy = "Check the connection's host and port."
-    assert said == f"It signs in {BY_TOKEN}. GET jobs/list took longer than 0.2 s. {remedy}"
-
-
-def test_signing_in_that_hangs_is_given_up_and_named(signing: SignInScene) -> None:
-    released = threading.Event()
-    client = signing.client(signing.by_function(lambda: released.wait(60) and "a-token"))
-    works, said = check(client, BY_NAME["federated_token_provider"], seconds=0.2)
-    released.set()
-    assert not works
-    assert said.endswith(". Signing in took longer than 0.2 s.")
-
-
-def test_a_refusal_is_said_though_who_is_refused_hangs(stalling, workspace, client) -> None:
-    refusal = {"error_code": "PERMISSION_DENIED", "message": "Source IP is blocked."}
-    workspace.faults.append(Fault("list", status=403, body=refusal))
-    stalling("/scim/")
-    works, said = check(client, BY_NAME["token"], seconds=3)
-    assert not works
-    assert said.startswith(
-        f"It signs in {BY_TOKEN}. GET jobs/list answered 403 PERMISSION_DENIED: Source IP is blocked."
-    )
-
-
 def test_no_connection_is_left_open(client, mocker: MockerFixture) -> None:
     close = mocker.spy(Transport, "close")
     assert check(client, BY_NAME["token"])[0]
@@ -330,21 +226,8 @@ def test_no_connection_is_left_open(client, mocker: MockerFixture) -> None:
     assert transport._sessions == []
 
 
-@pytest.mark.parametrize(("hanging", "known"), [("/scim/", False), ("/permissions/", True)])
-def test_what_is_found_before_something_hangs_is_said(stalling, client, user, hanging, known) -> None:
-    client.create_job(JOB)
-    stalling(hanging)
-    works, said = check(client, BY_NAME["token"], seconds=3)
-    assert works
-    assert (f"as {user} {BY_TOKEN}" in said) == known
-    assert said.endswith("and jobs may be listed. Whether a run may be launched is decided for each job.")
-
-
-@pytest.mark.parametrize(("seconds", "asked"), [(2, 5), (5, 1), (8, 0)])
-def test_what_there_is_no_time_for_is_not_asked(workspace, monkeypatch, client, seconds, asked) -> None:
-    for _ in range(5):
-        client.create_job(JOB)
-    workspace.requests.clear()
+@pytest.mark.parametrize(("seconds", "asked"), [(14, 1), (16, 0)])
+def test_it_takes_no_longer_than_somebody_waits(workspace, monkeypatch, seconds, asked) -> None:
     clock, handle = FastTime(monkeypatch), workspace.handle
 
     def slowly(request: Request) -> Any:
@@ -352,11 +235,18 @@ def test_what_there_is_no_time_for_is_not_asked(workspace, monkeypatch, client, 
         return handle(request)
 
     monkeypatch.setattr(workspace, "handle", slowly)
-    works, said = press(monkeypatch, workspace.base_url, workspace.token)
-    assert works
-    assert workspace.requests["permissions"] == asked
-    assert (f"{asked} of {asked} looked at" in said) == bool(asked)
-    assert clock.now - 1000 <= connection_check.SECONDS + seconds
+    assert press(monkeypatch, workspace.base_url, workspace.token)[0]
+    assert workspace.requests[ME] == asked
+
+
+def test_a_function_that_hangs_is_given_up_and_named(signing: SignInScene, mocker: MockerFixture) -> None:
+    mocker.patch.object(connection_check, "_TOKEN_SECONDS", 0.2)
+    released = threading.Event()
+    client = signing.client(signing.by_function(lambda: released.wait(60) and "a-token"))
+    works, said = check(client, BY_NAME["federated_token_provider"])
+    released.set()
+    assert not works
+    assert "No token came within 0.2 s: " in said
 
 
 def test_a_slow_token_server_has_most_of_the_time(signing: SignInScene, mocker: MockerFixture) -> None:

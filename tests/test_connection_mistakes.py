@@ -196,7 +196,7 @@ def test_the_client_waits_no_longer_than_it_is_told(status: str) -> None:
     with serving(reply({"run_id": 5, "state": {"life_cycle_state": "RUNNING"}}, status=status)) as server:
         client, clock = JobsClient(server.url, token="t"), Clock()
         clock.rule(client)
-        with pytest.raises(RunStillActive, match=r"Run 5 is not over after 25 s\. It goes on\.") as caught:
+        with pytest.raises(RunStillActive, match=r"Run 5 is still active after 25 s\.") as caught:
             client.wait_for_run(5, timeout=25)
         assert not isinstance(caught.value, CallError)
         assert clock.now == 25

@@ -31,7 +31,8 @@ from fault_cases import (
     no_server,
     unresolved,
 )
-from injected_clock import Clock
+from in_process import connect_clients
+from injected_clock import Clock, rule_all
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowTaskTimeout
@@ -105,11 +106,9 @@ class Adapter(WorkspaceAdapter):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Return the only clock there is, in operators, triggers, clients and the workspace."""
     clock = Time()
-    defaults = transport.Transport.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "clock", clock)
-    monkeypatch.setitem(defaults, "sleep", clock.sleep)
+    rule_all(monkeypatch, monotonic=clock, time=clock.wall, sleep=clock.sleep)
     monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
-    monkeypatch.setattr(retry.retry_after_seconds, "__defaults__", (clock.wall,))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(time=clock.wall))
     for module in (launch_operator, kill):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=clock.wall))
@@ -123,7 +122,7 @@ def workspace(tmp_path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch) -> I
     # Nothing here has to survive the process.
     monkeypatch.setattr(local_workspace, "Store", lambda _: Store(":memory:"))
     opened = LocalWorkspace(root, token=TOKEN, base_url=URL, clock=clock.wall)
-    monkeypatch.setattr(transport, "new_adapter", lambda: Adapter(opened, clock))
+    connect_clients(monkeypatch, lambda: Adapter(opened, clock))
     yield opened
     opened.close()
 

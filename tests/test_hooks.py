@@ -220,7 +220,7 @@ def test_an_auth_type_of_ours_counts_in_a_connection_of_the_official_provider_to
     ("extra", "words"),
     [
         ({"auth_type": "oauth", "azure_tenant_id": "t-1"}, "auth_type is 'oauth', which contradicts azure_tenant_id"),
-        ({"federated_k8s": True}, "signs in by federated_k8s, but it lacks extra client_id"),
+        ({"federated_k8s": True}, "authenticates by federated_k8s, but it lacks extra client_id"),
         ({"auth_type": "kerberos"}, "auth_type is 'kerberos'; it must be one of token, "),
         ({"proxies": "ftp", "client_key": "/k"}, "client_key is given without client_cert"),
     ],
@@ -264,7 +264,7 @@ def test_what_a_secrets_backend_raises_is_not_logged(monkeypatch, mocker, caplog
     client = DatabricksJobsHook().get_conn()
     mocker.patch.object(BaseHook, "get_connection", side_effect=PermissionError("vault is down, token=s3cret"))
     client.renew_credentials()
-    assert "The connection cannot be read again: " in caplog.text
+    assert "Reading the connection again failed; using the old credentials: " in caplog.text
     assert "PermissionError" in caplog.text
     assert "s3cret" not in caplog.text
 
@@ -450,7 +450,7 @@ def test_a_worker_reads_changed_credentials_anew(workspace, monkeypatch, caplog)
     client.renew_credentials()
     assert client.transport is not old
     assert list(client.list_runs()) == []
-    assert said_by_us(caplog) == ["The connection has changed: going on with what it says now."]
+    assert said_by_us(caplog) == ["The connection has changed; using its new settings."]
     # And once more.
     connect(monkeypatch, workspace.base_url, "of-tomorrow")
     client.renew_credentials()
@@ -478,7 +478,7 @@ def test_credentials_that_cannot_be_read_anew_stay_as_they_are(workspace, monkey
     client.renew_credentials()
     assert list(client.list_runs()) == []
     (said,) = said_by_us(caplog)
-    assert said.startswith("The connection cannot be read again: ")
+    assert said.startswith("Reading the connection again failed; using the old credentials: ")
     assert SECRET not in said
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_context import Scene, submit
 from dag_script import run_script
+from injected_clock import CallingClock, rule_all
 from rude_server import RudeServer, reply
 
 from airflow_dbjobs.client import JobsClient, session
@@ -79,7 +80,7 @@ def context(api: Api, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) ->
 def at_each_wait(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]) -> None:
     """Let something happen in each wait between two attempts, in turn; none takes time, and there is none after."""
     steps = iter(happens)
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", lambda _: next(steps)())
+    rule_all(monkeypatch, sleep=lambda _: next(steps)())
 
 
 def test_a_kill_while_no_attempt_to_launch_has_reached_the_server_launches_nothing(api, context, monkeypatch):
@@ -228,7 +229,7 @@ def test_the_cancellations_of_a_repair_end_with_the_time_of_a_kill(api, monkeypa
 
     api.answer = answer
     monkeypatch.setattr(kill, "time", SimpleNamespace(monotonic=lambda: now))
-    client = JobsClient(transport=Transport(api.url, BearerAuth("a-token"), sleep=sleep))
+    client = JobsClient(transport=Transport(api.url, BearerAuth("a-token"), clock=CallingClock(lambda: now, sleep)))
     kill.cancel_now(client, RUN, None, logging.getLogger(), began=now, repairing=True)
     # At 1.6 s and 3.7 s; then there is no time for another pause.
     assert api.calls == ["runs/cancel"] * 2
@@ -250,7 +251,7 @@ SCRIPT = """
 import os, signal
 from contextlib import suppress
 from airflow.utils.db import initdb
-from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.client.clock import Clock
 from test_kill import Api
 
 initdb()
@@ -264,7 +265,7 @@ def kill(_):
     print("killing")
     os.kill(os.getpid(), signal.SIGTERM)
 
-Transport.__init__.__kwdefaults__["sleep"] = kill
+Clock.sleep, Clock.piece = staticmethod(kill), float("inf")
 # Airflow 2 ends the whole test so.
 with suppress(BaseException):
     dag.test()

@@ -8,9 +8,11 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+import injected_clock
 import pytest
+from in_process import connect_clients
 
-from airflow_dbjobs.client import JobsClient, transport
+from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.models import Outcome, Run
 from airflow_dbjobs.client.retry import RetryPolicy
@@ -47,7 +49,7 @@ SUCCESSES = frozenset({Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS})
 SIXTEENTH = 1 / 16
 
 
-class Clock:
+class Clock(injected_clock.Clock):
     """Time that passes only in `sleep`, where `meanwhile` is called; `monotonic` does not tell the date."""
 
     def __init__(self) -> None:
@@ -77,7 +79,7 @@ def workspace(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
     """Return a workspace in which runs stay PENDING until a test calls `tick`."""
     (tmp_path / "workspace").mkdir()
     stepped = LocalWorkspace(tmp_path / "workspace", token="a-token", base_url=URL, clock=clock)
-    monkeypatch.setattr(transport, "new_adapter", stepped.adapter)
+    connect_clients(monkeypatch, stepped.adapter)
     yield stepped
     stepped.close()
 
@@ -89,7 +91,7 @@ def client(workspace: LocalWorkspace, clock: Clock) -> JobsClient:
 
 def new_client(clock: Clock) -> JobsClient:
     """Return a client as a new process makes it: it has seen no reply yet."""
-    return JobsClient(transport=Transport(URL, BearerAuth("a-token"), clock=clock.monotonic, sleep=clock.sleep))
+    return JobsClient(transport=Transport(URL, BearerAuth("a-token"), clock=clock))
 
 
 def nth(try_number: int, **others: Any) -> TaskTry:
@@ -521,7 +523,7 @@ def without_date(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch, clo
         return replace(reply, headers={name: value for name, value in reply.headers.items() if name != "Date"})
 
     monkeypatch.setattr(workspace, "handle", dateless)
-    monkeypatch.setattr(transport.time, "time", clock)
+    monkeypatch.setattr(clock, "time", clock)
 
 
 @pytest.mark.usefixtures("without_date")
@@ -535,10 +537,10 @@ def test_a_server_that_tells_no_time_is_taken_to_have_ours(past: Past, client: J
 def test_a_machine_whose_clock_is_wrong_is_not_misled(
     past: Past, client: JobsClient, monkeypatch: Any, clock: Clock
 ) -> None:
-    monkeypatch.setattr(transport.time, "time", lambda: clock.now + 86400)
+    monkeypatch.setattr(clock, "time", lambda: clock.now + 86400)
     assert launch(client, nth(1)).story.startswith("Launched")
     past.pass_time()
-    monkeypatch.setattr(transport.time, "time", lambda: clock.now - 86400)
+    monkeypatch.setattr(clock, "time", lambda: clock.now - 86400)
     assert launch(new_client(clock), nth(2)).story.startswith("Joined")
 
 
@@ -699,9 +701,9 @@ class TestCredentials:
         workspace.token = "a-new-token"
 
         def reread() -> Transport:
-            return Transport(URL, BearerAuth("a-new-token"), clock=clock.monotonic, sleep=clock.sleep)
+            return Transport(URL, BearerAuth("a-new-token"), clock=clock)
 
-        old = Transport(URL, BearerAuth("a-token"), clock=clock.monotonic, sleep=clock.sleep)
+        old = Transport(URL, BearerAuth("a-token"), clock=clock)
         return JobsClient(transport=old, reread=reread)
 
     def test_are_read_again_once(self, rotated: JobsClient, workspace: LocalWorkspace) -> None:
@@ -963,7 +965,7 @@ def test_a_kill_between_two_attempts_sends_the_token_only_where_one_may_have_lau
     workspace.faults += [replace(fault) for fault in faults]
     renewing = JobsClient(
         transport=client.transport,
-        reread=lambda: Transport(URL, BearerAuth("another"), clock=clock.monotonic, sleep=clock.sleep),
+        reread=lambda: Transport(URL, BearerAuth("another"), clock=clock),
     )
     ours = launcher(renewing, nth(1))
     waits = sum(fault.times or 0 for fault in faults if fault is not DENIED)

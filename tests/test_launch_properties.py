@@ -45,6 +45,7 @@ import pytest
 from airflow_context import TaskDeferred
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from injected_clock import CallingClock
 from made_up import REPEATABLE
 
 from airflow_dbjobs import airflow_compat
@@ -293,7 +294,7 @@ class ModelTransport(Transport):
     """The real one, but for the wire."""
 
     def __init__(self, world: World, policy: RetryPolicy | None = None) -> None:
-        super().__init__(HOST, BearerAuth("a-token"), policy=policy, clock=world.clock, sleep=world.sleep)
+        super().__init__(HOST, BearerAuth("a-token"), policy=policy, clock=CallingClock(world.clock, world.sleep))
         self.world = world
 
     def with_policy(self, policy: RetryPolicy) -> ModelTransport:

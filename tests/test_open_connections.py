@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow_context import Scene, TaskDeferred
+from injected_clock import rule_all
 from rude_server import RudeServer, reply, serving
 
 from airflow_dbjobs.airflow_compat import AirflowFailException
-from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import ApiError, RunCanceled, RunFailed
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
@@ -139,7 +139,7 @@ def test_a_kill_after_the_task_has_ended(scene, server, api, launching):
 def test_a_kill_in_the_middle_of_the_wait(scene, server, api, launching, monkeypatch):
     api.state = RUNNING
     operator = launching()
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", lambda _: operator.on_kill())
+    rule_all(monkeypatch, sleep=lambda _: operator.on_kill())
     with pytest.raises(RunCanceled):
         operator.execute(scene.context)
     assert server.is_left()

@@ -21,11 +21,11 @@ from airflow_context import (
     rebuilt,
     submit,
 )
+from injected_clock import rule_all
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunCanceled, RunLost, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
@@ -116,11 +116,12 @@ def test_launch_and_cancellation_share_the_time_of_a_kill(scene, monkeypatch, mo
 
 def test_a_kill_repeats_a_lost_cancellation_at_once(scene, client, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", waits.append)
     operator = submit(notebook_task=scene.notebook(), wait_for_termination=False)
     operator.execute(scene.context)
     scene.workspace.faults += [Fault("runs/cancel", cut="before", times=2), Fault("runs/cancel", status=500)]
-    operator.on_kill()
+    with monkeypatch.context() as during_the_kill:
+        rule_all(during_the_kill, sleep=waits.append)
+        operator.on_kill()
     assert wait_for_run(client, scene.ti.xcom["run_id"], period=FAST).state.result_state == "CANCELED"
     for slept, least in zip(waits, [0.5, 1, 0.5], strict=True):
         assert least <= slept <= least * 1.25
@@ -313,10 +314,11 @@ def test_a_timeout_in_the_middle_of_the_waiting_ends_it_and_the_kill_cancels_the
     def alarm(_: float) -> None:
         raise AirflowTaskTimeout("the alarm that Airflow has set")
 
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", alarm)
     operator = make()
-    with pytest.raises(AirflowTaskTimeout, match="the alarm"):
-        operator.execute(scene.context)
+    with monkeypatch.context() as during_the_wait:
+        rule_all(during_the_wait, sleep=alarm)
+        with pytest.raises(AirflowTaskTimeout, match="the alarm"):
+            operator.execute(scene.context)
     assert scene.workspace.requests["runs/cancel"] == 0
     operator.on_kill()
     run_id = scene.ti.xcom["run_id"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow_context import FAST, Scene, TaskDeferred, TaskInstance, fire, rebuilt, run_now, submit
+from injected_clock import rule_all
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
-from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunFailed
 from airflow_dbjobs.local_workspace import Fault
@@ -241,7 +241,7 @@ def test_a_kill_ends_the_repetitions_of_a_launch(scene, monkeypatch) -> None:
         if len(waits) == 3:
             operator.on_kill()
 
-    monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", sleep)
+    rule_all(monkeypatch, sleep=sleep)
     scene.workspace.faults.append(Fault("runs/submit", cut="before", times=None))
     with pytest.raises(JobsError, match="told to stop"):
         operator.execute(scene.context)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from injected_clock import Clock
+from injected_clock import CallingClock, Clock
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from airflow_dbjobs.client import JobsClient, transport, wait
@@ -410,7 +410,7 @@ class TestCancelRun:
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits: list[float] = []
-        monkeypatch.setattr(client.transport, "sleep", waits.append)
+        monkeypatch.setattr(client.transport, "clock", CallingClock(time.monotonic, waits.append))
         workspace.faults += [Fault("runs/cancel", cut="before", times=2), Fault("runs/cancel", status=503)]
         asyncio.run(RunPoller(client).cancel(stuck))
         assert workspace.requests["runs/cancel"] == 4
@@ -424,7 +424,7 @@ class TestCancelRun:
     ) -> None:
         whose = contextvars.ContextVar("whose", default="of no trigger")
         logged: list[str] = []
-        monkeypatch.setattr(client.transport, "sleep", lambda _: None)
+        monkeypatch.setattr(client.transport, "clock", CallingClock(time.monotonic, lambda _: None))
         monkeypatch.setattr(transport.log, "warning", lambda *_: logged.append(whose.get()))
         workspace.faults.append(Fault("runs/cancel", status=503))
 

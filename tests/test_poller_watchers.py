@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 import virtual_time
+from in_process import connect_clients
 from listing_model import CANCEL, GET, LIST, STOPPING, Failure, ModelAdapter, ModelRun, World
 from poller_scene import Scene, play
 
-from airflow_dbjobs.client import transport
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.retry import Patience
 from airflow_dbjobs.errors import RunLost
@@ -371,7 +371,7 @@ class TestMetrics:
 
 class TestEventLoops:
     def test_several_loops_poll_at_the_same_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transport, "new_adapter", ModelAdapter)
+        connect_clients(monkeypatch, ModelAdapter)
         scenes: dict[int, Scene] = {}
 
         def triggerer(number: int) -> None:

@@ -227,7 +227,7 @@ def test_of_several_results_the_large_ones_are_cut_alike(
     answers(workspace, "1", "x" * 50, "y" * 90)
     tasks = [task("notebook_task", key, number) for number, key in enumerate(("small", "large", "huge"), 8)]
     value = result_of(client, described("TERMINATED", "SUCCESS", tasks=tasks), max_bytes=61)
-    assert value == {"small": "1", "large": "x" * 30, "huge": "y" * 30}
+    assert value == {"small": "1", "large": "x" * 20, "huge": "y" * 20}
     assert "large, huge: cut" in caplog.text
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow_context import FAST, FastTime, Scene, TaskDeferred, connect, fire, launch_endless, rebuilt
+from injected_clock import rule_all
 
 from airflow_dbjobs import errors
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, AirflowSensorTimeout, AirflowSkipException
-from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import (
     ApiError,
@@ -150,7 +150,7 @@ class TestRejectedCredentials:
             connect(monkeypatch, scene.workspace.base_url, scene.workspace.token)
             time.sleep(seconds)
 
-        monkeypatch.setitem(Transport.__init__.__kwdefaults__, "sleep", rotated)
+        rule_all(monkeypatch, sleep=rotated)
         assert waiting.poke(scene.context).is_done
 
     @pytest.mark.parametrize("timeout", [5000, 60])

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from email.utils import format_datetime, formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
 from certificates import self_signed
+from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client import transport as transport_module
 from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.client.http_connection import TimedAdapter
 from airflow_dbjobs.client.retry import RetryPolicy, retry_after_seconds, retry_decision
@@ -129,21 +128,6 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
 
 
-class Clock:
-    """Time that passes only in `sleep`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.waits: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -162,7 +146,7 @@ def connect(clock: Clock) -> Iterator[Connect]:
     made: list[Transport] = []
 
     def make(url: str, auth: AuthBase | None = None, **options: Any) -> Transport:
-        made.append(Transport(url, auth or BearerAuth(SECRET), clock=clock, sleep=clock.sleep, **options))
+        made.append(Transport(url, auth or BearerAuth(SECRET), clock=clock, **options))
         return made[-1]
 
     yield make
@@ -637,7 +621,7 @@ def test_each_thread_has_one_connection_and_another_policy_its_own(server: Serve
 )
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
     now = datetime.datetime(2026, 11, 22, 2, 58, 30, tzinfo=datetime.UTC).timestamp()
-    assert retry_after_seconds(header, lambda: now) == seconds
+    assert retry_after_seconds(header, now) == seconds
 
 
 @pytest.mark.parametrize(
@@ -681,7 +665,7 @@ def local_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Callable[[], fl
     def date() -> float:
         return HERE + clock.now
 
-    monkeypatch.setattr(transport_module, "time", SimpleNamespace(time=date))
+    monkeypatch.setattr(clock, "time", date)
     return date
 
 

@@ -143,5 +143,5 @@ def test_a_connection_may_name_it_and_test_says_which(monkeypatch: pytest.Monkey
         works, said = DatabricksJobsHook().test_connection()
         assert named_in(server) == {"605"}
     assert works
-    assert f"Signed in to {server.url}, workspace 605," in said
+    assert f"Authenticated at {server.url}, workspace 605," in said
     assert "is not read" not in said

@@ -296,7 +296,7 @@ def rereadings(client: JobsClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
     read: list[Transport] = []
 
     def reread() -> Transport:
-        read.append(Transport(client.host, BearerAuth("local-token-of-tomorrow"), clock=clock, sleep=clock.sleep))
+        read.append(Transport(client.host, BearerAuth("local-token-of-tomorrow"), clock=clock))
         return read[-1]
 
     monkeypatch.setattr(client, "_reread", reread)

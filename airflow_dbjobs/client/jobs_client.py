@@ -25,7 +25,6 @@ from airflow_dbjobs.errors import CallError, ConfigurationError, NoRunToWaitFor,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import Literal
 
     from airflow_dbjobs.payloads import (
@@ -233,16 +232,6 @@ class JobsClient(Workspace):
         """Return the HTML views of a notebook run (``jobs/runs/export``)."""
         reply = self._get("runs/export", {"run_id": run_id, "views_to_export": views})
         return cast("list[ViewItem]", pagination.objects(reply, "views"))
-
-    def export_run_to(self, run_id: int, folder: str | Path, *, views: Views = "CODE") -> list[Path]:
-        """Write the views of a notebook run to files in a folder, which is made; return their paths.
-
-        They are called ``<number>-<name>.html``, in the order of the answer. Raises OSError where they cannot be
-        written.
-        """
-        from airflow_dbjobs.client.exports import write_views
-
-        return write_views(self.export_run(run_id, views=views), folder)
 
     def wait_for_run(self, run_id: int, *, timeout: float | None = None, period: float = 10.0) -> Run:
         """Poll a run every `period` seconds until it is over, and return it with all its tasks.

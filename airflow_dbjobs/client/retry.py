@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_dbjobs.errors import CallError
 
 LONGEST_BACKOFF = 60.0
@@ -34,11 +32,11 @@ _SERVICE_UNAVAILABLE = 503
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long one call goes on trying. Numbers are seconds.
+    """How long one call is retried. Numbers are seconds.
 
-    `retry_budget`: how long after the first attempt another one may begin. `server_error_wait`: the least wait after a
-    5xx. `connect_timeout` and `read_timeout`: of one attempt, however little is left. `first_wait`: the first wait of a
-    backoff, and of a GET. `ends_with_budget`: nothing goes on when the budget is spent, as whoever asks is killed then.
+    `retry_budget`: how long after the first attempt another one may begin. `server_error_wait`: the minimum wait after
+    a 5xx. `connect_timeout` and `read_timeout`: of one attempt, however little of the budget is left. `first_wait`: the
+    first wait of a backoff, and of a GET. `ends_with_budget`: attempts end with the budget, as the caller does.
     """
 
     retry_budget: float = 600.0
@@ -51,7 +49,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long failing polls of a run are waited out. All values are seconds.
+    """How long failing polls of a run are tolerated. All values are seconds.
 
     `outage_tolerance`: the API is down or limiting. `denied_tolerance`: the credentials are refused.
     """
@@ -60,7 +58,7 @@ class Patience:
     denied_tolerance: float = 600.0
 
 
-# Of those that wait for runs in a triggerer, for each workspace.
+# The limit of all waits in one triggerer together, per workspace.
 MAX_REQUESTS_PER_SECOND = 100.0
 
 
@@ -101,7 +99,7 @@ def _after(error: ApiError, otherwise: float) -> Retry:
 def asked_wait(error: CallError) -> float | None:
     """Return the seconds to wait that a 429 or 503 asks for (at least 1 s, capped), or None where it asks for none."""
     if isinstance(error, ApiError) and (isinstance(error, TooManyRequests) or error.status == _SERVICE_UNAVAILABLE):
-        seconds = retry_after_seconds(error.retry_after)
+        seconds = retry_after_seconds(error.retry_after, time.time())
         return None if seconds is None else max(1.0, min(seconds, LONGEST_RETRY_AFTER))
     return None
 
@@ -112,7 +110,7 @@ def backoff(attempt: int, first: float = 1.0) -> float:
     return min(first * 2.0 ** min(attempt - 1, 10), LONGEST_BACKOFF)
 
 
-def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time) -> float | None:
+def retry_after_seconds(header: str | None, now: float) -> float | None:
     """Return the seconds that a Retry-After header (a number, or an HTTP date) asks for; None if it is not usable."""
     if not header:
         return None
@@ -123,6 +121,6 @@ def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time
     else:
         return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now())
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now)
     except (ValueError, OverflowError):
         return None

@@ -49,10 +49,10 @@ def user_agent(product: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What a connection says of the way to its servers; equal ones share tokens and pollers.
+    """How to reach and trust servers; equal ones share tokens and pollers.
 
     `verify` is as in requests: True, False, or the path of a CA bundle. `proxies` are pairs of scheme and URL; without
-    any the environment's hold, unless `direct`. `cert` is the path of a client certificate, or its and its key's.
+    any, the environment's apply, unless `direct`. `cert` is the path of a client certificate, or a pair with its key's.
     """
 
     verify: bool | str = True
@@ -64,12 +64,12 @@ class Network:
     def session(self, url: str) -> requests.Session:
         """Return a session for requests to the server of `url`.
 
-        Raises ConfigurationError where a proxy's URL is wrong, UntrustedCertificate where a file is not there.
+        Raises ConfigurationError if a proxy's URL is wrong, UntrustedCertificate if a file is missing.
         """
         session = requests.Session()
         session.trust_env = not self.direct
-        # What the environment says (proxies, a CA bundle) is read once: for each request it would take a third of its
-        # time, and all go to one host.
+        # The environment (proxies, a CA bundle) is read once: reading it takes a third of a request's time, and all
+        # requests go to one host.
         try:
             # Older versions of urllib3 would look for a host with a space in its name again and again.
             can_be_called = names_one_host(url, urlsplit(url).hostname)
@@ -80,7 +80,7 @@ class Network:
             raise ConfigurationError(f"{url} is not a URL that can be called")
         session.proxies, session.verify = environment["proxies"], environment["verify"]
         session.cert = environment["cert"]
-        # Nor is a netrc file looked into, which might sign in as somebody else.
+        # Nor is a netrc file read, which might authenticate as another user.
         session.trust_env = False
         if proxy := select_proxy(url, session.proxies):
             check_proxy(proxy, "the URL of the proxy, of the connection or the environment,")
@@ -93,21 +93,21 @@ class Network:
         return session
 
     def check(self, url: str) -> None:
-        """See that who goes to the server of `url` finds what it needs. Raises what `session` raises."""
+        """Check the settings for the server of `url`. Raises what `session` raises."""
         self.session(url).close()
 
 
 def names_one_host(url: str, name: str | None) -> bool:
-    """Whether all libraries find the same host in a URL: the name, or the address, that was read from it.
+    """Return whether all libraries find the same host in a URL: the name, or the address, that was read from it.
 
-    They differ in where another name ends, and some take a backslash for a slash.
+    They differ in where other names end, and some read a backslash as a slash.
     """
     is_name = re.fullmatch(r"[\w.-]+|[0-9a-f:.]+(%\w+)?", name or "", re.IGNORECASE)
     return bool(is_name) and "\\" not in url
 
 
 def is_this_machine(name: str) -> bool:
-    """Whether a host's name or address is that of this machine."""
+    """Return whether a host's name or address is that of this machine."""
     try:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -125,7 +125,7 @@ def keeps_secrets(url: str) -> bool:
 
 
 def check_proxy(url: str, what: str) -> None:
-    """Raise ConfigurationError where a library could not read a proxy's URL: it would quote it, and its password."""
+    """Raise ConfigurationError if a library could not read a proxy's URL: it would quote it, and its password."""
     whole = url if "://" in url else f"http://{url}"
     try:
         parts = urlsplit(whole)
@@ -143,7 +143,7 @@ def check_proxy(url: str, what: str) -> None:
 
 
 def _check_files(session: requests.Session) -> None:
-    """Raise UntrustedCertificate where a file to trust a server by, or to be trusted by, cannot be used."""
+    """Raise UntrustedCertificate if a CA bundle or a client certificate cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bundle, cert = session.verify, session.cert
     what, where = f"CA bundle {bundle}", "`verify` in the connection's extra (or `k8s_ca_path`), and REQUESTS_CA_BUNDLE"
@@ -157,7 +157,7 @@ def _check_files(session: requests.Session) -> None:
             context.load_cert_chain(path, key, password="")
     except OSError as error:
         why = getattr(error, "reason", None) or error.strerror or type(error).__name__
-        said = f"The {what} cannot be used, where this runs: {why}. Check {where}"
+        said = f"The {what} cannot be used on this worker or triggerer: {why}. Check {where}"
         raise UntrustedCertificate(said, sent=False) from None
 
 

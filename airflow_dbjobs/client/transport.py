@@ -12,7 +12,6 @@ import math
 import os
 import random
 import threading
-import time
 from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ import requests
 import tenacity
 
 from airflow_dbjobs.client.auth.tokens import TokenAuth
+from airflow_dbjobs.client.clock import SYSTEM_CLOCK, Clock
 from airflow_dbjobs.client.exchange import exchange
-from airflow_dbjobs.client.http_connection import TimedAdapter
 from airflow_dbjobs.client.responses import json_object
 from airflow_dbjobs.client.retry import Retry, RetryPolicy, retry_decision
 from airflow_dbjobs.client.session import Network, user_agent
@@ -41,20 +40,12 @@ from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from requests.adapters import BaseAdapter
     from requests.auth import AuthBase
 
 log = logging.getLogger(__name__)
 
 # An answer that has less time than this does not come; what was sent may be carried out all the same.
 _LEAST_SECONDS = 0.1
-# How often a wait is interrupted.
-_INTERRUPT_SECONDS = 0.5
-
-
-def new_adapter() -> BaseAdapter:
-    """Return what a session sends its requests through; tests put a workspace in this process here."""
-    return TimedAdapter()
 
 
 class Attempts:
@@ -70,9 +61,8 @@ class Transport:
     """Sends requests to one workspace with one set of credentials, from any thread (each has a session of its own).
 
     `base_url` is scheme, host and port, with no path; where several workspaces share it, `workspace_id` says which is
-    meant. `clock` (monotonic seconds) and `sleep` are injectable, so that an outage of minutes is tested in
-    milliseconds. `auth` signs each request; a ``client.auth.tokens.TokenAuth`` has the time that is left to get a
-    token, and replaces one that is refused.
+    meant. `auth` signs each request; if it is an ``auth.tokens.TokenAuth``, it gets the token in the time that is left,
+    and another one if the token is refused.
     """
 
     def __init__(
@@ -84,8 +74,7 @@ class Transport:
         policy: RetryPolicy | None = None,
         network: Network | None = None,
         product: str = "",
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.auth = auth
@@ -94,9 +83,7 @@ class Transport:
         self.network = network or Network()
         self.product = product
         self.clock = clock
-        self.sleep = sleep
-        #: Called before each request leaves, and again and again during each wait; what it raises ends them. None where
-        #: nobody wants that.
+        #: If set, it is called before each request and repeatedly during each wait, which end with its exception.
         self.interrupt: Callable[[], None] | None = None
         #: Takes note of the calls that are made meanwhile; None where nobody wants that.
         self.attempts: Attempts | None = None
@@ -113,31 +100,28 @@ class Transport:
         auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
         return self.base_url, self.workspace_id, auth, self.network
 
-    def with_policy(self, policy: RetryPolicy) -> Transport:
-        """Return a transport to the same workspace with other limits, sharing no session and no lock with this one."""
+    def with_policy(self, policy: RetryPolicy, *, auth: AuthBase | None = None) -> Transport:
+        """Return a transport to the same workspace with another policy, maybe another auth, and sessions of its own."""
         return Transport(
             self.base_url,
-            self.auth,
+            auth or self.auth,
             workspace_id=self.workspace_id,
             policy=policy,
             network=self.network,
             product=self.product,
             clock=self.clock,
-            sleep=self.sleep,
         )
 
     def pause(self, seconds: float) -> None:
         """Sleep. Raises what `interrupt` raises meanwhile."""
         if self.interrupt is None:
-            self.sleep(seconds)
+            self.clock.sleep(seconds)
             return
-        # A sleep that was injected is to know how long a wait is as a whole.
-        piece = _INTERRUPT_SECONDS if self.sleep is time.sleep else seconds
         self.interrupt()
         while seconds > 0:
-            self.sleep(min(seconds, piece))
+            self.clock.sleep(min(seconds, self.clock.piece))
             self.interrupt()
-            seconds -= piece
+            seconds -= self.clock.piece
 
     def call(  # noqa: C901 (the callbacks of one tenacity loop, which share its state)
         self,
@@ -153,7 +137,7 @@ class Transport:
 
         Raises what `send` raises; the error of the last attempt says how often and how long it was tried.
         """
-        started = self.clock()
+        started = self.clock.monotonic()
         known = self.attempts or Attempts()
 
         def decision(state: tenacity.RetryCallState) -> Retry | None:
@@ -168,11 +152,11 @@ class Transport:
             return retry.wait * random.uniform(1.0, 1.25) if retry else 0.0  # noqa: S311 (jitter is no secret)
 
         def spent(state: tenacity.RetryCallState) -> bool:
-            return self.clock() - started + state.upcoming_sleep > self.policy.retry_budget
+            return self.clock.monotonic() - started + state.upcoming_sleep > self.policy.retry_budget
 
         def attempt() -> dict[str, Any]:
             unclear = known.unclear
-            left = self.policy.retry_budget - (self.clock() - started)
+            left = self.policy.retry_budget - (self.clock.monotonic() - started)
             limit = left if self.policy.ends_with_budget else math.inf
             try:
                 return self.send(method, path, query=query, body=body, void=void, limit=limit)
@@ -191,7 +175,7 @@ class Transport:
                     retry.reason,
                     state.attempt_number + 1,
                     state.upcoming_sleep,
-                    self.policy.retry_budget - (self.clock() - started),
+                    self.policy.retry_budget - (self.clock.monotonic() - started),
                 )
 
         retrying = tenacity.Retrying(
@@ -207,7 +191,7 @@ class Transport:
         except CallError as error:
             attempts = int(retrying.statistics.get("attempt_number", 1))
             if attempts > 1:
-                error.args = (f"{error} (attempt {attempts}, after {self.clock() - started:.0f} s)",)
+                error.args = (f"{error} (attempt {attempts}, after {self.clock.monotonic() - started:.0f} s)",)
             raise
 
     def send(
@@ -233,10 +217,10 @@ class Transport:
         call = f"{method} {path.partition('/')[2]}"
         data = None if body is None else _encode(call, body)
         params = {name: _text(value) for name, value in (query or {}).items() if value is not None}
-        deadline = self.clock() + limit
+        deadline = self.clock.monotonic() + limit
 
         def left() -> float:
-            return deadline - self.clock()
+            return deadline - self.clock.monotonic()
 
         def attempt(auth: AuthBase) -> dict[str, Any]:
             # To read the certificates for a new one takes its time, on a busy machine.
@@ -293,20 +277,20 @@ class Transport:
             self.interrupt()
 
     def server_time(self, reading: float) -> float:
-        """Return what the server's clock said (epoch seconds) when `clock` read `reading`.
+        """Return the time of the server (epoch seconds) at a `reading` of the monotonic clock.
 
-        It is told by the last reply's ``Date``, in whole seconds, and so is early by the second's fraction and by the
-        time that the reply took; where no reply had one, this machine's clock stands in.
+        It comes from the last reply's ``Date``, in whole seconds, so it is early by the fraction of a second and by the
+        time that the reply took. If no reply had one, it is this machine's time.
         """
         if self._server_clock is None:
-            return time.time() - (self.clock() - reading)
+            return self.clock.time() - (self.clock.monotonic() - reading)
         said, when = self._server_clock
         return said - (when - reading)
 
     def _note_server_clock(self, date: str | None) -> None:
         with suppress(ValueError, OverflowError):
             if date:
-                self._server_clock = email.utils.parsedate_to_datetime(date).timestamp(), self.clock()
+                self._server_clock = email.utils.parsedate_to_datetime(date).timestamp(), self.clock.monotonic()
 
     def close(self) -> None:
         """Close the sessions of all threads; who asks again gets a new one."""
@@ -326,17 +310,19 @@ class Transport:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             try:
-                session = self._local.session = self.network.session(self.base_url)
+                session = self._local.session = self._new_session()
             except ConfigurationError as error:
                 raise ConfigurationError(f"{call}: {error}") from None
-            session.mount(self.base_url, new_adapter())
-            session.headers["User-Agent"] = user_agent(self.product)
-            session.headers["Accept"] = "application/json"
-            if self.workspace_id:
-                session.headers["X-Databricks-Workspace-Id"] = self.workspace_id
-            # list.append is atomic: no lock, so that a signal handler can never wait for one held by the call it
-            # broke into.
+            # list.append is atomic: without a lock, a signal handler never waits for the call that it interrupts.
             self._sessions.append(session)
+        return session
+
+    def _new_session(self) -> requests.Session:
+        session = self.network.session(self.base_url)
+        session.headers["User-Agent"] = user_agent(self.product)
+        session.headers["Accept"] = "application/json"
+        if self.workspace_id:
+            session.headers["X-Databricks-Workspace-Id"] = self.workspace_id
         return session
 
 

@@ -9,10 +9,10 @@ maintenance window, permissions set late). Then the task fails and the run is le
 from __future__ import annotations
 
 import logging
-import math
 import random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from airflow_dbjobs.client.clock import Clock
 from airflow_dbjobs.client.retry import asked_wait, backoff
 from airflow_dbjobs.client.sanitize import cleaned
 from airflow_dbjobs.errors import (
@@ -246,17 +246,35 @@ def wait_for_run(
 
 def wait_within(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:
     """Wait as `wait_for_run` does, for at most so many seconds. Raises RunLost and RunStillActive."""
-    end = math.inf if timeout is None else client.clock() + timeout
-
-    def sleep(seconds: float) -> None:
-        if (left := end - client.clock()) <= 0:
-            raise RunStillActive(f"Run {run_id} is not over after {timeout:.0f} s. It goes on.", run_id=run_id)
-        client.sleep(min(seconds, left))
-
     with client.with_policy(client.transport.policy) as waiting:
-        # Every wait passes there: between polls, between attempts, while the API is down.
-        waiting.transport.sleep = sleep
+        if timeout is not None:
+            # Every wait uses it: between polls, between attempts, while the API is down.
+            waiting.transport.clock = _ClockUntil(client.transport.clock, timeout, run_id)
         return wait_for_run(waiting, run_id, period=period)
+
+
+class _ClockUntil(Clock):
+    """A clock that sleeps until a time limit. Raises RunStillActive then."""
+
+    def __init__(self, clock: Clock, timeout: float, run_id: int) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._end = clock.monotonic() + timeout
+        self._run_id = run_id
+        self.piece = clock.piece
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def time(self) -> float:
+        return self._clock.time()
+
+    def sleep(self, seconds: float) -> None:
+        if (left := self._end - self._clock.monotonic()) <= 0:
+            raise RunStillActive(
+                f"Run {self._run_id} is still active after {self._timeout:.0f} s.", run_id=self._run_id
+            )
+        self._clock.sleep(min(seconds, left))
 
 
 def wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:

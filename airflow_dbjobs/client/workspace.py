@@ -90,8 +90,8 @@ class Workspace:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """What time is read from: monotonic seconds, unless the transport has another."""
-        return self.transport.clock
+        """Reads monotonic seconds, of the transport's clock."""
+        return self.transport.clock.monotonic
 
     @property
     def sleep(self) -> Callable[[float], None]:
@@ -99,13 +99,13 @@ class Workspace:
         return self.transport.pause
 
     def server_time(self, reading: float) -> float:
-        """Return what the server's clock said, in epoch seconds, when `clock` read `reading`."""
+        """Return the time of the server, in epoch seconds, when `clock` read `reading`."""
         return self.transport.server_time(reading)
 
     def with_policy(self, retry: RetryPolicy) -> Self:
-        """Return a client of the same workspace with other limits, sharing no session and no lock with this one.
+        """Return a client of the same workspace with another policy, and sessions of its own.
 
-        It is made for a call or two: it does not read the credentials anew.
+        It is made for a call or two: it does not read the credentials again.
         """
         return type(self)(
             api_version=self.api_version,
@@ -116,7 +116,7 @@ class Workspace:
         )
 
     def renew_credentials(self) -> bool:
-        """Read the credentials again, where the client knows how; return whether they were rotated meanwhile."""
+        """Read the credentials again, if the client knows how; return whether they were rotated meanwhile."""
         if self._reread is None:
             return False
         try:
@@ -124,11 +124,11 @@ class Workspace:
         except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
             # The text of what is not ours may hold a secret.
             why = error if isinstance(error, JobsError) else type(error).__name__
-            log.warning("The connection cannot be read again: %s", why)
+            log.warning("Reading the connection again failed; using the old credentials: %s", why)
             return False
         if transport.identity == self.transport.identity:
             return False
-        log.warning("The connection has changed: going on with what it says now.")
+        log.warning("The connection has changed; using its new settings.")
         transport.interrupt = self.transport.interrupt
         self.transport.close()
         self.transport = transport

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.hooks.fields import Scheme
 
-# What a connection made for the official provider may hold for its SQL operators and hooks.
+# Fields that a connection of the official provider may hold for its SQL operators and hooks.
 _FOREIGN = frozenset({"http_path", "schema", "catalog", "session_configuration", "http_headers", "user_agent_entry"})
 # Airflow 2's form sends each of its fields twice when it tests a connection, once with this and the connection's type.
 _FORM_PREFIX = "extra__"
 _FLAGS = frozenset(field.name for field in FIELDS if field.kind == "flag")
 _ZERO_COUNTS = frozenset(field.name for field in FIELDS if field.zero_counts)
-# What a form fills in by itself.
+# The values that a form fills in.
 _FILLED_IN = {field.name: field.default for field in FIELDS if field.empty_counts}
-# The fields that belong to some way to sign in.
-_SIGN_IN = frozenset().union(*(scheme.extras for scheme in SCHEMES))
+# The fields that belong to some scheme.
+_OF_SCHEMES = frozenset().union(*(scheme.extras for scheme in SCHEMES))
 _NO_CREDENTIALS = (
     "The connection has no credentials: leave its login empty and put a personal access token into its password"
-    " (or into `token` in its extra), or let `auth_type` in its extra name another way to sign in."
+    " (or into `token` in its extra), or let `auth_type` in its extra name another scheme."
 )
 
 # In seconds: a socket refuses a timeout that is too long.
@@ -49,7 +49,7 @@ SETTINGS = {
 
 
 def is_auth_type(value: object) -> bool:
-    """Return whether `auth_type` may say so; it may be empty."""
+    """Return whether `auth_type` may have this value; it may be empty."""
     return not is_given(value) or str(value).strip() in {*BY_NAME, *SDK_AUTH_TYPES}
 
 
@@ -60,16 +60,16 @@ def is_given(value: object) -> bool:
 
 
 def is_on(value: object) -> bool:
-    """Read a flag, as JSON has it or as a form may write it."""
+    """Read a flag, which may be JSON's or the text of a form."""
     return value.strip().lower() not in {"", "false", "0", "no", "off"} if isinstance(value, str) else bool(value)
 
 
 def number(
     extra: Mapping[str, Any], name: str, *, what: str = "a number of seconds", most: float = math.inf
 ) -> float | None:
-    """Read a number of the extra, which may be written as text; None where it is not given.
+    """Read a number of the extra, which may be text; None if it is not given.
 
-    Raises ConfigurationError where it is none, below 0, 0 where that does not count, or above `most`.
+    Raises ConfigurationError if it is not a number, below 0, 0 for a field that must be positive, or above `most`.
     """
     value = extra.get(name)
     if not is_given(value):
@@ -86,9 +86,9 @@ def number(
 
 
 def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any]) -> Scheme:
-    """Return the way to sign in that a connection's fields ask for, in the official provider's order.
+    """Return the authentication scheme that a connection's fields choose, in the official provider's order.
 
-    Raises ConfigurationError where they ask for none, lack what it needs, or where `auth_type` contradicts them.
+    Raises ConfigurationError if they choose none, lack what it needs, or contradict `auth_type`.
     """
     if asked := str(extra.get("auth_type") or "").strip():
         scheme = _by_name(asked)
@@ -103,19 +103,19 @@ def scheme_of(login: str | None, password: str | None, extra: Mapping[str, Any])
     meant = {"login": scheme.login, "password": scheme.password}
     if missing := [name for name in scheme.needs if not is_given(given.get(name))]:
         named = [f"the {name} ({meant[name]})" if name in meant else f"extra {name}" for name in missing]
-        raise ConfigurationError(f"The connection signs in by {scheme.name}, but it lacks {_listed(named)}.")
+        raise ConfigurationError(f"The connection authenticates by {scheme.name}, but it lacks {_listed(named)}.")
     if scheme.name == "token" and not (is_given(extra.get("token")) or password):
         raise ConfigurationError(_NO_CREDENTIALS)
     return scheme
 
 
 def remarks(scheme: Scheme, extra: Mapping[str, Any]) -> list[str]:
-    """Return what is to be said of fields of the extra that nobody reads, or that this scheme does not."""
+    """Return a sentence for each field of the extra that is not read, or has no effect with this scheme."""
     given = [name for name in extra if _is_set(name, extra) and extra[name] != _FILLED_IN.get(name)]
     said = []
-    if idle := [name for name in given if name in _SIGN_IN and name not in scheme.extras]:
+    if idle := [name for name in given if name in _OF_SCHEMES and name not in scheme.extras]:
         said.append(
-            f"it signs in by {scheme.name}, and {_listed(idle)} {'has' if len(idle) == 1 else 'have'} no effect."
+            f"it authenticates by {scheme.name}, and {_listed(idle)} {'has' if len(idle) == 1 else 'have'} no effect."
         )
     unknown = [name for name in given if name not in NAMES | _FOREIGN and not name.startswith(_FORM_PREFIX)]
     said += [f"extra {name} is not read." + _near(" Is {} meant?", name, NAMES, cutoff=0.75) for name in unknown]
@@ -194,7 +194,7 @@ def _by_name(asked: str) -> Scheme:
     names = [scheme.name for scheme in SCHEMES]
     near = _near(" (is {} meant?)", asked, [*BY_NAME, *SDK_AUTH_TYPES])
     raise ConfigurationError(
-        f"extra auth_type is {asked!r}{near}; it must be one of {', '.join(names)}, or of what databricks-sdk knows:"
+        f"extra auth_type is {asked!r}{near}; it must be one of {', '.join(names)}, or one of databricks-sdk's:"
         f" {', '.join(SDK_AUTH_TYPES)}."
     )
 
@@ -220,6 +220,6 @@ def _listed(names: list[str]) -> str:
 
 
 def _near(words: str, name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return `words` with what of `names` may be meant, or "" where nothing is near."""
+    """Return `words` with the most similar of `names`, or "" if none is similar."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return words.format(found[0]) if found else ""

@@ -1,4 +1,4 @@
-"""What a connection may say: every field of its extra, and which of them belong to which way to sign in.
+"""The fields of a connection's extra, and the authentication schemes that they belong to.
 
 Plain data, which all processes of Airflow load: the form is made from it. ``hooks.extra`` reads the values.
 """
@@ -29,10 +29,10 @@ UI_FIELD_BEHAVIOUR: dict[str, object] = {
 
 
 class Field(NamedTuple):
-    """A field of the extra: its name, what the form says of it, and what is meant where it is not given.
+    """A field of the extra: its name, its title and help in the form, and its default.
 
-    Empty is not given, unless `empty_counts`. One of which `zero_counts` may be 0, or false. A "flag" only says in
-    another word what `auth_type` can.
+    An empty value counts as not given, unless `empty_counts`; 0 and false are refused, unless `zero_counts`. A "flag"
+    chooses a scheme, as `auth_type` does.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Field(NamedTuple):
 
 
 class Scheme(NamedTuple):
-    """A way to sign in.
+    """An authentication scheme.
 
-    `name` is what `auth_type` may say, and one of `aliases`. Where it says nothing, `mark` is the field of the extra by
-    which the scheme is asked for (or, with `login_marks`, the scheme's name as login). `login` and `password` say what
-    these hold, and are "" where the scheme has no use for them. `needs` must be given, `takes` may.
+    `auth_type` chooses it by `name` or one of `aliases`. Without `auth_type`, the field `mark` of the extra chooses it
+    (or, with `login_marks`, the scheme's name as login). `login` and `password` say what these hold; "" if the scheme
+    does not use them. The fields `needs` must be given, `takes` may be.
     """
 
     name: str
@@ -100,7 +100,7 @@ SCHEMES = (
     ),
     Scheme(
         "azure_default",
-        "Whatever azure-identity's DefaultAzureCredential finds, workload identity among it.",
+        "What azure-identity's DefaultAzureCredential finds, such as a workload identity.",
         mark="use_default_azure_credential",
         takes=_ENTRA,
     ),
@@ -168,7 +168,7 @@ SCHEMES = (
     ),
     Scheme(
         "sdk",
-        "Whatever databricks-sdk's unified authentication finds.",
+        "What databricks-sdk's unified authentication finds.",
         takes=("sdk_config",),
     ),
     Scheme(
@@ -181,7 +181,7 @@ SCHEMES = (
 )
 BY_NAME = {name: scheme for scheme in SCHEMES for name in (scheme.name, *scheme.aliases)}
 
-# What `auth_type` may say beside: names of databricks-sdk's, which signs in then.
+# Further values of `auth_type`: schemes of databricks-sdk, which then authenticates.
 SDK_AUTH_TYPES = (
     "azure-cli",
     "azure-devops-oidc",
@@ -194,85 +194,87 @@ SDK_AUTH_TYPES = (
     "runtime",
 )
 
-# What a form shows under which heading, in the order of use.
+# The fields of the form under their headings, the most used first.
 SECTIONS: dict[str, tuple[Field, ...]] = {
     "Databricks": (
-        Field("auth_type", "Auth type", "How to sign in. Empty: the other fields tell.", "choice",
+        Field("auth_type", "Auth type", "The authentication scheme. Empty: chosen by the other fields.", "choice",
               choices=(*(scheme.name for scheme in SCHEMES), *SDK_AUTH_TYPES)),
         Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
-        Field("token", "Token", "A personal access token, where the password does not hold it.", "secret"),
+        Field("token", "Token", "A personal access token, if the password does not hold it.", "secret"),
         Field("host", "Host", "The workspace's URL. It wins over the connection's own field for it."),
-        Field("workspace_id", "Workspace id", "Which workspace, where several share a URL: the number after ?o= in it."
-              " Empty: the host says."),
+        Field("workspace_id", "Workspace id", "The workspace, if several share a URL: the number after ?o= in it."
+              " Empty: the one in the host."),
         Field("service_principal_oauth", "Databricks OAuth",
               "Login and password are a service principal's id and secret.", "flag"),
         Field("sdk_config", "SDK configuration", "Arguments of databricks-sdk's Config, as a JSON object.", "object"),
     ),
     "Token federation": (
-        Field("client_id", "Client id", "The service principal to be. Empty: the account's federation policy says."),
+        Field("client_id", "Client id", "The service principal to authenticate as. Empty: the account's federation"
+              " policy decides."),
         Field("federated_token_file", "Token file", "The path of a file that holds the token to exchange."),
-        Field("federated_token_env", "Token variable", "The name of a variable that holds the token to exchange."),
+        Field("federated_token_env", "Token variable", "An environment variable that holds the token to exchange."),
         Field("federated_token_provider", "Token provider",
               "A Python function that returns the token to exchange: package.module.function."),
-        Field("federated_aws", "AWS", "Sign in with a token of AWS's Security Token Service.", "flag"),
-        Field("aws_conn_id", "AWS connection", "The Airflow connection that has the key or the role to ask with. Empty,"
-              " or where aws_default is not defined: the machine's credentials.", default="aws_default",
+        Field("federated_aws", "AWS", "Authenticate with a token of AWS's Security Token Service.", "flag"),
+        Field("aws_conn_id", "AWS connection", "The Airflow connection with the key, profile or role to use. Empty, or"
+              " if aws_default is not defined: the credentials that botocore finds.", default="aws_default",
               empty_counts=True),
-        Field("aws_region", "AWS region", "The region whose service is asked. Empty: the AWS connection's, AWS_REGION,"
-              " or the instance's."),
-        Field("aws_jwt_audience", "AWS audience", "Whom AWS is to make the token for.", default="databricks"),
-        Field("aws_web_identity_token_duration", "AWS token's seconds", "For how long AWS's token is to be good.",
+        Field("aws_region", "AWS region", "The region whose service issues the token. Empty: the AWS connection's,"
+              " AWS_REGION, the profile's or the instance's."),
+        Field("aws_jwt_audience", "AWS audience", "Audience of the token requested from AWS.", default="databricks"),
+        Field("aws_web_identity_token_duration", "AWS token's seconds", "Lifetime of the token requested from AWS.",
               "number", "300"),
-        Field("federated_k8s", "Kubernetes", "Sign in with a token of a Kubernetes service account.", "flag"),
+        Field("federated_k8s", "Kubernetes", "Authenticate with a token of a Kubernetes service account.", "flag"),
         Field("k8s_projected_volume_token_path", "Projected token",
-              "The path of a token that is projected into the pod. Empty: the cluster is asked for one."),
-        Field("audience", "Kubernetes audience", "Whom the cluster is to make the token for.",
+              "The path of a token that is projected into the pod. Empty: one is requested from the cluster."),
+        Field("audience", "Kubernetes audience", "Audience of the token requested from the cluster.",
               default="https://kubernetes.default.svc"),
-        Field("expiration_seconds", "Kubernetes token's seconds", "For how long the cluster's token is to be good.",
+        Field("expiration_seconds", "Kubernetes token's seconds", "Lifetime of the token requested from the cluster.",
               "number", "3600"),
-        Field("k8s_service_account", "Service account", "Whose token the cluster is asked for.", default="default"),
-        Field("k8s_token_path", "Pod's token", "The path of the token to ask the cluster with.",
+        Field("k8s_service_account", "Service account", "The account whose token is requested.", default="default"),
+        Field("k8s_token_path", "Pod's token", "The path of the pod's own token, which authorizes the request.",
               default="/var/run/secrets/kubernetes.io/serviceaccount/token"),
         Field("k8s_namespace_path", "Pod's namespace", "The path of the file that holds the pod's namespace.",
               default="/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
-        Field("k8s_api_url", "Cluster's URL", "Where the cluster's API is.", default="https://kubernetes.default.svc"),
-        Field("k8s_ca_path", "Cluster's CA", "The path of the CA bundle to trust the cluster by.",
+        Field("k8s_api_url", "Cluster's URL", "The URL of the cluster's API.", default="https://kubernetes.default.svc"),
+        Field("k8s_ca_path", "Cluster's CA", "The path of the CA bundle that verifies the cluster.",
               default="/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
     ),
     "Microsoft Entra": (
         Field("azure_tenant_id", "Entra tenant",
               "Login and password are an application's id and secret in this tenant."),
-        Field("use_azure_managed_identity", "Managed identity", "Sign in with the machine's managed identity.", "flag"),
-        Field("azure_managed_identity_client_id", "Managed identity's client id",
-              "Which managed identity, where the machine has several."),
-        Field("use_default_azure_credential", "Default Azure credential", "Sign in with what azure-identity finds.",
+        Field("use_azure_managed_identity", "Managed identity", "Authenticate with the machine's managed identity.",
               "flag"),
-        Field("azure_ad_endpoint", "Entra endpoint", "The URL at which another cloud signs in.",
+        Field("azure_managed_identity_client_id", "Managed identity's client id",
+              "The managed identity to use, if the machine has several."),
+        Field("use_default_azure_credential", "Default Azure credential", "Use what azure-identity finds.",
+              "flag"),
+        Field("azure_ad_endpoint", "Entra endpoint", "The login URL of another cloud.",
               default="https://login.microsoftonline.com"),
-        Field("azure_resource_id", "Workspace's resource id", "The workspace's id in Azure, where the identity is no"
+        Field("azure_resource_id", "Workspace's resource id", "The workspace's id in Azure, if the identity is not a"
               " user of the workspace: /subscriptions/…/workspaces/…"),
     ),
     "Network": (
-        Field("verify", "Verify", "false turns the check of TLS certificates off; a path names a CA bundle.",
+        Field("verify", "Verify", "false turns off the check of TLS certificates; a path names a CA bundle.",
               default="true", zero_counts=True),
         Field("proxies", "Proxies", 'The URL of a proxy (in the form: in quotes), or {"http": "…", "https": "…"}.'
-              " Empty: the environment says.", "object"),
-        Field("client_cert", "Client certificate", "The path of a certificate to show to the servers (PEM)."),
-        Field("client_key", "Client key", "The path of its key, where the certificate's file does not hold it."),
+              " Empty: the environment's.", "object"),
+        Field("client_cert", "Client certificate", "The path of a client certificate (PEM)."),
+        Field("client_key", "Client key", "The path of its key, if the certificate's file does not hold it."),
     ),
     "Retries and waiting": (
-        Field("retry_budget", "Retry budget", "For how many seconds one call is repeated.", "number", "600",
+        Field("retry_budget", "Retry budget", "For how many seconds one call is retried.", "number", "600",
               zero_counts=True),
-        Field("server_error_wait", "Wait after a 5xx", "The least seconds between two attempts after a 5xx.", "number",
+        Field("server_error_wait", "Wait after a 5xx", "The minimum seconds between attempts after a 5xx.", "number",
               "30", zero_counts=True),
-        Field("connect_timeout", "Connect timeout", "The seconds that a connection may take.", "number", "10"),
-        Field("read_timeout", "Read timeout", "The seconds that an answer may take.", "number", "60"),
-        Field("outage_tolerance", "Outage tolerance", "For how many seconds a task that waits puts up with an API that"
-              " is down.", "number", "3600", zero_counts=True),
-        Field("denied_tolerance", "Denied tolerance", "For how many seconds a task that waits puts up with credentials"
-              " that are refused.", "number", "600", zero_counts=True),
-        Field("max_requests_per_second", "Requests per second", "What all deferred tasks of one triggerer may ask of"
-              " the workspace.", "number", "100"),
+        Field("connect_timeout", "Connect timeout", "The seconds to connect.", "number", "10"),
+        Field("read_timeout", "Read timeout", "The seconds until the whole response has arrived.", "number", "60"),
+        Field("outage_tolerance", "Outage tolerance", "For how many seconds a waiting task tolerates an API that is"
+              " down.", "number", "3600", zero_counts=True),
+        Field("denied_tolerance", "Denied tolerance", "For how many seconds a waiting task tolerates credentials that"
+              " are refused.", "number", "600", zero_counts=True),
+        Field("max_requests_per_second", "Requests per second", "The limit for all deferred tasks of one triggerer"
+              " together, per workspace.", "number", "100"),
     ),
 }  # fmt: skip
 FIELDS = tuple(field for fields in SECTIONS.values() for field in fields)

@@ -1,7 +1,7 @@
-"""The connection's form, made of the table in ``hooks.fields``: as data from Airflow 3.2 on, as widgets before.
+"""The connection's form, made from the table in ``hooks.fields``: as data from Airflow 3.2 on, as widgets before.
 
-What is left empty is not given: an extra that holds it, as null or as an empty text, reads like one that does not. A
-flag is in no form, as it says no more than `auth_type` does.
+A field that is left empty is not given, whether the extra holds null, an empty text or nothing. Flags are not in the
+form, as `auth_type` replaces them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def form_widgets() -> dict[str, Any]:
 
         def __call__(self, field: Any, **kwargs: Any) -> Any:
             self.hide_value = False
-            # What somebody has just typed (beside a mistake, so that the form is shown again) stays what it is.
+            # A value that was just typed stays (the form is shown again because of a mistake in another field).
             if field.data and not field.raw_data:
                 kwargs["value"] = _airflow_2_unchanged()
             return super().__call__(field, **kwargs)

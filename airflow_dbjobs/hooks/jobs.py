@@ -22,7 +22,7 @@ DEFAULT_CONN_ID = "databricks_default"
 DEFAULT_AWS_CONN_ID = "aws_default"
 OFFICIAL_TYPE = "databricks"
 
-# What was said of connections in this process.
+# The warnings about connections that this process has logged.
 _remarked: set[str] = set()
 
 
@@ -62,7 +62,7 @@ class DatabricksJobsHook(BaseHook):
         return client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Sign in and ask what may be done: the "Test" button of the connection form. It launches nothing."""
+        """Report who authenticates and whether they may list jobs: the "Test" button. It launches nothing."""
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.hooks.check import check
         from airflow_dbjobs.hooks.extra import remarks, scheme_of
@@ -86,7 +86,7 @@ class DatabricksJobsHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return what the same form does with the fields that every connection has."""
+        """Return how the same form shows the fields that every connection has."""
         return {
             "hidden_fields": UI_FIELD_BEHAVIOUR["hidden-fields"],
             "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
@@ -94,7 +94,7 @@ class DatabricksJobsHook(BaseHook):
         }
 
     def _look_up(self) -> tuple[Connection, Mapping[str, Any], Connection | None, Mapping[str, Any]]:
-        """Return the connection and its extra, and those of the AWS connection, where that has to do with it."""
+        """Return the connection and its extra, and those of the AWS connection, if it needs one."""
         with _LookUp("databricks_conn_id", self.databricks_conn_id) as look_up:
             connection = self.get_connection(self.databricks_conn_id)
         look_up.check()
@@ -152,7 +152,7 @@ class DatabricksJobsHook(BaseHook):
             raise ConfigurationError(f"{self._prefix}{error}") from None
 
     def _own(self, connection: Connection, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Leave out an auth_type of a connection of the official provider's that is for the SQL connector."""
+        """Drop an `auth_type` of the official provider's connection that is meant for the SQL connector."""
         from airflow_dbjobs.hooks.extra import is_auth_type
 
         if connection.conn_type != OFFICIAL_TYPE or not isinstance(extra, Mapping):
@@ -163,14 +163,14 @@ class DatabricksJobsHook(BaseHook):
         return {name: value for name, value in extra.items() if name != "auth_type"}
 
     def _remark(self, connection: Connection, extra: Mapping[str, Any]) -> None:
-        """Warn of fields that have no effect."""
+        """Warn about fields that have no effect."""
         from airflow_dbjobs.hooks.extra import remarks, scheme_of
 
         for remark in remarks(scheme_of(connection.login, connection.password, extra), extra):
             self._warn_once(f"{self._prefix}{remark}")
 
     def _warn_once(self, text: str) -> None:
-        """Warn once in a process: a triggerer looks a connection up for each of its triggers."""
+        """Warn once per process: a triggerer looks up the connection of each of its triggers."""
         if text not in _remarked:
             _remarked.add(text)
             self.log.warning("%s", text)
@@ -186,7 +186,7 @@ class DatabricksJobsHook(BaseHook):
 
 
 def _is_empty(text: str | None) -> bool:
-    """Whether an extra that Airflow reads as nothing is nothing, and no text that it could not read."""
+    """Return whether an extra that Airflow reads as empty is empty, and not a text that it could not read."""
     try:
         return bool(json.loads((text or "").strip() or "{}") == {})
     except ValueError:
@@ -194,27 +194,26 @@ def _is_empty(text: str | None) -> bool:
 
 
 def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:
-    """Return the id of the AWS connection that has to do with it, or "" where none has."""
+    """Return the id of the AWS connection that a connection needs, or ""."""
     from airflow_dbjobs.errors import ConfigurationError
     from airflow_dbjobs.hooks.extra import scheme_of
 
     try:
         scheme = scheme_of(connection.login, connection.password, extra) if isinstance(extra, Mapping) else None
     except ConfigurationError:
-        # Said later, with the name of the connection.
+        # Raised later, with the id of the connection.
         return ""
     if scheme is None or scheme.name != "federated_aws":
         return ""
-    # As with the official provider, null or an empty text says that there is none, and that the machine's credentials
-    # are meant.
+    # As with the official provider, null or an empty text means no connection: botocore finds the credentials.
     return str(extra.get("aws_conn_id", DEFAULT_AWS_CONN_ID) or "").strip()
 
 
 class _LookUp:
-    """Looks up a connection, the field of which names it; `check` then raises our error where that failed.
+    """A connection lookup; `check` raises our error if it failed. `field` is the parameter that names the connection.
 
-    The error is raised outside of the ``with``, so that it drags along nothing of what a secrets backend raised: its
-    text may hold a secret.
+    The error is raised outside of the ``with``, without the secrets backend's error as its context: the text of that
+    may hold a secret.
     """
 
     def __init__(self, field: str, conn_id: str) -> None:
@@ -229,7 +228,7 @@ class _LookUp:
         from airflow_dbjobs.airflow_compat import AirflowNotFoundException
 
         if isinstance(error, AirflowNotFoundException):
-            # AWS's default connection need not be there.
+            # AWS's default connection is optional.
             if self._field == "databricks_conn_id" or self._conn_id != DEFAULT_AWS_CONN_ID:
                 self._failure = self._not_found()
         elif isinstance(error, Exception):
@@ -242,7 +241,7 @@ class _LookUp:
         return isinstance(error, Exception)
 
     def check(self) -> None:
-        """Raise what the look-up failed of: ConfigurationError where there is no such connection, else JobsError."""
+        """Raise ConfigurationError if there is no such connection, JobsError if the lookup failed otherwise."""
         if self._failure is not None:
             raise self._failure
 

@@ -68,7 +68,7 @@ def cancel_now(
     for _ in range(_CANCELS_OF_A_REPAIR if repairing else 0):
         if left() <= _PAUSE_SECONDS:
             return
-        client.transport.sleep(_PAUSE_SECONDS)
+        client.transport.clock.sleep(_PAUSE_SECONDS)
         # It was accepted once: this is for a repair that begins after that.
         with suppress(JobsError), quick(share=1.0) as cancelling:
             cancelling.cancel_run(run_id)

@@ -182,16 +182,11 @@ def _readable(client: JobsClient, run_id: int, ask: Callable[[], T]) -> T | None
 
 
 def _fitted(values: dict[str, Any], run: Run, max_bytes: int) -> dict[str, Any]:
-    """Cut the large ones of some values, all to the same size, so that together they are no larger than that."""
+    """If the values together are larger than `max_bytes`, cut those that are larger than an equal part of it."""
     sizes = {key: len(_bytes(value)) for key, value in values.items()}
     if (size := sum(sizes.values())) <= max_bytes:
         return values
-    room, share = max_bytes, 0
-    for number, least in enumerate(sorted(sizes.values())):
-        share = room // (len(sizes) - number)
-        if least > share:
-            break
-        room -= least
+    share = max_bytes // len(values)
     large = [key for key in values if sizes[key] > share]
     log.warning(
         "The result of run %d has %d bytes, more than the %d that max_result_bytes lets into XCom: %scut, and"

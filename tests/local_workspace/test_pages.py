@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from in_process import connect_clients
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import LocalWorkspace
@@ -205,7 +206,7 @@ class TestKey:
     def test_links_survive_a_restart(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with LocalWorkspace(root, token=TOKEN) as workspace:
             run_id = mounted(workspace).finish(spark_python_task={"python_file": "/missing.py"})["run_id"]
-            monkeypatch.setattr("airflow_dbjobs.client.transport.new_adapter", workspace.adapter)
+            connect_clients(monkeypatch, workspace.adapter)
             link = JobsClient(workspace.base_url, token=TOKEN).get_run(run_id).page_url
         with LocalWorkspace(root, token=TOKEN) as workspace:
             assert f"Run {run_id}" in page(mounted(workspace), link.removeprefix(workspace.base_url))

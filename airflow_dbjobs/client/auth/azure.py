@@ -82,7 +82,7 @@ class EntraToken:
                 headers["X-Databricks-Azure-SP-Management-Token"] = management.token
                 headers["X-Databricks-Azure-Workspace-Resource-Id"] = self.resource_id
                 expires_on = min(expires_on, float(management.expires_on))
-        return Token(headers, expires_on - requests.wall())
+        return Token(headers, expires_on - requests.clock.time())
 
     @property
     def _management_scope(self) -> str:
@@ -135,12 +135,12 @@ class EntraToken:
 
     @property
     def _call(self) -> str:
-        return f"Entra, asked for a token for the {self.who}"
+        return f"Entra (token for the {self.who})"
 
     def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
-        # What it raises does not tell an outage from a refusal; the traffic does.
+        # Its errors do not tell an outage from a refusal; the traffic does.
         said = scrubbed(one_line(str(error) or type(error).__name__), [self.client_secret])[:500].rstrip(".")
-        # It may be that this machine has no such service: nobody is to wait for it without knowing.
+        # This machine may not have such a service: say so while the request is retried.
         hint = f". {self._remedy}" if self.who == "managed identity" else ""
         if traffic.was_limited:
             later: CallError = TooManyRequests(self._call, traffic.status, "", said)
@@ -151,7 +151,7 @@ class EntraToken:
         elif traffic.is_unanswered:
             later = Unreachable(f"{self._call}: no answer: {said}{hint}")
         else:
-            return SignInRefused(f"{self._call}, refuses: {said}. {self._remedy}", status=traffic.status or 401)
+            return SignInRefused(f"{self._call} refused: {said}. {self._remedy}", status=traffic.status or 401)
         later.sent = later.unclear = False
         return later
 
@@ -164,17 +164,19 @@ class EntraToken:
             )
         if self.who == "managed identity":
             return (
-                "Check that this runs on Azure with a managed identity assigned, and, where it has several, which one"
+                "Check that this runs on Azure with a managed identity assigned, and, if it has several, which one"
                 " `azure_managed_identity_client_id` in the connection's extra names"
             )
-        return "Check what azure-identity's DefaultAzureCredential finds where this runs (AZURE_CLIENT_ID and others)"
+        return (
+            "Check what azure-identity's DefaultAzureCredential finds on this worker or triggerer (AZURE_CLIENT_ID ...)"
+        )
 
 
 class _Traffic:
-    """What became of the last request that azure-identity has sent.
+    """The result of the last request that azure-identity sent.
 
-    `on_azure` says that the machine is known to have the service that gives tokens to its identities: elsewhere it is
-    silent, or somebody else answers at its address.
+    `on_azure` says that the machine has the service that issues tokens to its identities: elsewhere its address is
+    silent, or belongs to another service.
     """
 
     def __init__(self, *, on_azure: bool) -> None:
@@ -183,21 +185,21 @@ class _Traffic:
         self._on_azure = on_azure
 
     def sent(self, request: Any) -> None:
-        """Take note of a request that is about to be sent."""
+        """Note a request that is about to be sent."""
         self._url, self.status = str(request.http_request.url), 0
 
     def answered(self, response: Any) -> None:
-        """Take note of its answer."""
+        """Note its answer."""
         self.status = int(response.http_response.status_code)
 
     @property
     def was_limited(self) -> bool:
-        """Whether it is to be sent later."""
+        """True if a rate limit refused it."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     @property
     def has_failed(self) -> bool:
-        """Whether the server failed, or is being updated."""
+        """True if the server failed, or is being updated."""
         updating = {HTTPStatus.GONE, HTTPStatus.NOT_FOUND} if self._on_azure else {HTTPStatus.GONE}
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or (self._is_of_the_machine and self.status in updating)
 
@@ -212,7 +214,7 @@ class _Traffic:
 
 
 def check_authority(authority: str) -> str:
-    """Return the URL or name of an authority. Raises ConfigurationError where it is not reached by https."""
+    """Return the URL or name of an authority. Raises ConfigurationError if it is not an https URL."""
     try:
         parts = urlsplit(authority if "://" in authority else f"https://{authority}")
         is_right = parts.scheme == "https" and names_one_host(authority, parts.hostname)

@@ -1,8 +1,7 @@
-"""The HTTP requests by which tokens are had: one attempt each, in the time that is left.
+"""HTTP requests for tokens: one attempt each, in the time that is left.
 
-A token is needed by a call of the Jobs API, and ``client.transport`` repeats that call: a token server that is down or
-limits requests looks to it like an API that does, except that nothing was sent. Refused credentials look like
-credentials that the API refuses.
+``transport`` retries the API call that needs the token: it handles a token server that is down, or limits, like an API
+that is down, except that nothing was sent; and refused credentials like those that the API refuses.
 """
 
 from __future__ import annotations
@@ -29,29 +28,30 @@ from airflow_dbjobs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from requests.auth import AuthBase
+
+    from airflow_dbjobs.client.clock import Clock
 
 _CONNECT_SECONDS = 10.0
 # An honest reply has some kilobytes.
 _MOST_BYTES = 1_000_000
-# What AWS answers 400 with, where it means 429.
+# AWS answers 400 with these codes, and means 429.
 LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
 
 
 @dataclass(frozen=True)
 class TokenRequests:
-    """Sends the requests of one fetch, all of them before `deadline`. `clock` is monotonic, `wall` in epoch seconds."""
+    """Sends the requests for one token, all of them before `deadline` (monotonic seconds)."""
 
     deadline: float
-    clock: Callable[[], float]
-    wall: Callable[[], float]
+    clock: Clock
 
     @property
     def left(self) -> float:
         """The seconds that are left, some at least: requests takes no timeout of 0."""
-        return max(self.deadline - self.clock(), 0.1)
+        return max(self.deadline - self.clock.monotonic(), 0.1)
 
     def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
         """Send a request as `text` does, and return the reply's JSON object."""
@@ -69,9 +69,8 @@ class TokenRequests:
     def text(self, method: str, url: str, network: Network, **options: Any) -> str:
         """Send a request once and return the reply's text.
 
-        Of the options, `remedy` says what to check where it is refused, `reach_remedy` where there is no answer;
-        `secrets` are cut out of what is quoted of the reply. Raises SignInRefused, or, where it may work later, another
-        CallError with ``sent`` False.
+        `remedy` says what to check if it is refused, `reach_remedy` if there is no answer; `secrets` are removed from
+        what an error quotes. Raises SignInRefused, or, if it may work later, another CallError; ``sent`` is False.
         """
         return self._reply(method, url, network, **options).text
 
@@ -123,13 +122,13 @@ class TokenRequests:
 
 
 def unreadable(call: str, why: str) -> CallError:
-    """Return the error for a success that holds no token; `why` must quote nothing that might be one."""
+    """Return the error for a success without a token; `why` must not quote what may be one."""
     return _unsent(UnreadableReply(f"{call} answered with {why}"))
 
 
 def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     status, retry_after = reply.status, reply.header("Retry-After")
-    # Once it is read: a secret may be spelled otherwise in JSON or XML.
+    # Scrubbed after parsing: JSON or XML may spell a secret otherwise.
     code, message = (reply.shown(part)[:500] for part in _said(reply.text))
     message = message or reply.reason
     if reply.is_redirect:
@@ -145,7 +144,7 @@ def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
 
 
 def _said(text: str) -> tuple[str, str]:
-    """Return the code and the message of a refusal, in any of the shapes that token servers have for them."""
+    """Return the code and the message of a refusal, in any of the formats of token servers."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -162,9 +161,9 @@ def _said(text: str) -> tuple[str, str]:
 
 
 def _unsent(error: Exception) -> CallError:
-    """Return a token request's error as that of the call it was for, which was not sent."""
+    """Return a token request's error as one of the API call, which was not sent."""
     if not isinstance(error, CallError):
-        # A URL that cannot be called, say: of the credentials, so it is dealt with as they are.
+        # A wrong URL, say: handled like wrong credentials.
         return SignInRefused(str(error))
     error.sent = error.unclear = False
     return error

@@ -51,7 +51,7 @@ class SdkToken:
         try:
             # It takes proxies and certificates from the environment only.
             Network().check(self.workspace)
-            return self._token(requests.left, requests.wall(), known)
+            return self._token(requests.left, requests.clock.time(), known)
         except CallError:
             raise
         except Exception as error:  # noqa: BLE001 (of the SDK, or of what it calls)

@@ -1,4 +1,4 @@
-"""What signs a request with nothing but what the connection holds: a personal access token, or login and password."""
+"""Authentication without a token server: a personal access token, or login and password."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class BasicAuth(HTTPBasicAuth):
 
     @property
     def remedy(self) -> str:
-        """What to check where they are refused."""
+        """What to check if they are refused."""
         if not _UUID.fullmatch(str(self.username)):
             return ". Check the connection's login and password"
         return (
-            ". The connection's login looks like the client id of a service principal, which signs in with OAuth: set"
-            " `auth_type` to `oauth` in the connection's extra, or give `azure_tenant_id` there"
+            ". The connection's login looks like the client id of a service principal, which authenticates with"
+            " OAuth: set `auth_type` to `oauth` in the connection's extra, or give `azure_tenant_id` there"
         )
 
     def __hash__(self) -> int:
@@ -52,10 +52,10 @@ class BasicAuth(HTTPBasicAuth):
 
 
 def clean_token(token: str, where: str) -> str:
-    """Return a token fit for a header, also where the whole header was pasted; the error never quotes it."""
+    """Return a token fit for a header, even if the whole header was pasted; the error never quotes it."""
     scheme, _, rest = clean(token, where).rpartition(" ")
     if scheme.strip().removeprefix("Authorization:").strip().lower() not in {"", "bearer"}:
-        raise ConfigurationError(f"{where} has a space in it, and so is no token: it must hold the token alone.")
+        raise ConfigurationError(f"{where} has a space in it, so it is not a token: it must hold the token alone.")
     return rest
 
 

@@ -13,17 +13,17 @@ import math
 import os
 import queue
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from requests.auth import AuthBase
 
 from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.clock import SYSTEM_CLOCK, Clock
 from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from requests import PreparedRequest
 
@@ -94,17 +94,16 @@ class _Entry:
 
 
 class TokenCache:
-    """The tokens of a process. `clock` reads monotonic seconds, `wall` the time of day in epoch seconds."""
+    """The tokens of a process."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
-        self._wall = wall
         self._entries: dict[TokenSource, _Entry] = {}
 
     def token(self, source: TokenSource, limit: float) -> Token:
         """Return a token that is good for some time, within about `limit` seconds. Raises CallError."""
         limit = min(limit, FETCH_SECONDS)
-        now = self._clock()
+        now = self._clock.monotonic()
         entry = self._entries.setdefault(source, _Entry())
         # Read first: if another thread gets a token meanwhile, this one shares it.
         ended = entry.ended
@@ -119,7 +118,7 @@ class TokenCache:
         entry = self._entries.get(source)
         if entry is None or entry.token is not token or entry.good_until == -math.inf:
             return True
-        now = self._clock()
+        now = self._clock.monotonic()
         if now - entry.replaced_at < _REPLACE_SECONDS:
             return False
         if now < entry.good_until:
@@ -135,10 +134,10 @@ class TokenCache:
     def _fetched(self, source: TokenSource, entry: _Entry, ended: int, deadline: float) -> Token:
         """Request a token, unless more than `ended` requests have ended: then share what came of the last one."""
         lock = entry.lock
-        if not lock.acquire(timeout=max(deadline - self._clock(), 0.0)):
+        if not lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0.0)):
             raise Unreachable(f"Another thread requests a token, and none came in time: {source!r}", sent=False)
         try:
-            has_time = deadline - self._clock() >= _LEAST_SECONDS
+            has_time = deadline - self._clock.monotonic() >= _LEAST_SECONDS
             if entry.ended == ended or (entry.out_of_time and has_time):
                 return self._fetch(source, entry, deadline)
             if isinstance(entry.outcome, Token):
@@ -154,10 +153,10 @@ class TokenCache:
         if not lock.acquire(blocking=False):
             return
         try:
-            if self._clock() >= entry.renew_at:
+            if self._clock.monotonic() >= entry.renew_at:
                 self._fetch(source, entry, deadline)
         except JobsError as error:
-            now = self._clock()
+            now = self._clock.monotonic()
             entry.renew_at = now + _RENEW_AGAIN
             left = entry.good_until - now
             log.warning("Renewing a token failed; it is good for another %.0f s, will retry: %s", left, error)
@@ -167,14 +166,15 @@ class TokenCache:
     def _fetch(self, source: TokenSource, entry: _Entry, deadline: float) -> Token:
         """Request a token, and keep what comes of it."""
         # Lifetimes count from when the server made the token, which is after this.
-        born = self._clock()
-        requests = TokenRequests(deadline, clock=self._clock, wall=self._wall)
+        born = self._clock.monotonic()
+        requests = TokenRequests(deadline, self._clock)
         # Until it has ended otherwise, the exception of a signal handler may end it.
         entry.out_of_time = True
         try:
             token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
         except JobsError as error:
-            entry.outcome, entry.out_of_time = error, isinstance(error, Unreachable) and self._clock() >= deadline
+            is_late = self._clock.monotonic() >= deadline
+            entry.outcome, entry.out_of_time = error, is_late and isinstance(error, Unreachable)
             raise
         else:
             left = min(LEAST_SECONDS_LEFT, token.lifetime / 2)
@@ -196,7 +196,7 @@ class TokenCache:
 
     def _bounded(self, source: TokenSource, entry: _Entry, requests: TokenRequests) -> Token:
         """Request a token in a thread, which is abandoned if it takes too long."""
-        now, seconds = self._clock(), requests.left
+        now, seconds = self._clock.monotonic(), requests.left
         entry.threads = {thread: began for thread, began in entry.threads.items() if thread.is_alive()}
         if len(entry.threads) >= _MOST_HANGING and now - max(entry.threads.values()) < _HANGING_SECONDS:
             raise Unreachable(
