@@ -69,7 +69,7 @@ def repairs(scene: Scene, client: JobsClient) -> int:
     (run,) = client.list_runs()
     assert run.run_id == scene.ti.xcom["run_id"]
     history = client.get_run(run.run_id, include_history=True).raw["repair_history"]
-    return sum(item.type == "REPAIR" for item in history)
+    return sum(item["type"] == "REPAIR" for item in history)
 
 
 def lose_worker_at_the_repair(scene: Scene, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_list_of_several_pages_is_told_alike(scene: Scene) -> None:
     job_ids = [job.job_id for job in scene.theirs.list()]
     assert len(job_ids) >= 105
     # 2.0 tells of tasks without being asked, so that there only the order is compared.
-    assert [job.job_id for job in scene.speaking("2.0").list_jobs()] == job_ids
+    assert [job["job_id"] for job in scene.speaking("2.0").list_jobs()] == job_ids
     for version in ("2.1", "2.2"):
         listed = ours(scene.speaking(version).list_jobs())
         assert differences(listed, theirs(scene.theirs.list())) == in_each(NOT_OF_LISTED_JOBS)
@@ -68,7 +68,7 @@ def test_a_list_of_several_pages_is_told_alike(scene: Scene) -> None:
 def test_a_name_selects_the_same_jobs(scene: Scene, version: str, name: str) -> None:
     for given in ("A Name", "a name", "another name"):
         scene.ours.create_job({**SMALL, "name": given})
-    found = [job.job_id for job in scene.speaking(version).list_jobs(name=name)]
+    found = [job["job_id"] for job in scene.speaking(version).list_jobs(name=name)]
     assert found == [job.job_id for job in scene.theirs.list(name=name)]
     assert bool(found) == (name.lower() == "a name")
 
