@@ -98,7 +98,7 @@ def test_each_way_to_sign_in_is_offered_with_what_it_is() -> None:
 
 @needs_conn_fields
 def test_airflow_shows_the_form() -> None:
-    widgets = ProvidersManager()._connection_form_widgets_from_metadata
+    widgets = ProvidersManager().connection_form_widgets
     ours = {name: widget for name, widget in widgets.items() if name.startswith("extra__databricks_jobs__")}
     assert [widget.field_name for widget in ours.values()] == [field.name for field in SHOWN]
     assert [widget.field_name for widget in ours.values() if widget.is_sensitive] == ["token"]
