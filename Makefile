@@ -19,7 +19,7 @@ help: ## List what can be made
 	done
 
 demo: .venv/installed ## Run the example DAGs on a real Airflow; KEEP=1 keeps it up to look at
-	@.venv/bin/python tests/demo.py $(if $(KEEP),--keep)
+	@PYTHONPATH=tests/support .venv/bin/python tests/tools/demo.py $(if $(KEEP),--keep)
 
 check: .venv/installed ## Lint, formatting, types, and which room may import which
 	.venv/bin/ruff check .
@@ -30,14 +30,15 @@ check: .venv/installed ## Lint, formatting, types, and which room may import whi
 test: test-client test-lowest test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
 
 test-client: .venv-client/installed ## The client in an environment without Airflow
-	.venv-client/bin/python tests/without_airflow.py
+	.venv-client/bin/python tests/tools/without_airflow.py
 
 # A client, an operator, a trigger, the checker and the workspace.
-LOWEST_TESTS = test_client test_hooks test_operators test_transport test_triggers payloads/test_command_line local_workspace/test_server
+LOWEST_TESTS = client/test_client client/test_transport hooks/test_hooks operators/test_operators triggers/test_triggers \
+	payloads/test_command_line local_workspace/test_server
 
 test-lowest: .venv-lowest/installed ## With the oldest versions of what the package depends on, without Airflow and on Airflow 2.11
-	.venv-lowest/client/bin/python tests/without_airflow.py
-	.venv-lowest/bin/python -m pytest -n 2 -m "not airflow" $(LOWEST_TESTS:%=tests/%.py)
+	.venv-lowest/client/bin/python tests/tools/without_airflow.py
+	.venv-lowest/bin/python -m pytest -n 2 -m "not airflow" $(LOWEST_TESTS:%=tests/unit/%.py)
 
 test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, installed now and without our constraints
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-newest
@@ -52,7 +53,7 @@ test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflo
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
 
 test-browser: needs-chromium .venv/browser ## The links in Airflow's UI, clicked in Chromium; CHROMIUM=command, screenshots in .screenshots
-	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/integration
+	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/airflow/stack
 
 needs-chromium:
 	@command -v "$(CHROMIUM)" >/dev/null || { \
@@ -61,16 +62,16 @@ needs-chromium:
 	}
 
 test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (forty minutes); ONLY="3.0 3.1" picks some
-	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/matrix.py $(ONLY)
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/tools/matrix.py $(ONLY)
 
 chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was launched; ONLY="name ..." plays some
-	@.venv/bin/python tests/chaos.py $(ONLY)
+	@PYTHONPATH=tests/support .venv/bin/python tests/tools/chaos.py $(ONLY)
 
 corpus: .venv/installed ## Check the payload rules on a folder of cases that others wrote; CORPUS=folder
-	@.venv/bin/python tests/corpus.py $(CORPUS)
+	@.venv/bin/python tests/tools/corpus.py $(CORPUS)
 
 bench: .venv-bench/installed ## What watching runs costs, beside the official provider (twenty minutes); QUICK=1, ONLY=N,N, OUTPUT=file, PLOT=file
-	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/polling.py $(if $(QUICK),--quick) \
+	@PYTHONPATH=tests/support .venv-bench/bin/python tests/benchmarks/polling.py $(if $(QUICK),--quick) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(PLOT),--plot $(PLOT))
 
 bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
@@ -80,7 +81,7 @@ bench-parse: .venv/installed ## What the check of payloads costs when a DAG file
 	.venv/bin/python tests/benchmarks/parse_time.py
 
 bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, beside the official provider (ten minutes); OUTPUT=file
-	@PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/breakage.py \
+	@PYTHONPATH=tests/support .venv-bench/bin/python tests/benchmarks/breakage.py \
 		$(if $(OUTPUT),--output $(OUTPUT)) $(if $(ONLY),--only $(ONLY))
 
 official-names: .venv-bench/installed ## Write down the official provider's names, with which docs/migrating.md is tested

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
 # What knows nothing of Airflow, and plays for long in virtual time, is tested on one Airflow only.
-collect_ignore_glob = [] if AIRFLOW_V_3_0_PLUS else ["test_pace.py", "test_poller_*.py"]
+collect_ignore_glob = [] if AIRFLOW_V_3_0_PLUS else ["*/test_rate_limit.py", "*/test_poller_*.py"]
 
 TOKEN = "local-token-of-the-tests"
 WORKSPACE_URL = "http://127.0.0.1:8765"

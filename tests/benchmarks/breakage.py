@@ -4,7 +4,7 @@ One real Airflow runs each scenario of breakage_scenarios.py four times side by 
 operator and with ours, waiting in the worker and in the triggerer. Each of the four has a local workspace of its own:
 what breaks for one breaks for no other. A cell of the table is what was seen in Airflow and in the workspace when the
 task had ended; the verdict compares how far that is from what is right. `make bench-breakage`, or by hand, with both
-providers installed: `PYTHONPATH=tests python tests/benchmarks/breakage.py [--only NAME ...] [--output FILE]`.
+providers installed: `PYTHONPATH=tests/support python tests/benchmarks/breakage.py [--only NAME ...] [--output FILE]`.
 """
 
 from __future__ import annotations

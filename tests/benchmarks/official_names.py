@@ -1,4 +1,4 @@
-"""Write down the official provider's names, with which `tests/test_migration.py` compares docs/migrating.md.
+"""Write down the official provider's names, with which `tests/docs/test_migration.py` compares docs/migrating.md.
 
 Run it where the official provider is installed (`make official-names`), when another release of it is compared with.
 """
@@ -31,7 +31,7 @@ def main() -> None:
         "other classes": sorted(set(classes) - set(COMPARED)),
         "hook methods": sorted(name for name in vars(hook) if not name.startswith("_") and callable(vars(hook)[name])),
     }
-    target = Path(__file__).parent.parent / "official_names.json"
+    target = Path(__file__).parent.parent / "support" / "official_names.json"
     target.write_text(json.dumps(names, indent=1) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 Each case watches N runs of a local workspace in a process of its own and is measured as polling_measure.py says. Then
 the same through a real `airflow triggerer` (polling_triggerer.py). `make bench`, or by hand, with both providers and
-matplotlib installed: `PYTHONPATH=tests python tests/benchmarks/polling.py [--quick] [--only N,N] [--part PART]
+matplotlib installed: `PYTHONPATH=tests/support python tests/benchmarks/polling.py [--quick] [--only N,N] [--part PART]
 [--output FILE] [--plot FILE]`; `--from FILE` shows what was measured before. Exits with 1 if ours is over a budget.
 """
 

@@ -17,7 +17,7 @@ def test_no_folder_is_left_in_the_temporary_directory(tmp_path: Path) -> None:
         "TMPDIR": str(tmp_path)
     }
     command = [sys.executable, "-m", "pytest", "-q", "-n", "1", *(str(TESTS / name) for name in SAMPLE)]
-    done = subprocess.run(command, env=environment, cwd=TESTS.parent, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, cwd=TESTS.parents[1], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     # pytest keeps the place of its own folders, which is empty.
     assert [path.name for path in tmp_path.rglob("*") if not path.name.startswith("pytest-of-")] == []

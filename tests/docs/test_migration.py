@@ -9,11 +9,10 @@ import fnmatch
 import inspect
 import json
 import re
-from pathlib import Path
 
 import pytest
 from airflow_context import submit
-from documentation import table, text_of
+from documentation import ROOT, table, text_of
 
 from airflow_dbjobs import operators, sensors
 from airflow_dbjobs.client import JobsClient
@@ -22,7 +21,7 @@ from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import PayloadError, RunFailed
 from airflow_dbjobs.payloads import check
 
-OFFICIAL = json.loads((Path(__file__).parent / "official_names.json").read_text())
+OFFICIAL = json.loads((ROOT / "tests" / "support" / "official_names.json").read_text())
 
 
 def quoted(text: str) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
-SCREENSHOTS = Path(__file__).parents[2] / ".screenshots"
+SCREENSHOTS = Path(__file__).parents[3] / ".screenshots"
 LINK = "Databricks run"
 
 NOTEBOOKS = {

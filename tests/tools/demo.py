@@ -21,7 +21,7 @@ from airflow_stack import AirflowStack, DagImportFailed, DagRun, ProcessDied, Ta
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "example_dags"
 DEMO = REPOSITORY / ".demo"
 RUNS_TIMEOUT = 300

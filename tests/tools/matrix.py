@@ -19,8 +19,8 @@ NEWEST = VERSIONS[-1]
 # What pytest is asked for.
 STAGES = {
     "unit tests": ("-n", "2", "--dist", "loadgroup", "-m", "not (airflow or browser)"),
-    "dag.test": ("-m", "airflow", "tests", "--ignore", "tests/integration"),
-    "scheduler": ("-m", "every_airflow", "tests/integration"),
+    "dag.test": ("-m", "airflow", "tests", "--ignore", "tests/airflow/stack"),
+    "scheduler": ("-m", "every_airflow", "tests/airflow/stack"),
 }
 COUNTED = ("failures", "errors", "skipped")
 

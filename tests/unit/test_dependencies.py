@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODULES = {"pyyaml": "yaml", "apache-airflow": "airflow", "azure-identity": "azure", "databricks-sdk": "databricks"}
 # The form of a connection, which only the webserver of Airflow 2 asks for: it is made of these.
 OF_AIRFLOW_2 = {"flask_appbuilder", "wtforms"}

@@ -13,7 +13,7 @@ from airflow_stack import WorkspaceServer
 from dag_script import run_script
 from demo import PREPARATIONS
 
-EXAMPLES = Path(__file__).parent.parent / "example_dags"
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
 FILES = sorted(EXAMPLES.glob("*.py"))
 
 

@@ -4,7 +4,7 @@ The folder holds up to three: ``valid`` and ``boundary``, whose bodies must pass
 whose bodies break one rule each. A case is a JSON file with ``endpoint``, ``api`` and ``body`` (or ``body_py``, a
 Python expression); an invalid one has ``rule``, ``severity`` and ``where`` too, the path of the offending field. Of the
 invalid cases that are errors, and not ``contested``, 97 in 100 must be refused, with a place that is ``where`` or lies
-above it. Run it with `make corpus CORPUS=DIR`, or `python tests/corpus.py DIR`.
+above it. Run it with `make corpus CORPUS=DIR`, or `python tests/tools/corpus.py DIR`.
 """
 
 from __future__ import annotations

@@ -719,7 +719,7 @@ SETTINGS = st.builds(
     latency=mostly(0.06, 0.0, 1.0, 6.0, 10.0),
     deployments=st.sampled_from([1, 1, 2]),
 )
-# `STORIES=10000 pytest tests/test_launch_properties.py` plays so many.
+# `STORIES=10000 pytest tests/unit/runs/test_launch_properties.py` plays so many.
 STORIES = int(os.environ.get("STORIES", "400"))
 
 
