@@ -239,7 +239,7 @@ def test_a_failure_explains_itself_in_the_task_log(airflow: AirflowStack) -> Non
     assert (run.state, task.state) == ("failed", "failed")
     log = airflow.api.log(task)
     assert "UserCodeFailed" in log
-    assert re.search(r"Run \d+ of job \d+ ended \S+ after ", log)
+    assert re.search(r"Run \d+ of job \d+ ended as \S+ after ", log)
     assert "ZeroDivisionError: division by zero" in log
     assert "in divide" in log
     assert airflow.api.xcom(task, "run_page_url") in log
