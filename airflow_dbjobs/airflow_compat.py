@@ -1,4 +1,4 @@
-"""Where Airflow's versions differ: the names this package imports, and what the public API does not tell of a task."""
+"""The only module that tells Airflow's versions apart, or uses anything outside Airflow's public API."""
 
 from __future__ import annotations
 
@@ -47,15 +47,17 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
     from airflow_dbjobs.errors import RunFailed
-    from airflow_dbjobs.runs.launch import TaskTry
+    from airflow_dbjobs.runs.launch import LaunchIdentity
 
 log = logging.getLogger(__name__)
 
 AIRFLOW_V_3_0_PLUS = not __version__.startswith("2.")
 
-# Where a name is, from the newest Airflow to 2.11. The provider common-compat has such a table, too, but not in the
-# version that the constraints of Airflow 3.0 pin.
-_PLACES = {
+# --- names ---
+
+# The modules that may contain a name, from the newest Airflow to 2.11. The common-compat provider has such a table too,
+# but not in the version that Airflow 3.0's constraints pin.
+_MODULES = {
     "BaseHook": ("airflow.sdk", "airflow.hooks.base"),
     "BaseOperator": ("airflow.sdk", "airflow.models.baseoperator"),
     "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
@@ -77,38 +79,32 @@ _PLACES = {
     ),
 }
 
-#: The state of a task instance that Airflow does not have any more: its DAG or DAG run was deleted.
-GONE = "gone"
-
-# Airflow 2 keeps reports in its audit log: it deletes a task's XComs before each try.
-_REPORT_EVENT = "databricks_run"
-
-# A task asks Airflow 3 through the process that supervises it.
-_SUPERVISOR_IS_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
-
 
 def __getattr__(name: str) -> Any:
-    """Import a name of Airflow's when it is first asked for, so that this module itself costs next to nothing."""
-    for place in _PLACES.get(name, ()):
+    """Import a name from Airflow when it is first used, so that importing this module is cheap."""
+    for module in _MODULES.get(name, ()):
         try:
-            globals()[name] = found = getattr(import_module(place), name)
+            globals()[name] = found = getattr(import_module(module), name)
         except (ImportError, AttributeError):
             continue
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def task_try(context: Context, *, operator: str, launch_number: int, durable: bool) -> TaskTry:
-    """Return which try of which task instance this is, and which of its launches."""
-    from airflow_dbjobs.runs.launch import TaskTry
+# --- tries of a task, and their launches ---
+
+
+def launch_identity(context: Context, *, operator: str, launch_number: int, durable: bool) -> LaunchIdentity:
+    """Return what identifies a launch: the try of a task instance, and which of its launches this is."""
+    from airflow_dbjobs.runs.launch import LaunchIdentity
 
     ti = context["ti"]
-    return TaskTry(
+    return LaunchIdentity(
         dag_id=ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
-        # `airflow tasks test` counts no tries.
+        # `airflow tasks test` does not count tries.
         try_number=max(1, ti.try_number),
         max_tries=ti.max_tries or 0,
         dag_run_start=_dag_run_start(context),
@@ -119,19 +115,109 @@ def task_try(context: Context, *, operator: str, launch_number: int, durable: bo
     )
 
 
+def _dag_run_start(context: Context) -> str:
+    """Return a text that distinguishes this DAG run from the same one in another deployment.
+
+    It is the start of the DAG run, because no two schedulers start one in the same microsecond. For ``dag.test()`` and
+    ``airflow tasks test``, which do not record a start, it is random.
+    """
+    dag_run, task_instance = context.get("dag_run"), context["ti"]
+    start = getattr(dag_run, "start_date", None)
+    planned = (getattr(dag_run, "logical_date", None), getattr(dag_run, "run_after", None))
+    if start is None or start in planned or _is_test(task_instance):
+        return _launch_counter(task_instance).test_id
+    return str(start.timestamp())
+
+
+def _is_test(task_instance: Any) -> bool:
+    """Return whether this is ``dag.test()`` or ``airflow tasks test``, whose tasks no other process retries."""
+    if not AIRFLOW_V_3_0_PLUS:
+        return bool(getattr(task_instance, "test_mode", False))
+    from airflow.sdk.execution_time import task_runner
+
+    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "InProcessSupervisorComms"
+
+
+class _LaunchCounter:
+    """Counts the launches of one try in this process. `test_id` identifies a DAG run that has no start."""
+
+    def __init__(self, task_instance: Any, key: tuple[Hashable, ...], test_id: str) -> None:
+        self.task_instance = task_instance
+        self.key = key
+        self.counts: Counter[Hashable] = Counter()
+        self.test_id = test_id
+
+
+# The counter of the latest try: a worker process has only one, and ``dag.test()`` runs one after the other.
+_counter: _LaunchCounter | None = None
+_test_ids: dict[Hashable, str] = {}
+
+
+def _launch_counter(task_instance: Any) -> _LaunchCounter:
+    global _counter  # noqa: PLW0603 (Airflow runs one task at a time in a process)
+    instance = (task_instance.dag_id, task_instance.run_id, task_instance.task_id, task_instance.map_index)
+    key = (*instance, task_instance.try_number)
+    if _counter is None or _counter.task_instance is not task_instance or _counter.key != key:
+        if task_instance.try_number <= 1 or instance not in _test_ids:
+            _test_ids[instance] = uuid.uuid4().hex
+        _counter = _LaunchCounter(task_instance, key, _test_ids[instance])
+    return _counter
+
+
+def next_launch_number(task_instance: Any, launch_key: Hashable) -> int:
+    """Return the number (from 1) of this launch among those of the try that have the same key."""
+    counts = _launch_counter(task_instance).counts
+    counts[launch_key] += 1
+    return counts[launch_key]
+
+
+def set_launch_number(task_instance: Any, launch_key: Hashable, number: int) -> None:
+    """Record that the process which deferred this try made `number` launches with the key."""
+    counts = _launch_counter(task_instance).counts
+    counts[launch_key] = max(counts[launch_key], number)
+
+
+def is_resumed_retry(context: Context, deferred_by: int | None) -> bool:
+    """Return whether Airflow resumes a retry where try number `deferred_by` was deferred, as Airflow 3.0 does.
+
+    The task must then start from the beginning. Airflow also keeps the start time of the failed try; this replaces it,
+    for `task_deadline`.
+    """
+    if deferred_by is None or deferred_by >= context["ti"].try_number:
+        return False
+    context["ti"].start_date = datetime.now(UTC)
+    return True
+
+
+def task_deadline(task: BaseOperator, context: Context) -> float | None:
+    """Return when the task exceeds its ``execution_timeout`` (epoch seconds), which Airflow 3 forgets at a deferral."""
+    if task.execution_timeout is None:
+        return None
+    start = getattr(context["ti"], "start_date", None)
+    return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
+
+
+# --- reports of launches to the next try ---
+
+# Airflow 2 deletes a task's XComs before each try, so reports are stored in its audit log.
+_REPORT_EVENT = "databricks_run"
+
+
 def report_launch(task_instance: Any, report: str, run_id: int) -> None:
-    """Store what the next try of this task wants to know of a launch: `report`, which begins with "airflow-"."""
-    store = _report_as_xcom if AIRFLOW_V_3_0_PLUS else _report_in_audit_log
+    """Store a report of a launch for the next try of this task. `report` begins with "airflow-"."""
+    store = _store_report_as_xcom if AIRFLOW_V_3_0_PLUS else _store_report_in_audit_log
     try:
         store(task_instance, report, run_id)
-    except Exception as error:  # noqa: BLE001 (whatever it is, a later try can do without)
-        log.warning("Airflow did not store a report on the launch of run %d: %r", run_id, error)
+    except Exception as error:  # noqa: BLE001 (whatever it is, later tries do not depend on reports)
+        log.warning(
+            "Airflow did not store the report of the launch of run %d; retries find it anyway: %r", run_id, error
+        )
 
 
-def _report_as_xcom(task_instance: Any, report: str, run_id: int) -> None:
+def _store_report_as_xcom(task_instance: Any, report: str, run_id: int) -> None:
     from airflow.sdk.bases.xcom import BaseXCom
 
-    # Airflow gives a try the names of the XComs that the try before it left, not their values.
+    # The report is the key, because Airflow gives the next try the keys of this try's XComs, but not their values.
     BaseXCom.set(
         key=report,
         value=run_id,
@@ -142,7 +228,7 @@ def _report_as_xcom(task_instance: Any, report: str, run_id: int) -> None:
     )
 
 
-def _report_in_audit_log(task_instance: Any, report: str, _: int) -> None:
+def _store_report_in_audit_log(task_instance: Any, report: str, _: int) -> None:
     from airflow.models.log import Log
     from airflow.utils.session import create_session
 
@@ -151,10 +237,10 @@ def _report_in_audit_log(task_instance: Any, report: str, _: int) -> None:
 
 
 def reported_launches(task_instance: Any) -> list[str] | None:
-    """Return what ``runs.launch.Launcher`` needs to know of the last try that launched; None if Airflow cannot tell."""
+    """Return the reports of the last try that stored any, for ``runs.launch.Launcher``; None if they are unknown."""
     if AIRFLOW_V_3_0_PLUS:
         start = getattr(task_instance, "_ti_context_from_server", None)
-        # Airflow 3.0 starts the retry of a deferred task as if it resumed it, and tells no names then.
+        # Airflow 3.0 starts the retry of a deferred task as if it resumed it, without these keys.
         return None if start is None or start.next_method else list(start.xcom_keys_to_clear or ())
     return _reports_in_audit_log(task_instance)
 
@@ -184,96 +270,42 @@ def _reports_in_audit_log(task_instance: Any) -> list[str] | None:
     return [row.extra if row.event == _REPORT_EVENT else TASK_SUCCEEDED for row in rows if row.try_number == last]
 
 
-def _dag_run_start(context: Context) -> str:
-    """Return what tells this DAG run from the same one elsewhere, and stays the same until it is over.
+# --- the state of a task instance ---
 
-    No two schedulers start a DAG run in the same microsecond. ``dag.test()`` and ``airflow tasks test``, which give
-    theirs no start of its own, get a random name.
-    """
-    dag_run, task_instance = context.get("dag_run"), context["ti"]
-    start = getattr(dag_run, "start_date", None)
-    planned = (getattr(dag_run, "logical_date", None), getattr(dag_run, "run_after", None))
-    if start is None or start in planned or _is_test(task_instance):
-        return _launches_of(task_instance).test
-    return str(start.timestamp())
-
-
-def _is_test(task_instance: Any) -> bool:
-    """Whether this process plays the scheduler as well: nobody else tries the task again."""
-    if not AIRFLOW_V_3_0_PLUS:
-        return bool(getattr(task_instance, "test_mode", False))
-    from airflow.sdk.execution_time import task_runner
-
-    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "InProcessSupervisorComms"
-
-
-class _Launches:
-    """The launches of one try in this process: how many of each. `test` names a DAG run that has no start."""
-
-    def __init__(self, task_instance: Any, key: tuple[Hashable, ...], test: str) -> None:
-        self.task_instance = task_instance
-        self.key = key
-        self.counts: Counter[Hashable] = Counter()
-        self.test = test
-
-
-# Of the try that this process launched for last: a worker has one, ``dag.test()`` one after the other.
-_current: _Launches | None = None
-_tests: dict[Hashable, str] = {}
-
-
-def _launches_of(task_instance: Any) -> _Launches:
-    global _current  # noqa: PLW0603 (it is the process's)
-    instance = (task_instance.dag_id, task_instance.run_id, task_instance.task_id, task_instance.map_index)
-    key = (*instance, task_instance.try_number)
-    if _current is None or _current.task_instance is not task_instance or _current.key != key:
-        if task_instance.try_number <= 1 or instance not in _tests:
-            _tests[instance] = uuid.uuid4().hex
-        _current = _Launches(task_instance, key, _tests[instance])
-    return _current
-
-
-def next_launch_number(task_instance: Any, what: Hashable) -> int:
-    """Return which launch of `what` (from 1) this is in the try, however many operators launch in it."""
-    counts = _launches_of(task_instance).counts
-    counts[what] += 1
-    return counts[what]
-
-
-def resume_launch(task_instance: Any, what: Hashable, number: int) -> None:
-    """Note that the process which deferred this try had made `number` launches of `what`."""
-    counts = _launches_of(task_instance).counts
-    counts[what] = max(counts[what], number)
+# What a task of Airflow 3 gets from Airflow if the process that supervises it has died.
+_SUPERVISOR_IS_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
 def task_state(task_instance: Any, *, trigger_id: int | None = None) -> str:
-    """Return the state of a task instance as Airflow has it now, "cleared" where it has none, GONE where it is deleted.
+    """Return the present state of a task instance: "cleared" if it has none, "gone" if its DAG run was deleted.
 
-    `trigger_id` is the trigger that asks. Raises what Airflow raises.
+    With `trigger_id`, in Airflow 2, it is "deferred again" if the task is deferred to another trigger than that. Raises
+    any exception of Airflow.
     """
     if AIRFLOW_V_3_0_PLUS:
         return _state_from_supervisor(task_instance)
     return _state_from_database(task_instance, trigger_id)
 
 
-def is_worker_stopping(task_instance: Any, seconds: float) -> bool:
-    """Whether a task has to stop because its worker stops: Airflow still has it as running, or its supervisor died.
+def is_worker_stopping(task_instance: Any, timeout: float) -> bool:
+    """Return whether a task was signalled because its worker stops: Airflow has it as running, or its supervisor died.
 
-    Airflow has so many seconds to tell, and is asked in a thread: in a signal handler the caller may hold any lock.
+    Waits at most `timeout` seconds for Airflow, which is called in a thread, because the caller is a signal handler and
+    the interrupted code may hold any lock.
     """
     states: list[str] = []
 
-    def ask() -> None:
+    def read_state() -> None:
         try:
             states.append(task_state(task_instance))
         except _SUPERVISOR_IS_GONE:
             states.append("running")
-        except Exception as error:  # noqa: BLE001 (whatever it is, Airflow may have killed the task)
-            log.warning("Airflow did not tell whether the task was killed: %r", error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the task may have been killed)
+            log.warning("Reading the task's state from Airflow failed, so the task counts as killed: %r", error)
 
-    thread = threading.Thread(target=ask, name="airflow_dbjobs task state", daemon=True)
+    thread = threading.Thread(target=read_state, name="airflow_dbjobs task state", daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(timeout)
     return states == ["running"]
 
 
@@ -289,7 +321,7 @@ def _state_from_supervisor(task_instance: Any) -> str:
     )
     key = task_instance.task_id if map_index < 0 else f"{task_instance.task_id}_{map_index}"
     of_run = states.get(task_instance.run_id, {})
-    return _named(of_run[key]) if key in of_run else GONE
+    return _state_name(of_run[key]) if key in of_run else "gone"
 
 
 def _state_from_database(task_instance: Any, trigger_id: int | None) -> str:
@@ -308,48 +340,34 @@ def _state_from_database(task_instance: Any, trigger_id: int | None) -> str:
             .one_or_none()
         )
     if found is None:
-        return GONE
-    # A trigger that moves stays the task's trigger; a task that was cleared may have been deferred again.
-    is_another = trigger_id is not None and found.state == "deferred" and found.trigger_id != trigger_id
-    return "deferred again" if is_another else _named(found.state)
+        return "gone"
+    # A trigger that moves keeps its id. If the task has another trigger, it was cleared and deferred again.
+    has_another = trigger_id is not None and found.state == "deferred" and found.trigger_id != trigger_id
+    return "deferred again" if has_another else _state_name(found.state)
 
 
-def _named(state: Any) -> str:
+def _state_name(state: Any) -> str:
     return "cleared" if state is None else str(getattr(state, "value", state))
 
 
-def deadline_of(task: BaseOperator, context: Context) -> float | None:
-    """Return when ``execution_timeout`` has passed (epoch seconds): Airflow 3 does not watch it during a deferral."""
-    if task.execution_timeout is None:
-        return None
-    start = getattr(context["ti"], "start_date", None)
-    return (start.timestamp() if start else time.time()) + task.execution_timeout.total_seconds()
+# --- secrets ---
 
 
-def begins_anew(context: Context, deferred_by: int | None) -> bool:
-    """Return whether an earlier try has deferred: Airflow 3.0 lets a retry go on where the failed try ended.
-
-    It leaves the task the start of the failed try, too. This one begins now, which `deadline_of` must know.
-    """
-    if deferred_by is None or deferred_by >= context["ti"].try_number:
-        return False
-    context["ti"].start_date = datetime.now(UTC)
-    return True
-
-
-def redacted(error: RunFailed) -> RunFailed:
-    """Return an error without what Airflow knows to be secret: it masks logs, but callbacks and mails tell it too."""
+def redact_error(error: RunFailed) -> RunFailed:
+    """Mask in an error the secrets that Airflow masks in logs, because errors also appear in callbacks and mails."""
     from airflow_dbjobs.airflow_compat import redact
 
     error.args = (redact(str(error)),)
     return error
 
 
+# --- metrics ---
+
 PREFIX = "dbjobs.poller."
 
 
-def to_airflow(kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> None:
-    """Hand a measurement of `poller.RunPoller` on, named ``dbjobs.poller.<name>`` and tagged with the workspace."""
+def emit_metric(kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> None:
+    """Send a measurement of ``RunPoller`` to Airflow as ``dbjobs.poller.<name>``, tagged with the workspace's host."""
     stats, tags = _stats(), {"workspace": urlsplit(workspace).hostname or ""}
     if kind == "count":
         stats.incr(PREFIX + name, int(value), tags=tags)
@@ -361,10 +379,10 @@ def to_airflow(kind: Literal["count", "gauge", "timing"], name: str, value: floa
 
 @functools.cache
 def _stats() -> Any:
-    # What the triggerer itself counts with: the SDK's copy, is set up for tasks only.
+    # The same module as the triggerer uses; the SDK has a copy, but that is only set up in tasks.
     try:
         module = import_module("airflow.observability.stats")
     except ModuleNotFoundError:  # before Airflow 3.2
         module = import_module("airflow.stats")
-    # The class gives way to functions of the module.
+    # Newer versions have functions instead of a class.
     return module if hasattr(module, "incr") else module.Stats

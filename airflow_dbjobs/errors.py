@@ -1,36 +1,36 @@
-"""Everything this package raises, as one tree.
+"""All exceptions that this package raises, as one tree.
 
 JobsError
 ├── ConfigurationError       a connection or a parameter is wrong: nothing was sent
 │   └── PayloadError         a request body breaks a rule of the API: nothing was sent
-├── CallError                one API call did not give a usable answer
-│   ├── Unreachable          no answer: refused, reset, timed out, name not resolved
+├── CallError                an API call got no usable answer
+│   ├── Unreachable          no answer: connection refused or reset, timeout, unknown host name
 │   │   ├── UntrustedCertificate
-│   │   └── WrongProtocol        HTTPS where plain HTTP is spoken, or the reverse
-│   ├── UnreadableReply      an answer that is not the one asked for: a proxy's page, a cut body, another run
-│   ├── NoRunToWaitFor       a continuous job was started, which restarts itself
-│   └── ApiError             the API said no: status, error_code, message
+│   │   └── WrongProtocol        HTTPS to a plain HTTP port, or the reverse
+│   ├── UnreadableReply      not an answer to this request: a proxy's page, a truncated body, another run
+│   ├── NoRunToWaitFor       a continuous job was asked to run: it restarts itself
+│   └── ApiError             the API refused the call: status, error_code, message
 │       ├── BadRequest           400
 │       ├── Unauthenticated      401
-│       │   └── SignInRefused        no token is given for the credentials: nothing was sent to the API
+│       │   └── SignInRefused        the credentials get no token: nothing was sent to the API
 │       ├── PermissionDenied     403
-│       ├── NotFound             a run or job that does not exist: 404, or 400 with a message that says so
+│       ├── NotFound             there is no such run or job: 404, or 400 with a message that says so
 │       ├── Conflict             409
 │       ├── TooManyRequests      429
 │       └── ServerError          5xx
-└── RunError                 the call worked, the run did not end well
-    ├── RunFailed            it ended without success; itself where the API does not say of what
-    │   ├── UserCodeFailed       what it ran raised an error, or exited so
-    │   ├── RunMisconfigured     it could never have worked: a path, a cluster's spec, a feature that is not there
-    │   ├── RunNotPermitted      it may not use what it needs
-    │   ├── ClusterFailed        its cluster or a library did not start, or was lost
-    │   ├── LimitReached         a quota or rate limit: of runs, clusters, contexts, the cloud's machines
-    │   ├── PlatformFailed       Databricks, the cloud, or a service that they need
+└── RunError                 the calls worked, but the run did not end as expected
+    ├── RunFailed            it ended without success; a subclass says why, if the API does
+    │   ├── UserCodeFailed       its own code, query or test failed
+    │   ├── RunMisconfigured     it could not work: a missing path, an invalid cluster spec, a disabled feature
+    │   ├── RunNotPermitted      it lacks a permission
+    │   ├── ClusterFailed        its cluster, driver or a library did not start, or was lost
+    │   ├── LimitReached         a quota or rate limit of the workspace, a cluster, a budget or the cloud
+    │   ├── PlatformFailed       Databricks, the cloud, or a service that the run needs
     │   ├── RunTimedOut
     │   ├── RunCanceled
     │   └── RunSkipped
-    ├── RunLost              the run cannot be asked for any more
-    └── RunStillActive       whoever waits for it had no more time
+    ├── RunLost              it can no longer be polled
+    └── RunStillActive       it did not end in the time that the caller had
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 
 
 class JobsError(Exception):
-    """Base of every error of this package.
+    """Base of all errors of this package.
 
-    Attributes of subclasses have defaults, as an error may be `restored` from what another release knew of it.
+    The attributes of subclasses have defaults, because `restored` may get them from another release, which has fewer.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the error as it is: the arguments of a subclass cannot be told from its message."""
+        """Pickle the message and the attributes, because the constructors of subclasses take other arguments."""
         return restored, (type(self), self.args, self.__dict__)
 
     @property
     def worth_a_retry(self) -> bool:
-        """Whether another try may end better with nothing changed by anyone; False where it would end the same."""
+        """Whether another try may succeed although nothing is changed in between."""
         return True
 
 
@@ -62,7 +62,7 @@ E = TypeVar("E", bound=JobsError)
 
 
 def restored(kind: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
-    """Return an error of a class with the arguments and attributes of another."""
+    """Return an error of the class `kind` with the given arguments and attributes, without calling its constructor."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -75,7 +75,10 @@ class ConfigurationError(JobsError, ValueError):
 
 
 class PayloadError(ConfigurationError):
-    """A request body breaks rules of the API; the message lists each with its field and remedy. Nothing was sent."""
+    """A request body breaks rules of the API; the message lists them with field and remedy. Nothing was sent.
+
+    ``endpoint`` is the endpoint of the request, and ``violations`` has one text for each broken rule.
+    """
 
     endpoint = ""
     violations: Sequence[str] = ()
@@ -87,11 +90,11 @@ class PayloadError(ConfigurationError):
 
 
 class CallError(JobsError):
-    """One API call gave no usable answer.
+    """An API call got no usable answer.
 
-    ``sent`` is False where the request provably never reached the server, so that even a call which is not idempotent
-    may be repeated. ``unclear`` says that the server may have done what was asked, in this attempt or in an earlier
-    one of the same call.
+    ``sent`` is False if the request certainly did not reach the server, so that the call may be repeated even if it is
+    not idempotent. ``unclear`` is True if the server may have executed the request, in this or an earlier attempt of
+    the call.
     """
 
     sent = True
@@ -104,22 +107,22 @@ class CallError(JobsError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may succeed later with nothing changed by anyone."""
+        """Whether the same call may succeed later although nothing is changed in between."""
         return True
 
 
 class Unreachable(CallError):
-    """No answer: connection refused or reset, a timeout, a name that does not resolve."""
+    """The server did not answer: connection refused or reset, timeout, unknown host name."""
 
 
 class UntrustedCertificate(Unreachable):
-    """The server's certificate is not trusted, so nothing was sent to it."""
+    """The server's certificate is not trusted, so nothing was sent."""
 
     transient = False
 
 
 class WrongProtocol(Unreachable):
-    """HTTPS was spoken to a port of plain HTTP, or the reverse: the server has read nothing of the request."""
+    """HTTPS was used with a plain HTTP port, or the reverse, so the server did not read the request."""
 
     transient = False
 
@@ -128,11 +131,11 @@ class WrongProtocol(Unreachable):
 
 
 class UnreadableReply(CallError):
-    """An answer that is not the one asked for: no JSON object, cut short, too large, about another run."""
+    """The reply is not an answer to the request: no JSON object, truncated, too large, or about another run."""
 
 
 class NoRunToWaitFor(CallError):
-    """A continuous job was told to run: it restarts itself, and the answer names no run."""
+    """A continuous job was asked to run. It restarts itself, so the answer contains no run."""
 
     transient = False
     worth_a_retry = False
@@ -145,8 +148,8 @@ class NoRunToWaitFor(CallError):
 class ApiError(CallError):
     """The API refused a call.
 
-    Attributes: ``status`` (HTTP status), ``error_code`` (Databricks' name for it, "" if it gave none), ``message`` (its
-    text), ``request_id`` ("" if none), ``retry_after`` (the reply's Retry-After header, or None).
+    Attributes: ``call`` (method and path), ``status`` (HTTP status), ``error_code`` and ``message`` (as Databricks gave
+    them, or ""), ``request_id`` (or ""), ``retry_after`` (the Retry-After header, or None).
     """
 
     call = ""
@@ -174,23 +177,23 @@ class ApiError(CallError):
         self.request_id = request_id
         self.retry_after = retry_after
         trail = f" (request id {request_id})" if request_id else ""
-        said = message.rstrip(".") if self.remedy else message
-        super().__init__(f"{self.summary}: {said or 'no message'}{self.remedy}{trail}")
+        text = message.rstrip(".") if self.remedy else message
+        super().__init__(f"{self.summary}: {text or 'no message'}{self.remedy}{trail}")
         self.unclear = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
     @property
     def summary(self) -> str:
-        """The call and the answer in short: ``POST jobs/run-now answered 503 TEMPORARILY_UNAVAILABLE``."""
+        """The call and its answer: ``POST jobs/run-now answered 503 TEMPORARILY_UNAVAILABLE``."""
         return f"{self.call} answered {self.status} {self.error_code}".rstrip()
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may succeed later with nothing changed by anyone."""
+        """Whether the same call may succeed later although nothing is changed in between."""
         return self.error_code == "COULD_NOT_ACQUIRE_LOCK"
 
     @property
     def worth_a_retry(self) -> bool:
-        """Whether another try may end better: a request that is wrong, or not allowed, stays so."""
+        """Whether another try may succeed; a request that is wrong or not allowed remains so."""
         return self.transient or not isinstance(self, BadRequest | Unauthenticated | PermissionDenied | NotFound)
 
 
@@ -199,16 +202,15 @@ class BadRequest(ApiError):
 
 
 class Unauthenticated(ApiError):
-    """401: no credentials, or credentials that are not accepted."""
+    """401: the credentials are missing or not accepted."""
 
     remedy = ". Check the connection's token (its password, or `token` in its extra): it is missing, expired or revoked"
 
 
 class SignInRefused(Unauthenticated):
-    """No token is given for the connection's credentials: a wrong secret, say. Nothing was sent to the API.
+    """The connection's credentials get no token, for example because a secret is wrong. Nothing was sent to the API.
 
-    ``status`` and ``error_code`` are those of the token server, where it was one that refused. The message says what to
-    check.
+    ``status`` and ``error_code`` are those of the token server, if it refused. The message says what to check.
     """
 
     def __init__(self, message: str, *, status: int = 401, error_code: str = "") -> None:
@@ -218,7 +220,7 @@ class SignInRefused(Unauthenticated):
 
     @property
     def summary(self) -> str:
-        """The whole message: it names the token server and its answer."""
+        """The message, which names the token server and its answer."""
         return self.message
 
 
@@ -227,18 +229,18 @@ class PermissionDenied(ApiError):
 
     remedy = (
         ". Check that the connection's token belongs to this workspace and is not expired, and that its owner has the"
-        " permission (Can Manage Run to launch a job, Can View to watch it)"
+        " permission (Can Manage Run to launch a job, Can View to poll its runs)"
     )
 
 
 class NotFound(ApiError):
-    """The run or job does not exist: never did, was deleted, or expired."""
+    """There is no such run or job: it never existed, was deleted, or has expired."""
 
     remedy = ". Check the id, and that the connection names the right workspace (a run is kept for 60 days)"
 
 
 class Conflict(ApiError):
-    """409: the resource is in a state that does not allow the call."""
+    """409: the state of the resource does not allow the call."""
 
 
 class TooManyRequests(ApiError):
@@ -248,16 +250,16 @@ class TooManyRequests(ApiError):
 
 
 class ServerError(ApiError):
-    """5xx: the service, or a gateway before it, failed."""
+    """5xx: the service failed, or a gateway before it."""
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may succeed later: unless it is 501, a call that this server does not know."""
+        """Whether the same call may succeed later; after 501 it cannot, because this server does not support it."""
         return self.status != HTTPStatus.NOT_IMPLEMENTED
 
 
 class RunError(JobsError):
-    """A run did not end as asked. ``run_id`` and ``page_url`` say which."""
+    """A run did not end as expected: the run ``run_id``, whose page is ``page_url``."""
 
     run_id = 0
     page_url = ""
@@ -269,11 +271,11 @@ class RunError(JobsError):
 
 
 class RunFailed(RunError):
-    """A run ended without success; a subclass says of what, where the API does (``runs.failure_cause``).
+    """A run ended without success; a subclass says why, if the API does (``runs.failure_cause``).
 
-    ``life_cycle_state``, ``result_state``, ``termination_code`` and ``termination_type`` are as the API gave them, ""
-    or None where it gave none (2.0 has only states). ``failed_tasks`` are the keys of the tasks that failed by
-    themselves.
+    ``life_cycle_state``, ``result_state``, ``termination_code`` and ``termination_type`` are the API's, "" or None if
+    it gave none (API 2.0 has only states). ``failed_tasks`` are the keys of the tasks that failed by themselves; tasks
+    that only depend on them are not included.
     """
 
     life_cycle_state = ""
@@ -303,32 +305,32 @@ class RunFailed(RunError):
 
     @property
     def error_code(self) -> str:
-        """The API's most exact word for this end, as ``ApiError.error_code`` is for a call's."""
+        """The API's most specific word for how the run ended, like ``ApiError.error_code`` for a call."""
         return self.termination_code or self.result_state or self.life_cycle_state
 
 
 class UserCodeFailed(RunFailed):
-    """What the run ran failed: a notebook or program raised an error, a query or a test did not pass."""
+    """The run's own code failed: a notebook or program raised an error, or a query or test failed."""
 
 
 class RunMisconfigured(RunFailed):
-    """The run could not work as it was described: something does not exist, or is not valid or not enabled."""
+    """The run could not work as configured: something does not exist, is invalid or is not enabled."""
 
     worth_a_retry = False
 
 
 class RunNotPermitted(RunFailed):
-    """The run was refused something that it needs."""
+    """The run lacks a permission that it needs."""
 
     worth_a_retry = False
 
 
 class ClusterFailed(RunFailed):
-    """The run's cluster, its driver or a library did not start, or was lost."""
+    """The run's cluster, driver or a library did not start, or was lost."""
 
 
 class LimitReached(RunFailed):
-    """The run met a quota or a rate limit: of the workspace, a cluster, a budget or the cloud."""
+    """The run reached a quota or rate limit of the workspace, a cluster, a budget or the cloud."""
 
 
 class PlatformFailed(RunFailed):
@@ -336,7 +338,7 @@ class PlatformFailed(RunFailed):
 
 
 class RunTimedOut(RunFailed):
-    """The run, or the task that it failed of, was stopped at its own ``timeout_seconds``."""
+    """The run, or the task that made it fail, exceeded its own ``timeout_seconds``."""
 
 
 class RunCanceled(RunFailed):
@@ -348,8 +350,8 @@ class RunSkipped(RunFailed):
 
 
 class RunLost(RunError):
-    """A run can no longer be asked for: deleted, forbidden to this connection, or the API is silent for too long."""
+    """A run can no longer be polled: it was deleted, or polls failed for too long. It was not cancelled."""
 
 
 class RunStillActive(RunError):
-    """Who waits for a run had no more time. The run was not cancelled."""
+    """The run did not end in the time that the caller had. It was not cancelled."""

@@ -1,4 +1,4 @@
-"""The "Databricks run" link of a task in the Airflow UI, there from the launch on."""
+"""The link "Databricks run" of a task in the Airflow UI, which exists from the launch on."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseOperatorLink
 if TYPE_CHECKING:
     from airflow_dbjobs.airflow_compat import BaseOperator, TaskInstanceKey
 
-# Airflow 3 reads a link from the XCom of this name; Airflow 2 asks `get_link`, which reads the same one.
+# Airflow 3 reads the link from the XCom of this name. Airflow 2 calls `get_link`, which reads the same XCom.
 XCOM_KEY = "_link_DatabricksRunLink"
 
 
 class DatabricksRunLink(BaseOperatorLink):
-    """Leads to the page of the run that a task launched or waits for."""
+    """Opens the page of the run that a task launched or waits for."""
 
     name = "Databricks run"
 
     @property
     def xcom_key(self) -> str:
-        """The XCom that holds the whole link."""
+        """The key of the XCom that contains the URL."""
         return XCOM_KEY
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the run's page, or "" where the task has no run."""
-        # When a task ends, Airflow 3 asks this in its own process, where the operator knows; nothing needs to be read.
+        """Return the URL of the run's page, "" if the task has no run."""
+        # At the end of a task, Airflow 3 calls this in the task's process, where the operator has the URL.
         url = getattr(operator, "run_page_url", None)
         if url is not None:
             return str(url)
@@ -33,7 +33,7 @@ class DatabricksRunLink(BaseOperatorLink):
 
 
 def push_link(task_instance: Any, url: str) -> None:
-    """Store the link while the run is still going."""
+    """Store the link now, because Airflow 3 itself only stores it at the end of the task."""
     if not AIRFLOW_V_3_0_PLUS:
         task_instance.xcom_push(key=XCOM_KEY, value=url)
         return
@@ -48,7 +48,7 @@ def push_link(task_instance: Any, url: str) -> None:
 
 
 def _xcom() -> Any:
-    """Return what keeps links: Airflow 3 reads them from its database itself, past a custom XCom backend."""
+    """Return the class that stores links: Airflow 3 reads them from its database, ignoring a custom XCom backend."""
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.bases.xcom import BaseXCom
 

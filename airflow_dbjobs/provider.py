@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider in every one of its processes: plain data, importing nothing heavy."""
+"""The description of this provider, which each of Airflow's processes reads: plain data, cheap to import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_dbjobs.hooks.fields import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEH
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's description, in the shape of Airflow's provider_info.schema.json."""
+    """Return the provider's description, as Airflow's provider_info.schema.json defines it."""
     from airflow_dbjobs.hooks.form import conn_fields
 
     integration = "Databricks Jobs"
@@ -41,13 +41,13 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "payload_mistakes": {
                         "description": (
-                            "What becomes of mistakes in the payloads of operators.\n"
-                            "off: payloads are not checked.\n"
-                            "warn: a mistake is a warning when the DAG is parsed, and an error when the task runs.\n"
-                            "error: a mistake is an import error of the DAG file; only a job_id that may be a"
-                            " placeholder (0, negative, not a number) is as with warn.\n"
-                            "strict: as error, for placeholders and for all that is a warning otherwise, such as"
-                            " misspelt names."
+                            "How to treat mistakes in the payloads of operators.\n"
+                            "off: do not check payloads.\n"
+                            "warn: warn when the DAG is parsed, and fail the task when it runs.\n"
+                            "error: a mistake is an import error of the DAG file, except that a job_id which may be a"
+                            " placeholder (0, negative, not a number) is treated as with warn.\n"
+                            "strict: like error, but also for placeholders and for everything that is otherwise a"
+                            " warning, such as misspelt names."
                         ),
                         "version_added": __version__,
                         "type": "string",
@@ -56,8 +56,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "deployment": {
                         "description": (
-                            "A name that tells this deployment's runs from those of another one which uses the same"
-                            " workspace.\nOnly deployments whose databases are copies of each other need one."
+                            "A name that distinguishes the runs of this deployment from those of another deployment"
+                            " that uses the same workspace.\nOnly deployments whose databases are copies of each other"
+                            " need one."
                         ),
                         "version_added": __version__,
                         "type": "string",

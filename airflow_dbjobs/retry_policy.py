@@ -1,4 +1,4 @@
-"""A retry policy for tasks that run something on Databricks. It needs Airflow 3.3, which introduced retry policies."""
+"""A retry policy for tasks with Databricks runs. It needs Airflow 3.3, which introduced retry policies."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ try:
     from airflow.sdk import RetryDecision, RetryPolicy
 except ImportError as error:
     raise ImportError(
-        "DatabricksRetryPolicy needs Airflow 3.3 or newer, which introduced retry policies. On an older one leave"
-        " retry_policy out: the task's retries and retry_delay decide there."
+        "DatabricksRetryPolicy needs Airflow 3.3 or newer, which introduced retry policies. With an older Airflow omit"
+        " retry_policy: then the task's retries and retry_delay decide."
     ) from error
 
 from airflow_dbjobs.errors import JobsError, LimitReached, TooManyRequests, UserCodeFailed
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class DatabricksRetryPolicy(RetryPolicy):
-    """Decides by what a task failed of whether Airflow tries it again.
+    """Decides whether Airflow retries a failed task, from the class of its error.
 
-    What another try cannot mend fails the task at once: a wrong payload or connection, a missing permission, a run
-    that could never have worked. After a limit was reached the next try waits for longer. All else is retried as the
-    task's own ``retries`` and ``retry_delay`` say.
+    The task fails at once if another try would fail too: after a wrong payload or connection, a missing permission, or
+    a run that could not work. After a limit was reached, the next try waits longer. Everything else is retried as the
+    task's ``retries`` and ``retry_delay`` say.
 
-    :param retry_user_code: whether a run whose own code failed is tried again.
-    :param limit_delay: how long the next try waits after a quota or a rate limit was reached.
+    :param retry_user_code: whether to retry a run whose own code failed.
+    :param limit_delay: how long to wait before the next try after a quota or rate limit was reached.
     """
 
     def __init__(self, *, retry_user_code: bool = False, limit_delay: timedelta = timedelta(minutes=10)) -> None:
@@ -41,11 +41,11 @@ class DatabricksRetryPolicy(RetryPolicy):
         max_tries: int,  # noqa: ARG002 (likewise)
         context: Context | None = None,  # noqa: ARG002 (likewise)
     ) -> RetryDecision:
-        """Decide whether and when the task is tried again."""
-        what = type(exception).__name__
+        """Return whether and when to retry the task."""
+        name = type(exception).__name__
         if isinstance(exception, LimitReached | TooManyRequests):
-            return RetryDecision.retry(self.limit_delay, f"{what}: a limit was reached")
+            return RetryDecision.retry(self.limit_delay, f"{name}: a limit was reached")
         is_code = isinstance(exception, UserCodeFailed) and not self.retry_user_code
         if is_code or (isinstance(exception, JobsError) and not exception.worth_a_retry):
-            return RetryDecision.fail(f"{what}: another try would end the same")
+            return RetryDecision.fail(f"{name}: another try would fail too")
         return RetryDecision.default()

@@ -239,9 +239,9 @@ class JobsClient(Workspace):
         Raises ``errors.RunStillActive`` after `timeout` seconds, and ``errors.RunLost`` where the API does not answer
         for as long as `patience` says. It cancels nothing.
         """
-        from airflow_dbjobs.client.wait import wait_within
+        from airflow_dbjobs.client.wait import wait_for_run_until_timeout
 
-        return wait_within(self, run_id, timeout, period)
+        return wait_for_run_until_timeout(self, run_id, timeout, period)
 
     def cancel_run(self, run_id: int) -> None:
         """Ask for the end of a run (``jobs/runs/cancel``); it ends some time later. A finished run stays as it is."""

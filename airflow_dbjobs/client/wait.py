@@ -1,9 +1,9 @@
-"""Waiting for a run: the rules that hold in a worker and in a triggerer, and the worker's own waiting.
+"""How to wait for a run: the rules that workers and triggerers share, and the functions that wait in a worker.
 
-A failed poll is not an outcome. Rate limits, 5xx, broken connections and unreadable replies are waited out for
-``outage_tolerance``; refused credentials, which are read anew meanwhile, for ``denied_tolerance`` (a rotated token, a
-maintenance window, permissions set late). Then the task fails and the run is left alone: it may be doing well. Only
-``runs/get`` decides that a run is over.
+A failed poll says nothing about the run. Rate limits, 5xx, broken connections and unreadable replies are retried for
+``outage_tolerance``. Rejected credentials are read again and retried for ``denied_tolerance``: a token may have been
+rotated, or a permission granted late. After that the task fails, and the run is not cancelled, because it may be fine.
+Only ``runs/get`` decides that a run is over.
 """
 
 from __future__ import annotations
@@ -39,31 +39,36 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_PERIOD = 10.0
+_TWO_MINUTES = 120.0
 # A sensor may have a `poke_interval` of 0.
-LEAST_PERIOD = 0.01
+_SHORTEST_PERIOD = 0.01
 
 
 class Watch:
-    """One run being waited for: when to ask again, and when to give up. It neither sleeps nor calls.
+    """The state of waiting for one run: when to poll next, and when to stop trying. It neither sleeps nor calls.
 
-    `period` is in seconds; `clock` reads monotonic seconds. `what` names it where it is not yet known which run that
-    is. `on_change` is called with the run's first state and each new one, `warn` with a text when polls begin to fail
-    and when they work again.
+    :param run_id: the run.
+    :param period: the time between two polls, in seconds.
+    :param patience: how long to retry failed polls.
+    :param clock: returns monotonic seconds.
+    :param on_change: called with the first state of the run, and with each new one.
+    :param warn: called with a text when polls begin to fail, and when they succeed again.
+    :param action: what is retried, as the beginning of a sentence; "Polling run <run_id>" by default.
     """
 
     # A triggerer holds ten thousand of them.
     __slots__ = (
+        "_action",
         "_failing_since",
         "_failures",
         "_last_state",
         "_on_change",
         "_patience",
-        "_refused_since",
+        "_rejected_since",
         "_warn",
-        "_what",
         "clock",
+        "credentials_rejected",
         "period",
-        "refused",
         "run_id",
     )
 
@@ -76,89 +81,91 @@ class Watch:
         *,
         on_change: Callable[[RunState], None] = lambda _: None,
         warn: Callable[[str], object] = log.warning,
-        what: str = "",
+        action: str = "",
     ) -> None:
         self.run_id = run_id
-        self._what = what
-        self.period = max(period, LEAST_PERIOD)
-        #: Whether the last answer was a refusal of the credentials: it may help to read them anew.
-        self.refused = False
-        self._patience = patience
+        self.period = max(period, _SHORTEST_PERIOD)
         self.clock = clock
+        #: Whether the last poll failed because the API rejected the credentials; reading them again may help.
+        self.credentials_rejected = False
+        self._patience = patience
         self._on_change = on_change
         self._warn = warn
+        self._action = action
         self._last_state: RunState | None = None
-        # Since when polls fail, and since when all that failed were refused: two patiences.
+        # When polls began to fail, and when they began to fail in a way that has its own, shorter tolerance.
         self._failing_since: float | None = None
-        self._refused_since: float | None = None
+        self._rejected_since: float | None = None
         self._failures = 0
 
-    @property
-    def what(self) -> str:
-        """What is waited for, as a sentence begins with it."""
-        return self._what or f"Run {self.run_id}"
-
-    def answered(self) -> None:
-        """Take note that the API has answered."""
+    def record_answer(self) -> None:
+        """Record that the API answered."""
         if self._failing_since is not None:
-            self._warn(f"{self.what} can be asked for again, after {self.clock() - self._failing_since:.0f} s.")
-        self._failing_since, self._refused_since, self._failures, self.refused = None, None, 0, False
+            self._warn(f"{self._name()} succeeded again after {self.clock() - self._failing_since:.0f} s.")
+        self._failing_since, self._rejected_since, self._failures = None, None, 0
+        self.credentials_rejected = False
 
-    def saw(self, state: RunState) -> None:
-        """Take an answer."""
-        self.answered()
+    def record_state(self, state: RunState) -> None:
+        """Record an answer, and report the run's state if it is new."""
+        self.record_answer()
         if state != self._last_state:
             self._last_state = state
             self._on_change(state)
 
-    def failed(self, error: CallError, asked_at: float) -> float:
-        """Take a failed poll; return the seconds until the next. Raises RunLost where the patience is spent.
+    def record_failure(self, error: CallError, sent_at: float) -> float:
+        """Record a failed poll, which was sent when `clock` returned `sent_at`; return the seconds until the next.
 
-        `asked_at` is when `clock` was read before it: a question that fails after minutes failed all that time.
+        Raises RunLost once the tolerance is exceeded, or if the run no longer exists.
         """
         if isinstance(error, NotFound):
             raise RunLost(
-                f"{self.what} does not exist any more: it was deleted, or is older than 60 days. ({error})",
+                f"Run {self.run_id} no longer exists: it was deleted, or it is older than 60 days. ({error})",
                 run_id=self.run_id,
             ) from error
         now = self.clock()
         self._failures += 1
-        self.refused = isinstance(error, Unauthenticated | PermissionDenied)
+        self.credentials_rejected = isinstance(error, Unauthenticated | PermissionDenied)
         if self._failing_since is None:
-            self._failing_since = asked_at
-            self._warn(f"{self.what} cannot be asked for at the moment, which is tried again: {error}")
-        if not (self.refused or _mendable(error)):
-            self._refused_since = None
-        elif self._refused_since is None:
-            self._refused_since = asked_at
-        if self._refused_since is not None:
-            lasted, tolerance = now - self._refused_since, self._patience.denied_tolerance
+            # A request that times out has failed for all the time it took.
+            self._failing_since = sent_at
+            self._warn(f"{self._name()} failed; will retry: {error}")
+        if not (self.credentials_rejected or _is_obstacle(error)):
+            self._rejected_since = None
+        elif self._rejected_since is None:
+            self._rejected_since = sent_at
+        if self._rejected_since is not None:
+            lasted, setting, tolerance = now - self._rejected_since, "denied_tolerance", self._patience.denied_tolerance
         else:
-            lasted, tolerance = now - self._failing_since, self._patience.outage_tolerance if error.transient else 0.0
+            lasted, setting = now - self._failing_since, "outage_tolerance"
+            tolerance = self._patience.outage_tolerance if error.transient else 0.0
         if lasted >= tolerance:
+            duration = f"{lasted / 60:.0f} min" if lasted >= _TWO_MINUTES else f"{lasted:.0f} s"
+            reason = f"for {duration}, longer than {setting} allows" if tolerance else "and is not retried"
             raise RunLost(
-                f"{self.what} could not be asked for during {lasted / 60:.0f} min; it is left alone and may still"
-                f" be running. The last answer: {error}",
+                f"{self._name()} failed {reason}. The run was not cancelled and may still be running. Last error:"
+                f" {error}",
                 run_id=self.run_id,
             ) from error
-        # What the API asks for is the least.
         return max(jittered(backoff(self._failures)), asked_wait(error) or 0.0)
 
+    def _name(self) -> str:
+        return self._action or f"Polling run {self.run_id}"
 
-def _mendable(error: CallError) -> bool:
-    """Whether a gateway that names no error code, or a certificate, is in the way: that may be mended while we wait."""
+
+def _is_obstacle(error: CallError) -> bool:
+    """Return whether something before the API is in the way, which may be fixed soon: a gateway, or a certificate."""
     return isinstance(error, UntrustedCertificate | WrongProtocol) or (
         isinstance(error, ApiError) and not error.transient and not error.error_code
     )
 
 
 def jittered(seconds: float) -> float:
-    """Spread waits by a tenth: many tasks start, or fail, together; their polls should not stay together."""
+    """Change a wait by up to a tenth, so that tasks which start or fail together do not poll together."""
     return seconds * random.uniform(0.9, 1.1)  # noqa: S311 (jitter is no secret)
 
 
 class Logger(Protocol):
-    """What is needed of a logger, be it logging's or the one Airflow gives its triggers."""
+    """The methods that loggers need here: those of `logging`, and those that Airflow gives its triggers."""
 
     def info(self, event: str, /, *args: object) -> object:
         """Log at INFO."""
@@ -167,8 +174,8 @@ class Logger(Protocol):
         """Log at WARNING."""
 
 
-class StateLog:
-    """Logs a run's states as they change, one line each; a state that nobody has heard of is named as a warning."""
+class RunStateLogger:
+    """Logs each new state of a run as one line, and warns once about each state that this release does not know."""
 
     __slots__ = ("_log", "_run_id", "_warned_of")
 
@@ -178,38 +185,41 @@ class StateLog:
         self._warned_of: tuple[str, ...] = ()
 
     def __call__(self, state: RunState) -> None:
-        """Log the state that the run is in now."""
+        """Log the run's new state."""
         self._log.info("Run %d is %s%s", self._run_id, state, f": {cleaned(state.message)}" if state.message else "")
         name = state.life_cycle_state
         if not state.is_known and name not in self._warned_of:
             self._warned_of += (name,)
-            self._log.warning("%r is not a state this release knows; it counts as running.", name)
+            self._log.warning("This release does not know the state %r; the run counts as active.", name)
 
 
-def patiently(client: JobsClient, call: Callable[[], T], run_id: int) -> T:
-    """Return what a call about a run returns, however long the API does not answer it. Raises RunLost."""
-    watch = Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock)
+def retry_through_outages(client: JobsClient, call: Callable[[], T], run_id: int, action: str = "") -> T:
+    """Return what a call about a run returns, retrying it as long as polls are retried. Raises RunLost.
+
+    `action` is as in `Watch`.
+    """
+    watch = Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock, action=action)
     while True:
-        asked_at = client.clock()
+        sent_at = client.clock()
         try:
             return call()
         except CallError as error:
-            wait_after(error, asked_at, watch, client)
+            wait_after_failure(error, sent_at, watch, client)
 
 
-def unless_deleted(ask: Callable[[], T]) -> T | None:
-    """Return what `ask` returns, None where its run is gone. Raises RunLost where it is lost for another reason."""
+def none_if_deleted(read: Callable[[], T]) -> T | None:
+    """Return what `read` returns, or None if it raises RunLost because the run no longer exists."""
     try:
-        return ask()
+        return read()
     except RunLost as error:
         if isinstance(error.__cause__, NotFound):
             return None
         raise
 
 
-def ask_for_run(client: JobsClient, run_id: int) -> Run:
-    """Return a run as it is now, with all its tasks, however long the API does not answer. Raises RunLost."""
-    return patiently(client, lambda: client.get_run(run_id), run_id)
+def read_run(client: JobsClient, run_id: int) -> Run:
+    """Return a run with all its tasks, retrying as long as polls are retried. Raises RunLost."""
+    return retry_through_outages(client, lambda: client.get_run(run_id), run_id)
 
 
 def wait_for_run(
@@ -220,41 +230,45 @@ def wait_for_run(
     on_change: Callable[[RunState], None] = lambda _: None,
     on_poll: Callable[[Run], None] = lambda _: None,
 ) -> Run:
-    """Ask for a run every `period` seconds until it is over, and return it with all its tasks.
+    """Poll a run until it is over, and return it with all its tasks.
 
-    `on_change` is called with the run's first state and each new one, `on_poll` with the run as each poll shows it, of
-    more than 100 tasks with some of them. Raises RunLost.
+    :param client: the client of the workspace; its `patience` limits how long failed polls are retried.
+    :param run_id: the run.
+    :param period: the time between two polls, in seconds.
+    :param on_change: called with the first state of the run, and with each new one.
+    :param on_poll: called with the run after each poll; a run of more than 100 tasks then has only some of them.
+    :raises errors.RunLost: if the run was deleted, or polls failed for too long. The run is not cancelled.
     """
     watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
     while True:
-        asked_at = client.clock()
+        sent_at = client.clock()
         try:
             run = client.poll_run(run_id)
         except CallError as error:
-            wait_after(error, asked_at, watch, client)
+            wait_after_failure(error, sent_at, watch, client)
             continue
-        watch.saw(run.state)
+        watch.record_state(run.state)
         on_poll(run)
         if run.is_terminal:
-            run = ask_for_run(client, run_id)
+            run = read_run(client, run_id)
             if run.is_terminal:
                 return run
-            # Somebody has repaired it since the poll.
-            watch.saw(run.state)
+            # It was repaired since the poll.
+            watch.record_state(run.state)
         client.sleep(jittered(watch.period))
 
 
-def wait_within(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:
-    """Wait as `wait_for_run` does, for at most so many seconds. Raises RunLost and RunStillActive."""
+def wait_for_run_until_timeout(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:
+    """Wait as `wait_for_run` does, for at most `timeout` seconds. Raises RunLost and RunStillActive."""
     with client.with_policy(client.transport.policy) as waiting:
         if timeout is not None:
-            # Every wait uses it: between polls, between attempts, while the API is down.
+            # All waits use it: between polls, between attempts, and during an outage.
             waiting.transport.clock = _ClockUntil(client.transport.clock, timeout, run_id)
         return wait_for_run(waiting, run_id, period=period)
 
 
 class _ClockUntil(Clock):
-    """A clock that sleeps until a time limit. Raises RunStillActive then."""
+    """A clock that sleeps only until a time limit, and then raises RunStillActive."""
 
     def __init__(self, clock: Clock, timeout: float, run_id: int) -> None:
         self._clock = clock
@@ -272,14 +286,16 @@ class _ClockUntil(Clock):
     def sleep(self, seconds: float) -> None:
         if (left := self._end - self._clock.monotonic()) <= 0:
             raise RunStillActive(
-                f"Run {self._run_id} is still active after {self._timeout:.0f} s.", run_id=self._run_id
+                f"Run {self._run_id} is still active after {self._timeout:.0f} s. It was not cancelled: wait for it"
+                " again, or cancel it with cancel_run.",
+                run_id=self._run_id,
             )
         self._clock.sleep(min(seconds, left))
 
 
-def wait_after(error: CallError, asked_at: float, watch: Watch, client: JobsClient) -> None:
-    """Wait in a worker after a failed poll, with credentials that are read anew. Raises RunLost."""
-    wait = watch.failed(error, asked_at)
-    if watch.refused:
+def wait_after_failure(error: CallError, sent_at: float, watch: Watch, client: JobsClient) -> None:
+    """Wait in a worker after a failed poll, and read rejected credentials again. Raises RunLost."""
+    wait = watch.record_failure(error, sent_at)
+    if watch.credentials_rejected:
         client.renew_credentials()
     client.sleep(wait)

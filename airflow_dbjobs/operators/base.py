@@ -1,4 +1,4 @@
-"""What the operators share that send a payload: its parts, its two checks, and the connection."""
+"""The base of all operators: building the payload from parameters, checking it, and connecting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.airflow_compat import BaseOperator, conf
-from airflow_dbjobs.operators.parameters import explained
+from airflow_dbjobs.operators.parameters import suggesting_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,25 +15,24 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.jobs_client import JobsClient
 
 
-# What the option payload_mistakes may be.
-MISTAKES = ("off", "warn", "error", "strict")
+# The values of the option payload_mistakes.
+MISTAKE_LEVELS = ("off", "warn", "error", "strict")
 
 
 class PayloadOperator(BaseOperator):
-    """Base of the operators; they differ in their payload and endpoint.
+    """Base of the operators, which differ in their payload and endpoint.
 
-    :param json: the request body (a mapping, or a template that renders to one). Named parameters win over
-    its fields.
-    :param databricks_conn_id: the connection to the workspace.
-    :param validate: check the payload by the rules of the API (``payloads``): what is not templated when the DAG is
-    parsed, all of it before it is sent. What becomes of mistakes is for Airflow's option ``payload_mistakes`` in the
-    section ``databricks_jobs``.
-    :param databricks_retry_limit: of the official operators; it has no effect here, and a warning says so.
+    :param json: the request body: a mapping, or a template that renders to one. Parameters override its fields.
+    :param databricks_conn_id: the Airflow connection to the workspace.
+    :param validate: whether to check the payload against the rules of the API: when the DAG is parsed all that is not
+        templated, and everything before it is sent. Airflow's option ``payload_mistakes`` in the section
+        ``databricks_jobs`` decides whether a mistake is an error.
+    :param databricks_retry_limit: accepted for DAGs of the official operators; has no effect, and a warning says so.
     :param databricks_retry_delay: likewise.
     :param databricks_retry_args: likewise.
     """
 
-    # The payload's fields that are parameters of the operator.
+    # The fields of the payload that are parameters of the operator.
     payload_fields: ClassVar[tuple[str, ...]] = ()
     endpoint: ClassVar[str]
 
@@ -53,53 +52,59 @@ class PayloadOperator(BaseOperator):
         databricks_retry_args: dict[Any, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        with explained(type(self), kwargs):
+        with suggesting_parameters(type(self), kwargs):
             super().__init__(**kwargs)
         self.json = json
         self.databricks_conn_id = databricks_conn_id
         self.validate = validate
-        self._warn_of_retry_settings(
+        self._warn_about_retry_settings(
             databricks_retry_limit=databricks_retry_limit,
             databricks_retry_delay=databricks_retry_delay,
             databricks_retry_args=databricks_retry_args,
         )
-        self._references_told: set[str] = set()
-        # What a kill must know.
+        self._reported_references: set[str] = set()
+        # For `on_kill`.
         self._client: JobsClient | None = None
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Return a partial operator (Airflow's); the error for a misspelt name says what may be meant."""
-        with explained(cls, kwargs):
+        """Return a partial operator, as in Airflow; the error for an unknown parameter has suggestions."""
+        with suggesting_parameters(cls, kwargs):
             return super().partial(**kwargs)
 
-    def _keep(self, given: Mapping[str, Any]) -> None:
-        """Keep the parameters that are fields of the payload, of all that a constructor was given."""
+    def _set_payload_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Set the attributes for fields of the payload, from all local variables of a constructor."""
         for name in self.payload_fields:
-            setattr(self, name, given[name])
+            setattr(self, name, parameters[name])
 
-    def _named(self) -> dict[str, Any]:
-        """Return the parameters that are fields of the payload; the last step of a constructor checks them."""
+    def _payload_parameters(self) -> dict[str, Any]:
+        """Return the parameters that are fields of the payload."""
         return {name: getattr(self, name) for name in self.payload_fields}
 
     @property
-    def _mistakes(self) -> str:
-        """What becomes of mistakes in the payload: "off", "warn", "error" or "strict"."""
+    def _mistake_level(self) -> str:
+        """How to treat mistakes in the payload: "off", "warn", "error" or "strict"."""
         level = conf.get("databricks_jobs", "payload_mistakes", fallback="error").lower() if self.validate else "off"
-        if level in MISTAKES:
+        if level in MISTAKE_LEVELS:
             return level
-        self.log.warning("[databricks_jobs] payload_mistakes is %r; it must be one of %s.", level, ", ".join(MISTAKES))
+        levels = ", ".join(MISTAKE_LEVELS)
+        self.log.warning(
+            '[databricks_jobs] payload_mistakes is %r; it must be one of %s. Using "error".', level, levels
+        )
         return "error"
 
     def _check_early(self) -> None:
-        """Check what is not templated, so that the DAG's import error, or a warning, names field and rule."""
-        level = self._mistakes
+        """Check all that is not templated, so that a mistake is a DAG import error or a warning.
+
+        Each constructor calls it last.
+        """
+        level = self._mistake_level
         if level == "off":
             return
         from airflow_dbjobs.errors import ConfigurationError
 
         try:
-            warnings = self._mistakes_when_parsed(strict=level == "strict")
+            warnings = self._find_early_mistakes(strict=level == "strict")
         except ConfigurationError as mistake:
             if level != "warn":
                 raise
@@ -108,82 +113,83 @@ class PayloadOperator(BaseOperator):
             self.log.warning("%s: The task is going to fail: %s", self.task_id, warning)
         self._check_references(level)
 
-    def _mistakes_when_parsed(self, *, strict: bool) -> list[str]:
-        """Raise what is wrong for sure; return what may be a placeholder, unless `strict`."""
+    def _find_early_mistakes(self, *, strict: bool) -> list[str]:
+        """Raise ConfigurationError for certain mistakes; return those that may be placeholders, unless `strict`."""
         from airflow_dbjobs.payloads import check_early
 
         return check_early(
             self.endpoint,
             self.json,
-            self._named(),
-            may_grow=self._may_grow,
+            self._payload_parameters(),
+            may_grow=self._is_subclassed,
             template_ext=self.template_ext,
             strict=strict,
         )
 
     def _check_references(self, level: str) -> None:
-        """Tell of references that Airflow may fill in before Databricks does, each once."""
+        """Warn once of each Databricks reference, such as ``{{job.id}}``, that Airflow would render instead."""
         from airflow_dbjobs.errors import PayloadError
         from airflow_dbjobs.payloads.references import ambiguous_references
 
         dag = self.get_dag()
         macros = (dag.user_defined_macros if dag else None) or {}
-        found = set(ambiguous_references({"json": self.json, **self._named()}, macros))
+        found = set(ambiguous_references({"json": self.json, **self._payload_parameters()}, macros))
         if found and level == "strict":
             raise PayloadError(f"jobs/{self.endpoint}", [f"- {finding}" for finding in sorted(found)])
-        for warning in sorted(found - self._references_told):
+        for warning in sorted(found - self._reported_references):
             self.log.warning("%s: %s", self.task_id, warning)
-        self._references_told |= found
+        self._reported_references |= found
 
     def prepare_template(self) -> None:
-        """Check what Airflow has read from template files, and what the DAG defines for its templates."""
-        if (level := self._mistakes) != "off":
+        """Check references again: Airflow has read template files by now, and the DAG's macros are known."""
+        if (level := self._mistake_level) != "off":
             self._check_references(level)
 
     def render_template(
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
-        """Render a template (Airflow's), and let Databricks' own references in it pass as they are written."""
+        """Render a template, as in Airflow, but keep the references that Databricks resolves."""
         from airflow_dbjobs.payloads.references import keeping_references
 
         if isinstance(content, Enum):
-            # Jinja would take the name of one that is a text, too.
+            # Jinja would render the name of a member that is also a string.
             content = content.value
         environment = keeping_references(jinja_env or self.get_template_env())
         return super().render_template(content, context, environment, seen_oids)
 
     @property
-    def _may_grow(self) -> bool:
-        """Whether a class of the user's own made this operator, which may set more when this constructor is done."""
+    def _is_subclassed(self) -> bool:
+        """Whether this is a user's subclass, whose constructor may set more fields after the check."""
         return not type(self).__module__.startswith("airflow_dbjobs.")
 
-    def _checked_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
-        """Return the request body, rendered. Raises errors.ConfigurationError, before anything is sent."""
+    def _build_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
+        """Return the request body from the rendered parameters. Raises ConfigurationError if it is wrong."""
         from airflow_dbjobs.payloads import check, merge
 
-        payload = self._completed({**self._defaults(), **merge(self.json, self._named())}, client, context)
-        if (level := self._mistakes) != "off":
+        payload = {**self._default_payload(), **merge(self.json, self._payload_parameters())}
+        payload = self._forward_dag_params(payload, client, context)
+        if (level := self._mistake_level) != "off":
             version, strict = client.api_version, level == "strict"
             for warning in check(self.endpoint, payload, version, cloud=client.cloud, strict=strict):
                 self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
         return payload
 
-    def _completed(
+    def _forward_dag_params(
         self,
         payload: dict[str, Any],
         client: JobsClient,  # noqa: ARG002 (for overriding)
         context: Context,  # noqa: ARG002 (likewise)
     ) -> dict[str, Any]:
-        """Return the payload with what it is given beside what the user wrote."""
+        """Return the payload with the DAG's params, if the operator forwards them."""
         return payload
 
-    def _dag_params(self, context: Context) -> dict[str, Any]:
-        """Return the params of the task and its DAG, as this DAG run has them; one without a value is None."""
-        given = context.get("params") or {}
-        return {name: given.get(name, value) for name, value in self._declared_params().items()}
+    def _dag_run_params(self, context: Context) -> dict[str, Any]:
+        """Return the params of the task and its DAG with their values in this DAG run; None for one without a value."""
+        values = context.get("params") or {}
+        return {name: values.get(name, default) for name, default in self._declared_params().items()}
 
     def _declared_params(self) -> dict[str, Any]:
-        """Return the params of the task and its DAG, as they are declared; one without a default is None."""
+        """Return the params of the task and its DAG with their defaults; None for one without a default."""
         from airflow_dbjobs.airflow_compat import ParamValidationError
 
         declared: dict[str, Any] = {}
@@ -194,8 +200,8 @@ class PayloadOperator(BaseOperator):
                 declared[name] = None
         return declared
 
-    def _defaults(self) -> dict[str, Any]:
-        """Return what the payload holds where the user gives nothing else."""
+    def _default_payload(self) -> dict[str, Any]:
+        """Return the values of payload fields that the user does not set."""
         return {}
 
     def _connect(self) -> JobsClient:
@@ -204,10 +210,11 @@ class PayloadOperator(BaseOperator):
         self._client = DatabricksJobsHook(self.databricks_conn_id, caller=self.task_type).get_conn()
         return self._client
 
-    def _warn_of_retry_settings(self, **settings: object) -> None:
+    def _warn_about_retry_settings(self, **settings: object) -> None:
         if named := [name for name, value in settings.items() if value is not None]:
             self.log.warning(
-                "%s: %s %s no effect here. A failing API call is retried for 10 minutes, a failing poll for an hour.",
+                "%s: %s %s no effect. Failed API calls are retried for 10 minutes, failed polls for an hour. To change"
+                " that, set retry_budget and outage_tolerance in the connection's extra.",
                 self.task_id,
                 ", ".join(named),
                 "has" if len(named) == 1 else "have",

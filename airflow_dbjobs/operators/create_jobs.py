@@ -27,24 +27,23 @@ if TYPE_CHECKING:
 
 
 class DatabricksCreateJobsOperator(PayloadOperator):
-    """Creates a job (``jobs/create``), or resets the job of that name where it does not have what is given.
+    """Creates a job (``jobs/create``), or resets the job of that name if its settings differ from the given ones.
 
-    Returns the job_id. What the job has beyond what is given is no difference, and nothing is written for it (but for
-    what starts runs by itself: a ``schedule`` or the like). Several jobs of the name are an error that lists them.
-    Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source:
-    "Create" and "Reset" of the Jobs API reference.
+    Returns the job_id. Only the given settings are compared: anything else that the job has is no difference, except
+    what starts runs by itself, such as a ``schedule``. All fields of the payload are templated, and may contain
+    XComArgs and native objects at any depth. Source: "Create" and "Reset" of the Jobs API reference.
 
-    Parameters that are not named here are fields of the reference, of the same names, as dicts or by the types in
-    ``payloads``; those of every payload are described at ``operators.base.PayloadOperator``.
+    Parameters that are not listed here are fields of the API reference with the same names, as dicts or as the types in
+    ``payloads``. ``operators.base.PayloadOperator`` describes the parameters of all operators.
 
-    :param name: the job's name, by which it is found. Required, here or in `json`.
-    :param access_control_list: grants that the job is to have. Those that are in place are left alone, others too.
-    :param forward_dag_params: give the job the DAG's params, as they are declared and as strings, as its ``parameters``
-        where it is given none; not with API 2.0.
-    :param polling_period_seconds: of the official operator; it has no effect in either.
-
-    Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` when it is made, and before anything is sent;
-    ``errors.CallError`` where the API gives no usable answer.
+    :param name: the exact name by which the job is found. Required, here or in `json`.
+    :param access_control_list: permissions that the job must have. Other permissions are kept.
+    :param forward_dag_params: whether the DAG's params, as declared and as strings, become the job's ``parameters`` if
+        you give none; not with API 2.0.
+    :param polling_period_seconds: accepted for DAGs of the official operator; has no effect there either.
+    :raises errors.PayloadError: when the DAG is parsed or before anything is sent, if the payload breaks a rule.
+    :raises errors.ConfigurationError: likewise if another parameter is wrong, or if several jobs have the name.
+    :raises errors.CallError: if the API gives no usable answer.
     """
 
     endpoint = "create"
@@ -81,7 +80,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
-        self._keep(locals())
+        self._set_payload_parameters(locals())
         self._check_early()
 
     def execute(self, context: Context) -> int:
@@ -89,22 +88,22 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         from airflow_dbjobs.client.ensure_job import keep_job
 
         with self._connect() as client:
-            return keep_job(client, self._checked_payload(client, context))
+            return keep_job(client, self._build_payload(client, context))
 
-    def _completed(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def _forward_dag_params(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
         if not self.forward_dag_params:
             return payload
         from airflow_dbjobs.operators.dag_params import with_parameters
 
-        # As they are declared: what a DAG run is given belongs to its runs, and would have the job written each time.
+        # With their defaults: the values of each DAG run would change the job each time.
         return with_parameters(payload, self._declared_params(), client.api_version)
 
-    def _mistakes_when_parsed(self, *, strict: bool) -> list[str]:
-        warnings = super()._mistakes_when_parsed(strict=strict)
-        # Of a text only the rendered one tells.
+    def _find_early_mistakes(self, *, strict: bool) -> list[str]:
+        warnings = super()._find_early_mistakes(strict=strict)
+        # A template may render to a dict with a name.
         in_json = self.json.get("name") if isinstance(self.json, dict) else self.json
-        if not self.name and not in_json and not self._may_grow:
+        if not self.name and not in_json and not self._is_subclassed:
             from airflow_dbjobs.errors import ConfigurationError
 
-            raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
+            raise ConfigurationError("name is missing: the operator finds the job by its name. Give it one.")
         return warnings

@@ -1,4 +1,4 @@
-"""The params of a DAG as parameters of a run, where the run is given none."""
+"""Forwards the params of a DAG as parameters of a run or job that has none of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The API takes a run's job_parameters or these.
-_OTHERS = (
+# The API accepts either job_parameters for a run, or these.
+_OTHER_PARAMETERS = (
     "jar_params",
     "notebook_params",
     "python_params",
@@ -23,86 +23,91 @@ _OTHERS = (
     "dbt_commands",
     "pipeline_params",
 )
-# Where a task of a one-time run takes parameters by name, and beside which of its fields it takes none.
-_FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
+# For each type of task the field with named parameters, and the fields that exclude it.
+_NAMED_PARAMETERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "notebook_task": ("base_parameters", ()),
     "python_wheel_task": ("named_parameters", ("parameters",)),
     "sql_task": ("parameters", ("alert",)),
-    "run_job_task": ("job_parameters", _OTHERS),
+    "run_job_task": ("job_parameters", _OTHER_PARAMETERS),
 }
-_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_VALID_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 MAX_BYTES = 10_000
 
 
 def with_job_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], api_version: str) -> dict[str, Any]:
-    """Return the body of a run-now with `params` as its ``job_parameters``, unless the API would refuse that.
+    """Return the body of a run-now request with `params` as its ``job_parameters``.
 
-    It would beside other parameters, and in 2.0, which has none of a job.
+    Returns it unchanged if it has parameters of any kind, if `params` are too large, or with API 2.0, which has no job
+    parameters.
     """
-    if api_version == "2.0" or any(name in payload for name in ("job_parameters", *_OTHERS)):
+    if api_version == "2.0" or any(name in payload for name in ("job_parameters", *_OTHER_PARAMETERS)):
         return dict(payload)
-    forwarded = _texts(params)
-    if not forwarded:
-        return dict(payload)
-    if _is_too_large(forwarded, "a run"):
+    forwarded = _to_texts(params)
+    if not forwarded or _is_too_large(forwarded, "a run"):
         return dict(payload)
     log.info("Forwarding the DAG's params as job_parameters: %s", ", ".join(forwarded))
     return {**payload, "job_parameters": forwarded}
 
 
 def with_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], api_version: str) -> dict[str, Any]:
-    """Return a job's settings with `params` as its ``parameters``, unless it has some; 2.0 knows none."""
-    forwarded = _texts(params)
+    """Return a job's settings with `params` as its ``parameters``, unless it has some; not with API 2.0."""
+    forwarded = _to_texts(params)
     if api_version == "2.0" or payload.get("parameters") or not forwarded:
         return dict(payload)
     return {**payload, "parameters": [{"name": name, "default": text} for name, text in forwarded.items()]}
 
 
 def with_task_parameters(payload: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a runs/submit with `params` in each task that takes parameters by name and has none."""
-    forwarded = _texts(params)
+    """Return the body of a runs/submit request with `params` in each task that has no parameters but accepts some."""
+    forwarded = _to_texts(params)
     if not forwarded:
         return dict(payload)
-    made = _filled(payload, forwarded)
+    filled = _fill_task(payload, forwarded)
     tasks = payload.get("tasks")
     if isinstance(tasks, list):
-        made["tasks"] = [_filled(task, forwarded) if isinstance(task, dict) else task for task in tasks]
-    return made
+        filled["tasks"] = [_fill_task(task, forwarded) if isinstance(task, dict) else task for task in tasks]
+    return filled
 
 
-def _filled(task: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
-    made = dict(task)
-    for kind, (field, others) in _FIELDS.items():
-        given = made.get(kind)
-        if not isinstance(given, dict) or any(name in given for name in (field, *others)):
+def _fill_task(task: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
+    filled = dict(task)
+    for kind, (field, excluding) in _NAMED_PARAMETERS.items():
+        settings = filled.get(kind)
+        if not isinstance(settings, dict) or any(name in settings for name in (field, *excluding)):
             continue
-        if field == "job_parameters" and _is_too_large(params, f"the job of task {made.get('task_key') or kind}"):
+        if field == "job_parameters" and _is_too_large(params, f"the job of task {filled.get('task_key') or kind}"):
             continue
-        made[kind] = {**given, field: dict(params)}
-    loop = made.get("for_each_task")
+        filled[kind] = {**settings, field: dict(params)}
+    loop = filled.get("for_each_task")
     if isinstance(loop, dict) and isinstance(loop.get("task"), dict):
-        made["for_each_task"] = {**loop, "task": _filled(loop["task"], params)}
-    return made
+        filled["for_each_task"] = {**loop, "task": _fill_task(loop["task"], params)}
+    return filled
 
 
-def _is_too_large(params: Mapping[str, str], whom: str) -> bool:
-    """Whether the API would refuse these as ``job_parameters``, the name counted in; a warning says so."""
+def _is_too_large(params: Mapping[str, str], recipient: str) -> bool:
+    """Return whether the API would reject these ``job_parameters`` (it counts the field's name too), and warn if so."""
     size = len(json.dumps({"job_parameters": params}, ensure_ascii=False, separators=(",", ":")).encode())
     if size <= MAX_BYTES:
         return False
     log.warning(
-        "The DAG's params are not forwarded to %s: they have %d bytes, and %d are allowed.", whom, size, MAX_BYTES
+        "The DAG's params are not forwarded to %s: they have %d bytes, and the API accepts %d.",
+        recipient,
+        size,
+        MAX_BYTES,
     )
     return True
 
 
-def _texts(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return params as the API takes them, as strings; those without a value, or whose names it does not take, not."""
-    texts = {name: _text(value) for name, value in params.items() if value is not None}
-    if odd := [name for name in texts if not _NAME.fullmatch(name)]:
-        log.warning("Not forwarded, since parameters have no such names: %s", ", ".join(map(repr, odd)))
-    return {name: text for name, text in texts.items() if name not in odd}
+def _to_texts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return params as strings, which the API requires, without those that have no value or an invalid name."""
+    texts = {name: _to_text(value) for name, value in params.items() if value is not None}
+    if invalid := [name for name in texts if not _VALID_NAME.fullmatch(name)]:
+        log.warning(
+            "These params are not forwarded, because the API does not accept their names: %s",
+            ", ".join(map(repr, invalid)),
+        )
+    return {name: text for name, text in texts.items() if name not in invalid}
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)

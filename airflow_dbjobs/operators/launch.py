@@ -1,4 +1,4 @@
-"""What the launching operators share: a run's way from the payload to the task's result."""
+"""The base of the operators that launch a run: launching, waiting, repairing, and ending the task."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import begins_anew, conf, deadline_of, redacted
+from airflow_dbjobs.airflow_compat import conf, is_resumed_retry, task_deadline
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.operators.base import PayloadOperator
-from airflow_dbjobs.operators.parameters import number
+from airflow_dbjobs.operators.parameters import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,34 +21,32 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.models import Outcome, Run
     from airflow_dbjobs.runs.launch import Endpoint, Launched, Launcher
 
-_USED_UP = (
-    "The idempotency_token stands for this run, which was over before this try began: the try has launched nothing."
-    " Let the token vary by try (with {{ ti.try_number }}), or leave it out: then a retry launches anew, never twice."
-)
+# How long Airflow may take to return the task's state during a kill. The process is killed 5 s after SIGTERM.
+_TASK_STATE_TIMEOUT_SECONDS = 1.5
 
-# How long Airflow has to tell why a task is killed. Its process ends 5 s after it was told to stop.
-_TASK_STATE_SECONDS = 1.5
-
-_PERIOD = "a number of seconds, more than 0"
-_SIZE = "a whole number, 1 or more. do_xcom_push=False returns nothing"
+_POLLING_PERIOD = "a number of seconds, more than 0"
+_MAX_RESULT_BYTES = "a whole number, 1 or more. To return no result, set do_xcom_push=False"
 
 
 class LaunchOperator(PayloadOperator):
-    """Base of the operators that launch a run; they differ in their payload and endpoint.
+    """Base of the operators that launch a run, which differ in their payload and endpoint.
 
-    The parameters of every payload are described at ``operators.base.PayloadOperator``.
+    ``operators.base.PayloadOperator`` describes the parameters of all operators.
 
-    :param idempotency_token: sent as it is (at most 64 characters). Where it is None, the operator makes tokens by
-        which a try of the task finds the run of an earlier try (``runs.launch``).
-    :param durable: False lets each try launch a run of its own instead.
-    :param polling_period_seconds: seconds between two questions for the run's state.
-    :param wait_for_termination: False ends the task as soon as the run is launched.
-    :param deferrable: wait in the triggerer, occupying no worker.
-    :param on_skipped: "fail" or "skip" the task where the job was at ``max_concurrent_runs`` and the run never started.
-    :param fail_on_partial_success: fail where the run ended SUCCESS_WITH_FAILURES; else a warning names the tasks.
-    :param retry_on_cancel: let Airflow retry a task whose run a person cancelled on Databricks.
-    :param max_result_bytes: what the run returned is cut where it is larger, with a warning.
-    :param do_xcom_push: push run_id, job_id and run_page_url at launch, and return what the run returned.
+    :param idempotency_token: a token (at most 64 characters) that is sent unchanged. If None, the operator makes tokens
+        with which a try of the task finds the run of an earlier try (``runs.launch``).
+    :param durable: whether a try may find runs of earlier tries; if False, each try launches a run of its own.
+    :param polling_period_seconds: the time between two polls, in seconds.
+    :param wait_for_termination: whether to wait for the end of the run; if False, the task ends after the launch.
+    :param deferrable: whether to wait in the triggerer, which needs no worker slot.
+    :param on_skipped: whether to "fail" or "skip" the task if the run never started because its job was at
+        ``max_concurrent_runs``.
+    :param fail_on_partial_success: whether the task fails if the run ends as SUCCESS_WITH_FAILURES. Otherwise a warning
+        names the failed tasks.
+    :param retry_on_cancel: whether Airflow retries the task after a person cancelled its run in Databricks.
+    :param max_result_bytes: the maximum size of the result, in bytes. A larger one is truncated, with a warning.
+    :param do_xcom_push: whether to push ``run_id``, ``job_id`` and ``run_page_url`` to XCom at the launch, and to
+        return the run's result.
     """
 
     endpoint: ClassVar[Endpoint]
@@ -71,40 +69,45 @@ class LaunchOperator(PayloadOperator):
         super().__init__(**kwargs)
         self.idempotency_token = idempotency_token
         self.durable = durable
-        self.polling_period_seconds = number("polling_period_seconds", polling_period_seconds, _PERIOD, above=0)
+        self.polling_period_seconds = parse_number(
+            "polling_period_seconds", polling_period_seconds, _POLLING_PERIOD, above=0
+        )
         self.wait_for_termination = wait_for_termination
         self.deferrable = deferrable
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
         self.retry_on_cancel = retry_on_cancel
-        self.max_result_bytes = number("max_result_bytes", max_result_bytes, _SIZE, least=1, whole=True)
+        self.max_result_bytes = parse_number(
+            "max_result_bytes", max_result_bytes, _MAX_RESULT_BYTES, at_least=1, whole=True
+        )
         if on_skipped not in {"fail", "skip"}:
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
-        # What a kill must know: the run, or what may be launching one.
+        # For `on_kill`: the run, or the launcher that may be launching one.
         self.run_id: int | None = None
-        # None: not known in this process, but a link may be stored. "": there is no run.
-        self.run_page_url: str | None = None
         self._launcher: Launcher | None = None
+        # For the link. None: unknown in this process, but Airflow may have stored it. "": there is no run.
+        self.run_page_url: str | None = None
         self._is_repairing = False
         self._killed = False
         self._is_being_killed = False
-        self._is_left = False  # to the next try, when the task was told to stop
+        self._left_to_next_try = False
         self._context: Context | None = None
-        self._has_own_token = False  # the user's, which may be another one in the next try
-        # Which launch of the try this is: its job ("" for a one-time run), and its number among the launches of that.
-        self._launch_of = ("", 1)
+        # A user's own token may differ in the next try.
+        self._has_users_token = False
+        # Which launch of the try this is: the job ("" for a one-time run), and its number among the launches of that.
+        self._job = ""
+        self._launch_number = 1
 
     def execute(self, context: Context) -> Any:
-        """Launch the run and, unless told otherwise, wait for its end. Returns what the run returned."""
+        """Launch the run and return its result; with ``wait_for_termination=False`` return None after the launch."""
         self.run_page_url = ""
         self._context = context
         with self._connect() as client:
-            payload = self._payload(context, client)
-            job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
-            launch_number = airflow_compat.next_launch_number(context["ti"], (self.task_id, self.endpoint, job))
-            self._launch_of = job, launch_number
-            self._make_way(context, client, payload)
-            return self._run(context, client, payload, deadline=deadline_of(self, context))
+            payload = self._build_launch_payload(client, context)
+            self._job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
+            self._launch_number = airflow_compat.next_launch_number(context["ti"], self._launch_key())
+            self._prepare_launch(context, client, payload)
+            return self._run(context, client, payload, deadline=task_deadline(self, context))
 
     def execute_complete(
         self,
@@ -119,67 +122,71 @@ class LaunchOperator(PayloadOperator):
         launch_of: Sequence[Any] = ("", 1),
         **_: Any,
     ) -> Any:
-        """Go on after the trigger has fired: read the run once more and end as `execute` would have.
+        """Continue after the trigger has fired: read the run again, and end the task as `execute` would have.
 
-        Arguments of another release, which has deferred the task, are ignored.
+        Unknown arguments are ignored, because another release may have deferred the task.
         """
-        if begins_anew(context, try_number):
+        if is_resumed_retry(context, try_number):
             return self.execute(context)
         from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
-        from airflow_dbjobs.client.wait import ask_for_run
+        from airflow_dbjobs.client.wait import read_run
         from airflow_dbjobs.triggers.events import read_event
 
         self._context = context
         self.run_id, self.run_page_url, timed_out = read_event(event, run_id=run_id, page_url=run_page_url)
         if timed_out:
-            # For `on_kill`, which Airflow calls now. The timeout is what must be told.
+            # Airflow calls `on_kill` next, which needs the client. An error here must not replace the timeout.
             with suppress(Exception):
                 self._connect()
             raise AirflowTaskTimeout(
                 f"Run {self.run_id} did not end within the task's execution_timeout of {self.execution_timeout}:"
                 f" {timed_out}. {self.run_page_url}"
             )
-        job, launches = self._launch_of = str(launch_of[0]), int(launch_of[1])
-        airflow_compat.resume_launch(context["ti"], (self.task_id, self.endpoint, job), launches)
+        self._job, self._launch_number = str(launch_of[0]), int(launch_of[1])
+        airflow_compat.set_launch_number(context["ti"], self._launch_key(), self._launch_number)
         with self._connect() as client:
-            run = ask_for_run(client, self.run_id)  # which somebody may have repaired since
-            return self._see_through(context, client, run, joined=joined, deadline=deadline)
+            # It may have been repaired since the trigger fired.
+            run = read_run(client, self.run_id)
+            return self._wait_and_finish(context, client, run, joined=joined, deadline=deadline)
 
     def on_kill(self) -> None:
-        """Cancel the run within the 4 s that a killed worker has, or leave it to the next try, where one will come.
+        """Cancel the run within the 4 s that a killed worker has; leave it to the next try if only the worker stops.
 
-        It runs in a signal handler, and shares no lock with the call that it interrupted.
+        Airflow calls this in a signal handler, so it uses no lock of the call that it interrupted.
         """
-        if self._is_being_killed:  # Airflow 3.3 forwards a signal that the whole process group has received
+        # Airflow 3.3 forwards a signal that the process itself has received too, as part of its process group.
+        if self._is_being_killed:
             return
         self._is_being_killed = self._killed = True
         began = time.monotonic()
         if self._launcher:
             self._launcher.stop()
-        self._is_left = self._next_try_takes_over()
-        if self._is_left:
+        self._left_to_next_try = self._is_left_to_next_try()
+        if self._left_to_next_try:
             run = f"Run {self.run_id}" if self.run_id else "A run that is being launched"
             self.log.warning("The worker is stopping. %s was not cancelled: the next try of this task joins it.", run)
         else:
             self._cancel(began)
         self._is_being_killed = False
 
-    def _next_try_takes_over(self) -> bool:
-        """Whether it is the worker that stops, not the task: Airflow then still has the task as running."""
+    def _is_left_to_next_try(self) -> bool:
+        """Return whether only the worker stops, so that the next try will join the run."""
         from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
 
-        if self._context is None or self._has_own_token or isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+        if self._context is None or self._has_users_token or isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             return False
         ti = self._context["ti"]
-        return self._next_try_joins(self._context) and airflow_compat.is_worker_stopping(ti, _TASK_STATE_SECONDS)
+        return self._next_try_joins(self._context) and airflow_compat.is_worker_stopping(
+            ti, _TASK_STATE_TIMEOUT_SECONDS
+        )
 
     def _next_try_joins(self, context: Context) -> bool:
-        """Whether there will be another try of the task, which finds the run of this one."""
+        """Return whether the task has another try, which will find the run of this one."""
         ti = context["ti"]
         return max(1, ti.try_number) <= (ti.max_tries or 0) and self._is_durable(context)
 
     def _is_durable(self, context: Context) -> bool:
-        """Whether tries find each other's runs. What a callback of a failed try launches is that try's alone."""
+        """Return whether tries find each other's runs. The runs of a failed try's callback belong to that try alone."""
         return self.durable and context.get("exception") is None and context.get("reason") is None
 
     def _connect(self) -> JobsClient:
@@ -188,31 +195,32 @@ class LaunchOperator(PayloadOperator):
         return client
 
     def _interrupt(self) -> None:
-        """End a wait of a task that was told to stop, unless it waits for the end of the run that was cancelled."""
-        if self._is_left or self.run_id is None:
+        """End the waits of a killed task, except that for the end of a run that was cancelled."""
+        if self._left_to_next_try or self.run_id is None:
             self._raise_if_killed()
 
     def _raise_if_killed(self) -> None:
         if self._killed:
             from airflow_dbjobs.errors import JobsError
 
-            raise JobsError("The task was told to stop.")
+            raise JobsError("Airflow stopped the task.")
 
-    def _named(self) -> dict[str, Any]:
-        return {**super()._named(), "idempotency_token": self.idempotency_token}
+    def _payload_parameters(self) -> dict[str, Any]:
+        return {**super()._payload_parameters(), "idempotency_token": self.idempotency_token}
 
-    def _payload(self, context: Context, client: JobsClient) -> dict[str, Any]:
-        return self._resolved(self._checked_payload(client, context), client)
+    def _build_launch_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
+        """Return the request body of the launch."""
+        return self._build_payload(client, context)
 
-    def _resolved(self, payload: dict[str, Any], client: JobsClient) -> dict[str, Any]:  # noqa: ARG002 (for overriding)
-        """Return the payload with what only the workspace knows."""
-        return payload
+    def _launch_key(self) -> tuple[str, str, str]:
+        """Return what distinguishes this launch from others in the same try, apart from its number."""
+        return self.task_id, self.endpoint, self._job
 
-    def _make_way(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> None:
-        """Do what is to be done before the first launch of a try."""
+    def _prepare_launch(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> None:
+        """Do what has to be done before the launch."""
 
-    def _repaired(self, context: Context, client: JobsClient, run: Run) -> Run | None:  # noqa: ARG002 (for overriding)
-        """Return a finished run as it is after its repair, None where it is not repaired."""
+    def _repair(self, context: Context, client: JobsClient, run: Run) -> Run | None:  # noqa: ARG002 (for overriding)
+        """Repair a finished run; return it with its new state, or None if it is not repaired."""
         return None
 
     def _run(
@@ -222,20 +230,23 @@ class LaunchOperator(PayloadOperator):
         payload: dict[str, Any],
         *,
         deadline: float | None,
-        again: bool = False,
+        is_second: bool = False,
     ) -> Any:
-        """Launch the run, or join it, and see it through; `again` where a run that was joined has been cancelled."""
+        """Launch or join the run, and wait for it; `is_second`: in place of one that was joined, then cancelled."""
         launched = self._launch(context, client, payload)
-        run, joined = launched.run, launched.joined and not again
+        run, joined = launched.run, launched.joined and not is_second
         self.run_id, self.run_page_url = run.run_id, run.page_url
-        self._announce(context, run, launched.report)
-        self._raise_if_killed()  # rather than defer, or end well
+        self._publish_launch(context, run, launched.report)
+        # A killed task must not be deferred, nor succeed.
+        self._raise_if_killed()
         if not self.wait_for_termination:
             return None
-        used_up = launched.token_is_used_up
-        return self._see_through(context, client, run, joined=joined, deadline=deadline, token_is_used_up=used_up)
+        already_used = launched.token_already_used
+        return self._wait_and_finish(
+            context, client, run, joined=joined, deadline=deadline, token_already_used=already_used
+        )
 
-    def _see_through(
+    def _wait_and_finish(
         self,
         context: Context,
         client: JobsClient,
@@ -243,45 +254,47 @@ class LaunchOperator(PayloadOperator):
         *,
         joined: bool,
         deadline: float | None,
-        token_is_used_up: bool = False,
+        token_already_used: bool = False,
     ) -> Any:
-        """Wait for the run's end, repair it where that is asked for, and end the task as it ended."""
-        from airflow_dbjobs.client.wait import StateLog, wait_for_run
-        from airflow_dbjobs.runs.task_log import TaskLog
+        """Wait for the end of the run, repair it if the user wants that, and end the task."""
+        from airflow_dbjobs.client.wait import RunStateLogger, wait_for_run
+        from airflow_dbjobs.runs.task_log import TaskStateLogger
 
-        tasks = TaskLog(self.log)
+        log_tasks = TaskStateLogger(self.log)
         while True:
             if not run.is_terminal:
                 if self.deferrable:
                     self._defer(context, run, joined=joined, deadline=deadline)
-                told = StateLog(self.log, run.run_id)
+                log_state = RunStateLogger(self.log, run.run_id)
                 period = self.polling_period_seconds
-                run = wait_for_run(client, run.run_id, period=period, on_change=told, on_poll=tasks)
-            if self._was_canceled_for_another_try(run, joined=joined):
-                return self._run(context, client, self._payload(context, client), deadline=deadline, again=True)
-            tasks(run)
-            repaired = self._repaired(context, client, run)
+                run = wait_for_run(client, run.run_id, period=period, on_change=log_state, on_poll=log_tasks)
+            if self._was_canceled_for_earlier_try(run, joined=joined):
+                payload = self._build_launch_payload(client, context)
+                return self._run(context, client, payload, deadline=deadline, is_second=True)
+            log_tasks(run)
+            repaired = self._repair(context, client, run)
             if repaired is None:
-                return self._finish(client, run, token_is_used_up=token_is_used_up)
-            # It goes on for this try now, whoever launched it.
-            run, joined, token_is_used_up = repaired, False, False
+                return self._finish(client, run, token_already_used=token_already_used)
+            # From now on the run is active because of this try, whichever try launched it.
+            run, joined, token_already_used = repaired, False, False
 
     def _launch(self, context: Context, client: JobsClient, payload: dict[str, Any]) -> Launched:
         from airflow_dbjobs.errors import CallError
-        from airflow_dbjobs.operators.final_errors import final
+        from airflow_dbjobs.operators.final_errors import without_harmful_retry
         from airflow_dbjobs.runs.launch import Launcher
 
         self.run_id = None
-        self._has_own_token = bool(payload.get("idempotency_token"))
+        self._has_users_token = bool(payload.get("idempotency_token"))
+        identity = airflow_compat.launch_identity(
+            context, operator=self.task_id, launch_number=self._launch_number, durable=self._is_durable(context)
+        )
         self._launcher = Launcher(
             client,
             self.endpoint,
             payload,
-            airflow_compat.task_try(
-                context, operator=self.task_id, launch_number=self._launch_of[1], durable=self._is_durable(context)
-            ),
+            identity,
             reports=airflow_compat.reported_launches(context["ti"]),
-            cancels=self.wait_for_termination,
+            cancel_cleared=self.wait_for_termination,
             successes=self._successes(),
         )
         if self._killed:
@@ -290,36 +303,37 @@ class LaunchOperator(PayloadOperator):
             launched = self._launcher.launch()
         except CallError as error:
             if error.unclear:
-                self._abandon(context, "The launch was not answered, and may have launched a run")
-            raise final(error) from error.__cause__
-        self.log.info("%s", launched.story)
+                self._hand_over_or_cancel(context, "The API did not answer the launch, and may have launched a run")
+            raise without_harmful_retry(error) from error.__cause__
+        self.log.info("%s", launched.message)
         return launched
 
     def _successes(self) -> frozenset[Outcome]:
+        """Return the outcomes with which the task succeeds."""
         from airflow_dbjobs.client.models import Outcome
 
         partial = () if self.fail_on_partial_success else (Outcome.PARTIAL_SUCCESS,)
         return frozenset({Outcome.SUCCESS, *partial})
 
-    def _was_canceled_for_another_try(self, run: Run, *, joined: bool) -> bool:
-        """Whether this try joined a run that was then cancelled: that was meant for the try which launched it."""
+    def _was_canceled_for_earlier_try(self, run: Run, *, joined: bool) -> bool:
+        """Return whether this try joined a run that was then cancelled, because the try that launched it was killed."""
         from airflow_dbjobs.client.models import Outcome
 
         if not joined or self._killed or run.outcome is not Outcome.CANCELED:
             return False
-        self.log.warning("Run %d, which this try had joined, was cancelled. Launching a run of its own.", run.run_id)
+        self.log.warning("Run %d, which this try had joined, was cancelled. Launching a new run.", run.run_id)
         return True
 
-    def _abandon(self, context: Context, what: str) -> None:
-        """Leave a run to the next try of the task, which will join it; where none will come, cancel it."""
+    def _hand_over_or_cancel(self, context: Context, problem: str) -> None:
+        """Leave the run to the task's next try, which will find it, or cancel it if there is no next try."""
         if self._next_try_joins(context):
-            self.log.warning("%s: the next try of this task will find it.", what)
+            self.log.warning("%s: the next try of this task will find it.", problem)
         else:
-            self.log.warning("%s: cancelling it.", what)
+            self.log.warning("%s: cancelling it, because the task has no next try.", problem)
             self._cancel()
 
-    def _announce(self, context: Context, run: Run, report: str) -> None:
-        """Push what is known of the run while it is still going: a report for the next try, XComs, the link."""
+    def _publish_launch(self, context: Context, run: Run, report: str) -> None:
+        """Store the launch in Airflow while the run is active: the report for the next try, the XComs, and the link."""
         ti = context["ti"]
         try:
             if report:
@@ -329,7 +343,7 @@ class LaunchOperator(PayloadOperator):
                     ti.xcom_push(key=key, value=value)
             push_link(ti, run.page_url)
         except Exception:
-            self._abandon(context, f"Airflow does not take note of run {run.run_id}")
+            self._hand_over_or_cancel(context, f"Airflow failed to store the launch of run {run.run_id}")
             raise
 
     def _defer(self, context: Context, run: Run, *, joined: bool, deadline: float | None) -> None:
@@ -350,41 +364,34 @@ class LaunchOperator(PayloadOperator):
                 "run_id": run.run_id,
                 "run_page_url": run.page_url,
                 "try_number": context["ti"].try_number,
-                "launch_of": list(self._launch_of),
+                "launch_of": [self._job, self._launch_number],
             },
         )
 
-    def _finish(self, client: JobsClient, run: Run, *, token_is_used_up: bool = False) -> Any:
-        """End the task as the run ended (docs/errors-and-retries.md, "How the task ends")."""
+    def _finish(self, client: JobsClient, run: Run, *, token_already_used: bool = False) -> Any:
+        """End the task as docs/errors-and-retries.md describes under "How the task ends"."""
         from airflow_dbjobs.airflow_compat import AirflowSkipException
         from airflow_dbjobs.client.models import Outcome
-        from airflow_dbjobs.runs.failure import failure_of, partial_success_of
-        from airflow_dbjobs.runs.result import result_of
-        from airflow_dbjobs.runs.task_log import ending_of
+        from airflow_dbjobs.operators.final_errors import run_error
+        from airflow_dbjobs.runs.failure import partial_success_warning
+        from airflow_dbjobs.runs.result import run_result
+        from airflow_dbjobs.runs.task_log import run_summary
 
-        outcome = run.outcome
-        self.log.info("%s", ending_of(run))
-        if outcome is Outcome.PARTIAL_SUCCESS and not self.fail_on_partial_success:
-            self.log.warning("%s", partial_success_of(run))
-        elif outcome is not Outcome.SUCCESS:
-            failure = redacted(failure_of(client, run))
-            if token_is_used_up:
-                failure.args = (f"{failure}\n{_USED_UP}",)
-            if outcome is Outcome.SKIPPED and self.on_skipped == "skip":
-                # Airflow logs that it skips a task, not why.
+        self.log.info("%s", run_summary(run))
+        if run.outcome not in self._successes():
+            retry_on_cancel = self.retry_on_cancel or self._killed
+            failure = run_error(client, run, token_already_used=token_already_used, retry_on_cancel=retry_on_cancel)
+            if run.outcome is Outcome.SKIPPED and self.on_skipped == "skip":
+                # Airflow logs that it skips the task, but not why.
                 self.log.warning("%s", failure)
                 raise AirflowSkipException(str(failure)) from failure
-            by_a_person = outcome is Outcome.CANCELED and not run.state.canceled_by_platform and not self._killed
-            if by_a_person and not self.retry_on_cancel:
-                from airflow_dbjobs.errors import restored
-                from airflow_dbjobs.operators.final_errors import RunCanceledByPerson
-
-                raise restored(RunCanceledByPerson, failure.args, vars(failure))
             raise failure
-        return result_of(client, run, max_bytes=self.max_result_bytes) if self.do_xcom_push else None
+        if run.outcome is Outcome.PARTIAL_SUCCESS:
+            self.log.warning("%s", partial_success_warning(run))
+        return run_result(client, run, max_bytes=self.max_result_bytes) if self.do_xcom_push else None
 
     def _cancel(self, began: float | None = None) -> None:
-        """Cancel the run within 4 s from `began` (monotonic seconds), or from now."""
+        """Cancel the run within 4 s of `began` (monotonic seconds), by default of now."""
         from airflow_dbjobs.runs.kill import cancel_now
 
         if self._client is not None:

@@ -1,4 +1,4 @@
-"""What operators and sensors do with the parameters they are given: numbers in texts, and names that nobody knows."""
+"""Checks of operator and sensor parameters: numbers given as text, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -13,52 +13,58 @@ if TYPE_CHECKING:
     from airflow_dbjobs.airflow_compat import BaseOperator
 
 
-def number(
-    name: str, value: Any, must_be: str, *, least: float = -math.inf, above: float = -math.inf, whole: bool = False
+def parse_number(
+    name: str,
+    value: Any,
+    expected: str,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    whole: bool = False,
 ) -> Any:
-    """Return a parameter that is a number, or the text of one. Raises ConfigurationError, which names it."""
-    made = value
-    for read in (int, float) if isinstance(value, str) else ():
+    """Return a parameter that is a number, or a string of one. Raises ConfigurationError, which names it."""
+    parsed = value
+    for parse in (int, float) if isinstance(value, str) else ():
         with suppress(ValueError):
-            made = read(value)
+            parsed = parse(value)
             break
-    if isinstance(made, float) and made.is_integer() and (whole or isinstance(value, str)):
-        made = int(made)
-    is_number = isinstance(made, int if whole else int | float) and not isinstance(made, bool)
-    if is_number and made != math.inf and made >= least and made > above:
-        return made
+    if isinstance(parsed, float) and parsed.is_integer() and (whole or isinstance(value, str)):
+        parsed = int(parsed)
+    is_number = isinstance(parsed, int if whole else int | float) and not isinstance(parsed, bool)
+    if is_number and parsed != math.inf and parsed >= at_least and parsed > above:
+        return parsed
     from airflow_dbjobs.errors import ConfigurationError
 
-    raise ConfigurationError(f"{name} is {value!r:.100}; it must be {must_be}.")
+    raise ConfigurationError(f"{name} is {value!r:.100}; it must be {expected}.")
 
 
 @contextmanager
-def explained(kind: type[BaseOperator], given: Mapping[str, Any]) -> Iterator[None]:
-    """Add to Airflow's error about a parameter what may have been meant, and what is a field of the payload."""
+def suggesting_parameters(operator: type[BaseOperator], given: Mapping[str, Any]) -> Iterator[None]:
+    """Add suggestions to the error that Airflow raises in this context for unknown parameters among `given`."""
     from airflow_dbjobs.airflow_compat import AirflowException
 
     try:
         yield
     except (TypeError, AirflowException) as error:
-        if advice := _advice(kind, given):
-            raise type(error)("\n".join([str(error), *advice])) from None
+        if suggestions := _suggestions(operator, given):
+            raise type(error)("\n".join([str(error), *suggestions])) from None
         raise
 
 
-def _advice(kind: type[BaseOperator], given: Mapping[str, Any]) -> list[str]:
+def _suggestions(operator: type[BaseOperator], given: Mapping[str, Any]) -> list[str]:
     from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
     from airflow_dbjobs.payloads.suggestions import near_miss
 
-    constructors = [made for base in kind.__mro__ if (made := vars(base).get("__init__")) and base is not object]
-    parameters = {name for made in constructors for name in inspect.signature(made).parameters}
-    endpoint = getattr(kind, "endpoint", None)
+    constructors = [init for base in operator.__mro__ if (init := vars(base).get("__init__")) and base is not object]
+    parameters = {name for init in constructors for name in inspect.signature(init).parameters}
+    endpoint = getattr(operator, "endpoint", None)
     fields = fields_of(ENDPOINTS[endpoint]) if endpoint else {}
-    advice = []
+    suggestions = []
     for name, value in given.items():
         if name in fields and name in parameters and not isinstance(value, str):
-            advice.append(f"{name} is a parameter of Airflow's own: give the payload's {name} in `json`.")
+            suggestions.append(f"{name} is a parameter of Airflow: give the payload's {name} in `json`.")
         elif name in fields and name not in parameters:
-            advice.append(f"{name} is a field of the payload, and no parameter: give it in `json`.")
+            suggestions.append(f"{name} is a field of the payload but no parameter: give it in `json`.")
         elif name not in parameters and (meant := near_miss(name, tuple(sorted({*parameters, *fields})))):
-            advice.append(f"{name}: did you mean {meant}?")
-    return advice
+            suggestions.append(f"{name}: did you mean {meant}?")
+    return suggestions

@@ -45,24 +45,25 @@ if TYPE_CHECKING:
 class DatabricksSubmitRunOperator(LaunchOperator):
     """Launches a one-time run (``jobs/runs/submit``) and waits for its end.
 
-    Returns what the run returned, as ``runs.result.result_of`` describes it: the value its notebook passed to
-    ``dbutils.notebook.exit`` (parsed if it is a JSON object or list), or for a run of several tasks a dict by task key.
-    Every field that ends in the payload is templated, and takes XComArgs and native objects at any depth. Source: "Runs
-    submit" of the Jobs API reference.
+    Returns the run's result: what its notebook passed to ``dbutils.notebook.exit`` (parsed if it is a JSON object or
+    list), or for a run of several tasks a dict by task key; ``runs.result.run_result`` describes the other types of
+    tasks. All fields of the payload are templated, and may contain XComArgs and native objects at any depth. Source:
+    "Runs submit" of the Jobs API reference.
 
-    Exactly one of ``tasks`` and the ``…_task`` parameters says what to run. Parameters that are not named here are
-    fields of the reference, of the same names, as dicts or by the types in ``payloads``; the parameters of every launch
-    are described at ``operators.launch.LaunchOperator``.
+    Give exactly one of ``tasks`` and the ``…_task`` parameters. Parameters that are not listed here are fields of the
+    API reference with the same names, as dicts or as the types in ``payloads``. ``operators.launch.LaunchOperator``
+    describes the parameters of both operators that launch a run.
 
     :param tasks: the tasks of a multi-task run.
-    :param run_name: default: the task id.
-    :param timeout_seconds: the run's own timeout, enforced by the platform; 0 or None for none.
-    :param forward_dag_params: give the DAG's params, as strings, to each task that takes parameters by name and has
-    none.
-
-    Raises ``errors.PayloadError`` or ``errors.ConfigurationError`` when it is made, and before anything is sent;
-    ``errors.RunFailed`` (or a class below it) where the run does not succeed, ``errors.CallError`` where the API gives
-    no usable answer.
+    :param run_name: the name of the run; the task id by default.
+    :param timeout_seconds: the timeout of the run in seconds, enforced by Databricks; 0 or None for none.
+    :param forward_dag_params: whether to add the DAG's params, as strings, to each task that accepts named parameters
+        and has none.
+    :raises errors.PayloadError: when the DAG is parsed or before anything is sent, if the payload breaks a rule.
+    :raises errors.ConfigurationError: likewise if another parameter is wrong.
+    :raises errors.CallError: if the API gives no usable answer.
+    :raises errors.RunFailed: if the run does not succeed; mostly as a subclass that says why.
+    :raises errors.RunLost: if the run can no longer be polled. It is not cancelled.
     """
 
     endpoint = "runs/submit"
@@ -114,18 +115,18 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
-        self._keep(locals())
+        self._set_payload_parameters(locals())
         self._check_early()
 
-    def _defaults(self) -> dict[str, Any]:
+    def _default_payload(self) -> dict[str, Any]:
         return {"run_name": self.task_id}
 
-    def _completed(
+    def _forward_dag_params(
         self,
         payload: dict[str, Any],
-        client: JobsClient,  # noqa: ARG002 (others need it)
+        client: JobsClient,  # noqa: ARG002 (for the other operators)
         context: Context,
     ) -> dict[str, Any]:
         from airflow_dbjobs.operators.dag_params import with_task_parameters
 
-        return with_task_parameters(payload, self._dag_params(context)) if self.forward_dag_params else payload
+        return with_task_parameters(payload, self._dag_run_params(context)) if self.forward_dag_params else payload

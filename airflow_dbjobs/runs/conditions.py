@@ -75,7 +75,12 @@ class Condition:
     @property
     def subject(self) -> str:
         """The run or job, as the beginning of a sentence."""
-        return f"Run {self.run_id}" if self.run_id is not None else _capitalized(self.job)
+        return _capitalized(self.target)
+
+    @property
+    def target(self) -> str:
+        """The run or job, within a sentence."""
+        return f"run {self.run_id}" if self.run_id is not None else self.job
 
     @property
     def goal(self) -> str:
@@ -252,9 +257,9 @@ def check_in_worker(
     for everything that is not retried or if a job does not exist, RunLost once the patience is exhausted or if the run
     was deleted, and ConfigurationError.
     """
-    from airflow_dbjobs.client.wait import DEFAULT_PERIOD, Watch, wait_after
+    from airflow_dbjobs.client.wait import DEFAULT_PERIOD, Watch, wait_after_failure
 
-    watch = Watch(condition.run_id or 0, DEFAULT_PERIOD, patience, client.clock, what=condition.subject)
+    watch = Watch(condition.run_id or 0, DEFAULT_PERIOD, patience, client.clock, action=f"Polling {condition.target}")
     while True:
         sent_at = client.clock()
         try:
@@ -262,7 +267,7 @@ def check_in_worker(
         except CallError as error:
             if error.transient or (isinstance(error, NotFound) and condition.run_id is None) or is_first():
                 raise
-            wait_after(error, sent_at, watch, client)
+            wait_after_failure(error, sent_at, watch, client)
 
 
 def parse_states(states: str | Iterable[str]) -> tuple[str, ...]:

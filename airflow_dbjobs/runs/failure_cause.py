@@ -1,8 +1,8 @@
-"""Why a run failed: which of the errors below ``errors.RunFailed`` stands for its end.
+"""Why a run failed, as a subclass of ``errors.RunFailed``.
 
-``status.termination_details`` says it from API 2.1 on. Where there are none, the message may, which is text for people:
-only words that leave no doubt are taken from it. A run of several tasks is told of by what its tasks failed of, for its
-own code then says no more than that tasks failed.
+From API 2.1 on, ``status.termination_details`` gives a code. Without it, the message may name the cause; it is text for
+people, so only unambiguous words in it are used. The cause of a run of several tasks is that of its failed tasks,
+because the run's own code then only says that tasks failed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client.models import Run
 
-NOTHING_KNOWN: Mapping[int, type[RunFailed]] = MappingProxyType({})
+_NO_INNER_ERRORS: Mapping[int, type[RunFailed]] = MappingProxyType({})
 
-_OF_OUTCOME: dict[Outcome, type[RunFailed]] = {
+_BY_OUTCOME: dict[Outcome, type[RunFailed]] = {
     Outcome.TIMED_OUT: RunTimedOut,
     Outcome.CANCELED: RunCanceled,
     Outcome.SKIPPED: RunSkipped,
 }
 
 # Source: TerminationCode of the Jobs API reference.
-_OF_CODE: dict[str, type[RunFailed]] = {
+_BY_CODE: dict[str, type[RunFailed]] = {
     "RUN_EXECUTION_ERROR": UserCodeFailed,
     "INVALID_CLUSTER_REQUEST": RunMisconfigured,
     "INVALID_RUN_CONFIGURATION": RunMisconfigured,
@@ -63,11 +63,11 @@ _OF_CODE: dict[str, type[RunFailed]] = {
     "REPOSITORY_CHECKOUT_FAILED": PlatformFailed,
     "STORAGE_ACCESS_ERROR": PlatformFailed,
 }
-# Of a code that is newer than this release.
-_OF_TYPE: dict[str, type[RunFailed]] = {"INTERNAL_ERROR": PlatformFailed, "CLOUD_FAILURE": PlatformFailed}
+# For codes that this release does not know.
+_BY_TYPE: dict[str, type[RunFailed]] = {"INTERNAL_ERROR": PlatformFailed, "CLOUD_FAILURE": PlatformFailed}
 
-# The first that fits counts: a cluster that the cloud's quota kept from starting met a limit.
-_OF_MESSAGE: tuple[tuple[re.Pattern[str], type[RunFailed]], ...] = tuple(
+# The first match counts: if a cloud quota kept a cluster from starting, the cause is the limit, not the cluster.
+_BY_MESSAGE: tuple[tuple[re.Pattern[str], type[RunFailed]], ...] = tuple(
     (re.compile(words, re.IGNORECASE | re.DOTALL), kind)
     for words, kind in (
         (r"workload failed, see run output", UserCodeFailed),
@@ -81,13 +81,15 @@ _OF_MESSAGE: tuple[tuple[re.Pattern[str], type[RunFailed]], ...] = tuple(
 )
 
 
-def error_of(run: Run, message: str, inner: Mapping[int, type[RunFailed]] = NOTHING_KNOWN) -> RunFailed:
-    """Return the error that stands for the end of a run which did not succeed.
+def run_failed_error(
+    run: Run, message: str, inner_errors: Mapping[int, type[RunFailed]] = _NO_INNER_ERRORS
+) -> RunFailed:
+    """Return the error for a run that did not succeed.
 
-    `inner` are the causes, by the run of a task, of what tasks ran that run others: jobs, iterations.
+    `inner_errors` maps the run id of a task that ran another job, or iterations, to the error class of their failure.
     """
     state = run.state
-    return kind_of(run, inner)(
+    return _error_class(run, inner_errors)(
         message,
         run_id=run.run_id,
         page_url=run.page_url,
@@ -99,53 +101,52 @@ def error_of(run: Run, message: str, inner: Mapping[int, type[RunFailed]] = NOTH
     )
 
 
-def kind_of(run: Run, inner: Mapping[int, type[RunFailed]] = NOTHING_KNOWN) -> type[RunFailed]:
-    """Return the class of the error that stands for the end of a run; `inner` is as in `error_of`."""
-    if kind := _OF_OUTCOME.get(run.outcome):
+def _error_class(run: Run, inner_errors: Mapping[int, type[RunFailed]]) -> type[RunFailed]:
+    if kind := _BY_OUTCOME.get(run.outcome):
         return kind
     of_tasks = {
-        inner.get(task.run_id) or _of_failure(task.state)
+        inner_errors.get(task.run_id) or _error_class_of_state(task.state)
         for task in run.failed_tasks
         if task.state.outcome is not Outcome.CANCELED
     }
     if len(of_tasks) == 1:
         return of_tasks.pop()
-    of_run = _of_failure(run.state)
-    # Of several tasks that failed of different causes, the run says only that tasks failed.
+    of_run = _error_class_of_state(run.state)
+    # If tasks failed for different reasons, the run's own code only says that tasks failed.
     return RunFailed if of_tasks and of_run is UserCodeFailed else of_run
 
 
-def kind_of_child(child: Run, inner: Mapping[int, type[RunFailed]]) -> type[RunFailed]:
-    """Return of what a task failed that ran a job, the run of which is `child`."""
+def child_run_error_class(child: Run, inner_errors: Mapping[int, type[RunFailed]]) -> type[RunFailed]:
+    """Return the error class for a task that ran another job, from that job's run `child`."""
     if child.outcome is Outcome.SKIPPED:
         return LimitReached
-    # Who cancelled it has not cancelled the run that waited for it.
-    return RunFailed if child.outcome is Outcome.CANCELED else kind_of(child, inner)
+    # A person who cancels the child run has not cancelled the run that waits for it.
+    return RunFailed if child.outcome is Outcome.CANCELED else _error_class(child, inner_errors)
 
 
-def kind_of_messages(messages: Iterable[tuple[str, str]]) -> type[RunFailed] | None:
-    """Return of what the iterations of a task failed, by their termination codes and messages; None where none says."""
+def iterations_error_class(failures: Iterable[tuple[str, str]]) -> type[RunFailed] | None:
+    """Return the error class for a task's iterations, from their termination codes and messages; None without any."""
     failed = RunState("TERMINATED", "FAILED")
     kinds = {
-        _of_failure(replace(failed, termination_code=code if code in _OF_CODE else "", message=message))
-        for code, message in messages
+        _error_class_of_state(replace(failed, termination_code=code if code in _BY_CODE else "", message=message))
+        for code, message in failures
     }
     return (kinds.pop() if len(kinds) == 1 else RunFailed) if kinds else None
 
 
-def _of_failure(state: RunState) -> type[RunFailed]:
-    """Say what a run, or a task of it, failed of."""
+def _error_class_of_state(state: RunState) -> type[RunFailed]:
+    """Return the error class for the state in which a run or a task ended."""
     if state.outcome is Outcome.TIMED_OUT:
         return RunTimedOut
     if state.outcome is not Outcome.FAILED:
-        # A success in part that is not good enough.
+        # A partial success that the user does not accept.
         return RunFailed
     if state.termination_code:
-        return _OF_CODE.get(state.termination_code) or _OF_TYPE.get(state.termination_type) or RunFailed
-    for words, kind in _OF_MESSAGE:
+        return _BY_CODE.get(state.termination_code) or _BY_TYPE.get(state.termination_type) or RunFailed
+    for words, kind in _BY_MESSAGE:
         if words.search(state.message):
             return kind
     if state.life_cycle_state == "INTERNAL_ERROR":
-        # With a result, the work began: what ended it is not told.
+        # If there is a result, the work had begun, and the reason for its end is unknown.
         return RunFailed if state.result_state else PlatformFailed
     return UserCodeFailed if state.result_state == "FAILED" else RunFailed

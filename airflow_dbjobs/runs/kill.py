@@ -1,4 +1,4 @@
-"""Cancel the run of a task that is being killed, in the few seconds that its process has."""
+"""Cancels the run of a task that is being killed, within the few seconds that its process has left."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.wait import Logger
     from airflow_dbjobs.runs.launch import Launcher
 
-# A worker's process is killed 5 s after it was told to stop.
+# Airflow kills a worker's process 5 s after it has sent SIGTERM.
 KILL_BUDGET_SECONDS = 4.0
-# A repair that is on its way begins after the first one.
-_CANCELS_OF_A_REPAIR = 3
+# If a repair request is in progress, the repair may begin after the first cancellation.
+_REPEATED_CANCELLATIONS = 3
 _PAUSE_SECONDS = 0.5
 
 
@@ -30,20 +30,20 @@ def cancel_now(
     began: float,
     repairing: bool = False,
 ) -> None:
-    """Cancel a run within 4 s from `began` (monotonic seconds), and log whether the API accepted that.
+    """Cancel a run within 4 s of `began` (monotonic seconds), and log whether the API accepted that.
 
-    Where `run_id` is None, it is the run that `launcher` is launching, if any: its token tells which. `repairing` says
-    that a repair of the run may be on its way.
+    If `run_id` is None, cancel the run that `launcher` is launching, if any; its idempotency token identifies it.
+    `repairing` says that a request to repair the run may be in progress.
     """
 
-    def left() -> float:
+    def seconds_left() -> float:
         return began + KILL_BUDGET_SECONDS - time.monotonic()
 
-    def quick(share: float) -> JobsClient:
-        # A client of its own: the interrupted call may hold anything of the other one.
+    def new_client(share: float) -> JobsClient:
+        # A separate client, because the interrupted call may hold any lock of the task's own.
         return client.with_policy(
             RetryPolicy(
-                retry_budget=left() * share,
+                retry_budget=seconds_left() * share,
                 server_error_wait=0.5,
                 connect_timeout=1.5,
                 read_timeout=2.0,
@@ -54,21 +54,21 @@ def cancel_now(
 
     try:
         if run_id is None and launcher:
-            with quick(share=0.5) as finding:
+            with new_client(share=0.5) as finding:
                 run_id = launcher.find_in_flight(finding)
         if run_id is None:
             return
-        with quick(share=1.0) as cancelling:
+        with new_client(share=1.0) as cancelling:
             cancelling.cancel_run(run_id)
     except JobsError as error:
-        name = f"Run {run_id}" if run_id else "The run"
+        name = f"Run {run_id}" if run_id else "The run that was being launched"
         log.warning("%s could not be cancelled and may still be running: %s", name, error)
         return
-    log.info("The API accepted to cancel run %d.", run_id)
-    for _ in range(_CANCELS_OF_A_REPAIR if repairing else 0):
-        if left() <= _PAUSE_SECONDS:
+    log.info("The API accepted the cancellation of run %d.", run_id)
+    for _ in range(_REPEATED_CANCELLATIONS if repairing else 0):
+        if seconds_left() <= _PAUSE_SECONDS:
             return
         client.transport.clock.sleep(_PAUSE_SECONDS)
-        # It was accepted once: this is for a repair that begins after that.
-        with suppress(JobsError), quick(share=1.0) as cancelling:
+        # The API has accepted one cancellation; a failure of these does not matter.
+        with suppress(JobsError), new_client(share=1.0) as cancelling:
             cancelling.cancel_run(run_id)

@@ -1,4 +1,4 @@
-"""What a finished run returned, put together from ``runs/get-output`` of its tasks."""
+"""The result of a successful run, as a task returns it, from ``runs/get-output`` of the run's tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.response_fields import identifier
-from airflow_dbjobs.client.wait import patiently
+from airflow_dbjobs.client.wait import retry_through_outages
 from airflow_dbjobs.errors import ApiError
 
 if TYPE_CHECKING:
@@ -23,67 +23,64 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# XCom is kept in Airflow's database and read by every task that takes it.
+# XComs are stored in Airflow's database, and read by every task that uses them.
 MAX_RESULT_BYTES = 1_000_000
-# By these keys Airflow's XCom knows what it has serialized itself; it refuses them, and what is deeper than this.
-_RESERVED = frozenset({"__classname__", "__id__", "__type", "__var"})
-_DEEPEST = 100
-# Of what a SQL task tells: the text may hold what is not for all who may read an XCom.
-_NOT_TOLD = frozenset({"query_text", "sql_statements"})
+# Airflow marks values that it has serialized itself with these keys, so it rejects them in values, and deeper nesting.
+_RESERVED_KEYS = frozenset({"__classname__", "__id__", "__type", "__var"})
+_MAX_DEPTH = 100
+# The text of a query may be confidential to users who may read the XCom.
+_OMITTED_SQL_FIELDS = frozenset({"query_text", "sql_statements"})
 
 
-def result_of(client: JobsClient, run: Run, *, max_bytes: int = MAX_RESULT_BYTES) -> Any:
-    """Return what a successful run returned; None where that is nothing.
+def run_result(client: JobsClient, run: Run, *, max_bytes: int = MAX_RESULT_BYTES) -> Any:
+    """Return what a successful run returned, or None if it returned nothing.
 
-    For a run of several tasks a dict by task key, of those that succeeded and returned something. What a task returns
-    depends on its type:
+    A run of several tasks returns a dict by task key, of the tasks that succeeded and returned something. What a task
+    returns depends on its type:
 
     - notebook: what it passed to ``dbutils.notebook.exit``, parsed if it is a JSON object or list;
     - condition: ``"true"`` or ``"false"``;
-    - for each: how many of its iterations there were, succeeded, failed ...;
-    - run job: the ``run_id`` of the job's run, and as ``result`` what that returned;
+    - for each: the numbers of its iterations: in total, succeeded, failed, ...;
+    - run job: the ``run_id`` of the other job's run, and as ``result`` what that returned;
     - SQL: links to the output, the state of an alert; alert: its state;
-    - dbt: the ``run_id`` by which its artifacts can be asked for: the link to them is a secret, and stays where it is;
+    - dbt: the ``run_id`` with which its artifacts can be read; the link to them is a secret, and not returned;
     - others: nothing.
 
-    What is larger than `max_bytes` is cut, and then text, with a warning that names the size. An output that
-    may not be read is left out with a warning: the run succeeded. Raises ``errors.CallError`` where the API gives no
-    usable answer.
+    A result of more than `max_bytes` is truncated, which makes it text, and a warning gives its size. An output that
+    the API refuses to return is omitted with a warning, because the run has succeeded. Raises RunLost if reading it
+    failed for too long.
     """
-    values = _values(client, run)
+    values = _task_values(client, run)
     if not values:
         return None
-    if len(run.tasks) > 1:
-        return _fitted(values, run, max_bytes)
-    return next(iter(_fitted(values, run, max_bytes).values()))
+    values = _truncated(values, run, max_bytes)
+    return values if len(run.tasks) > 1 else next(iter(values.values()))
 
 
-def _values(client: JobsClient, run: Run) -> dict[str, Any]:
+def _task_values(client: JobsClient, run: Run) -> dict[str, Any]:
     """Return by task key what the tasks returned that succeeded and returned something."""
     if not run.tasks:
-        # The flat form of API 2.0.
-        value = _value(client, run.run_id, run.raw.get("task") or {})
+        # In API 2.0 a run has no list of tasks.
+        value = _task_value(client, run.run_id, run.raw.get("task") or {})
         return {} if value is None else {"": value}
     values = {
-        task.task_key: _value(client, task.run_id, task.raw)
+        task.task_key: _task_value(client, task.run_id, task.raw)
         for task in run.tasks
         if task.state.outcome is Outcome.SUCCESS
     }
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _value(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
-    """Return what a task returned; None with a warning where that is not what the reference says: the run succeeded."""
+def _task_value(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
+    """Return what a task returned; None with a warning if its output is malformed, because the run has succeeded."""
     try:
-        return _told(client, run_id, task)
+        return _read_task_value(client, run_id, task)
     except (AttributeError, TypeError, ValueError, KeyError) as error:
-        log.warning(
-            "The output of run %d is not as the reference says, so nothing is returned for it: %r", run_id, error
-        )
+        log.warning("The output of run %d is malformed, so the task returns no result for it: %r", run_id, error)
         return None
 
 
-def _told(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
+def _read_task_value(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
     if condition := task.get("condition_task"):
         return condition.get("outcome")
     if loop := task.get("for_each_task"):
@@ -93,117 +90,119 @@ def _told(client: JobsClient, run_id: int, task: Mapping[str, Any]) -> Any:
     if "dbt_task" in task:
         return {"run_id": run_id}
     read = next((read for name, read in _READERS.items() if name in task), None)
-    output = _readable(client, run_id, lambda: client.get_run_output(run_id)) if read else None
+    output = _none_if_refused(client, run_id, lambda: client.get_run_output(run_id)) if read else None
     return read(client, run_id, output) if read and output else None
 
 
-def _exit_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
+def _notebook_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
     notebook = output.get("notebook_output") or {}
     if notebook.get("truncated"):
-        log.warning("The API cut the result of run %d: it returns the first 5 MB only.", run_id)
+        log.warning("The API truncated the result of run %d: it returns only the first 5 MB.", run_id)
     text = notebook.get("result")
     if not isinstance(text, str):
         return text
-    text = _in_whole_characters(text)
+    text = _storable_text(text)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    # Of a number or a word the text is what the notebook passed: 1.10 stays 1.10.
-    return value if isinstance(value, dict | list) and _is_storable(value) else text
+    # Numbers and words stay as the notebook passed them: 1.10 must not become 1.1.
+    return value if isinstance(value, dict | list) and _fits_xcom(value) else text
 
 
-def _is_storable(value: Any, depth: int = 0) -> bool:
-    """Whether XCom can keep what JSON told: Python reads more than JSON has, and Airflow keeps less."""
+def _fits_xcom(value: Any, depth: int = 0) -> bool:
+    """Return whether XCom can store a parsed value: Python parses more than JSON allows, and Airflow stores less."""
     if isinstance(value, dict):
-        fits = depth < _DEEPEST and _RESERVED.isdisjoint(value)
-        return fits and all(_is_storable(key) and _is_storable(item, depth + 1) for key, item in value.items())
+        fits = depth < _MAX_DEPTH and _RESERVED_KEYS.isdisjoint(value)
+        return fits and all(_fits_xcom(key) and _fits_xcom(item, depth + 1) for key, item in value.items())
     if isinstance(value, list):
-        return depth < _DEEPEST and all(_is_storable(item, depth + 1) for item in value)
+        return depth < _MAX_DEPTH and all(_fits_xcom(item, depth + 1) for item in value)
     if isinstance(value, str):
-        # JSON can spell as escapes what no text holds.
-        return value == _in_whole_characters(value)
+        # JSON escapes can spell characters that cannot be stored.
+        return value == _storable_text(value)
     if isinstance(value, float):
         return math.isfinite(value)
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
-def _in_whole_characters(text: str) -> str:
-    """Return a text without half characters, which no database holds, and without NUL, which PostgreSQL does not."""
+def _storable_text(text: str) -> str:
+    """Replace characters that databases cannot store: lone surrogates, and in PostgreSQL NUL."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 
-def _of_job(client: JobsClient, _run_id: int, output: RunOutput) -> Any:
+def _run_job_value(client: JobsClient, _run_id: int, output: RunOutput) -> Any:
     found = (output.get("run_job_output") or {}).get("run_id")
     if not found:
         return None
     child_id = identifier(found)
-    # A job may run a job that runs a job; none runs itself.
-    child = _readable(client, child_id, lambda: client.get_run(child_id))
-    values = _values(client, child) if child else {}
-    several = child is not None and len(child.tasks) > 1
-    return {"run_id": child_id, "result": values if values and several else next(iter(values.values()), None)}
+    # This ends: a job may run a job that runs a job, but none runs itself.
+    child = _none_if_refused(client, child_id, lambda: client.get_run(child_id))
+    values = _task_values(client, child) if child else {}
+    has_several = child is not None and len(child.tasks) > 1
+    return {"run_id": child_id, "result": values if values and has_several else next(iter(values.values()), None)}
 
 
-def _of_sql(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
+def _sql_value(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
     answer = output.get("sql_output")
     parts = answer.values() if isinstance(answer, dict) else ()
     found = next((value for value in parts if isinstance(value, dict)), {})
-    return {name: value for name, value in found.items() if name not in _NOT_TOLD} or None
+    return {name: value for name, value in found.items() if name not in _OMITTED_SQL_FIELDS} or None
 
 
-def _of_alert(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
+def _alert_value(_client: JobsClient, _run_id: int, output: RunOutput) -> Any:
     answer = output.get("alert_output")
     state = answer.get("alert_state") if isinstance(answer, dict) else None
     return {"alert_state": state} if state else None
 
 
 _READERS: dict[str, Callable[[JobsClient, int, RunOutput], Any]] = {
-    "notebook_task": _exit_value,
-    "run_job_task": _of_job,
-    "sql_task": _of_sql,
-    "alert_task": _of_alert,
+    "notebook_task": _notebook_value,
+    "run_job_task": _run_job_value,
+    "sql_task": _sql_value,
+    "alert_task": _alert_value,
 }
 
 
-def _readable(client: JobsClient, run_id: int, ask: Callable[[], T]) -> T | None:
-    """Return what `ask` returns, None with a warning where the API refuses it: the run succeeded all the same."""
+def _none_if_refused(client: JobsClient, run_id: int, read: Callable[[], T]) -> T | None:
+    """Return what `read` returns, or None with a warning if the API refuses it, because the run has succeeded."""
 
-    def asked() -> T | None:
+    def read_or_none() -> T | None:
         try:
-            return ask()
+            return read()
         except ApiError as error:
             if error.transient:
                 raise
-            log.warning("The output of run %d cannot be read, so nothing is returned for it: %s", run_id, error)
+            log.warning(
+                "The output of run %d could not be read, so the task returns no result for it: %s", run_id, error
+            )
             return None
 
-    return patiently(client, asked, run_id)
+    return retry_through_outages(client, read_or_none, run_id, f"Reading the output of run {run_id}")
 
 
-def _fitted(values: dict[str, Any], run: Run, max_bytes: int) -> dict[str, Any]:
-    """If the values together are larger than `max_bytes`, cut those that are larger than an equal part of it."""
-    sizes = {key: len(_bytes(value)) for key, value in values.items()}
-    if (size := sum(sizes.values())) <= max_bytes:
+def _truncated(values: dict[str, Any], run: Run, max_bytes: int) -> dict[str, Any]:
+    """If the values together have more than `max_bytes`, truncate those that have more than an equal share of it."""
+    sizes = {key: len(_to_bytes(value)) for key, value in values.items()}
+    if (total := sum(sizes.values())) <= max_bytes:
         return values
     share = max_bytes // len(values)
     large = [key for key in values if sizes[key] > share]
     log.warning(
-        "The result of run %d has %d bytes, more than the %d that max_result_bytes lets into XCom: %scut, and"
-        " returned as text. Let the run write large results to a table or a file, and return where they are. %s",
+        "The result of run %d has %d bytes, more than max_result_bytes (%d), so %s truncated and returned as text. Let"
+        " the run write large results to a table or a file, and return their location. %s",
         run.run_id,
-        size,
+        total,
         max_bytes,
-        f"{', '.join(large)}: " if len(values) > 1 else "",
+        f"the results of {', '.join(large)} were" if len(values) > 1 else "it was",
         run.page_url,
     )
-    return {key: _cut(value, share) if key in large else value for key, value in values.items()}
+    return {key: _truncate(value, share) if key in large else value for key, value in values.items()}
 
 
-def _cut(value: Any, size: int) -> str:
-    return _bytes(value)[:size].decode(errors="ignore")
+def _truncate(value: Any, size: int) -> str:
+    return _to_bytes(value)[:size].decode(errors="ignore")
 
 
-def _bytes(value: Any) -> bytes:
+def _to_bytes(value: Any) -> bytes:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text.encode(errors="replace")

@@ -1,4 +1,4 @@
-"""What a task's log tells of a run beside its states: how its tasks come on, how it ended, and how long it took."""
+"""What a task's log says about a run apart from its states: the states of its tasks, how it ended, how long it took."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.models import Run, TaskRun
     from airflow_dbjobs.client.wait import Logger
 
-# Of a run of more tasks, lines about each would bury what matters: only those that failed have one.
-MOST_TASKS_TOLD = 50
-# What a task waits through says nothing that the run's own state does not.
-_TOLD_WHILE_ACTIVE = frozenset({"RUNNING", "WAITING_FOR_RETRY", "WAITING"})
-_PARTS = {
+# With more tasks, only those that failed are logged: lines about all of them would hide what matters.
+MAX_LOGGED_TASKS = 50
+# The other active states of a task (PENDING, QUEUED, ...) add nothing to the state of its run.
+_LOGGED_ACTIVE_STATES = frozenset({"RUNNING", "WAITING_FOR_RETRY", "WAITING"})
+_PHASES = {
     "queue_duration": "in the queue",
     "setup_duration": "setup",
     "execution_duration": "execution",
@@ -25,38 +25,38 @@ _PARTS = {
 }
 
 
-class TaskLog:
-    """Logs the tasks of a run of several, a line for each that has begun or ended since the last look."""
+class TaskStateLogger:
+    """Logs the tasks of a run of several tasks: one line for each that began or ended since the last call."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        # By task: the run of it (each attempt is another) and the state that was told.
-        self._told: dict[str, tuple[int, str]] = {}
+        # By task key: the run id of the task's attempt, and the state that was logged.
+        self._logged: dict[str, tuple[int, str]] = {}
 
     def __call__(self, run: Run) -> None:
-        """Log what is new."""
-        if len(run.tasks) < 2:  # noqa: PLR2004 (the run's own lines tell of its only task)
+        """Log the tasks whose state is new."""
+        if len(run.tasks) < 2:  # noqa: PLR2004 (the state of a single task is that of the run)
             return
-        many = len(run.tasks) > MOST_TASKS_TOLD or bool(run.raw.get("next_page_token"))
+        only_failed = len(run.tasks) > MAX_LOGGED_TASKS or bool(run.raw.get("next_page_token"))
         failed = {id(task) for task in run.failed_tasks}
         for task in run.tasks:
-            news = task.run_id, str(task.state)
-            is_worth_it = id(task) in failed if many else _is_told(task)
-            if is_worth_it and self._told.get(task.task_key) != news:
-                self._told[task.task_key] = news
-                self._log.info("%s", _line(task))
+            attempt_and_state = task.run_id, str(task.state)
+            is_relevant = id(task) in failed if only_failed else _is_relevant(task)
+            if is_relevant and self._logged.get(task.task_key) != attempt_and_state:
+                self._logged[task.task_key] = attempt_and_state
+                self._log.info("%s", _task_line(task))
 
 
-def ending_of(run: Run) -> str:
-    """Return in a line how a finished run ended, how long it took, and of its tasks how many ended how."""
+def run_summary(run: Run) -> str:
+    """Return one line about a finished run: how it ended, how long it took, and how many of its tasks succeeded."""
     job = f" of job {run.job_id}" if run.job_id else ""
-    took = _durations(run.raw, _total(run))
-    tasks = f"; {_counts(run)}" if len(run.tasks) > 1 else ""
-    return f"Run {run.run_id}{job} ended {run.state}{took}{tasks}. {run.page_url}".rstrip()
+    durations = _durations(run.raw, _total_seconds(run))
+    tasks = f"; {_task_counts(run)}" if len(run.tasks) > 1 else ""
+    return f"Run {run.run_id}{job} ended as {run.state}{durations}{tasks}. {run.page_url}".rstrip()
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: ``3 h 5 min``, ``2 min 7 s``, ``4.2 s``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration for people: ``3 h 5 min``, ``2 min 7 s``, ``4.2 s``."""
     if seconds < 10:  # noqa: PLR2004
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -66,29 +66,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _is_told(task: TaskRun) -> bool:
-    return task.state.is_terminal or task.state.life_cycle_state in _TOLD_WHILE_ACTIVE
+def _is_relevant(task: TaskRun) -> bool:
+    return task.state.is_terminal or task.state.life_cycle_state in _LOGGED_ACTIVE_STATES
 
 
-def _line(task: TaskRun) -> str:
+def _task_line(task: TaskRun) -> str:
     attempt = f", attempt {task.attempt_number + 1}" if task.attempt_number else ""
     start, end = _seconds(task.raw, "start_time"), _seconds(task.raw, "end_time")
-    took = _durations(task.raw, end - start if start and end else None) if task.state.is_terminal else ""
-    return f"Task {task.task_key} is {task.state}{attempt}{took}"
+    durations = _durations(task.raw, end - start if start and end else None) if task.state.is_terminal else ""
+    return f"Task {task.task_key} is {task.state}{attempt}{durations}"
 
 
-def _total(run: Run) -> float | None:
-    # From 2.1 on; it spans the repairs, while start and end are of the latest one.
+def _total_seconds(run: Run) -> float | None:
+    # This field (API 2.1 and newer) includes repairs; start and end are those of the latest repair.
     if total := _seconds(run.raw, "run_duration"):
         return total
     return run.end_time - run.start_time if run.start_time and run.end_time else None
 
 
 def _durations(raw: Mapping[str, Any], total: float | None) -> str:
-    parts = [f"{name} {duration(took)}" for field, name in _PARTS.items() if (took := _seconds(raw, field))]
-    # Of a run of several tasks they are 0; where all was execution, it is the whole.
-    told = f" ({', '.join(parts)})" if len(parts) > 1 or (parts and not _seconds(raw, "execution_duration")) else ""
-    return f"{f' after {duration(total)}' if total is not None else ''}{told}"
+    phases = [f"{name} {format_duration(took)}" for field, name in _PHASES.items() if (took := _seconds(raw, field))]
+    # Runs of several tasks have no phases; if execution is the only one, it is equal to the total.
+    is_informative = len(phases) > 1 or (phases and not _seconds(raw, "execution_duration"))
+    listed = f" ({', '.join(phases)})" if is_informative else ""
+    return f"{f' after {format_duration(total)}' if total is not None else ''}{listed}"
 
 
 def _seconds(raw: Mapping[str, Any], field: str) -> float | None:
@@ -96,9 +97,9 @@ def _seconds(raw: Mapping[str, Any], field: str) -> float | None:
     return took if took and took > 0 else None
 
 
-def _counts(run: Run) -> str:
+def _task_counts(run: Run) -> str:
     failed = len(run.failed_tasks)
     succeeded = sum(task.state.outcome in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS} for task in run.tasks)
-    left = len(run.tasks) - failed - succeeded
-    counts = {"succeeded": succeeded, "failed": failed, "did not run": left}
+    not_run = len(run.tasks) - failed - succeeded
+    counts = {"succeeded": succeeded, "failed": failed, "did not run": not_run}
     return f"{len(run.tasks)} tasks: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseSensorOperator, begins_anew, conf, deadline_of
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseSensorOperator, conf, is_resumed_retry, task_deadline
 from airflow_dbjobs.links import DatabricksRunLink, push_link
-from airflow_dbjobs.operators.parameters import explained, number
+from airflow_dbjobs.operators.parameters import parse_number, suggesting_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,8 @@ class DatabricksSensor(BaseSensorOperator):
     ) -> None:
         for name in ("poke_interval", "timeout", "max_wait"):
             if isinstance(kwargs.get(name), str):
-                kwargs[name] = number(name, kwargs[name], "a number of seconds, 0 or more", least=0)
-        with explained(type(self), kwargs):
+                kwargs[name] = parse_number(name, kwargs[name], "a number of seconds, 0 or more", at_least=0)
+        with suggesting_parameters(type(self), kwargs):
             super().__init__(**kwargs)
         self.databricks_conn_id = databricks_conn_id
         self.deferrable = deferrable
@@ -53,7 +53,7 @@ class DatabricksSensor(BaseSensorOperator):
 
         if self.deferrable:
             with self._skip_on_error():
-                return self._finish_or_defer(context, self._rendered_condition(), deadline_of(self, context))
+                return self._finish_or_defer(context, self._rendered_condition(), task_deadline(self, context))
         try:
             # Airflow 2 would mistake `super().execute` for a call outside of a task.
             return inspect.unwrap(BaseSensorOperator.execute)(self, context)
@@ -102,7 +102,7 @@ class DatabricksSensor(BaseSensorOperator):
 
         Unknown arguments, stored by another release, are ignored.
         """
-        if begins_anew(context, try_number):
+        if is_resumed_retry(context, try_number):
             return self.execute(context)
         from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
         from airflow_dbjobs.triggers.events import read_sensor_event
@@ -307,5 +307,6 @@ def rendered_id(sensor: BaseOperator, name: str) -> int | None:
     if value is None:
         return None
     kind = name.removesuffix("_id")
-    found: int = number(name, value, f"the number of a {kind}. Check what it renders to", least=1, whole=True)
-    return found
+    expected = f"the number of a {kind}. Check what it renders to"
+    parsed: int = parse_number(name, value, expected, at_least=1, whole=True)
+    return parsed

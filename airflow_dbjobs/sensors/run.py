@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.airflow_compat import redacted
+from airflow_dbjobs.airflow_compat import redact_error
 from airflow_dbjobs.sensors.base import DatabricksSensor, rendered_id, require_one_of
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class DatabricksRunSensor(DatabricksSensor):
     def _finish(self, client: JobsClient, result: CheckResult) -> Any:
         from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowSkipException
         from airflow_dbjobs.client.models import Outcome
-        from airflow_dbjobs.runs.failure import partial_success_of
-        from airflow_dbjobs.runs.result import result_of
+        from airflow_dbjobs.runs.failure import partial_success_warning
+        from airflow_dbjobs.runs.result import run_result
 
         run = result.run
         if run is None or (result.verdict and not run.state.is_success):
@@ -119,9 +119,9 @@ class DatabricksRunSensor(DatabricksSensor):
             return None
         if result.verdict:
             if run.outcome is Outcome.PARTIAL_SUCCESS:
-                self.log.warning("%s", partial_success_of(run))
-            return result_of(client, run) if self.do_xcom_push else None
-        failure = redacted(self._failure(client, run))
+                self.log.warning("%s", partial_success_warning(run))
+            return run_result(client, run) if self.do_xcom_push else None
+        failure = redact_error(self._failure(client, run))
         if self.soft_fail or self.never_fail:
             # Airflow logs that it skips the task, but not why.
             self.log.warning("%s", failure)
@@ -130,17 +130,17 @@ class DatabricksRunSensor(DatabricksSensor):
 
     def _failure(self, client: JobsClient, run: Run) -> RunFailed:
         """Return the error that explains why the run, or the task of it, can no longer meet the condition."""
-        from airflow_dbjobs.runs.failure import failure_of
-        from airflow_dbjobs.runs.failure_cause import error_of
+        from airflow_dbjobs.runs.failure import explain_failure
+        from airflow_dbjobs.runs.failure_cause import run_failed_error
 
         if run.state.is_success:
-            return error_of(
+            return run_failed_error(
                 run,
                 f"Run {run.run_id} ended as {run.state}, which is none of the states that the sensor waits for:"
                 f" {self.states}. See {run.page_url}",
             )
         if self.task_key is None:
-            return failure_of(client, run, if_skipped="It never started: its job was at max_concurrent_runs.")
-        failure = failure_of(client, run, if_skipped="It did not run.")
+            return explain_failure(client, run, if_skipped="It never started: its job was at max_concurrent_runs.")
+        failure = explain_failure(client, run, if_skipped="It did not run.")
         failure.args = (f"Task {self.task_key}: {failure}",)
         return failure

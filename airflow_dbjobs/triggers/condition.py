@@ -82,7 +82,7 @@ class DatabricksSensorTrigger(JobsTrigger):
             client.patience,
             client.clock,
             warn=self.log.warning,
-            what=self._latest.subject,
+            action=f"Polling {self._latest.target}",
         )
         while True:
             poller = ConditionPoller.shared(client)
@@ -106,11 +106,11 @@ class DatabricksSensorTrigger(JobsTrigger):
             except CallError as error:
                 if isinstance(error, NotFound) and run_id is None:
                     raise
-                await asyncio.sleep(watch.failed(error, sent_at))
-                if watch.refused:
+                await asyncio.sleep(watch.record_failure(error, sent_at))
+                if watch.credentials_rejected:
                     return None
                 continue
-            watch.answered()
+            watch.record_answer()
             condition = self._latest = result.condition
             if result.run and condition.run_id is None:
                 # An active run of a job, or the latest run of an idle job: the resumed task does not check again.

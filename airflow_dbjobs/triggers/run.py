@@ -95,7 +95,7 @@ class DatabricksRunTrigger(JobsTrigger):
 
     async def wait(self) -> dict[str, Any]:
         """Wait for the end of the run; return its state. Raises JobsError."""
-        from airflow_dbjobs.client.wait import StateLog, Watch
+        from airflow_dbjobs.client.wait import RunStateLogger, Watch
         from airflow_dbjobs.runs.polling.poller import RunPoller
 
         client = await self.connect()
@@ -104,12 +104,12 @@ class DatabricksRunTrigger(JobsTrigger):
             self.polling_period_seconds,
             client.patience,
             client.clock,
-            on_change=StateLog(self.log, self.run_id),
+            on_change=RunStateLogger(self.log, self.run_id),
             warn=self.log.warning,
         )
         while True:
             # All triggers of a poller use its client from here on, so that their own clients can be freed.
-            poller = RunPoller.shared(client, airflow_compat.to_airflow)
+            poller = RunPoller.shared(client, airflow_compat.emit_metric)
             client = poller.client
             if run := await poller.wait(watch):
                 return {"state": str(run.state)}

@@ -193,7 +193,7 @@ class Scene:
 
     def new_process(self) -> None:
         """Forget what a process knows of the launches that it has made."""
-        airflow_compat._current = None
+        airflow_compat._counter = None
 
     def _set(self, *, key: str, value: Any, **where: Any) -> None:
         ti = self.ti

@@ -66,20 +66,20 @@ def round_trip() -> None:
     from airflow_dbjobs.client import JobsClient
     from airflow_dbjobs.client.wait import wait_for_run
     from airflow_dbjobs.errors import NotFound
-    from airflow_dbjobs.runs.launch import Launcher, TaskTry
-    from airflow_dbjobs.runs.result import result_of
+    from airflow_dbjobs.runs.launch import Launcher, LaunchIdentity
+    from airflow_dbjobs.runs.result import run_result
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Workspace)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     client = JobsClient(f"http://127.0.0.1:{server.server_address[1]}", token=TOKEN)
     task = {"task_key": "one", "notebook_task": {"notebook_path": "/one"}}
-    launcher = Launcher(client, "runs/submit", {"tasks": [task]}, TaskTry("nightly", "manual__1", "load"))
+    launcher = Launcher(client, "runs/submit", {"tasks": [task]}, LaunchIdentity("nightly", "manual__1", "load"))
     run_id = launcher.launch().run.run_id
     assert (Workspace.posts, len(Workspace.runs)) == (2, 1), "the lost reply was asked for again, and one run launched"
     seen: list[str] = []
     run = wait_for_run(client, run_id, period=0.01, on_change=lambda state: seen.append(str(state)))
     assert seen == ["PENDING", "RUNNING", "TERMINATED/SUCCESS"], seen
-    assert result_of(client, run) == {"rows": 3}
+    assert run_result(client, run) == {"rows": 3}
     try:
         client.get_run_output(run_id)
     except NotFound:

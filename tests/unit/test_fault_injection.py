@@ -481,7 +481,7 @@ def test_a_launch_that_was_never_answered_leaves_nothing_where_no_try_will_find_
     assert len(runs_of(play.workspace)) == failure.unclear
     if failure.unclear:
         assert play.posts(kind) == attempts + 1
-        assert f"The API accepted to cancel run {play.one_run().run_id}." in said
+        assert f"The API accepted the cancellation of run {play.one_run().run_id}." in said
     else:
         assert play.workspace.requests == {kind.endpoint: attempts}
 
@@ -589,8 +589,8 @@ def test_an_outage_past_the_tolerance_of_the_connection_fails_the_task_and_leave
     assert 15 * MINUTE <= lasted <= 15 * MINUTE + 66 + 2 * failure.takes
     text = str(caught.value)
     run = play.one_run()
-    assert re.search(rf"^Run {run.run_id} could not be asked for during 1[567] min; it is left alone", text)
-    assert "The last answer: GET jobs/runs" in text
+    assert re.search(rf"^Polling run {run.run_id} failed for 1[567] min, .* The run was not cancelled", text)
+    assert "Last error: GET jobs/runs" in text
     assert failure.reason.replace(f"Retry-After {failure.asks or 0:.0f} s", "").rstrip(", ") in text
     assert (run.active, play.nothing_was_cancelled()) == (True, True)
     # The next try finds it.
@@ -604,7 +604,7 @@ def test_an_outage_past_the_tolerance_of_the_connection_fails_the_task_and_leave
 def test_without_a_setting_an_outage_is_waited_out_for_an_hour(play: Play, clock: Time, mode: bool) -> None:
     (failure,) = named("503")
     outage = play.fail(failure, "*", skip=4)
-    with pytest.raises(RunLost, match=r"during 6[01] min"):
+    with pytest.raises(RunLost, match=r"for 6[01] min"):
         play.run_task(play.maker(DatabricksSubmitRunOperator))
     assert outage.began is not None
     assert Patience().outage_tolerance <= clock.now - outage.began <= Patience().outage_tolerance + 66
@@ -623,7 +623,7 @@ def lost(play: Play, phase: str) -> tuple[RunLost, float]:
     make = play.maker(DatabricksSubmitRunOperator, tasks)
     play.reconnect(outage_tolerance=15 * MINUTE)
     outages = begin(play, phase, failure, lasts=float("inf"), ends=9e9)
-    with pytest.raises(RunLost, match="left alone") as caught:
+    with pytest.raises(RunLost, match="was not cancelled") as caught:
         play.run_task(make)
     (outage,) = outages
     assert outage.began is not None
@@ -644,7 +644,7 @@ def test_the_tolerance_counts_from_the_first_failure_wherever_the_outage_begins(
 ) -> None:
     error, lasted = lost(play, phase)
     assert lasted <= 15 * MINUTE + BUDGET
-    assert f"during {lasted / 60:.0f} min" in str(error)
+    assert f"failed for {lasted / 60:.0f} min, longer than outage_tolerance allows" in str(error)
 
 
 @pytest.mark.parametrize("failure", KINDS, ids=str)
@@ -655,7 +655,9 @@ def test_an_outage_delays_the_explanation_of_a_failure_a_little_and_hides_no_fai
     play.fail(failure, "runs/get-output")
     ended = []
     play.clock.at[300] = lambda: (play.let_runs_end(), ended.append(clock.now))
-    with pytest.raises(RunFailed, match=r"Task ingest(.|\n)*no output: GET jobs/runs/get-output") as caught:
+    with pytest.raises(
+        RunFailed, match=r"Task ingest(.|\n)*its output could not be read: GET jobs/runs/get-output"
+    ) as caught:
         play.run_task(make)
     assert caught.value.run_id == play.one_run().run_id
     assert clock.now <= ended[0] + 66 + 15
@@ -692,7 +694,7 @@ def test_credentials_refused_for_longer_lose_the_run_and_leave_it_alone(
     make = play.maker(DatabricksRunNowOperator)
     play.reconnect(**extra)
     outages = begin(play, phase, refused, lasts=float("inf"), ends=9e9)
-    words = rf"during ({minutes}|{minutes + 1}) min; it is left alone.* answered {refused.fault['status']}"
+    words = rf"for ({minutes}|{minutes + 1}) min, .* was not cancelled.* answered {refused.fault['status']}"
     with pytest.raises(RunLost, match=words):
         play.run_task(make)
     assert outages[0].began is not None
@@ -740,7 +742,7 @@ class Killed(BaseException):
 KILL_SECONDS, TRIGGER_SECONDS = 4.0, 25.0
 # A cancellation has nothing to return.
 CANCEL_FAILURES = [failure for failure in FAILURES if is_failure_of(failure, "runs/cancel")]
-ACCEPTED, GIVEN_UP = "The API accepted to cancel run", "could not be cancelled and may still be running"
+ACCEPTED, GIVEN_UP = "The API accepted the cancellation of run", "could not be cancelled and may still be running"
 cancel_failures = pytest.mark.parametrize("failure", CANCEL_FAILURES, ids=str)
 
 

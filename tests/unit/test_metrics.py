@@ -41,5 +41,5 @@ def test_a_measurement_goes_where_the_triggerers_own_go(
     theirs = getattr(triggerer_job_runner, "Stats", None) or triggerer_job_runner.stats
     assert getattr(ours, method) == getattr(theirs, method)
     heard = mocker.patch.object(ours, method)
-    airflow_compat.to_airflow(kind, "something", 2.0, "https://example.test:8443")
+    airflow_compat.emit_metric(kind, "something", 2.0, "https://example.test:8443")
     heard.assert_called_once_with("dbjobs.poller.something", handed_on, tags={"workspace": "example.test"})

@@ -142,7 +142,7 @@ class PolledRun:
         self.state = state
         for waiter in self.waiters:
             try:
-                waiter.context.run(waiter.watch.saw, state)
+                waiter.context.run(waiter.watch.record_state, state)
             except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
                 waiter.fail(error)
 
@@ -152,12 +152,12 @@ class PolledRun:
         soonest = math.inf
         for waiter in self.waiters:
             try:
-                wait = waiter.context.run(waiter.watch.failed, error, sent_at)
+                wait = waiter.context.run(waiter.watch.record_failure, error, sent_at)
             # RunLost, or any error of the caller's own callbacks.
             except Exception as lost:  # noqa: BLE001 (it is raised where the run is waited for)
                 waiter.fail(lost)
                 continue
-            if waiter.watch.refused:
+            if waiter.watch.credentials_rejected:
                 waiter.resolve(None, wait)
             else:
                 soonest = min(soonest, wait)

@@ -239,7 +239,7 @@ def test_a_failure_explains_itself_in_the_task_log(airflow: AirflowStack) -> Non
     assert (run.state, task.state) == ("failed", "failed")
     log = airflow.api.log(task)
     assert "UserCodeFailed" in log
-    assert re.search(r"Run \d+ of job \d+ ended \S+ after ", log)
+    assert re.search(r"Run \d+ of job \d+ ended as \S+ after ", log)
     assert "ZeroDivisionError: division by zero" in log
     assert "in divide" in log
     assert airflow.api.xcom(task, "run_page_url") in log
@@ -281,7 +281,7 @@ def test_execution_timeout_cancels_the_run_and_fails_the_try_in_both_modes(
         assert states == ["CANCELED", "CANCELED"], "each try launches a run, as that of the try before was cancelled"
     log = airflow.api.log(run.task("deferred"))
     assert "did not end within the task's execution_timeout of 0:00:04: the API accepted the run's cancellation" in log
-    assert re.search(r"Launched run \d+ .*, as run \d+ of an earlier try", log)
+    assert re.search(r"Launched run \d+ .*, because run \d+ of an earlier try", log)
 
 
 def test_a_run_that_never_started_skips_the_task(airflow: AirflowStack, workspace_server: WorkspaceServer) -> None:

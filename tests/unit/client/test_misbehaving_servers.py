@@ -27,8 +27,8 @@ from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import CallError, Unreachable, UnreadableReply
-from airflow_dbjobs.runs.result import result_of
-from airflow_dbjobs.runs.task_log import ending_of
+from airflow_dbjobs.runs.result import run_result
+from airflow_dbjobs.runs.task_log import run_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -371,7 +371,7 @@ def test_what_only_decorates_is_left_out() -> None:
         run = client_of(server).poll_run(5)
     assert run.state.is_success
     assert (run.start_time, run.end_time, run.page_url, run.run_name, run.state.message) == (None, None, "", "", "")
-    assert ending_of(run) == "Run 5 ended TERMINATED/SUCCESS."
+    assert run_summary(run) == "Run 5 ended TERMINATED/SUCCESS."
 
 
 OUTPUTS = {
@@ -388,7 +388,7 @@ def test_an_output_of_another_type_fails_no_run_that_succeeded(kind: str, body: 
     tasks = [{"task_key": "a", "run_id": 6, kind: {}, "state": over}]
     run = Run.from_json({"run_id": 5, "state": over, "tasks": tasks})
     with serving(reply(raw=body.encode())) as server:
-        assert result_of(client_of(server), run) in (None, 5)
+        assert run_result(client_of(server), run) in (None, 5)
 
 
 @pytest.mark.parametrize("fields", [{"condition_task": 5}, {"for_each_task": 5}, {"for_each_task": {"stats": [1]}}])
@@ -398,7 +398,7 @@ def test_a_task_of_another_type_fails_no_run_that_succeeded(fields: dict[str, ob
         {"run_id": 5, "state": over, "tasks": [{"task_key": "a", "run_id": 6, "state": over, **fields}]}
     )
     with serving(reply({})) as server:
-        assert result_of(client_of(server), run) is None
+        assert run_result(client_of(server), run) is None
 
 
 def test_the_text_of_an_answer_is_one_that_can_be_written() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_dbjobs.client.models import Outcome, Run, RunState
 from airflow_dbjobs.errors import RunCanceled, RunFailed, RunSkipped, RunTimedOut
-from airflow_dbjobs.runs.failure_cause import error_of
+from airflow_dbjobs.runs.failure_cause import run_failed_error
 
 
 def state(life: str, result: str | None = None) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def test_the_outcome_of_a_finished_run(reply: dict[str, Any], outcome: Outcome, 
     assert finished.state.is_known
     assert finished.outcome is outcome
     if error:
-        assert isinstance(error_of(finished, "why"), error)
+        assert isinstance(run_failed_error(finished, "why"), error)
 
 
 @pytest.mark.parametrize("shape", [state, status])
@@ -106,7 +106,7 @@ def test_who_cancelled_a_run_is_told_by_its_termination_code(code: str, by_platf
 
 
 def test_a_failure_carries_the_run_and_its_states() -> None:
-    failure = error_of(run(3, run_page_url="https://x/3", **state("TERMINATED", "TIMEDOUT")), "too slow")
+    failure = run_failed_error(run(3, run_page_url="https://x/3", **state("TERMINATED", "TIMEDOUT")), "too slow")
     assert str(failure) == "too slow"
     assert (failure.run_id, failure.page_url) == (3, "https://x/3")
     assert (failure.life_cycle_state, failure.result_state) == ("TERMINATED", "TIMEDOUT")

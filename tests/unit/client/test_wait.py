@@ -14,7 +14,7 @@ from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.models import Outcome, Run, RunState
 from airflow_dbjobs.client.retry import Patience
 from airflow_dbjobs.client.transport import Transport
-from airflow_dbjobs.client.wait import StateLog, Watch, wait_for_run
+from airflow_dbjobs.client.wait import RunStateLogger, Watch, wait_for_run
 from airflow_dbjobs.errors import Conflict, NotFound, RunLost, UnreadableReply
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.polling.poller import RunPoller
@@ -149,7 +149,7 @@ def test_a_refusal_after_an_outage_has_its_own_patience(wait: Wait, workspace: L
     workspace.faults.append(down)
     for moment, fault in ((1000, refused), (1500, down), (2000, refused)):
         clock.at[moment] = partial(workspace.faults.__setitem__, 0, fault)
-    with pytest.raises(RunLost, match=r"during 1[01] min.* 403"):
+    with pytest.raises(RunLost, match=r"for 1[01] min.* 403"):
         wait(7)
     assert 2600 <= clock.now <= 2750
 
@@ -173,14 +173,17 @@ def test_past_the_tolerance_the_run_is_lost_and_left_alone(
     with pytest.raises(RunLost) as caught:
         wait(stuck)
     lasted = round(clock.now / 60)
-    assert f"asked for during {lasted} min; it is left alone and may still be running" in str(caught.value)
+    setting = "outage_tolerance" if failure["status"] == 503 else "denied_tolerance"
+    assert f"failed for {lasted} min, longer than {setting} allows. The run was not cancelled and may" in str(
+        caught.value
+    )
     assert caught.value.run_id == stuck
     assert minutes * 60 <= clock.now <= minutes * 60 + 66
     assert not [operation for operation in workspace.requests if "cancel" in operation]
 
 
 def test_a_run_that_was_deleted_is_lost_at_once(wait: Wait, workspace: LocalWorkspace) -> None:
-    with pytest.raises(RunLost, match="Run 7 does not exist any more") as caught:
+    with pytest.raises(RunLost, match="Run 7 no longer exists") as caught:
         wait(7)
     assert isinstance(caught.value.__cause__, NotFound)
     assert workspace.requests["runs/get"] == 1
@@ -188,7 +191,7 @@ def test_a_run_that_was_deleted_is_lost_at_once(wait: Wait, workspace: LocalWork
 
 def test_a_refusal_that_no_time_can_heal_is_not_waited_out(wait: Wait, workspace: LocalWorkspace) -> None:
     workspace.faults.append(Fault("runs/get", status=409, body={"error_code": "A_CODE_OF_2031"}, times=None))
-    with pytest.raises(RunLost) as caught:
+    with pytest.raises(RunLost, match="Polling run 7 failed and is not retried") as caught:
         wait(7)
     assert isinstance(caught.value.__cause__, Conflict)
     assert workspace.requests["runs/get"] == 1
@@ -203,7 +206,7 @@ def test_a_state_is_logged_once(wait: Wait, workspace: LocalWorkspace, caplog: L
         reply("RUNNING", times=3),
         reply("TERMINATED", "FAILED", "boom", times=2),
     ]
-    wait(7, on_change=StateLog(logging.getLogger("task"), 7))
+    wait(7, on_change=RunStateLogger(logging.getLogger("task"), 7))
     lines = [record.getMessage() for record in caplog.records if record.name == "task"]
     assert lines == ["Run 7 is PENDING: Waiting for a cluster", "Run 7 is RUNNING", "Run 7 is TERMINATED/FAILED: boom"]
 
@@ -211,9 +214,9 @@ def test_a_state_is_logged_once(wait: Wait, workspace: LocalWorkspace, caplog: L
 def test_an_unknown_state_is_waited_out_and_named_once(wait: Wait, workspace: LocalWorkspace, caplog: Log) -> None:
     workspace.faults += [reply("HIBERNATING", message=text, times=2) for text in ("", "falling asleep", "asleep")]
     workspace.faults.append(reply("TERMINATED", "SUCCESS", times=2))
-    assert wait(7, on_change=StateLog(logging.getLogger("task"), 7)).outcome is Outcome.SUCCESS
+    assert wait(7, on_change=RunStateLogger(logging.getLogger("task"), 7)).outcome is Outcome.SUCCESS
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "'HIBERNATING' is not a state this release knows; it counts as running" in warning.getMessage()
+    assert "This release does not know the state 'HIBERNATING'; the run counts as active" in warning.getMessage()
 
 
 def test_a_worker_gets_all_tasks_of_a_large_run(client: JobsClient) -> None:

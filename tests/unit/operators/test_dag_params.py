@@ -58,12 +58,12 @@ def test_where_there_is_nothing_to_forward_nothing_is_sent(params: dict[str, Any
 def test_what_no_parameter_can_be_called_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     made = with_job_parameters(JOB, {"the day": "monday", "day": "monday"}, "2.2")
     assert made["job_parameters"] == {"day": "monday"}
-    assert "no such names: 'the day'" in caplog.text
+    assert "does not accept their names: 'the day'" in caplog.text
 
 
 def test_params_that_are_too_large_are_not_forwarded(caplog: pytest.LogCaptureFixture) -> None:
     assert with_job_parameters(JOB, {"text": "x" * MAX_BYTES}, "2.2") == JOB
-    assert "not forwarded to a run: they have 10030 bytes, and 10000 are allowed" in caplog.text
+    assert "not forwarded to a run: they have 10030 bytes, and the API accepts 10000" in caplog.text
 
 
 def test_the_largest_params_that_the_api_takes_are_forwarded(caplog: pytest.LogCaptureFixture) -> None:

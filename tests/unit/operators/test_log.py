@@ -59,7 +59,7 @@ def test_a_run_has_a_line_for_each_of_its_steps_and_none_for_each_poll(scene, to
     scene.ti.at_link = open_later
     scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable, polling_period_seconds=FAST))
     lines = told()
-    ended = "Run N of job N ended TERMINATED/SUCCESS; 2 tasks: 2 succeeded."
+    ended = "Run N of job N ended as TERMINATED/SUCCESS; 2 tasks: 2 succeeded."
     assert in_order(lines, "Launched run N of job N", "Run N is RUNNING", ended)
     assert in_order(lines, "Task load is TERMINATED/SUCCESS", "Task report is TERMINATED/SUCCESS", ended)
     assert ("Task load is RUNNING" in lines) is not deferrable
@@ -72,7 +72,7 @@ def test_a_failure_tells_its_tasks_and_its_end_before_the_error(scene, told, def
     with pytest.raises(UserCodeFailed):
         scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable))
     failed, not_run = "Task load is TERMINATED/FAILED", "Task report is TERMINATED/UPSTREAM_FAILED"
-    ended = "Run N of job N ended INTERNAL_ERROR/FAILED; 2 tasks: 1 failed, 1 did not run."
+    ended = "Run N of job N ended as INTERNAL_ERROR/FAILED; 2 tasks: 1 failed, 1 did not run."
     lines = told()
     assert in_order(lines, failed, not_run, ended)
 

@@ -12,7 +12,7 @@ from airflow_context import run_now, submit
 from airflow_dbjobs.airflow_compat import AirflowException
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow_dbjobs.operators.parameters import number
+from airflow_dbjobs.operators.parameters import parse_number
 from airflow_dbjobs.payloads import QueueSettings
 from airflow_dbjobs.payloads.schema import fields_of
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
@@ -68,7 +68,7 @@ def test_what_is_no_number_is_an_error_that_names_the_parameter(make, name, valu
 
 @pytest.mark.parametrize("value", ["12", 12, 12.0, "12.0", " 12 "])
 def test_an_id_is_a_whole_number_however_it_is_rendered(value):
-    assert repr(number("run_id", value, "an id", least=1, whole=True)) == "12"
+    assert repr(parse_number("run_id", value, "an id", at_least=1, whole=True)) == "12"
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_an_id_is_a_whole_number_however_it_is_rendered(value):
 )
 def test_what_is_no_id_is_refused(value):
     with pytest.raises(ConfigurationError, match=r"run_id is .*; it must be an id"):
-        number("run_id", value, "an id", least=1, whole=True)
+        parse_number("run_id", value, "an id", at_least=1, whole=True)
 
 
 def test_an_id_of_many_digits_keeps_them():
-    assert number("run_id", str(2**63 - 1), "an id", whole=True) == 2**63 - 1
+    assert parse_number("run_id", str(2**63 - 1), "an id", whole=True) == 2**63 - 1
 
 
 # --- names ---
@@ -95,9 +95,9 @@ def test_an_id_of_many_digits_keeps_them():
         (submit, {"retrie": 3}, "retrie: did you mean retries?"),
         (sensor, {"poke_intervall": 3}, "poke_intervall: did you mean poke_interval?"),
         (DatabricksJobIdleSensor, {"task_id": "a", "job_nam": "n"}, "job_nam: did you mean job_name?"),
-        (submit, {"queue": {"enabled": True}}, "queue is a parameter of Airflow's own: give the payload's"),
-        (run_now, {"queue": QueueSettings(enabled=True)}, "queue is a parameter of Airflow's own"),
-        (submit, {"run_as": {"user_name": "a"}}, "run_as is a field of the payload, and no parameter: give it in"),
+        (submit, {"queue": {"enabled": True}}, "queue is a parameter of Airflow: give the payload's"),
+        (run_now, {"queue": QueueSettings(enabled=True)}, "queue is a parameter of Airflow: give"),
+        (submit, {"run_as": {"user_name": "a"}}, "run_as is a field of the payload but no parameter: give it in"),
         (create, {"health": {}}, "health is a field of the payload"),
     ],
 )  # fmt: skip
@@ -148,7 +148,7 @@ def test_parameters_of_every_payload_field_are_kept():
         (DatabricksCreateJobsOperator, {"name": "n"}),
     ):
         operator = kind(task_id="load", **given)
-        assert operator._named() | given == operator._named()
+        assert operator._payload_parameters() | given == operator._payload_parameters()
 
 
 # --- grammar ---
@@ -157,8 +157,8 @@ def test_parameters_of_every_payload_field_are_kept():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"databricks_retry_limit": 3}, "load: databricks_retry_limit has no effect here."),
-        ({"databricks_retry_limit": 3, "databricks_retry_delay": 1}, "databricks_retry_delay have no effect here."),
+        ({"databricks_retry_limit": 3}, "load: databricks_retry_limit has no effect."),
+        ({"databricks_retry_limit": 3, "databricks_retry_delay": 1}, "databricks_retry_delay have no effect."),
     ],
 )
 def test_one_setting_has_no_effect_and_several_have_none(given, words, capfd):

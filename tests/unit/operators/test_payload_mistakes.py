@@ -11,7 +11,7 @@ from documentation import text_of
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator
-from airflow_dbjobs.operators.base import MISTAKES
+from airflow_dbjobs.operators.base import MISTAKE_LEVELS
 from airflow_dbjobs.provider import get_provider_info
 
 PAGE = text_of("payloads")
@@ -33,7 +33,7 @@ def told(caplog, capfd):
 
 
 def checked(operator: Any, scene: Any) -> Any:
-    return operator._checked_payload(operator._connect(), scene.context)
+    return operator._build_payload(operator._connect(), scene.context)
 
 
 @pytest.mark.parametrize("placeholder", PLACEHOLDERS)
@@ -143,4 +143,4 @@ def test_the_option_is_described_for_airflow_and_in_the_documentation():
     in_provider = re.findall(r"^(\w+):", option["description"], re.MULTILINE)
     in_page = re.findall(r"^\| `(\w+)`", PAGE.partition("## How strict")[2], re.MULTILINE)
     assert option["default"] == "error"
-    assert tuple(in_provider) == tuple(in_page) == MISTAKES
+    assert tuple(in_provider) == tuple(in_page) == MISTAKE_LEVELS

@@ -70,7 +70,7 @@ def test_references_pass_in_json_whatever_its_form(scene, native, tmp_path):
     for operator in operators:
         operator.resolve_template_files()
         rendered(operator)
-        assert operator._checked_payload(operator._connect(), scene.context)["job_parameters"] == body["job_parameters"]
+        assert operator._build_payload(operator._connect(), scene.context)["job_parameters"] == body["job_parameters"]
 
 
 def test_references_pass_beside_xcomargs_and_in_types():

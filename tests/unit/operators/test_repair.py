@@ -14,7 +14,7 @@ from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError, JobsError, RunCanceled, RunFailed, Unreachable, UserCodeFailed
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.runs.repair import Repairs
+from airflow_dbjobs.runs.repair import RunRepairer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,7 +194,7 @@ def test_a_repair_that_is_refused_leaves_the_runs_own_failure(scene, client, mak
     with pytest.raises(UserCodeFailed, match="no rows"):
         scene.run_task(make)
     assert repairs(scene, client) == 0
-    assert "could not be repaired: POST jobs/runs/repair answered 403: not yours" in caplog.text
+    assert "could not be repaired, so its task fails: POST jobs/runs/repair answered 403: not yours" in caplog.text
 
 
 def test_a_failed_run_that_a_token_of_the_user_stands_for_is_repaired(scene, client, make):
@@ -262,7 +262,7 @@ def test_without_one_of_the_reasons_nothing_is_repaired(scene, client, make, job
 def test_a_kill_during_a_repair_leaves_nothing_running(scene, client, job, monkeypatch, moment):
     operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
     repair_run = JobsClient.repair_run
-    monkeypatch.setattr("airflow_dbjobs.runs.kill._CANCELS_OF_A_REPAIR", 1)
+    monkeypatch.setattr("airflow_dbjobs.runs.kill._REPEATED_CANCELLATIONS", 1)
 
     def killed_meanwhile(client: JobsClient, payload: Any) -> int:
         if moment == "before":
@@ -273,7 +273,7 @@ def test_a_kill_during_a_repair_leaves_nothing_running(scene, client, job, monke
         return made
 
     monkeypatch.setattr(JobsClient, "repair_run", killed_meanwhile)
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(scene.context)
     run = wait_for_run(client, scene.ti.xcom["run_id"], period=FAST)
     assert run.state.result_state == "CANCELED"
@@ -291,16 +291,16 @@ def test_a_kill_during_a_repair_is_accepted_although_its_repetition_fails(scene,
         return made
 
     monkeypatch.setattr(JobsClient, "repair_run", killed_meanwhile)
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(scene.context)
     said = capfd.readouterr().out
-    assert "The API accepted to cancel run" in said
+    assert "The API accepted the cancellation of run" in said
     assert "could not be cancelled" not in said
 
 
 def test_a_repair_that_fails_is_not_under_way_any_more(scene, client, job, monkeypatch):
     operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
-    monkeypatch.setattr("airflow_dbjobs.runs.repair.Repairs.repair", mock.Mock(side_effect=JobsError("no")))
+    monkeypatch.setattr("airflow_dbjobs.runs.repair.RunRepairer.repair", mock.Mock(side_effect=JobsError("no")))
     with pytest.raises(JobsError, match="no"):
         operator.execute(scene.context)
     before = scene.workspace.requests["runs/cancel"]
@@ -318,7 +318,7 @@ def test_a_kill_before_the_repair_is_sent_keeps_it_from_being_sent(scene, client
         return get_run(client, run_id, **options)
 
     monkeypatch.setattr(JobsClient, "get_run", killed_meanwhile)
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(scene.context)
     monkeypatch.undo()
     assert scene.workspace.requests["runs/repair"] == 0
@@ -353,7 +353,7 @@ def repaired(client: JobsClient, scene: Scene) -> Callable[..., Run | None]:
 
     def repair(*answers: Fault, most: int = 5, run: Run = FAILED) -> Run | None:
         scene.workspace.faults += answers
-        return Repairs(client, dict, most=most, period=FAST).repair(run)
+        return RunRepairer(client, dict, max_repairs=most, period=FAST).repair(run)
 
     return repair
 
@@ -436,14 +436,16 @@ def test_reasons_to_repair_without_repair_run_are_warned_of(capfd):
     run_now(job_id=1, databricks_repair_reason_new_settings=reasons, repair_run=True)
     assert "databricks_repair_reason_new_settings" not in capfd.readouterr().out
     run_now(job_id=1, databricks_repair_reason_new_settings=reasons)
-    assert "load: databricks_repair_reason_new_settings does nothing without repair_run." in capfd.readouterr().out
+    assert (
+        "load: databricks_repair_reason_new_settings has no effect without repair_run=True." in capfd.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
     "reasons", ["no rows", ["no rows"], {"no rows": "timeout_seconds"}, {"no rows": None}], ids=str
 )
 def test_reasons_to_repair_that_are_no_settings_are_an_error_of_the_dag(reasons):
-    with pytest.raises(ValueError, match="databricks_repair_reason_new_settings must have for each reason"):
+    with pytest.raises(ValueError, match="databricks_repair_reason_new_settings must map each reason"):
         run_now(job_id=1, repair_run=True, databricks_repair_reason_new_settings=reasons)
 
 

@@ -185,7 +185,7 @@ class TestWorkerThatStops:
         assert scene.workspace.requests["runs/cancel"] == 1
 
     def test_is_none_where_airflow_does_not_answer_in_time(self, scene, operator, state, monkeypatch) -> None:
-        monkeypatch.setattr("airflow_dbjobs.operators.launch._TASK_STATE_SECONDS", 0.05)
+        monkeypatch.setattr("airflow_dbjobs.operators.launch._TASK_STATE_TIMEOUT_SECONDS", 0.05)
         silent = threading.Event()
         state(silent)
         operator.on_kill()
@@ -243,6 +243,6 @@ def test_a_kill_ends_the_repetitions_of_a_launch(scene, monkeypatch) -> None:
 
     rule_all(monkeypatch, sleep=sleep)
     scene.workspace.faults.append(Fault("runs/submit", cut="before", times=None))
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(scene.context)
     assert len(waits) < 20

@@ -116,7 +116,7 @@ def ended(scene: Scene, client: JobsClient, run_id: int, how: str) -> str:
     if how == "deleted":
         client.delete_run(run_id)
         return "the run of an earlier try was deleted"
-    return f"run {run_id} of an earlier try has ended {run.state}"
+    return f"run {run_id} of an earlier try ended as {run.state}"
 
 
 def test_the_first_try_tells_its_story_once(scene, client, make, capfd):
@@ -150,7 +150,7 @@ def test_a_retry_after_a_run_without_success_launches_anew_and_says_why(scene, c
     assert runs_of(client) == ([anew] if how == "deleted" else [lost, anew])
     (line,) = told(capfd)
     assert line.startswith(f"Launched run {anew} of job ")
-    assert f", as {why}: http" in line
+    assert f", because {why}: http" in line
 
 
 def test_each_try_that_fails_is_followed_by_a_run_of_its_own(scene, client, make):
@@ -193,7 +193,7 @@ def test_a_partial_success_that_was_lost_is_taken_unless_it_is_a_failure(scene, 
     wait_for_run(client, lost, period=FAST)
     scene.next_try()
     if strict:
-        with pytest.raises(RunFailed, match="succeeded in part"):
+        with pytest.raises(RunFailed, match="partially succeeded"):
             scene.run_task(make)
     else:
         scene.run_task(make)
@@ -260,7 +260,7 @@ def test_a_joined_run_that_is_cancelled_is_followed_by_a_run_of_the_trys_own(sce
     assert runs_of(client) == [joined, own]
     assert scene.ti.link == client.get_run(own).page_url
     assert [deferral.kwargs["joined"] for deferral in scene.deferrals] == [True, False][: 2 * scene.ti.deferred]
-    assert f"Run {joined}, which this try had joined, was cancelled. Launching a run of its own." in log_of(capfd)
+    assert f"Run {joined}, which this try had joined, was cancelled. Launching a new run." in log_of(capfd)
 
 
 def test_a_run_of_the_trys_own_that_is_over_at_once_gives_its_result(scene, client, make):

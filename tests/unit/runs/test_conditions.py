@@ -371,9 +371,9 @@ class TestCheckInWorker:
     @pytest.mark.parametrize("tolerance", [0, 100])
     def test_lasting_rejection_is_raised(self, client, workspace, job_id, timed, tolerance):
         workspace.faults.append(Fault("runs/list", status=401, times=None))
-        with pytest.raises(
-            RunLost, match=r"Job \d+ could not be asked for during .* answered 401.*Check the connection"
-        ):
+        lasted = "and is not retried" if tolerance == 0 else "for 2 min, longer than denied_tolerance allows"
+        words = rf"Polling job {job_id} failed {lasted}\..* answered 401.*Check the connection"
+        with pytest.raises(RunLost, match=words):
             check_in_worker(
                 client,
                 RunCondition(job_id=job_id),

@@ -15,7 +15,7 @@ from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import PlatformFailed, RunCanceled, RunFailed, RunSkipped, RunTimedOut, UserCodeFailed
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs import failure
-from airflow_dbjobs.runs.failure import LOG_TAIL_LINES, MOST_TASKS_EXPLAINED, TRACE_TAIL_LINES, failure_of
+from airflow_dbjobs.runs.failure import LOG_TAIL_LINES, MAX_EXPLAINED_TASKS, TRACE_TAIL_LINES, explain_failure
 
 if TYPE_CHECKING:
     from described_runs import Write
@@ -41,7 +41,7 @@ def test_a_failure_names_all_there_is_to_know(client: JobsClient, workspace: Loc
         }
     )
     run = wait_for_run(client, client.run_now({"job_id": job_id}), period=0.01)
-    error = failure_of(client, run)
+    error = explain_failure(client, run)
     lines = str(error).splitlines()
     (load,) = [task for task in run.tasks if task.task_key == "load"]
     assert lines[0].startswith(f"Run {run.run_id} of job {job_id} failed (INTERNAL_ERROR/FAILED): Failed: task load.")
@@ -61,7 +61,7 @@ def test_a_flat_run_explains_itself(workspace: LocalWorkspace, notebook: Write) 
     client = JobsClient(workspace.base_url, token=workspace.token, api_version="2.0")
     task = notebook("nb", "raise ValueError('no such table')")["notebook_task"]
     run = wait_for_run(client, client.submit_run({"notebook_task": task}), period=0.01)
-    text = str(failure_of(client, run))
+    text = str(explain_failure(client, run))
     assert f"Run {run.run_id} of job {run.job_id} failed (TERMINATED/FAILED)" in text
     assert "\n    ValueError: no such table\n" in text
 
@@ -71,7 +71,7 @@ def test_of_a_trace_the_end_is_shown_and_no_colours_or_links(client: JobsClient,
     trace = "\n".join(f"\x1b[?25l\x1b[0;31m{link} {number}\x1b[0m" for number in range(100))
     output = {"error": "\x1b[1mValueError\x1b[22m: x", "error_trace": trace}
     workspace.faults.append(Fault("runs/get-output", status=200, body=output))
-    text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
+    text = str(explain_failure(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
     shown = [f"    frame {number}" for number in range(100 - TRACE_TAIL_LINES, 100)]
     assert "\n".join(["    ValueError: x", "    …", *shown, "See "]) in text
     assert "\x1b" not in text
@@ -80,10 +80,16 @@ def test_of_a_trace_the_end_is_shown_and_no_colours_or_links(client: JobsClient,
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ({"status": 403, "body": {"message": "not yours"}}, "(no output: GET jobs/runs/get-output answered 403"),
-        ({"status": 500}, "(no output: GET jobs/runs/get-output answered 500"),
-        ({"cut": "before"}, "(no output: GET jobs/runs/get-output: cannot reach"),
-        ({"status": 200, "body": "<html>"}, "(no output: GET jobs/runs/get-output answered 200 without a JSON object"),
+        (
+            {"status": 403, "body": {"message": "not yours"}},
+            "(its output could not be read: GET jobs/runs/get-output answered 403",
+        ),
+        ({"status": 500}, "(its output could not be read: GET jobs/runs/get-output answered 500"),
+        ({"cut": "before"}, "(its output could not be read: GET jobs/runs/get-output: cannot reach"),
+        (
+            {"status": 200, "body": "<html>"},
+            "(its output could not be read: GET jobs/runs/get-output answered 200 without a JSON object",
+        ),
         ({"status": 200, "body": {}}, "    its state"),
     ],
     ids=str,
@@ -93,7 +99,7 @@ def test_a_failure_stays_the_runs_own_where_its_explanation_cannot_be_read(
 ) -> None:
     monkeypatch.setattr(failure, "EXPLANATION_POLICY", RetryPolicy(retry_budget=0))
     workspace.faults.append(Fault("runs/get-output", times=None, **fault))
-    error = failure_of(client, FAILED_RUN)
+    error = explain_failure(client, FAILED_RUN)
     assert type(error) is UserCodeFailed
     assert str(error).count(words) == 2
     assert "    its state\n" in str(error)
@@ -104,13 +110,13 @@ def test_an_outage_delays_an_explanation_by_seconds(client: JobsClient, workspac
     clock = Clock()
     clock.rule(client)
     workspace.faults.append(Fault("runs/get-output", status=503, times=None))
-    failure_of(client, FAILED_RUN)
+    explain_failure(client, FAILED_RUN)
     assert 0 < clock.now <= 30
 
 
 def test_the_client_of_an_explanation_is_closed_and_the_callers_is_not(client: JobsClient) -> None:
     with mock.patch.object(JobsClient, "close", autospec=True) as close:
-        failure_of(client, FAILED_RUN)
+        explain_failure(client, FAILED_RUN)
     ((quick,),) = (call.args for call in close.call_args_list)
     assert quick is not client
 
@@ -119,7 +125,7 @@ def test_a_task_without_a_run_of_its_own_is_explained_by_its_state(
     client: JobsClient, workspace: LocalWorkspace
 ) -> None:
     task = {"task_key": "a", **state("TERMINATED", "FAILED", "its state")}
-    assert "\n    its state\n" in str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[task])))
+    assert "\n    its state\n" in str(explain_failure(client, described("INTERNAL_ERROR", "FAILED", tasks=[task])))
     assert workspace.requests["runs/get-output"] == 0
 
 
@@ -142,9 +148,9 @@ def test_only_tasks_that_failed_by_themselves_are_failed_tasks() -> None:
 
 def test_of_very_many_failed_tasks_the_first_are_explained(client: JobsClient, workspace: LocalWorkspace) -> None:
     workspace.faults.append(Fault("runs/get-output", status=200, body={"error": "boom"}, times=None))
-    tasks = [failed_task(f"t{number}", 100 + number) for number in range(MOST_TASKS_EXPLAINED + 3)]
-    text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=tasks)))
-    assert text.count("    boom") == workspace.requests["runs/get-output"] == MOST_TASKS_EXPLAINED
+    tasks = [failed_task(f"t{number}", 100 + number) for number in range(MAX_EXPLAINED_TASKS + 3)]
+    text = str(explain_failure(client, described("INTERNAL_ERROR", "FAILED", tasks=tasks)))
+    assert text.count("    boom") == workspace.requests["runs/get-output"] == MAX_EXPLAINED_TASKS
     assert "… and 3 more failed tasks." in text
 
 
@@ -160,13 +166,13 @@ def test_of_very_many_failed_tasks_the_first_are_explained(client: JobsClient, w
         (described("TERMINATED", "CANCELED"), RunCanceled, "was cancelled (TERMINATED/CANCELED): no message"),
         (described("INTERNAL_ERROR", None, "no cluster"), PlatformFailed, "failed (INTERNAL_ERROR): no cluster"),
         (described("TERMINATED", "EVICTED"), RunFailed, "failed (TERMINATED/EVICTED)"),
-        (described("TERMINATED", "SUCCESS_WITH_FAILURES"), RunFailed, "succeeded in part"),
+        (described("TERMINATED", "SUCCESS_WITH_FAILURES"), RunFailed, "partially succeeded"),
     ],
 )
 def test_each_outcome_has_its_error_and_its_words(
     client: JobsClient, workspace: LocalWorkspace, run: Run, kind: type, words: str
 ) -> None:
-    error = failure_of(client, run)
+    error = explain_failure(client, run)
     assert type(error) is kind
     assert words in str(error)
     assert str(error).endswith("See https://x/7")
@@ -184,10 +190,10 @@ def test_the_end_of_what_a_program_printed_is_logged_and_not_in_the_error(
     caplog.set_level("INFO")
     printed = "".join(f"\x1b[32mline {number}\x1b[0m\r\n" for number in range(100))
     workspace.faults.append(Fault("runs/get-output", status=200, body={"error": "boom", "logs": printed}))
-    text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
+    text = str(explain_failure(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
     (record,) = [record for record in caplog.records if record.name == failure.__name__]
     shown = [f"    line {number}" for number in range(100 - LOG_TAIL_LINES, 100)]
-    assert record.getMessage() == "\n".join(["The end of what task a printed:", "    …", *shown])
+    assert record.getMessage() == "\n".join(["The last lines of the output of task a:", "    …", *shown])
     assert "line 99" not in text
 
 
@@ -197,7 +203,7 @@ def test_of_a_program_that_printed_nothing_nothing_is_logged(
 ) -> None:
     caplog.set_level("INFO")
     workspace.faults.append(Fault("runs/get-output", status=200, body={"error": "boom", "logs": logs}))
-    failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)]))
+    explain_failure(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)]))
     assert [record for record in caplog.records if record.name == failure.__name__] == []
 
 
@@ -206,7 +212,7 @@ def test_no_secret_gets_into_error_or_log(client: JobsClient, workspace: LocalWo
     secret = "dapi" + "0123456789abcdef" * 2
     output = {"error": f"no access with {secret}", "error_trace": f"token {secret}", "logs": f"using {secret}\n"}
     workspace.faults.append(Fault("runs/get-output", status=200, body=output))
-    text = str(failure_of(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
+    text = str(explain_failure(client, described("INTERNAL_ERROR", "FAILED", tasks=[failed_task("a", 8)])))
     assert "no access with ***" in text
     assert "using ***" in caplog.text
     assert secret not in text + caplog.text

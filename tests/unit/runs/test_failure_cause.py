@@ -21,7 +21,7 @@ from airflow_dbjobs.errors import (
     RunTimedOut,
     UserCodeFailed,
 )
-from airflow_dbjobs.runs.failure_cause import error_of
+from airflow_dbjobs.runs.failure_cause import run_failed_error
 
 
 def ended(**reply: Any) -> Run:
@@ -29,7 +29,7 @@ def ended(**reply: Any) -> Run:
 
 
 def kind_of(run: Run) -> type:
-    return type(error_of(run, "why"))
+    return type(run_failed_error(run, "why"))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_error_carries_all_that_tells_it_apart_and_survives_pickling() -> Non
         status={"state": "TERMINATED", "termination_details": details},
         tasks=[failed],
     )
-    error = pickle.loads(pickle.dumps(error_of(run, "why")))
+    error = pickle.loads(pickle.dumps(run_failed_error(run, "why")))
     assert (type(error), str(error)) == (ClusterFailed, "why")
     assert vars(error) == {
         "run_id": 7,
@@ -167,5 +167,5 @@ def test_an_error_carries_all_that_tells_it_apart_and_survives_pickling() -> Non
 
 
 def test_without_a_code_the_state_is_the_error_code() -> None:
-    assert error_of(described("TERMINATED", "FAILED"), "why").error_code == "FAILED"
-    assert error_of(described("INTERNAL_ERROR"), "why").error_code == "INTERNAL_ERROR"
+    assert run_failed_error(described("TERMINATED", "FAILED"), "why").error_code == "FAILED"
+    assert run_failed_error(described("INTERNAL_ERROR"), "why").error_code == "INTERNAL_ERROR"

@@ -13,7 +13,7 @@ from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Outcome, Run, RunState
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.errors import ClusterFailed, LimitReached, RunFailed, RunSkipped, RunTimedOut, UserCodeFailed
-from airflow_dbjobs.runs.failure import failure_of
+from airflow_dbjobs.runs.failure import explain_failure
 
 FAILED = {
     "life_cycle_state": "TERMINATED",
@@ -42,7 +42,7 @@ def explained(run: dict[str, Any], answers: dict[str, Any]) -> RunFailed:
         return [reply({"message": "none"}, status="404 No") if found is None else reply(found)]
 
     with serving(answer) as server, closing(JobsClient(server.url, token="t", retry=RetryPolicy())) as client:
-        return failure_of(client, Run.from_json(run))
+        return explain_failure(client, Run.from_json(run))
 
 
 def test_a_job_that_a_task_ran_is_explained() -> None:

@@ -92,7 +92,7 @@ def test_a_kill_while_no_attempt_to_launch_has_reached_the_server_launches_nothi
         operator.on_kill()
 
     at_each_wait(monkeypatch, lambda: None, killed)
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(context)
     assert (api.connections, api.requests) == (0, [])
 
@@ -111,7 +111,7 @@ def test_a_kill_while_the_name_does_not_resolve_launches_nothing(api, context, m
     with monkeypatch.context() as resolving:
         resolving.setattr(socket, "getaddrinfo", unresolved)
         at_each_wait(monkeypatch, killed)
-        with pytest.raises(JobsError, match="told to stop"):
+        with pytest.raises(JobsError, match="stopped the task"):
             operator.execute(context)
     assert (api.connections, api.requests) == (0, [])
 
@@ -127,7 +127,7 @@ def test_a_kill_while_the_launch_connects_lets_it_not_leave(api, context, monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", killed_meanwhile)
     # A second signal finds it so, too.
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(context)
     operator.on_kill()
     assert api.requests == []
@@ -138,7 +138,7 @@ def test_a_kill_after_the_reply_to_the_launch_was_lost_cancels_the_run(api, cont
     api.lost = 1
     operator = submit(notebook_task={"notebook_path": "/x"})
     at_each_wait(monkeypatch, operator.on_kill)
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(context)
     assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
     assert len(api.tokens) == 1
@@ -156,7 +156,7 @@ def test_a_launch_that_may_have_reached_the_server_once_is_not_forgotten_while_l
         operator.on_kill()
 
     at_each_wait(monkeypatch, api.refuse, lambda: None, killed)
-    with pytest.raises(JobsError, match="told to stop"):
+    with pytest.raises(JobsError, match="stopped the task"):
         operator.execute(context)
     assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
     assert len(api.tokens) == 1

@@ -28,7 +28,7 @@ from airflow_dbjobs.errors import (
     Unreachable,
 )
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
-from airflow_dbjobs.runs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchTokens, TaskTry, Verdict, judge
+from airflow_dbjobs.runs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchIdentity, LaunchTokens, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,9 +94,9 @@ def new_client(clock: Clock) -> JobsClient:
     return JobsClient(transport=Transport(URL, BearerAuth("a-token"), clock=clock))
 
 
-def nth(try_number: int, **others: Any) -> TaskTry:
+def nth(try_number: int, **others: Any) -> LaunchIdentity:
     """Return a try of a task that was never cleared, unless `others` say otherwise."""
-    return TaskTry("nightly", "manual__1", "load", **{"try_number": try_number, "max_tries": 3, **others})
+    return LaunchIdentity("nightly", "manual__1", "load", **{"try_number": try_number, "max_tries": 3, **others})
 
 
 # What a clear changes, of a task with three retries that has had one try, or five.
@@ -108,12 +108,16 @@ def payload(condition: dict[str, str] = SUCCEEDING, **fields: Any) -> dict[str, 
     return {"run_name": "load", "tasks": [{"task_key": "main", "condition_task": condition}], **fields}
 
 
-def launcher(client: JobsClient, task_try: TaskTry, condition: dict[str, str] = SUCCEEDING, **kwargs: Any) -> Launcher:
-    return Launcher(client, "runs/submit", payload(condition), task_try, **kwargs)
+def launcher(
+    client: JobsClient, identity: LaunchIdentity, condition: dict[str, str] = SUCCEEDING, **kwargs: Any
+) -> Launcher:
+    return Launcher(client, "runs/submit", payload(condition), identity, **kwargs)
 
 
-def launch(client: JobsClient, task_try: TaskTry, condition: dict[str, str] = SUCCEEDING, **kwargs: Any) -> Launched:
-    return launcher(client, task_try, condition, **kwargs).launch()
+def launch(
+    client: JobsClient, identity: LaunchIdentity, condition: dict[str, str] = SUCCEEDING, **kwargs: Any
+) -> Launched:
+    return launcher(client, identity, condition, **kwargs).launch()
 
 
 FIRST = nth(1)
@@ -129,9 +133,9 @@ class Past:
         #: Of the last try.
         self.reports: list[str] = []
 
-    def run(self, ended: str = "", task_try: TaskTry = FIRST) -> int:
+    def run(self, ended: str = "", identity: LaunchIdentity = FIRST) -> int:
         """Launch a run; `ended` is success, failure, cancel, deletion, or stopping, or "" for a run that goes on."""
-        launch_of_it = launch(self.client, task_try, FAILING if ended == "failure" else SUCCEEDING)
+        launch_of_it = launch(self.client, identity, FAILING if ended == "failure" else SUCCEEDING)
         self.reports = [launch_of_it.report]
         launched = launch_of_it.run.run_id
         if ended in {"cancel", "stopping"}:
@@ -161,8 +165,10 @@ def run_ids(client: JobsClient) -> list[int]:
 # --- tokens ---
 
 
-def tokens(task_try: TaskTry, host: str = URL, endpoint: Any = "runs/submit", job_id: object = None) -> LaunchTokens:
-    return LaunchTokens.of(task_try, host, endpoint, job_id)
+def tokens(
+    identity: LaunchIdentity, host: str = URL, endpoint: Any = "runs/submit", job_id: object = None
+) -> LaunchTokens:
+    return LaunchTokens.of(identity, host, endpoint, job_id)
 
 
 class TestTokens:
@@ -211,7 +217,7 @@ class TestTokens:
         assert tokens(nth(1), host) == tokens(nth(1), "https://adb-1.azure.example")
 
     def test_have_at_most_64_characters(self) -> None:
-        long = TaskTry("ä" * 250, "r" * 250, "t" * 250, launch_number=10**9)
+        long = LaunchIdentity("ä" * 250, "r" * 250, "t" * 250, launch_number=10**9)
         assert len(tokens(long).token(99_999)) <= 64
 
     def test_differ_from_try_to_try_where_tries_do_not_find_each_other(self) -> None:
@@ -256,27 +262,27 @@ CASES = {
     "in a state nobody knows": (UNKNOWN, OLD, state("DREAMING"), Verdict.JOIN),
     "known, by a clock that is ahead": (KNOWN, SINCE + 30, state("RUNNING"), Verdict.JOIN),
     # About to end.
-    "being cancelled": (UNKNOWN, OLD, STOPPED, Verdict.ENDING),
-    "being cancelled, by a clock that is ahead": (UNKNOWN, SINCE + 30, STOPPED, Verdict.ENDING),
-    "cancelled, still running": (KNOWN, OLD, state("RUNNING", stopped=True), Verdict.ENDING),
-    "being cancelled, by its result": (UNKNOWN, OLD, state("TERMINATING", "CANCELED"), Verdict.ENDING),
-    "ending": (UNKNOWN, OLD, state("TERMINATING"), Verdict.ENDING),
-    "ending, result known": (KNOWN, OLD, state("TERMINATING", "SUCCESS"), Verdict.ENDING),
+    "being cancelled": (UNKNOWN, OLD, STOPPED, Verdict.WAIT_FOR_END),
+    "being cancelled, by a clock that is ahead": (UNKNOWN, SINCE + 30, STOPPED, Verdict.WAIT_FOR_END),
+    "cancelled, still running": (KNOWN, OLD, state("RUNNING", stopped=True), Verdict.WAIT_FOR_END),
+    "being cancelled, by its result": (UNKNOWN, OLD, state("TERMINATING", "CANCELED"), Verdict.WAIT_FOR_END),
+    "ending": (UNKNOWN, OLD, state("TERMINATING"), Verdict.WAIT_FOR_END),
+    "ending, result known": (KNOWN, OLD, state("TERMINATING", "SUCCESS"), Verdict.WAIT_FOR_END),
     # Succeeded.
-    "succeeded": (UNKNOWN, OLD, DONE, Verdict.TAKE),
-    "succeeded just before": (UNKNOWN, JUST_BEFORE, DONE, Verdict.TAKE),
-    "known to have succeeded": (KNOWN, SINCE + 30, DONE, Verdict.TAKE),
-    "succeeded in part": (UNKNOWN, OLD, state("TERMINATED", "SUCCESS_WITH_FAILURES"), Verdict.TAKE),
+    "succeeded": (UNKNOWN, OLD, DONE, Verdict.TAKE_RESULT),
+    "succeeded just before": (UNKNOWN, JUST_BEFORE, DONE, Verdict.TAKE_RESULT),
+    "known to have succeeded": (KNOWN, SINCE + 30, DONE, Verdict.TAKE_RESULT),
+    "partially succeeded": (UNKNOWN, OLD, state("TERMINATED", "SUCCESS_WITH_FAILURES"), Verdict.TAKE_RESULT),
     "looks new, and has succeeded": (UNKNOWN, SINCE, DONE, Verdict.LAUNCHED),
     # Of no use.
-    "failed": (UNKNOWN, OLD, FAILED, Verdict.PASS),
-    "failed with many tasks": (UNKNOWN, OLD, state("INTERNAL_ERROR", "FAILED"), Verdict.PASS),
-    "known to have failed just now": (KNOWN, SINCE + 30, FAILED, Verdict.PASS),
-    "cancelled": (UNKNOWN, SINCE - 1, state("TERMINATED", "CANCELED"), Verdict.PASS),
+    "failed": (UNKNOWN, OLD, FAILED, Verdict.IGNORE),
+    "failed with many tasks": (UNKNOWN, OLD, state("INTERNAL_ERROR", "FAILED"), Verdict.IGNORE),
+    "known to have failed just now": (KNOWN, SINCE + 30, FAILED, Verdict.IGNORE),
+    "cancelled": (UNKNOWN, SINCE - 1, state("TERMINATED", "CANCELED"), Verdict.IGNORE),
     "looks new, and was cancelled": (UNKNOWN, SINCE, state("TERMINATED", "CANCELED"), Verdict.LAUNCHED),
-    "timed out": (UNKNOWN, OLD, state("TERMINATED", "TIMEDOUT"), Verdict.PASS),
-    "skipped": (UNKNOWN, OLD, state("SKIPPED"), Verdict.PASS),
-    "ended as nobody knows": (UNKNOWN, OLD, state("TERMINATED", "DREAMT"), Verdict.PASS),
+    "timed out": (UNKNOWN, OLD, state("TERMINATED", "TIMEDOUT"), Verdict.IGNORE),
+    "skipped": (UNKNOWN, OLD, state("SKIPPED"), Verdict.IGNORE),
+    "ended as nobody knows": (UNKNOWN, OLD, state("TERMINATED", "DREAMT"), Verdict.IGNORE),
     # Not to be told from one of this try's own, which is to launch one at most.
     "failed at once, just before": (UNKNOWN, JUST_BEFORE, FAILED, Verdict.LAUNCHED),
     "skipped just before": (UNKNOWN, JUST_BEFORE, state("SKIPPED"), Verdict.LAUNCHED),
@@ -292,7 +298,7 @@ class TestJudge:
         decision = judge(run, is_old=is_old, server_time=SINCE, seconds_ago=0.1, successes=SUCCESSES)
         assert decision is verdict
 
-    @pytest.mark.parametrize(("took", "verdict"), [(5, Verdict.LAUNCHED), (9, Verdict.PASS)])
+    @pytest.mark.parametrize(("took", "verdict"), [(5, Verdict.LAUNCHED), (9, Verdict.IGNORE)])
     def test_knows_that_what_took_longer_than_the_request_is_older(self, took: float, verdict: Verdict) -> None:
         """Start and end are told by one clock, and what passed since the request by another: no skew matters."""
         times = {"start_time": JUST_BEFORE * 1000, "end_time": (JUST_BEFORE + took) * 1000}
@@ -303,7 +309,7 @@ class TestJudge:
         said = state("TERMINATED", "SUCCESS_WITH_FAILURES")
         run = Run.from_json({"run_id": 7, "start_time": OLD * 1000, "state": said})
         verdict = judge(run, is_old=None, server_time=SINCE, seconds_ago=1, successes=frozenset({Outcome.SUCCESS}))
-        assert verdict is Verdict.PASS
+        assert verdict is Verdict.IGNORE
 
 
 # --- a first try ---
@@ -318,7 +324,7 @@ def test_a_first_try_costs_one_post_and_one_get(client: JobsClient, workspace: L
     assert not launched.joined
     assert "idempotency_token" not in body, "the caller's payload stays as it is"
     run = launched.run
-    assert launched.story == f"Launched run {run.run_id} of job {run.job_id}: {run.page_url}"
+    assert launched.message == f"Launched run {run.run_id} of job {run.job_id}: {run.page_url}"
 
 
 def test_a_run_that_is_over_when_it_is_first_seen_is_this_trys_own(
@@ -343,7 +349,7 @@ def test_a_run_that_goes_on_is_joined(past: Past, client: JobsClient, clock: Clo
     assert run_ids(client) == [run_id]
     assert workspace.requests["runs/get"] == 1
     assert clock.waits == []
-    assert launched.story == (
+    assert launched.message == (
         f"Joined run {run_id} of job {launched.run.job_id}, which an earlier try launched at 2027-01-15T08:00:00Z"
         f" (launch 1 of this task): {launched.run.page_url}"
     )
@@ -354,7 +360,7 @@ def test_a_success_that_was_lost_with_its_worker_is_taken(past: Past, client: Jo
     launched = launch(client, nth(2))
     assert launched.run.outcome is Outcome.SUCCESS
     assert run_ids(client) == [run_id]
-    assert launched.story == (
+    assert launched.message == (
         f"Took the result of run {run_id} of job {launched.run.job_id}, which an earlier try launched at"
         f" 2027-01-15T08:00:00Z (launch 1 of this task) and which succeeded: {launched.run.page_url}"
     )
@@ -363,10 +369,10 @@ def test_a_success_that_was_lost_with_its_worker_is_taken(past: Past, client: Jo
 @pytest.mark.parametrize(
     ("ended", "why"),
     [
-        ("failure", "run {} of an earlier try has ended TERMINATED/FAILED"),
-        ("cancel", "run {} of an earlier try has ended TERMINATED/CANCELED"),
+        ("failure", "run {} of an earlier try ended as TERMINATED/FAILED"),
+        ("cancel", "run {} of an earlier try ended as TERMINATED/CANCELED"),
         # Its end is waited for: until then its job may be full.
-        ("stopping", "run {} of an earlier try has ended TERMINATED/CANCELED"),
+        ("stopping", "run {} of an earlier try ended as TERMINATED/CANCELED"),
         ("deletion", "the run of an earlier try was deleted"),
     ],
 )
@@ -379,7 +385,7 @@ def test_a_run_that_is_no_use_any_more_is_followed_by_another(
     assert not launched.joined
     assert launched.run.run_id > first
     why = re.escape(why.format(first).replace("TERMINATED/FAILED", "STATE")).replace("STATE", r"\w+/FAILED")
-    assert re.fullmatch(rf"Launched run {launched.run.run_id} of job \d+, as {why}: http\S+", launched.story)
+    assert re.fullmatch(rf"Launched run {launched.run.run_id} of job \d+, because {why}: http\S+", launched.message)
 
 
 def test_a_try_after_many_finds_the_last_run(past: Past, client: JobsClient, workspace: LocalWorkspace) -> None:
@@ -481,7 +487,7 @@ def test_a_run_that_is_ending_is_waited_for(
     workspace.faults += [*(said("TERMINATING") for _ in range(3)), *(said("TERMINATED", "SUCCESS") for _ in range(2))]
     launched = launch(client, nth(2))
     assert launched.run.run_id == run_id
-    assert launched.story.startswith("Took")
+    assert launched.message.startswith("Took")
     assert len(clock.waits) == 2
 
     past.pass_time()
@@ -508,7 +514,7 @@ def test_a_post_that_was_repeated_for_minutes_still_knows_its_run(
     ]
     launched = launch(client, nth(1))
     assert not launched.joined
-    assert launched.story.startswith("Launched")
+    assert launched.message.startswith("Launched")
 
 
 # --- without a Date ---
@@ -528,9 +534,9 @@ def without_date(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch, clo
 
 @pytest.mark.usefixtures("without_date")
 def test_a_server_that_tells_no_time_is_taken_to_have_ours(past: Past, client: JobsClient, clock: Clock) -> None:
-    assert launch(client, nth(1)).story.startswith("Launched")
+    assert launch(client, nth(1)).message.startswith("Launched")
     past.pass_time()
-    assert launch(new_client(clock), nth(2)).story.startswith("Joined")
+    assert launch(new_client(clock), nth(2)).message.startswith("Joined")
     assert len(run_ids(client)) == 1
 
 
@@ -538,10 +544,10 @@ def test_a_machine_whose_clock_is_wrong_is_not_misled(
     past: Past, client: JobsClient, monkeypatch: Any, clock: Clock
 ) -> None:
     monkeypatch.setattr(clock, "time", lambda: clock.now + 86400)
-    assert launch(client, nth(1)).story.startswith("Launched")
+    assert launch(client, nth(1)).message.startswith("Launched")
     past.pass_time()
     monkeypatch.setattr(clock, "time", lambda: clock.now - 86400)
-    assert launch(new_client(clock), nth(2)).story.startswith("Joined")
+    assert launch(new_client(clock), nth(2)).message.startswith("Joined")
 
 
 # --- clears ---
@@ -593,7 +599,7 @@ class TestClear:
         self, past: Past, client: JobsClient, workspace: LocalWorkspace
     ) -> None:
         run_id = past.run()
-        launched = launch(client, nth(2, **CLEARED), reports=past.reports, cancels=False)
+        launched = launch(client, nth(2, **CLEARED), reports=past.reports, cancel_cleared=False)
         assert launched.run.run_id > run_id
         assert workspace.requests["runs/cancel"] == 0
 
@@ -607,7 +613,7 @@ class TestClear:
         reply = {"run_id": run_id, "start_time": start, "state": STOPPED}
         workspace.faults.append(Fault("runs/get", status=200, body=reply, times=3))
         clock.meanwhile = workspace.tick
-        launched = launch(client, nth(2, **CLEARED), reports=past.reports, cancels=cancels)
+        launched = launch(client, nth(2, **CLEARED), reports=past.reports, cancel_cleared=cancels)
         assert launched.run.run_id > run_id
         assert len(clock.waits) == 2
         assert workspace.requests["runs/cancel"] == 0
@@ -662,8 +668,8 @@ def test_a_refusal_that_does_not_say_why_may_mean_a_deleted_run(
     client: JobsClient, workspace: LocalWorkspace, code: str, status: int
 ) -> None:
     workspace.faults.append(Fault("runs/submit", status=status, body={"error_code": code, "message": "No."}))
-    assert launch(client, nth(2)).story.endswith(
-        f", as the run of an earlier try was deleted: {URL}/jobs/{run_page(client)}"
+    assert launch(client, nth(2)).message.endswith(
+        f", because the run of an earlier try was deleted: {URL}/jobs/{run_page(client)}"
     )
 
 
@@ -740,7 +746,7 @@ def test_a_run_that_is_not_visible_yet_is_waited_for(
     launched = launch(client, nth(1))
     assert run_ids(client) == [launched.run.run_id]
     assert sum(clock.waits) == 30
-    assert launched.story.startswith("Launched")
+    assert launched.message.startswith("Launched")
 
 
 def test_a_run_of_an_earlier_try_that_stays_invisible_counts_as_deleted(
@@ -750,21 +756,21 @@ def test_a_run_of_an_earlier_try_that_stays_invisible_counts_as_deleted(
     workspace.faults.append(not_found(times=6))
     launched = launch(client, nth(2))
     assert launched.run.run_id > gone
-    assert f", as run {gone} of an earlier try was deleted" in launched.story
+    assert f", because run {gone} of an earlier try was deleted" in launched.message
 
 
 def test_a_run_of_the_trys_own_that_stays_invisible_is_cancelled_and_no_other_launched(
     client: JobsClient, workspace: LocalWorkspace
 ) -> None:
     workspace.faults.append(not_found(times=6))
-    with pytest.raises(RunLost, match=r"the API does not find it\. It was cancelled"):
+    with pytest.raises(RunLost, match=r"the API cannot find it\. It was cancelled"):
         launch(client, nth(1))
     assert workspace.requests["runs/submit"] == workspace.requests["runs/cancel"] == 1
 
 
 def test_a_run_that_cannot_be_asked_for_is_not_launched_again(client: JobsClient, workspace: LocalWorkspace) -> None:
     workspace.faults.append(Fault("runs/get", status=403, body={"error_code": "PERMISSION_DENIED"}, times=None))
-    with pytest.raises(RunLost, match="left alone"):
+    with pytest.raises(RunLost, match="was not cancelled"):
         launch(client, nth(1))
     assert workspace.requests["runs/submit"] == 1
 
@@ -824,19 +830,19 @@ def test_the_users_token_is_sent_as_it_is_and_nothing_is_walked(
 ) -> None:
     launched = mine(client)
     assert client.submit_run(payload(idempotency_token="mine")) == launched.run.run_id
-    assert launched.story.startswith(f"Launched run {launched.run.run_id} of job")
-    assert (launched.joined, launched.token_is_used_up) == (False, False)
+    assert launched.message.startswith(f"Launched run {launched.run.run_id} of job")
+    assert (launched.joined, launched.token_already_used) == (False, False)
 
     past.pass_time()
     active = mine(new_client(clock), 2)
     assert active.run.run_id == launched.run.run_id
-    assert (active.joined, active.token_is_used_up) == (False, False)
+    assert (active.joined, active.token_already_used) == (False, False)
 
     workspace.tick()
     over = mine(new_client(clock), 3)
     assert over.run.run_id == launched.run.run_id
-    assert over.token_is_used_up
-    assert over.story == (
+    assert over.token_already_used
+    assert over.message == (
         f"Found run {over.run.run_id}, launched at 2027-01-15T08:00:00Z with the same idempotency_token:"
         f" {over.run.page_url}"
     )
@@ -857,7 +863,7 @@ def test_a_run_of_the_users_token_that_stays_invisible_is_an_error(
     client: JobsClient, workspace: LocalWorkspace
 ) -> None:
     workspace.faults.append(not_found(times=None))
-    with pytest.raises(RunLost, match="does not exist any more"):
+    with pytest.raises(RunLost, match="no longer exists"):
         mine(client)
     assert workspace.requests["runs/submit"] == 1
 
@@ -866,7 +872,7 @@ def test_a_token_of_the_user_that_stands_for_a_run_of_another_job_is_an_error(cl
     jobs = [client.create_job({"name": name, **payload()}) for name in ("load", "clean_up")]
     first = client.run_now({"job_id": jobs[0], "idempotency_token": "mine"})
     body = {"job_id": jobs[1], "idempotency_token": "mine"}
-    with pytest.raises(ConfigurationError, match=f"stands for run {first} of job {jobs[0]}, not of job {jobs[1]}"):
+    with pytest.raises(ConfigurationError, match=f"belongs to run {first} of job {jobs[0]}, not of job {jobs[1]}"):
         Launcher(client, "run-now", body, nth(1)).launch()
 
 

@@ -565,7 +565,7 @@ class Attempt:
 
     def _process(self, work: Callable[[], object], *, is_new: bool = True) -> Ending | TaskDeferred:
         if is_new:
-            airflow_compat._current = None
+            airflow_compat._counter = None
         ending: Ending | TaskDeferred = "success"
         try:
             work()

@@ -14,7 +14,7 @@ from airflow_dbjobs.client.models import Outcome, Run
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.runs.result import result_of
+from airflow_dbjobs.runs.result import run_result
 
 if TYPE_CHECKING:
     from described_runs import Write
@@ -39,7 +39,7 @@ def test_a_run_of_one_notebook_returns_its_exit_value(workspace: LocalWorkspace,
     task = notebook("nb", "dbutils.notebook.exit('{\"rows\": [1, 2.5, null]}')")
     payload = {"notebook_task": task["notebook_task"]} if flat else {"tasks": [task]}
     run = wait_for_run(client, client.submit_run(payload), period=0.01)
-    assert result_of(client, run) == {"rows": [1, 2.5, None]}
+    assert run_result(client, run) == {"rows": [1, 2.5, None]}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_exit_value_is_parsed_only_if_it_is_a_json_object_or_list(
     client: JobsClient, workspace: LocalWorkspace, text: str | None, value: object
 ) -> None:
     workspace.faults.append(Fault("runs/get-output", status=200, body={"notebook_output": {"result": text}}))
-    assert result_of(client, NOTEBOOK_RUN) == value
+    assert run_result(client, NOTEBOOK_RUN) == value
 
 
 def test_a_run_of_several_tasks_returns_a_dict(client: JobsClient, notebook: Write) -> None:
@@ -89,22 +89,22 @@ def test_a_run_of_several_tasks_returns_a_dict(client: JobsClient, notebook: Wri
         notebook("silent", "pass"),
         {"task_key": "c", **CONDITION},
     )
-    assert result_of(client, run) == {"b": "2", "a": "x", "c": "true"}
+    assert run_result(client, run) == {"b": "2", "a": "x", "c": "true"}
 
 
 def test_only_tasks_that_succeeded_and_have_an_output_are_asked(
     client: JobsClient, workspace: LocalWorkspace, notebook: Write
 ) -> None:
     unequal = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "2"}}
-    assert result_of(client, finished(client, {"task_key": "c", **CONDITION})) == "true"
+    assert run_result(client, finished(client, {"task_key": "c", **CONDITION})) == "true"
     both = finished(client, {"task_key": "c", **CONDITION}, {"task_key": "d", **unequal})
-    assert result_of(client, both) == {"c": "true", "d": "false"}
-    assert result_of(client, described("TERMINATED", "SUCCESS")) is None
+    assert run_result(client, both) == {"c": "true", "d": "false"}
+    assert run_result(client, described("TERMINATED", "SUCCESS")) is None
     assert workspace.requests["runs/get-output"] == 0
     late = {"depends_on": [{"task_key": "bad"}], "run_if": "ALL_DONE"}
     run = finished(client, notebook("bad", "1 / 0"), notebook("good", "dbutils.notebook.exit('1')", **late))
     assert run.outcome is Outcome.PARTIAL_SUCCESS
-    assert result_of(client, run) == {"good": "1"}
+    assert run_result(client, run) == {"good": "1"}
     assert workspace.requests["runs/get-output"] == 1
 
 
@@ -149,13 +149,13 @@ def test_each_type_of_task_returns_what_its_output_tells(
     client: JobsClient, workspace: LocalWorkspace, kind: str, output: dict[str, Any], value: object
 ) -> None:
     workspace.faults.append(Fault("runs/get-output", status=200, body=output))
-    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[task(kind)])) == value
+    assert run_result(client, described("TERMINATED", "SUCCESS", tasks=[task(kind)])) == value
 
 
 def test_the_link_to_artifacts_of_dbt_is_left_where_it_is(
     client: JobsClient, workspace: LocalWorkspace, caplog: Log
 ) -> None:
-    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[task("dbt_task")])) == {"run_id": 8}
+    assert run_result(client, described("TERMINATED", "SUCCESS", tasks=[task("dbt_task")])) == {"run_id": 8}
     assert workspace.requests["runs/get-output"] == 0
     assert caplog.records == []
 
@@ -163,9 +163,9 @@ def test_the_link_to_artifacts_of_dbt_is_left_where_it_is(
 def test_a_loop_returns_how_its_iterations_ended(client: JobsClient, workspace: LocalWorkspace) -> None:
     counts = {"total_iterations": 3, "succeeded_iterations": 2, "failed_iterations": 1}
     loop = task("for_each_task", stats={"task_run_stats": counts, "error_message_stats": [{"error_message": "x"}]})
-    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[loop])) == counts
+    assert run_result(client, described("TERMINATED", "SUCCESS", tasks=[loop])) == counts
     # API 2.1 has told no counts at first.
-    assert result_of(client, described("TERMINATED", "SUCCESS", tasks=[task("for_each_task")])) is None
+    assert run_result(client, described("TERMINATED", "SUCCESS", tasks=[task("for_each_task")])) is None
     assert workspace.requests["runs/get-output"] == 0
 
 
@@ -178,7 +178,7 @@ def test_a_run_of_another_job_returns_its_id_and_what_that_returned(
     run = finished(client, {"task_key": "outer", "run_job_task": {"job_id": job_id}})
     (child,) = client.list_runs(job_id=job_id)
     inner = {"a": [1], "c": "true"} if several else [1]
-    assert result_of(client, run) == {"run_id": child.run_id, "result": inner}
+    assert run_result(client, run) == {"run_id": child.run_id, "result": inner}
 
 
 def test_a_run_of_another_job_that_may_not_be_seen_is_named_at_least(
@@ -189,8 +189,8 @@ def test_a_run_of_another_job_that_may_not_be_seen_is_named_at_least(
         Fault("runs/get", status=403, body={"message": "not yours"}),
     ]
     run = described("TERMINATED", "SUCCESS", tasks=[task("run_job_task")])
-    assert result_of(client, run) == {"run_id": 99, "result": None}
-    assert "output of run 99 cannot be read" in caplog.text
+    assert run_result(client, run) == {"run_id": 99, "result": None}
+    assert "output of run 99 could not be read" in caplog.text
 
 
 # --- what is too large ---
@@ -216,8 +216,8 @@ def test_a_result_that_is_too_large_is_cut_with_a_warning_that_names_its_size(
     client: JobsClient, workspace: LocalWorkspace, caplog: Log, *, result: str, size: int, value: object
 ) -> None:
     answers(workspace, result)
-    assert result_of(client, NOTEBOOK_RUN, max_bytes=10) == value
-    warned = f"The result of run 7 has {size} bytes, more than the 10 that max_result_bytes lets into XCom: cut, and"
+    assert run_result(client, NOTEBOOK_RUN, max_bytes=10) == value
+    warned = f"The result of run 7 has {size} bytes, more than max_result_bytes (10), so it was truncated"
     assert [message.startswith(warned) for message in caplog.messages] == [True] * (size > 10)
 
 
@@ -226,9 +226,9 @@ def test_of_several_results_the_large_ones_are_cut_alike(
 ) -> None:
     answers(workspace, "1", "x" * 50, "y" * 90)
     tasks = [task("notebook_task", key, number) for number, key in enumerate(("small", "large", "huge"), 8)]
-    value = result_of(client, described("TERMINATED", "SUCCESS", tasks=tasks), max_bytes=61)
+    value = run_result(client, described("TERMINATED", "SUCCESS", tasks=tasks), max_bytes=61)
     assert value == {"small": "1", "large": "x" * 20, "huge": "y" * 20}
-    assert "large, huge: cut" in caplog.text
+    assert "the results of large, huge were truncated" in caplog.text
 
 
 def test_a_result_that_is_forbidden_or_cut_comes_with_a_warning(
@@ -239,9 +239,9 @@ def test_a_result_that_is_forbidden_or_cut_comes_with_a_warning(
         Fault("runs/get-output", status=403, body={"message": "not yours"}),
         Fault("runs/get-output", status=200, body=cut),
     ]
-    assert [result_of(client, NOTEBOOK_RUN) for _ in range(2)] == [None, "[1, 2"]
+    assert [run_result(client, NOTEBOOK_RUN) for _ in range(2)] == [None, "[1, 2"]
     forbidden, shortened = (record.getMessage() for record in caplog.records)
-    assert "output of run 7 cannot be read" in forbidden
+    assert "output of run 7 could not be read" in forbidden
     assert "not yours" in forbidden
     assert "5 MB" in shortened
 
@@ -254,5 +254,5 @@ def test_a_result_is_waited_for_through_an_outage(
     clock.rule(client)
     answer = Fault("runs/get-output", status=200, body={"notebook_output": {"result": "x"}})
     workspace.faults += [Fault("runs/get-output", times=2, **outage), answer]
-    assert result_of(client.with_policy(RetryPolicy(retry_budget=0)), NOTEBOOK_RUN) == "x"
+    assert run_result(client.with_policy(RetryPolicy(retry_budget=0)), NOTEBOOK_RUN) == "x"
     assert len(clock.waits) == 2

@@ -9,15 +9,15 @@ import pytest
 from described_runs import described, state
 
 from airflow_dbjobs.client.models import Run
-from airflow_dbjobs.runs.task_log import MOST_TASKS_TOLD, TaskLog, duration, ending_of
+from airflow_dbjobs.runs.task_log import MAX_LOGGED_TASKS, TaskStateLogger, format_duration, run_summary
 
 Log = pytest.LogCaptureFixture
 
 
 @pytest.fixture
-def told(caplog: Log) -> TaskLog:
+def told(caplog: Log) -> TaskStateLogger:
     caplog.set_level(logging.INFO)
-    return TaskLog(logging.getLogger("task"))
+    return TaskStateLogger(logging.getLogger("task"))
 
 
 def running(*tasks: dict[str, Any], **run: Any) -> Run:
@@ -29,7 +29,7 @@ def task(key: str, life: str, result: str | None = None, attempt: int = 0, **fie
     return {"task_key": key, "run_id": run_id, "attempt_number": attempt, **state(life, result), **fields}
 
 
-def test_each_task_has_a_line_when_it_begins_and_when_it_ends(told: TaskLog, caplog: Log) -> None:
+def test_each_task_has_a_line_when_it_begins_and_when_it_ends(told: TaskStateLogger, caplog: Log) -> None:
     times = {"start_time": 1_000, "end_time": 126_000, "setup_duration": 60_000, "execution_duration": 65_000}
     for a, b in (
         (task("a", "PENDING"), task("b", "BLOCKED")),
@@ -46,7 +46,7 @@ def test_each_task_has_a_line_when_it_begins_and_when_it_ends(told: TaskLog, cap
     ]
 
 
-def test_an_attempt_is_told_anew(told: TaskLog, caplog: Log) -> None:
+def test_an_attempt_is_told_anew(told: TaskStateLogger, caplog: Log) -> None:
     failed = task("a", "TERMINATED", "FAILED")
     told(running(failed, task("b", "BLOCKED")))
     told(running(failed, task("a", "RUNNING", attempt=1), task("b", "BLOCKED")))
@@ -58,14 +58,14 @@ def test_an_attempt_is_told_anew(told: TaskLog, caplog: Log) -> None:
     ]
 
 
-def test_the_only_task_of_a_run_has_no_lines_of_its_own(told: TaskLog, caplog: Log) -> None:
+def test_the_only_task_of_a_run_has_no_lines_of_its_own(told: TaskStateLogger, caplog: Log) -> None:
     told(running(task("a", "RUNNING")))
     told(running())
     assert caplog.messages == []
 
 
-def test_of_very_many_tasks_those_that_failed_are_told(told: TaskLog, caplog: Log) -> None:
-    many = [task(f"t{number}", "TERMINATED", "SUCCESS") for number in range(MOST_TASKS_TOLD)]
+def test_of_very_many_tasks_those_that_failed_are_told(told: TaskStateLogger, caplog: Log) -> None:
+    many = [task(f"t{number}", "TERMINATED", "SUCCESS") for number in range(MAX_LOGGED_TASKS)]
     told(running(*many, task("bad", "TERMINATED", "FAILED")))
     # The first page of a run of more than a hundred.
     told(running(task("a", "RUNNING"), task("b", "RUNNING"), next_page_token="x"))
@@ -115,11 +115,11 @@ def test_of_very_many_tasks_those_that_failed_are_told(told: TaskLog, caplog: Lo
     ],
 )
 def test_the_end_is_one_line_with_the_time_it_took(run: Run, line: str) -> None:
-    assert ending_of(run) == f"Run 7 of job 3 ended {line}. https://x/7"
+    assert run_summary(run) == f"Run 7 of job 3 ended as {line}. https://x/7"
 
 
 def test_the_end_of_a_run_without_job_and_page_is_told_without() -> None:
-    assert ending_of(Run.from_json({"run_id": 7, **state("SKIPPED")})) == "Run 7 ended SKIPPED."
+    assert run_summary(Run.from_json({"run_id": 7, **state("SKIPPED")})) == "Run 7 ended as SKIPPED."
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_the_end_of_a_run_without_job_and_page_is_told_without() -> None:
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (10, "10 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (3660, "1 h 1 min")],
 )
 def test_durations_are_told_as_people_do(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

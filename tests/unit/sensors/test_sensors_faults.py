@@ -159,7 +159,7 @@ class TestRejectedCredentials:
         waiting = after_a_poke(run_id=run_id, timeout=timeout)
         scene.workspace.faults.append(Fault("runs/get", status=401, times=None))
         began = time.now
-        with pytest.raises(RunLost, match=r"Run \d+ could not be asked for .*Check the connection's token") as error:
+        with pytest.raises(RunLost, match=r"Polling run \d+ failed for .*Check the connection's token") as error:
             waiting.poke(scene.context)
         assert isinstance(error.value.__cause__, Unauthenticated)
         # Plus one wait of the backoff at most.

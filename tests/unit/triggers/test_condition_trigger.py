@@ -256,11 +256,8 @@ class TestFailures:
         workspace.faults.append(fault)
         assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
         logged = capfd.readouterr().out
-        assert (
-            logged.count(f"Run {run_id} cannot be asked for at the moment, which is tried again: GET jobs/runs/get")
-            == 1
-        )
-        assert logged.count(f"Run {run_id} can be asked for again") == 1
+        assert logged.count(f"Polling run {run_id} failed; will retry: GET jobs/runs/get") == 1
+        assert logged.count(f"Polling run {run_id} succeeded again") == 1
         assert fault.times == 0
 
     def test_retry_after_is_obeyed(self, workspace, run_id):
@@ -292,7 +289,7 @@ class TestFailures:
         connect(monkeypatch, workspace.base_url, workspace.token, extra={setting: 0.2})
         monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
         workspace.faults.append(Fault("runs/list", status=status, times=None))
-        with pytest.raises(JobsError, match=rf"Job {job_id} could not be asked for .*answered {status}"):
+        with pytest.raises(JobsError, match=rf"Polling job {job_id} failed for .*answered {status}"):
             read_sensor_event(fire(trigger_for(RunCondition(job_id=job_id))))
 
 

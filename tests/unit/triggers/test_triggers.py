@@ -102,7 +102,7 @@ class TestEvent:
         assert workspace.requests["runs/get"] == 6
 
     def test_reports_a_missing_run(self):
-        with pytest.raises(RunLost, match="Run 7 does not exist any more") as error:
+        with pytest.raises(RunLost, match="Run 7 no longer exists") as error:
             read_event(fire(watching(7)))
         assert (error.value.run_id, error.value.page_url) == (7, "http://page")
 
@@ -338,5 +338,5 @@ class TestRejectedCredentials:
         connect(monkeypatch, workspace.base_url, workspace.token, extra={"denied_tolerance": 0.2})
         workspace.faults.append(Fault("runs/get", status=403, times=None))
         (event,) = asyncio.run(payloads(watching(start(client))))
-        assert "left alone" in event["error"]
+        assert "was not cancelled" in event["error"]
         assert "answered 403" in event["error"]

@@ -694,7 +694,9 @@ def test_refused_credentials_are_put_up_with_for_as_long_as_the_connection_says(
     sign_in.password = WRONG
     client = scene.client(sign_in)
     client.patience = Patience(denied_tolerance=120)
-    with pytest.raises(RunLost, match=r"left alone and may still be running\. The last answer: POST .*invalid_client"):
+    with pytest.raises(
+        RunLost, match=r"was not cancelled and may still be running\. Last error: POST .*invalid_client"
+    ):
         wait_for_run(client, 7)
     assert 120 <= scene.clock.now < 300
 

@@ -383,7 +383,7 @@ class TestRefusedCredentials:
             run = await poller.wait(watched)
             assert run is not None
             assert run.outcome is Outcome.SUCCESS
-            assert not watched.refused
+            assert not watched.credentials_rejected
 
         asyncio.run(scene())
 

@@ -54,8 +54,8 @@ class TestOutage:
         assert sum(caller.run is not None for caller in scene.callers) == 3
         for caller in scene.callers:
             cannot, can = (text for _, text in caller.warnings)
-            assert "cannot be asked for at the moment, which is tried again" in cannot
-            assert f"Run {caller.run_id} can be asked for again, after " in can
+            assert " failed; will retry: " in cannot
+            assert f"Polling run {caller.run_id} succeeded again after " in can
             assert begin <= caller.warnings[0][0] <= begin + PAUSE
             assert end <= caller.warnings[1][0] <= end + PAUSE + 2 * PERIOD
             assert caller.error is None
@@ -96,7 +96,9 @@ class TestOutage:
         assert all(isinstance(caller.error, RunLost) for caller in scene.callers)
         assert all(630 <= caller.ended <= 630 + 2 * PAUSE for caller in scene.callers[:100])
         assert all(3630 <= caller.ended <= 3630 + 2 * PAUSE for caller in scene.callers[100:])
-        assert all("it is left alone and may still be running" in str(caller.error) for caller in scene.callers)
+        assert all(
+            "The run was not cancelled and may still be running" in str(caller.error) for caller in scene.callers
+        )
         assert world.count(begin=90.0) <= 3630 / 60 * 2
 
     def test_new_caller_is_warned(self) -> None:
@@ -164,7 +166,7 @@ class TestFailingRun:
         scene = play(world, watch_all_until(200))
         lost, *others = scene.callers
         assert isinstance(lost.error, RunLost)
-        assert "Run 1 does not exist any more" in str(lost.error)
+        assert "Run 1 no longer exists" in str(lost.error)
         assert 100 <= lost.ended <= 100 + 1.2 * PERIOD
         assert not any(caller.warnings or caller.error for caller in others)
 

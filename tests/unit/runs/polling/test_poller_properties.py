@@ -142,7 +142,7 @@ def judge(story: Story) -> None:
             assert run.deleted < caller.ended
         elif caller.run is not None:
             assert caller.ended - max(caller.joined, run.ends) <= story.bound(waiting)
-        texts = ["cannot" in text for _, text in caller.warnings]
+        texts = ["will retry" in text for _, text in caller.warnings]
         assert texts == [index % 2 == 0 for index in range(len(texts))], caller.warnings
         if caller.run is not None:
             assert len(texts) % 2 == 0

@@ -261,7 +261,7 @@ class TestCallbacks:
         world = World.of(10, failures=[Failure(503, begin=20.0, end=end)])
 
         def spoil(text: str) -> None:
-            if "again, after" in text or end == 60.0:
+            if "succeeded again" in text or end == 60.0:
                 raise ValueError("no log")
 
         async def story(scene: Scene) -> None:
