@@ -1,8 +1,8 @@
-"""Request bodies: types of the API's structures, how a body is put together, and the rules it must keep.
+"""Request bodies of the Jobs API: typed dicts for its structures, merging, and validation.
 
-``NewCluster(num_workers=2)`` is the plain dict ``{"num_workers": 2}``, whose fields editors and mypy know. A type is
-loaded when it is named. ``check``, which the operators call, finds mistakes in a body, and
-``python -m airflow_dbjobs.payloads FILE...`` those in files.
+``NewCluster(num_workers=2)`` returns the plain dict ``{"num_workers": 2}``, and editors and mypy know its fields. Each
+type is imported on first use. The operators validate payloads with ``check``;
+``python -m airflow_dbjobs.payloads FILE...`` validates files.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs import lazy_names
-from airflow_dbjobs.payloads.schema import HOME
+from airflow_dbjobs.payloads.schema import MODULE_OF
 
 if TYPE_CHECKING:
-    # Each of these is also in HOME, by which it is found at run time.
+    # At run time these names are looked up in MODULE_OF.
     from airflow_dbjobs.payloads.body import merge as merge
     from airflow_dbjobs.payloads.types.access import *  # noqa: F403
     from airflow_dbjobs.payloads.types.answers import *  # noqa: F403
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.validation import check as check
     from airflow_dbjobs.payloads.validation import check_early as check_early
 else:
-    # A type checker would take it that every name exists.
+    # Type checkers must not see this __getattr__: they would accept every name.
     __getattr__ = lazy_names(
         {
             "check": "airflow_dbjobs.payloads.validation",
             "check_early": "airflow_dbjobs.payloads.validation",
             "merge": "airflow_dbjobs.payloads.body",
-            **{name: f"airflow_dbjobs.payloads.types.{module}" for name, module in HOME.items()},
+            **{name: f"airflow_dbjobs.payloads.types.{module}" for name, module in MODULE_OF.items()},
         }
     )
 
 __all__ = ["check", "check_early", "merge"]
-__all__ += list(HOME)
+__all__ += list(MODULE_OF)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Checks payload files: ``python -m airflow_dbjobs.payloads FILE...``."""
+"""Command line that validates payload files: ``python -m airflow_dbjobs.payloads FILE...``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.body import depth_in_words, to_json
+from airflow_dbjobs.payloads.body import depth_reported, to_json
 from airflow_dbjobs.payloads.field_types import printable
 from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
-from airflow_dbjobs.payloads.templates import without
+from airflow_dbjobs.payloads.templates import mask_texts
 from airflow_dbjobs.payloads.validation import VERSIONS, Finding, findings
 
 EPILOG = """\
-Which endpoint a payload is for is told by its fields: new_settings or fields_to_remove: update; rerun_tasks,
-rerun_all_failed_tasks or latest_repair_id: runs/repair; job_id and settings, as jobs/get answers: create, of the
-settings; job_id or job_name: run-now; run_name or idempotency_token: runs/submit; other settings of a job: create.
-Exits 0 where nothing is wrong, or warnings only; 1 where a file breaks a rule or cannot be read.
+Without --endpoint, the fields of a payload determine its endpoint:
+  update       new_settings or fields_to_remove
+  runs/repair  rerun_tasks, rerun_all_failed_tasks or latest_repair_id
+  create       job_id and settings, the response of jobs/get: its settings are checked
+  run-now      job_id or job_name
+  runs/submit  run_name or idempotency_token
+  create       name, tasks, or the fields of a single task
+Exit code: 0 if there are no errors (warnings are allowed), 1 if a file breaks a rule or cannot be read.
 """
 _REPAIR = {"rerun_tasks", "rerun_all_failed_tasks", "latest_repair_id"}
 
 
 def endpoint_of(payload: Mapping[str, Any]) -> str | None:
-    """Return which endpoint a payload is for, or None where it is none that is known here."""
+    """Return the endpoint that the fields of a payload indicate, or None if they indicate none."""
     names = set(payload)
     signs = {
         "update": {"new_settings", "fields_to_remove"},
@@ -45,9 +49,9 @@ def endpoint_of(payload: Mapping[str, Any]) -> str | None:
 
 
 def problems(document: Document, endpoint: str | None, version: str) -> list[Finding]:
-    """Return what is wrong with a payload. Raises ConfigurationError where it is not known what it is.
+    """Return the findings in a payload. Raises ConfigurationError if its endpoint cannot be determined.
 
-    What a bundle fills in (``${var.x}``) is left out of judgement.
+    Strings with substitutions of a Databricks bundle (``${var.x}``) are not checked.
     """
     payload, prefix = document.payload, ""
     if endpoint is None and isinstance(payload, Mapping):
@@ -56,19 +60,18 @@ def problems(document: Document, endpoint: str | None, version: str) -> list[Fin
         else:
             endpoint = endpoint_of(payload)
             if endpoint is None:
-                raise ConfigurationError("is no payload that is known by its fields: say which by --endpoint.")
-    with depth_in_words:
+                raise ConfigurationError("the fields match no endpoint. Name it with --endpoint.")
+    with depth_reported:
         body = to_json(payload) if isinstance(payload, Mapping) else payload
-        # A bundle fills these in.
-        found = findings(endpoint or "create", without(body, lambda text: "${" in text), version)
+        found = findings(endpoint or "create", mask_texts(body, lambda text: "${" in text), version)
     if body and isinstance(body, dict) and body.keys().isdisjoint(fields_of(ENDPOINTS[endpoint or "create"])):
-        allowed = f"a payload for {endpoint} has fields that are known there"
-        found.append(Finding("", "REQ-FIELDS", "has unknown fields only", allowed, "Check what the file is for."))
+        allowed = f"a payload for {endpoint} must have at least one of its fields"
+        found.append(Finding("", "REQ-FIELDS", "has only unknown fields", allowed, "Check the file and --endpoint."))
     return [finding._replace(path=f"{prefix}.{finding.path}".strip(".")) for finding in found]
 
 
 def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[bool, str]]:
-    """Yield a line for each thing that is wrong with a file, and whether that is an error."""
+    """Yield for each finding in a file whether it is an error, and the line to print."""
     try:
         documents = read(file)
     except ConfigurationError as error:
@@ -86,7 +89,7 @@ def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[boo
 
 
 def list_rules() -> Iterator[str]:
-    """Yield a line for each rule: its id, whether it warns only, the versions, and what is allowed where."""
+    """Yield a line for each rule: id, severity, API versions, structure, and what is allowed."""
     tables = {
         module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in sorted(MODULES_WITH_RULES)
     }
@@ -96,42 +99,44 @@ def list_rules() -> Iterator[str]:
         f"{rule.id:<32}{'warning' if rule.warning else 'error':<9}{','.join(rule.versions):<13}{name}: {rule.allowed}"
         for rule, name in sorted(rules, key=lambda pair: pair[0].id)
     )
-    # One rule may be made for several fields.
+    # Rules that are repeated for several fields give equal lines.
     yield from dict.fromkeys(lines)
 
 
-def _say(line: str) -> None:
-    """Print a line; what steers a terminal, and what the output's encoding does not have, is escaped."""
+def _print(line: str) -> None:
+    """Print a line, with control characters and characters outside the output's encoding escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     print(printable(line).encode(encoding, errors="backslashreplace").decode(encoding))  # noqa: T201 (its output)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check the files that the command line names; return its exit code."""
+    """Check the files named on the command line and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m airflow_dbjobs.payloads",
-        description="Check request bodies of the Databricks Jobs API, JSON or YAML files, by its rules.",
+        description="Check request bodies for the Databricks Jobs API in JSON or YAML files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a file; - is standard input")
-    parser.add_argument("--endpoint", choices=sorted(ENDPOINTS), help="what the payloads are for")
-    parser.add_argument("--api-version", choices=VERSIONS, default=VERSIONS[0])
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="file to check; - reads standard input")
+    parser.add_argument(
+        "--endpoint", choices=sorted(ENDPOINTS), help="endpoint of all files; default: determined by the fields"
+    )
+    parser.add_argument("--api-version", choices=VERSIONS, default=VERSIONS[0], help="default: %(default)s")
     parser.add_argument("--no-warnings", dest="warnings", action="store_false", help="print errors only")
-    parser.add_argument("--rules", action="store_true", help="list the rules, and check nothing")
+    parser.add_argument("--rules", action="store_true", help="list the rules and exit")
     options = parser.parse_args(arguments)
     if options.rules:
         for line in list_rules():
-            _say(line)
+            _print(line)
         return 0
     if not options.files:
-        parser.error("name the files to check")
+        parser.error("no files given")
     failed = False
     for file in options.files:
         for is_error, line in report(file, options.endpoint, options.api_version):
             failed = failed or is_error
             if is_error or options.warnings:
-                _say(line)
+                _print(line)
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""How a request body is put together from an operator's ``json`` and its named parameters, and what JSON can hold."""
+"""Build a request body from an operator's ``json`` and named parameters, and convert it to JSON types."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.field_types import MAX_DIGITS, is_list, printable, type_of
 from airflow_dbjobs.payloads.templates import is_templated
 
-# The reference says "10 MB" without saying which.
+# The reference says "10 MB", without defining MB: this is the larger reading.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
-# What code is given as texts, by a run or its task: the values of a mapping, or the elements of a list.
+# Fields whose values (of a mapping) or elements (of a list) reach the code as strings.
 TEXT_PARAMETERS = frozenset(
     {
         "job_parameters", "notebook_params", "python_named_params", "sql_params", "python_params", "jar_params",
@@ -26,46 +26,46 @@ TEXT_PARAMETERS = frozenset(
 )  # fmt: skip
 _SCALARS = frozenset({str, bool, type(None)})
 _TOO_LONG = 10**MAX_DIGITS
-_HOW_IT_RENDERS = (
-    "Check how its template renders; with render_template_as_native_obj=True a DAG keeps lists and mappings."
+_RENDERING_HINT = (
+    "Check what its template renders to; with render_template_as_native_obj=True a DAG keeps lists and mappings."
 )
 
 
 def merge(body: object, named: Mapping[str, Any], *, keep_templates: bool = False) -> dict[str, Any]:
-    """Return the payload made of an operator's ``json`` and its named parameters; a named one that is not None wins.
+    """Merge an operator's ``json`` and its named parameters; named parameters that are not None take precedence.
 
-    `body` is a mapping, None, or the text of a mapping as Jinja renders it (JSON, or a Python literal); so is each
-    field that holds a list or a mapping. None values are dropped, at any depth; JSON types are kept, but numbers and
-    booleans in parameters become the texts that the API has there. Raises ConfigurationError for anything else;
-    `keep_templates` lets XComArgs and the like stay, before they are rendered.
+    `body` is a mapping, None, or a mapping that Jinja rendered to a string (JSON or a Python literal); lists and
+    mappings in fields may be rendered strings, too. None values are dropped at any depth. Numbers and booleans among
+    the parameters of code become strings, which the API requires. With `keep_templates`, XComArgs and similar objects
+    stay as they are. Raises ConfigurationError for values that are not JSON.
     """
-    with depth_in_words:
+    with depth_reported:
         payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
         made: dict[str, Any] = _plain(payload if keep_templates else _rendered(payload), "", keep_templates)
-        _write_parameters_as_texts(made)
+        _stringify_parameters(made)
     return made
 
 
 def to_json(payload: Mapping[Any, Any], *, keep_templates: bool = False) -> dict[str, Any]:
-    """Return a payload as what JSON can hold, with None values of mappings dropped. Raises ConfigurationError."""
-    with depth_in_words:
+    """Convert a payload to JSON types and drop None values of mappings. Raises ConfigurationError if it cannot."""
+    with depth_reported:
         made: dict[str, Any] = _plain(payload, "", keep_templates)
     return made
 
 
-class _DepthInWords:
-    """Tells in words of a payload that is too deep to be read; cheaper than a generator, for each operator pays it."""
+class _DepthReported:
+    """Turns RecursionError into ConfigurationError. Every operator enters it; a generator would be slower."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, RecursionError):
             raise ConfigurationError(
-                "The payload holds itself, or lists and mappings in each other that are too deep to be read."
+                "The payload contains itself or is nested too deeply. Remove the reference to itself, or flatten it."
             ) from None
 
 
-depth_in_words = _DepthInWords()
+depth_reported = _DepthReported()
 
 
 def _mapping(body: Any) -> Mapping[Any, Any]:
@@ -75,11 +75,11 @@ def _mapping(body: Any) -> Mapping[Any, Any]:
         body = _parse("json", body)
     if isinstance(body, Mapping):
         return body
-    raise ConfigurationError(f"json must be a mapping, or the text of one, and {type_of(body)}.")
+    raise ConfigurationError(f"json {type_of(body)}; it must be a mapping, or a string that holds one.")
 
 
 def _rendered(payload: dict[Any, Any]) -> dict[Any, Any]:
-    """Return the payload with those texts parsed that a template made of a list or a mapping."""
+    """Parse the strings in fields of lists and mappings, which templates rendered."""
     texts = {name: value for name, value in payload.items() if isinstance(value, str) and name in _lists_and_mappings()}
     return {**payload, **{name: _list_or_mapping(name, text) for name, text in texts.items()}}
 
@@ -90,21 +90,21 @@ def _list_or_mapping(name: str, text: str) -> object:
     try:
         value = _parse(name, text)
     except ConfigurationError:
-        # What Databricks fills in itself is left to it.
+        # Databricks fills in its own references.
         if is_templated(text):
             return text
         raise
     if value is None or is_list(value) or isinstance(value, dict):
         return value
     raise ConfigurationError(
-        f"{name} is a text of {len(text)} characters, of which Python reads a value that {type_of(value)}, and it must"
-        f" be a list or a mapping. {_HOW_IT_RENDERS}"
+        f"{name} is a string of {len(text)} characters that holds a value of type {type(value).__name__}; it must hold"
+        f" a list or a mapping. {_RENDERING_HINT}"
     )
 
 
 @cache
 def _lists_and_mappings() -> frozenset[str]:
-    """Return the fields of requests that hold a list or a mapping; in no request has one of them another kind."""
+    """Return the request fields that hold lists or mappings; no name has different types in two requests."""
     from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
 
     fields = [field for structure in ENDPOINTS.values() for field in fields_of(structure).items()]
@@ -115,24 +115,24 @@ def _parse(name: str, text: str) -> object:
     text = text.strip()
     try:
         return json.loads(text)
-    # A number of thousands of digits is a ValueError of another kind.
+    # Python raises a plain ValueError for a number with thousands of digits.
     except (ValueError, RecursionError):
         pass
     try:
-        # What classic Jinja makes of a dict: its repr.
+        # Without native rendering, Jinja renders a dict to its repr.
         return ast.literal_eval(text)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        # Neither the text nor Python's error, which quotes it: it may hold secrets.
+        # The string may hold secrets: neither quote it nor chain Python's error, which does.
         raise ConfigurationError(
-            f"{name} is a text of {len(text)} characters that is neither JSON nor a Python literal. {_HOW_IT_RENDERS}"
+            f"{name} is a string of {len(text)} characters that is neither JSON nor a Python literal. {_RENDERING_HINT}"
         ) from None
 
 
-def _write_parameters_as_texts(value: Any) -> None:
-    """Spell numbers and booleans in parameters as JSON does, wherever in a payload parameters are."""
+def _stringify_parameters(value: Any) -> None:
+    """Replace numbers and booleans among parameters by their JSON text, in place and at any depth."""
     for item in value if isinstance(value, list) else value.values():
         if isinstance(item, dict | list):
-            _write_parameters_as_texts(item)
+            _stringify_parameters(item)
     for name in TEXT_PARAMETERS & value.keys() if isinstance(value, dict) else ():
         given = value[name]
         for key, item in given.items() if isinstance(given, dict) else enumerate(given if is_list(given) else ()):
@@ -141,8 +141,8 @@ def _write_parameters_as_texts(value: Any) -> None:
 
 
 def _plain(value: Any, path: str, keep_templates: bool) -> Any:
-    """Return `value` as what JSON can hold, with None values of mappings dropped."""
-    # Most values are scalars, which are not worth a call, dicts and lists: to ask for a Mapping or Sequence is slow.
+    """Convert `value` to JSON types, without the None values of mappings."""
+    # Exact types first: isinstance with Mapping or Sequence is slow, and each operator runs this.
     if type(value) is int and -_TOO_LONG < value < _TOO_LONG:
         return value
     if type(value) is dict or isinstance(value, Mapping):
@@ -159,41 +159,43 @@ def _plain(value: Any, path: str, keep_templates: bool) -> Any:
         ]
     if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum)):
         if isinstance(value, (int, float)) and not -_TOO_LONG < value < _TOO_LONG:
-            raise ConfigurationError(f"{_in_words(path)} is {_odd_number(value)}. Give another number.")
+            raise ConfigurationError(f"{_display_path(path)} is {_describe_number(value)}. Use another number.")
         return value
     if keep_templates and is_templated(value):
         return value
-    return _plain(_simpler(value, path), path, keep_templates)
+    return _plain(_json_value(value, path), path, keep_templates)
 
 
-def _simpler(value: Any, path: str) -> Any:
-    """Return what a value stands for that is none of JSON's itself."""
+def _json_value(value: Any, path: str) -> Any:
+    """Return the JSON value of an enum member or a sequence."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return list(value)
     raise ConfigurationError(
-        f"{_in_words(path)} is a {type(value).__name__}, which JSON cannot hold."
-        " Give a string, number, boolean, list or mapping."
+        f"{_display_path(path)} is a {type(value).__name__}, which JSON cannot hold."
+        " Use a string, number, boolean, list or mapping."
     )
 
 
 def _key(key: object, path: str) -> str:
-    """Return a key that is no plain string as JSON spells it."""
+    """Return the string that JSON writes for a key."""
     if isinstance(key, enum.Enum):
         return _key(key.value, path)
     if isinstance(key, str):
         return str(key)
     if key is None or (isinstance(key, int | float) and -_TOO_LONG < key < _TOO_LONG):
         return json.dumps(key)
-    raise ConfigurationError(f"{_in_words(path)} has a key that {type_of(key)}, which JSON cannot hold. Give a string.")
+    raise ConfigurationError(
+        f"{_display_path(path)} has a key that {type_of(key)}, which JSON cannot hold. Use a string."
+    )
 
 
-def _in_words(path: str) -> str:
+def _display_path(path: str) -> str:
     return printable(path.removeprefix(".")) or "the payload"
 
 
-def _odd_number(value: float) -> str:
+def _describe_number(value: float) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value}, which JSON cannot hold"
-    return f"a number of more than {MAX_DIGITS} digits, which the API takes nowhere"
+    return f"a number of more than {MAX_DIGITS} digits, which the API does not accept"

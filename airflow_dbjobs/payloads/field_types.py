@@ -1,7 +1,7 @@
-"""The types of fields: what editors and mypy allow in a field, and what the checks expect there.
+"""Field types: what editors and mypy accept in a field, and what validation accepts.
 
-A field is declared as ``Annotated[Int, v21("Its meaning.")]``. What real callers send is accepted: numbers and booleans
-as strings, and numbers and booleans where a string is due. A template or an XComArg may stand in for any value.
+A field is declared as ``Annotated[Int, v21("Its meaning.")]``. Like the API, validation accepts numbers and booleans
+written as strings, and numbers and booleans in string fields. Any field accepts a template or an XComArg.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from airflow_dbjobs.payloads.templates import is_templated
 
 Mismatch: TypeAlias = tuple[str, str, str]
 
-# No number of the API has as many; of thousands Python makes none.
+# Far more than any number of the API has. Python refuses to parse thousands of digits.
 MAX_DIGITS = 100
 _WHOLE = re.compile(rf"\s*(-?[0-9]{{1,{MAX_DIGITS}}})(\.0{{1,{MAX_DIGITS}}})?\s*")
 
 
 class FieldType(NamedTuple):
-    """The type of a field in words, its test, and the type of the elements of a list or the values of a mapping."""
+    """A type: its description, its predicate, and the type of a list's elements or a mapping's values."""
 
     allowed: str
     fits: Callable[[object], bool]
     element: FieldType | None = None
 
     def mismatches(self, value: Any) -> Sequence[Mismatch]:
-        """Return where below a field something has another type, what it is, and what is allowed."""
+        """Return the path below the field, the given type and the allowed type of each value with a wrong type."""
         if not self.fits(value):
             return () if is_templated(value) else (("", type_of(value), self.allowed),)
         if self.element is None:
@@ -45,28 +45,28 @@ class FieldType(NamedTuple):
 
 def _elements(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        # Null is dropped before anything is sent.
+        # Null values are dropped before sending.
         return ((f".{key}", item) for key, item in value.items() if item is not None)
     return ((f"[{index}]", item) for index, item in enumerate(value))
 
 
 def is_list(value: object) -> TypeGuard[Sequence[Any]]:
-    """Whether JSON makes a list of `value`."""
+    """Return whether JSON writes `value` as a list."""
     return isinstance(value, (list, tuple))
 
 
 def is_mapping(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether `value` is a JSON object."""
+    """Return whether `value` is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_bool(value: object) -> bool:
-    """Whether `value` is a boolean, or spelt as one."""
+    """Return whether `value` is a boolean, or the string "true" or "false" in any case."""
     return isinstance(value, bool) or (isinstance(value, str) and value.lower() in {"true", "false"})
 
 
 def whole_number(value: object) -> int | None:
-    """Return the integer that `value` is, or that its digits name (of at most MAX_DIGITS); None where it is none."""
+    """Return `value` as an integer if it is one, or a string of at most MAX_DIGITS digits; otherwise None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -102,14 +102,14 @@ STRUCTURES = FieldType("a list of mappings", is_list, STRUCTURE)
 
 
 def type_of(value: object) -> str:
-    """Name a value by its type: the value itself may be a whole payload, and hold secrets."""
+    """Describe a value by its type only: the value may be a whole payload, and hold secrets."""
     if value is None:
         return "is null"
     return f"is of type {type(value).__name__}"
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes in the place of what steers a terminal, or cannot be seen."""
+    """Return `text` with control and other non-printable characters escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -118,20 +118,21 @@ def printable(text: str) -> str:
 
 
 class Resolvable(Protocol):
-    """What Airflow replaces by a value when the task runs: an XComArg, for one."""
+    """An object, such as an XComArg, that Airflow replaces by a value when the task runs."""
 
     def resolve(self, *args: Any, **kwargs: Any) -> Any:
         """Return the value."""
 
 
 class KnownFieldsOnly:
-    """The type that mypy names where a dict literal has a key that is no field."""
+    """Marker that appears in mypy's error for a dict literal with an unknown field."""
 
 
 class Untyped(Protocol):
-    """A ``dict[str, Any]``, as a function may return it; its values may be of any type, so that this type fits.
+    """Accepts a ``dict[str, Any]`` variable or return value, but no dict literal.
 
-    A dict literal is of the structure's type instead, or wrong: Mapping[str, Any] would let misspelt keys pass.
+    mypy therefore checks a dict literal against the structure's TypedDict. ``Mapping[str, Any]`` would accept literals
+    with misspelt keys.
     """
 
     def __getitem__(self, name: Any, /) -> KnownFieldsOnly:
@@ -147,13 +148,13 @@ Map: TypeAlias = Annotated[Mapping[str, Any] | str | Resolvable | None, MAP]
 Texts: TypeAlias = Annotated[
     Sequence[str | Resolvable] | str | Resolvable | None, FieldType("a list of strings", is_list, TEXT)
 ]
-# A structure, by its name in quotes: its module need not be loaded.
+# The argument is a quoted name, so that the module of the structure is not imported.
 One = Annotated[S | Untyped | str | Resolvable | None, STRUCTURE]
 Many = Annotated[Sequence[S | Untyped | str | Resolvable] | str | Resolvable | None, STRUCTURES]
 
 
 class Source(NamedTuple):
-    """What a field means, the document that describes it, and the API version it needs (None: any, or not known)."""
+    """The meaning of a field, its documentation, and the API version it requires (None: any, or unknown)."""
 
     meaning: str
     document: str
@@ -161,20 +162,20 @@ class Source(NamedTuple):
 
 
 def v20(meaning: str) -> Source:
-    """Declare a field that the newest 2.0 reference page lists."""
+    """Declare a field that the latest reference of API 2.0 lists."""
     return Source(meaning, "Jobs API 2.0 reference")
 
 
 def v21(meaning: str) -> Source:
-    """Declare a field that came with API 2.1, and is not understood by 2.0."""
+    """Declare a field that API 2.1 introduced and 2.0 ignores."""
     return Source(meaning, "Jobs API 2.1", "2.1")
 
 
 def v22(meaning: str) -> Source:
-    """Declare a field that came with API 2.2."""
+    """Declare a field that API 2.2 introduced."""
     return Source(meaning, "Jobs API 2.2", "2.2")
 
 
 def sdk(meaning: str) -> Source:
-    """Declare a field that the vendor's SDK lists, and of which no version is known that would not take it."""
+    """Declare a field that the Databricks SDK lists, and that no API version is known to reject."""
     return Source(meaning, "Databricks SDK, Jobs API 2.2")

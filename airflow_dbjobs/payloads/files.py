@@ -1,4 +1,4 @@
-"""Reads payload files, JSON or YAML, and knows on which line each of their fields stands."""
+"""Read payload files, JSON or YAML, with the line number of each field."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Document:
-    """One payload of a file, and the line of each path in it."""
+    """A payload from a file, with the line number of each path in it."""
 
     payload: Any
     lines: dict[str, int]
 
     def line_of(self, path: str) -> int:
-        """Return the line of a field; of one that is missing, the line of what it is missing in."""
+        """Return the line of a field; for a missing field, the line of the structure that lacks it."""
         while path and path not in self.lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.lines.get(path, 1)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped, see above
-    """Reads what JSON can hold: a date is a string."""
+    """Loads JSON types only: dates stay strings."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -40,55 +40,57 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-# How many values the aliases of a YAML file may add; some lines of nested aliases stand for billions.
+# Limit for values that YAML aliases add: a few lines of nested aliases can expand to billions.
 MAX_ALIASED_VALUES = 100_000
 
 
-class _Twice(Exception):
-    """A mapping gives a field twice."""
+class _DuplicateField(Exception):
+    """A mapping contains a field twice."""
 
     def __init__(self, name: str, line: int | None = None) -> None:
-        super().__init__(f"{'' if line is None else f':{line}'}: gives {name} twice.")
+        super().__init__(f"{'' if line is None else f':{line}'}: {name} is given twice. Remove one.")
 
 
 class _TooManyAliases(Exception):
-    """The aliases of a file stand for too many values."""
+    """The aliases of a file expand to too many values."""
 
 
 def read(file: Path) -> list[Document]:
-    """Return the payloads of a file, of which YAML may hold several; - is standard input, of either kind.
+    """Return the payloads of a file; YAML may contain several documents. ``-`` reads JSON or YAML from standard input.
 
-    Raises ConfigurationError if it cannot be read, or holds none.
+    Raises ConfigurationError if the file cannot be read or contains no payload.
     """
     try:
-        # Windows writes a mark at the start.
+        # Editors on Windows write a byte order mark.
         text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode("utf-8-sig")
         documents = _documents(text, file.suffix.lower() == ".json", guess=str(file) == "-")
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file}: is no text in UTF-8.") from error
+        raise ConfigurationError(f"{file}: not UTF-8 text.") from error
     except json.JSONDecodeError as error:
-        raise ConfigurationError(f"{file}:{error.lineno}: is no JSON: {error.msg}.") from error
+        raise ConfigurationError(f"{file}:{error.lineno}: not valid JSON: {error.msg}.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{file}{line}: is no YAML: {getattr(error, 'problem', None) or error}.") from error
-    except _Twice as error:
+        raise ConfigurationError(
+            f"{file}{line}: not valid YAML: {getattr(error, 'problem', None) or error}."
+        ) from error
+    except _DuplicateField as error:
         raise ConfigurationError(f"{file}{error}") from None
     except _TooManyAliases:
         raise ConfigurationError(
-            f"{file}: its aliases stand for more than {MAX_ALIASED_VALUES:,} values, which no payload has."
+            f"{file}: the YAML aliases expand to more than {MAX_ALIASED_VALUES:,} values. Write a smaller payload."
         ) from None
     except RecursionError:
-        raise ConfigurationError(f"{file}: holds itself, or is too deep to be read.") from None
+        raise ConfigurationError(f"{file}: the payload contains itself or is nested too deeply.") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        # The parsers' own errors, which quote the value.
+        # The messages of the parsers quote the value, which may be a secret.
         raise ConfigurationError(
-            f"{file}: holds a value that cannot be read: one that is not of its tag, or a number of too many digits."
+            f"{file}: contains a value that cannot be read: it does not match its YAML tag, or has too many digits."
         ) from error
     if not documents:
-        raise ConfigurationError(f"{file}: holds no payload.")
+        raise ConfigurationError(f"{file}: contains no payload.")
     return documents
 
 
@@ -107,19 +109,19 @@ def _documents(text: str, is_json: bool, *, guess: bool) -> list[Document]:
 def _read_json(text: str) -> list[Document]:
     payload = json.loads(text)
     try:
-        # JSON is YAML, but for tabs; the lines are all that is taken from it.
+        # Used for the line numbers only. JSON is YAML, except for tabs.
         node = yaml.compose(text.replace("\t", " "), Loader=_Loader)
     except yaml.YAMLError:
-        return [Document(json.loads(text, object_pairs_hook=_each_once), {})]
-    _refuse_twice(node)
+        return [Document(json.loads(text, object_pairs_hook=_without_duplicates), {})]
+    _refuse_duplicates(node)
     return [Document(payload, dict(_lines(node)))]
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, value in pairs:
         if name in made:
-            raise _Twice(name)
+            raise _DuplicateField(name)
         made[name] = value
     return made
 
@@ -130,8 +132,8 @@ def _read_yaml(text: str) -> Iterator[Document]:
         while loader.check_node():
             node = loader.get_node()
             _refuse_too_many_aliases(node)
-            # Before what "<<" merges in is put beside a mapping's own fields.
-            _refuse_twice(node)
+            # Must precede construct_document, which merges "<<" into the fields of a mapping.
+            _refuse_duplicates(node)
             yield Document(loader.construct_document(node), dict(_lines(node)))
     finally:
         loader.dispose()
@@ -143,11 +145,11 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def _refuse_too_many_aliases(node: Any) -> None:
-    """Raise _TooManyAliases where aliases stand for more values than can be looked at."""
+    """Raise _TooManyAliases if aliases expand to more than MAX_ALIASED_VALUES values."""
     sizes: dict[int, int] = {}
 
     def size(node: Any) -> int:
-        # Of an alias the node is the same, and is counted once.
+        # Aliases share the node that they refer to; its size is computed once.
         if id(node) not in sizes:
             sizes[id(node)] = 1 + sum(map(size, _children(node)))
         return sizes[id(node)]
@@ -156,29 +158,29 @@ def _refuse_too_many_aliases(node: Any) -> None:
         raise _TooManyAliases
 
 
-def _refuse_twice(node: Any) -> None:
-    """Raise _Twice where a mapping gives a field twice, of which only the last would count."""
+def _refuse_duplicates(node: Any) -> None:
+    """Raise _DuplicateField if a mapping contains a field twice; parsers would use the last one silently."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise _Twice(key.value, key.start_mark.line + 1)
+                    raise _DuplicateField(key.value, key.start_mark.line + 1)
                 seen.add(key.value)
-            _refuse_twice(value)
+            _refuse_duplicates(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_twice(item)
+            _refuse_duplicates(item)
 
 
 def _lines(node: Any, path: str = "") -> Iterator[tuple[str, int]]:
-    """Yield the path and line of a node and of all below it."""
+    """Yield path and line number of a node and all its descendants."""
     yield path, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             below = f"{path}.{key.value}".removeprefix(".")
             yield from _lines(value, below)
-            # The field's own line, where its value starts on a later one.
+            # The key's line takes precedence, as the value may start on a later one.
             yield below, key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):

@@ -1,4 +1,4 @@
-"""A mapping in a payload and its path, as the rules see it: what is given, what is not known yet, what is around it."""
+"""A mapping in a payload, as the rules see it: its values, its path, its parent, and what is still unknown."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Body:
-    """What all nodes of one payload share."""
+    """Context that all nodes of a payload share."""
 
     endpoint: str
     version: str
-    # "aws", "azure", "gcp", or "" where it is not known.
+    # "aws", "azure", "gcp", or "" if unknown.
     cloud: str
     payload: dict[str, Any]
-    # Whether fields may still come to the payload: its `json` is a template.
+    # Whether the payload may get more fields later, because its `json` is a template.
     open_root: bool
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The job's or run's settings: the payload itself, or what it puts into ``new_settings``."""
+        """The settings of the job or run: ``new_settings`` if given, otherwise the payload itself."""
         inner = self.payload.get("new_settings")
         return inner if isinstance(inner, dict) else self.payload
 
     @property
     def is_partial(self) -> bool:
-        """Whether the settings are merged into others, which are not known here."""
+        """Whether the API merges the settings into existing ones, which are unknown here."""
         return self.endpoint == "update"
 
 
 @dataclass(slots=True)
 class Node:
-    """A mapping in a payload, of the structure of that name. The whole has no parent; others lie at `below` theirs."""
+    """A mapping in a payload. `structure` names its type; `below` is its path in `parent`, which the root lacks."""
 
     body: Body
     value: dict[str, Any]
@@ -49,8 +49,8 @@ class Node:
     below: str = ""
 
     def path_of(self, below: str) -> str:
-        """Return the path of something below this node, or of the node itself where `below` is empty."""
-        # Made only where something is wrong.
+        """Return the full path of `below`, a path relative to this node; of the node itself if `below` is empty."""
+        # Computed on demand: only findings need it.
         path = self.parent.path_of(self.below) if self.parent else ""
         if not below or not path or below.startswith(("[", ".")):
             return f"{path}{below}".removeprefix(".")
@@ -58,68 +58,68 @@ class Node:
 
     @property
     def fields(self) -> dict[str, Field]:
-        """The fields of the structure that are known here."""
+        """The known fields of the structure."""
         return fields_of(self.structure)
 
     def meant_by(self, name: str) -> str | None:
-        """Return the field that a misspelt name probably stands for."""
+        """Return the field that was probably meant by a misspelt name, unless it is given as well."""
         meant = near_miss(name, tuple(self.fields))
         return meant if meant not in self.value else None
 
     def has_unknown_fields(self) -> bool:
-        """Whether a field is given that is unknown here, and no slip for one that is known."""
+        """Return whether an unknown field is given that is not a probable misspelling of a known one."""
         return any(
             name not in self.fields and self.given(name) and self.meant_by(str(name)) is None for name in self.value
         )
 
     def given(self, name: str) -> bool:
-        """Whether the field is there, whatever it holds."""
+        """Return whether the field has a value, including templates and empty values."""
         return self.value.get(name) is not None
 
     def lacks(self, name: str) -> bool:
-        """Whether the field is missing for sure."""
+        """Return whether the field is definitely missing: not given, and no template may add it."""
         return not self.given(name) and not self._is_open
 
     def empty(self, name: str) -> bool:
-        """Whether the field is missing for sure, or an empty string."""
+        """Return whether the field is definitely missing, or an empty string."""
         return self.lacks(name) or self.value.get(name) == ""
 
     def known(self, name: str) -> Any:
-        """Return the field's value, or None where it is missing or only the run will know it."""
+        """Return the value of the field, or None if it is missing or a template."""
         value = self.value.get(name)
         return None if value is None or is_templated(value) else value
 
     def filled(self, name: str) -> bool:
-        """Whether the field surely holds something; false, and empty strings, lists and mappings, are nothing."""
+        """Return whether the field has a known, true value: no template, false, zero or empty value."""
         return bool(self.known(name))
 
     def text(self, name: str) -> str | None:
-        """Return the field's value if it is a string that is known."""
+        """Return the value of the field if it is a string and no template."""
         value = self.known(name)
         return value if isinstance(value, str) else None
 
     def number(self, name: str) -> int | None:
-        """Return the field's value if it is an integer, or its digits, that is known."""
+        """Return the value of the field if it is an integer, or a string of digits."""
         return whole_number(self.known(name))
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """Return the field's value if it is a mapping; else an empty one."""
+        """Return the value of the field if it is a mapping, otherwise an empty mapping."""
         value = self.value.get(name)
         return value if isinstance(value, dict) else {}
 
     def items(self, name: str) -> list[Any]:
-        """Return the field's elements, templated ones among them; none where it is no list."""
+        """Return the elements of the field, templates included; an empty list if it is not a list."""
         value = self.value.get(name)
         return list(value) if is_list(value) else []
 
     def elements(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the index and value of those of the field's elements that are mappings."""
+        """Yield index and value of the elements that are mappings."""
         for index, item in enumerate(self.items(name)):
             if isinstance(item, dict):
                 yield index, item
 
     def all_known(self, name: str) -> bool:
-        """Whether the field is no template, and none of its elements is: what is not in the list is not there."""
+        """Return whether neither the field nor any of its elements is a template, so that the list is complete."""
         value = self.value.get(name)
         return not is_templated(value) and not any(is_templated(item) for item in self.items(name))
 

@@ -1,4 +1,4 @@
-"""The types by name; the fields of each structure; and which structure is the request of which endpoint."""
+"""Look up payload types by name, the fields of a structure, and the request structure of an endpoint."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ _NAMES = {
     """,
     "tasks": "ComputeAndTask JobTask SubmitTask Task",
 }
-# The module below ``types`` of each type.
-HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+# Type name -> its module in ``types``.
+MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-# What is sent to an endpoint, or asked of it, below /api/<version>/jobs/.
+# Endpoint below /api/<version>/jobs/ -> the structure of its body or query.
 ENDPOINTS = {
     "create": "CreateJob",
     "reset": "ResetJob",
@@ -89,7 +89,7 @@ ENDPOINTS = {
 
 
 class Field(NamedTuple):
-    """A field: its type, the API version that it needs, and the name of the structure that it holds, one or many."""
+    """A field: its type, the API version it requires, and the structure it contains (a list of it if `many`)."""
 
     type: FieldType
     since: str | None
@@ -98,13 +98,13 @@ class Field(NamedTuple):
 
 
 def find(name: str) -> Any:
-    """Return a type by its name; its module is loaded on the first use."""
-    return getattr(import_module(f"airflow_dbjobs.payloads.types.{HOME[name]}"), name)
+    """Return a type by name; imports its module on first use."""
+    return getattr(import_module(f"airflow_dbjobs.payloads.types.{MODULE_OF[name]}"), name)
 
 
 @cache
 def fields_of(structure: str) -> dict[str, Field]:
-    """Return the fields of a structure, those that it inherits among them."""
+    """Return the fields of a structure, including inherited ones."""
     return {name: _field(hint) for name, hint in find(structure).__annotations__.items()}
 
 
@@ -114,7 +114,7 @@ def _field(hint: Any) -> Field:
 
 
 def _structure_in(hint: Any) -> str | None:
-    """Return the name in quotes in a hint: that of `One` or `Many`."""
+    """Return the quoted structure name in a `One` or `Many` annotation."""
     if isinstance(hint, ForwardRef):
         return hint.__forward_arg__
     return next(filter(None, map(_structure_in, get_args(hint))), None)

@@ -1,4 +1,4 @@
-"""What may have been meant by a field that a structure does not have: a name like it, or another place."""
+"""Suggest what was meant by a field that a structure does not have: a similar name or another place."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.schema import Field
 
-# From this likeness on, of two names that differ one is taken for a slip of the other.
+# Similarity ratios from which a name probably, or almost certainly, is a misspelling of another.
 LIKELY = 0.8
 CERTAIN = 0.9
-# What a run is given, and what the task calls the same.
+# Parameter of a run -> its name in the task.
 _OF_TASKS = {
     "notebook_params": "base_parameters",
     "python_named_params": "named_parameters",
@@ -33,12 +33,12 @@ _OF_RUNS = {"base_parameters": "notebook_params", "named_parameters": "python_na
 
 @lru_cache(maxsize=1024)
 def near_miss(name: str, known: tuple[str, ...], likeness: float = LIKELY) -> str | None:
-    """Return the known name that is most like `name`, if any is enough like it."""
+    """Return the known name most similar to `name`, or None if none reaches the ratio `likeness`."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
 def where_it_belongs(node: Node, name: str) -> str:
-    """Return in words where a field belongs that the structure at `node` does not have; "" where that is not known."""
+    """Return a sentence that says where a misplaced field belongs, or "" if that is unknown."""
     names = [name, *(table[name] for table in (_OF_TASKS, _OF_RUNS) if name in table)]
     for other in names:
         if other in node.fields:
@@ -51,17 +51,17 @@ def where_it_belongs(node: Node, name: str) -> str:
 
 
 def _around(node: Node, name: str) -> Iterator[str]:
-    """Yield where around a node there is such a field, the nearest first."""
+    """Yield the enclosing structures that have the field, nearest first."""
     around = node.parent
     while around is not None:
         if name in around.fields:
             where = around.path_of("")
-            yield f"in {where}, beside {node.below}" if where else f"beside {node.below.partition('[')[0]}"
+            yield f"in {where}, next to {node.below}" if where else f"next to {node.below.partition('[')[0]}"
         node, around = around, around.parent
 
 
 def _below(fields: dict[str, Field], value: dict[str, Any], name: str) -> list[str]:
-    """Return where in what is given there is such a field, the nearest first."""
+    """Return the given nested structures that have the field, nearest first."""
     found = []
     for field, (_, _, structure, many) in fields.items():
         inner = value.get(field)
@@ -76,7 +76,7 @@ def _below(fields: dict[str, Field], value: dict[str, Any], name: str) -> list[s
 
 
 def _only_holder(fields: dict[str, Field], name: str) -> str:
-    """Return the only field whose structure has such a field."""
+    """Return the field whose structure has the field `name`, if there is exactly one such field."""
     holders = [
         _in_words(field, many)
         for field, (_, _, structure, many) in fields.items()

@@ -1,4 +1,4 @@
-"""What is not known before a task runs: Jinja strings, XComArgs, files that hold a template."""
+"""Recognize values that are unknown before a task runs: Jinja strings, XComArgs and names of template files."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# `{{` is also how Databricks marks what it fills in itself ("{{job.run_id}}"): that is not known here either.
+# "{{" also begins Databricks' references ("{{job.run_id}}"), whose values are just as unknown.
 _MARKS = ("{{", "{%", "{#")
-# The template_ext of the operators: Airflow puts the file's content in the place of its name.
+# The template_ext of the operators: Airflow replaces the file name by the file's content.
 _FILE_SUFFIX = ".json-tpl"
-# A template, of which nothing is known.
+# Stands for a value of which nothing is known.
 UNKNOWN = "{{ }}"
 
 
 def is_templated(value: object) -> bool:
-    """Whether `value` stands for another one, which only Airflow (or Databricks, at the run) will know.
+    """Return whether Airflow, or Databricks during the run, will replace `value` by another one.
 
-    Airflow's own objects (XComArg, DagParam, Param, mapped arguments) are known by their ``resolve``, as in Airflow 3:
-    nothing of Airflow is imported here. Paths have one too, and are no templates. A function is one only where it is
-    the whole of a template field: ``checks.check_early`` sees to that.
+    This module must not import Airflow, so Airflow's objects (XComArg, DagParam, Param, mapped arguments) are
+    recognized by their method ``resolve``. Paths have one, too, but are not templates. Airflow calls a function only if
+    it is the whole value of a template field; ``validation.check_early`` handles those.
     """
     if isinstance(value, str):
         return ("{" in value and any(mark in value for mark in _MARKS)) or value.endswith(_FILE_SUFFIX)
@@ -30,12 +30,12 @@ def is_templated(value: object) -> bool:
     return callable(getattr(value, "resolve", None)) and not isinstance(value, os.PathLike)
 
 
-def without(value: Any, is_unknown: Callable[[str], bool]) -> Any:
-    """Return `value` with a template in the place of each text of which nothing is known."""
+def mask_texts(value: Any, is_unknown: Callable[[str], bool]) -> Any:
+    """Return `value` with each string for which `is_unknown` returns True replaced by UNKNOWN."""
     if isinstance(value, str):
         return UNKNOWN if is_unknown(value) else value
     if isinstance(value, dict):
-        return {key: without(item, is_unknown) for key, item in value.items()}
+        return {key: mask_texts(item, is_unknown) for key, item in value.items()}
     if isinstance(value, list):
-        return [without(item, is_unknown) for item in value]
+        return [mask_texts(item, is_unknown) for item in value]
     return value

@@ -1,6 +1,6 @@
-"""The check of a payload: its fields by the schema, and the rules of each structure in it.
+"""Validate a payload: its fields against the schema, and each of its structures against the rules.
 
-Operators check twice: what is known when the DAG is parsed, and all of it before it is sent.
+Operators validate twice: the known part when the DAG is parsed, and the complete payload before it is sent.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
-from airflow_dbjobs.payloads.body import depth_in_words, merge, to_json
+from airflow_dbjobs.payloads.body import depth_reported, merge, to_json
 from airflow_dbjobs.payloads.field_types import printable, type_of
 from airflow_dbjobs.payloads.paths import Body, Node
 from airflow_dbjobs.payloads.rules import EXTENDS, MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
-from airflow_dbjobs.payloads.schema import ENDPOINTS, HOME, fields_of
+from airflow_dbjobs.payloads.schema import ENDPOINTS, MODULE_OF, fields_of
 from airflow_dbjobs.payloads.suggestions import where_it_belongs
-from airflow_dbjobs.payloads.templates import UNKNOWN, is_templated, without
+from airflow_dbjobs.payloads.templates import UNKNOWN, is_templated, mask_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.schema import Field
 
 VERSIONS = ("2.2", "2.1", "2.0")
-# Findings that may be why another one is there: a misspelt name is often why a field is missing.
+# Warnings that are often the cause of an error: a required field is missing because its name is misspelt.
 _CAUSES = ("FIELD-NAME", "FIELD-PLACE", "FIELD-UNKNOWN")
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong, or probably is: where, by which rule, what was given, what is allowed, what to do.
+    """An error or warning: path, rule id, what is given, what is allowed, and the remedy.
 
-    `at_run` says that it may be a placeholder while the DAG is parsed.
+    `at_run`: while the DAG is parsed, the value may be a placeholder.
     """
 
     path: str
@@ -46,20 +46,27 @@ class Finding(NamedTuple):
     at_run: bool = False
 
     def __str__(self) -> str:
-        # Names in the payload may hold what steers a terminal.
+        # Names in a payload may contain control characters.
         return printable(f"{self.path or 'the payload'} [{self.rule}]: {self.given}; {self.allowed}. {self.remedy}")
 
 
 def check(endpoint: str, payload: object, version: str, *, cloud: str = "", strict: bool = False) -> list[str]:
-    """Check a payload for an endpoint ("run-now") of an API version. Returns warnings.
+    """Validate a payload and return its warnings.
 
-    Numbers and booleans may be strings. What Databricks fills in itself ("{{job.run_id}}") is not checked.
-    `cloud` is "aws", "azure" or "gcp" where it is known. Where `strict`, a warning is a violation, too. Raises
-    PayloadError, listing all violations, or ConfigurationError where the payload cannot be JSON.
+    Numbers and booleans may be written as strings. Values with Databricks' references ("{{job.run_id}}") are not
+    checked.
+
+    :param endpoint: the endpoint below jobs/, such as "run-now".
+    :param payload: the request body.
+    :param version: the API version: "2.2", "2.1" or "2.0".
+    :param cloud: "aws", "azure" or "gcp", if known.
+    :param strict: treat warnings as errors.
+    :raises PayloadError: with all errors, if the payload has any.
+    :raises ConfigurationError: if the payload cannot be written as JSON.
     """
     _must_be_one_of("endpoint", endpoint, ENDPOINTS)
     _must_be_one_of("version", version, VERSIONS)
-    with depth_in_words:
+    with depth_reported:
         if isinstance(payload, Mapping):
             payload = to_json(payload, keep_templates=True)
         found = findings(endpoint, payload, version, cloud=cloud)
@@ -76,25 +83,30 @@ def check_early(
     template_ext: Iterable[str] = (),
     strict: bool = False,
 ) -> list[str]:
-    """Check what is known of a payload while the DAG is parsed: its ``json`` and its named parameters.
+    """Validate the known part of a payload while the DAG is parsed, and return warnings about placeholders.
 
-    Templates are not checked, whole or in part. Which version the API has only the connection knows: what
-    suits any version passes. `may_grow` says that a class of the user's own made the operator: fields may come to the
-    payload later, and a text that ends in one of its `template_ext` is the name of a template file. Raises
-    PayloadError, listing all violations, or ConfigurationError where the payload cannot be JSON.
+    Values with templates are not checked. The API version is unknown without the connection, so a payload passes if it
+    is valid in any version. A placeholder is a value such as a job_id of 0. All other warnings appear in the task's log
+    only, as Airflow parses a DAG file every few seconds.
 
-    Returns what may be a placeholder (a job_id of 0), and is a violation where `strict`. Other warnings are left to the
-    task's log, as a DAG file is parsed every few seconds; where `strict`, they are violations, too.
+    :param endpoint: the endpoint below jobs/, such as "run-now".
+    :param body: the operator's ``json``.
+    :param named: the operator's named parameters.
+    :param may_grow: whether a subclass of the operator may add fields later.
+    :param template_ext: suffixes by which that subclass recognizes names of template files.
+    :param strict: treat warnings, including placeholders, as errors.
+    :raises PayloadError: with all errors, if the payload has any.
+    :raises ConfigurationError: if the payload cannot be written as JSON.
     """
     _must_be_one_of("endpoint", endpoint, ENDPOINTS)
-    # Airflow calls a function that is the whole of a template field, and no other.
+    # Airflow calls a function if it is the whole value of a template field, but not inside one.
     unknown = is_templated(body) or callable(body) or (may_grow and isinstance(body, str))
     known = {name: UNKNOWN if callable(value) else value for name, value in named.items()}
-    with depth_in_words:
+    with depth_reported:
         payload = merge(None if unknown else body, known, keep_templates=True)
         if may_grow and template_ext:
             suffixes = tuple(template_ext)
-            payload = without(payload, lambda text: text.endswith(suffixes))
+            payload = mask_texts(payload, lambda text: text.endswith(suffixes))
         found = findings_of_any_version(endpoint, payload, open_root=unknown or may_grow)
     placeholders = [finding for finding in found if finding.at_run]
     errors = [finding for finding in found if finding.is_error and not finding.at_run]
@@ -116,13 +128,13 @@ def _raise_errors(endpoint: str, found: list[Finding], errors: list[Finding]) ->
 def findings(
     endpoint: str, payload: object, version: str = "2.2", *, cloud: str = "", open_root: bool = False
 ) -> list[Finding]:
-    """Return all that is wrong with a payload for an endpoint ("run-now") of one API version.
+    """Return the errors and warnings for a payload in one API version.
 
-    `cloud` is "aws", "azure" or "gcp" where it is known. `open_root` says that more fields may come to the payload.
+    `cloud` is "aws", "azure" or "gcp", if known. `open_root`: the payload may get more fields later.
     """
     if not isinstance(payload, dict):
         return [
-            Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body is one JSON object", "Give a mapping.")
+            Finding("", "REQ-BODY-OBJECT", type_of(payload), "a request body must be a JSON object", "Use a mapping.")
         ]
     found: list[Finding] = []
     root = Node(Body(endpoint, version, cloud, payload, open_root), payload, ENDPOINTS[endpoint])
@@ -132,7 +144,7 @@ def findings(
 
 
 def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool = False) -> list[Finding]:
-    """Return what is wrong with a payload whichever API version it is for: only warnings where it suits one."""
+    """Return the findings in the newest version that has no errors and knows all fields, or else in the newest."""
     newest: list[Finding] = []
     for version in VERSIONS:
         found = findings(endpoint, payload, version, open_root=open_root)
@@ -143,7 +155,7 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
 
 
 def _visit(node: Node, found: list[Finding]) -> None:
-    """Add to `found` what is wrong with a structure: what its rules find, then what its fields are and hold."""
+    """Append the findings in a structure: those of its rules first, then those in its fields."""
     fields, rules_by_field, rules = _expected(node.structure, node.body.endpoint, node.body.version)
     start = len(found)
     _apply(rules, node, found)
@@ -160,7 +172,7 @@ def _visit(node: Node, found: list[Finding]) -> None:
             continue
         field_type, since, structure, many = fields[name]
         if since and since > node.body.version:
-            # Nor is what it holds checked: the version does not know it.
+            # The value is not checked, as this version ignores the field.
             found.append(_too_new(node, name, since))
             continue
         if mismatches := field_type.mismatches(value):
@@ -170,7 +182,7 @@ def _visit(node: Node, found: list[Finding]) -> None:
 
 
 def _descend(node: Node, name: str, structure: str, found: list[Finding], *, many: bool) -> None:
-    """Visit the structures that a field holds."""
+    """Visit the structures in a field."""
     value = node.value[name]
     if many:
         for index, item in node.elements(name):
@@ -180,7 +192,7 @@ def _descend(node: Node, name: str, structure: str, found: list[Finding], *, man
 
 
 def _apply(rules: Iterable[Rule], node: Node, found: list[Finding]) -> None:
-    """Add to `found` what rules find at a node."""
+    """Append the findings of `rules` at a node."""
     for rule in rules:
         if rule.fields and node.value.keys().isdisjoint(rule.fields):
             continue
@@ -192,7 +204,7 @@ def _apply(rules: Iterable[Rule], node: Node, found: list[Finding]) -> None:
 def _mistyped(node: Node, name: str, mismatches: Iterable[Mismatch], refused: set[str]) -> Iterator[Finding]:
     for below, given, allowed in mismatches:
         path = node.path_of(name + below)
-        # A rule says more of a wrong type than that it is wrong.
+        # If a rule reported the same path, its message is more specific.
         if path not in refused:
             yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
 
@@ -202,15 +214,15 @@ def _too_new(node: Node, name: str, since: str) -> Finding:
         node.path_of(name),
         "FIELD-VERSION",
         f"needs API version {since} or later",
-        f"the connection's api_version is {node.body.version}, which does not know it",
-        f'Set "api_version": "{since}" in the connection\'s extra, or leave the field out.',
+        f"the API ignores it in version {node.body.version}, the connection's api_version",
+        f'Set "api_version": "{since}" in the connection\'s extra, or remove the field.',
         is_error=False,
     )
 
 
 def _unknown(node: Node, name: str) -> Finding:
-    """Report a field that the API is going to ignore, and what may have been meant."""
-    rule, remedy = "FIELD-UNKNOWN", "Leave it out, unless the API is newer than this release."
+    """Return a warning for a field that the API will ignore, with a suggestion of what was meant."""
+    rule, remedy = "FIELD-UNKNOWN", "Remove it, unless the API is newer than this release."
     if belongs := where_it_belongs(node, name):
         rule, remedy = "FIELD-PLACE", belongs
     elif meant := node.meant_by(name):
@@ -218,15 +230,15 @@ def _unknown(node: Node, name: str) -> Finding:
     return Finding(
         node.path_of(name),
         rule,
-        f"is no field of {node.structure} that is known here",
-        "the API ignores what it does not know",
+        f"is not a known field of {node.structure}",
+        "the API ignores unknown fields",
         remedy,
         is_error=False,
     )
 
 
 class _Expected(NamedTuple):
-    """What is expected of a structure: its fields; the rules of one field, which wait for it; and the others."""
+    """The fields of a structure, the rules that need one certain field, by that field, and all other rules."""
 
     fields: dict[str, Field]
     rules_by_field: dict[str, list[Rule]]
@@ -235,7 +247,7 @@ class _Expected(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _expected(structure: str, endpoint: str, version: str) -> _Expected:
-    """Return what is expected of a structure and of those it extends; rules are loaded as the structures are."""
+    """Return fields and rules of a structure, including inherited ones; imports their modules on first use."""
     rules = [rule for rule in _rules_of(structure) if rule.applies(endpoint, version)]
     by_field: dict[str, list[Rule]] = {}
     for rule in rules:
@@ -247,7 +259,7 @@ def _expected(structure: str, endpoint: str, version: str) -> _Expected:
 
 def _rules_of(structure: str | None) -> Iterator[Rule]:
     while structure:
-        module = HOME[structure]
+        module = MODULE_OF[structure]
         if module in MODULES_WITH_RULES:
             yield from import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES.get(structure, ())
         structure = EXTENDS.get(structure)

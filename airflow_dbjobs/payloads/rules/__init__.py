@@ -1,6 +1,7 @@
-"""The rules of the Jobs API that need no server, one table for each module of models.
+"""Rules of the Jobs API that can be checked without a server, one module for each module of ``types``.
 
-A table maps the name of a structure to its rules; ``python -m airflow_dbjobs.payloads --rules`` lists them all.
+Each module has a table ``RULES`` from structure names to rules; ``python -m airflow_dbjobs.payloads --rules`` lists
+all rules.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.payloads.paths import Node
 
-# The path below the node ("" for the node itself), and what was given there.
+# A path relative to the node ("" for the node itself), and what is given there.
 Fault: TypeAlias = tuple[str, str]
 Check: TypeAlias = "Callable[[Node], Iterator[Fault]]"
 
-# Modules of models whose structures have rules, in a module of the same name beside this one.
+# Modules of ``types`` whose structures have rules, in a module of the same name in this folder.
 MODULES_WITH_RULES = frozenset(
     {
         "access", "clusters", "code_tasks", "flow_tasks", "jobs", "libraries", "notifications", "parameters", "runs",
         "schedule", "sources", "sql_tasks", "storage", "tasks",
     }
 )  # fmt: skip
-# The structures that have the fields, and so the rules, of another.
+# Structure -> the structure whose fields and rules it inherits.
 EXTENDS = {
     "CreateJob": "JobSettings", "JobSettings": "ComputeAndTask", "SubmitRun": "ComputeAndTask", "Task": "SubmitTask",
     "SubmitTask": "ComputeAndTask", "RunNow": "RunParameters", "RepairRun": "RunParameters",
@@ -37,28 +38,28 @@ ONLY_2_2 = ("2.2",)
 
 
 @dataclass(frozen=True)
-class OfFields:
-    """A check of some fields, which finds nothing where none of them is given."""
+class FieldCheck:
+    """A check that only runs if at least one of its fields is given."""
 
     fields: frozenset[str]
     check: Check
 
-    def concerns(self, node: Node) -> bool:
-        """Whether any of the fields is given."""
+    def applies_to(self, node: Node) -> bool:
+        """Return whether any of the fields is given."""
         return not node.value.keys().isdisjoint(self.fields)
 
     def __call__(self, node: Node) -> Iterator[Fault]:
-        """Make the check."""
+        """Run the check."""
         return self.check(node)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: an id, what it checks, what is allowed, and what to do instead.
+    """A rule: its id, its check, what is allowed, and the remedy.
 
-    `versions` and `endpoints` say where it holds, `unless` at which endpoints it cannot be decided; a `warning` tells
-    of what is probably wrong. What an `at_run` rule finds may be a placeholder while the DAG is parsed, and is an error
-    when the task runs.
+    It applies to `versions` and `endpoints` (all if empty), except for the endpoints `unless`, whose payloads do not
+    show whether it is broken. A `warning` reports a probable mistake. `at_run`: while the DAG is parsed, the value may
+    be a placeholder; when the task runs, it is an error.
     """
 
     id: str
@@ -73,11 +74,11 @@ class Rule:
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """Fields without any of which there is nothing to check; none where that is not so simple."""
-        return self.check.fields if isinstance(self.check, OfFields) else frozenset()
+        """The fields of which at least one must be given for the check to run; empty if it always runs."""
+        return self.check.fields if isinstance(self.check, FieldCheck) else frozenset()
 
     def applies(self, endpoint: str, version: str) -> bool:
-        """Whether the rule holds for an endpoint of an API version."""
+        """Return whether the rule applies to an endpoint of an API version."""
         if version not in self.versions or endpoint in self.unless:
             return False
         return not self.endpoints or endpoint in self.endpoints

@@ -1,4 +1,4 @@
-"""Rules of permissions, identities and queueing."""
+"""Rules for permissions, run_as and queue settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.field_types import is_bool, type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
-from airflow_dbjobs.payloads.rules.forms import any_of, exactly_one, one_of, present
+from airflow_dbjobs.payloads.rules.checks import all_of, exactly_one, one_of, required
 from airflow_dbjobs.payloads.templates import is_templated
 from airflow_dbjobs.payloads.types.enums import JobPermissionLevel
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PRINCIPALS = ("user_name", "group_name", "service_principal_name")
 
 
-def _says_whether(node: Node) -> Iterator[Fault]:
+def _queue_enabled(node: Node) -> Iterator[Fault]:
     enabled = node.value.get("enabled")
     if node.lacks("enabled"):
         yield "", "enabled is missing"
@@ -28,15 +28,15 @@ def _says_whether(node: Node) -> Iterator[Fault]:
 
 
 def one_owner(node: Node) -> Iterator[Fault]:
-    """Find a second owner in an access_control_list, or a group as one."""
+    """Report a second owner in an access_control_list, and a group as owner."""
     owners = [
         index for index, grant in node.elements("access_control_list") if _is_owner(grant.get("permission_level"))
     ]
     if len(owners) > 1:
-        yield f"access_control_list[{owners[1]}]", "is a second owner"
+        yield f"access_control_list[{owners[1]}]", "grants IS_OWNER a second time"
     for index, grant in node.elements("access_control_list"):
         if index in owners and grant.get("group_name"):
-            yield f"access_control_list[{index}]", "makes a group the owner"
+            yield f"access_control_list[{index}]", "grants IS_OWNER to a group"
 
 
 def _is_owner(level: object) -> bool:
@@ -46,8 +46,8 @@ def _is_owner(level: object) -> bool:
 ONE_OWNER = Rule(
     "ACL-ONE-OWNER",
     one_owner,
-    "a job can have one owner, a user or a service principal",
-    "Give CAN_MANAGE instead.",
+    "a job can only have one owner, which must be a user or a service principal",
+    "Use CAN_MANAGE instead.",
     warning=True,
 )
 
@@ -57,13 +57,13 @@ RULES = {
             "ACL-ONE-PRINCIPAL",
             exactly_one(*PRINCIPALS),
             f"an entry must have exactly one of {', '.join(PRINCIPALS)}",
-            "Name one, and give each other principal an entry of its own.",
+            "Use a separate entry for each principal.",
         ),
         Rule(
             "ACL-LEVEL",
-            any_of(present("permission_level"), one_of("permission_level", JobPermissionLevel)),
+            all_of(required("permission_level"), one_of("permission_level", JobPermissionLevel)),
             f"it is required, and must be one of {', '.join(JobPermissionLevel)}",
-            "Give one of these.",
+            "Use one of these.",
         ),
     ),
     "SetJobPermissions": (ONE_OWNER,),
@@ -72,16 +72,16 @@ RULES = {
             "RUNAS-ONE",
             exactly_one(*PRINCIPALS),
             f"run_as must have exactly one of {', '.join(PRINCIPALS)}",
-            "Name one identity.",
+            "Keep only one.",
             versions=FROM_2_1,
         ),
     ),
     "QueueSettings": (
         Rule(
             "QUEUE-OBJECT",
-            _says_whether,
+            _queue_enabled,
             "queue must be {enabled: true} or {enabled: false}",
-            "Give enabled, true or false.",
+            "Set enabled to true or false.",
             versions=FROM_2_1,
         ),
     ),

@@ -1,27 +1,27 @@
-"""Rules of tasks that run code."""
+"""Rules for tasks that run code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import (
+from airflow_dbjobs.payloads.rules.checks import (
     absent,
-    all_present,
+    all_required,
     ascii_only,
-    at,
     at_most_one,
     json_size,
-    of,
     one_of,
     only_with,
     positive_id,
     present,
-    shown,
-    some,
+    quoted,
+    reported_at,
+    required,
     strings_in,
+    when_given,
 )
-from airflow_dbjobs.payloads.rules.parameters import LISTS, MAPS, forbidden_arguments, texts
+from airflow_dbjobs.payloads.rules.parameters import LISTS, MAPS, forbidden_arguments, string_parameters
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MAX_PIPELINE_PARAMETERS = 10_000
 
 
 def _git_is_certain(node: Node) -> bool:
-    """Whether it is known if the job or run has a git_source."""
+    """Return whether the payload shows if the job or run has a git_source."""
     body = node.body
     return not (body.is_partial or body.open_root or is_templated(body.settings.get("git_source")))
 
@@ -54,15 +54,15 @@ def _notebook_path(node: Node) -> Iterator[Fault]:
     else:
         return
     if in_workspace and not is_absolute:
-        yield "notebook_path", f"is {shown(path)}, relative"
+        yield "notebook_path", f"is {quoted(path)}, a relative path"
     elif not in_workspace and is_absolute:
-        yield "notebook_path", f"is {shown(path)}, absolute, with source GIT"
+        yield "notebook_path", f"is {quoted(path)}, an absolute path with source GIT"
 
 
 def _absolute_in_git(node: Node) -> Iterator[Fault]:
     path = node.text("notebook_path")
     if path and path.startswith("/") and not node.given("source") and node.body.settings.get("git_source"):
-        yield "notebook_path", f"is {shown(path)}, absolute, beside a git_source"
+        yield "notebook_path", f"is {quoted(path)}, an absolute path in a job or run with git_source"
 
 
 def _source_has_git(node: Node) -> Iterator[Fault]:
@@ -75,13 +75,13 @@ SOURCE = (
         "SOURCE-ENUM",
         one_of("source", ("WORKSPACE", "GIT")),
         "it must be WORKSPACE or GIT",
-        "Give one of these.",
+        "Use one of these.",
         versions=FROM_2_1,
     ),
     Rule(
         "SOURCE-GIT-NEEDS-GIT",
-        of("source", _source_has_git),
-        "source GIT needs a git_source",
+        when_given("source", _source_has_git),
+        "source GIT requires a git_source",
         "Add git_source to the job or run.",
         versions=FROM_2_1,
         unless=("update",),
@@ -98,8 +98,8 @@ def _dbt_commands(node: Node) -> Iterator[Fault]:
         yield "commands", f"has {len(commands)} entries"
     for index, command in enumerate(commands):
         if isinstance(command, str) and not is_templated(command) and not command.lstrip().startswith("dbt"):
-            # The command itself may hold variables that are secrets.
-            yield "commands", f"commands[{index}] starts otherwise"
+            # The command may contain secrets, so the message does not quote it.
+            yield "commands", f"commands[{index}] does not start with dbt"
 
 
 def _schema_without_warehouse(node: Node) -> Iterator[Fault]:
@@ -115,130 +115,130 @@ def _pipeline_parameters(node: Node) -> Iterator[Fault]:
 
 RULES = {
     "NotebookTask": (
-        Rule("NB-PATH", present("notebook_path"), "it is required", "Give the notebook's path."),
+        Rule("NB-PATH", required("notebook_path"), "it is required", "Set the path of the notebook."),
         Rule(
             "NB-PATH-ABSOLUTE",
-            of("notebook_path", _notebook_path),
-            "a path in the workspace must start with /, one in a git source must not",
-            "Correct the path, or source.",
+            when_given("notebook_path", _notebook_path),
+            "a path in the workspace must start with /, and a path in a Git repository must not",
+            "Correct the path or source.",
         ),
         Rule(
             "NB-PATH-ABSOLUTE",
-            of("notebook_path", _absolute_in_git),
-            "there, without a source, a path must be relative to the repository",
-            "Give source WORKSPACE, or a relative path.",
+            when_given("notebook_path", _absolute_in_git),
+            "without source, it must be relative to the root of the repository",
+            "Set source to WORKSPACE, or use a relative path.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "PARAM-ASCII-BASE",
             ascii_only("base_parameters"),
-            "API 2.0 takes parameters in ASCII only",
+            "API 2.0 accepts only ASCII parameters",
             "Encode the value, or use API 2.1 or later.",
             versions=ONLY_2_0,
         ),
         Rule(
             "PARAM-BASE-SIZE",
             json_size("base_parameters", 1024 * 1024),
-            "at most 1,048,576 are allowed",
-            "Pass large data by a file.",
+            "at most 1,048,576 bytes are allowed",
+            "Pass large data in a file.",
             versions=FROM_2_1,
         ),
-        *texts(maps=("base_parameters",)),
+        *string_parameters(maps=("base_parameters",)),
         *SOURCE,
     ),
     "SparkJarTask": (
-        *texts(lists=("parameters",)),
+        *string_parameters(lists=("parameters",)),
         Rule(
             "JAR-MAIN-CLASS",
-            present("main_class_name"),
+            required("main_class_name"),
             "it is required",
-            "Give the class, in full.",
+            "Set the full name of the class.",
             warning=True,
         ),
         Rule(
             "JAR-URI-DEPRECATED",
             absent("jar_uri"),
-            "it is deprecated since April 2016",
-            "Give the JAR as one of libraries.",
+            "the API deprecated it in April 2016",
+            "Add the JAR to libraries.",
             warning=True,
         ),
     ),
     "SparkPythonTask": (
-        *texts(lists=("parameters",)),
-        Rule("PY-FILE", present("python_file"), "it is required", "Give the file's address or path."),
+        *string_parameters(lists=("parameters",)),
+        Rule("PY-FILE", required("python_file"), "it is required", "Set the path or URL of the file."),
         *SOURCE,
     ),
-    "SparkSubmitTask": (forbidden_arguments("parameters"), *texts(lists=("parameters",))),
+    "SparkSubmitTask": (forbidden_arguments("parameters"), *string_parameters(lists=("parameters",))),
     "PythonWheelTask": (
-        *texts(maps=("named_parameters",), lists=("parameters",)),
+        *string_parameters(maps=("named_parameters",), lists=("parameters",)),
         Rule(
             "WHEEL-REQUIRED",
-            all_present("package_name", "entry_point"),
+            all_required("package_name", "entry_point"),
             "both are required",
-            "Give package_name and entry_point.",
+            "Set package_name and entry_point.",
             versions=FROM_2_1,
         ),
         Rule(
             "WHEEL-PARAM-XOR",
             at_most_one("parameters", "named_parameters"),
-            "these two exclude each other",
-            "Leave one out.",
+            "the two are mutually exclusive",
+            "Remove one.",
             versions=FROM_2_1,
         ),
     ),
     "PipelineTask": (
-        *texts(maps=("parameters",)),
-        Rule("PIPELINE-ID", present("pipeline_id"), "it is required", "Give the pipeline's id."),
+        *string_parameters(maps=("parameters",)),
+        Rule("PIPELINE-ID", required("pipeline_id"), "it is required", "Set the id of the pipeline."),
         Rule(
             "PIPELINE-PARAM-SIZE",
-            of("parameters", _pipeline_parameters),
-            f"at most {MAX_PIPELINE_PARAMETERS:,} are allowed, names included",
-            "Pass large data by a file.",
+            when_given("parameters", _pipeline_parameters),
+            f"at most {MAX_PIPELINE_PARAMETERS:,} characters are allowed, including the names",
+            "Pass large data in a file.",
             versions=ONLY_2_2,
         ),
     ),
     "RunJobTask": (
-        *texts(maps=("job_parameters", *MAPS), lists=LISTS),
-        Rule("RUNJOB-ID", some("job_id"), "it is required", "Give the other job's id."),
+        *string_parameters(maps=("job_parameters", *MAPS), lists=LISTS),
+        Rule("RUNJOB-ID", present("job_id"), "it is required", "Set the id of the job to run."),
         Rule(
             "RUNJOB-ID",
             positive_id("job_id"),
-            "it must be an integer above 0",
-            "Give the other job's id.",
+            "it must be a positive integer",
+            "Set the id of the job to run.",
             at_run=True,
         ),
     ),
-    "CleanRoomsNotebookTask": texts(maps=("notebook_base_parameters",)),
+    "CleanRoomsNotebookTask": string_parameters(maps=("notebook_base_parameters",)),
     "DbtTask": (
-        *texts(lists=("commands",)),
+        *string_parameters(lists=("commands",)),
         Rule(
             "DBT-COMMANDS",
             _dbt_commands,
-            "1 to 10 commands are required, each of which must start with dbt",
-            'Give commands such as "dbt run".',
+            "1 to 10 commands are required, and each must start with dbt",
+            'Use commands such as "dbt run".',
             versions=FROM_2_1,
         ),
         Rule(
             "DBT-CATALOG-SCHEMA",
-            at("", only_with("catalog", "warehouse_id")),
-            "catalog needs warehouse_id",
-            "Give warehouse_id too.",
+            reported_at("", only_with("catalog", "warehouse_id")),
+            "catalog requires warehouse_id",
+            "Also set warehouse_id.",
             versions=FROM_2_1,
         ),
         Rule(
             "DBT-CATALOG-SCHEMA",
-            of("schema", _schema_without_warehouse),
-            "it can be used with warehouse_id only",
-            "Give warehouse_id too.",
+            when_given("schema", _schema_without_warehouse),
+            "it requires warehouse_id",
+            "Also set warehouse_id.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "DBT-PROFILES",
             at_most_one("profiles_directory", "warehouse_id"),
-            "these two exclude each other",
-            "Leave one out.",
+            "the two are mutually exclusive",
+            "Remove one.",
             versions=FROM_2_1,
         ),
         *SOURCE,

@@ -1,11 +1,20 @@
-"""Rules of conditions, loops and dependencies."""
+"""Rules for conditions, loops and dependencies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
-from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_range, listed, longest, one_of, present
+from airflow_dbjobs.payloads.rules.checks import (
+    all_of,
+    all_required,
+    in_range,
+    joined,
+    max_length,
+    one_of,
+    reported_at,
+    required,
+)
 from airflow_dbjobs.payloads.types.enums import ConditionTaskOp
 
 if TYPE_CHECKING:
@@ -16,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def _condition(node: Node) -> Iterator[Fault]:
-    # An empty string is something to compare with.
+    # Empty strings are valid operands.
     missing = [name for name in ("op", "left", "right") if node.lacks(name)]
     if missing:
-        yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        yield "", f"{joined(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
 
 def _nested(node: Node) -> Iterator[Fault]:
@@ -31,36 +40,42 @@ RULES = {
     "ConditionTask": (
         Rule(
             "COND-REQUIRED",
-            at("", any_of(_condition, one_of("op", ConditionTaskOp))),
+            reported_at("", all_of(_condition, one_of("op", ConditionTaskOp))),
             f"a condition must have left, right, and as op one of {', '.join(ConditionTaskOp)}",
             "Correct or complete the condition.",
             versions=FROM_2_1,
         ),
     ),
     "TaskDependency": (
-        Rule("DEPENDS-EXISTS", present("task_key"), "it is required", "Name the task.", versions=FROM_2_1),
+        Rule(
+            "DEPENDS-EXISTS",
+            required("task_key"),
+            "it is required",
+            "Set the key of the task to depend on.",
+            versions=FROM_2_1,
+        ),
     ),
     "ForEachTask": (
         Rule(
             "FOREACH-REQUIRED",
-            all_present("inputs", "task"),
+            all_required("inputs", "task"),
             "both are required",
-            "Give inputs and the task.",
+            "Set inputs and task.",
             versions=FROM_2_1,
         ),
         Rule(
             "FOREACH-NO-NESTING",
             _nested,
-            "the task of a for_each_task must not be one itself",
-            "Call another job by run_job_task instead.",
+            "a for_each_task must not contain another for_each_task",
+            "Run another job with run_job_task instead.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "FOREACH-INPUT-SIZE",
-            longest("inputs", 10_000),
-            "at most 10,000 are allowed in a literal list",
-            "Take the inputs from a task value.",
+            max_length("inputs", 10_000),
+            "at most 10,000 characters are allowed",
+            "Pass longer inputs as a task value.",
             versions=FROM_2_1,
             warning=True,
         ),
@@ -68,7 +83,7 @@ RULES = {
             "FOREACH-CONCURRENCY",
             in_range("concurrency", 1, 100),
             "1 to 100 are allowed",
-            "Give a number in between.",
+            "Use a number in this range.",
             versions=FROM_2_1,
             warning=True,
         ),

@@ -1,11 +1,11 @@
-"""Rules of the list of tasks as a whole: their number, names, dependencies and references."""
+"""Rules for the list of tasks as a whole: size, keys, dependencies, and references to environments."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import most, shown, unique
+from airflow_dbjobs.payloads.rules.checks import max_entries, quoted, unique
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def is_decidable(node: Node, name: str) -> bool:
-    """Whether all elements of a list of the settings are known, so that what is not there is missing."""
+    """Return whether a list is complete: no template may add elements to it."""
     return node.all_known(name) and (node.given(name) or node.lacks(name))
 
 
 def _keys(node: Node) -> dict[str, dict[str, object]] | None:
-    """Return the tasks by key; None where a key is not known yet."""
+    """Return the tasks by key, or None if a template hides a key."""
     if not is_decidable(node, "tasks"):
         return None
     tasks = {str(task.get("task_key")): task for _, task in node.elements("tasks")}
@@ -29,7 +29,7 @@ def _keys(node: Node) -> dict[str, dict[str, object]] | None:
 
 
 def _dependencies(node: Node) -> Iterator[tuple[int, int, dict[str, object], str]]:
-    """Yield each dependency whose task is known: the task's index, its own, itself, and the key it names."""
+    """Yield each dependency with a literal key: the index of the task, its own index, itself, and the key."""
     for index, task in node.elements("tasks"):
         depends_on = task.get("depends_on")
         for position, dependency in enumerate(depends_on if isinstance(depends_on, list | tuple) else ()):
@@ -45,10 +45,10 @@ def _known_dependencies(node: Node) -> Iterator[Fault]:
         return
     for index, position, _, key in _dependencies(node):
         if key not in tasks:
-            yield f"tasks[{index}].depends_on[{position}].task_key", f"is {shown(key)}"
+            yield f"tasks[{index}].depends_on[{position}].task_key", f"is {quoted(key)}"
 
 
-def _outcomes(node: Node) -> Iterator[Fault]:
+def _dependency_outcomes(node: Node) -> Iterator[Fault]:
     tasks = _keys(node)
     for index, position, dependency, key in _dependencies(node):
         outcome = dependency.get("outcome")
@@ -56,13 +56,13 @@ def _outcomes(node: Node) -> Iterator[Fault]:
             continue
         where = f"tasks[{index}].depends_on[{position}].outcome"
         if str(outcome).lower() not in {"true", "false"}:
-            yield where, f"is {shown(outcome)}"
+            yield where, f"is {quoted(outcome)}"
         elif tasks is not None and key in tasks and tasks[key].get("condition_task") is None:
-            yield where, f"is given, and {shown(key)} is no condition_task"
+            yield where, f"is given, but {quoted(key)} is not a condition_task"
 
 
-def _acyclic(node: Node) -> Iterator[Fault]:
-    """Find a cycle: take away tasks that wait for none of the others until nothing changes."""
+def _dependency_cycle(node: Node) -> Iterator[Fault]:
+    """Report a cycle: repeatedly remove tasks without remaining dependencies; what cannot be removed has one."""
     waits_for: dict[str, set[str]] = {}
     indexes = {index: task.get("task_key") for index, task in node.elements("tasks")}
     for index, _, _, key in _dependencies(node):
@@ -71,14 +71,14 @@ def _acyclic(node: Node) -> Iterator[Fault]:
         for task in free:
             del waits_for[task]
     if waits_for:
-        # What is left waits for a cycle, or is in it: a walk ends in it.
-        walk: dict[str, int] = {}
+        # Each remaining task is in a cycle or depends on one, so following dependencies leads into a cycle.
+        visited: dict[str, int] = {}
         task = min(waits_for)
-        while task not in walk:
-            walk[task] = len(walk)
+        while task not in visited:
+            visited[task] = len(visited)
             task = min(waits_for[task] & waits_for.keys())
-        cycle = list(walk)[walk[task] :]
-        yield "tasks", f"has a cycle in depends_on of {', '.join(shown(task) for task in cycle[:5])}"
+        cycle = list(visited)[visited[task] :]
+        yield "tasks", f"has a cycle in depends_on: {', '.join(quoted(task) for task in cycle[:5])}"
 
 
 def _known_environments(node: Node) -> Iterator[Fault]:
@@ -91,14 +91,14 @@ def _known_environments(node: Node) -> Iterator[Fault]:
 
 
 def unknown_references(node: Node, field: str, known: list[object]) -> Iterator[Fault]:
-    """Find tasks, those in loops among them, whose field names none of what is known."""
+    """Report tasks, including those in loops, whose `field` is none of the `known` keys."""
     for index, task in node.elements("tasks"):
         inner: object = task
         depth = 0
         while isinstance(inner, dict):
             key = inner.get(field)
             if key and not is_templated(key) and key not in known:
-                yield f"tasks[{index}]{'.for_each_task.task' * depth}.{field}", f"is {shown(key)}"
+                yield f"tasks[{index}]{'.for_each_task.task' * depth}.{field}", f"is {quoted(key)}"
             loop = inner.get("for_each_task")
             inner = loop.get("task") if isinstance(loop, dict) else None
             depth += 1
@@ -107,67 +107,67 @@ def unknown_references(node: Node, field: str, known: list[object]) -> Iterator[
 GRAPH_RULES = (
     Rule(
         "TASKS-COUNT-2_1",
-        most("tasks", 100),
-        "at most 100 are allowed through API 2.0 and 2.1",
+        max_entries("tasks", 100),
+        "at most 100 entries are allowed through API 2.0 and 2.1",
         'Set "api_version": "2.2" in the connection\'s extra.',
         versions=("2.0", "2.1"),
     ),
     Rule(
         "TASKS-COUNT-2_2",
-        most("tasks", 1000),
-        "at most 1000 are allowed",
-        "Use a for_each_task, or several jobs.",
+        max_entries("tasks", 1000),
+        "at most 1000 entries are allowed",
+        "Use a for_each_task or several jobs.",
         versions=ONLY_2_2,
     ),
     Rule(
         "TASKKEY-UNIQUE",
         unique("tasks", "task_key"),
-        "a key must name one task only",
+        "each key must be unique",
         "Rename one.",
         versions=FROM_2_1,
     ),
     Rule(
         "DEPENDS-EXISTS",
         _known_dependencies,
-        "it must name another of the tasks",
-        "Correct the name, or add the task.",
+        "it must be the task_key of one of the tasks",
+        "Correct the key, or add the task.",
         versions=FROM_2_1,
         unless=("update",),
     ),
     Rule(
         "DEPENDS-OUTCOME",
-        _outcomes,
-        'an outcome must be "true" or "false", of a condition_task',
-        "Correct or leave it out.",
+        _dependency_outcomes,
+        'an outcome must be "true" or "false", and the dependency a condition_task',
+        "Correct or remove it.",
         versions=FROM_2_1,
         unless=("update",),
     ),
     Rule(
         "DEPENDS-ACYCLIC",
-        _acyclic,
-        "no task may wait for itself, be it through others",
-        "Break the cycle.",
+        _dependency_cycle,
+        "no task may depend on itself, directly or through others",
+        "Remove one of these dependencies.",
         versions=FROM_2_1,
     ),
     Rule(
         "ENV-KEY-UNIQUE",
         unique("environments", "environment_key"),
-        "a key must name one environment only",
+        "each key must be unique",
         "Rename one.",
         versions=FROM_2_1,
     ),
     Rule(
         "ENV-KEY-REF",
         _known_environments,
-        "it must name one of the environments",
-        "Correct the name, or add the environment.",
+        "it must be the environment_key of one of the environments",
+        "Correct the key, or add the environment.",
         versions=FROM_2_1,
         unless=("update",),
     ),
     Rule(
         "ENVVAR-ENTRIES",
-        most("environment_variables", 10),
-        "at most 10 are allowed",
+        max_entries("environment_variables", 10),
+        "at most 10 entries are allowed",
         "Merge some entries.",
         versions=ONLY_2_2,
     ),

@@ -1,4 +1,4 @@
-"""Rules of jobs."""
+"""Rules for jobs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.payloads.field_types import type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
-from airflow_dbjobs.payloads.rules.forms import (
+from airflow_dbjobs.payloads.rules.checks import (
     absent,
-    any_of,
+    all_of,
     at_most_one,
     in_range,
-    longest,
     matches,
-    most,
+    max_entries,
+    max_length,
     one_of,
     positive_id,
     present,
-    shown,
-    some,
+    quoted,
+    required,
     unique,
 )
 from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES, is_decidable, unknown_references
@@ -41,7 +41,7 @@ _REMOVABLE = re.compile(r"\w+|(tasks|job_clusters)/[^/]+")
 def _triggers_alone(node: Node) -> Iterator[Fault]:
     others = [name for name in ("schedule", "continuous", "trigger") if node.filled(name)]
     if node.filled("triggers") and others:
-        yield "triggers", f"is given beside {' and '.join(others)}"
+        yield "triggers", f"is given together with {' and '.join(others)}"
 
 
 def _known_clusters(node: Node) -> Iterator[Fault]:
@@ -75,7 +75,7 @@ def _no_change(node: Node) -> Iterator[Fault]:
 def _removable(node: Node) -> Iterator[Fault]:
     for index, name in enumerate(node.items("fields_to_remove")):
         if isinstance(name, str) and not is_templated(name) and not _REMOVABLE.fullmatch(name):
-            yield f"fields_to_remove[{index}]", f"is {shown(name)}"
+            yield f"fields_to_remove[{index}]", f"is {quoted(name)}"
 
 
 def _set_and_removed(node: Node) -> Iterator[Fault]:
@@ -88,11 +88,11 @@ def _set_and_removed(node: Node) -> Iterator[Fault]:
 JOB_ID = (
     Rule(
         "REQ-JOB-ID",
-        any_of(some("job_id"), positive_id("job_id")),
-        "it is required, an integer above 0",
-        "Give the job's id.",
+        all_of(present("job_id"), positive_id("job_id")),
+        "it is required, and must be a positive integer",
+        "Set the id of the job.",
     ),
-    Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have at most 64 bits", "Check the id."),
+    Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "an id must fit in 64 bits", "Correct the id."),
 )
 
 RULES = {
@@ -102,27 +102,31 @@ RULES = {
         *GRAPH_RULES,
         Rule(
             "NAME-JOB",
-            longest("name", 4096, in_bytes=True),
-            "at most 4096 are allowed",
+            max_length("name", 4096, in_bytes=True),
+            "at most 4096 bytes are allowed",
             "Shorten it.",
             versions=FROM_2_1,
         ),
         Rule(
             "NAME-JOB-2_0",
-            longest("name", 4096, in_bytes=True),
-            "at most 4096 are allowed",
+            max_length("name", 4096, in_bytes=True),
+            "at most 4096 bytes are allowed",
             "Shorten it.",
             versions=ONLY_2_0,
             warning=True,
         ),
         Rule(
-            "DESC-JOB", longest("description", 27_700), "at most 27,700 are allowed", "Shorten it.", versions=FROM_2_1
+            "DESC-JOB",
+            max_length("description", 27_700),
+            "at most 27,700 characters are allowed",
+            "Shorten it.",
+            versions=FROM_2_1,
         ),
         Rule(
             "PARAM-NAME-UNIQUE",
             unique("parameters", "name"),
-            "a job can have one parameter of a name",
-            "Leave one out.",
+            "each parameter must have a unique name",
+            "Remove or rename one.",
             versions=FROM_2_1,
             warning=True,
         ),
@@ -130,69 +134,77 @@ RULES = {
             "RANGE-MAX-CONCURRENT",
             in_range("max_concurrent_runs", 0, 1000),
             "0 to 1000 are allowed",
-            "Give a number in between; 0 skips every run.",
+            "Use a number in this range; 0 skips all runs.",
         ),
-        Rule("RANGE-MAX-RETRIES", in_range("max_retries", -1), "-1 or more is allowed", "-1 retries for ever."),
+        Rule(
+            "RANGE-MAX-RETRIES", in_range("max_retries", -1), "-1 or more is allowed", "Use -1 for unlimited retries."
+        ),
         Rule(
             "RANGE-RETRY-INTERVAL",
             in_range("min_retry_interval_millis", 0),
             "0 or more is allowed",
-            "0 retries at once.",
+            "Use 0 to retry immediately.",
             warning=True,
         ),
         Rule(
             "TRIGGER-EXCLUSIVE",
             at_most_one("schedule", "continuous", "trigger"),
-            "these exclude each other",
-            "Leave all but one out.",
+            "they are mutually exclusive",
+            "Keep only one.",
             versions=FROM_2_1,
         ),
         Rule(
             "TRIGGERS-EXCLUSIVE",
             _triggers_alone,
-            "the list takes the place of those",
+            "triggers replaces schedule, continuous and trigger",
             "Move them into triggers.",
             versions=ONLY_2_2,
         ),
         Rule(
             "CONTINUOUS-CONCURRENCY",
             _continuous_concurrency,
-            "a continuous job can have one run at a time only",
-            "Leave it out.",
+            "a continuous job can only have one active run",
+            "Remove it.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "FORMAT-READONLY",
             one_of("format", ("SINGLE_TASK", "MULTI_TASK")),
-            "it must be SINGLE_TASK or MULTI_TASK, and is ignored in requests",
-            "Leave it out.",
+            "it must be SINGLE_TASK or MULTI_TASK; the API ignores it in requests",
+            "Remove it.",
             versions=FROM_2_1,
             warning=True,
         ),
-        Rule("TAGS-COUNT", most("tags", 25), "at most 25 are allowed", "Leave some tags out.", versions=FROM_2_1),
+        Rule(
+            "TAGS-COUNT",
+            max_entries("tags", 25),
+            "at most 25 entries are allowed",
+            "Remove some tags.",
+            versions=FROM_2_1,
+        ),
         *tag_rules("tags"),
         Rule(
             "JOBCLUSTERS-COUNT",
-            most("job_clusters", 100),
-            "at most 100 are allowed",
-            "Let tasks share clusters.",
+            max_entries("job_clusters", 100),
+            "at most 100 entries are allowed",
+            "Let more tasks share a cluster.",
             versions=FROM_2_1,
-            # Known from clients that were generated from the 2.1 document.
+            # Source: clients generated from the OpenAPI document of 2.1.
             warning=True,
         ),
         Rule(
             "JOBCLUSTER-KEY-UNIQUE",
             unique("job_clusters", "job_cluster_key"),
-            "a job can have one cluster of a name",
+            "each key must be unique",
             "Rename one.",
             versions=FROM_2_1,
         ),
         Rule(
             "JOBCLUSTER-REF",
             _known_clusters,
-            "it must name one of the job_clusters",
-            "Correct the name, or add the cluster to job_clusters.",
+            "it must be the job_cluster_key of one of the job_clusters",
+            "Correct the key, or add the cluster to job_clusters.",
             versions=FROM_2_1,
             unless=("update",),
         ),
@@ -201,23 +213,23 @@ RULES = {
     "JobCluster": (
         Rule(
             "JOBCLUSTER-KEY-FORMAT",
-            present("job_cluster_key"),
+            required("job_cluster_key"),
             "it is required",
-            "Name the cluster.",
+            "Set a key for the cluster.",
             versions=FROM_2_1,
         ),
         Rule(
             "JOBCLUSTER-KEY-FORMAT",
             matches("job_cluster_key", KEY),
             "a job_cluster_key must have 1 to 100 letters, digits, _ and -",
-            "Choose another name.",
+            "Use another name.",
             versions=FROM_2_1,
         ),
         Rule(
             "JOBCLUSTER-NO-LIBS",
             absent("libraries"),
-            "libraries belong to tasks, and a shared cluster can have none",
-            "Move them to the tasks.",
+            "a shared cluster cannot have libraries",
+            "Move them into the tasks.",
             versions=FROM_2_1,
         ),
     ),
@@ -226,8 +238,8 @@ RULES = {
         Rule(
             "REQ-RESET-SETTINGS",
             _settings_given,
-            "the job's settings are required, as a mapping, in whole",
-            "Give new_settings, or use jobs/update.",
+            "the complete settings of the job are required, as a mapping",
+            "Set new_settings, or use jobs/update.",
         ),
     ),
     "UpdateJob": (
@@ -235,21 +247,21 @@ RULES = {
         Rule(
             "REQ-UPDATE-NOOP",
             _no_change,
-            "new_settings or fields_to_remove say what changes",
-            "Give one of them.",
+            "an update must have new_settings or fields_to_remove",
+            "Set one of them.",
             warning=True,
         ),
         Rule(
             "UPDATE-REMOVE-SYNTAX",
             _removable,
-            "what is removed must be a setting at the top level, tasks/<task_key> or job_clusters/<job_cluster_key>",
-            "Remove the whole setting, and set the rest of it anew.",
+            "only top-level settings, tasks/<task_key> and job_clusters/<job_cluster_key> can be removed",
+            "Set the top-level setting in new_settings, without the part to remove.",
         ),
         Rule(
             "UPDATE-REMOVE-OVERLAP",
             _set_and_removed,
-            "a setting can be set or removed, not both",
-            "Leave one out.",
+            "an update can set or remove a setting, not both",
+            "Remove one.",
             warning=True,
         ),
     ),
@@ -260,22 +272,22 @@ RULES = {
             "LIST-JOBS-LIMIT",
             in_range("limit", 1, 100),
             "1 to 100 are allowed",
-            "Follow next_page_token for more.",
+            "Use next_page_token to get more.",
             versions=FROM_2_1,
         ),
         Rule(
             "LIST-JOBS-2_0",
             absent("limit", "offset", "page_token"),
             "API 2.0 lists all jobs at once",
-            "Leave it out.",
+            "Remove it.",
             versions=ONLY_2_0,
             warning=True,
         ),
         Rule(
             "LIST-OFFSET-DEPRECATED",
             absent("offset"),
-            "it is deprecated since June 2023",
-            "Follow next_page_token.",
+            "the API deprecated it in June 2023",
+            "Use next_page_token.",
             versions=FROM_2_1,
             warning=True,
         ),

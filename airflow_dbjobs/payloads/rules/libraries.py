@@ -1,11 +1,11 @@
-"""Rules of libraries."""
+"""Rules for libraries."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import Rule
-from airflow_dbjobs.payloads.rules.forms import exactly_one, of, present
+from airflow_dbjobs.payloads.rules.checks import exactly_one, required, when_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ KINDS = ("jar", "egg", "whl", "pypi", "maven", "cran", "requirements")
 def _zip_of_wheels(node: Node) -> Iterator[Fault]:
     address = node.text("whl")
     if address and address.endswith(".zip") and not address.endswith(".wheelhouse.zip"):
-        # An address may hold credentials: it is not quoted.
-        yield "whl", "ends in .zip alone"
+        # A URL may contain credentials, so the message does not quote it.
+        yield "whl", "ends in .zip"
 
 
 RULES = {
@@ -29,26 +29,26 @@ RULES = {
             "LIB-ONE-KIND",
             exactly_one(*KINDS),
             f"a library must have exactly one of {', '.join(KINDS)}",
-            "Give one, and each other library an entry of its own.",
+            "Use a separate entry for each library.",
         ),
         Rule(
             "LIB-WHEELHOUSE",
-            of("whl", _zip_of_wheels),
-            "the name of a zip of wheels must end in .wheelhouse.zip",
+            when_given("whl", _zip_of_wheels),
+            "the name of a ZIP file of wheels must end in .wheelhouse.zip",
             "Rename the file.",
             warning=True,
         ),
     ),
     "PythonPyPiLibrary": (
-        Rule("LIB-PYPI", present("package"), "it is required", "Name the package, as in simplejson==3.8.0."),
+        Rule("LIB-PYPI", required("package"), "it is required", "Set the package, such as simplejson==3.8.0."),
     ),
     "MavenLibrary": (
         Rule(
             "LIB-MAVEN",
-            present("coordinates"),
-            "they are required",
-            "Give group:artifact:version, as in org.jsoup:jsoup:1.7.2.",
+            required("coordinates"),
+            "it is required",
+            "Set group:artifact:version, such as org.jsoup:jsoup:1.7.2.",
         ),
     ),
-    "RCranLibrary": (Rule("LIB-CRAN", present("package"), "it is required", "Name the package."),),
+    "RCranLibrary": (Rule("LIB-CRAN", required("package"), "it is required", "Set the package."),),
 }

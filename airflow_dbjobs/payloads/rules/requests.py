@@ -1,4 +1,4 @@
-"""Rules of every request, whatever it is for."""
+"""Rules for all requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
 from airflow_dbjobs.payloads.rules import ONLY_2_0, Rule
-from airflow_dbjobs.payloads.rules.forms import size_over
+from airflow_dbjobs.payloads.rules.checks import size_if_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def _size(node: Node) -> Iterator[Fault]:
-    size = size_over(MAX_REQUEST_BYTES, node.value)
+    size = size_if_over(MAX_REQUEST_BYTES, node.value)
     if size:
         yield "", f"has {size:,} bytes as JSON"
 
 
-def _always(_: Node) -> Iterator[Fault]:
-    yield "", "is a call of API 2.0"
+def _repair_in_2_0(_: Node) -> Iterator[Fault]:
+    yield "", "is a repair through API 2.0"
 
 
 ROOT_RULES = (
-    Rule("REQ-BODY-SIZE", _size, f"at most {MAX_REQUEST_BYTES:,} are allowed", "Pass large data by a file."),
+    Rule("REQ-BODY-SIZE", _size, f"at most {MAX_REQUEST_BYTES:,} bytes are allowed", "Pass large data in a file."),
     Rule(
         "REQ-ENDPOINT-VERSION",
-        _always,
-        "runs are repaired from API 2.1 on",
+        _repair_in_2_0,
+        "repairs require API 2.1 or later",
         'Set "api_version": "2.1" in the connection\'s extra.',
         versions=ONLY_2_0,
         endpoints=("runs/repair",),

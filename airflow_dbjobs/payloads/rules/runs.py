@@ -1,4 +1,4 @@
-"""Rules of runs."""
+"""Rules for runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
-from airflow_dbjobs.payloads.rules.forms import absent, any_of, in_range, longest, one_of, positive_id, shown, some
+from airflow_dbjobs.payloads.rules.checks import (
+    absent,
+    all_of,
+    in_range,
+    max_length,
+    one_of,
+    positive_id,
+    present,
+    quoted,
+)
 from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES
 from airflow_dbjobs.payloads.rules.launches import FLAT_RULES, MAX_ID, SETTINGS_RULES, TARGET_RULES
 from airflow_dbjobs.payloads.rules.parameters import JOB_PARAMETERS
@@ -21,9 +30,9 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.rules import Fault
 
 
-def _names_one_job(node: Node) -> Iterator[Fault]:
+def _one_job_reference(node: Node) -> Iterator[Fault]:
     if node.given("job_id") and node.filled("job_name"):
-        yield "job_id", "is given beside job_name"
+        yield "job_id", "is given together with job_name"
     if node.lacks("job_id") and node.empty("job_name"):
         yield "job_id", "is missing"
 
@@ -32,15 +41,15 @@ def _token(rule: str) -> tuple[Rule, ...]:
     return (
         Rule(
             rule,
-            longest("idempotency_token", 64),
-            "at most 64 are allowed",
-            "Leave it out: the operator makes one.",
+            max_length("idempotency_token", 64),
+            "at most 64 characters are allowed",
+            "Remove it: the operator generates a token.",
         ),
         Rule(
             "TOKEN-NONEMPTY",
             _empty_token,
-            "an empty token protects from nothing",
-            "Leave it out.",
+            "an empty token does not prevent duplicate runs",
+            "Remove it.",
             warning=True,
         ),
     )
@@ -53,7 +62,7 @@ def _empty_token(node: Node) -> Iterator[Fault]:
 
 def _name_becomes_key(node: Node) -> Iterator[Fault]:
     if task_types(node):
-        yield from longest("run_name", 100)(node)
+        yield from max_length("run_name", 100)(node)
 
 
 def _dbt_without_git(node: Node) -> Iterator[Fault]:
@@ -61,7 +70,7 @@ def _dbt_without_git(node: Node) -> Iterator[Fault]:
         yield "dbt_task", "is given without git_source"
 
 
-def _says_what_to_cancel(node: Node) -> Iterator[Fault]:
+def _cancel_target(node: Node) -> Iterator[Fault]:
     all_queued = node.body.version != "2.0" and str(node.value.get("all_queued_runs", False)).lower() != "false"
     if node.lacks("job_id") and not all_queued:
         yield "", "has no job_id"
@@ -75,7 +84,7 @@ def _one_selector(node: Node) -> Iterator[Fault]:
     if all_failed and node.filled("rerun_tasks"):
         yield "", "has rerun_tasks and rerun_all_failed_tasks"
     elif not all_failed and not node.value.get("rerun_tasks"):
-        yield "", "does not say what to run again"
+        yield "", "has no tasks to rerun"
 
 
 def _no_duplicates(node: Node) -> Iterator[Fault]:
@@ -83,7 +92,7 @@ def _no_duplicates(node: Node) -> Iterator[Fault]:
     for index, key in enumerate(node.items("rerun_tasks")):
         if isinstance(key, str) and not is_templated(key):
             if key in seen:
-                yield f"rerun_tasks[{index}]", f"is {shown(key)} again"
+                yield f"rerun_tasks[{index}]", f"repeats {quoted(key)}"
             seen.add(key)
 
 
@@ -95,25 +104,25 @@ def _active_or_completed(node: Node) -> Iterator[Fault]:
 def _offset(node: Node) -> Iterator[Fault]:
     yield from in_range("offset", 0)(node)
     if node.filled("offset") and node.filled("page_token"):
-        yield "offset", "is given beside page_token"
+        yield "offset", "is given together with page_token"
 
 
 def _times(node: Node) -> Iterator[Fault]:
     first, last = node.number("start_time_from"), node.number("start_time_to")
     if first is not None and last is not None and first > last:
-        yield "", "start_time_from lies after start_time_to"
+        yield "", "start_time_from is later than start_time_to"
 
 
 RUN_ID = (
     Rule(
         "REQ-RUN-ID",
-        any_of(some("run_id"), positive_id("run_id")),
-        "it is required, an integer above 0",
-        "Give the run's id.",
+        all_of(present("run_id"), positive_id("run_id")),
+        "it is required, and must be a positive integer",
+        "Set the id of the run.",
     ),
-    Rule("REQ-ID-64BIT", in_range("run_id", None, MAX_ID), "ids have at most 64 bits", "Check the id."),
+    Rule("REQ-ID-64BIT", in_range("run_id", None, MAX_ID), "an id must fit in 64 bits", "Correct the id."),
 )
-JOB_IN_RANGE = Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "ids have at most 64 bits", "Check the id.")
+JOB_IN_RANGE = Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "an id must fit in 64 bits", "Correct the id.")
 
 RULES = {
     "SubmitRun": (
@@ -122,27 +131,27 @@ RULES = {
         *GRAPH_RULES,
         *_token("TOKEN-SUBMIT-LENGTH"),
         ONE_OWNER,
-        Rule("NAME-RUN", longest("run_name", 4096, in_bytes=True), "at most 4096 are allowed", "Shorten it."),
+        Rule("NAME-RUN", max_length("run_name", 4096, in_bytes=True), "at most 4096 bytes are allowed", "Shorten it."),
         Rule(
             "RUNNAME-AS-TASKKEY",
             _name_becomes_key,
-            "the name becomes the task's key, of which the API keeps 100 characters",
-            "Shorten it, or give a list of tasks.",
+            "it becomes the task_key, which the API cuts to 100 characters",
+            "Shorten it, or use a list of tasks.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "JOBCLUSTER-NOT-ON-SUBMIT",
             absent("job_clusters"),
-            "a one-time run can have no shared clusters",
-            "Give each task a new_cluster of its own.",
+            "a one-time run cannot have shared clusters",
+            "Set new_cluster in each task.",
             versions=FROM_2_1,
         ),
         Rule(
             "DBT-FLAT-GIT",
             _dbt_without_git,
-            "such a task takes its project from a repository",
-            "Give git_source, or a list of tasks.",
+            "a single dbt task requires git_source",
+            "Set git_source, or use a list of tasks.",
             versions=FROM_2_1,
             warning=True,
         ),
@@ -150,15 +159,15 @@ RULES = {
     "RunNow": (
         Rule(
             "REQ-JOB-ID",
-            _names_one_job,
-            "a job must be named by its job_id or by its job_name",
-            "Give one of the two alone.",
+            _one_job_reference,
+            "exactly one of job_id and job_name is required",
+            "Set one of the two.",
         ),
         Rule(
             "REQ-JOB-ID",
             positive_id("job_id"),
-            "it must be an integer above 0",
-            "Give the job's id, or its job_name.",
+            "it must be a positive integer",
+            "Set the id of the job, or use job_name.",
             at_run=True,
         ),
         JOB_IN_RANGE,
@@ -169,9 +178,9 @@ RULES = {
     "RepairRun": (
         Rule(
             "REQ-REPAIR-RUN-ID",
-            any_of(some("run_id"), positive_id("run_id")),
-            "it is required, an integer above 0",
-            "Give the run's id.",
+            all_of(present("run_id"), positive_id("run_id")),
+            "it is required, and must be a positive integer",
+            "Set the id of the run.",
             versions=FROM_2_1,
         ),
         RUN_ID[1],
@@ -179,14 +188,14 @@ RULES = {
             "REPAIR-SELECTOR",
             _one_selector,
             "exactly one of rerun_tasks and rerun_all_failed_tasks is required",
-            "Give one, and leave the other out.",
+            "Set one of the two.",
             versions=FROM_2_1,
         ),
         Rule(
             "REPAIR-NO-DUPES",
             _no_duplicates,
-            "each task must be named once",
-            "Leave it out; a run lists a task once for each attempt.",
+            "each task must be listed once",
+            "Remove the duplicate; a run lists a task once for each attempt.",
             versions=FROM_2_1,
             warning=True,
         ),
@@ -203,16 +212,16 @@ RULES = {
             "EXPORT-VIEWS",
             one_of("views_to_export", ViewsToExport),
             f"it must be one of {', '.join(ViewsToExport)}",
-            "Give one of these.",
+            "Use one of these.",
         ),
     ),
     "CancelAllRuns": (
         JOB_IN_RANGE,
         Rule(
             "REQ-CANCEL-ALL-TARGET",
-            _says_what_to_cancel,
-            "job_id is required, or from API 2.1 on all_queued_runs as true",
-            "Give the job's id.",
+            _cancel_target,
+            "job_id is required, or all_queued_runs: true from API 2.1",
+            "Set the id of the job.",
         ),
     ),
     "ListRuns": (
@@ -220,45 +229,43 @@ RULES = {
         Rule(
             "LIST-RUNS-LIMIT-2_0",
             in_range("limit", 0, 999),
-            "0 to 999 are allowed; 0 is the most",
-            "Ask for the next page by offset.",
+            "0 to 999 are allowed; 0 means the maximum",
+            "Use offset to get the next page.",
             versions=ONLY_2_0,
         ),
         Rule(
             "LIST-RUNS-LIMIT-2_1",
             in_range("limit", 0, 25),
-            "0 to 25 are allowed; 0 is the most",
-            "Follow next_page_token.",
+            "0 to 25 are allowed; 0 means the maximum",
+            "Use next_page_token.",
             versions=FROM_2_1,
         ),
         Rule(
             "LIST-RUNS-ACTIVE-XOR",
             _active_or_completed,
-            "these two exclude each other",
-            "Leave one out.",
+            "the two are mutually exclusive",
+            "Remove one.",
         ),
         Rule(
             "LIST-RUNS-TYPE",
             one_of("run_type", RunType),
             f"it must be one of {', '.join(RunType)}",
-            "Give one of these.",
+            "Use one of these.",
         ),
         Rule(
             "LIST-RUNS-TIME",
             _times,
-            "the first of the two must be the earlier",
+            "start_time_from must not be later than start_time_to",
             "Swap them.",
             versions=FROM_2_1,
             warning=True,
         ),
-        Rule(
-            "LIST-OFFSET", _offset, "0 or more is allowed, without a page_token beside it", "Correct or leave it out."
-        ),
+        Rule("LIST-OFFSET", _offset, "0 or more is allowed, and not together with page_token", "Correct or remove it."),
         Rule(
             "LIST-OFFSET-DEPRECATED",
             absent("offset"),
-            "it is deprecated since June 2023",
-            "Follow next_page_token.",
+            "the API deprecated it in June 2023",
+            "Use next_page_token.",
             versions=FROM_2_1,
             warning=True,
         ),

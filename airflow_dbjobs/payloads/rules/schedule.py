@@ -1,4 +1,4 @@
-"""Rules of schedules and triggers."""
+"""Rules for schedules and triggers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.field_types import type_of, whole_number
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, exactly_one, in_range, one_of, present, shown
+from airflow_dbjobs.payloads.rules.checks import (
+    all_of,
+    all_required,
+    exactly_one,
+    in_range,
+    one_of,
+    quoted,
+    reported_at,
+    required,
+)
 from airflow_dbjobs.payloads.templates import is_templated
 from airflow_dbjobs.payloads.types.enums import PauseStatus
 
@@ -31,9 +40,9 @@ def _quartz(node: Node) -> Iterator[Fault]:
         return
     parts = expression.split()
     if len(parts) not in QUARTZ_FIELDS:
-        yield name, f"is {shown(expression)}, of {len(parts)} fields"
+        yield name, f"is {quoted(expression)}, of {len(parts)} fields"
     elif (parts[3] == "?") == (parts[5] == "?"):
-        yield name, f"is {shown(expression)}, with {'two ?' if parts[3] == '?' else 'no ?'}"
+        yield name, f"is {quoted(expression)}, with {'? in both day fields' if parts[3] == '?' else 'no ?'}"
 
 
 def _periodic(node: Node) -> Iterator[Fault]:
@@ -41,9 +50,9 @@ def _periodic(node: Node) -> Iterator[Fault]:
     if node.lacks("interval") or node.lacks("unit"):
         yield "", f"{'interval' if node.lacks('interval') else 'unit'} is missing"
     if interval is not None and not is_templated(interval) and (whole_number(interval) or 0) <= 0:
-        yield "interval", f"is {shown(interval)}" if isinstance(interval, str | int | float) else type_of(interval)
+        yield "interval", f"is {quoted(interval)}" if isinstance(interval, str | int | float) else type_of(interval)
     if unit is not None and not is_templated(unit) and unit not in UNITS:
-        yield "unit", f"is {shown(unit)}"
+        yield "unit", f"is {quoted(unit)}"
 
 
 def _table_names(node: Node) -> Iterator[Fault]:
@@ -51,37 +60,37 @@ def _table_names(node: Node) -> Iterator[Fault]:
         yield "table_names", "is missing or empty"
     for index, table in enumerate(node.items("table_names")):
         if isinstance(table, str) and not is_templated(table) and not _is_full_name(table):
-            yield f"table_names[{index}]", f"is {shown(table)}"
+            yield f"table_names[{index}]", f"is {quoted(table)}"
 
 
 def _is_full_name(table: str) -> bool:
-    # A name in back quotes may hold dots: it is not taken apart.
+    # A name in backticks may contain dots, so it is not split.
     return "`" in table or len([part for part in table.split(".") if part]) == TABLE_NAME_PARTS
 
 
-PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus), "it must be PAUSED or UNPAUSED", "Give one of these.")
+PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus), "it must be PAUSED or UNPAUSED", "Use one of these.")
 QUARTZ = Rule(
     "SCHED-QUARTZ",
     _quartz,
-    "a Quartz expression must have 6 or 7 fields, seconds first, and ? for the day of month or of week, not both",
-    'Write it as "0 15 22 * * ?" does for a quarter past ten in the evening.',
+    "a Quartz expression must have 6 or 7 fields, seconds first, and ? in exactly one of day of month and day of week",
+    'For example, "0 15 22 * * ?" runs daily at 22:15.',
 )
-TIMEZONE = Rule("SCHED-TIMEZONE", present("timezone_id"), "it is required", "Name a time zone, as in Europe/Berlin.")
+TIMEZONE = Rule("SCHED-TIMEZONE", required("timezone_id"), "it is required", "Set a time zone, such as Europe/Berlin.")
 MIN_SECONDS = Rule(
     "TRIGGER-MIN-SECONDS",
-    any_of(
+    all_of(
         in_range("min_time_between_triggers_seconds", 60, zero_too=True),
         in_range("wait_after_last_change_seconds", 60, zero_too=True),
     ),
-    "0 or at least 60 seconds are allowed",
-    "Give 60 or more, or leave it out.",
+    "0, or 60 or more, is allowed",
+    "Use 60 or more, or remove it.",
     versions=FROM_2_1,
 )
 RETRY_MODE = Rule(
     "CONTINUOUS-RETRY-MODE",
     one_of("task_retry_mode", RETRY_MODES),
     f"it must be one of {', '.join(RETRY_MODES)}",
-    "Give one of these.",
+    "Use one of these.",
     versions=FROM_2_1,
 )
 TRIGGER_KINDS = ("file_arrival", "table_update", "periodic", "model")
@@ -94,7 +103,9 @@ RULES = {
     "MaintenanceWindow": (
         Rule(
             "MAINTENANCE-HOUR",
-            at("", any_of(all_present("start_hour", "day_of_week", "timezone_id"), in_range("start_hour", 0, 23))),
+            reported_at(
+                "", all_of(all_required("start_hour", "day_of_week", "timezone_id"), in_range("start_hour", 0, 23))
+            ),
             "a window must have a start_hour of 0 to 23, a day_of_week and a timezone_id",
             "Correct or complete the window.",
             versions=ONLY_2_2,
@@ -106,7 +117,7 @@ RULES = {
             "TRIGGER-ONE-KIND",
             exactly_one(*TRIGGER_KINDS),
             f"a trigger must have exactly one of {', '.join(TRIGGER_KINDS)}",
-            "Give one, and leave the others out.",
+            "Keep only one.",
             versions=FROM_2_1,
         ),
     ),
@@ -116,16 +127,16 @@ RULES = {
             "TRIGGERS-EXCLUSIVE",
             exactly_one("schedule", "continuous", *TRIGGER_KINDS),
             f"an entry must have exactly one of schedule, continuous, {', '.join(TRIGGER_KINDS)}",
-            "Give one, and each other trigger an entry of its own.",
+            "Use a separate entry for each trigger.",
             versions=ONLY_2_2,
         ),
     ),
     "FileArrivalTriggerConfiguration": (
         Rule(
             "TRIGGER-FILE-URL",
-            present("url"),
+            required("url"),
             "it is required",
-            "Give the folder to watch.",
+            "Set the folder to watch.",
             versions=FROM_2_1,
         ),
         MIN_SECONDS,
@@ -133,16 +144,16 @@ RULES = {
     "TableUpdateTriggerConfiguration": (
         Rule(
             "TRIGGER-TABLE-NAMES",
-            at("table_names", _table_names),
-            "a list of at least one table is required, each written as catalog.schema.table",
-            "Give the tables' full names.",
+            reported_at("table_names", _table_names),
+            "at least one table is required, each as catalog.schema.table",
+            "Use the full names of the tables.",
             versions=FROM_2_1,
         ),
         Rule(
             "TRIGGER-TABLE-CONDITION",
             one_of("condition", ("ANY_UPDATED", "ALL_UPDATED")),
             "it must be ANY_UPDATED or ALL_UPDATED",
-            "Give one of these.",
+            "Use one of these.",
             versions=FROM_2_1,
         ),
         MIN_SECONDS,
@@ -151,9 +162,9 @@ RULES = {
     "PeriodicTriggerConfiguration": (
         Rule(
             "TRIGGER-PERIODIC",
-            at("", _periodic),
-            f"interval must be an integer above 0, and unit one of {', '.join(UNITS)}",
-            "Correct what is wrong, and give both.",
+            reported_at("", _periodic),
+            f"interval must be a positive integer, and unit one of {', '.join(UNITS)}",
+            "Set both, and correct the value.",
             versions=FROM_2_1,
         ),
     ),

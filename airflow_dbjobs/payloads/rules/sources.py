@@ -1,4 +1,4 @@
-"""Rules of repositories, environments and environment variables."""
+"""Rules for Git repositories, environments and environment variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
-from airflow_dbjobs.payloads.rules.forms import any_of, at, at_most_one, longest, most, of, one_of, present, shown
+from airflow_dbjobs.payloads.rules.checks import (
+    all_of,
+    at_most_one,
+    max_entries,
+    max_length,
+    one_of,
+    quoted,
+    reported_at,
+    required,
+    when_given,
+)
 from airflow_dbjobs.payloads.templates import is_templated
 from airflow_dbjobs.payloads.types.enums import GitProvider
 
@@ -23,12 +33,12 @@ MAX_VARIABLE = 512
 def _names(node: Node) -> Iterator[Fault]:
     for name in node.mapping("variables"):
         if not _VARIABLE.fullmatch(str(name)):
-            yield f"variables.{name}", f"is named {shown(name)}"
+            yield f"variables.{name}", f"has the name {quoted(name)}"
 
 
 def _values(node: Node) -> Iterator[Fault]:
     for name, value in node.mapping("variables").items():
-        # A value may be a secret: it is not quoted.
+        # The value may be a secret, so the message does not quote it.
         if isinstance(value, str) and not is_templated(value) and len(value) > MAX_VARIABLE:
             yield f"variables.{name}", f"has {len(value)} characters"
 
@@ -36,54 +46,54 @@ def _values(node: Node) -> Iterator[Fault]:
 def _files(node: Node) -> Iterator[Fault]:
     for index, path in enumerate(node.items("files")):
         if isinstance(path, str) and not is_templated(path) and not path.startswith(("/Workspace", "/Volumes")):
-            yield f"files[{index}]", f"is {shown(path)}"
+            yield f"files[{index}]", f"is {quoted(path)}"
 
 
 RULES = {
     "GitSource": (
         Rule(
             "GIT-URL",
-            any_of(present("git_url"), longest("git_url", 300)),
+            all_of(required("git_url"), max_length("git_url", 300)),
             "it is required, and at most 300 characters are allowed",
-            "Give the repository's address.",
+            "Set the URL of the repository.",
             versions=FROM_2_1,
         ),
         Rule(
             "GIT-PROVIDER",
-            any_of(present("git_provider"), one_of("git_provider", GitProvider, any_case=True)),
+            all_of(required("git_provider"), one_of("git_provider", GitProvider, any_case=True)),
             f"it is required, and must be one of {', '.join(GitProvider)}",
-            "Give one of these.",
+            "Use one of these.",
             versions=FROM_2_1,
         ),
         Rule(
             "GIT-ONE-REF",
             at_most_one("git_branch", "git_tag", "git_commit"),
             "at most one of git_branch, git_tag and git_commit is allowed",
-            "Leave all but one out.",
+            "Keep only one.",
             versions=FROM_2_1,
         ),
         Rule(
             "GIT-BRANCH-LEN",
-            longest("git_branch", 255),
-            "at most 255 are allowed",
-            "Check the branch.",
+            max_length("git_branch", 255),
+            "at most 255 characters are allowed",
+            "Correct the branch.",
             versions=FROM_2_1,
-            # Known, as the next two are, from clients that were generated from the 2.1 document.
+            # Source, also of the next two: clients generated from the OpenAPI document of 2.1.
             warning=True,
         ),
         Rule(
             "GIT-TAG-LEN",
-            longest("git_tag", 255),
-            "at most 255 are allowed",
-            "Check the tag.",
+            max_length("git_tag", 255),
+            "at most 255 characters are allowed",
+            "Correct the tag.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "GIT-COMMIT-LEN",
-            longest("git_commit", 64),
-            "at most 64 are allowed",
-            "Check the commit.",
+            max_length("git_commit", 64),
+            "at most 64 characters are allowed",
+            "Correct the commit.",
             versions=FROM_2_1,
             warning=True,
         ),
@@ -91,37 +101,37 @@ RULES = {
     "JobEnvironment": (
         Rule(
             "ENV-KEY-UNIQUE",
-            present("environment_key"),
+            required("environment_key"),
             "it is required",
-            "Give the environment a name.",
+            "Set a key for the environment.",
             versions=FROM_2_1,
         ),
     ),
     "JobEnvironmentVariablesSpec": (
         Rule(
             "ENVVAR-COUNT",
-            most("variables", 20),
-            "at most 20 are allowed",
-            "Use several entries, or a file.",
+            max_entries("variables", 20),
+            "at most 20 entries are allowed",
+            "Use several entries or a file.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ENVVAR-KEY",
-            of("variables", _names),
-            "a name must have 1 to 256 letters, digits and _, and not start with a digit",
-            "Choose another name.",
+            when_given("variables", _names),
+            "a name must have 1 to 256 letters, digits and _, and must not start with a digit",
+            "Use another name.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ENVVAR-VALUE",
-            of("variables", _values),
-            "at most 512 are allowed",
-            "Use a file, or a secret.",
+            when_given("variables", _values),
+            "at most 512 characters are allowed",
+            "Use a file or a secret.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ENVVAR-FILES",
-            at("files", any_of(most("files", 5), _files)),
+            reported_at("files", all_of(max_entries("files", 5), _files)),
             "at most 5 files under /Workspace or /Volumes are allowed",
             "Move or merge the files.",
             versions=ONLY_2_2,

@@ -1,4 +1,4 @@
-"""Rules of tasks of SQL warehouses."""
+"""Rules for tasks that use a SQL warehouse."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules.checks import (
+    all_of,
+    exactly_one,
+    json_size,
+    max_entries,
+    quoted,
+    reported_at,
+    required,
+)
 from airflow_dbjobs.payloads.rules.code_tasks import SOURCE
-from airflow_dbjobs.payloads.rules.forms import any_of, at, exactly_one, json_size, most, present, shown
-from airflow_dbjobs.payloads.rules.parameters import texts
+from airflow_dbjobs.payloads.rules.parameters import string_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,82 +36,82 @@ def _ids(node: Node) -> Iterator[Fault]:
 
 def _alert_parameters(node: Node) -> Iterator[Fault]:
     if node.filled("alert") and node.filled("parameters"):
-        yield "parameters", "is given beside alert"
+        yield "parameters", "is given together with alert"
 
 
 def _alert_path(node: Node) -> Iterator[Fault]:
     path = node.text("workspace_path")
     if path and not path.startswith("/Workspace"):
-        yield "workspace_path", f"is {shown(path)}"
+        yield "workspace_path", f"is {quoted(path)}"
 
 
 def _parameter_names(node: Node) -> Iterator[Fault]:
     for name in node.mapping("parameters"):
         if not _PARAMETER.fullmatch(str(name)):
-            yield "parameters", f"has the name {shown(name)}"
+            yield "parameters", f"has the name {quoted(name)}"
 
 
 RULES = {
     "SqlTask": (
-        *texts(maps=("parameters",)),
+        *string_parameters(maps=("parameters",)),
         Rule(
             "SQL-WAREHOUSE",
-            present("warehouse_id"),
+            required("warehouse_id"),
             "it is required",
-            "Give the id of a SQL warehouse.",
+            "Set the id of a SQL warehouse.",
             versions=FROM_2_1,
         ),
         Rule(
             "SQL-ONE-KIND",
             exactly_one(*KINDS),
             f"a SQL task must have exactly one of {', '.join(KINDS)}",
-            "Give one, and each other a task of its own.",
+            "Use a separate task for each.",
             versions=FROM_2_1,
         ),
         Rule(
             "SQL-IDS",
             _ids,
-            "what is run must be named by its id or path",
-            "Give it.",
+            "the id, or the path of a file, is required",
+            "Set it.",
             versions=FROM_2_1,
         ),
         Rule(
             "SQL-ALERT-PARAMS",
             _alert_parameters,
-            "alerts take no parameters",
-            "Leave the parameters out.",
+            "alerts do not accept parameters",
+            "Remove the parameters.",
             versions=FROM_2_1,
         ),
     ),
     "SqlTaskFile": SOURCE,
     "AlertTask": (
-        *texts(maps=("parameters",)),
+        *string_parameters(maps=("parameters",)),
         Rule(
             "ALERT-ONE-ID",
-            at("", any_of(exactly_one("alert_id", "workspace_path"), _alert_path)),
+            reported_at("", all_of(exactly_one("alert_id", "workspace_path"), _alert_path)),
             "an alert task must have exactly one of alert_id and workspace_path, which must start with /Workspace",
-            "Name the alert by one of them.",
+            "Set one of them.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ALERT-SUBSCRIBERS",
-            most("subscribers", 100),
-            "at most 100 are allowed",
-            "Tell a group's address.",
+            max_entries("subscribers", 100),
+            "at most 100 entries are allowed",
+            "Use the email address of a group.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ALERT-PARAM-SIZE",
             json_size("parameters", 10_000, in_bytes=False),
-            "at most 10,000 are allowed",
-            "Leave some parameters out.",
+            "at most 10,000 characters are allowed",
+            "Remove some parameters.",
             versions=ONLY_2_2,
         ),
         Rule(
             "ALERT-PARAM-KEYS",
             _parameter_names,
-            "a name must have 1 to 100 letters, digits and characters of ._-",
-            "Choose another name.",
+            "a name must have 1 to 100 letters, digits, dots, underscores and hyphens",
+            "Use another name.",
             versions=ONLY_2_2,
         ),
     ),

@@ -1,4 +1,4 @@
-"""Rules of tags, which differ by cloud: they are judged where the payload, or the workspace, tells the cloud."""
+"""Rules for tags, which differ by cloud: they apply if the workspace or the payload shows the cloud."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.field_types import is_list
-from airflow_dbjobs.payloads.rules import OfFields, Rule
-from airflow_dbjobs.payloads.rules.forms import shown
+from airflow_dbjobs.payloads.rules import FieldCheck, Rule
+from airflow_dbjobs.payloads.rules.checks import quoted
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ _AZURE_KEY = re.compile(r"(?!azure|microsoft|windows)[^<>%*&+?\\/;]{1,512}", re.
 _AWS_KEY = re.compile(r"[\w \-+=.:/@]{1,127}", re.ASCII)
 _AWS_VALUE = re.compile(r"[\w \-+=.:/@]{0,255}", re.ASCII)
 _GCP = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_GCP_CHARACTERS = "letters, digits and characters of _.-, and begin and end with a letter or digit"
 _ATTRIBUTES = {"azure_attributes": "azure", "aws_attributes": "aws", "gcp_attributes": "gcp"}
 MAX_AZURE_VALUE = 256
 
 
 def cloud_of(node: Node) -> str:
-    """Return "azure", "aws" or "gcp" where the workspace or a cluster's attributes tell; else ""."""
+    """Return "azure", "aws" or "gcp", from the workspace or a cluster's attributes, or "" if unknown."""
     return node.body.cloud or next((cloud for cluster in _clusters(node) for cloud in _cloud_of(cluster)), "")
 
 
@@ -50,23 +51,23 @@ def _keys(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
     def check(node: Node) -> Iterator[Fault]:
         for key in node.mapping(field):
             if not fits(str(key)) and cloud_of(node) == cloud:
-                yield f"{field}.{key}", f"the key is {shown(key)}"
+                yield f"{field}.{key}", f"the key is {quoted(key)}"
 
-    return OfFields(frozenset([field]), check)
+    return FieldCheck(frozenset([field]), check)
 
 
 def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
     def check(node: Node) -> Iterator[Fault]:
         for key, value in node.mapping(field).items():
             if isinstance(value, str) and not fits(value) and not is_templated(value) and cloud_of(node) == cloud:
-                yield f"{field}.{key}", f"the value is {shown(value)}, of {len(value)} characters"
+                yield f"{field}.{key}", f"the value is {quoted(value)}, of {len(value)} characters"
 
-    return OfFields(frozenset([field]), check)
+    return FieldCheck(frozenset([field]), check)
 
 
 def tag_rules(field: str) -> tuple[Rule, ...]:
-    """Return the rules of a field that holds tags."""
-    remedy = "Choose another word."
+    """Return the rules for a field with tags."""
+    remedy = "Use a valid key or value."
     return (
         Rule(
             "TAG-KEY-AZURE",
@@ -86,7 +87,7 @@ def tag_rules(field: str) -> tuple[Rule, ...]:
             _keys(field, "aws", _AWS_KEY.fullmatch),
             "on AWS a key must have 1 to 127 letters, digits, spaces and characters of +-=._:/@",
             remedy,
-            # Known from another client's refusals only, not from the reference.
+            # Source: error messages that another client received; the reference does not mention it.
             warning=True,
         ),
         Rule(
@@ -99,14 +100,14 @@ def tag_rules(field: str) -> tuple[Rule, ...]:
         Rule(
             "TAG-GCP",
             _keys(field, "gcp", lambda key: key and _GCP.fullmatch(key)),
-            "on Google Cloud a key must have 1 to 63 letters, digits and characters of _.-, none such at its ends",
+            f"on Google Cloud a key must have 1 to 63 {_GCP_CHARACTERS}",
             remedy,
             warning=True,
         ),
         Rule(
             "TAG-GCP",
             _values(field, "gcp", _GCP.fullmatch),
-            "on Google Cloud a value must have at most 63 letters, digits and characters of _.-, none such at its ends",
+            f"on Google Cloud a value must have at most 63 {_GCP_CHARACTERS}",
             remedy,
             warning=True,
         ),

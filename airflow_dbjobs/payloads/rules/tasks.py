@@ -1,20 +1,20 @@
-"""Rules of one task: what it runs, on what."""
+"""Rules for a single task: its type and its compute."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
-from airflow_dbjobs.payloads.rules.forms import (
+from airflow_dbjobs.payloads.rules.checks import (
     absent,
     at_most_one,
     in_range,
-    listed,
-    longest,
+    joined,
     matches,
-    of,
+    max_length,
     one_of,
-    present,
+    required,
+    when_given,
 )
 from airflow_dbjobs.payloads.schema import fields_of
 from airflow_dbjobs.payloads.suggestions import CERTAIN, near_miss
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.rules import Fault
 
 COMPUTE = ("existing_cluster_id", "new_cluster", "job_cluster_key")
-# They bring their own compute, or need none; serverless compute needs no word either.
+# All other types have their own compute, need none, or can run on serverless compute.
 NEED_A_CLUSTER = ("spark_jar_task", "spark_submit_task")
-# On serverless compute.
+# These need an environment_key on serverless compute.
 NEED_AN_ENVIRONMENT = ("spark_python_task", "python_wheel_task", "dbt_task")
-OF_THE_REPEATED = (
+FIELDS_OF_LOOP_TASK = (
     *COMPUTE, "environment_key", "libraries", "max_retries", "min_retry_interval_millis", "retry_on_timeout",
 )  # fmt: skip
 KEY = r"[\w-]{1,100}"
 
 
 def task_types(node: Node) -> list[str]:
-    """Return the fields that say what is run; a type newer than this release counts by its name, a slip does not."""
+    """Return the given task types. An unknown name that ends in _task counts, unless it is a misspelling."""
     names = [str(name) for name in node.value if str(name).endswith("_task")]
     return sorted(name for name in names if _is_task_type(name) and node.given(name))
 
@@ -48,24 +48,24 @@ def _is_task_type(name: str) -> bool:
     return name in known or near_miss(name, tuple(known), CERTAIN) is None
 
 
-def one_type(node: Node) -> Iterator[Fault]:
-    """Find a task that runs nothing, or two things."""
+def exactly_one_type(node: Node) -> Iterator[Fault]:
+    """Report a task without a type, or with several."""
     types = task_types(node)
     if not types:
-        yield "", "does not say what to run"
-    yield from _not_two(node, types)
+        yield "", "has no task type"
+    yield from _several_types(node, types)
 
 
-def not_two_types(node: Node) -> Iterator[Fault]:
-    """Find a task that runs two things."""
-    yield from _not_two(node, task_types(node))
+def at_most_one_type(node: Node) -> Iterator[Fault]:
+    """Report a task with several types."""
+    yield from _several_types(node, task_types(node))
 
 
-def _not_two(node: Node, types: list[str]) -> Iterator[Fault]:
-    # An empty mapping says what is run, too.
+def _several_types(node: Node, types: list[str]) -> Iterator[Fault]:
+    # An empty mapping counts as a task type, too.
     known = [name for name in types if node.known(name) not in (None, "")]
     if len(known) > 1:
-        yield "", f"has {listed(known)}"
+        yield "", f"has {joined(known)}"
 
 
 def _submit_on_existing(node: Node) -> Iterator[Fault]:
@@ -83,123 +83,125 @@ def _submit_with_conf(node: Node) -> Iterator[Fault]:
         yield "spark_submit_task", "is given with new_cluster.spark_conf"
 
 
-def _beside_loop(node: Node) -> Iterator[Fault]:
-    """Find what belongs to the task that a for_each_task repeats, and is lost beside it."""
-    for name in OF_THE_REPEATED if node.given("for_each_task") else ():
+def _fields_ignored_by_loop(node: Node) -> Iterator[Fault]:
+    """Report fields that the API ignores next to for_each_task: the task in the loop has its own."""
+    for name in FIELDS_OF_LOOP_TASK if node.given("for_each_task") else ():
         if node.filled(name):
-            yield name, "is given beside for_each_task"
+            yield name, "is given together with for_each_task"
 
 
 def _environment_needed(node: Node) -> Iterator[Fault]:
     needs = [name for name in NEED_AN_ENVIRONMENT if node.given(name)]
     if needs and not any(node.given(name) for name in (*COMPUTE, "environment_key", "compute")):
-        yield "", f"has {needs[0]}, no cluster and no environment_key"
+        yield "", f"has {needs[0]}, but neither a cluster nor an environment_key"
 
 
 def _compute_needed(node: Node) -> Iterator[Fault]:
     needs = [name for name in NEED_A_CLUSTER if node.given(name)]
     if needs and not any(node.given(name) for name in (*COMPUTE, "environment_key", "compute")):
-        yield "", f"has {needs[0]} and no cluster"
+        yield "", f"has {needs[0]}, but no cluster"
 
 
-ONE_TYPE_REMEDY = "Give one of notebook_task, spark_python_task, sql_task, ..."
+ONE_TYPE_REMEDY = "Set one of notebook_task, spark_python_task, sql_task, ..."
 
 RULES = {
     "ComputeAndTask": (
         Rule(
             "ENV-REQUIRED",
             _environment_needed,
-            "on serverless compute such a task needs an environment",
-            "Give a cluster, or in a list of tasks an environment_key, and describe it in environments.",
+            "on serverless compute it requires an environment",
+            "Set a cluster, or use a list of tasks with an environment_key of one of the environments.",
             versions=FROM_2_1,
             unless=("update",),
             warning=True,
         ),
         Rule(
             "SUBMIT-NEW-CLUSTER-ONLY",
-            of("spark_submit_task", _submit_on_existing),
-            "spark-submit runs on new clusters only",
-            "Give new_cluster instead.",
+            when_given("spark_submit_task", _submit_on_existing),
+            "spark-submit only runs on new clusters",
+            "Use new_cluster instead.",
         ),
         Rule(
             "SUBMIT-NO-LIBRARIES",
-            of("spark_submit_task", _submit_with_libraries),
-            "spark-submit takes libraries as arguments",
-            "Give them by --jars and --py-files.",
+            when_given("spark_submit_task", _submit_with_libraries),
+            "spark-submit accepts libraries only as arguments",
+            "Pass them with --jars and --py-files.",
         ),
         Rule(
             "SUBMIT-NO-LIBRARIES",
-            of("spark_submit_task", _submit_with_conf),
-            "spark-submit takes settings as arguments",
-            "Give them by --conf.",
+            when_given("spark_submit_task", _submit_with_conf),
+            "spark-submit accepts settings only as arguments",
+            "Pass them with --conf.",
             warning=True,
         ),
     ),
     "SubmitTask": (
-        Rule("TASKKEY-REQUIRED", present("task_key"), "it is required", "Name the task.", versions=FROM_2_1),
+        Rule("TASKKEY-REQUIRED", required("task_key"), "it is required", "Set a key for the task.", versions=FROM_2_1),
         Rule(
             "TASKKEY-FORMAT",
             matches("task_key", KEY),
             "a task_key must have 1 to 100 letters, digits, _ and -",
-            "Choose another name.",
+            "Use another name.",
             versions=FROM_2_1,
-            # Known from clients that were generated from the 2.1 document.
+            # Source: clients generated from the OpenAPI document of 2.1.
             warning=True,
         ),
-        Rule("TASK-ONE-2_1", one_type, "a task must have exactly one type", ONE_TYPE_REMEDY, versions=FROM_2_1),
+        Rule("TASK-ONE-2_1", exactly_one_type, "a task must have exactly one type", ONE_TYPE_REMEDY, versions=FROM_2_1),
         Rule(
             "COMPUTE-ONE-2_1",
             at_most_one(*COMPUTE),
             f"at most one of {', '.join(COMPUTE)} is allowed",
-            "Leave all but one out.",
+            "Keep only one.",
             versions=FROM_2_1,
         ),
         Rule(
             "COMPUTE-REQUIRED-2_1",
             _compute_needed,
-            "such a task needs a cluster",
-            "Give new_cluster, existing_cluster_id or job_cluster_key.",
+            "it requires a cluster",
+            "Set new_cluster, existing_cluster_id or job_cluster_key.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "FOREACH-BESIDE",
-            of("for_each_task", _beside_loop),
-            "the task that is repeated has its own, and the API ignores this one",
+            when_given("for_each_task", _fields_ignored_by_loop),
+            "the API ignores it, as the task in the loop has its own",
             "Move it into for_each_task.task.",
             versions=FROM_2_1,
             warning=True,
         ),
         Rule(
             "DESC-TASK",
-            longest("description", 4096, in_bytes=True),
-            "at most 4096 are allowed",
+            max_length("description", 4096, in_bytes=True),
+            "at most 4096 bytes are allowed",
             "Shorten it.",
             versions=FROM_2_1,
-            # Likewise.
+            # Source: as above.
             warning=True,
         ),
         Rule(
             "RUNIF-ENUM",
             one_of("run_if", RunIf),
             f"it must be one of {', '.join(RunIf)}",
-            "Give one of these.",
+            "Use one of these.",
             versions=FROM_2_1,
         ),
-        Rule("RANGE-MAX-RETRIES", in_range("max_retries", -1), "-1 or more is allowed", "-1 retries for ever."),
-        Rule("RANGE-TIMEOUT", in_range("timeout_seconds", 0), "0 or more is allowed", "0 is no timeout."),
+        Rule(
+            "RANGE-MAX-RETRIES", in_range("max_retries", -1), "-1 or more is allowed", "Use -1 for unlimited retries."
+        ),
+        Rule("RANGE-TIMEOUT", in_range("timeout_seconds", 0), "0 or more is allowed", "Use 0 for no timeout."),
         Rule(
             "RANGE-RETRY-INTERVAL",
             in_range("min_retry_interval_millis", 0),
             "0 or more is allowed",
-            "0 retries at once.",
+            "Use 0 to retry immediately.",
             warning=True,
         ),
         Rule(
             "JOBCLUSTER-NOT-ON-SUBMIT",
             absent("job_cluster_key"),
-            "tasks of a one-time run can share no cluster",
-            "Give the task a new_cluster of its own.",
+            "tasks of a one-time run cannot share a cluster",
+            "Set new_cluster in the task.",
             versions=FROM_2_1,
             endpoints=("runs/submit",),
         ),

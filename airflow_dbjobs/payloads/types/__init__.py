@@ -1,1 +1,1 @@
-"""The API's structures, a module for each domain, as TypedDicts whose annotations are the table of their fields."""
+"""The structures of the API as TypedDicts, a module for each domain. The annotations describe the fields."""

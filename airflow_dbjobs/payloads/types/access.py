@@ -1,4 +1,4 @@
-"""Who may do what with a job, and as whom it runs."""
+"""Permissions on jobs, the identity that a job runs as, and queue settings."""
 
 from typing import Annotated, TypedDict
 
@@ -6,29 +6,31 @@ from airflow_dbjobs.payloads.field_types import Bool, Many, Text, sdk, v21
 
 
 class JobAccessControlRequest(TypedDict, total=False):
-    """One grant: exactly one principal, and a level."""
+    """A permission for exactly one principal."""
 
-    user_name: Annotated[Text, v21("The user, by address.")]
+    user_name: Annotated[Text, v21("Email address of the user.")]
     group_name: Annotated[Text, v21("The group.")]
-    service_principal_name: Annotated[Text, v21("The service principal, by application id.")]
+    service_principal_name: Annotated[Text, v21("Application id of the service principal.")]
     permission_level: Annotated[Text, v21("The level: a JobPermissionLevel. Required.")]
 
 
 class SetJobPermissions(TypedDict, total=False):
-    """Body of permissions/jobs/{job_id}: PUT replaces a job's grants, PATCH adds to them."""
+    """Body of permissions/jobs/{job_id}: PUT replaces the permissions of a job, PATCH adds to them."""
 
-    access_control_list: Annotated[Many["JobAccessControlRequest"], sdk("The grants.")]
+    access_control_list: Annotated[Many["JobAccessControlRequest"], sdk("The permissions.")]
 
 
 class JobRunAs(TypedDict, total=False):
-    """As whom a job runs; exactly one of the fields."""
+    """The identity that a job runs as; exactly one of the fields."""
 
-    user_name: Annotated[Text, v21("An active user of the workspace; only oneself, unless one is an administrator.")]
-    service_principal_name: Annotated[Text, v21("Application id of a service principal one may use.")]
-    group_name: Annotated[Text, sdk("A group (recent).")]
+    user_name: Annotated[Text, v21("An active user of the workspace; only administrators can set another user.")]
+    service_principal_name: Annotated[Text, v21("Application id of a service principal that the caller may use.")]
+    group_name: Annotated[Text, sdk("A group.")]
 
 
 class QueueSettings(TypedDict, total=False):
-    """Whether runs wait where they cannot start at once."""
+    """Whether runs are queued if they cannot start immediately."""
 
-    enabled: Annotated[Bool, v21("Whether they wait. Required. Default: on for jobs that API 2.2 created, else off.")]
+    enabled: Annotated[
+        Bool, v21("Whether runs are queued. Required. Without queue: true for jobs created by API 2.2, else false.")
+    ]

@@ -1,4 +1,4 @@
-"""The cluster that a run is given: its size, machines, Spark settings and cloud."""
+"""Clusters for runs: size, node types, Spark settings and cloud attributes."""
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.types.libraries import Library
     from airflow_dbjobs.payloads.types.storage import ClusterLogConf, InitScriptInfo
 
-# Entries of maps, which the reference lists as structures of their own: a key and its value.
+# The reference lists these entries of mappings, a key and a value, as structures.
 ClusterTag: TypeAlias = dict[str, Any]
 SparkConfPair: TypeAlias = dict[str, Any]
 SparkEnvPair: TypeAlias = dict[str, Any]
 
 
 class AutoScale(TypedDict, total=False):
-    """Bounds between which a cluster grows and shrinks with its load."""
+    """Range of workers within which a cluster scales with its load."""
 
-    min_workers: Annotated[Int, v20("Workers it starts with and never goes below. Required.")]
-    max_workers: Annotated[Int, v20("Workers it never exceeds; more than min_workers. Required.")]
+    min_workers: Annotated[Int, v20("Initial and minimum number of workers. Required.")]
+    max_workers: Annotated[Int, v20("Maximum number of workers; more than min_workers. Required.")]
 
 
 class LogAnalyticsInfo(TypedDict, total=False):
@@ -29,23 +29,27 @@ class LogAnalyticsInfo(TypedDict, total=False):
 
 
 class AzureAttributes(TypedDict, total=False):
-    """How a cluster on Azure gets its machines."""
+    """Attributes of a cluster on Azure."""
 
-    first_on_demand: Annotated[Int, v20("So many nodes, the driver first, are on-demand instances; more than 0.")]
-    availability: Annotated[Text, v20("The nodes after those: an AzureAvailability. Default: ON_DEMAND_AZURE.")]
-    spot_bid_max_price: Annotated[Number, v20("Highest spot bid; -1: never evicted for its price. Default: -1.")]
+    first_on_demand: Annotated[Int, v20("Number of on-demand nodes, beginning with the driver; more than 0.")]
+    availability: Annotated[
+        Text, v20("Availability of the other nodes: an AzureAvailability. Default: ON_DEMAND_AZURE.")
+    ]
+    spot_bid_max_price: Annotated[Number, v20("Maximum spot price; -1: no eviction because of the price. Default: -1.")]
     log_analytics_info: Annotated[One["LogAnalyticsInfo"], sdk("Where the cluster reports its metrics.")]
     capacity_reservation_group: Annotated[Text, sdk("Resource id of a capacity reservation group to use.")]
 
 
 class AwsAttributes(TypedDict, total=False):
-    """How a cluster on AWS gets its machines."""
+    """Attributes of a cluster on AWS."""
 
-    first_on_demand: Annotated[Int, sdk("So many nodes, the driver first, are on-demand instances. Default: 0.")]
-    availability: Annotated[Text, sdk("What the nodes after those are: SPOT, ON_DEMAND or SPOT_WITH_FALLBACK.")]
-    zone_id: Annotated[Text, sdk("Availability zone, as in us-west-2a; auto lets the platform choose.")]
+    first_on_demand: Annotated[Int, sdk("Number of on-demand nodes, beginning with the driver. Default: 0.")]
+    availability: Annotated[Text, sdk("Availability of the other nodes: SPOT, ON_DEMAND or SPOT_WITH_FALLBACK.")]
+    zone_id: Annotated[Text, sdk("Availability zone, such as us-west-2a; auto lets Databricks choose.")]
     instance_profile_arn: Annotated[Text, sdk("Instance profile of the nodes, registered with the workspace.")]
-    spot_bid_price_percent: Annotated[Int, sdk("Highest bid, of the on-demand price. Unit: percent. Default: 100.")]
+    spot_bid_price_percent: Annotated[
+        Int, sdk("Maximum bid, relative to the on-demand price. Unit: percent. Default: 100.")
+    ]
     ebs_volume_type: Annotated[Text, sdk("GENERAL_PURPOSE_SSD or THROUGHPUT_OPTIMIZED_HDD.")]
     ebs_volume_count: Annotated[Int, sdk("Volumes attached to each node, 0 to 10.")]
     ebs_volume_size: Annotated[Int, sdk("Size of each volume. Unit: GiB.")]
@@ -54,11 +58,11 @@ class AwsAttributes(TypedDict, total=False):
 
 
 class GcpAttributes(TypedDict, total=False):
-    """How a cluster on Google Cloud gets its machines."""
+    """Attributes of a cluster on Google Cloud."""
 
-    first_on_demand: Annotated[Int, sdk("So many nodes, the driver first, are on-demand instances.")]
+    first_on_demand: Annotated[Int, sdk("Number of on-demand nodes, beginning with the driver.")]
     availability: Annotated[Text, sdk("PREEMPTIBLE_GCP, ON_DEMAND_GCP or PREEMPTIBLE_WITH_FALLBACK_GCP.")]
-    zone_id: Annotated[Text, sdk("Availability zone; HA balances over zones, AUTO lets the platform choose.")]
+    zone_id: Annotated[Text, sdk("Availability zone; HA distributes nodes over zones, AUTO lets Databricks choose.")]
     google_service_account: Annotated[Text, sdk("Service account that the nodes act as.")]
     boot_disk_size: Annotated[Int, sdk("Boot disk of each node. Unit: GB.")]
     local_ssd_count: Annotated[Int, sdk("Local SSDs of each node, 0 to 8.")]
@@ -81,7 +85,7 @@ class DockerImage(TypedDict, total=False):
 
 
 class ClientsTypes(TypedDict, total=False):
-    """Which kinds of workload a cluster takes."""
+    """The workloads that a cluster accepts."""
 
     jobs: Annotated[Bool, sdk("Whether it runs jobs.")]
     notebooks: Annotated[Bool, sdk("Whether notebooks may be attached.")]
@@ -90,66 +94,68 @@ class ClientsTypes(TypedDict, total=False):
 class WorkloadType(TypedDict, total=False):
     """What a cluster may be used for."""
 
-    clients: Annotated[One["ClientsTypes"], sdk("Which kinds of workload it takes. Required.")]
+    clients: Annotated[One["ClientsTypes"], sdk("The workloads that it accepts. Required.")]
 
 
 class NodeTypeFlexibility(TypedDict, total=False):
-    """Other node types to take where the wanted one is not to be had."""
+    """Alternative node types, if the preferred one is unavailable."""
 
     alternate_node_type_ids: Annotated[Texts, sdk("Node types, the preferred one first.")]
     aws_context_id: Annotated[Text, sdk("Fleet context on AWS that the choice belongs to.")]
 
 
 class NewCluster(TypedDict, total=False):
-    """A cluster that is made for one run and ends with it. Required: spark_version, and a node type or pool."""
+    """A cluster that is created for a run and ends with it. Required: spark_version, and a node type or a pool."""
 
-    num_workers: Annotated[Int, v20("Workers beside the driver; 0 is the driver alone. Or give autoscale.")]
-    autoscale: Annotated[One["AutoScale"], v20("Bounds of its size. Or give num_workers.")]
-    spark_version: Annotated[Text, v20("Runtime of the cluster, as in 15.4.x-scala2.12. Required.")]
+    num_workers: Annotated[Int, v20("Number of workers; 0 for a driver without workers. Alternative: autoscale.")]
+    autoscale: Annotated[One["AutoScale"], v20("Range of its size. Alternative: num_workers.")]
+    spark_version: Annotated[Text, v20("Databricks Runtime version, such as 15.4.x-scala2.12. Required.")]
     spark_conf: Annotated[Map, v20("Spark settings, by name.")]
-    node_type_id: Annotated[Text, v20("Machine type of the nodes; a pool or a policy may give it instead.")]
-    driver_node_type_id: Annotated[Text, v20("Machine type of the driver. Default: node_type_id.")]
-    custom_tags: Annotated[Map, v20("Tags of the cloud resources, at most 45, beside the platform's own.")]
+    node_type_id: Annotated[Text, v20("Node type of the workers; a pool or a policy may set it instead.")]
+    driver_node_type_id: Annotated[Text, v20("Node type of the driver. Default: node_type_id.")]
+    custom_tags: Annotated[Map, v20("Tags of the cloud resources, at most 45, in addition to Databricks' own.")]
     cluster_log_conf: Annotated[One["ClusterLogConf"], v20("Where Spark's logs are delivered.")]
-    init_scripts: Annotated[Many["InitScriptInfo"], v20("Scripts that run on each node at start, in this order.")]
+    init_scripts: Annotated[Many["InitScriptInfo"], v20("Scripts that run on each node when it starts, in this order.")]
     spark_env_vars: Annotated[Map, v20("Environment variables of driver and workers, by name. ASCII only.")]
-    enable_elastic_disk: Annotated[Bool, v20("Whether nodes get more disk when theirs fills up.")]
-    instance_pool_id: Annotated[Text, v20("Pool from which nodes are taken.")]
-    driver_instance_pool_id: Annotated[Text, v20("Pool of the driver. Default: instance_pool_id, which it needs.")]
-    azure_attributes: Annotated[One["AzureAttributes"], v20("How machines are got on Azure.")]
-    aws_attributes: Annotated[One["AwsAttributes"], sdk("How machines are got on AWS.")]
-    gcp_attributes: Annotated[One["GcpAttributes"], sdk("How machines are got on Google Cloud.")]
-    policy_id: Annotated[Text, sdk("Cluster policy that the cluster must keep to.")]
-    apply_policy_default_values: Annotated[Bool, sdk("Whether the policy's defaults fill what is left out.")]
-    cluster_name: Annotated[Text, sdk("Name of the cluster; a job's clusters are named by the platform.")]
-    data_security_mode: Annotated[Text, sdk("Access mode, as in SINGLE_USER or USER_ISOLATION.")]
-    single_user_name: Annotated[Text, sdk("The one user, where the access mode is for one.")]
+    enable_elastic_disk: Annotated[Bool, v20("Whether nodes get more disk space when their disks fill up.")]
+    instance_pool_id: Annotated[Text, v20("Pool of the nodes.")]
+    driver_instance_pool_id: Annotated[Text, v20("Pool of the driver; requires instance_pool_id, its default.")]
+    azure_attributes: Annotated[One["AzureAttributes"], v20("Attributes on Azure.")]
+    aws_attributes: Annotated[One["AwsAttributes"], sdk("Attributes on AWS.")]
+    gcp_attributes: Annotated[One["GcpAttributes"], sdk("Attributes on Google Cloud.")]
+    policy_id: Annotated[Text, sdk("Cluster policy that applies to the cluster.")]
+    apply_policy_default_values: Annotated[Bool, sdk("Whether missing fields get the defaults of the policy.")]
+    cluster_name: Annotated[Text, sdk("Name of the cluster; Databricks names the clusters of jobs.")]
+    data_security_mode: Annotated[Text, sdk("Access mode, such as SINGLE_USER or USER_ISOLATION.")]
+    single_user_name: Annotated[Text, sdk("The user, if the access mode is SINGLE_USER.")]
     runtime_engine: Annotated[Text, sdk("STANDARD or PHOTON.")]
     docker_image: Annotated[One["DockerImage"], sdk("Container image of the nodes.")]
     ssh_public_keys: Annotated[Texts, sdk("Keys that may log in to the nodes, at most 10.")]
     enable_local_disk_encryption: Annotated[Bool, sdk("Whether local disks are encrypted.")]
     workload_type: Annotated[One["WorkloadType"], sdk("What the cluster may be used for.")]
-    autotermination_minutes: Annotated[Int, sdk("Idle time before it ends; a job's ends with the run. Unit: min.")]
-    kind: Annotated[Text, sdk("CLASSIC_PREVIEW, where the simple form (is_single_node, use_ml_runtime) is used.")]
-    is_single_node: Annotated[Bool, sdk("Whether driver and worker are one node; only with kind.")]
-    use_ml_runtime: Annotated[Bool, sdk("Whether the runtime for machine learning is taken; only with kind.")]
+    autotermination_minutes: Annotated[
+        Int, sdk("Idle time before it terminates; a job cluster ends with the run. Unit: min.")
+    ]
+    kind: Annotated[Text, sdk("CLASSIC_PREVIEW, required by is_single_node and use_ml_runtime.")]
+    is_single_node: Annotated[Bool, sdk("Whether the cluster has a single node; only with kind.")]
+    use_ml_runtime: Annotated[Bool, sdk("Whether to use the runtime for machine learning; only with kind.")]
     dependency_mode: Annotated[Text, sdk("How libraries are isolated: a DEPENDENCY_MODE_... value.")]
-    driver_node_type_flexibility: Annotated[One["NodeTypeFlexibility"], sdk("Other machine types for the driver.")]
-    worker_node_type_flexibility: Annotated[One["NodeTypeFlexibility"], sdk("Other machine types for the workers.")]
+    driver_node_type_flexibility: Annotated[One["NodeTypeFlexibility"], sdk("Alternative node types for the driver.")]
+    worker_node_type_flexibility: Annotated[One["NodeTypeFlexibility"], sdk("Alternative node types for the workers.")]
     remote_disk_throughput: Annotated[Int, sdk("Throughput of remote disks. Unit: Mb per second.")]
     total_initial_remote_disk_size: Annotated[Int, sdk("Remote disk of the whole cluster at start. Unit: GB.")]
 
 
 class ClusterSpec(TypedDict, total=False):
-    """The cluster of a 2.0 run, as a run tells it: one of the two, and its libraries."""
+    """The cluster that a run of API 2.0 was configured to use: one of the two clusters, and libraries."""
 
     existing_cluster_id: Annotated[Text, v20("The all-purpose cluster that the run used.")]
-    new_cluster: Annotated[One["NewCluster"], v20("The cluster that was made for the run.")]
+    new_cluster: Annotated[One["NewCluster"], v20("The cluster that was created for the run.")]
     libraries: Annotated[Many["Library"], v20("Libraries that were installed. Default: none.")]
 
 
 class ClusterInstance(TypedDict, total=False):
-    """Which cluster and Spark context a run used; together they name an execution context for good."""
+    """The cluster and Spark context of a run, which together identify its execution context."""
 
-    cluster_id: Annotated[Text, v20("The cluster; absent until there is one.")]
-    spark_context_id: Annotated[Text, v20("The Spark context; absent until the run executes.")]
+    cluster_id: Annotated[Text, v20("Id of the cluster; absent until it exists.")]
+    spark_context_id: Annotated[Text, v20("Id of the Spark context; absent until the run executes.")]

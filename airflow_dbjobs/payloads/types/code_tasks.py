@@ -7,24 +7,28 @@ from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Map, One, Text,
 if TYPE_CHECKING:
     from airflow_dbjobs.payloads.types.parameters import PipelineParams
 
-# An entry of a map of parameters, which the reference lists as a structure of its own: a name and its value.
+# The reference lists this entry of a mapping of parameters, a name and a value, as a structure.
 ParamPair: TypeAlias = dict[str, Any]
 
 
 class NotebookTask(TypedDict, total=False):
     """Runs a notebook. A cell whose output exceeds 8 MB fails the run."""
 
-    notebook_path: Annotated[Text, v20("The notebook: absolute in the workspace, relative in a git source. Required.")]
+    notebook_path: Annotated[
+        Text, v20("The notebook: absolute in the workspace, relative in a Git repository. Required.")
+    ]
     revision_timestamp: Annotated[Int, v20("Revision of the notebook (2.0 only). Unit: ms since 1970.")]
-    base_parameters: Annotated[Map, v20("Parameters by name; run-now's win. ASCII in 2.0, at most 1 MB from 2.1 on.")]
-    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
+    base_parameters: Annotated[
+        Map, v20("Parameters by name; those of run-now override them. API 2.0: ASCII only; 2.1: up to 1 MB.")
+    ]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT if the job has a git_source, else WORKSPACE.")]
     warehouse_id: Annotated[Text, sdk("SQL warehouse (pro or serverless) that runs a SQL notebook.")]
 
 
 class SparkJarTask(TypedDict, total=False):
     """Runs the main method of a class in a JAR, which is one of the libraries."""
 
-    main_class_name: Annotated[Text, v20("The class, in full. Required.")]
+    main_class_name: Annotated[Text, v20("Full name of the class. Required.")]
     parameters: Annotated[Texts, v20("Arguments of its main method. Default: none.")]
     jar_uri: Annotated[Text, v20("The JAR (deprecated since April 2016: libraries).")]
     run_as_repl: Annotated[Bool, sdk("Deprecated; only true is supported.")]
@@ -33,15 +37,15 @@ class SparkJarTask(TypedDict, total=False):
 class SparkPythonTask(TypedDict, total=False):
     """Runs a Python file."""
 
-    python_file: Annotated[Text, v20("The file: cloud address, workspace path, or path in the git source. Required.")]
+    python_file: Annotated[Text, v20("The file: a cloud URL, workspace path, or path in the Git repository. Required.")]
     parameters: Annotated[Texts, v20("Command line arguments. Default: none.")]
-    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT if the job has a git_source, else WORKSPACE.")]
 
 
 class SparkSubmitTask(TypedDict, total=False):
-    """Calls spark-submit, on a new cluster only; libraries and settings are arguments of it."""
+    """Runs spark-submit on a new cluster; libraries and settings are arguments."""
 
-    parameters: Annotated[Texts, v20("Arguments of spark-submit, but master, deploy-mode and executor-cores.")]
+    parameters: Annotated[Texts, v20("Arguments of spark-submit, except --master, --deploy-mode and --executor-cores.")]
 
 
 class PythonWheelTask(TypedDict, total=False):
@@ -49,19 +53,19 @@ class PythonWheelTask(TypedDict, total=False):
 
     package_name: Annotated[Text, v21("The package. Required.")]
     entry_point: Annotated[Text, v21("Name of its entry point, or of a function in it. Required.")]
-    parameters: Annotated[Texts, v21("Command line arguments. Or give named_parameters.")]
-    named_parameters: Annotated[Map, v21("Command line arguments by name. Or give parameters.")]
+    parameters: Annotated[Texts, v21("Command line arguments. Alternative: named_parameters.")]
+    named_parameters: Annotated[Map, v21("Command line arguments by name. Alternative: parameters.")]
 
 
 class PipelineTask(TypedDict, total=False):
     """Updates a pipeline."""
 
     pipeline_id: Annotated[Text, v20("The pipeline. Required.")]
-    full_refresh: Annotated[Bool, v21("Whether to compute everything again. Default: false.")]
-    full_refresh_selection: Annotated[Texts, sdk("Tables to compute again.")]
-    refresh_selection: Annotated[Texts, sdk("Tables that are updated.")]
-    refresh_flow_selection: Annotated[Texts, sdk("Flows that are updated.")]
-    reset_checkpoint_selection: Annotated[Texts, sdk("Flows whose checkpoints are reset.")]
+    full_refresh: Annotated[Bool, v21("Whether to recompute all tables. Default: false.")]
+    full_refresh_selection: Annotated[Texts, sdk("Tables to recompute.")]
+    refresh_selection: Annotated[Texts, sdk("Tables to update.")]
+    refresh_flow_selection: Annotated[Texts, sdk("Flows to update.")]
+    reset_checkpoint_selection: Annotated[Texts, sdk("Flows whose checkpoints to reset.")]
     parameters: Annotated[Map, sdk("Parameters by name, at most 10,000 characters in all.")]
 
 
@@ -84,12 +88,12 @@ class DbtTask(TypedDict, total=False):
     """Runs dbt."""
 
     commands: Annotated[Texts, v21("One to ten commands, each starting with dbt. Required.")]
-    project_directory: Annotated[Text, v21("Folder of the project. Default: the root.")]
+    project_directory: Annotated[Text, v21("Folder of the dbt project. Default: the root of the repository.")]
     profiles_directory: Annotated[Text, v21("Folder of profiles.yml; only without warehouse_id.")]
     warehouse_id: Annotated[Text, v21("SQL warehouse to run against.")]
     catalog: Annotated[Text, v21("Catalog to write to; only with warehouse_id.")]
     schema: Annotated[Text, v21("Schema to write to; used with warehouse_id.")]
-    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT if the job has a git_source, else WORKSPACE.")]
 
 
 class DbtPlatformTask(TypedDict, total=False):
@@ -116,7 +120,7 @@ class PythonOperatorTaskParameter(TypedDict, total=False):
 class PythonOperatorTask(TypedDict, total=False):
     """Runs a Python function."""
 
-    main: Annotated[Text, sdk("The function, as in package.module.function.")]
+    main: Annotated[Text, sdk("The function, such as package.module.function.")]
     parameters: Annotated[Many["PythonOperatorTaskParameter"], sdk("Its arguments.")]
 
 
@@ -125,5 +129,5 @@ class CleanRoomsNotebookTask(TypedDict, total=False):
 
     clean_room_name: Annotated[Text, sdk("The clean room. Required.")]
     notebook_name: Annotated[Text, sdk("The notebook. Required.")]
-    etag: Annotated[Text, sdk("Version of the notebook that must be the current one.")]
+    etag: Annotated[Text, sdk("Expected version of the notebook.")]
     notebook_base_parameters: Annotated[Map, sdk("Parameters by name.")]

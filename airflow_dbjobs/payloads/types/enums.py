@@ -1,4 +1,4 @@
-"""Words of the API. A field takes the word itself too, and newer words than these are not refused by the models."""
+"""Enumerations of the API. Fields also accept plain strings, including values that are missing here."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from enum import StrEnum
 
 
 class PauseStatus(StrEnum):
-    """Whether a schedule or trigger is held."""
+    """Whether a schedule or trigger is paused."""
 
     PAUSED = "PAUSED"
     UNPAUSED = "UNPAUSED"
 
 
 class AzureAvailability(StrEnum):
-    """What kind of machines a cluster on Azure gets. Source: Jobs API 2.0 reference."""
+    """Availability type of nodes on Azure. Source: Jobs API 2.0 reference."""
 
     SPOT_AZURE = "SPOT_AZURE"
     ON_DEMAND_AZURE = "ON_DEMAND_AZURE"
-    # Spot machines, or on-demand ones where there are none.
+    # Spot nodes, or on-demand nodes if none are available.
     SPOT_WITH_FALLBACK_AZURE = "SPOT_WITH_FALLBACK_AZURE"
 
 
 class RunIf(StrEnum):
-    """How the tasks that a task depends on must have ended. Source: Jobs API 2.1."""
+    """Condition on the results of the tasks that a task depends on. Source: Jobs API 2.1."""
 
     ALL_SUCCESS = "ALL_SUCCESS"
     AT_LEAST_ONE_SUCCESS = "AT_LEAST_ONE_SUCCESS"
@@ -34,7 +34,7 @@ class RunIf(StrEnum):
 
 
 class ConditionTaskOp(StrEnum):
-    """How a condition compares: the first two strings, the others numbers. Source: Jobs API 2.1."""
+    """Comparison operators; the first two compare strings, the others numbers. Source: Jobs API 2.1."""
 
     EQUAL_TO = "EQUAL_TO"
     NOT_EQUAL = "NOT_EQUAL"
@@ -45,7 +45,7 @@ class ConditionTaskOp(StrEnum):
 
 
 class GitProvider(StrEnum):
-    """Who hosts a repository. Source: Jobs API 2.1."""
+    """Provider that hosts a Git repository. Source: Jobs API 2.1."""
 
     GITHUB = "gitHub"
     GITHUB_ENTERPRISE = "gitHubEnterprise"
@@ -58,7 +58,7 @@ class GitProvider(StrEnum):
 
 
 class JobPermissionLevel(StrEnum):
-    """What a principal may do with a job. Source: Databricks SDK."""
+    """Permission levels on a job. Source: Databricks SDK."""
 
     IS_OWNER = "IS_OWNER"
     CAN_MANAGE = "CAN_MANAGE"
@@ -67,11 +67,11 @@ class JobPermissionLevel(StrEnum):
 
 
 class RunLifeCycleState(StrEnum):
-    """Where a run is in its life; the last three are ends. Source: Jobs API 2.0 reference, two from 2.1."""
+    """Life cycle states of a run; the last three are final. Source: Jobs API 2.0 reference; two from 2.1."""
 
     QUEUED = "QUEUED"
     PENDING = "PENDING"
-    # Waits for the tasks it depends on (2.1).
+    # Waiting for the tasks it depends on (2.1).
     BLOCKED = "BLOCKED"
     WAITING_FOR_RETRY = "WAITING_FOR_RETRY"
     RUNNING = "RUNNING"
@@ -82,7 +82,7 @@ class RunLifeCycleState(StrEnum):
 
 
 class RunResultState(StrEnum):
-    """How a run ended. Source: Jobs API 2.0 reference, those after CANCELED from 2.1."""
+    """Results of a run. Source: Jobs API 2.0 reference; those after CANCELED from 2.1."""
 
     SUCCESS = "SUCCESS"
     FAILED = "FAILED"
@@ -97,7 +97,7 @@ class RunResultState(StrEnum):
 
 
 class TriggerType(StrEnum):
-    """What started a run. Source: Jobs API 2.0 reference, those after RETRY from 2.1."""
+    """What started a run. Source: Jobs API 2.0 reference; those after RETRY from 2.1."""
 
     PERIODIC = "PERIODIC"
     ONE_TIME = "ONE_TIME"
@@ -110,7 +110,7 @@ class TriggerType(StrEnum):
 
 
 class RunType(StrEnum):
-    """How a run came about: run-now or a trigger, runs/submit, dbutils.notebook.run."""
+    """How a run was launched: by run-now or a trigger, by runs/submit, or by dbutils.notebook.run."""
 
     JOB_RUN = "JOB_RUN"
     SUBMIT_RUN = "SUBMIT_RUN"

@@ -1,4 +1,4 @@
-"""Tasks that steer others: conditions, loops, and what depends on what."""
+"""Control flow: conditions, loops, and dependencies between tasks."""
 
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -9,23 +9,23 @@ if TYPE_CHECKING:
 
 
 class TaskDependency(TypedDict, total=False):
-    """A task that must be over first."""
+    """A dependency on another task of the run."""
 
-    task_key: Annotated[Text, v21("The task. Required.")]
+    task_key: Annotated[Text, v21("Key of the other task. Required.")]
     outcome: Annotated[Text, v21('Outcome that a condition task must have: "true" or "false".')]
 
 
 class ConditionTask(TypedDict, total=False):
-    """Compares two values; its outcome decides what runs next."""
+    """Compares two values; other tasks can depend on the outcome."""
 
-    op: Annotated[Text, v21("EQUAL_TO and NOT_EQUAL compare strings, GREATER_THAN and the like numbers. Required.")]
-    left: Annotated[Text, v21("One value, or a reference such as {{tasks.a.values.x}}. Required.")]
-    right: Annotated[Text, v21("The other one. Required.")]
+    op: Annotated[Text, v21("A ConditionTaskOp: EQUAL_TO and NOT_EQUAL compare strings, the others numbers. Required.")]
+    left: Annotated[Text, v21("Left operand, a value or a reference such as {{tasks.a.values.x}}. Required.")]
+    right: Annotated[Text, v21("Right operand. Required.")]
 
 
 class ForEachTask(TypedDict, total=False):
     """Runs a task once for each of its inputs."""
 
     inputs: Annotated[Text, v21("A JSON list of at most 10,000 characters, or a reference to one. Required.")]
-    task: Annotated[One["Task"], v21("The task; no ForEachTask itself. Required.")]
-    concurrency: Annotated[Int, v21("How many run at a time, 1 to 100. Default: 1.")]
+    task: Annotated[One["Task"], v21("The task to repeat; not a ForEachTask. Required.")]
+    concurrency: Annotated[Int, v21("Maximum number of concurrent runs, 1 to 100. Default: 1.")]

@@ -1,4 +1,4 @@
-"""Who is told about a run, when, and what counts as unhealthy."""
+"""Notifications about runs, and health rules."""
 
 from typing import Annotated, TypedDict
 
@@ -6,59 +6,71 @@ from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Text, Texts, v2
 
 
 class JobEmailNotifications(TypedDict, total=False):
-    """Addresses that are mailed, by event. Addresses are ASCII."""
+    """Email addresses to notify, by event. ASCII only."""
 
-    on_start: Annotated[Texts, v20("Mailed when a run begins. Default: nobody.")]
-    on_success: Annotated[Texts, v20("Mailed when a run ends well. Default: nobody.")]
-    on_failure: Annotated[Texts, v20("Mailed when a run fails, times out, or is skipped. Default: nobody.")]
-    on_duration_warning_threshold_exceeded: Annotated[Texts, v20("Mailed when a run exceeds RUN_DURATION_SECONDS.")]
-    on_streaming_backlog_exceeded: Annotated[Texts, v21("Mailed when a stream exceeds a STREAMING_BACKLOG rule.")]
-    on_maintenance_start: Annotated[Texts, v21("Mailed when a continuous job's maintenance begins.")]
-    on_maintenance_complete: Annotated[Texts, v21("Mailed when a continuous job's maintenance is over.")]
-    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether on_failure is silent for skipped runs. Default: false.")]
+    on_start: Annotated[Texts, v20("Recipients when a run starts. Default: none.")]
+    on_success: Annotated[Texts, v20("Recipients when a run succeeds. Default: none.")]
+    on_failure: Annotated[Texts, v20("Recipients when a run fails, times out or is skipped. Default: none.")]
+    on_duration_warning_threshold_exceeded: Annotated[
+        Texts, v20("Recipients when a run exceeds its RUN_DURATION_SECONDS rule.")
+    ]
+    on_streaming_backlog_exceeded: Annotated[Texts, v21("Recipients when a stream exceeds a STREAMING_BACKLOG rule.")]
+    on_maintenance_start: Annotated[Texts, v21("Recipients when maintenance of a continuous job starts.")]
+    on_maintenance_complete: Annotated[Texts, v21("Recipients when maintenance of a continuous job ends.")]
+    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether to suppress on_failure for skipped runs. Default: false.")]
 
 
 class TaskEmailNotifications(JobEmailNotifications, total=False):
-    """Addresses that are mailed about one task, by event."""
+    """Email addresses to notify about a task, by event."""
 
 
 class Webhook(TypedDict, total=False):
-    """One destination of notifications."""
+    """A notification destination."""
 
     id: Annotated[Text, v20("Id of a notification destination of the workspace. Required.")]
 
 
 class WebhookNotifications(TypedDict, total=False):
-    """Destinations that are notified, by event; at most three for each."""
+    """Notification destinations, by event; at most three for each."""
 
-    on_start: Annotated[Many["Webhook"], v20("Notified when a run begins. Default: none.")]
-    on_success: Annotated[Many["Webhook"], v20("Notified when a run ends well. Default: none.")]
-    on_failure: Annotated[Many["Webhook"], v20("Notified when a run fails, times out, or is skipped. Default: none.")]
-    on_duration_warning_threshold_exceeded: Annotated[Many["Webhook"], v20("Notified when a run exceeds it.")]
-    on_streaming_backlog_exceeded: Annotated[Many["Webhook"], v21("Notified when a stream falls behind.")]
-    on_maintenance_start: Annotated[Many["Webhook"], v21("Notified when a continuous job's maintenance begins.")]
-    on_maintenance_complete: Annotated[Many["Webhook"], v21("Notified when a continuous job's maintenance is over.")]
+    on_start: Annotated[Many["Webhook"], v20("Destinations when a run starts. Default: none.")]
+    on_success: Annotated[Many["Webhook"], v20("Destinations when a run succeeds. Default: none.")]
+    on_failure: Annotated[
+        Many["Webhook"], v20("Destinations when a run fails, times out or is skipped. Default: none.")
+    ]
+    on_duration_warning_threshold_exceeded: Annotated[
+        Many["Webhook"], v20("Destinations when a run exceeds its RUN_DURATION_SECONDS rule.")
+    ]
+    on_streaming_backlog_exceeded: Annotated[
+        Many["Webhook"], v21("Destinations when a stream exceeds a STREAMING_BACKLOG rule.")
+    ]
+    on_maintenance_start: Annotated[Many["Webhook"], v21("Destinations when maintenance of a continuous job starts.")]
+    on_maintenance_complete: Annotated[Many["Webhook"], v21("Destinations when maintenance of a continuous job ends.")]
 
 
 class JobNotificationSettings(TypedDict, total=False):
-    """Which notifications are held back."""
+    """Which notifications to suppress."""
 
-    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether on_failure is silent for skipped runs. Default: false.")]
-    no_alert_for_canceled_runs: Annotated[Bool, v20("Whether on_failure is silent for cancelled runs. Default: false.")]
-    alert_on_last_attempt: Annotated[Bool, v20("Report the first start and the last failure only. Default: false.")]
+    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether to suppress on_failure for skipped runs. Default: false.")]
+    no_alert_for_canceled_runs: Annotated[
+        Bool, v20("Whether to suppress on_failure for cancelled runs. Default: false.")
+    ]
+    alert_on_last_attempt: Annotated[
+        Bool, v20("Whether to report only the first start and the last failure. Default: false.")
+    ]
 
 
 class TaskNotificationSettings(JobNotificationSettings, total=False):
-    """Which notifications about one task are held back."""
+    """Which notifications about a task to suppress."""
 
 
 class JobsHealthRule(TypedDict, total=False):
-    """A threshold; a run beyond it is unhealthy, and may be told of."""
+    """A threshold of a metric; a run above it is unhealthy, which can trigger a notification."""
 
-    metric: Annotated[Text, v20("RUN_DURATION_SECONDS; from 2.1 on also STREAMING_BACKLOG_.... Required.")]
-    operator: Annotated[Text, v20("How it is compared: GREATER_THAN. Named op from 2.1 on.")]
-    op: Annotated[Text, v21("How it is compared: GREATER_THAN. Required from 2.1 on.")]
-    value: Annotated[Int, v20("The threshold, in the metric's unit. Required.")]
+    metric: Annotated[Text, v20("RUN_DURATION_SECONDS, or from 2.1 a STREAMING_BACKLOG_... metric. Required.")]
+    operator: Annotated[Text, v20("GREATER_THAN. Named op from 2.1.")]
+    op: Annotated[Text, v21("GREATER_THAN. Required from 2.1.")]
+    value: Annotated[Int, v20("The threshold, in the unit of the metric. Required.")]
 
 
 class JobsHealthRules(TypedDict, total=False):

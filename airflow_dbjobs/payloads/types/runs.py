@@ -1,4 +1,4 @@
-"""Runs: the requests that launch, repair, list, stop and delete them."""
+"""Runs: the requests that launch, repair, get, list, export, cancel and delete them."""
 
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -19,52 +19,58 @@ if TYPE_CHECKING:
 
 
 class SubmitRun(ComputeAndTask, total=False):
-    """Body of jobs/runs/submit, a one-time run: a list of tasks, or as in API 2.0 one task's fields."""
+    """Body of jobs/runs/submit, a one-time run with a list of tasks, or the fields of a single task, as in API 2.0."""
 
-    run_name: Annotated[Text, v20("Name of the run, at most 4096 bytes. Default: Untitled; an operator's task id.")]
-    tasks: Annotated[Many["SubmitTask"], v21("The tasks: at most 100, through API 2.2 at most 1000.")]
-    timeout_seconds: Annotated[Int, v20("Time after which the run is stopped; 0: never. Unit: s. Default: 0.")]
-    idempotency_token: Annotated[Text, v20("At most 64 characters; a second request with it answers the first's run.")]
+    run_name: Annotated[Text, v20("Name of the run, at most 4096 bytes. Default: Untitled; in operators, the task id.")]
+    tasks: Annotated[Many["SubmitTask"], v21("The tasks: at most 100, or 1000 in API 2.2.")]
+    timeout_seconds: Annotated[Int, v20("Time after which the run is cancelled; 0: no timeout. Unit: s. Default: 0.")]
+    idempotency_token: Annotated[
+        Text, v20("At most 64 characters; a second request with the same token returns the first run.")
+    ]
     webhook_notifications: Annotated[One["WebhookNotifications"], v20("Destinations to notify. Default: none.")]
-    notification_settings: Annotated[One["JobNotificationSettings"], v20("Which notifications are held back.")]
-    email_notifications: Annotated[One["JobEmailNotifications"], v21("Who is mailed. Default: nobody.")]
-    health: Annotated[One["JobsHealthRules"], v21("Thresholds beyond which the run is unhealthy. Default: none.")]
-    git_source: Annotated[One["GitSource"], v21("Repository that tasks take their files from.")]
-    access_control_list: Annotated[Many["JobAccessControlRequest"], v21("Who may do what with the run.")]
-    queue: Annotated[One["QueueSettings"], v21("Whether the run waits where it cannot start at once.")]
-    run_as: Annotated[One["JobRunAs"], v21("As whom it runs. Default: who submits it.")]
-    environments: Annotated[Many["JobEnvironment"], v21("Serverless environments that tasks name.")]
-    environment_variables: Annotated[Many["JobEnvironmentVariables"], v22("Variables that tasks name, at most 10.")]
+    notification_settings: Annotated[One["JobNotificationSettings"], v20("Notifications to suppress.")]
+    email_notifications: Annotated[One["JobEmailNotifications"], v21("Recipients of emails. Default: none.")]
+    health: Annotated[One["JobsHealthRules"], v21("Thresholds above which the run is unhealthy. Default: none.")]
+    git_source: Annotated[One["GitSource"], v21("Git repository with the files of tasks.")]
+    access_control_list: Annotated[Many["JobAccessControlRequest"], v21("Permissions on the run.")]
+    queue: Annotated[One["QueueSettings"], v21("Whether the run is queued if it cannot start immediately.")]
+    run_as: Annotated[One["JobRunAs"], v21("Identity that it runs as. Default: the caller.")]
+    environments: Annotated[Many["JobEnvironment"], v21("Serverless environments that tasks refer to.")]
+    environment_variables: Annotated[
+        Many["JobEnvironmentVariables"], v22("Sets of environment variables that tasks refer to, at most 10.")
+    ]
     budget_policy_id: Annotated[Text, v22("Budget policy (deprecated: usage_policy_id).")]
     usage_policy_id: Annotated[Text, v22("Usage policy.")]
     performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
-    duration_target: Annotated[Text, v22("Delay allowed, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
+    duration_target: Annotated[Text, v22("Permitted delay, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
 
 
 class RunNow(RunParameters, total=False):
-    """Body of jobs/run-now, which runs a job. The operators take a job_name in place of the job_id."""
+    """Body of jobs/run-now, which runs a job. The operators accept job_name instead of job_id."""
 
     job_id: Annotated[Int, v20("The job. Required.")]
-    job_name: Annotated[Text, sdk("Exact name of the job: the operator looks its id up, and does not send the name.")]
-    idempotency_token: Annotated[Text, v20("At most 64 characters; a second request with it answers the first's run.")]
+    job_name: Annotated[Text, sdk("Exact name of the job: the operator looks up the id and does not send the name.")]
+    idempotency_token: Annotated[
+        Text, v20("At most 64 characters; a second request with the same token returns the first run.")
+    ]
     job_parameters: Annotated[Map, v21("Parameters of the job, by name; not with the other parameters.")]
-    queue: Annotated[One["QueueSettings"], v21("Whether the run waits where it cannot start at once.")]
-    only: Annotated[Texts, v22("Tasks to run; +a, a+ and +a+ take along what is before or after a.")]
+    queue: Annotated[One["QueueSettings"], v21("Whether the run is queued if it cannot start immediately.")]
+    only: Annotated[Texts, v22("Tasks to run; +a adds the tasks before a, a+ those after it, +a+ both.")]
     performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
-    duration_target: Annotated[Text, v22("Delay allowed, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
+    duration_target: Annotated[Text, v22("Permitted delay, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
 
 
 class RepairRun(RunParameters, total=False):
-    """Body of jobs/runs/repair, which runs tasks of a run again, with the job's current settings."""
+    """Body of jobs/runs/repair, which reruns tasks of a run with the current settings of the job."""
 
-    run_id: Annotated[Int, v21("The run, which must be over. Required.")]
-    rerun_tasks: Annotated[Texts, v21("Tasks to run again, each once. Or give rerun_all_failed_tasks.")]
-    rerun_all_failed_tasks: Annotated[Bool, v21("Whether all that failed run again. Or give rerun_tasks.")]
-    rerun_dependent_tasks: Annotated[Bool, v21("Whether what comes after them is run again too. Default: false.")]
-    latest_repair_id: Annotated[Int, v21("The latest repair; required from the second repair on.")]
+    run_id: Annotated[Int, v21("The run, which must have ended. Required.")]
+    rerun_tasks: Annotated[Texts, v21("Tasks to rerun, each listed once. Alternative: rerun_all_failed_tasks.")]
+    rerun_all_failed_tasks: Annotated[Bool, v21("Whether to rerun all failed tasks. Alternative: rerun_tasks.")]
+    rerun_dependent_tasks: Annotated[Bool, v21("Whether to rerun dependent tasks, too. Default: false.")]
+    latest_repair_id: Annotated[Int, v21("Id of the latest repair; required from the second repair.")]
     job_parameters: Annotated[Map, v21("Parameters of the job, by name; not with the other parameters.")]
     performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
-    duration_target: Annotated[Text, v22("Delay allowed, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
+    duration_target: Annotated[Text, v22("Permitted delay, with COST_OPTIMIZED: NO_FLEXIBILITY, 4h, 12h, 24h or 72h.")]
 
 
 class CancelRun(TypedDict, total=False):
@@ -77,34 +83,38 @@ class CancelAllRuns(TypedDict, total=False):
     """Body of jobs/runs/cancel-all."""
 
     job_id: Annotated[Int, v20("The job whose active runs are cancelled.")]
-    all_queued_runs: Annotated[Bool, v21("Cancel queued runs: the job's, or without a job all. Default: false.")]
+    all_queued_runs: Annotated[
+        Bool, v21("Whether to cancel all queued runs, of the job or without job_id of all jobs. Default: false.")
+    ]
 
 
 class DeleteRun(TypedDict, total=False):
     """Body of jobs/runs/delete."""
 
-    run_id: Annotated[Int, v20("The run, which must be over. Required.")]
+    run_id: Annotated[Int, v20("The run, which must have ended. Required.")]
 
 
 class GetRun(TypedDict, total=False):
     """Query of jobs/runs/get."""
 
-    run_id: Annotated[Int, v20("The run, or a run of one task. Required.")]
-    include_history: Annotated[Bool, v21("Whether to answer with its repairs. Default: false.")]
-    include_resolved_values: Annotated[Bool, v21("Answer with parameters' references filled in. Default: false.")]
-    page_token: Annotated[Text, v22("Next page of a run of more than 100 tasks.")]
+    run_id: Annotated[Int, v20("The run, or a task run. Required.")]
+    include_history: Annotated[Bool, v21("Whether to return its repairs. Default: false.")]
+    include_resolved_values: Annotated[
+        Bool, v21("Whether to return parameters with resolved references. Default: false.")
+    ]
+    page_token: Annotated[Text, v22("Token of the next page, for a run with more than 100 tasks.")]
 
 
 class GetRunOutput(TypedDict, total=False):
     """Query of jobs/runs/get-output."""
 
-    run_id: Annotated[Int, v20("The run of one task. Required.")]
+    run_id: Annotated[Int, v20("The task run. Required.")]
 
 
 class ExportRun(TypedDict, total=False):
     """Query of jobs/runs/export."""
 
-    run_id: Annotated[Int, v20("The run of a notebook. Required.")]
+    run_id: Annotated[Int, v20("The run of a notebook task. Required.")]
     views_to_export: Annotated[Text, v20("CODE, DASHBOARDS or ALL. Default: CODE.")]
 
 
@@ -112,12 +122,12 @@ class ListRuns(TypedDict, total=False):
     """Query of jobs/runs/list."""
 
     job_id: Annotated[Int, v20("Only runs of this job.")]
-    active_only: Annotated[Bool, v20("Only runs that are not over; not with completed_only. Default: false.")]
-    completed_only: Annotated[Bool, v20("Only runs that are over; not with active_only. Default: false.")]
+    active_only: Annotated[Bool, v20("Only active runs; not with completed_only. Default: false.")]
+    completed_only: Annotated[Bool, v20("Only completed runs; not with active_only. Default: false.")]
     run_type: Annotated[Text, v20("JOB_RUN, SUBMIT_RUN or WORKFLOW_RUN.")]
-    limit: Annotated[Int, v20("Runs on a page: below 1000, from 2.1 on at most 25; 0: as many as may be. Default: 20.")]
-    offset: Annotated[Int, v20("First run to list, from the latest (deprecated from 2.1 on: page_token). Default: 0.")]
-    page_token: Annotated[Text, v21("The page to list.")]
-    expand_tasks: Annotated[Bool, v21("Whether to answer with tasks and clusters. Default: false.")]
+    limit: Annotated[Int, v20("Runs per page: at most 999, or 25 from 2.1; 0: the maximum. Default: 20.")]
+    offset: Annotated[Int, v20("Number of runs to skip (deprecated from 2.1: page_token). Default: 0.")]
+    page_token: Annotated[Text, v21("Token of the page to list.")]
+    expand_tasks: Annotated[Bool, v21("Whether to return tasks and clusters. Default: false.")]
     start_time_from: Annotated[Int, v21("Only runs that started then or later. Unit: ms since 1970.")]
     start_time_to: Annotated[Int, v21("Only runs that started then or earlier. Unit: ms since 1970.")]

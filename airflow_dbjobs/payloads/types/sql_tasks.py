@@ -1,4 +1,4 @@
-"""Tasks of SQL warehouses: queries, alerts, dashboards, Power BI."""
+"""Tasks that use a SQL warehouse: queries, alerts, dashboards and Power BI."""
 
 from typing import Annotated, TypedDict
 
@@ -6,7 +6,7 @@ from airflow_dbjobs.payloads.field_types import Bool, Many, Map, One, Text, Text
 
 
 class SqlTaskSubscription(TypedDict, total=False):
-    """Who is sent the result: a user or a destination."""
+    """A recipient of the result: a user or a notification destination."""
 
     user_name: Annotated[Text, v21("The user.")]
     destination_id: Annotated[Text, v21("The notification destination.")]
@@ -22,24 +22,24 @@ class SqlTaskDashboard(TypedDict, total=False):
     """A legacy dashboard, which is refreshed."""
 
     dashboard_id: Annotated[Text, v21("The dashboard. Required.")]
-    custom_subject: Annotated[Text, v21("Subject of the mails.")]
-    pause_subscriptions: Annotated[Bool, v21("Whether nobody is sent the result. Default: false.")]
-    subscriptions: Annotated[Many["SqlTaskSubscription"], v21("Who is sent the result.")]
+    custom_subject: Annotated[Text, v21("Subject of the emails.")]
+    pause_subscriptions: Annotated[Bool, v21("Whether to pause notifications. Default: false.")]
+    subscriptions: Annotated[Many["SqlTaskSubscription"], v21("Recipients of the result.")]
 
 
 class SqlTaskAlert(TypedDict, total=False):
     """A legacy alert, which is evaluated."""
 
     alert_id: Annotated[Text, v21("The alert. Required.")]
-    pause_subscriptions: Annotated[Bool, v21("Whether nobody is sent the result. Default: false.")]
-    subscriptions: Annotated[Many["SqlTaskSubscription"], v21("Who is sent the result.")]
+    pause_subscriptions: Annotated[Bool, v21("Whether to pause notifications. Default: false.")]
+    subscriptions: Annotated[Many["SqlTaskSubscription"], v21("Recipients of the result.")]
 
 
 class SqlTaskFile(TypedDict, total=False):
     """A file of SQL statements."""
 
-    path: Annotated[Text, v21("The file: absolute in the workspace, relative in a git source. Required.")]
-    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT where the job has a git_source.")]
+    path: Annotated[Text, v21("The file: absolute in the workspace, relative in a Git repository. Required.")]
+    source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT if the job has a git_source, else WORKSPACE.")]
 
 
 class SqlTask(TypedDict, total=False):
@@ -54,7 +54,7 @@ class SqlTask(TypedDict, total=False):
 
 
 class AlertTaskSubscriber(TypedDict, total=False):
-    """Who is told of an alert: a user or a destination."""
+    """A recipient of an alert: a user or a notification destination."""
 
     user_name: Annotated[Text, sdk("The user.")]
     destination_id: Annotated[Text, sdk("The notification destination.")]
@@ -66,12 +66,12 @@ class AlertTask(TypedDict, total=False):
     alert_id: Annotated[Text, sdk("The alert.")]
     workspace_path: Annotated[Text, sdk("The alert's path, which starts with /Workspace.")]
     warehouse_id: Annotated[Text, sdk("SQL warehouse that evaluates it.")]
-    subscribers: Annotated[Many["AlertTaskSubscriber"], sdk("Who is told, at most 100.")]
+    subscribers: Annotated[Many["AlertTaskSubscriber"], sdk("Recipients, at most 100.")]
     parameters: Annotated[Map, sdk("Parameters by name, at most 10,000 characters as JSON.")]
 
 
 class SubscriptionSubscriber(TypedDict, total=False):
-    """Who is sent a dashboard: a user or a destination."""
+    """A recipient of a dashboard: a user or a notification destination."""
 
     user_name: Annotated[Text, sdk("The user.")]
     destination_id: Annotated[Text, sdk("The notification destination.")]
@@ -100,19 +100,19 @@ class SubscriptionAttachmentPageAttachment(TypedDict, total=False):
 
 
 class SubscriptionAttachment(TypedDict, total=False):
-    """What is attached to a mail."""
+    """Attachments of an email."""
 
     data_attachment: Annotated[One["SubscriptionAttachmentDataAttachment"], sdk("Data of widgets.")]
     page_attachment: Annotated[One["SubscriptionAttachmentPageAttachment"], sdk("Pages.")]
 
 
 class Subscription(TypedDict, total=False):
-    """Who is sent a dashboard, and how."""
+    """Recipients of a dashboard, and the format of the emails."""
 
-    subscribers: Annotated[Many["SubscriptionSubscriber"], sdk("Who is sent it.")]
-    custom_subject: Annotated[Text, sdk("Subject of the mails.")]
-    paused: Annotated[Bool, sdk("Whether nobody is sent it. Default: false.")]
-    attachment: Annotated[One["SubscriptionAttachment"], sdk("What is attached.")]
+    subscribers: Annotated[Many["SubscriptionSubscriber"], sdk("Recipients.")]
+    custom_subject: Annotated[Text, sdk("Subject of the emails.")]
+    paused: Annotated[Bool, sdk("Whether to pause notifications. Default: false.")]
+    attachment: Annotated[One["SubscriptionAttachment"], sdk("Attachments of the emails.")]
 
 
 class DashboardTask(TypedDict, total=False):
@@ -121,7 +121,7 @@ class DashboardTask(TypedDict, total=False):
     dashboard_id: Annotated[Text, sdk("The dashboard.")]
     warehouse_id: Annotated[Text, sdk("SQL warehouse to use. Default: the dashboard's own.")]
     filters: Annotated[Map, sdk("Values of its filters, by name.")]
-    subscription: Annotated[One["Subscription"], sdk("Who is sent it.")]
+    subscription: Annotated[One["Subscription"], sdk("Recipients.")]
 
 
 class PowerBiModel(TypedDict, total=False):
@@ -135,7 +135,7 @@ class PowerBiModel(TypedDict, total=False):
 
 
 class PowerBiTable(TypedDict, total=False):
-    """A table that Power BI is given."""
+    """A table to publish to Power BI."""
 
     catalog: Annotated[Text, sdk("Catalog of the table.")]
     schema: Annotated[Text, sdk("Schema of the table.")]
@@ -148,6 +148,6 @@ class PowerBiTask(TypedDict, total=False):
 
     connection_resource_name: Annotated[Text, sdk("Connection to Power BI.")]
     power_bi_model: Annotated[One["PowerBiModel"], sdk("The model.")]
-    tables: Annotated[Many["PowerBiTable"], sdk("The tables it is given.")]
-    warehouse_id: Annotated[Text, sdk("SQL warehouse that the model asks.")]
-    refresh_after_update: Annotated[Bool, sdk("Whether the model is refreshed afterwards.")]
+    tables: Annotated[Many["PowerBiTable"], sdk("The tables to publish.")]
+    warehouse_id: Annotated[Text, sdk("SQL warehouse that the model queries.")]
+    refresh_after_update: Annotated[Bool, sdk("Whether to refresh the model afterwards.")]

@@ -1,4 +1,4 @@
-"""A task: what it runs, on what, after what; as part of a job, of a one-time run, or alone as in API 2.0."""
+"""Tasks of jobs and one-time runs, and the fields of a single task, as in API 2.0."""
 
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class JobTask(TypedDict, total=False):
-    """What is run: exactly one of the fields."""
+    """The type of a task: exactly one of the fields."""
 
     notebook_task: Annotated[One["NotebookTask"], v20("A notebook.")]
     spark_jar_task: Annotated[One["SparkJarTask"], v20("A class in a JAR; not with notebook_task.")]
@@ -45,7 +45,7 @@ class JobTask(TypedDict, total=False):
     sql_task: Annotated[One["SqlTask"], v21("SQL on a warehouse; needs no cluster.")]
     dbt_task: Annotated[One["DbtTask"], v21("dbt.")]
     condition_task: Annotated[One["ConditionTask"], v21("A comparison; needs no cluster.")]
-    for_each_task: Annotated[One["ForEachTask"], v21("A task for each of several inputs, with a cluster of its own.")]
+    for_each_task: Annotated[One["ForEachTask"], v21("A loop over inputs; the task in it has its own cluster.")]
     dashboard_task: Annotated[One["DashboardTask"], v21("A dashboard; needs no cluster.")]
     alert_task: Annotated[One["AlertTask"], v22("An alert; needs no cluster.")]
     power_bi_task: Annotated[One["PowerBiTask"], v21("A Power BI model; needs no cluster.")]
@@ -58,10 +58,10 @@ class JobTask(TypedDict, total=False):
 
 
 class ComputeAndTask(JobTask, total=False):
-    """What is run, and on which cluster."""
+    """The type of a task and its cluster."""
 
-    existing_cluster_id: Annotated[Text, v20("An all-purpose cluster. Or give new_cluster.")]
-    new_cluster: Annotated[One["NewCluster"], v20("A cluster made for the run. Or give existing_cluster_id.")]
+    existing_cluster_id: Annotated[Text, v20("Id of an all-purpose cluster. Alternative: new_cluster.")]
+    new_cluster: Annotated[One["NewCluster"], v20("A cluster to create for the run. Alternative: existing_cluster_id.")]
     libraries: Annotated[Many["Library"], v20("Libraries to install on the cluster. Default: none.")]
 
 
@@ -69,25 +69,29 @@ class SubmitTask(ComputeAndTask, total=False):
     """A task of a one-time run."""
 
     task_key: Annotated[Text, v21("Its name in the run: 1 to 100 letters, digits, _ and -; unique. Required.")]
-    description: Annotated[Text, v21("What it is for, at most 4096 bytes.")]
-    depends_on: Annotated[Many["TaskDependency"], v21("Tasks that must be over first. Default: none.")]
-    run_if: Annotated[Text, v21("How those must have ended: a RunIf. Default: ALL_SUCCESS.")]
-    disabled: Annotated[Bool, sdk("Whether it is left out. Default: false.")]
-    environment_key: Annotated[Text, v21("Serverless environment, one of the environments.")]
-    environment_variables_key: Annotated[Text, v22("Environment variables, one of the environment_variables.")]
+    description: Annotated[Text, v21("Description, at most 4096 bytes.")]
+    depends_on: Annotated[Many["TaskDependency"], v21("Dependencies on other tasks. Default: none.")]
+    run_if: Annotated[Text, v21("Condition on their results: a RunIf. Default: ALL_SUCCESS.")]
+    disabled: Annotated[Bool, sdk("Whether to skip it. Default: false.")]
+    environment_key: Annotated[Text, v21("Key of one of the environments, for serverless compute.")]
+    environment_variables_key: Annotated[Text, v22("Key of one of the environment_variables.")]
     compute: Annotated[One["Compute"], sdk("Serverless compute.")]
-    timeout_seconds: Annotated[Int, v21("Time after which it is stopped; 0: never. Unit: s. Default: 0.")]
-    max_retries: Annotated[Int, v21("How often a failed task is run again; -1: for ever. Default: 0.")]
-    min_retry_interval_millis: Annotated[Int, v21("Time from a failed start to the next. Unit: ms. Default: 0.")]
-    retry_on_timeout: Annotated[Bool, v21("Whether it is run again after a timeout. Default: false.")]
-    disable_auto_optimization: Annotated[Bool, sdk("Whether serverless retries are switched off. Default: false.")]
-    email_notifications: Annotated[One["TaskEmailNotifications"], v21("Who is mailed. Default: nobody.")]
+    timeout_seconds: Annotated[Int, v21("Time after which it is cancelled; 0: no timeout. Unit: s. Default: 0.")]
+    max_retries: Annotated[Int, v21("Retries of a failed task; -1: unlimited. Default: 0.")]
+    min_retry_interval_millis: Annotated[
+        Int, v21("Time from the start of a failed attempt to the next. Unit: ms. Default: 0.")
+    ]
+    retry_on_timeout: Annotated[Bool, v21("Whether to retry after a timeout. Default: false.")]
+    disable_auto_optimization: Annotated[
+        Bool, sdk("Whether to disable automatic retries on serverless compute. Default: false.")
+    ]
+    email_notifications: Annotated[One["TaskEmailNotifications"], v21("Recipients of emails. Default: none.")]
     webhook_notifications: Annotated[One["WebhookNotifications"], v21("Destinations to notify. Default: none.")]
-    notification_settings: Annotated[One["TaskNotificationSettings"], v21("Which notifications are held back.")]
-    health: Annotated[One["JobsHealthRules"], v21("Thresholds beyond which it is unhealthy. Default: none.")]
+    notification_settings: Annotated[One["TaskNotificationSettings"], v21("Notifications to suppress.")]
+    health: Annotated[One["JobsHealthRules"], v21("Thresholds above which it is unhealthy. Default: none.")]
 
 
 class Task(SubmitTask, total=False):
-    """A task of a job, which may run on a cluster it shares with other tasks."""
+    """A task of a job, which can share a cluster with other tasks."""
 
-    job_cluster_key: Annotated[Text, v21("One of the job_clusters. Or give another compute.")]
+    job_cluster_key: Annotated[Text, v21("Key of one of the job_clusters. Alternative: another cluster.")]

@@ -403,10 +403,10 @@ def test_triggers_look_up_a_connection_that_only_airflows_database_has(
         ({"conn_id": "nobody"}, [r"databricks_conn_id is 'nobody'", r"AIRFLOW_CONN_NOBODY"]),
         ({"conn_id": "no_host"}, [r"Connection 'no_host': host is empty", r"workspace's URL"]),
         ({"conn_id": "wrong_token"}, [r"PermissionDenied", r"answered 403", r"Check that the connection's token"]),
-        ({"notebook": None}, [r"PayloadError", r"\[TASK-PRESENT-2_1\]", r"Give one of notebook_task"]),
+        ({"notebook": None}, [r"PayloadError", r"\[TASK-PRESENT-2_1\]", r"Set one of notebook_task"]),
         (
             {"json": {"spark_python_task": {"python_file": "/x.py"}}},
-            [r"\[TASK-ONE-2_1\]: has notebook_task and spark_python_task", r"Leave one out"],
+            [r"\[TASK-ONE-2_1\]: has notebook_task and spark_python_task", r"Keep only one"],
         ),
     ],
     ids=["unknown-connection", "empty-host", "wrong-token", "no-task", "two-tasks"],

@@ -100,7 +100,7 @@ def test_by_default_mistakes_are_import_errors_and_warnings_are_in_the_tasks_log
         (lambda: submit(json=MISSPELT), "FIELD-NAME.*Did you mean base_parameters"),
         (lambda: submit(json={"tasks": [TASK], "max_retries": 1}), "FIELD-PLACE"),
         (lambda: run_now(job_id=0), "REQ-JOB-ID"),
-        (lambda: run_now(job_id=1, python_params=["{{run_id}}"]), "both Airflow and Databricks have"),
+        (lambda: run_now(job_id=1, python_params=["{{run_id}}"]), "both Airflow and Databricks define"),
     ],
 )
 def test_with_strict_warnings_and_placeholders_are_import_errors(level, make, words):

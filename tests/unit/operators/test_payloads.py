@@ -299,7 +299,7 @@ def test_a_path_is_no_template():
 def test_a_payload_that_holds_itself_is_refused_when_the_operator_is_made():
     body: dict[str, Any] = {"job_id": 1}
     body["notebook_params"] = body
-    with pytest.raises(ConfigurationError, match="holds itself"):
+    with pytest.raises(ConfigurationError, match="contains itself"):
         run_now(json=body)
 
 

@@ -33,7 +33,7 @@ def told(caplog, capfd):
         logged, printed = caplog.messages.copy(), capfd.readouterr().out.splitlines()
         caplog.clear()
         lines = logged or printed
-        return [line for line in lines if "both Airflow and Databricks have" in line]
+        return [line for line in lines if "both Airflow and Databricks define" in line]
 
     return warnings
 
@@ -133,7 +133,7 @@ def test_a_name_that_the_dag_defines_is_airflows_and_a_warning_says_so(told):
     with DAG("nightly", schedule=None, user_defined_macros={"job": {"run_id": 5}}):
         operator = with_parameter("{{job.run_id}} {{workspace.url}}")
     (message,) = told()
-    assert "base_parameters.value: both Airflow and Databricks have {{job.run_id}}" in message
+    assert "base_parameters.value: both Airflow and Databricks define {{job.run_id}}" in message
     assert rendered(operator).notebook_task["base_parameters"]["value"] == "5 {{workspace.url}}"
 
 

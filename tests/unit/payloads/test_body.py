@@ -53,15 +53,15 @@ def test_none_is_dropped_at_any_depth_and_types_are_kept() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ([1], "json must be a mapping, or the text of one, and is of type list"),
-        ("[1, 2]", "json must be a mapping"),
-        ("5", "and is of type int"),
-        ("{{ json }}", "Check how its template renders"),
+        ([1], "json is of type list; it must be a mapping, or a string that holds one"),
+        ("[1, 2]", "it must be a mapping"),
+        ("5", "json is of type int"),
+        ("{{ json }}", "Check what its template renders to"),
         ("{'a': open('x')}", "neither JSON nor a Python literal"),
         ({"tasks": [{"when": date(2026, 1, 1)}]}, "tasks[0].when is a date, which JSON cannot hold"),
         ({"a": {"b": {1, 2}}}, "a.b is a set"),
         ({7: b"x"}, "7 is a bytes"),
-        ("no json " * 500, "a text of 3999 characters that is neither JSON nor a Python literal. Check how its"),
+        ("no json " * 500, "a string of 3999 characters that is neither JSON nor a Python literal. Check what its"),
     ],
 )
 def test_what_is_no_payload_is_refused_with_its_place(body: object, words: str) -> None:
@@ -125,7 +125,7 @@ def test_a_rendered_text_may_hold_what_databricks_fills_in() -> None:
 def test_a_text_that_holds_no_list_or_mapping_is_told_by_its_length_and_with_what_helps(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         merge(None, {"new_cluster": text})
-    assert f"new_cluster is a text of {len(text)} characters" in str(caught.value)
+    assert f"new_cluster is a string of {len(text)} characters" in str(caught.value)
     assert "render_template_as_native_obj" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
@@ -199,8 +199,8 @@ def nested(depth: int) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (holding_itself(), "holds itself"),
-        (nested(5000), "too deep"),
+        (holding_itself(), "contains itself"),
+        (nested(5000), "too deeply"),
         ({"job_id": 10**5000}, "job_id is a number of more than 100 digits"),
         ({"job_id": 1, ("a",): 2}, "the payload has a key that is of type tuple"),
         ({"job_id": 1, "notebook_params": {b"a": "b"}}, "notebook_params has a key that is of type bytes"),
@@ -227,7 +227,7 @@ def test_a_text_of_too_many_digits_is_no_job_and_may_be_a_placeholder_when_parse
 
 @pytest.mark.parametrize("text", ['{"a":' * 100_000 + "1" + "}" * 100_000, '{"job_id": ' + "1" * 5000 + "}"])
 def test_a_rendered_text_that_python_cannot_read_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="json is a text of"):
+    with pytest.raises(ConfigurationError, match="json is a string of"):
         merge(text, {})
 
 

@@ -28,7 +28,7 @@ tasks:
     sql_task: {warehouse_id: w, query: {query_id: 2026-01-01}}
 """
 TOLD = [
-    "6: tasks[0].notebook_task.notebook_path [NB-PATH-ABSOLUTE]: is 'load', relative;",
+    "6: tasks[0].notebook_task.notebook_path [NB-PATH-ABSOLUTE]: is 'load', a relative path;",
     "9: warning: tasks[0].new_cluster.autoscale [CLUSTER-AUTOSCALE]: min_workers is 3 and max_workers 2;",
     "11: tasks[1].task_key [TASKKEY-UNIQUE]: is 'load', as is tasks[0].task_key;",
 ]
@@ -72,30 +72,30 @@ def test_each_file_and_each_document_is_checked_and_warnings_are_no_failure(tmp_
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.json", b'{"a": 1,}', ":1: is no JSON: "),
-        ("a.yaml", b"a: [1\nb: 2", "is no YAML: "),
-        ("a.yaml", b"\xff\xfe\xff", ": is no text in UTF-8."),
-        ("a.yaml", b"a: 1", ":1: is no payload that is known by its fields: say which by --endpoint."),
+        ("a.json", b'{"a": 1,}', ":1: not valid JSON: "),
+        ("a.yaml", b"a: [1\nb: 2", "not valid YAML: "),
+        ("a.yaml", b"\xff\xfe\xff", ": not UTF-8 text."),
+        ("a.yaml", b"a: 1", ":1: the fields match no endpoint. Name it with --endpoint."),
         ("a.yaml", b"- 1", ":1: the payload [REQ-BODY-OBJECT]: is of type list;"),
-        ("a.yaml", b"# nothing\n", ": holds no payload."),
-        ("a.json", b"\n", ": holds no payload."),
-        ("a.yaml", b"job_id: 1\nmore:\n  a: 1\n  b: 2\n  a: 3\n", ":5: gives a twice."),
-        ("a.json", b'{\n"job_id": 1,\n"job_id": 2}', ":3: gives job_id twice."),
-        ("a.json", b'{"job_id": 1, "\\ud83d": 1, "' + b"k" * 2000 + b'": 2, "job_id": 2}', ": gives job_id twice."),
-        ("a.json", b"[" * 100_000 + b"]" * 100_000, ": holds itself, or is too deep to be read."),
-        ("a.json", b'{"job_id": ' + b"1" * 5000 + b"}", ": holds a value that cannot be read: "),
+        ("a.yaml", b"# nothing\n", ": contains no payload."),
+        ("a.json", b"\n", ": contains no payload."),
+        ("a.yaml", b"job_id: 1\nmore:\n  a: 1\n  b: 2\n  a: 3\n", ":5: a is given twice."),
+        ("a.json", b'{\n"job_id": 1,\n"job_id": 2}', ":3: job_id is given twice."),
+        ("a.json", b'{"job_id": 1, "\\ud83d": 1, "' + b"k" * 2000 + b'": 2, "job_id": 2}', ": job_id is given twice."),
+        ("a.json", b"[" * 100_000 + b"]" * 100_000, ": the payload contains itself or is nested too deeply."),
+        ("a.json", b'{"job_id": ' + b"1" * 5000 + b"}", ": contains a value that cannot be read: "),
         ("a.json", b'{"job_id": NaN}', ":1: job_id is nan, which JSON cannot hold."),
-        ("a.yaml", b"job_id: " + b"1" * 5000, ": holds a value that cannot be read: "),
+        ("a.yaml", b"job_id: " + b"1" * 5000, ": contains a value that cannot be read: "),
         ("a.yaml", b"job_id: 0x" + b"f" * 5000, ": job_id is a number of more than 100 digits"),
         ("a.yaml", b"job_id: .inf", ": job_id is inf, which JSON cannot hold."),
-        ("a.yaml", b"name: !!int abc", ": holds a value that cannot be read: "),
-        ("a.yaml", b"name: !!timestamp abc", ": holds a value that cannot be read: "),
-        ("a.yaml", b"name: !!bool abc", ": holds a value that cannot be read: "),
+        ("a.yaml", b"name: !!int abc", ": contains a value that cannot be read: "),
+        ("a.yaml", b"name: !!timestamp abc", ": contains a value that cannot be read: "),
+        ("a.yaml", b"name: !!bool abc", ": contains a value that cannot be read: "),
         ("a.yaml", b"name: !!timestamp 2026-01-01", ": name is a date, which JSON cannot hold."),
         ("a.yaml", b"name: n\n? !!binary aGk=\n: x", ": the payload has a key that is of type bytes"),
-        ("a.yaml", b"name: !!python/object:a.b {}", ":1: is no YAML: "),
-        ("a.yaml", b"name: n\ntags: &a\n  b: *a", ": holds itself, or is too deep to be read."),
-        ("a.yaml", b"name: " + b"[" * 3000 + b"]" * 3000, ": holds itself, or is too deep to be read."),
+        ("a.yaml", b"name: !!python/object:a.b {}", ":1: not valid YAML: "),
+        ("a.yaml", b"name: n\ntags: &a\n  b: *a", ": the payload contains itself or is nested too deeply."),
+        ("a.yaml", b"name: " + b"[" * 3000 + b"]" * 3000, ": the payload contains itself or is nested too deeply."),
         ("missing.yaml", None, ": cannot be read: No such file or directory."),
     ],
 )
@@ -138,7 +138,7 @@ def test_aliases_that_stand_for_billions_are_refused_at_once(tmp_path, capsys, c
     (tmp_path / "a.yaml").write_text(content)
     assert main([str(tmp_path / "a.yaml")]) == 1
     (line,) = lines(capsys)
-    assert "its aliases stand for more than 100,000 values" in line
+    assert "the YAML aliases expand to more than 100,000 values" in line
 
 
 def test_aliases_of_an_ordinary_file_are_read(tmp_path, capsys):
@@ -276,7 +276,7 @@ def test_without_a_file_there_is_nothing_to_check(capsys):
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 2
-    assert "name the files to check" in capsys.readouterr().err
+    assert "no files given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,9 @@ def test_a_payload_that_needs_a_newer_version_says_so():
     (error, _) = [finding for finding in found if finding.is_error]
     assert "has tasks, which need API 2.1 or later" in str(error)
     (newer,) = findings("run-now", {"job_id": 1, "only": "{{ tasks }}"}, "2.1")
-    assert "needs API version 2.2 or later; the connection's api_version is 2.1" in str(newer)
+    assert "needs API version 2.2 or later; the API ignores it in version 2.1, the connection's api_version" in str(
+        newer
+    )
     assert 'Set "api_version": "2.2"' in str(newer)
 
 
@@ -88,7 +90,7 @@ def test_a_cycle_is_told_by_the_tasks_in_it_alone():
     waits = {"y": "z", "z": "y", "a": "y", "b": "a"}
     tasks = [{**TASK, "task_key": key, "depends_on": [{"task_key": other}]} for key, other in waits.items()]
     (told,) = findings("create", {"name": "n", "tasks": tasks})
-    assert told.given == "has a cycle in depends_on of 'y', 'z'"
+    assert told.given == "has a cycle in depends_on: 'y', 'z'"
 
 
 def test_what_is_refused_is_not_told_as_if_it_were_so():
@@ -109,7 +111,8 @@ def test_one_message_tells_path_what_was_given_what_is_allowed_and_what_to_do():
     tasks = [TASK, {**TASK, "task_key": "b", "new_cluster": {**CLUSTER, "num_workers": -3}}]
     (found,) = findings("runs/submit", {"tasks": tasks})
     assert str(found) == (
-        "tasks[1].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -3; 0 or more is allowed. 0 is a driver alone."
+        "tasks[1].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -3; 0 or more is allowed."
+        " Use 0 for a cluster without workers."
     )
 
 
@@ -160,10 +163,10 @@ def test_a_slip_for_a_known_kind_is_no_unknown_kind():
     ("endpoint", "changes", "place", "belongs"),
     [
         ("create", {f"{N}.notebook_params": {}}, f"{N}.notebook_params", "It is called base_parameters here."),
-        ("create", {f"{C}.libraries": []}, f"{C}.libraries", f"It belongs in {T}, beside new_cluster."),
+        ("create", {f"{C}.libraries": []}, f"{C}.libraries", f"It belongs in {T}, next to new_cluster."),
         ("create", {f"{T}.base_parameters": {}}, f"{T}.base_parameters", "It belongs in notebook_task."),
         ("create", {f"{T}.spark_version": "x"}, f"{T}.spark_version", "It belongs in new_cluster."),
-        ("create", {f"{N}.schedule": {}}, f"{N}.schedule", "It belongs beside tasks."),
+        ("create", {f"{N}.schedule": {}}, f"{N}.schedule", "It belongs next to tasks."),
         ("create", {"run_if": "ALL_DONE"}, "run_if", "It belongs in each of tasks."),
         ("create", {"notebook_path": "/a"}, "notebook_path", "It belongs in notebook_task of each of tasks."),
         ("runs/submit", {"max_retries": 1}, "max_retries", "It belongs in each of tasks."),

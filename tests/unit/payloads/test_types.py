@@ -24,8 +24,8 @@ OF_THE_REFERENCE = """
     RunState SparkConfPair SparkEnvPair SparkJarTask SparkPythonTask SparkSubmitTask TriggerType ViewItem ViewType
     ViewsToExport Webhook WebhookNotifications WorkspaceStorageInfo
 """
-TYPES = {name: found for name in schema.HOME if is_typeddict(found := schema.find(name))}
-ANSWERS = {name for name, module in schema.HOME.items() if module == "answers"}
+TYPES = {name: found for name in schema.MODULE_OF if is_typeddict(found := schema.find(name))}
+ANSWERS = {name for name, module in schema.MODULE_OF.items() if module == "answers"}
 
 
 def source_of(module: str) -> ast.Module:
@@ -65,22 +65,22 @@ def test_each_field_of_a_body_has_a_type_to_check_and_a_structure_where_it_holds
 
 
 def test_the_names_that_are_offered_are_those_of_the_modules_and_type_checkers_see_the_same_modules():
-    for module in set(schema.HOME.values()):
+    for module in set(schema.MODULE_OF.values()):
         loaded = import_module(f"airflow_dbjobs.payloads.types.{module}")
         own = {name for name, value in vars(loaded).items() if getattr(value, "__module__", "") == loaded.__name__}
-        assert own - {name for name, home in schema.HOME.items() if home == module} <= {"RunTimes"}
+        assert own - {name for name, home in schema.MODULE_OF.items() if home == module} <= {"RunTimes"}
     seen = {
         node.module.rpartition(".")[2]
         for node in ast.walk(ast.parse(Path(payloads.__file__).read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and node.module.startswith("airflow_dbjobs.payloads.types.")
     }
-    assert seen == set(schema.HOME.values())
+    assert seen == set(schema.MODULE_OF.values())
 
 
 def test_each_body_has_the_rules_of_the_one_that_it_extends():
     classes = {
         node.name: [base.id for base in node.bases if base.id != "TypedDict"]
-        for module in set(schema.HOME.values()) - {"answers"}
+        for module in set(schema.MODULE_OF.values()) - {"answers"}
         for node in source_of(module).body
         if isinstance(node, ast.ClassDef) and node.name in TYPES
     }

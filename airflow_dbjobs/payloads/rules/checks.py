@@ -1,4 +1,4 @@
-"""The few forms that most rules have: each makes a check of the fields it is given."""
+"""Reusable checks, from which most rules are built: each function returns a check of the given fields."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.payloads.field_types import FieldType, is_list, is_mapping, type_of, whole_number
-from airflow_dbjobs.payloads.rules import OfFields
+from airflow_dbjobs.payloads.rules import FieldCheck
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from airflow_dbjobs.payloads.paths import Node
     from airflow_dbjobs.payloads.rules import Check, Fault
 
-MAX_SHOWN = 40
-# Stricter than the fields' own types: the API takes no numbers here.
+MAX_QUOTED = 40
+# Stricter than the types of the fields: the API rejects numbers here.
 _STRING = FieldType("a string", lambda value: isinstance(value, str))
 STRINGS = FieldType("a list of strings", is_list, _STRING)
 STRING_MAP = FieldType("a mapping of strings", is_mapping, _STRING)
 _ASCII_JSON = json.JSONEncoder(default=str)
 
 
-def present(*names: str) -> Check:
-    """Check that each of the fields is there, and no empty string."""
+def required(*names: str) -> Check:
+    """Check that each field is given and is not an empty string."""
 
     def check(node: Node) -> Iterator[Fault]:
         for name in names:
@@ -37,37 +37,37 @@ def present(*names: str) -> Check:
     return check
 
 
-def all_present(*names: str) -> Check:
-    """Check as `present` does; but it is the structure that is at fault, not the field."""
+def all_required(*names: str) -> Check:
+    """Check like `required`, but report all missing fields together, for the structure."""
 
     def check(node: Node) -> Iterator[Fault]:
         missing = [name for name in names if node.empty(name)]
         if missing:
-            yield "", f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            yield "", f"{joined(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
     return check
 
 
 def at_most_one(*names: str) -> Check:
-    """Check that no two of the fields are there."""
+    """Check that at most one of the fields is given."""
 
     def check(node: Node) -> Iterator[Fault]:
         filled = _filled(node, names)
         if len(filled) > 1:
-            yield "", f"has {listed(filled)}"
+            yield "", f"has {joined(filled)}"
 
-    return OfFields(frozenset(names), check)
+    return FieldCheck(frozenset(names), check)
 
 
 def exactly_one(*names: str) -> Check:
-    """Check that one of the fields is there, and no other. A field that is unknown here may be one of a newer kind."""
+    """Check that exactly one of the fields is given. An unknown field counts: a newer API may have added it."""
 
     def check(node: Node) -> Iterator[Fault]:
         filled = _filled(node, names)
         if len(filled) > 1:
-            yield "", f"has {listed(filled)}"
+            yield "", f"has {joined(filled)}"
         elif not filled and all(node.empty(name) for name in names) and not node.has_unknown_fields():
-            yield "", f"has none of {listed(names)}"
+            yield "", f"has none of {joined(names)}"
 
     return check
 
@@ -77,28 +77,28 @@ def _filled(node: Node, names: tuple[str, ...]) -> list[str]:
 
 
 def only_with(name: str, *others: str) -> Check:
-    """Check that the field is there only where one of the others is."""
+    """Check that the field is given only together with at least one of the others."""
 
     def check(node: Node) -> Iterator[Fault]:
         if node.filled(name) and all(node.empty(other) for other in others):
             yield name, f"is given without {' or '.join(others)}"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def absent(*names: str) -> Check:
-    """Check that none of the fields is there."""
+    """Check that none of the fields is given."""
 
     def check(node: Node) -> Iterator[Fault]:
         for name in names:
             if node.filled(name):
                 yield name, "is given"
 
-    return OfFields(frozenset(names), check)
+    return FieldCheck(frozenset(names), check)
 
 
 def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: bool = False) -> Check:
-    """Check that the field is an integer between the bounds, or missing."""
+    """Check that the field, if it is an integer, is within the bounds; `zero_too` also allows 0."""
 
     def check(node: Node) -> Iterator[Fault]:
         number = node.number(name)
@@ -107,22 +107,22 @@ def in_range(name: str, low: int | None, high: int | None = None, *, zero_too: b
         if (low is not None and number < low) or (high is not None and number > high):
             yield name, f"is {number}"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def positive_id(name: str) -> Check:
-    """Check that the field is an integer above 0, or missing."""
+    """Check that the field, if given, is a positive integer."""
 
     def check(node: Node) -> Iterator[Fault]:
         value = node.known(name)
         if value is not None and (whole_number(value) or 0) <= 0:
-            yield name, f"is {shown(value)}" if isinstance(value, str | int | float) else type_of(value)
+            yield name, f"is {quoted(value)}" if isinstance(value, str | int | float) else type_of(value)
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
-def some(name: str) -> Check:
-    """Check that the field is there, whatever it holds."""
+def present(name: str) -> Check:
+    """Check that the field is given; its value may be empty."""
 
     def check(node: Node) -> Iterator[Fault]:
         if node.lacks(name):
@@ -132,7 +132,7 @@ def some(name: str) -> Check:
 
 
 def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any_case: bool = False) -> Check:
-    """Check that the field is one of the words, or missing."""
+    """Check that the field, if given, is one of the words."""
     allowed = {str(word).lower() if any_case else str(word) for word in words}
 
     def check(node: Node) -> Iterator[Fault]:
@@ -142,13 +142,13 @@ def one_of(name: str, words: Iterator[str] | tuple[str, ...] | type[Any], *, any
         if not isinstance(value, str):
             yield name, type_of(value)
         elif (value.lower() if any_case else value) not in allowed:
-            yield name, f"is {shown(value)}"
+            yield name, f"is {quoted(value)}"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
-def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
-    """Check that the field has no more characters, or bytes in UTF-8, than the limit."""
+def max_length(name: str, limit: int, *, in_bytes: bool = False) -> Check:
+    """Check that the field has at most `limit` characters, or bytes in UTF-8."""
 
     def check(node: Node) -> Iterator[Fault]:
         text = node.text(name)
@@ -158,34 +158,34 @@ def longest(name: str, limit: int, *, in_bytes: bool = False) -> Check:
         if length > limit:
             yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'}"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def matches(name: str, pattern: str) -> Check:
-    """Check that the whole field matches the pattern, or is missing."""
+    """Check that the field, if given, matches the whole pattern."""
     compiled = re.compile(pattern, re.ASCII)
 
     def check(node: Node) -> Iterator[Fault]:
         text = node.text(name)
         if text is not None and not compiled.fullmatch(text):
-            yield name, f"is {shown(text)}"
+            yield name, f"is {quoted(text)}"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
-def most(name: str, limit: int) -> Check:
-    """Check that the field, a list or a mapping, has no more entries than the limit."""
+def max_entries(name: str, limit: int) -> Check:
+    """Check that the field, a list or a mapping, has at most `limit` entries."""
 
     def check(node: Node) -> Iterator[Fault]:
         value = node.value.get(name)
         if (is_list(value) or isinstance(value, dict)) and len(value) > limit:
             yield name, f"has {len(value)} entries"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def unique(name: str, key: str) -> Check:
-    """Check that no two elements of the list have the same value of the key."""
+    """Check that no two elements of the list have the same value for `key`."""
 
     def check(node: Node) -> Iterator[Fault]:
         first: dict[str, int] = {}
@@ -194,80 +194,80 @@ def unique(name: str, key: str) -> Check:
             if not isinstance(value, str | int) or is_templated(value):
                 continue
             if str(value) in first:
-                yield f"{name}[{index}].{key}", f"is {shown(value)}, as is {name}[{first[str(value)]}].{key}"
+                yield f"{name}[{index}].{key}", f"is {quoted(value)}, as is {name}[{first[str(value)]}].{key}"
             first.setdefault(str(value), index)
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def ascii_only(name: str) -> Check:
-    """Check that all strings of the field, and its keys, consist of ASCII characters."""
+    """Check that all strings in the field, including keys, are ASCII."""
 
     def check(node: Node) -> Iterator[Fault]:
-        # Parameters and variables may be secrets: they are not quoted.
+        # Values may be secrets, so the message does not quote them.
         for below, text in strings_in(node.value.get(name)):
             if not text.isascii():
-                yield name, f"has other characters than ASCII at {name}{below}"
+                yield name, f"has non-ASCII characters at {name}{below}"
                 return
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def json_size(name: str, limit: int, *, wrapped: bool = False, in_bytes: bool = True) -> Check:
-    """Check that the field as compact JSON, or an object of it alone, is no longer than the limit."""
+    """Check the size of the field as compact JSON; with `wrapped`, including the field's name."""
 
     def check(node: Node) -> Iterator[Fault]:
         value = node.known(name)
         if value is None:
             return
-        length = size_over(limit, {name: value} if wrapped else value, in_bytes=in_bytes)
+        length = size_if_over(limit, {name: value} if wrapped else value, in_bytes=in_bytes)
         if length:
             yield name, f"has {length:,} {'bytes' if in_bytes else 'characters'} as JSON"
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
 def of_type(name: str, expected: FieldType) -> Check:
-    """Check that the field, and each element of it, has the type, or is missing."""
+    """Check that the field, if given, and each of its elements have the expected type."""
 
     def check(node: Node) -> Iterator[Fault]:
         if node.known(name) is not None:
             for below, given, _ in expected.mismatches(node.value[name]):
                 yield f"{name}{below}", given
 
-    return OfFields(frozenset([name]), check)
+    return FieldCheck(frozenset([name]), check)
 
 
-def of(name: str, check: Check) -> Check:
-    """Make a check only where a field is given, without which it finds nothing."""
-    return OfFields(frozenset([name]), check)
+def when_given(name: str, check: Check) -> Check:
+    """Run a check only if the field is given; without it the check finds nothing."""
+    return FieldCheck(frozenset([name]), check)
 
 
-def any_of(*checks: Check) -> Check:
-    """Make all of the checks, one after the other."""
+def all_of(*checks: Check) -> Check:
+    """Run all of the checks."""
 
     def check(node: Node) -> Iterator[Fault]:
         for each in checks:
-            if not isinstance(each, OfFields) or each.concerns(node):
+            if not isinstance(each, FieldCheck) or each.applies_to(node):
                 yield from each(node)
 
-    if all(isinstance(each, OfFields) for each in checks):
-        return OfFields(frozenset().union(*(each.fields for each in checks if isinstance(each, OfFields))), check)
+    if all(isinstance(each, FieldCheck) for each in checks):
+        return FieldCheck(frozenset().union(*(each.fields for each in checks if isinstance(each, FieldCheck))), check)
     return check
 
 
-def at(path: str, check: Check) -> Check:
-    """Report what a check finds below one path; where it is, the text says."""
+def reported_at(path: str, check: Check) -> Check:
+    """Report all faults of a check at `path`; their own paths appear in the message."""
 
     def moved(node: Node) -> Iterator[Fault]:
         for below, given in check(node):
             yield path, f"{below} {given}" if below not in {"", path} else given
 
-    return OfFields(check.fields, moved) if isinstance(check, OfFields) else moved
+    return FieldCheck(check.fields, moved) if isinstance(check, FieldCheck) else moved
 
 
-def where(condition: Callable[[Node], bool], then: Check) -> Check:
-    """Make a check of those nodes for which the condition holds."""
+def only_if(condition: Callable[[Node], bool], then: Check) -> Check:
+    """Run a check only on nodes for which the condition holds."""
 
     def check(node: Node) -> Iterator[Fault]:
         if condition(node):
@@ -277,7 +277,7 @@ def where(condition: Callable[[Node], bool], then: Check) -> Check:
 
 
 def strings_in(value: object, below: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each string that is known in a list or mapping, its keys among them, and where below it that is."""
+    """Yield path and value of each string in a list or mapping, including keys, except templates."""
     if isinstance(value, str):
         if not is_templated(value):
             yield below, value
@@ -290,9 +290,9 @@ def strings_in(value: object, below: str = "") -> Iterator[tuple[str, str]]:
             yield from strings_in(item, f"{below}[{index}]")
 
 
-def size_over(limit: int, value: object, *, in_bytes: bool = True) -> int | None:
-    """Return how long a value is as compact JSON, if over the limit; what is templated in it counts as nothing."""
-    # Written in ASCII, templates and all, it is the longer, and this is quick.
+def size_if_over(limit: int, value: object, *, in_bytes: bool = True) -> int | None:
+    """Return the size of a value as compact JSON if it exceeds the limit; templates in it count as empty."""
+    # A fast upper bound: escaped to ASCII, and with its templates, the text is longer.
     if len(_ASCII_JSON.encode(value)) <= limit:
         return None
     text = json.dumps(_known_part(value), separators=(",", ":"), ensure_ascii=False, default=str)
@@ -310,14 +310,14 @@ def _known_part(value: object) -> object:
     return value
 
 
-def shown(value: object) -> str:
-    """Quote a value, which is no secret, in short; an address may hold credentials, and is not quoted."""
+def quoted(value: object) -> str:
+    """Quote a value that is no secret, shortened. A URL is not quoted, as it may contain credentials."""
     if isinstance(value, str) and "://" in value:
-        return "an address"
+        return "a URL"
     text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 2]}…{text[-1]}"
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 2]}…{text[-1]}"
 
 
-def listed(names: list[str] | tuple[str, ...]) -> str:
-    """Join names as a sentence does."""
+def joined(names: list[str] | tuple[str, ...]) -> str:
+    """Join names to an enumeration: "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
