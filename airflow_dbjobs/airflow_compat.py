@@ -168,8 +168,7 @@ def next_launch_number(task_instance: Any, launch_key: Hashable) -> int:
 
 def set_launch_number(task_instance: Any, launch_key: Hashable, number: int) -> None:
     """Record that the process which deferred this try made `number` launches with the key."""
-    counts = _launch_counter(task_instance).counts
-    counts[launch_key] = max(counts[launch_key], number)
+    _launch_counter(task_instance).counts[launch_key] = number
 
 
 def is_resumed_retry(context: Context, deferred_by: int | None) -> bool:

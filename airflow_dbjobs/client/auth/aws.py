@@ -169,7 +169,7 @@ class _Sts:
             self.network,
             body=body,
             headers=dict(request.headers),
-            secrets=[keys.secret_key, keys.token],
+            secrets=[keys.secret_key],
             remedy=f"Check that these AWS credentials are valid and may call sts:{action}, and that the account has"
             " outbound web identity federation enabled",
             reach_remedy="Check `aws_region` in the connection's extra",

@@ -215,6 +215,16 @@ def test_each_array_of_a_run_comes_whole(workspace: LocalWorkspace, client: Jobs
     assert client.get_run(7).raw == {"run_id": 7, array: [{"run_id": 1}, {"run_id": 2}]}
 
 
+@pytest.mark.parametrize("array", ["tasks", "job_clusters", "environments", "parameters"])
+def test_each_array_of_a_job_comes_whole(workspace: LocalWorkspace, client: JobsClient, array: str) -> None:
+    pages = [
+        {"job_id": 7, "settings": {array: [{"a": 1}]}, "has_more": True, "next_page_token": "2"},
+        {"job_id": 7, "settings": {array: [{"a": 2}]}},
+    ]
+    workspace.faults += [Fault("get", status=200, body=page) for page in pages]
+    assert client.get_job(7) == {"job_id": 7, "settings": {array: [{"a": 1}, {"a": 2}]}}
+
+
 def test_what_a_list_cuts_short_comes_whole(workspace: LocalWorkspace, client: JobsClient) -> None:
     many = {"tasks": [{"task_key": f"t{number:03}", **TASK} for number in range(130)]}
     job_id = client.create_job({"name": "large", **many})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -306,6 +307,24 @@ def test_who_creates_a_job_that_somebody_made_since_it_looked_gives_way(
     assert any("was created in the same moment: it stays" in text for text in told())
     # The later one's settings hold, as if it had come later altogether.
     assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
+
+
+def test_the_job_that_was_created_first_stays_whatever_its_id(
+    workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = workspace.handle
+
+    def with_a_later_twin(request: Request) -> Reply:
+        reply = handle(request)
+        if routes.operation_of(request.path) == "create":
+            ids = {1: json.loads(reply.body)["job_id"], 2: 7}
+            twins = [{"job_id": ids[at], "created_time": at, "settings": {"name": "nightly"}} for at in ids]
+            workspace.faults.append(Fault("list", status=200, body={"jobs": twins}))
+        return reply
+
+    monkeypatch.setattr(workspace, "handle", with_a_later_twin)
+    assert keep_job(client_of(workspace, "2.2"), NIGHTLY) != 7
+    assert workspace.requests["delete"] == 0
 
 
 def test_two_who_create_at_once_leave_one_job(

@@ -6,9 +6,11 @@ import gzip
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import tracemalloc
 from contextlib import suppress
@@ -22,6 +24,7 @@ from airflow_dbjobs.client import JobsClient, exchange
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
 from airflow_dbjobs.client.auth.tokens import TokenAuth, TokenCache
+from airflow_dbjobs.client.http_connection import Wire
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.session import Network
@@ -109,13 +112,51 @@ def test_the_cancel_of_a_kill_keeps_its_time(name: str) -> None:
         assert len(server.requests) > 1
 
 
-def test_a_server_that_reads_slowly_is_not_waited_for_longer_than_an_answer() -> None:
+@pytest.mark.parametrize("pieces", [0, 100], ids=["nothing", "a little at a time"])
+def test_a_server_that_reads_slowly_is_not_waited_for_longer_than_an_answer(pieces: int) -> None:
+    done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def read() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for _ in range(pieces):
+                    if not done.wait(0.1):
+                        connection.recv(65536)
+                done.wait()
+
+        threading.Thread(target=read, daemon=True).start()
         client = JobsClient(f"http://127.0.0.1:{listener.getsockname()[1]}", token="t", retry=ONE_ATTEMPT)
         started = time.monotonic()
         with pytest.raises(Unreachable, match="did not answer within"):
             client.submit_run({"run_name": "x" * 9_000_000, "idempotency_token": "one"})
+        done.set()
         assert time.monotonic() - started < LONGEST
+
+
+def test_a_handshake_may_take_the_rest_of_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def handshake(_: ssl.SSLContext, sock: socket.socket, **__: object) -> None:
+        given.append(sock.gettimeout() or 0.0)
+        raise TimeoutError
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        two = [(2, 1, 6, "", (address, listener.getsockname()[1])) for address in ("127.0.0.1", "127.0.0.2")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: two)
+        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", handshake)
+        url = f"https://two:{listener.getsockname()[1]}"
+        with pytest.raises(CallError):
+            Transport(url, BearerAuth("t"), policy=RetryPolicy(connect_timeout=60)).send("GET", "2.2/jobs/list")
+    # Each of the two addresses has half of that to accept the connection.
+    assert 40 < given[0] <= 60
+
+
+def test_a_request_that_leaves_late_gets_no_time_beyond_the_call() -> None:
+    wire = Wire()
+    wire.begin(read_seconds=60, total_seconds=1)
+    wire.leave()
+    assert wire.left <= 1
 
 
 @pytest.mark.parametrize("addresses", [1, 3])
@@ -185,6 +226,7 @@ def test_a_reply_has_a_size(misbehave: Misbehave, call: str, monkeypatch: pytest
         finally:
             tracemalloc.stop()
         assert caught.value.unclear == (call != "token")
+        assert ("larger than 1 MB" in str(caught.value)) == (call == "token")
 
 
 def test_the_largest_honest_reply_is_read() -> None:
@@ -217,6 +259,9 @@ NO_REPLIES = {
     "too many headers": HEAD + b"".join(b"X-%d: 1\r\n" % number for number in range(300)) + b"\r\n{}",
     "gzip that is none": reply(raw=b"{}", headers=["Content-Encoding: gzip"]),
     "gzip that is cut": reply(raw=gzip.compress(b"{}" * 500)[:-9], headers=["Content-Encoding: gzip"]),
+    "gzip that is cut after its text": reply(
+        raw=gzip.compress(b'{"run_id": 5, "access_token": "a"}')[:-8], headers=["Content-Encoding: gzip"]
+    ),
     "packed twice": reply(raw=gzip.compress(gzip.compress(b"{}")), headers=["Content-Encoding: gzip, gzip"]),
     "a length that is longer": HEAD + b"Content-Length: 50\r\nConnection: close\r\n\r\n{}",
     "switching protocols": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
@@ -337,6 +382,7 @@ def test_both_sides_of_a_fork_have_connections_of_their_own() -> None:
 WRONG_FIELDS: dict[str, tuple[Callable[[JobsClient], object], str]] = {
     "an endless run id": (CALLS["launch"], '{"run_id": 1e999}'),
     "a run id with a fraction": (CALLS["launch"], '{"run_id": 1.5}'),
+    "a run id of 64 bits": (CALLS["launch"], '{"run_id": 9223372036854775808}'),
     "true as a run id": (CALLS["launch"], '{"run_id": true}'),
     "a list as a result": (CALLS["poll"], '{"run_id": 5, "state": {"result_state": ["SUCCESS"]}}'),
     "a list as a state": (CALLS["poll"], '{"run_id": 5, "state": {"life_cycle_state": ["TERMINATED"]}}'),

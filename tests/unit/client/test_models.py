@@ -76,6 +76,21 @@ def test_an_active_run_is_not_over(shape: Any, life: str) -> None:
     assert (active.is_terminal, active.state.is_known, str(active.state)) == (False, True, life)
 
 
+@pytest.mark.parametrize(
+    ("stopping", "is_being_stopped"),
+    [
+        (RunState("RUNNING"), False),
+        (RunState("TERMINATING", "SUCCESS"), False),
+        (RunState("TERMINATING", "CANCELED"), True),
+        (RunState("RUNNING", user_cancelled_or_timedout=True), True),
+        (RunState("TERMINATED", "CANCELED", user_cancelled_or_timedout=True), False),
+    ],
+    ids=str,
+)
+def test_a_cancelled_run_is_being_stopped_until_its_end(stopping: RunState, is_being_stopped: bool) -> None:
+    assert stopping.is_being_stopped is is_being_stopped
+
+
 @pytest.mark.parametrize("reply", [state("HIBERNATING"), status("HIBERNATING"), state("HIBERNATING", "FAILED")])
 def test_a_life_cycle_state_nobody_has_heard_of_counts_as_running(reply: dict[str, Any]) -> None:
     odd = run(**reply)

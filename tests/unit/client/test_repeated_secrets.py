@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import logging
+import re
 import traceback
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -15,8 +16,12 @@ from rude_server import reply, serving
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
+from airflow_dbjobs.client.auth.aws import AwsKeys, WebIdentity
 from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
+from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
+from airflow_dbjobs.client.clock import SYSTEM_CLOCK
+from airflow_dbjobs.client.exchange import LONGEST_TEXT
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
@@ -80,10 +85,47 @@ def test_a_control_character_hides_no_secret() -> None:
     assert str(caught.value) == "GET jobs/list answered 400: ***"
 
 
+def test_a_secret_at_the_end_of_what_is_shown_is_cut_out_whole() -> None:
+    long = "x" * (LONGEST_TEXT - 6)
+    answer = reply({"message": f"{long}dapi-a-token"}, status="400 No")
+    with serving(answer) as server, pytest.raises(CallError) as caught:
+        Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
+    assert str(caught.value).endswith("x***")
+
+
+def test_a_secret_that_is_the_name_of_a_field_is_not_shown() -> None:
+    answer = reply({"error": {"dapi-a-token": "is wrong"}}, status="400 No")
+    with serving(answer) as server, pytest.raises(CallError, match=r"{'\*\*\*': 'is wrong'}"):
+        Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
+
+
+@pytest.mark.parametrize("pattern", ["Signature=([0-9a-f]+)", "X-Amz-Security-Token: (.*)\r"])
+def test_credentials_that_aws_repeats_are_not_shown(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("botocore")
+    repeated = []
+
+    def answer(request: str) -> list[bytes]:
+        repeated.append(re.search(pattern, request)[1])
+        body = f"<Error><Code>Denied</Code><Message>not {repeated[0]}</Message></Error>"
+        return [reply(raw=body.encode(), status="403 No")]
+
+    with serving(answer) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+        keys = AwsKeys("AKID", "a-secret-key", "a-session-token")
+        identity = WebIdentity(Network(), region="eu-central-1", keys=keys)
+        with pytest.raises(CallError, match=r"Denied: not \*\*\*"):
+            identity.read(TokenRequests(SYSTEM_CLOCK.monotonic() + 9, SYSTEM_CLOCK))
+    assert repeated
+
+
 def test_what_is_no_secret_stays_as_it_is() -> None:
     text = r"100%25 of \u0061 &amp; &#98; a+b \n"
     assert scrubbed(text, [SECRET, "", "abc"]) == text
     assert scrubbed("a password and a password", ["password"]) == "a *** and a ***"
+
+
+def test_secrets_that_overlap_are_cut_out_whole() -> None:
+    assert scrubbed("my password-1 is it", ["password", "word-1"]) == "my *** is it"
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
@@ -117,6 +159,7 @@ HEADS = {
     "Retry-After": lambda secret: reply({"message": "m"}, status="429 No", headers=[f"Retry-After: {secret}"]),
     "a status line that is none": lambda secret: f"HTTP/1.1 {secret}\r\n\r\n".encode(),
     "a header that is none": lambda secret: f"HTTP/1.1 500 No\r\nContent-Length: 0\r\n{secret}\r\n\r\n".encode(),
+    "a first header that is none": lambda secret: f"HTTP/1.1 500 No\r\n {secret}\r\nContent-Length: 0\r\n\r\n".encode(),
     "a length that is none": lambda secret: f"HTTP/1.1 200 OK\r\nContent-Length: 1, {secret}\r\n\r\n".encode(),
 }
 AUTHS: dict[str, AuthBase] = {

@@ -313,6 +313,11 @@ DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "text where a number was": ({"timeout_seconds": "soon", **one()}, {"timeout_seconds": 60, **one()},
                                 ["timeout_seconds"]),
     "something of another type": ({"schedule": "daily", **one()}, {"schedule": CRON, **one()}, ["schedule"]),
+    "elements of one name": (
+        {"parameters": [{"name": "day", "default": "1"}, {"name": "day", "default": "2"}]},
+        {"parameters": [{"name": "day", "default": "3"}, {"name": "day", "default": "2"}]},
+        ["parameters[0].default"],
+    ),
     "elements of another type": ({"tasks": ["load"]}, one(), ["tasks"]),
     "an unknown field": ({"colour": {"of": [1]}, **one()}, {"colour": {"of": [2]}, **one()}, ["colour.of"]),
     "several at once": (

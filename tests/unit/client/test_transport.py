@@ -369,6 +369,8 @@ def test_an_attempt_has_its_whole_time_however_little_is_left_of_the_budget(
     transport = connect(server.url, policy=RetryPolicy(retry_budget=budget))
     assert transport.call("POST", "2.2/jobs/create", repeatable=False) == {"fine": True}
     assert timeouts == [(10, 60)] * (len(replies) + 1)
+    transport.send("POST", "2.2/jobs/create", limit=5)
+    assert max(timeouts[-1]) <= 5
 
 
 @pytest.mark.parametrize("limit", [0, 0.05, -1], ids=str)
@@ -376,6 +378,16 @@ def test_nothing_is_sent_that_has_no_time_to_be_answered(server: Server, transpo
     with pytest.raises(Unreachable, match="no time left to send it") as caught:
         transport.send("POST", "2.2/jobs/runs/submit", body={}, limit=limit)
     assert (caught.value.sent, caught.value.unclear, server.seen) == (False, False, [])
+
+
+def test_a_wait_that_was_interrupted_before_does_not_begin(transport: Transport, clock: Clock) -> None:
+    def interrupt() -> None:
+        raise InterruptedError
+
+    transport.interrupt = interrupt
+    with pytest.raises(InterruptedError):
+        transport.pause(5)
+    assert clock.waits == []
 
 
 def test_a_host_that_accepts_no_connection_is_left_after_the_connect_timeout(connect: Connect) -> None:

@@ -54,9 +54,10 @@ def test_each_request_names_the_workspace(call: str, query: str, options: dict[s
         assert (client.host, client.workspace_id) == (server.url, "605")
 
 
-def test_where_the_url_is_one_workspaces_own_nothing_is_named() -> None:
+@pytest.mark.parametrize("query", ["", "/?o=acme"])
+def test_where_the_url_is_one_workspaces_own_nothing_is_named(query: str) -> None:
     with serving(reply({"run_id": 7})) as server:
-        client = JobsClient(server.url, token="t")
+        client = JobsClient(server.url + query, token="t")
         client.poll_run(7)
         assert (named_in(server), client.workspace_id) == ({""}, "")
 

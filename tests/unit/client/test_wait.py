@@ -314,8 +314,12 @@ def test_a_worker_whose_credentials_are_refused_goes_on_with_those_of_now(
 
     clock.at[100] = rotate
     clock.at[200] = lambda: client.cancel_run(stuck)
+    before = client.transport
+    interrupt = before.interrupt = lambda: None
     assert wait_for_run(client, stuck).outcome is Outcome.CANCELED
     assert client.transport is rereadings[0]
+    assert client.transport.interrupt is interrupt
+    assert not before._sessions, "they are closed"
     assert len(rereadings) == 1, "they were accepted, so nobody read on"
 
 

@@ -12,12 +12,14 @@ import pytest
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
 from airflow_dbjobs.local_workspace.engine import supervisor
+from airflow_dbjobs.local_workspace.engine.executor import Executor
+from airflow_dbjobs.local_workspace.state.records import TaskRun
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.local_workspace.state.records import State, TaskRun
+    from airflow_dbjobs.local_workspace.state.records import State
 
 
 def python(path: str, *parameters: str) -> dict[str, object]:
@@ -260,6 +262,16 @@ class TestKilledSupervisor:
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
         assert "vanished" in client.wait_for(run_id)["state"]["state_message"]
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the programs being gone")
+
+    def test_pid_may_be_reused_and_is_not_signalled(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path / "7"
+        folder.mkdir()
+        (folder / "lock").touch()
+        (folder / "pid").write_text(str(os.getpid()))
+        signalled: list[int] = []
+        monkeypatch.setattr(os, "kill", lambda pid, _: signalled.append(pid))
+        Executor(tmp_path, tmp_path).stop(TaskRun(7, 6, "a", {}, 0))
+        assert signalled == []
 
 
 class TestBugInAdvancingARun:

@@ -161,6 +161,10 @@ class TestPages:
         assert entry["has_more"] is True
         assert len(entry["settings"]["tasks"]) == 100
 
+    def test_one_full_page_has_no_next(self, client: Client) -> None:
+        job_id = create(client, tasks=[{**TASKS[0], "task_key": f"t{i}"} for i in range(100)])
+        assert "has_more" not in client.get("get", job_id=job_id)
+
     def test_only_2_2_pages_through_nested_arrays(self, client: Client) -> None:
         names = [f"p{i}" for i in range(150)]
         clusters = [{"job_cluster_key": f"c{i}", "new_cluster": {}} for i in range(101)]

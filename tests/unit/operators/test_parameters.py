@@ -54,6 +54,7 @@ def test_a_number_may_be_given_as_a_text(make, name, text, value):
         (submit, "polling_period_seconds", "0", "polling_period_seconds is '0'"),
         (submit, "polling_period_seconds", None, "polling_period_seconds is None"),
         (submit, "polling_period_seconds", "nan", "polling_period_seconds is 'nan'"),
+        (submit, "polling_period_seconds", "inf", "polling_period_seconds is 'inf'"),
         (submit, "max_result_bytes", "1.5", "max_result_bytes is '1.5'; it must be a whole number, 1 or more"),
         (run_now, "max_repairs", "often", "max_repairs is 'often'; it must be a whole number, 1 or more"),
         (run_now, "max_repairs", True, "max_repairs is True"),

@@ -8,7 +8,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_context import FAST, Scene, TaskDeferred, TaskInstance, fire, rebuilt, run_now, submit
+from airflow_context import (
+    FAST,
+    Scene,
+    TaskDeferred,
+    TaskInstance,
+    fire,
+    kill_at_the_first_poll,
+    rebuilt,
+    run_now,
+    submit,
+)
 from injected_clock import rule_all
 
 from airflow_dbjobs import airflow_compat
@@ -43,13 +53,15 @@ def scene(scene: Scene) -> Scene:
 
 
 class TestSeveralLaunchesInOneTry:
-    def test_a_callback_of_a_failed_try_has_a_run_of_its_own_each_time(self, scene, client) -> None:
+    # Airflow gives `exception` to the callback of a task, and `reason` to that of a DAG run.
+    @pytest.mark.parametrize("given", [{"exception": RunFailed("failed", run_id=1)}, {"reason": "task_failure"}])
+    def test_a_callback_of_a_failed_try_has_a_run_of_its_own_each_time(self, scene, client, given) -> None:
         for tries in (1, 2):
             with pytest.raises(RunFailed):
                 submit(tasks=task_of(FAILS)).execute(scene.context)
             # As Airflow does, in the same process: `on_retry_callback` uses an operator.
             clean_up = submit(task_id="clean_up", run_name="clean_up", tasks=task_of(SUCCEEDS))
-            clean_up.execute({**scene.context, "exception": RunFailed("failed", run_id=1)})
+            clean_up.execute({**scene.context, **given})
             assert names_of(client) == ["load", "clean_up"] * tries
             scene.next_try()
 
@@ -176,6 +188,14 @@ class TestWorkerThatStops:
         submit(notebook_task=notebook).execute(scene.context)
         assert scene.ti.xcom["run_id"] == first
 
+    def test_ends_the_waiting_at_once(self, scene, notebook, state, monkeypatch) -> None:
+        state("running")
+        operator = submit(notebook_task=notebook)
+        kill_at_the_first_poll(operator, monkeypatch)
+        with pytest.raises(JobsError, match="stopped the task"):
+            operator.execute(scene.context)
+        assert scene.workspace.requests["runs/cancel"] == 0
+
     @pytest.mark.parametrize(
         "answer", ["failed", "success", "restarting", "gone", ConnectionError("no answer")], ids=repr
     )
@@ -224,11 +244,14 @@ class TestWorkerThatStops:
 
 
 def test_a_deferral_says_which_launch_it_is_of(scene, client) -> None:
-    job = client.create_job({"name": "nightly", "tasks": task_of(SUCCEEDS)})
-    run_now(job_id=job).execute(scene.context)
+    # The task would not be deferred for a run that has already ended.
+    tasks = [{"task_key": "main", "notebook_task": scene.notebook()}]
+    job = client.create_job({"name": "nightly", "max_concurrent_runs": 2, "tasks": tasks})
+    run_now(job_id=job, wait_for_termination=False).execute(scene.context)
     with pytest.raises(TaskDeferred) as deferral:
         run_now(job_id=job, deferrable=True).execute(scene.context)
     assert json.loads(json.dumps(deferral.value.kwargs))["launch_of"] == [str(job), 2]
+    scene.open_gate()
     assert fire(rebuilt(deferral.value.trigger))["run_id"] == deferral.value.kwargs["run_id"]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.local_workspace.messages import Reply, Request
 
     Make = Callable[..., Any]
 
@@ -288,6 +292,24 @@ def test_a_second_cancel_counts(scene, client, make, retry, error):
         scene.run_task(lambda: make(retry_on_cancel=retry))
     assert runs_of(client) == [joined, scene.ti.xcom["run_id"]]
     assert joined != scene.ti.xcom["run_id"]
+
+
+def test_a_second_cancel_counts_although_the_run_looks_old(scene, client, make, monkeypatch):
+    handle = scene.workspace.handle
+
+    def ahead(request: Request) -> Reply:
+        reply = handle(request)
+        return replace(reply, headers={**reply.headers, "Date": formatdate(time.time() + 60, usegmt=True)})
+
+    joined = scene.lose_worker(make)
+    scene.next_try()
+    # A try that has launched nothing.
+    scene.next_try()
+    monkeypatch.setattr(scene.workspace, "handle", ahead)
+    scene.ti.at_link = lambda: client.cancel_run(scene.ti.xcom["run_id"])
+    with pytest.raises(RunCanceled):
+        scene.run_task(make)
+    assert runs_of(client) == [joined, scene.ti.xcom["run_id"]]
 
 
 def test_a_killed_try_launches_nothing_in_place_of_the_run_that_it_had_joined(scene, client, make, monkeypatch):

@@ -13,7 +13,7 @@ from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Outcome, Run, RunState
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.errors import ClusterFailed, LimitReached, RunFailed, RunSkipped, RunTimedOut, UserCodeFailed
-from airflow_dbjobs.runs.failure import explain_failure
+from airflow_dbjobs.runs.failure import MAX_EXPLAINED_TASKS, explain_failure
 
 FAILED = {
     "life_cycle_state": "TERMINATED",
@@ -105,6 +105,20 @@ def test_an_inner_run_that_cannot_be_read_leaves_what_the_task_says(answers: dic
     error = explained(of_one_task(1, 11, "run_job_task"), answers)
     assert type(error) is UserCodeFailed
     assert "Workload failed, see run output" in str(error)
+    assert str(error).count("Task t1 ") == 1
+
+
+def test_no_more_inner_tasks_are_explained_than_of_one_run() -> None:
+    run = of_one_task(1, 11, "run_job_task")
+    run["tasks"] = [{**run["tasks"][0], "task_key": f"outer{child}", "run_id": 10 + child} for child in (2, 3)]
+    answers = {}
+    for child in (2, 3):
+        inner = of_one_task(child, 0, "notebook_task")
+        inner["tasks"] = [{**inner["tasks"][0], "task_key": f"t{n}", "run_id": child * 100 + n} for n in range(12)]
+        answers |= {f"get-output {10 + child}": {"run_job_output": {"run_id": child}}, f"get {child}": inner}
+    message = str(explained(run, answers))
+    assert message.count("(its output could not be read: ") == MAX_EXPLAINED_TASKS - 1
+    assert "… and 12 more failed tasks." in message
 
 
 LOST = "Cluster 0101-1 was terminated during the run"

@@ -717,6 +717,20 @@ class TestCredentials:
         assert run_ids(rotated) == [launched.run.run_id]
         assert workspace.requests["runs/submit"] == 2
 
+    def test_are_not_used_if_the_task_was_killed_meanwhile(
+        self, rotated: JobsClient, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ours, renew = launcher(rotated, nth(1)), rotated.renew_credentials
+
+        def killed() -> bool:
+            ours.stop()
+            return renew()
+
+        monkeypatch.setattr(rotated, "renew_credentials", killed)
+        with pytest.raises(JobsError, match="killed before it launched"):
+            ours.launch()
+        assert workspace.requests["runs/submit"] == 1
+
     def test_that_are_still_refused_fail_the_launch(self, rotated: JobsClient, workspace: LocalWorkspace) -> None:
         workspace.token = "one more"
         with pytest.raises((Unauthenticated, PermissionDenied)):
@@ -876,6 +890,13 @@ def test_a_token_of_the_user_that_stands_for_a_run_of_another_job_is_an_error(cl
         Launcher(client, "run-now", body, nth(1)).launch()
 
 
+def test_a_run_of_the_users_token_need_not_name_its_job(client: JobsClient, workspace: LocalWorkspace) -> None:
+    job = client.create_job({"name": "load", **payload()})
+    workspace.faults.append(Fault("runs/get", status=200, body={"run_id": 0, "state": {"life_cycle_state": "PENDING"}}))
+    launched = Launcher(client, "run-now", {"job_id": job, "idempotency_token": "mine"}, nth(1)).launch()
+    assert launched.run.job_id is None
+
+
 def test_an_empty_token_is_none(client: JobsClient) -> None:
     runs = [Launcher(client, "runs/submit", payload(idempotency_token=""), nth(1)).launch().run.run_id for _ in "ab"]
     assert runs == run_ids(client) * 2
@@ -1014,6 +1035,18 @@ def test_a_kill_finds_the_run_of_an_earlier_try_though_no_attempt_of_this_one_ha
 def test_a_kill_finds_the_run_of_the_users_token(client: JobsClient) -> None:
     ours = Launcher(client, "runs/submit", payload(idempotency_token="mine"), nth(1))
     assert ours.launch().run.run_id == ours.find_in_flight(client)
+
+
+def test_a_kill_right_before_the_request_launches_nothing(client: JobsClient, workspace: LocalWorkspace) -> None:
+    class Interrupted(Launcher):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "_in_flight" and value:
+                self.stop()
+
+    with pytest.raises(JobsError, match="killed before it launched"):
+        Interrupted(client, "runs/submit", payload(), nth(1)).launch()
+    assert not workspace.requests
 
 
 def test_a_launcher_that_was_stopped_launches_nothing(client: JobsClient, workspace: LocalWorkspace) -> None:

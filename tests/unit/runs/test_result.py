@@ -224,10 +224,11 @@ def test_a_result_that_is_too_large_is_cut_with_a_warning_that_names_its_size(
 def test_of_several_results_the_large_ones_are_cut_alike(
     client: JobsClient, workspace: LocalWorkspace, caplog: Log
 ) -> None:
-    answers(workspace, "1", "x" * 50, "y" * 90)
+    # The first is as large as the part of each.
+    answers(workspace, "1" * 20, "x" * 50, "y" * 90)
     tasks = [task("notebook_task", key, number) for number, key in enumerate(("small", "large", "huge"), 8)]
     value = run_result(client, described("TERMINATED", "SUCCESS", tasks=tasks), max_bytes=61)
-    assert value == {"small": "1", "large": "x" * 20, "huge": "y" * 20}
+    assert value == {"small": "1" * 20, "large": "x" * 20, "huge": "y" * 20}
     assert "the results of large, huge were truncated" in caplog.text
 
 

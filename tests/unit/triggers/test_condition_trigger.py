@@ -15,7 +15,7 @@ from airflow_context import FAST, connect, fire, launch_endless, no_connection, 
 
 from airflow_dbjobs.client import wait
 from airflow_dbjobs.client.wait import wait_for_run
-from airflow_dbjobs.errors import JobsError, RunLost, Unreachable
+from airflow_dbjobs.errors import JobsError, RunLost, ServerError, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.conditions import IdleCondition, RunCondition
@@ -205,6 +205,38 @@ class TestChecks:
         assert {thread.name for thread in threads} == {"airflow_dbjobs-condition"}
         # Each check takes one token of the workspace's rate limit.
         assert len(taken) >= workspace.requests["runs/list"]
+
+
+class TestSharedPoller:
+    def test_last_user_closes_connections_and_threads(self, client, run_id):
+        def threads() -> list[str]:
+            return [thread.name for thread in threading.enumerate() if thread.name == "airflow_dbjobs-condition"]
+
+        async def scene() -> None:
+            poller = ConditionPoller.shared(client)
+            with poller.in_use():
+                await poller.check(RunCondition(chosen=run_id))
+                assert poller._client.transport._sessions
+                assert threads()
+            assert not poller._client.transport._sessions
+            await until(lambda: not threads())
+
+        asyncio.run(scene())
+
+    def test_answer_ends_the_outage(self, client, workspace, run_id, monkeypatch):
+        monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
+        workspace.faults.append(Fault("runs/get", status=503))
+
+        async def scene() -> None:
+            poller = ConditionPoller.shared(client)
+            with poller.in_use():
+                with pytest.raises(ServerError):
+                    await poller.check(RunCondition(chosen=run_id))
+                assert poller._gate.outage_seconds > 0
+                await poller.check(RunCondition(chosen=run_id))
+                assert poller._gate.outage_seconds == 0
+
+        asyncio.run(scene())
 
 
 class TestDeadlineAndKill:

@@ -218,6 +218,15 @@ class TestDeadline:
         assert event["timed_out"].startswith(f"it could not be cancelled and may still be running: {cause}")
         assert f"Run {endless} could not be cancelled and may still be running: {cause}" in capfd.readouterr().out
 
+    def test_hanging_cancellation_times_out(self, monkeypatch, endless):
+        async def hang(_: DatabricksJobsHook) -> None:
+            await asyncio.sleep(30)
+
+        monkeypatch.setattr(run_trigger, "CANCEL_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setattr(DatabricksJobsHook, "aget_conn", hang)
+        event = fire(watching(endless, deadline=time.time() - 1))
+        assert event["timed_out"] == "it could not be cancelled and may still be running: TimeoutError()"
+
     def test_event_is_delayed_until_airflow_3_knows_deferral(self, endless):
         began = time.monotonic()
         assert "timed_out" in fire(watching(endless, deadline=time.time() - 1), settling_seconds=0.3)
@@ -232,7 +241,7 @@ class TestKill:
             kill(watching(endless))
         assert workspace.requests["runs/cancel"] == 1
 
-    @pytest.mark.parametrize("map_index", [-1, 2], ids=["", "mapped"])
+    @pytest.mark.parametrize("map_index", [-1, 0], ids=["", "mapped"])
     @pytest.mark.parametrize("state", ["failed", "success", "scheduled", None], ids=str)
     def test_cancels_the_run_of_a_task_no_longer_deferred(
         self, workspace, client, endless, airflow, kill, *, state, map_index
@@ -291,7 +300,7 @@ class TestKill:
 
 
 class TestStoppedTrigger:
-    @pytest.mark.parametrize("map_index", [-1, 2], ids=["", "mapped"])
+    @pytest.mark.parametrize("map_index", [-1, 0], ids=["", "mapped"])
     def test_run_of_a_moved_trigger_is_not_cancelled(self, workspace, endless, airflow, kill, capfd, *, map_index):
         airflow.map_index = map_index
         airflow.report("deferred", trigger_id=5)

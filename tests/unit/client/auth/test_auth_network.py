@@ -230,6 +230,16 @@ def test_a_connections_proxy_refuses_or_is_away_and_its_password_is_in_no_log(
     assert "ret-of-the-proxy" not in said
 
 
+def test_a_netrc_file_authenticates_no_request(scene: SignInScene) -> None:
+    scene.file("netrc", "default login somebody password else")
+    scene.use(NETRC=str(scene.root / "netrc"))
+    sign_in = scene.federated_file()
+    list(client_of(scene.server.url, sign_in).list_jobs())
+    fetches = scene.fetches(sign_in)
+    assert fetches
+    assert all("authorization" not in seen.headers for seen in fetches)
+
+
 def test_a_launch_that_a_proxy_does_not_let_through_was_not_sent(serve: Callable[..., TokenServer]) -> None:
     for url, words in ((serve().url, "the proxy: 501"), ("http://127.0.0.1:1", "the proxy: .*Connection refused")):
         transport = Transport("https://workspace.example", BearerAuth("t"), network=network_from({"proxies": url}))

@@ -20,7 +20,7 @@ from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.transport import Transport
-from airflow_dbjobs.errors import NotFound, SignInRefused, Unreachable
+from airflow_dbjobs.errors import NotFound, PermissionDenied, SignInRefused, Unreachable
 from airflow_dbjobs.runs.polling.requests import CANCEL_POLICY
 
 if TYPE_CHECKING:
@@ -229,6 +229,14 @@ def test_a_kill_cancels_with_the_token_at_hand_and_waits_for_no_token_server(
         JobsClient(transport=transport).cancel_run(5)
     assert workspace.requests == {"runs/cancel": 1}
     assert source.fetched == 1
+
+
+def test_a_refused_token_is_replaced_in_the_time_that_is_left(
+    workspace: LocalWorkspace, source: Source, auth: TokenAuth, clock: Clock
+) -> None:
+    with pytest.raises(PermissionDenied):
+        Transport(workspace.base_url, auth, clock=clock).send("GET", "2.2/jobs/list", limit=4)
+    assert source.limits == [4, 4]
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["fetched", "refused"])
@@ -557,13 +565,14 @@ def test_a_token_that_is_refused_is_replaced_once_a_minute(auth: TokenAuth, cloc
 
 
 def test_tokens_of_others_that_are_over_are_forgotten(cache: TokenCache, clock: Clock) -> None:
-    sources = [Source(lifetime) for lifetime in (100, 3600, 200)]
+    # At 300 s the last of them is due for renewal, but still good.
+    sources = [Source(lifetime) for lifetime in (100, 3600, 200, 360)]
     for source in sources:
         TokenAuth(source, cache=cache).token()
     clock.now = 300
     last = Source()
     TokenAuth(last, cache=cache).token()
-    assert set(cache._entries) == {sources[1], last}
+    assert set(cache._entries) == {sources[1], sources[3], last}
 
 
 def test_equal_sources_are_one_key() -> None:

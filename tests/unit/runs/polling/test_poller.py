@@ -319,6 +319,23 @@ class TestThreads:
                     process.kill()
 
 
+class TestBrokenPoll:
+    def test_ends_its_round(self, client: JobsClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        measured: list[str] = []
+
+        def broken(_: int) -> Run:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(client, "poll_run", broken)
+
+        async def scene() -> None:
+            with pytest.raises(ZeroDivisionError):
+                await RunPoller(client, metrics=lambda _, name, *__: measured.append(name)).wait(watch(7))
+
+        asyncio.run(scene())
+        assert "tick_duration" in measured
+
+
 class TestLeavingCallers:
     def test_cancelled_caller_affects_no_other_and_no_run(
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int
