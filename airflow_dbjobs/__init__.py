@@ -22,7 +22,7 @@ def lazy_names(modules: Mapping[str, str]) -> Callable[[str], Any]:
 
     def get(name: str) -> Any:
         if name not in modules:
-            raise AttributeError(f"there is no {name!r} here")
+            raise AttributeError(f"the package has no attribute {name!r}")
         return getattr(import_module(modules[name]), name)
 
     return get

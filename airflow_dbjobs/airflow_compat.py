@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Context,
         PokeReturnValue,
     )
+    from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         AirflowTaskTimeout,
         ParamValidationError,
     )
-    from airflow.sdk.execution_time.xcom import XCom
     from airflow.sdk.log import redact
     from airflow.sdk.types import TaskInstanceKey
 
@@ -57,26 +57,21 @@ AIRFLOW_V_3_0_PLUS = not __version__.startswith("2.")
 
 # The modules that may contain a name, from the newest Airflow to 2.11. The common-compat provider has such a table too,
 # but not in the version that Airflow 3.0's constraints pin.
+_EXCEPTIONS = (
+    "AirflowException", "AirflowFailException", "AirflowNotFoundException", "AirflowSensorTimeout",
+    "AirflowSkipException", "AirflowTaskTimeout", "ParamValidationError",
+)  # fmt: skip
 _MODULES = {
     "BaseHook": ("airflow.sdk", "airflow.hooks.base"),
     "BaseOperator": ("airflow.sdk", "airflow.models.baseoperator"),
     "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
     "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
+    "BaseXCom": ("airflow.sdk.bases.xcom",),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
+    "SENSITIVE_FIELD_PLACEHOLDER": ("airflow.www.views",),
     "redact": ("airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"),
-    **dict.fromkeys(
-        (
-            "AirflowException",
-            "AirflowFailException",
-            "AirflowNotFoundException",
-            "AirflowSensorTimeout",
-            "AirflowSkipException",
-            "AirflowTaskTimeout",
-            "ParamValidationError",
-        ),
-        ("airflow.sdk.exceptions", "airflow.exceptions"),
-    ),
+    **dict.fromkeys(_EXCEPTIONS, ("airflow.sdk.exceptions", "airflow.exceptions")),
 }
 
 
@@ -205,22 +200,25 @@ _REPORT_EVENT = "databricks_run"
 
 def report_launch(task_instance: Any, report: str, run_id: int) -> None:
     """Store a report of a launch for the next try of this task. `report` begins with "airflow-"."""
-    store = _store_report_as_xcom if AIRFLOW_V_3_0_PLUS else _store_report_in_audit_log
     try:
-        store(task_instance, report, run_id)
+        if AIRFLOW_V_3_0_PLUS:
+            # The report is the key, because Airflow gives the next try the keys of this try's XComs, not their values.
+            store_xcom(task_instance, report, run_id)
+        else:
+            _store_report_in_audit_log(task_instance, report)
     except Exception as error:  # noqa: BLE001 (whatever it is, later tries do not depend on reports)
         log.warning(
             "Airflow did not store the report of the launch of run %d; retries find it anyway: %r", run_id, error
         )
 
 
-def _store_report_as_xcom(task_instance: Any, report: str, run_id: int) -> None:
-    from airflow.sdk.bases.xcom import BaseXCom
+def store_xcom(task_instance: Any, key: str, value: Any) -> None:
+    """Store an XCom of a task now, on Airflow 3: in Airflow's database, even if there is a custom XCom backend."""
+    from airflow_dbjobs.airflow_compat import BaseXCom
 
-    # The report is the key, because Airflow gives the next try the keys of this try's XComs, but not their values.
     BaseXCom.set(
-        key=report,
-        value=run_id,
+        key=key,
+        value=value,
         dag_id=task_instance.dag_id,
         task_id=task_instance.task_id,
         run_id=task_instance.run_id,
@@ -228,7 +226,7 @@ def _store_report_as_xcom(task_instance: Any, report: str, run_id: int) -> None:
     )
 
 
-def _store_report_in_audit_log(task_instance: Any, report: str, _: int) -> None:
+def _store_report_in_audit_log(task_instance: Any, report: str) -> None:
     from airflow.models.log import Log
     from airflow.utils.session import create_session
 
@@ -348,6 +346,19 @@ def _state_from_database(task_instance: Any, trigger_id: int | None) -> str:
 
 def _state_name(state: Any) -> str:
     return "cleared" if state is None else str(getattr(state, "value", state))
+
+
+def was_rescheduled(context: Context) -> bool:
+    """Return whether an earlier process of this try has poked, in mode "reschedule"."""
+    if AIRFLOW_V_3_0_PLUS:
+        return bool(context.get("task_reschedule_count"))
+    # In Airflow 2 a worker reads the database itself.
+    from airflow.models.taskreschedule import TaskReschedule
+    from airflow.utils.session import create_session
+
+    instance: Any = context["ti"]
+    with create_session() as session:
+        return session.scalar(TaskReschedule.stmt_for_task_instance(instance).limit(1)) is not None
 
 
 # --- secrets ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseOperatorLink
 
 if TYPE_CHECKING:
@@ -29,30 +30,13 @@ class DatabricksRunLink(BaseOperatorLink):
         url = getattr(operator, "run_page_url", None)
         if url is not None:
             return str(url)
-        return str(_xcom().get_value(key=XCOM_KEY, ti_key=ti_key) or "")
+        xcom: Any = airflow_compat.BaseXCom if AIRFLOW_V_3_0_PLUS else airflow_compat.XCom
+        return str(xcom.get_value(key=XCOM_KEY, ti_key=ti_key) or "")
 
 
 def push_link(task_instance: Any, url: str) -> None:
     """Store the link now, because Airflow 3 itself only stores it at the end of the task."""
-    if not AIRFLOW_V_3_0_PLUS:
-        task_instance.xcom_push(key=XCOM_KEY, value=url)
-        return
-    _xcom().set(
-        key=XCOM_KEY,
-        value=url,
-        dag_id=task_instance.dag_id,
-        task_id=task_instance.task_id,
-        run_id=task_instance.run_id,
-        map_index=task_instance.map_index,
-    )
-
-
-def _xcom() -> Any:
-    """Return the class that stores links: Airflow 3 reads them from its database, ignoring a custom XCom backend."""
     if AIRFLOW_V_3_0_PLUS:
-        from airflow.sdk.bases.xcom import BaseXCom
-
-        return BaseXCom
-    from airflow_dbjobs.airflow_compat import XCom
-
-    return XCom
+        airflow_compat.store_xcom(task_instance, XCOM_KEY, url)
+    else:
+        task_instance.xcom_push(key=XCOM_KEY, value=url)

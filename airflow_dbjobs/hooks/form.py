@@ -67,7 +67,7 @@ def form_widgets() -> dict[str, Any]:
 
 
 def _airflow_2_unchanged() -> str:
-    from airflow.www.views import SENSITIVE_FIELD_PLACEHOLDER
+    from airflow_dbjobs.airflow_compat import SENSITIVE_FIELD_PLACEHOLDER
 
     return str(SENSITIVE_FIELD_PLACEHOLDER)
 

@@ -7,43 +7,47 @@ loaded when it is named. ``check``, which the operators call, finds mistakes in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.schema import HOME, find
+from airflow_dbjobs import lazy_names
+from airflow_dbjobs.payloads.schema import HOME
 
 if TYPE_CHECKING:
     # Each of these is also in HOME, by which it is found at run time.
-    from airflow_dbjobs.payloads.access import *  # noqa: F403
-    from airflow_dbjobs.payloads.answers import *  # noqa: F403
     from airflow_dbjobs.payloads.body import merge as merge
-    from airflow_dbjobs.payloads.clusters import *  # noqa: F403
-    from airflow_dbjobs.payloads.code_tasks import *  # noqa: F403
-    from airflow_dbjobs.payloads.enums import *  # noqa: F403
-    from airflow_dbjobs.payloads.flow_tasks import *  # noqa: F403
-    from airflow_dbjobs.payloads.gpu_tasks import *  # noqa: F403
-    from airflow_dbjobs.payloads.jobs import *  # noqa: F403
-    from airflow_dbjobs.payloads.libraries import *  # noqa: F403
-    from airflow_dbjobs.payloads.notifications import *  # noqa: F403
-    from airflow_dbjobs.payloads.parameters import *  # noqa: F403
-    from airflow_dbjobs.payloads.runs import *  # noqa: F403
-    from airflow_dbjobs.payloads.schedule import *  # noqa: F403
-    from airflow_dbjobs.payloads.sources import *  # noqa: F403
-    from airflow_dbjobs.payloads.sql_tasks import *  # noqa: F403
-    from airflow_dbjobs.payloads.storage import *  # noqa: F403
-    from airflow_dbjobs.payloads.tasks import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.access import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.answers import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.clusters import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.code_tasks import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.enums import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.flow_tasks import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.gpu_tasks import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.jobs import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.libraries import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.notifications import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.parameters import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.runs import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.schedule import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.sources import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.sql_tasks import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.storage import *  # noqa: F403
+    from airflow_dbjobs.payloads.types.tasks import *  # noqa: F403
     from airflow_dbjobs.payloads.validation import check as check
     from airflow_dbjobs.payloads.validation import check_early as check_early
-
-__all__ = list(HOME)
-
-
-if not TYPE_CHECKING:
+else:
     # A type checker would take it that every name exists.
-    def __getattr__(name: str) -> Any:
-        if name not in HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return find(name)
+    __getattr__ = lazy_names(
+        {
+            "check": "airflow_dbjobs.payloads.validation",
+            "check_early": "airflow_dbjobs.payloads.validation",
+            "merge": "airflow_dbjobs.payloads.body",
+            **{name: f"airflow_dbjobs.payloads.types.{module}" for name, module in HOME.items()},
+        }
+    )
+
+__all__ = ["check", "check_early", "merge"]
+__all__ += list(HOME)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *HOME})
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What ``payloads`` offers, by name; the fields of each structure; and which one is the request of which endpoint."""
+"""The types by name; the fields of each structure; and which structure is the request of which endpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _NAMES = {
         QueueDetails RepairHistoryItem Run RunJobOutput RunOutput RunState RunStatus RunTask TerminationDetails
         ViewItem
     """,
-    "body": "merge",
     "clusters": """
         AutoScale AwsAttributes AzureAttributes ClientsTypes ClusterInstance ClusterSpec ClusterTag DockerBasicAuth
         DockerImage GcpAttributes LogAnalyticsInfo NewCluster NodeTypeFlexibility SparkConfPair SparkEnvPair
@@ -63,9 +62,8 @@ _NAMES = {
         VolumesStorageInfo WorkspaceStorageInfo
     """,
     "tasks": "ComputeAndTask JobTask SubmitTask Task",
-    "validation": "check check_early",
 }
-# The module of each name that ``payloads`` offers.
+# The module below ``types`` of each type.
 HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 # What is sent to an endpoint, or asked of it, below /api/<version>/jobs/.
@@ -100,8 +98,8 @@ class Field(NamedTuple):
 
 
 def find(name: str) -> Any:
-    """Return what a name stands for; its module is loaded on the first use."""
-    return getattr(import_module(f"airflow_dbjobs.payloads.{HOME[name]}"), name)
+    """Return a type by its name; its module is loaded on the first use."""
+    return getattr(import_module(f"airflow_dbjobs.payloads.types.{HOME[name]}"), name)
 
 
 @cache

@@ -9,7 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseSensorOperator, conf, is_resumed_retry, task_deadline
+from airflow_dbjobs.airflow_compat import (
+    AIRFLOW_V_3_0_PLUS,
+    BaseSensorOperator,
+    conf,
+    is_resumed_retry,
+    task_deadline,
+    was_rescheduled,
+)
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.operators.parameters import parse_number, suggesting_parameters
 
@@ -164,7 +171,7 @@ class DatabricksSensor(BaseSensorOperator):
         from airflow_dbjobs.runs.conditions import check_in_worker
 
         def is_first() -> bool:
-            return is_first_here and not (self.reschedule and _was_rescheduled(context))
+            return is_first_here and not (self.reschedule and was_rescheduled(context))
 
         is_first_here = self._condition is None
         if is_first_here:
@@ -277,19 +284,6 @@ class DatabricksSensor(BaseSensorOperator):
             run_page_url=self.run_page_url or "",
             deadline=deadline,
         )
-
-
-def _was_rescheduled(context: Context) -> bool:
-    """Return whether an earlier process of this try has poked, in mode "reschedule"."""
-    if AIRFLOW_V_3_0_PLUS:
-        return bool(context.get("task_reschedule_count"))
-    # In Airflow 2 a worker reads the database itself.
-    from airflow.models.taskreschedule import TaskReschedule
-    from airflow.utils.session import create_session
-
-    instance: Any = context["ti"]
-    with create_session() as session:
-        return session.scalar(TaskReschedule.stmt_for_task_instance(instance).limit(1)) is not None
 
 
 def require_one_of(sensor: BaseOperator, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -220,6 +221,8 @@ class SignInScene:
         return SignIn(extra=extra, path=IDENTITY_PATH)
 
     def sdk(self) -> SignIn:
+        # Its import takes seconds, which are not to be a token request's.
+        importlib.import_module("databricks.sdk.core")
         config = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "config_file": str(self.root / "none")}
         return SignIn(extra={"auth_type": "sdk", "sdk_config": json.dumps(config)}, secrets=(CLIENT_SECRET,))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import JobPermissionLevel
 from airflow_dbjobs.payloads.field_types import is_bool, type_of
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import any_of, exactly_one, one_of, present
 from airflow_dbjobs.payloads.templates import is_templated
+from airflow_dbjobs.payloads.types.enums import JobPermissionLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import AzureAvailability
 from airflow_dbjobs.payloads.rules import Rule
 from airflow_dbjobs.payloads.rules.forms import (
     all_present,
@@ -20,6 +19,7 @@ from airflow_dbjobs.payloads.rules.forms import (
     where,
 )
 from airflow_dbjobs.payloads.rules.tags import tag_rules
+from airflow_dbjobs.payloads.types.enums import AzureAvailability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

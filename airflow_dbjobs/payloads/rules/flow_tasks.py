@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import ConditionTaskOp
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, in_range, listed, longest, one_of, present
+from airflow_dbjobs.payloads.types.enums import ConditionTaskOp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

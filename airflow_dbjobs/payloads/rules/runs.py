@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import RunType, ViewsToExport
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_0, Rule
 from airflow_dbjobs.payloads.rules.access import ONE_OWNER
 from airflow_dbjobs.payloads.rules.forms import absent, any_of, in_range, longest, one_of, positive_id, shown, some
@@ -13,6 +12,7 @@ from airflow_dbjobs.payloads.rules.launches import FLAT_RULES, MAX_ID, SETTINGS_
 from airflow_dbjobs.payloads.rules.parameters import JOB_PARAMETERS
 from airflow_dbjobs.payloads.rules.tasks import task_types
 from airflow_dbjobs.payloads.templates import is_templated
+from airflow_dbjobs.payloads.types.enums import RunType, ViewsToExport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

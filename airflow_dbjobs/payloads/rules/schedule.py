@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import PauseStatus
 from airflow_dbjobs.payloads.field_types import type_of, whole_number
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.forms import all_present, any_of, at, exactly_one, in_range, one_of, present, shown
 from airflow_dbjobs.payloads.templates import is_templated
+from airflow_dbjobs.payloads.types.enums import PauseStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

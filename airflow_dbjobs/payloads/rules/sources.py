@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import GitProvider
 from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
 from airflow_dbjobs.payloads.rules.forms import any_of, at, at_most_one, longest, most, of, one_of, present, shown
 from airflow_dbjobs.payloads.templates import is_templated
+from airflow_dbjobs.payloads.types.enums import GitProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

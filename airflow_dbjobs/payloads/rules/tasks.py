@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.enums import RunIf
 from airflow_dbjobs.payloads.rules import FROM_2_1, Rule
 from airflow_dbjobs.payloads.rules.forms import (
     absent,
@@ -19,6 +18,7 @@ from airflow_dbjobs.payloads.rules.forms import (
 )
 from airflow_dbjobs.payloads.schema import fields_of
 from airflow_dbjobs.payloads.suggestions import CERTAIN, near_miss
+from airflow_dbjobs.payloads.types.enums import RunIf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -174,9 +174,6 @@ def press_for(scene: SignInScene, sign_in: Any) -> tuple[bool, str]:
 
 @pytest.mark.parametrize("name", needing(*ALL))
 def test_the_way_in_which_it_signs_in_is_said(signing: SignInScene, name: str) -> None:
-    if name == "sdk":
-        # On a busy machine its import alone takes longer than a test of the connection may.
-        import databricks.sdk  # noqa: F401
     sign_in = using(name, signing)
     works, said = press_for(signing, sign_in)
     assert works, said

@@ -29,7 +29,7 @@ ANSWERS = {name for name, module in schema.HOME.items() if module == "answers"}
 
 
 def source_of(module: str) -> ast.Module:
-    path = util.find_spec(f"airflow_dbjobs.payloads.{module}").origin
+    path = util.find_spec(f"airflow_dbjobs.payloads.types.{module}").origin
     return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
@@ -65,16 +65,16 @@ def test_each_field_of_a_body_has_a_type_to_check_and_a_structure_where_it_holds
 
 
 def test_the_names_that_are_offered_are_those_of_the_modules_and_type_checkers_see_the_same_modules():
-    for module in set(schema.HOME.values()) - {"body", "validation"}:
-        loaded = import_module(f"airflow_dbjobs.payloads.{module}")
+    for module in set(schema.HOME.values()):
+        loaded = import_module(f"airflow_dbjobs.payloads.types.{module}")
         own = {name for name, value in vars(loaded).items() if getattr(value, "__module__", "") == loaded.__name__}
         assert own - {name for name, home in schema.HOME.items() if home == module} <= {"RunTimes"}
     seen = {
         node.module.rpartition(".")[2]
         for node in ast.walk(ast.parse(Path(payloads.__file__).read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("airflow_dbjobs.payloads.")
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("airflow_dbjobs.payloads.types.")
     }
-    assert seen - {"schema"} == set(schema.HOME.values())
+    assert seen == set(schema.HOME.values())
 
 
 def test_each_body_has_the_rules_of_the_one_that_it_extends():
@@ -134,9 +134,9 @@ def test_only_the_types_that_a_payload_names_are_loaded():
         "from airflow_dbjobs.payloads import check\ncheck('run-now', {'job_id': 1, 'queue': {'enabled': True}}, '2.2')"
     )
     here = "airflow_dbjobs.payloads."
-    assert {f"{here}runs", f"{here}access", f"{here}rules.access"} <= loaded
+    assert {f"{here}types.runs", f"{here}types.access", f"{here}rules.access"} <= loaded
     unnamed = {"clusters", "libraries", "code_tasks", "sql_tasks", "notifications", "schedule", "answers", "jobs"}
-    assert loaded & {f"{here}{name}" for name in unnamed} == set()
+    assert loaded & {f"{here}types.{name}" for name in unnamed} == set()
     assert not [name for name in loaded if name.partition(".")[0] in {"airflow", "pydantic", "requests", "yaml"}]
 
 

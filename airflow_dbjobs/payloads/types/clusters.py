@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Map, Number, One, Text, Texts, sdk, v20
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.payloads.libraries import Library
-    from airflow_dbjobs.payloads.storage import ClusterLogConf, InitScriptInfo
+    from airflow_dbjobs.payloads.types.libraries import Library
+    from airflow_dbjobs.payloads.types.storage import ClusterLogConf, InitScriptInfo
 
 # Entries of maps, which the reference lists as structures of their own: a key and its value.
 ClusterTag: TypeAlias = dict[str, Any]

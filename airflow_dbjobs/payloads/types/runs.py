@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Map, One, Text, Texts, sdk, v20, v21, v22
-from airflow_dbjobs.payloads.parameters import RunParameters
-from airflow_dbjobs.payloads.tasks import ComputeAndTask
+from airflow_dbjobs.payloads.types.parameters import RunParameters
+from airflow_dbjobs.payloads.types.tasks import ComputeAndTask
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.payloads.access import JobAccessControlRequest, JobRunAs, QueueSettings
-    from airflow_dbjobs.payloads.notifications import (
+    from airflow_dbjobs.payloads.types.access import JobAccessControlRequest, JobRunAs, QueueSettings
+    from airflow_dbjobs.payloads.types.notifications import (
         JobEmailNotifications,
         JobNotificationSettings,
         JobsHealthRules,
         WebhookNotifications,
     )
-    from airflow_dbjobs.payloads.sources import GitSource, JobEnvironment, JobEnvironmentVariables
-    from airflow_dbjobs.payloads.tasks import SubmitTask
+    from airflow_dbjobs.payloads.types.sources import GitSource, JobEnvironment, JobEnvironmentVariables
+    from airflow_dbjobs.payloads.types.tasks import SubmitTask
 
 
 class SubmitRun(ComputeAndTask, total=False):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Map, One, Text, Texts, sdk, v20, v21
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.payloads.parameters import PipelineParams
+    from airflow_dbjobs.payloads.types.parameters import PipelineParams
 
 # An entry of a map of parameters, which the reference lists as a structure of its own: a name and its value.
 ParamPair: TypeAlias = dict[str, Any]

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from airflow_dbjobs.payloads.field_types import sdk, v20, v21, v22
-from airflow_dbjobs.payloads.tasks import Task
+from airflow_dbjobs.payloads.types.tasks import Task
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.payloads.clusters import ClusterInstance, ClusterSpec
-    from airflow_dbjobs.payloads.jobs import JobCluster
-    from airflow_dbjobs.payloads.parameters import JobParameter, RunParameters
-    from airflow_dbjobs.payloads.schedule import CronSchedule
-    from airflow_dbjobs.payloads.sources import GitSource, JobEnvironmentVariables
-    from airflow_dbjobs.payloads.tasks import JobTask
+    from airflow_dbjobs.payloads.types.clusters import ClusterInstance, ClusterSpec
+    from airflow_dbjobs.payloads.types.jobs import JobCluster
+    from airflow_dbjobs.payloads.types.parameters import JobParameter, RunParameters
+    from airflow_dbjobs.payloads.types.schedule import CronSchedule
+    from airflow_dbjobs.payloads.types.sources import GitSource, JobEnvironmentVariables
+    from airflow_dbjobs.payloads.types.tasks import JobTask
 
 
 class RunState(TypedDict, total=False):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 from airflow_dbjobs.payloads.field_types import Int, One, Text, v21
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.payloads.tasks import Task
+    from airflow_dbjobs.payloads.types.tasks import Task
 
 
 class TaskDependency(TypedDict, total=False):

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 from airflow_dbjobs.payloads.field_types import Bool, Int, Many, One, Text, sdk, v20, v21, v22
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.payloads.clusters import NewCluster
-    from airflow_dbjobs.payloads.code_tasks import (
+    from airflow_dbjobs.payloads.types.clusters import NewCluster
+    from airflow_dbjobs.payloads.types.code_tasks import (
         CleanRoomsNotebookTask,
         DbtCloudTask,
         DbtPlatformTask,
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
         SparkPythonTask,
         SparkSubmitTask,
     )
-    from airflow_dbjobs.payloads.flow_tasks import ConditionTask, ForEachTask, TaskDependency
-    from airflow_dbjobs.payloads.gpu_tasks import AiRuntimeTask, Compute, GenAiComputeTask
-    from airflow_dbjobs.payloads.libraries import Library
-    from airflow_dbjobs.payloads.notifications import (
+    from airflow_dbjobs.payloads.types.flow_tasks import ConditionTask, ForEachTask, TaskDependency
+    from airflow_dbjobs.payloads.types.gpu_tasks import AiRuntimeTask, Compute, GenAiComputeTask
+    from airflow_dbjobs.payloads.types.libraries import Library
+    from airflow_dbjobs.payloads.types.notifications import (
         JobsHealthRules,
         TaskEmailNotifications,
         TaskNotificationSettings,
         WebhookNotifications,
     )
-    from airflow_dbjobs.payloads.sql_tasks import AlertTask, DashboardTask, PowerBiTask, SqlTask
+    from airflow_dbjobs.payloads.types.sql_tasks import AlertTask, DashboardTask, PowerBiTask, SqlTask
 
 
 class JobTask(TypedDict, total=False):
