@@ -55,75 +55,69 @@ def make(kind: type) -> Any:
     return kind(task_id="load", **NEEDED[kind])
 
 
-@pytest.mark.parametrize("kind", NEEDED)
-def test_each_task_has_the_link(kind):
-    (link,) = make(kind).operator_extra_links
-    assert isinstance(link, DatabricksRunLink)
-    assert link.name == "Databricks run"
+class TestLink:
+    @pytest.mark.parametrize("kind", NEEDED)
+    def test_exists_for_each_task(self, kind):
+        (link,) = make(kind).operator_extra_links
+        assert isinstance(link, DatabricksRunLink)
+        assert link.name == "Databricks run"
 
+    def test_is_empty_without_a_run(self, stored):
+        operator = make(DatabricksSubmitRunOperator)
+        assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
+        stored[XCOM_KEY] = None
+        assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
 
-def test_a_task_without_a_run_has_an_empty_link(stored):
-    operator = make(DatabricksSubmitRunOperator)
-    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
-    stored[XCOM_KEY] = None
-    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
+    def test_is_read_as_it_was_stored(self, stored):
+        ti = TaskInstance()
+        ti.at_link = lambda: stored.update({XCOM_KEY: ti.link})
+        push_link(ti, PAGE)
+        # Airflow 3 reads the XCom of this name itself; Airflow 2 calls the link in a process that knows only the DAG.
+        assert stored == {DatabricksRunLink().xcom_key: PAGE}
+        assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
 
+    def test_is_not_read_if_the_task_knows_the_page(self, stored):
+        # Airflow 3 writes what this returns over the XCom when the task ends.
+        operator = make(DatabricksSubmitRunOperator)
+        operator.run_page_url = PAGE
+        stored[XCOM_KEY] = "of an earlier try"
+        assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE
 
-def test_the_link_that_was_pushed_is_the_one_that_is_read(stored):
-    ti = TaskInstance()
-    ti.at_link = lambda: stored.update({XCOM_KEY: ti.link})
-    push_link(ti, PAGE)
-    # Airflow 3 reads the XCom of this name by itself; Airflow 2 asks the link, in a process that knows the DAG only.
-    assert stored == {DatabricksRunLink().xcom_key: PAGE}
-    assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
+    def test_is_empty_if_the_task_failed_before_its_launch(self, stored):
+        stored[XCOM_KEY] = PAGE  # of an earlier try
+        operator = DatabricksSubmitRunOperator(task_id="load", validate=False)
+        with pytest.raises(ConfigurationError):
+            operator.execute({})
+        assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
 
+    @pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunSensor])
+    def test_remains_if_the_trigger_lost_the_run(self, stored, kind):
+        stored[XCOM_KEY] = PAGE
+        operator = make(kind)
+        with pytest.raises(RunLost):
+            operator.execute_complete({}, {"run_id": 2, "run_page_url": PAGE, "error": "The API is down."})
+        # Airflow 3 stores what this returns.
+        assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE
 
-def test_a_task_that_knows_its_page_reads_nothing(stored):
-    # Airflow 3 writes what this returns over the XCom when the task ends.
-    operator = make(DatabricksSubmitRunOperator)
-    operator.run_page_url = PAGE
-    stored[XCOM_KEY] = "of an earlier try"
-    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE
+    @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 reads links through the XCom backend")
+    def test_does_not_use_a_custom_xcom_backend(self, stored, monkeypatch):
+        # Airflow's UI reads the database itself: what a backend makes of a value would be no link.
+        monkeypatch.setattr("airflow_dbjobs.airflow_compat.XCom", None)
+        push_link(TaskInstance(), PAGE)
+        assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
 
-
-def test_a_task_that_failed_before_its_launch_has_an_empty_link_and_airflow_is_not_asked(stored):
-    stored[XCOM_KEY] = PAGE  # of an earlier try
-    operator = DatabricksSubmitRunOperator(task_id="load", validate=False)
-    with pytest.raises(ConfigurationError):
-        operator.execute({})
-    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == ""
-
-
-@pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunSensor])
-def test_a_task_whose_trigger_lost_the_run_keeps_its_link(stored, kind):
-    stored[XCOM_KEY] = PAGE
-    operator = make(kind)
-    with pytest.raises(RunLost):
-        operator.execute_complete({}, {"run_id": 2, "run_page_url": PAGE, "error": "The API is down."})
-    # Airflow 3 stores what this returns.
-    assert DatabricksRunLink().get_link(operator, ti_key=KEY) == PAGE
-
-
-@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 reads links through the XCom backend")
-def test_a_custom_xcom_backend_has_no_part_in_the_link(stored, monkeypatch):
-    # Airflow's UI reads the database itself: what a backend makes of a value would be no link.
-    monkeypatch.setattr("airflow_dbjobs.airflow_compat.XCom", None)
-    push_link(TaskInstance(), PAGE)
-    assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
-
-
-@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 reads the XCom itself: test_links_in_browser.py")
-@pytest.mark.parametrize("is_mapped", [False, True], ids=["alone", "mapped"])
-@pytest.mark.parametrize("kind", NEEDED)
-def test_the_webserver_of_airflow_2_reads_the_link_with_no_dag_file(stored, kind, is_mapped):
-    with DAG("nightly", schedule=None) as dag:
-        if is_mapped:
-            kind.partial(task_id="load", **NEEDED[kind]).expand(databricks_conn_id=["one", "two"])
-        else:
-            make(kind)
-    task = SerializedDAG.from_dict(json.loads(json.dumps(SerializedDAG.to_dict(dag)))).get_task("load")
-    assert task.extra_links == ["Databricks run"]
-    instance = SimpleNamespace(key=KEY)
-    assert task.get_extra_links(instance, "Databricks run") == ""
-    stored[XCOM_KEY] = PAGE
-    assert task.get_extra_links(instance, "Databricks run") == PAGE
+    @pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 reads the XCom itself: test_links_in_browser.py")
+    @pytest.mark.parametrize("is_mapped", [False, True], ids=["alone", "mapped"])
+    @pytest.mark.parametrize("kind", NEEDED)
+    def test_is_read_by_airflow_2_without_the_dag_file(self, stored, kind, is_mapped):
+        with DAG("nightly", schedule=None) as dag:
+            if is_mapped:
+                kind.partial(task_id="load", **NEEDED[kind]).expand(databricks_conn_id=["one", "two"])
+            else:
+                make(kind)
+        task = SerializedDAG.from_dict(json.loads(json.dumps(SerializedDAG.to_dict(dag)))).get_task("load")
+        assert task.extra_links == ["Databricks run"]
+        instance = SimpleNamespace(key=KEY)
+        assert task.get_extra_links(instance, "Databricks run") == ""
+        stored[XCOM_KEY] = PAGE
+        assert task.get_extra_links(instance, "Databricks run") == PAGE

@@ -19,24 +19,6 @@ from airflow_dbjobs.hooks.form import conn_fields
 from airflow_dbjobs.provider import get_provider_info
 
 
-def test_the_info_is_what_airflow_reads():
-    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
-    jsonschema.validate(get_provider_info(), schema)
-
-
-def test_airflow_finds_the_info_by_its_entry_point():
-    (found,) = [entry for entry in entry_points(group="apache_airflow_provider") if entry.dist.name == _distribution()]
-    assert found.load() is get_provider_info
-
-
-def test_the_version_is_that_of_the_package():
-    assert get_provider_info()["versions"] == [version(_distribution())]
-
-
-def test_airflow_3_3_which_looks_for_examples_in_a_package_called_as_the_distribution_finds_it():
-    assert pkgutil.resolve_name(_distribution().replace("-", "_")).__name__ == "airflow_dbjobs"
-
-
 def _paths() -> list[str]:
     info = get_provider_info()
     modules = [
@@ -47,41 +29,59 @@ def _paths() -> list[str]:
     return [*modules, *hooks, *info["extra-links"]]
 
 
-@pytest.mark.parametrize("path", _paths())
-def test_what_the_info_names_exists(path):
-    assert pkgutil.resolve_name(path)
+class TestProviderInfo:
+    def test_conforms_to_airflows_schema(self):
+        schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+        jsonschema.validate(get_provider_info(), schema)
+
+    def test_is_found_by_the_entry_point(self):
+        (found,) = [
+            entry for entry in entry_points(group="apache_airflow_provider") if entry.dist.name == _distribution()
+        ]
+        assert found.load() is get_provider_info
+
+    def test_has_the_version_of_the_package(self):
+        assert get_provider_info()["versions"] == [version(_distribution())]
+
+    def test_is_found_by_airflow_3_3_which_looks_for_examples(self):
+        assert pkgutil.resolve_name(_distribution().replace("-", "_")).__name__ == "airflow_dbjobs"
+
+    @pytest.mark.parametrize("path", _paths())
+    def test_names_only_what_exists(self, path):
+        assert pkgutil.resolve_name(path)
+
+    def test_is_cheap_to_import(self):
+        code = (
+            "import sys; before = set(sys.modules)\n"
+            "import airflow_dbjobs.provider as provider; provider.get_provider_info()\n"
+            "print(*sorted(n for n in set(sys.modules) - before if n.partition('.')[0] not in sys.stdlib_module_names))"
+        )
+        loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+        assert loaded == [
+            "airflow_dbjobs",
+            "airflow_dbjobs.hooks",
+            "airflow_dbjobs.hooks.fields",
+            "airflow_dbjobs.hooks.form",
+            "airflow_dbjobs.provider",
+        ]
 
 
-def test_the_connection_form_is_the_same_for_airflow_before_3_2_which_asks_the_hook():
-    (declared,) = get_provider_info()["connection-types"]
-    hook = pkgutil.resolve_name(declared["hook-class-name"])
-    assert hook is DatabricksJobsHook
-    assert (hook.conn_type, hook.hook_name) == (declared["connection-type"], declared["hook-name"])
-    form = hook.get_ui_field_behaviour()
-    assert {name.replace("_", "-"): value for name, value in form.items()} == UI_FIELD_BEHAVIOUR
-    schema = json.loads((Path(airflow.__file__).parent / "customized_form_field_behaviours.schema.json").read_text())
-    jsonschema.validate(form, schema)
+class TestConnectionForm:
+    def test_is_the_same_for_airflow_before_3_2(self):
+        (declared,) = get_provider_info()["connection-types"]
+        hook = pkgutil.resolve_name(declared["hook-class-name"])
+        assert hook is DatabricksJobsHook
+        assert (hook.conn_type, hook.hook_name) == (declared["connection-type"], declared["hook-name"])
+        form = hook.get_ui_field_behaviour()
+        assert {name.replace("_", "-"): value for name, value in form.items()} == UI_FIELD_BEHAVIOUR
+        schema = json.loads(
+            (Path(airflow.__file__).parent / "customized_form_field_behaviours.schema.json").read_text()
+        )
+        jsonschema.validate(form, schema)
 
-
-def test_reading_the_info_imports_nothing_but_what_the_form_is_made_of():
-    code = (
-        "import sys; before = set(sys.modules)\n"
-        "import airflow_dbjobs.provider as provider; provider.get_provider_info()\n"
-        "print(*sorted(n for n in set(sys.modules) - before if n.partition('.')[0] not in sys.stdlib_module_names))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert loaded == [
-        "airflow_dbjobs",
-        "airflow_dbjobs.hooks",
-        "airflow_dbjobs.hooks.fields",
-        "airflow_dbjobs.hooks.form",
-        "airflow_dbjobs.provider",
-    ]
-
-
-def test_the_form_is_part_of_the_info():
-    (declared,) = get_provider_info()["connection-types"]
-    assert declared["conn-fields"] == conn_fields()
+    def test_is_part_of_the_info(self):
+        (declared,) = get_provider_info()["connection-types"]
+        assert declared["conn-fields"] == conn_fields()
 
 
 def _distribution() -> str:

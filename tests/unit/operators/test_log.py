@@ -41,60 +41,60 @@ def in_order(lines: list[str], *needed: str) -> bool:
     return all(line in rest for line in needed)
 
 
-def test_a_run_has_a_line_for_each_of_its_steps_and_none_for_each_poll(scene, told, deferrable):
-    tasks = two_tasks(scene)
-    polls = iter(range(100))
+class TestTaskLog:
+    def test_has_a_line_per_step_and_none_per_poll(self, scene, told, deferrable):
+        tasks = two_tasks(scene)
+        polls = iter(range(100))
 
-    def open_later() -> None:
-        # Each look at the run that finds it active counts.
-        handle = scene.workspace.handle
+        def open_later() -> None:
+            # Each look at the run that finds it active counts.
+            handle = scene.workspace.handle
 
-        def counted(request):
-            if "runs/" in request.path and next(polls, 99) == 20:
-                scene.open_gate()
-            return handle(request)
+            def counted(request):
+                if "runs/" in request.path and next(polls, 99) == 20:
+                    scene.open_gate()
+                return handle(request)
 
-        scene.workspace.handle = counted
+            scene.workspace.handle = counted
 
-    scene.ti.at_link = open_later
-    scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable, polling_period_seconds=FAST))
-    lines = told()
-    ended = "Run N of job N ended as TERMINATED/SUCCESS; 2 tasks: 2 succeeded."
-    assert in_order(lines, "Launched run N of job N", "Run N is RUNNING", ended)
-    assert in_order(lines, "Task load is TERMINATED/SUCCESS", "Task report is TERMINATED/SUCCESS", ended)
-    assert ("Task load is RUNNING" in lines) is not deferrable
-    assert len(lines) == len(set(lines)) <= 9
+        scene.ti.at_link = open_later
+        scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable, polling_period_seconds=FAST))
+        lines = told()
+        ended = "Run N of job N ended as TERMINATED/SUCCESS; 2 tasks: 2 succeeded."
+        assert in_order(lines, "Launched run N of job N", "Run N is RUNNING", ended)
+        assert in_order(lines, "Task load is TERMINATED/SUCCESS", "Task report is TERMINATED/SUCCESS", ended)
+        assert ("Task load is RUNNING" in lines) is not deferrable
+        assert len(lines) == len(set(lines)) <= 9
 
+    def test_has_tasks_and_summary_before_the_error(self, scene, told, deferrable):
+        tasks = two_tasks(scene, "raise ValueError('no rows')")
+        scene.ti.at_link = scene.open_gate
+        with pytest.raises(UserCodeFailed):
+            scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable))
+        failed, not_run = "Task load is TERMINATED/FAILED", "Task report is TERMINATED/UPSTREAM_FAILED"
+        ended = "Run N of job N ended as INTERNAL_ERROR/FAILED; 2 tasks: 1 failed, 1 did not run."
+        lines = told()
+        assert in_order(lines, failed, not_run, ended)
 
-def test_a_failure_tells_its_tasks_and_its_end_before_the_error(scene, told, deferrable):
-    tasks = two_tasks(scene, "raise ValueError('no rows')")
-    scene.ti.at_link = scene.open_gate
-    with pytest.raises(UserCodeFailed):
-        scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable))
-    failed, not_run = "Task load is TERMINATED/FAILED", "Task report is TERMINATED/UPSTREAM_FAILED"
-    ended = "Run N of job N ended as INTERNAL_ERROR/FAILED; 2 tasks: 1 failed, 1 did not run."
-    lines = told()
-    assert in_order(lines, failed, not_run, ended)
-
-
-def test_the_end_of_what_a_python_task_printed_is_logged_where_it_failed(scene, caplog, deferrable):
-    caplog.set_level("INFO")
-    secret = "dapi" + "0123456789abcdef" * 2
-    (scene.root / "job.py").write_text(f"print('before the end, with {secret}')\nraise SystemExit(3)\n")
-    task = {"python_file": "/job.py"}
-    with pytest.raises(UserCodeFailed):
-        scene.run_task(lambda: submit(spark_python_task=task, deferrable=deferrable))
-    assert "    before the end, with ***" in caplog.text
-    assert secret not in caplog.text
+    def test_has_the_last_output_of_a_failed_python_task(self, scene, caplog, deferrable):
+        caplog.set_level("INFO")
+        secret = "dapi" + "0123456789abcdef" * 2
+        (scene.root / "job.py").write_text(f"print('before the end, with {secret}')\nraise SystemExit(3)\n")
+        task = {"python_file": "/job.py"}
+        with pytest.raises(UserCodeFailed):
+            scene.run_task(lambda: submit(spark_python_task=task, deferrable=deferrable))
+        assert "    before the end, with ***" in caplog.text
+        assert secret not in caplog.text
 
 
-def test_what_airflow_knows_to_be_secret_is_in_no_error(scene, client, deferrable):
-    mask_secret("the-word-of-this-test")
-    scene.open_gate()
-    notebook = scene.notebook("raise ValueError('it is the-word-of-this-test')")
-    with pytest.raises(RunFailed, match=r"ValueError: it is [*]{3}") as error:
-        scene.run_task(lambda: submit(notebook_task=notebook, deferrable=deferrable))
-    assert "the-word-of-this-test" not in str(error.value)
-    waiting = DatabricksRunSensor(task_id="wait", run_id=error.value.run_id, deferrable=deferrable)
-    with pytest.raises(AirflowFailException, match=r"ValueError: it is [*]{3}"):
-        waiting.execute(scene.context)
+class TestSecrets:
+    def test_known_to_airflow_are_in_no_error(self, scene, client, deferrable):
+        mask_secret("the-word-of-this-test")
+        scene.open_gate()
+        notebook = scene.notebook("raise ValueError('it is the-word-of-this-test')")
+        with pytest.raises(RunFailed, match=r"ValueError: it is [*]{3}") as error:
+            scene.run_task(lambda: submit(notebook_task=notebook, deferrable=deferrable))
+        assert "the-word-of-this-test" not in str(error.value)
+        waiting = DatabricksRunSensor(task_id="wait", run_id=error.value.run_id, deferrable=deferrable)
+        with pytest.raises(AirflowFailException, match=r"ValueError: it is [*]{3}"):
+            waiting.execute(scene.context)

@@ -90,80 +90,78 @@ def create() -> DatabricksCreateJobsOperator:
     return DatabricksCreateJobsOperator(task_id="load", name="nightly", tasks=tasks)
 
 
-def test_a_launch_that_ends_well(scene, server, launching):
-    operator = launching()
-    operator.execute(scene.context)
-    assert server.is_left()
-
-
-def test_a_launch_whose_run_fails(scene, server, api, launching):
-    api.state = FAILED
-    operator = launching()
-    with pytest.raises(RunFailed):
+class TestLaunchCloses:
+    def test_after_success(self, scene, server, launching):
+        operator = launching()
         operator.execute(scene.context)
-    assert server.is_left()
+        assert server.is_left()
+
+    def test_after_a_failed_run(self, scene, server, api, launching):
+        api.state = FAILED
+        operator = launching()
+        with pytest.raises(RunFailed):
+            operator.execute(scene.context)
+        assert server.is_left()
+
+    def test_after_a_refusal(self, scene, server, api, launching):
+        api.refuses = "run-now" if launching is run_now else "runs/submit"
+        operator = launching()
+        with pytest.raises(Exception, match="403"):
+            operator.execute(scene.context)
+        assert server.is_left()
+
+    def test_after_deferral_and_resume(self, scene, server, api, launching):
+        api.state = RUNNING
+        operator, resumed, resumed_again = (launching(deferrable=True) for _ in range(3))
+        with pytest.raises(TaskDeferred):
+            operator.execute(scene.context)
+        assert server.is_left()
+        event = {"run_id": 7, "run_page_url": ""}
+        with pytest.raises(TaskDeferred):
+            resumed.execute_complete(scene.context, event)
+        assert server.is_left()
+        api.state = SUCCESS
+        resumed_again.execute_complete(scene.context, event)
+        assert server.is_left()
 
 
-def test_a_launch_that_is_refused(scene, server, api, launching):
-    api.refuses = "run-now" if launching is run_now else "runs/submit"
-    operator = launching()
-    with pytest.raises(Exception, match="403"):
+class TestKillCloses:
+    def test_after_the_end_of_the_task(self, scene, server, api, launching):
+        api.state = RUNNING
+        operator = launching(wait_for_termination=False)
         operator.execute(scene.context)
-    assert server.is_left()
+        operator.on_kill()
+        assert api.state == CANCELED
+        assert server.is_left()
+
+    def test_while_waiting(self, scene, server, api, launching, monkeypatch):
+        api.state = RUNNING
+        operator = launching()
+        rule_all(monkeypatch, sleep=lambda _: operator.on_kill())
+        with pytest.raises(RunCanceled):
+            operator.execute(scene.context)
+        assert server.is_left()
 
 
-def test_a_launch_that_is_deferred_and_resumed(scene, server, api, launching):
-    api.state = RUNNING
-    operator, resumed, resumed_again = (launching(deferrable=True) for _ in range(3))
-    with pytest.raises(TaskDeferred):
-        operator.execute(scene.context)
-    assert server.is_left()
-    event = {"run_id": 7, "run_page_url": ""}
-    with pytest.raises(TaskDeferred):
-        resumed.execute_complete(scene.context, event)
-    assert server.is_left()
-    api.state = SUCCESS
-    resumed_again.execute_complete(scene.context, event)
-    assert server.is_left()
+class TestOthersClose:
+    @pytest.mark.parametrize("refuses", ["", "create"])
+    def test_create_jobs(self, scene, server, api, refuses):
+        api.refuses = refuses
+        operator = create()
+        with suppress(ApiError):
+            operator.execute(scene.context)
+        assert server.is_left()
 
-
-def test_a_kill_after_the_task_has_ended(scene, server, api, launching):
-    api.state = RUNNING
-    operator = launching(wait_for_termination=False)
-    operator.execute(scene.context)
-    operator.on_kill()
-    assert api.state == CANCELED
-    assert server.is_left()
-
-
-def test_a_kill_in_the_middle_of_the_wait(scene, server, api, launching, monkeypatch):
-    api.state = RUNNING
-    operator = launching()
-    rule_all(monkeypatch, sleep=lambda _: operator.on_kill())
-    with pytest.raises(RunCanceled):
-        operator.execute(scene.context)
-    assert server.is_left()
-
-
-@pytest.mark.parametrize("refuses", ["", "create"])
-def test_a_job_that_is_created_or_refused(scene, server, api, refuses):
-    api.refuses = refuses
-    operator = create()
-    with suppress(ApiError):
-        operator.execute(scene.context)
-    assert server.is_left()
-
-
-@pytest.mark.parametrize("state", [RUNNING, SUCCESS, FAILED], ids=["running", "success", "failed"])
-@pytest.mark.parametrize(
-    ("kind", "what"), [(DatabricksRunSensor, {"run_id": 7}), (DatabricksJobIdleSensor, {"job_id": 5})]
-)
-def test_a_look_of_a_sensor(scene, server, api, *, kind, what, state):
-    api.state = state
-    poking, deferring = (kind(task_id="wait", deferrable=deferrable, **what) for deferrable in (False, True))
-    with suppress(AirflowFailException):
-        poking.poke(scene.context)
-    assert server.is_left()
-    with suppress(AirflowFailException, TaskDeferred):
-        deferring.execute(scene.context)
-    assert server.is_left()
+    @pytest.mark.parametrize("state", [RUNNING, SUCCESS, FAILED], ids=["running", "success", "failed"])
+    @pytest.mark.parametrize(
+        ("kind", "what"), [(DatabricksRunSensor, {"run_id": 7}), (DatabricksJobIdleSensor, {"job_id": 5})]
+    )
+    def test_poke_of_a_sensor(self, scene, server, api, *, kind, what, state):
+        api.state = state
+        poking, deferring = (kind(task_id="wait", deferrable=deferrable, **what) for deferrable in (False, True))
+        with suppress(AirflowFailException):
+            poking.poke(scene.context)
+        assert server.is_left()
+        with suppress(AirflowFailException, TaskDeferred):
+            deferring.execute(scene.context)
+        assert server.is_left()

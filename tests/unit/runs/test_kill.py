@@ -83,87 +83,6 @@ def at_each_wait(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]
     rule_all(monkeypatch, sleep=lambda _: next(steps)())
 
 
-def test_a_kill_while_no_attempt_to_launch_has_reached_the_server_launches_nothing(api, context, monkeypatch):
-    operator = submit(notebook_task={"notebook_path": "/x"})
-
-    def killed() -> None:
-        # From now on it could be launched.
-        api.listen()
-        operator.on_kill()
-
-    at_each_wait(monkeypatch, lambda: None, killed)
-    with pytest.raises(JobsError, match="stopped the task"):
-        operator.execute(context)
-    assert (api.connections, api.requests) == (0, [])
-
-
-def test_a_kill_while_the_name_does_not_resolve_launches_nothing(api, context, monkeypatch):
-    api.listen()
-    operator = submit(notebook_task={"notebook_path": "/x"})
-
-    def unresolved(*_: object, **__: object) -> Any:
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    def killed() -> None:
-        resolving.undo()
-        operator.on_kill()
-
-    with monkeypatch.context() as resolving:
-        resolving.setattr(socket, "getaddrinfo", unresolved)
-        at_each_wait(monkeypatch, killed)
-        with pytest.raises(JobsError, match="stopped the task"):
-            operator.execute(context)
-    assert (api.connections, api.requests) == (0, [])
-
-
-def test_a_kill_while_the_launch_connects_lets_it_not_leave(api, context, monkeypatch):
-    api.listen()
-    operator = submit(notebook_task={"notebook_path": "/x"})
-    resolve = socket.getaddrinfo
-
-    def killed_meanwhile(*args: Any, **kwargs: Any) -> Any:
-        operator.on_kill()
-        return resolve(*args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", killed_meanwhile)
-    # A second signal finds it so, too.
-    with pytest.raises(JobsError, match="stopped the task"):
-        operator.execute(context)
-    operator.on_kill()
-    assert api.requests == []
-
-
-def test_a_kill_after_the_reply_to_the_launch_was_lost_cancels_the_run(api, context, monkeypatch):
-    api.listen()
-    api.lost = 1
-    operator = submit(notebook_task={"notebook_path": "/x"})
-    at_each_wait(monkeypatch, operator.on_kill)
-    with pytest.raises(JobsError, match="stopped the task"):
-        operator.execute(context)
-    assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
-    assert len(api.tokens) == 1
-
-
-def test_a_launch_that_may_have_reached_the_server_once_is_not_forgotten_while_later_attempts_are_refused(
-    api, context, monkeypatch
-):
-    api.listen()
-    api.lost = 1
-    operator = submit(notebook_task={"notebook_path": "/x"})
-
-    def killed() -> None:
-        api.listen()
-        operator.on_kill()
-
-    at_each_wait(monkeypatch, api.refuse, lambda: None, killed)
-    with pytest.raises(JobsError, match="stopped the task"):
-        operator.execute(context)
-    assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
-    assert len(api.tokens) == 1
-
-
-# --- the time it takes ---
-
 # Real seconds, and more than enough of them for a busy machine.
 BUDGET, BOUND = 1.0, 5.0
 
@@ -182,61 +101,57 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], float]:
     return took
 
 
-def test_a_handshake_that_is_not_answered_does_not_hold_a_kill_up(kill_at, caplog):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert kill_at(f"https://127.0.0.1:{listener.getsockname()[1]}") < BOUND
-    assert "may still be running" in caplog.text
+class TestKillBudget:
+    def test_includes_an_unanswered_tls_handshake(self, kill_at, caplog):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            assert kill_at(f"https://127.0.0.1:{listener.getsockname()[1]}") < BOUND
+        assert "may still be running" in caplog.text
 
+    def test_includes_silent_name_servers(self, kill_at, monkeypatch, caplog):
+        ended = threading.Event()
 
-def test_name_servers_that_say_nothing_do_not_hold_a_kill_up(kill_at, monkeypatch, caplog):
-    ended = threading.Event()
+        def hanging(*_: object, **__: object) -> Any:
+            ended.wait(60)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    def hanging(*_: object, **__: object) -> Any:
-        ended.wait(60)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        monkeypatch.setattr(socket, "getaddrinfo", hanging)
+        seconds = kill_at("https://adb-1.azuredatabricks.net")
+        ended.set()
+        assert seconds < BOUND
+        assert "did not accept a connection in time" in caplog.text
 
-    monkeypatch.setattr(socket, "getaddrinfo", hanging)
-    seconds = kill_at("https://adb-1.azuredatabricks.net")
-    ended.set()
-    assert seconds < BOUND
-    assert "did not accept a connection in time" in caplog.text
+    def test_includes_the_diagnosis_of_a_broken_connection(self, kill_at, monkeypatch, caplog):
+        monkeypatch.setattr(session, "_PROBE_SECONDS", 60.0)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
 
+            def serve() -> None:
+                # The request is broken off; who then tries TLS waits.
+                listener.accept()[0].close()
 
-def test_finding_out_why_a_connection_broke_is_part_of_the_time_of_a_kill(kill_at, monkeypatch, caplog):
-    monkeypatch.setattr(session, "_PROBE_SECONDS", 60.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=serve, daemon=True).start()
+            assert kill_at(f"http://127.0.0.1:{listener.getsockname()[1]}") < BOUND
+        assert "may still be running" in caplog.text
 
-        def serve() -> None:
-            # The request is broken off; who then tries TLS waits.
-            listener.accept()[0].close()
+    def test_ends_the_repeated_cancellations_of_a_repair(self, api, monkeypatch):
+        api.listen()
+        now = 100.0
 
-        threading.Thread(target=serve, daemon=True).start()
-        assert kill_at(f"http://127.0.0.1:{listener.getsockname()[1]}") < BOUND
-    assert "may still be running" in caplog.text
+        def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
 
+        def answer(_: str) -> list[bytes]:
+            sleep(1.6)
+            return [reply({})]
 
-def test_the_cancellations_of_a_repair_end_with_the_time_of_a_kill(api, monkeypatch):
-    api.listen()
-    now = 100.0
+        api.answer = answer
+        monkeypatch.setattr(kill, "time", SimpleNamespace(monotonic=lambda: now))
+        client = JobsClient(transport=Transport(api.url, BearerAuth("a-token"), clock=CallingClock(lambda: now, sleep)))
+        kill.cancel_now(client, RUN, None, logging.getLogger(), began=now, repairing=True)
+        # At 1.6 s and 3.7 s; then there is no time for another pause.
+        assert api.calls == ["runs/cancel"] * 2
+        assert now - 100.0 == pytest.approx(3.7)
 
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    def answer(_: str) -> list[bytes]:
-        sleep(1.6)
-        return [reply({})]
-
-    api.answer = answer
-    monkeypatch.setattr(kill, "time", SimpleNamespace(monotonic=lambda: now))
-    client = JobsClient(transport=Transport(api.url, BearerAuth("a-token"), clock=CallingClock(lambda: now, sleep)))
-    kill.cancel_now(client, RUN, None, logging.getLogger(), began=now, repairing=True)
-    # At 1.6 s and 3.7 s; then there is no time for another pause.
-    assert api.calls == ["runs/cancel"] * 2
-    assert now - 100.0 == pytest.approx(3.7)
-
-
-# --- a real signal ---
 
 DAG = """
 from datetime import datetime, timezone
@@ -273,9 +188,85 @@ print("the calls:", api.calls)
 """
 
 
-@pytest.mark.airflow
-@pytest.mark.every_airflow
-def test_a_signal_while_a_launch_is_repeated_launches_nothing(tmp_path: Path) -> None:
-    (tmp_path / "killed.py").write_text(DAG)
-    said = run_script(tmp_path, tmp_path, "", "-c", SCRIPT)
-    assert [line for line in said.splitlines() if line in {"killing", "the calls: []"}] == ["killing", "the calls: []"]
+class TestKillDuringLaunch:
+    def test_launches_nothing_if_no_attempt_reached_the_server(self, api, context, monkeypatch):
+        operator = submit(notebook_task={"notebook_path": "/x"})
+
+        def killed() -> None:
+            # From now on it could be launched.
+            api.listen()
+            operator.on_kill()
+
+        at_each_wait(monkeypatch, lambda: None, killed)
+        with pytest.raises(JobsError, match="stopped the task"):
+            operator.execute(context)
+        assert (api.connections, api.requests) == (0, [])
+
+    def test_launches_nothing_while_the_host_is_unknown(self, api, context, monkeypatch):
+        api.listen()
+        operator = submit(notebook_task={"notebook_path": "/x"})
+
+        def unresolved(*_: object, **__: object) -> Any:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        def killed() -> None:
+            resolving.undo()
+            operator.on_kill()
+
+        with monkeypatch.context() as resolving:
+            resolving.setattr(socket, "getaddrinfo", unresolved)
+            at_each_wait(monkeypatch, killed)
+            with pytest.raises(JobsError, match="stopped the task"):
+                operator.execute(context)
+        assert (api.connections, api.requests) == (0, [])
+
+    def test_stops_a_request_that_is_connecting(self, api, context, monkeypatch):
+        api.listen()
+        operator = submit(notebook_task={"notebook_path": "/x"})
+        resolve = socket.getaddrinfo
+
+        def killed_meanwhile(*args: Any, **kwargs: Any) -> Any:
+            operator.on_kill()
+            return resolve(*args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", killed_meanwhile)
+        # A second signal finds it so, too.
+        with pytest.raises(JobsError, match="stopped the task"):
+            operator.execute(context)
+        operator.on_kill()
+        assert api.requests == []
+
+    def test_cancels_the_run_whose_reply_was_lost(self, api, context, monkeypatch):
+        api.listen()
+        api.lost = 1
+        operator = submit(notebook_task={"notebook_path": "/x"})
+        at_each_wait(monkeypatch, operator.on_kill)
+        with pytest.raises(JobsError, match="stopped the task"):
+            operator.execute(context)
+        assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
+        assert len(api.tokens) == 1
+
+    def test_remembers_an_attempt_that_reached_the_server(self, api, context, monkeypatch):
+        api.listen()
+        api.lost = 1
+        operator = submit(notebook_task={"notebook_path": "/x"})
+
+        def killed() -> None:
+            api.listen()
+            operator.on_kill()
+
+        at_each_wait(monkeypatch, api.refuse, lambda: None, killed)
+        with pytest.raises(JobsError, match="stopped the task"):
+            operator.execute(context)
+        assert api.calls == ["runs/submit", "runs/submit", "runs/cancel"]
+        assert len(api.tokens) == 1
+
+    @pytest.mark.airflow
+    @pytest.mark.every_airflow
+    def test_by_a_signal_launches_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "killed.py").write_text(DAG)
+        said = run_script(tmp_path, tmp_path, "", "-c", SCRIPT)
+        assert [line for line in said.splitlines() if line in {"killing", "the calls: []"}] == [
+            "killing",
+            "the calls: []",
+        ]
