@@ -96,7 +96,7 @@ def _refusal(call: str, reply: Reply) -> CallError:
         said = f"a redirect to {where}. Is the connection's host the workspace's URL?"
         return ApiError(call, reply.status, message=said)
     if reply.status == HTTPStatus.BAD_REQUEST and _WANTS_TLS.search(reply.text):
-        return wrong_protocol(call, "the server", "speaks HTTPS, and not plain HTTP")
+        return wrong_protocol(call, "the server", "speaks HTTPS, not plain HTTP")
     if reply.status < HTTPStatus.OK:
         return UnreadableReply(f"{call} answered {reply.status} only, which is no answer")
     try:

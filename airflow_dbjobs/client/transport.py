@@ -244,7 +244,7 @@ class Transport:
                     connect_seconds=self.policy.connect_timeout,
                     read_seconds=min(self.policy.read_timeout, left()),
                     total_seconds=min(self.policy.connect_timeout + self.policy.read_timeout, left()),
-                    leaving=self._leaving,
+                    on_send=self._before_send,
                 )
                 self._note_server_clock(reply.header("Date"))
                 return json_object(call, reply, query or {}, void=void, parse=parse)
@@ -268,7 +268,7 @@ class Transport:
                 raise
         return attempt(self.auth.token(left()))
 
-    def _leaving(self) -> None:
+    def _before_send(self) -> None:
         """Take note that a request leaves, unless that is not wanted any more."""
         # In this order: for a kill that comes in between it has left.
         if self.attempts:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_dbjobs.client import pagination
 from airflow_dbjobs.client.auth.static import BearerAuth, clean_token
 from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience
-from airflow_dbjobs.client.session import is_this_machine, names_one_host
+from airflow_dbjobs.client.session import host_is_unambiguous, is_loopback_host
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 
@@ -189,12 +189,12 @@ def workspace_url(host: str | None, *, schema: str = "", port: int | None = None
     port = port or in_host
     if port is not None and port not in range(1, 65536):
         raise ConfigurationError(f"port is {port}; it must be from 1 to 65535, or empty: then the scheme says.")
-    meant = parts.scheme if parts.scheme != "http" or is_this_machine(name or "") else "https"
+    meant = parts.scheme if parts.scheme != "http" or is_loopback_host(name or "") else "https"
     scheme = (schema.strip() or meant or "https").lower()
     if scheme not in {"http", "https"}:
         raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
     # With a slash too few, the scheme is where the name belongs.
-    if not name or name in {"http", "https"} or not names_one_host(given, name):
+    if not name or name in {"http", "https"} or not host_is_unambiguous(given, name):
         raise ConfigurationError(
             "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
         )

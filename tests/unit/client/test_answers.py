@@ -289,8 +289,8 @@ def test_a_run_is_exported_as_views(versioned: JobsClient, tmp_path: Path) -> No
     run = finished(versioned, versioned.submit_run({"run_name": "one", "notebook_task": {"notebook_path": "/nb"}}))
     run_id = run.tasks[0].run_id if run.tasks else run.run_id
     (view,) = versioned.export_run(run_id, views="ALL")
-    assert view.name == "nb"
-    assert "käse" in str(view.content)
+    assert view["name"] == "nb"
+    assert "käse" in str(view["content"])
     assert versioned.export_run(run_id, views="DASHBOARDS") == []
 
 

@@ -371,7 +371,7 @@ def test_what_only_decorates_is_left_out() -> None:
         run = client_of(server).poll_run(5)
     assert run.state.is_success
     assert (run.start_time, run.end_time, run.page_url, run.run_name, run.state.message) == (None, None, "", "", "")
-    assert run_summary(run) == "Run 5 ended TERMINATED/SUCCESS."
+    assert run_summary(run) == "Run 5 ended as TERMINATED/SUCCESS."
 
 
 OUTPUTS = {

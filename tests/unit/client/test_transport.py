@@ -394,7 +394,7 @@ def test_a_host_that_accepts_no_connection_is_left_after_the_connect_timeout(con
 def test_tls_to_a_port_without_it_names_schema_and_port(server: Server, connect: Connect) -> None:
     url = server.url.replace("http:", "https:")
     with pytest.raises(
-        WrongProtocol, match=rf"{url} answers in plain HTTP.*Check the connection's schema \(http or https\)"
+        WrongProtocol, match=rf"{url} speaks plain HTTP.*Check the connection's schema \(http or https\)"
     ) as caught:
         connect(url).call("POST", "2.2/jobs/run-now", body={}, repeatable=True)
     assert not caught.value.sent
@@ -570,7 +570,7 @@ def test_what_json_cannot_hold_is_never_sent(server: Server, transport: Transpor
     "url", ["workspace.example", "http://[", "http://x:99999", "https://a b.example", "https://a..b"]
 )
 def test_a_bad_url_is_not_tried_again(connect: Connect, clock: Clock, url: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not a URL that can be called"):
+    with pytest.raises(ConfigurationError, match="is not a valid URL"):
         connect(url).call("GET", "2.2/jobs/list", repeatable=True)
     assert clock.waits == []
 
