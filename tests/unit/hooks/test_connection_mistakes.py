@@ -172,7 +172,7 @@ def test_a_server_of_plain_http_that_breaks_off_is_asked_again() -> None:
 @pytest.mark.parametrize("method", ["run_now", "submit_run", "create_job", "repair_run"])
 @pytest.mark.parametrize("body", [5, "5", None, [5]])
 def test_a_body_that_is_none_is_told_of(method: str, body: Any) -> None:
-    with pytest.raises(TypeError, match=r"is a mapping, as in run_now\({'job_id': 5}\), not "):
+    with pytest.raises(TypeError, match=r"must be a mapping, as in run_now\({'job_id': 5}\), not "):
         getattr(JobsClient("https://x.example", token="t"), method)(body)
 
 
