@@ -1,4 +1,4 @@
-"""The time of this machine, as one object: tests pass another, so that minutes pass in milliseconds."""
+"""The clock of this machine as an object, so that tests can pass one in which minutes take milliseconds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 
 
 class Clock:
-    """Reads the time, and sleeps."""
+    """Reads the time and sleeps."""
 
-    #: The longest sleep, in seconds, that nothing interrupts.
+    #: An interruptible wait sleeps for at most this many seconds before it checks for the interruption.
     piece = 0.5
 
     def monotonic(self) -> float:
@@ -20,9 +20,9 @@ class Clock:
         return time.time()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         time.sleep(seconds)
 
 
-#: One object: clients whose clock is the same share what they know of a workspace's rate limit.
+#: A single object, because clients share their view of a workspace's rate limit only if they share the clock.
 SYSTEM_CLOCK = Clock()

@@ -1,4 +1,4 @@
-"""A job kept as it is described: created where there is none of its name, and reset where it differs."""
+"""Ensure that a job exists with given settings: create it if none has its name, reset it if its settings differ."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Beyond these a message is no longer read.
-_MOST_DIFFERENCES_TOLD = 10
+# The maximum number of differences that one log line lists.
+_MAX_LOGGED_DIFFERENCES = 10
 
 
-def keep_job(client: JobsClient, settings: Mapping[str, Any]) -> int:
-    """Let there be one job of the settings' ``name``, with these settings; return its job_id.
+def ensure_job(client: JobsClient, settings: Mapping[str, Any]) -> int:
+    """Ensure that exactly one job has the settings' ``name``, and has these settings; return its job_id.
 
-    `settings` is a body of ``jobs/create``. Where the job exists and does not have all of them, or the API does not say
-    so, all its settings are replaced; otherwise nothing is written, whatever else the job has. Each principal of
-    ``access_control_list`` gets the level that is listed (an owner stays owner); others keep theirs. Raises
-    ConfigurationError where there is no name, or several jobs have it, and what `client` raises.
+    `settings` is a body of ``jobs/create``. If the job exists and lacks some of them, or the API does not return some,
+    all its settings are replaced; otherwise nothing is written, even if the job has additional settings. Each principal
+    in ``access_control_list`` gets the listed level (an owner stays owner); other principals keep theirs. Raises
+    ConfigurationError if there is no name or several jobs have it, and what `client` raises.
     """
     wanted = merge(settings, {})
-    # A native template makes a number of "2024".
+    # A native template turns "2024" into a number.
     name = wanted["name"] = str(wanted.get("name") or "")
     if not name:
-        raise ConfigurationError("name is missing: it is by its name that the job is found. Give it one.")
+        raise ConfigurationError(
+            "name is missing: the job is identified by its name. No job was created or changed; set name."
+        )
     grants = wanted.pop("access_control_list", ())
     try:
-        return _keep(client, name, wanted, grants)
+        return _ensure(client, name, wanted, grants)
     except NotFound:
-        # Somebody has deleted it between two calls.
-        return _keep(client, name, wanted, grants)
+        # The job was deleted between two calls.
+        return _ensure(client, name, wanted, grants)
 
 
-def _keep(client: JobsClient, name: str, wanted: dict[str, Any], grants: Sequence[Mapping[str, Any]]) -> int:
+def _ensure(client: JobsClient, name: str, wanted: dict[str, Any], grants: Sequence[Mapping[str, Any]]) -> int:
     job_id = _find(client, name)
     if job_id is None:
-        # 2.0 does not know of grants here.
+        # API 2.0 does not accept grants here.
         inline = {"access_control_list": grants} if grants and client.api_version != "2.0" else {}
         job_id, is_new = _create(client, name, {**wanted, **inline})
     else:
@@ -64,33 +66,38 @@ def _find(client: JobsClient, name: str) -> int | None:
     found = client.find_job_ids(name)
     if len(found) > 1:
         raise ConfigurationError(
-            f"name={name!r}: {len(found)} jobs have this name ({', '.join(map(str, found))}), and it cannot be known"
-            " which of them is meant. Delete or rename all but one. (Two tasks that create it in the same moment may"
-            " have made them, where one was killed or lost its connection.)"
+            f"name={name!r}: {len(found)} jobs have this name ({', '.join(map(str, found))}), so the job to update is"
+            " ambiguous. No job was changed. Delete or rename all but one. (Two tasks may have created them at the same"
+            " time, if one of them was killed or lost its connection.)"
         )
     return found[0] if found else None
 
 
 def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple[int, bool]:
-    """Create the job, unless somebody else does so in the same moment; return its id and whether it is ours."""
+    """Create the job; return its id, and True unless another caller created it at the same time."""
     try:
         mine = client.create_job(settings)
     except CallError as error:
-        # The request may have been carried out although its reply was lost.
-        mine_or_another = _find(client, name) if error.unclear else None
-        if mine_or_another is None:
+        # The API may have created the job although the reply was lost.
+        existing = _find(client, name) if error.unclear else None
+        if existing is None:
             raise
-        return mine_or_another, False
+        return existing, False
     try:
         twins = [job for job in client.list_jobs(name=name) if job_name(job) == name]
     except CallError as error:
-        log.warning("Whether somebody else has created a job %r in the same moment cannot be seen: %s", name, error)
+        log.warning(
+            "Could not check whether another caller created job %r at the same time; using job %d: %s",
+            name,
+            mine,
+            error,
+        )
         return mine, True
     first = min(twins, key=lambda job: (count(job.get("created_time")), count(job.get("job_id"))), default=None)
     other = first.get("job_id") if first else None
     if not isinstance(other, int) or other == mine:
         return mine, True
-    log.info("Job %d of the name %r was created in the same moment: it stays, and %d goes.", other, name, mine)
+    log.info("Another caller created job %d %r at the same time: using it, and deleting job %d.", other, name, mine)
     client.delete_job(mine)
     return other, False
 
@@ -98,10 +105,10 @@ def _create(client: JobsClient, name: str, settings: Mapping[str, Any]) -> tuple
 def _reset(client: JobsClient, job_id: int, name: str, wanted: Mapping[str, Any]) -> None:
     found = differences(wanted, _settings_of(client.get_job(job_id), wanted))
     if not found:
-        log.info("Job %d %r is as it should be.", job_id, name)
+        log.info("Job %d %r is up to date.", job_id, name)
         return
-    more = f" and {len(found) - _MOST_DIFFERENCES_TOLD} more" if len(found) > _MOST_DIFFERENCES_TOLD else ""
-    log.info("Resetting job %d %r: it differs in %s%s.", job_id, name, ", ".join(found[:_MOST_DIFFERENCES_TOLD]), more)
+    more = f" and {len(found) - _MAX_LOGGED_DIFFERENCES} more" if len(found) > _MAX_LOGGED_DIFFERENCES else ""
+    log.info("Resetting job %d %r: it differs in %s%s.", job_id, name, ", ".join(found[:_MAX_LOGGED_DIFFERENCES]), more)
     client.reset_job(job_id, wanted)
 
 
@@ -111,7 +118,7 @@ def _settings_of(job: Job, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     runs_as = job.get("run_as_user_name") or job.get("run_as")
     if isinstance(wanted.get("run_as"), dict) and runs_as:
-        # It is only written: the answer has the name beside the settings, and does not say whether of a user.
+        # The API returns the name next to the settings, and not whether it is that of a user or a service principal.
         return {"run_as": dict.fromkeys(wanted["run_as"], runs_as), **settings}
     return settings
 
@@ -132,8 +139,10 @@ def _grant(client: JobsClient, job_id: int, name: str, grants: Sequence[Mapping[
         if not {str(grant.get("permission_level")), "IS_OWNER"} & in_place.get(principal, set())
     }
     if missing:
-        told = ", ".join(f"{grant.get('permission_level')} to {principal}" for principal, grant in missing.items())
-        log.info("Granting on job %d %r: %s.", job_id, name, told)
+        grants_text = ", ".join(
+            f"{grant.get('permission_level')} to {principal}" for principal, grant in missing.items()
+        )
+        log.info("Granting on job %d %r: %s.", job_id, name, grants_text)
         client.update_permissions(job_id, list(missing.values()))
 
 

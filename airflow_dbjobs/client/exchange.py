@@ -1,6 +1,6 @@
-"""One HTTP request and its whole reply, in bounded time and size: the only place that sends one.
+"""Send one HTTP request and read its whole reply, in bounded time and size. No other module sends requests.
 
-It decides whether a request that got no reply was sent, and what may be shown of a reply.
+This module decides whether a request without a reply was sent, and which parts of a reply may be shown.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from requests.hooks import dispatch_hook
 from requests.utils import get_auth_from_url
 from urllib3.exceptions import HTTPError
 
-from airflow_dbjobs.client.http_connection import TimedAdapter, Wire
+from airflow_dbjobs.client.http_connection import CallTimer, TimedAdapter
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
-from airflow_dbjobs.client.session import HOST_REMEDY, no_reply
+from airflow_dbjobs.client.session import HOST_REMEDY, no_reply_error
 from airflow_dbjobs.errors import UnreadableReply
 
 if TYPE_CHECKING:
@@ -27,22 +27,23 @@ if TYPE_CHECKING:
 
     import requests
 
-# The largest honest reply, the exported views of a run, has 10 MB. What a reply holds once it is unpacked counts.
+# The largest legitimate reply, the exported views of a run, has 10 MB. The limit applies to the decompressed body.
 MAX_REPLY_BYTES = 100_000_000
-# A message that is longer tells nobody more.
-LONGEST_TEXT = 4000
+# Longer messages are truncated.
+_MAX_TEXT_LENGTH = 4000
 _CHUNK = 65536
-# Of a reply so much is looked at for what may be shown of it: cutting comes after scrubbing.
-_LOOKED_AT = 100_000
+# A text is cut to this length before secrets are removed from it, and to the length that is shown only afterwards: the
+# first half of a secret would not be recognized.
+_MAX_INSPECTED = 100_000
 _SECRET_HEADER = re.compile("authorization|cookie|key|secret|signature|token", re.IGNORECASE)
-_UNPACKS_GZIP = 16 + zlib.MAX_WBITS
-# What the libraries raise of a request that cannot be sent, or of a reply that they cannot read.
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+# What the libraries raise if they cannot send a request or read a reply.
 _LIBRARY_ERRORS = (OSError, ValueError, HTTPError, http.client.HTTPException, LookupError, ArithmeticError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. Its `body` is for parsers; whatever is shown of it comes from `shown`, `header` and `start`."""
+    """A whole reply. `body` is for parsers only; `shown`, `header` and `start` return text that may be shown."""
 
     status: int
     body: bytes = field(repr=False)
@@ -52,40 +53,40 @@ class Reply:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of the 2xx."""
+        """True if the status is 2xx."""
         return self.status in range(200, 300)
 
     @property
     def is_redirect(self) -> bool:
-        """Whether it leads elsewhere."""
+        """True if the server redirects to another URL."""
         return self.status in range(300, 400) and "Location" in self._headers
 
     @property
     def reason(self) -> str:
-        """The reason phrase, fit to be shown."""
+        """The reason phrase, safe to show."""
         return self.shown(self._reason)
 
     @property
     def text(self) -> str:
-        """The body as text, as it came."""
+        """The body as text, not safe to show."""
         return self.body.decode(errors="replace")
 
     @property
     def start(self) -> str:
-        """The start of the body on one line: enough to tell a proxy's page from a login page."""
-        return self.shown(self.body[:_LOOKED_AT].decode(errors="replace"))[:200] or "an empty body"
+        """The start of the body on one line: enough to distinguish a proxy's error page from a login page."""
+        return self.shown(self.body[:_MAX_INSPECTED].decode(errors="replace"))[:200] or "an empty body"
 
     def header(self, name: str) -> str | None:
-        """Return a header, fit to be shown."""
+        """Return a header, safe to show."""
         value = self._headers.get(name)
         return None if value is None else self.shown(str(value))
 
     def shown(self, text: str) -> str:
-        """Return a text of this reply on one line, without the credentials of its request: some servers repeat them."""
-        return scrubbed(one_line(text[:_LOOKED_AT]), self._secrets)[:LONGEST_TEXT]
+        """Return a text from this reply on one line, without the request's credentials, which some servers echo."""
+        return scrubbed(one_line(text[:_MAX_INSPECTED]), self._secrets)[:_MAX_TEXT_LENGTH]
 
     def shown_json(self, value: Any) -> Any:
-        """Return JSON of this reply with all texts in it `shown`."""
+        """Return JSON from this reply with `shown` applied to every text in it."""
         if isinstance(value, str):
             return self.shown(value)
         if isinstance(value, list):
@@ -106,23 +107,24 @@ def exchange(
     total_seconds: float,
     remedy: str = HOST_REMEDY,
     secrets: Iterable[str] = (),
-    most_bytes: int = 0,
-    leaving: Callable[[], object] = lambda: None,
+    max_bytes: int = 0,
+    on_send: Callable[[], object] = lambda: None,
 ) -> Reply:
     """Send a request once and return its whole reply, following no redirect.
 
-    `call` and `server` name both in errors, and `remedy` says what to check where the server is not reached. A reply
-    may take `read_seconds` from when the request was sent, all together `total_seconds`. `secrets` are cut out of what
-    is shown, and so are the request's credentials. `leaving` is called just before the request leaves. Raises
-    ConfigurationError where it cannot be sent, what `leaving` raises, else CallError.
+    Errors quote `call` and `server`, and `remedy`, which says what to check if the server cannot be reached. The reply
+    must arrive within `read_seconds` after the request was sent; connecting, sending and reading may take
+    `total_seconds` together. Errors and `Reply.shown` contain neither `secrets` nor the request's credentials.
+    `on_send` is called immediately before the request is sent, and prevents that by raising. Raises ConfigurationError
+    if the request cannot be sent, what `on_send` raises, or CallError.
     """
-    wire: Wire | None = None
-    known = tuple(secrets)
+    timer: CallTimer | None = None
+    known_secrets = tuple(secrets)
     try:
         prepared = session.prepare_request(request)
-        # What packs a reply otherwise has limits of its own, or none.
+        # Only gzip, which `_decoded_chunks` can decompress with a size limit.
         prepared.headers["Accept-Encoding"] = "gzip"
-        known = (*known, *_secrets_of(prepared, session.proxies))
+        known_secrets = (*known_secrets, *_secrets_of(prepared, session.proxies))
         adapter = session.get_adapter(prepared.url or "")
         options: dict[str, Any] = {
             "stream": True,
@@ -131,43 +133,44 @@ def exchange(
             "cert": session.cert,
             "proxies": session.proxies,
         }
-        # Of another adapter than ours nobody tells when the request leaves.
-        wire = adapter.wire if isinstance(adapter, TimedAdapter) else Wire(tells=False)
-        wire.begin(read_seconds, total_seconds, leaving)
+        # Other adapters do not report when they send the request.
+        timer = adapter.timer if isinstance(adapter, TimedAdapter) else CallTimer(reports_sending=False)
+        timer.begin(read_seconds, total_seconds, on_send)
         response = adapter.send(prepared, **options)
         try:
-            # Some schemes of requests sign only once they have seen an answer.
+            # Some authentication schemes (digest, for example) sign only after they have seen a reply.
             response = dispatch_hook("response", prepared.hooks, response, **options)  # type: ignore[no-untyped-call]
-            body = b"".join(_unpacked(response, most_bytes or MAX_REPLY_BYTES, call, server))
+            body = b"".join(_decoded_chunks(response, max_bytes or MAX_REPLY_BYTES, call, server))
         except BaseException:
             response.close()
             raise
     except _LIBRARY_ERRORS as error:
-        sent, until = (wire.sent, wire.until) if wire else (False, 0.0)
-        failure = no_reply(call, server, error, read_seconds, sent=sent, until=until, remedy=remedy)
-        failure.args = (scrubbed(one_line(str(failure)), known),)
+        sent, deadline = (timer.sent, timer.deadline) if timer else (False, 0.0)
+        failure = no_reply_error(call, server, error, read_seconds, sent=sent, deadline=deadline, remedy=remedy)
+        failure.args = (scrubbed(one_line(str(failure)), known_secrets),)
     else:
-        return Reply(response.status_code, body, str(response.reason or ""), response.headers, known)
-    # Not in the except clause: the library's error may quote a header or a URL, and so a secret.
+        return Reply(response.status_code, body, str(response.reason or ""), response.headers, known_secrets)
+    # Raised outside of the except clause, without the library's error as context: that may quote a header or a URL, and
+    # with it a secret.
     raise failure
 
 
-def _unpacked(response: requests.Response, most: int, call: str, server: str) -> Iterator[bytes]:
-    """Yield the pieces of a body as they come. Raises UnreadableReply where there are more than `most` bytes."""
-    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing not in {"", "identity", "gzip", "x-gzip"}:
-        # It was not asked for, and each such library has limits of its own, or none.
-        raise UnreadableReply(f"{call}: the reply of {server} is packed in a way that was not asked for")
-    unpacker = zlib.decompressobj(_UNPACKS_GZIP) if "gzip" in packing else None
+def _decoded_chunks(response: requests.Response, max_bytes: int, call: str, server: str) -> Iterator[bytes]:
+    """Yield the decompressed body in chunks. Raises UnreadableReply if it has more than `max_bytes`."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip"}:
+        # requests could decompress some other encodings, but not with a size limit.
+        raise UnreadableReply(f"{call}: the reply of {server} has a Content-Encoding that was not requested (not gzip)")
+    decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS) if "gzip" in encoding else None
     size, is_whole = 0, True
     while data := response.raw.read(_CHUNK):
-        if unpacker:
-            data = unpacker.decompress(data, most - size + 1)
-            is_whole = unpacker.eof
+        if decompressor:
+            data = decompressor.decompress(data, max_bytes - size + 1)
+            is_whole = decompressor.eof
         size += len(data)
-        if size > most:
+        if size > max_bytes:
             raise UnreadableReply(
-                f"{call}: the reply of {server} is larger than {most // 1_000_000} MB, and was not read further"
+                f"{call}: the reply of {server} is larger than {max_bytes // 1_000_000} MB, and was not read further"
             )
         yield data
     if not is_whole:
@@ -175,21 +178,21 @@ def _unpacked(response: requests.Response, most: int, call: str, server: str) ->
 
 
 def _secrets_of(request: requests.PreparedRequest, proxies: Mapping[str, str]) -> Iterator[str]:
-    """Yield the credentials that a request, and the proxy's part of it, carry, in whole and in their parts."""
+    """Yield the credentials in a request's headers and in the proxies' URLs, also the passwords within them."""
     for name, value in request.headers.items():
         if _SECRET_HEADER.search(name):
             text = str(value)
             scheme, _, credentials = text.strip().rpartition(" ")
             yield credentials.removeprefix("Signature=")
             if scheme.lower() == "basic":
-                yield from _parts_of(credentials)
+                yield from _passwords_in(credentials)
     for url in proxies.values():
         if auth := get_auth_from_url(str(url)):
             yield str(auth[1])
             yield base64.b64encode(":".join(str(part) for part in auth).encode()).decode()
 
 
-def _parts_of(credentials: str) -> Iterator[str]:
+def _passwords_in(credentials: str) -> Iterator[str]:
     try:
         pair = base64.b64decode(credentials, validate=True)
     except (binascii.Error, ValueError):

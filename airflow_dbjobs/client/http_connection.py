@@ -1,7 +1,7 @@
-"""Connections that keep to the time of a whole call, and know whether its request has left.
+"""HTTP connections with a time limit for the whole call, which record whether the request was sent.
 
-A socket's timeout is that of one read, so that a server which sends a byte now and then, or one interim response after
-the other, holds a caller for ever. Here each read and write gets what is left of the call's time.
+A socket's timeout limits a single read. A server that sends a byte now and then, or one interim response after another,
+could therefore block the caller forever. Here the timeout of each read and write is the time left for the call.
 """
 
 from __future__ import annotations
@@ -24,66 +24,66 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 
 
-class Wire:
-    """What a connection knows of the call that it is used for: until when it may take, and whether the request left.
+class CallTimer:
+    """The time limit of the call that uses a connection, and whether its request was sent.
 
-    With `tells` False nobody takes note of the latter, and it counts as sent.
+    If the connection does not report that (`reports_sending` False), the request counts as sent from the beginning.
     """
 
-    _leaving: Callable[[], object]
+    _on_send: Callable[[], object]
 
-    def __init__(self, *, tells: bool = True) -> None:
-        self._tells = tells
-        self.until = self._read_seconds = 0.0
+    def __init__(self, *, reports_sending: bool = True) -> None:
+        self._reports_sending = reports_sending
+        self.deadline = self._read_seconds = 0.0
         self.sent = False
 
-    def begin(self, read_seconds: float, total_seconds: float, leaving: Callable[[], object] = lambda: None) -> None:
-        """Begin a call. `leaving` is called just before its request leaves, which what it raises prevents."""
+    def begin(self, read_seconds: float, total_seconds: float, on_send: Callable[[], object] = lambda: None) -> None:
+        """Begin a call. `on_send` is called immediately before its request is sent, and prevents that by raising."""
         self.sent = False
-        self._leaving = leaving
-        # Real time, whatever the caller's clock is: that is what a socket waits in.
-        self.until = time.monotonic() + total_seconds
+        self._on_send = on_send
+        # Real time even if the caller has a test clock: sockets wait in real time.
+        self.deadline = time.monotonic() + total_seconds
         self._read_seconds = read_seconds
-        if not self._tells:
-            self.leave()
+        if not self._reports_sending:
+            self.mark_sent()
 
-    def leave(self) -> None:
-        """Take note that the request leaves."""
-        self._leaving()
+    def mark_sent(self) -> None:
+        """Record that the request is about to be sent, and start the time limit of the reply."""
+        self._on_send()
         self.sent = True
-        self.until = min(self.until, time.monotonic() + self._read_seconds)
+        self.deadline = min(self.deadline, time.monotonic() + self._read_seconds)
 
     @property
     def left(self) -> float:
-        """The seconds that are left. Raises TimeoutError where there are none."""
-        if (left := self.until - time.monotonic()) <= 0:
+        """The seconds that are left. Raises TimeoutError if there are none."""
+        if (left := self.deadline - time.monotonic()) <= 0:
             raise TimeoutError
         return left
 
 
 class TimedAdapter(HTTPAdapter):
-    """Sends requests, one at a time, over connections that keep to the time of the whole call."""
+    """Sends requests, one at a time, over connections with a time limit for the whole call."""
 
     def __init__(self) -> None:
-        self.wire = Wire()
+        self.timer = CallTimer()
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a pool, directly or by a proxy, whose connections are timed."""
+        """Return a pool of timed connections, to the server or to a proxy."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         if not issubclass(pool.ConnectionCls, _TimedConnection):
-            pool.ConnectionCls = type("TimedConnection", (_TimedConnection, pool.ConnectionCls), {"wire": self.wire})
+            pool.ConnectionCls = type("TimedConnection", (_TimedConnection, pool.ConnectionCls), {"timer": self.timer})
         return pool
 
 
-def connected(host: str, port: int, until: float, source_address: Any = None, options: Any = None) -> socket.socket:
-    """Return a socket that is connected to a server before `until` (monotonic seconds), its timeout what is left.
+def connect(host: str, port: int, deadline: float, source_address: Any = None, options: Any = None) -> socket.socket:
+    """Connect to a server before `deadline` (monotonic seconds); return the socket, its timeout the time left.
 
-    Raises OSError: of the last address that was tried, TimeoutError where it is late, gaierror where there is none.
+    Raises OSError for the last address tried, TimeoutError at the deadline, or gaierror if there is no address.
     """
 
     def left() -> float:
-        return max(until - time.monotonic(), 0.01)
+        return max(deadline - time.monotonic(), 0.01)
 
     found = _addresses(host, port, left())
     failure = OSError("its name has no address")
@@ -99,101 +99,101 @@ def connected(host: str, port: int, until: float, source_address: Any = None, op
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[str]:
-    """Return the addresses of a host. Raises TimeoutError where the system has not found them in so many seconds.
+    """Return the addresses of a host. Raises TimeoutError if the lookup takes longer than `seconds`.
 
-    It takes minutes where its name servers are silent, and holds up every signal meanwhile: so it has its own thread.
+    The lookup runs in a thread of its own: if no name server responds, it takes minutes and delays all signals.
     """
     answer: Future[list[Any]] = Future()
 
     def look_up() -> None:
         try:
             answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+        except Exception as error:  # noqa: BLE001 (the waiting thread raises it)
             answer.set_exception(error)
 
     try:
         threading.Thread(target=look_up, name="airflow_dbjobs-name", daemon=True).start()
     except RuntimeError:
-        raise OSError("this machine has no thread left to look its name up in") from None
+        raise OSError("cannot start a thread to look up its name (system limit reached)") from None
     return list(dict.fromkeys(str(address[0]) for *_, address in answer.result(seconds)))
 
 
 class _TimedConnection:
-    """What is different in a connection of urllib3's, of whatever class."""
+    """A mixin for any connection class of urllib3, which adds the time limits."""
 
-    wire: Wire
+    timer: CallTimer
     sock: Any
 
     def _new_conn(self: Any) -> Any:
-        """Connect; all addresses of a name have together the time that urllib3 gives each of them."""
+        """Connect within one timeout for all addresses of a name; urllib3 allows each address the whole timeout."""
         if hasattr(self, "_socks_options"):
             return super()._new_conn()  # type: ignore[misc] # of urllib3's class
-        until = time.monotonic() + min(self.timeout, self.wire.left)
+        deadline = time.monotonic() + min(self.timeout, self.timer.left)
         try:
-            return connected(self._dns_host, self.port, until, self.source_address, self.socket_options)
+            return connect(self._dns_host, self.port, deadline, self.source_address, self.socket_options)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except TimeoutError:
-            raise ConnectTimeoutError(self, "not in time") from None
+            raise ConnectTimeoutError(self, "timed out") from None
         except OSError as error:
             raise NewConnectionError(self, str(error)) from None
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
-        """Connect where that is still to be done, by way of a proxy too, and then send the request."""
+        """Connect unless connected, possibly through a proxy, and then send the request."""
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined] # of urllib3's class
-        self.wire.leave()
+        self.timer.mark_sent()
         super().endheaders(*args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
-        """Send in pieces: each TLS record would have the whole timeout."""
+        """Send in chunks, each with the time left: within one call, each TLS record would get the whole timeout."""
         if self.sock is None or not isinstance(data, bytes):
             super().send(data)  # type: ignore[misc]
             return
         for start in range(0, len(data), _CHUNK):
-            self.sock.settimeout(self.wire.left)
+            self.sock.settimeout(self.timer.left)
             super().send(data[start : start + _CHUNK])  # type: ignore[misc]
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> _TimedResponse:
-        """Return a response that reads from a socket; of a proxy's answer to CONNECT, too."""
-        timed: Any = _TimedSocket(sock, self.wire)
+        """Return a response that reads from a socket; also used for a proxy's reply to CONNECT."""
+        timed: Any = _TimedSocket(sock, self.timer)
         return _TimedResponse(timed, *args, **kwargs)
 
 
 class _TimedResponse(http.client.HTTPResponse):
     def begin(self) -> None:
-        """Read the status and the headers; interim responses, Early Hints among them, are passed over."""
+        """Read the status and the headers; skip interim responses such as Early Hints."""
         super().begin()
         while self.status in range(100, 200) and self.status != http.client.SWITCHING_PROTOCOLS:
-            self.headers = self.msg = None  # type: ignore[assignment] # as before the first
+            self.headers = self.msg = None  # type: ignore[assignment] # as at the start
             super().begin()
-        # urllib3 would log what it finds wrong in them, and quote it.
+        # urllib3 would log defective headers and quote them.
         self.headers.defects.clear()
         self.headers.set_payload("")
 
 
 class _TimedSocket:
-    """What http.client wants of a socket to read from."""
+    """The part of a socket that http.client needs for reading."""
 
-    def __init__(self, sock: Any, wire: Wire) -> None:
+    def __init__(self, sock: Any, timer: CallTimer) -> None:
         self._sock = sock
-        self._wire = wire
+        self._timer = timer
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._sock, self._wire))
+        return io.BufferedReader(_TimedReader(self._sock, self._timer))
 
 
 class _TimedReader(io.RawIOBase):
-    def __init__(self, sock: Any, wire: Wire) -> None:
+    def __init__(self, sock: Any, timer: CallTimer) -> None:
         self._sock = sock
-        self._wire = wire
+        self._timer = timer
         self._raw = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._wire.left)
+        self._sock.settimeout(self._timer.left)
         count: int | None = self._raw.readinto(buffer)
         return count
 

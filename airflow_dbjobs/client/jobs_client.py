@@ -41,30 +41,31 @@ if TYPE_CHECKING:
 T = TypeVar("T", Run, RunsPage)
 
 _JOBS_PER_PAGE = 100
-# The text of 2.1 and 2.2 says "less than 25"; 24 satisfies every reading.
+# The reference says "less than 25" for 2.1 and 2.2; 24 is valid however that is read.
 _RUNS_PER_PAGE = {"2.0": 999, "2.1": 24, "2.2": 24}
 
 
 class JobsClient(Workspace):
     """Calls the Jobs API of one workspace, from any thread.
 
-    `host` is a URL (https, but for an ``http://`` of this machine); where several workspaces share it, its ``?o=`` or
-    `workspace_id` says which is meant. Authenticate with `token` (a personal access token), or with any
-    ``requests.auth.AuthBase`` as `auth` (``client.auth`` has them). `api_version` is one of
-    ``client.workspace.API_VERSIONS``. `retry` says for how long a call is retried, `patience` for how long waiting for
-    a run tolerates calls that fail; `max_requests_per_second` is what all that wait in one process may request of the
-    workspace together (those that wait in a worker poll one by one and are not counted); `connection`
-    names where it comes from. `transport` replaces host and credentials; it is how the hook and the tests set limits
-    and clocks. `reread` returns a transport with the credentials as they are now: who waits for a run calls it when
-    they are refused.
+    :param host: the workspace's URL: https, or http for a server on this machine.
+    :param workspace_id: which workspace, if several share the URL; a ``?o=`` in `host` is read too.
+    :param token: a personal access token.
+    :param auth: any other authentication: a ``requests.auth.AuthBase``, as ``client.auth`` has them.
+    :param api_version: one of ``client.workspace.API_VERSIONS``.
+    :param retry: how long a failed call is retried.
+    :param patience: how long failed polls are retried while waiting for a run.
+    :param max_requests_per_second: the limit for all waits in a triggerer together, per workspace.
+    :param connection: the id of the Airflow connection that the client was made from; shown in messages.
+    :param transport: replaces `host`, `workspace_id`, `token`, `auth` and `retry`.
+    :param reread: returns a transport with the current credentials; called while waiting if the API refuses the old.
 
-    Every method raises ``errors.CallError`` (Unreachable, UnreadableReply, ApiError) where the API gave no usable
-    answer even after the retries of ``client.transport``. Ids are INT64; times are epoch milliseconds, but for those of
-    ``client.models.Run``.
+    Every method raises ``errors.CallError`` (Unreachable, UnreadableReply or ApiError) if the API gave no usable reply
+    even after the retries. Ids are INT64; times are epoch milliseconds, except those of ``client.models.Run``.
 
-    Bodies are mappings, and are sent as they are: ``payloads.check`` checks them. Answers are dicts of the types in
-    ``payloads``, as the API sends them: a field may be missing. A run comes as ``client.models.Run``, which knows
-    whether it is over and how it ended; its ``raw`` has all its fields.
+    Request bodies are mappings and are sent unchanged; ``payloads.check`` checks them. Replies are dicts of the types
+    in ``payloads``, as the API sends them, so a field may be missing. A run is a ``client.models.Run``, which knows
+    whether it is over and how it ended; its ``raw`` has all fields.
     """
 
     # --- jobs ---
@@ -76,46 +77,45 @@ class JobsClient(Workspace):
     def list_jobs(
         self, *, name: str | None = None, expand_tasks: bool = False, page_size: int = _JOBS_PER_PAGE
     ) -> Iterator[Job]:
-        """Yield all jobs (``jobs/list``), page by page; with `name`, those of that name (case does not matter).
+        """Yield all jobs (``jobs/list``), page by page; with `name`, only those of that name (case-insensitive).
 
-        From 2.1 on jobs come without tasks and clusters, unless `expand_tasks`: then with all of them, for which 2.2 is
-        asked once more for each hundred tasks that a job has above the first (2.1 knows no more than a hundred). 2.0
-        has no pages and no filter: there the filter is applied here. Who wants a few jobs only gives a small
-        `page_size`.
+        From 2.1 on, jobs have no tasks and clusters unless `expand_tasks` is set. They are then complete, which takes
+        an additional request for each further hundred tasks of a job in 2.2 (in 2.1 a job has at most a hundred). 2.0
+        has neither pages nor a filter; the client filters. Set a small `page_size` if you need only the first jobs.
         """
-        name = None if name is None else str(name)  # a native template makes a number of "2024"
+        name = None if name is None else str(name)  # a native template turns "2024" into a number
         query: Body = {}
         if self.api_version != "2.0":
             query = {"name": name, "expand_tasks": expand_tasks or None, "limit": page_size}
         for job in self._elements("list", "jobs", query):
             if name is not None and str(job_name(job)).casefold() != name.casefold():
                 continue
-            yield self.get_job(_told(job, "job_id")) if expand_tasks and self._is_cut(job) else cast("Job", job)
+            yield self.get_job(_id_in(job, "job_id")) if expand_tasks and self._is_incomplete(job) else cast("Job", job)
 
     def find_job_id(self, name: str) -> int:
-        """Return the id of the only job called exactly `name`. Raises ConfigurationError if none is, or several."""
+        """Return the id of the only job named exactly `name`. Raises ConfigurationError if there is none or several."""
         found = self.find_job_ids(name)
         if len(found) == 1:
             return found[0]
         if found:
             raise ConfigurationError(
                 f"job_name={name!r}: {len(found)} jobs have this name ({', '.join(map(str, found))})."
-                " Give the job_id instead."
+                " Set job_id instead."
             )
         raise ConfigurationError(
             f"job_name={name!r}: {self.host} has no job of this name that these credentials may see."
-            " Check the spelling (case counts), or give the job_id."
+            " Check the spelling (case matters), or set job_id instead."
         )
 
     def find_job_ids(self, name: str) -> list[int]:
-        """Return the ids of all jobs called exactly `name`, in ascending order."""
+        """Return the ids of all jobs named exactly `name`, in ascending order."""
         jobs = self.list_jobs(name=name)
-        return sorted(_told(job, "job_id") for job in jobs if job_name(job) == str(name))
+        return sorted(_id_in(job, "job_id") for job in jobs if job_name(job) == str(name))
 
     def get_job(self, job_id: int, *, include_trigger_state: bool = False) -> Job:
-        """Return a job (``jobs/get``); the arrays of its settings are whole, however many pages they came in."""
+        """Return a job (``jobs/get``), with all pages of its settings' arrays."""
         query = {"job_id": job_id, "include_trigger_state": include_trigger_state or None}
-        return cast("Job", pagination.whole_job(self._asks("get", query)))
+        return cast("Job", pagination.whole_job(self._page_fetcher("get", query)))
 
     def reset_job(self, job_id: int, new_settings: Body) -> None:
         """Replace all settings of a job (``jobs/reset``)."""
@@ -133,37 +133,37 @@ class JobsClient(Workspace):
         self._post("update", body, void=True)
 
     def delete_job(self, job_id: int) -> None:
-        """Delete a job and its history (``jobs/delete``); deleting it again does nothing."""
+        """Delete a job and its history (``jobs/delete``); deleting it twice is no error."""
         self._post("delete", {"job_id": job_id}, void=True)
 
-    # --- permissions, which have a path of their own, the same in all versions ---
+    # --- permissions (their path is the same for all API versions) ---
 
     def get_permissions(self, job_id: int) -> JobPermissions:
-        """Return who may do what with a job (``permissions/jobs``)."""
+        """Return the permissions on a job (``permissions/jobs``)."""
         return cast("JobPermissions", self.transport.call("GET", _permissions(job_id), repeatable=True))
 
     def get_permission_levels(self, job_id: int) -> list[JobPermissionsDescription]:
-        """Return the levels that may be granted on a job (``permissionLevels``)."""
+        """Return the permission levels that can be granted on a job (``permissionLevels``)."""
         path = f"{_permissions(job_id)}/permissionLevels"
         levels = pagination.objects(self.transport.call("GET", path, repeatable=True), "permission_levels")
         return cast("list[JobPermissionsDescription]", levels)
 
     def set_permissions(self, job_id: int, grants: Sequence[Body]) -> JobPermissions:
-        """Replace all direct grants of a job (PUT). Return what holds then, inherited grants included."""
+        """Replace all direct grants on a job (PUT). Return the resulting permissions, including inherited ones."""
         return self._grant("PUT", job_id, grants)
 
     def update_permissions(self, job_id: int, grants: Sequence[Body]) -> JobPermissions:
-        """Add grants to a job, or change the level of those who have one (PATCH). Return what holds then."""
+        """Add grants to a job, or change their levels (PATCH). Return the resulting permissions."""
         return self._grant("PATCH", job_id, grants)
 
     # --- runs ---
 
     def run_now(self, payload: Body) -> int:
-        """Run a job (``jobs/run-now``) and return the run_id. Only a call with an ``idempotency_token`` is repeated."""
+        """Run a job (``jobs/run-now``) and return the run_id. Retried fully only with an ``idempotency_token``."""
         return self._launch("run-now", _mapping(payload))
 
     def submit_run(self, payload: Body) -> int:
-        """Launch a one-time run (``jobs/runs/submit``) and return its run_id, repeated as `run_now` is."""
+        """Launch a one-time run (``jobs/runs/submit``) and return its run_id; retried as `run_now` is."""
         return self._launch("runs/submit", _mapping(payload))
 
     def list_runs(
@@ -180,9 +180,9 @@ class JobsClient(Workspace):
     ) -> Iterator[Run]:
         """Yield runs, latest start first (``jobs/runs/list``), page by page.
 
-        `start_time_from` and `start_time_to` are inclusive, in epoch milliseconds; 2.0 does not know them, and there
-        they are applied here. `expand_tasks` needs 2.1 or newer; tasks come whole, for which 2.2 is asked once more for
-        each hundred tasks that a run has above the first. Who wants a few runs only gives a small `page_size`.
+        `start_time_from` and `start_time_to` are inclusive, in epoch milliseconds; 2.0 does not support them, so the
+        client filters. `expand_tasks` needs 2.1 or newer, and takes an additional request for each further hundred
+        tasks of a run in 2.2. Set a small `page_size` if you need only the latest runs.
         """
         query = {
             "job_id": job_id,
@@ -198,31 +198,31 @@ class JobsClient(Workspace):
             found = self._read_as(Run, run)
             if self.api_version == "2.0" and not _started_within(found, start_time_from, start_time_to):
                 continue
-            yield self.get_run(found.run_id) if expand_tasks and self._is_cut(run) else found
+            yield self.get_run(found.run_id) if expand_tasks and self._is_incomplete(run) else found
 
     def get_run(self, run_id: int, *, include_history: bool = False, include_resolved_values: bool = False) -> Run:
-        """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound where there is none.
+        """Return a run or a task run (``jobs/runs/get``), with all its tasks. Raises NotFound if there is none.
 
-        From 2.1 on it comes with its repairs (`include_history`) and with its parameters as they were filled in
-        (`include_resolved_values`), where they are asked for: see ``Run.raw``.
+        From 2.1 on, its ``raw`` also has its repairs (with `include_history`) and its parameters after substitution
+        (with `include_resolved_values`).
         """
         query = {
             "run_id": run_id,
             "include_history": include_history or None,
             "include_resolved_values": include_resolved_values or None,
         }
-        return self._read_as(Run, pagination.whole_run(self._asks("runs/get", query)))
+        return self._read_as(Run, pagination.whole_run(self._page_fetcher("runs/get", query)))
 
     def poll_run(self, run_id: int) -> Run:
-        """Ask for a run once, with no retry and only its first page: what a poller does that waits by itself."""
+        """Return a run with one request: without retries, and only the first page of its tasks."""
         return self._read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
 
     def poll_active_runs(
         self, *, limit: int, offset: int | None = None, page_token: str | None = None, api_version: str | None = None
     ) -> RunsPage:
-        """Ask once for a page of the active runs, of which only ids and states are read: what a poller does.
+        """Return a page of the active runs, only their ids and states, with one request and without retries.
 
-        2.0 has pages of up to 1000 runs (`limit` 0 means as many as may be), others of 25.
+        A page has up to 1000 runs in 2.0 (with `limit` 0, the maximum), and up to 25 in later versions.
         """
         query = {"active_only": True, "limit": limit, "offset": offset, "page_token": page_token}
         path = f"{api_version or self.api_version}/jobs/runs/list"
@@ -236,29 +236,29 @@ class JobsClient(Workspace):
     def wait_for_run(self, run_id: int, *, timeout: float | None = None, period: float = 10.0) -> Run:
         """Poll a run every `period` seconds until it is over, and return it with all its tasks.
 
-        Raises ``errors.RunStillActive`` after `timeout` seconds, and ``errors.RunLost`` where the API does not answer
-        for as long as `patience` says. It cancels nothing.
+        Raises ``errors.RunStillActive`` after `timeout` seconds, and ``errors.RunLost`` if the run was deleted or polls
+        fail for longer than `patience` allows. It does not cancel the run.
         """
         from airflow_dbjobs.client.wait import wait_for_run_until_timeout
 
         return wait_for_run_until_timeout(self, run_id, timeout, period)
 
     def cancel_run(self, run_id: int) -> None:
-        """Ask for the end of a run (``jobs/runs/cancel``); it ends some time later. A finished run stays as it is."""
+        """Cancel a run (``jobs/runs/cancel``), which ends some time later. On a finished run it has no effect."""
         self._post("runs/cancel", {"run_id": run_id}, void=True)
 
     def cancel_all_runs(self, job_id: int | None = None, *, all_queued_runs: bool = False) -> None:
-        """Ask for the end of all active runs of a job (``jobs/runs/cancel-all``).
+        """Cancel all active runs of a job (``jobs/runs/cancel-all``).
 
-        With `all_queued_runs`, which needs 2.1 or newer, only for the end of those that are queued: the job's, or all
-        of the workspace where no job is given.
+        With `all_queued_runs`, which needs 2.1 or newer, cancel only queued runs: those of the job or, without
+        `job_id`, of the workspace.
         """
         self._post("runs/cancel-all", {"job_id": job_id, "all_queued_runs": all_queued_runs or None}, void=True)
 
     def get_run_output(self, run_id: int) -> RunOutput:
-        """Return what a single task run printed and returned (``jobs/runs/get-output``).
+        """Return the output of a single task run (``jobs/runs/get-output``).
 
-        For a run with tasks ask for each ``tasks[].run_id``: from 2.1 on the run itself has no output.
+        For a run with tasks, pass each ``tasks[].run_id``: from 2.1 on, the run itself has no output.
         """
         return cast("RunOutput", self._get("runs/get-output", {"run_id": run_id}))
 
@@ -269,32 +269,32 @@ class JobsClient(Workspace):
     def repair_run(self, payload: Body) -> int:
         """Run tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id.
 
-        ``latest_repair_id``, which each repair but the first needs, is looked up where the payload has none. By it the
-        API refuses to make a repair twice, so that the call may be repeated; where its reply was lost, the repair that
-        the run's history has since is taken for it (which somebody else may have made in that moment). Parameters of
-        the run are not inherited: give them again.
+        Every repair except the first needs ``latest_repair_id``; if the payload has none, it is read from the run. The
+        API refuses a second repair with the same id, so the call can be retried. If its reply was lost, a repair that
+        is new in the run's history counts as this one, although another caller may have made it at that moment. A
+        repair does not inherit the parameters of the run: pass them again.
         """
         if self.api_version == "2.0":
             raise ConfigurationError("jobs/runs/repair needs api_version 2.1 or 2.2.")
         body = dict(_mapping(payload))
         if not body.get("run_id"):
-            raise ConfigurationError("run_id is missing: it names the run to repair.")
+            raise ConfigurationError("run_id is missing, so no run was repaired. Set it to the run to repair.")
         if body.get("latest_repair_id") is None:
             body["latest_repair_id"] = self._latest_repair_id(body["run_id"])
         try:
             return _id(self._post("runs/repair", body), "repair_id", "runs/repair")
         except CallError as error:
-            made = None
+            repair_id = None
             if error.unclear:
                 with suppress(CallError):
-                    made = self._latest_repair_id(body["run_id"])
-            if made is None or str(made) == str(body["latest_repair_id"]):
+                    repair_id = self._latest_repair_id(body["run_id"])
+            if repair_id is None or str(repair_id) == str(body["latest_repair_id"]):
                 raise
-            return made
+            return repair_id
 
     def _latest_repair_id(self, run_id: int) -> int | None:
         repairs = repairs_of(self.get_run(run_id, include_history=True))
-        return _told(repairs[-1], "id") if repairs else None
+        return _id_in(repairs[-1], "id") if repairs else None
 
     def _read_as(self, kind: type[T], reply: dict[str, Any]) -> T:
         try:
@@ -302,19 +302,19 @@ class JobsClient(Workspace):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self.transport.drop_connection()
             raise UnreadableReply(
-                f"GET jobs/runs answered with something that is no {kind.__name__}: {error!r}"
+                f"GET jobs/runs returned something that is not a {kind.__name__}: {error!r}"
             ) from None
 
-    def _is_cut(self, entry: Mapping[str, Any]) -> bool:
-        """Whether an element of a list shows a part of its arrays only, and the rest can be had."""
+    def _is_incomplete(self, entry: Mapping[str, Any]) -> bool:
+        """Return True if the arrays in an element of a list are incomplete, and the rest can be fetched."""
         return self.api_version == "2.2" and bool(entry.get("has_more"))
 
     def _launch(self, endpoint: str, payload: Body) -> int:
         reply = self._post(endpoint, payload, repeatable=bool(payload.get("idempotency_token")))
         if endpoint == "run-now" and "run_id" not in reply:
             raise NoRunToWaitFor(
-                "POST jobs/run-now answered without a run_id, as it does for a continuous job that runs already: it was"
-                " restarted. Such a job starts its runs itself and has none to wait for. Take no task that runs it, or"
+                "POST jobs/run-now returned no run_id, as it does if a continuous job is running: the API restarted"
+                " it. Such a job starts its runs itself, so there is no run to wait for. Do not run it from a task, or"
                 " remove `continuous` from the job."
             )
         return _id(reply, "run_id", endpoint)
@@ -328,23 +328,23 @@ def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
     try:
         return identifier(reply[name])
     except KeyError:
-        nothing = UnreadableReply(f"POST jobs/{endpoint} answered without a {name}: nothing was launched or made")
-        nothing.unclear = False
-        raise nothing from None
+        failure = UnreadableReply(f"POST jobs/{endpoint} returned no {name}: nothing was launched or created")
+        failure.unclear = False
+        raise failure from None
     except (TypeError, ValueError) as error:
-        raise UnreadableReply(f"POST jobs/{endpoint} answered with a {name} that is none: {error}") from None
+        raise UnreadableReply(f"POST jobs/{endpoint} returned an invalid {name}: {error}") from None
 
 
 def _permissions(job_id: int) -> str:
-    # A number and nothing else: it becomes a part of the path.
+    # `int` because it becomes a part of the path.
     return f"2.0/permissions/jobs/{int(job_id)}"
 
 
-def _told(entry: Mapping[str, Any], name: str) -> int:
+def _id_in(entry: Mapping[str, Any], name: str) -> int:
     try:
         return identifier(entry[name])
     except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableReply(f"The API answered with a list of which an element has no {name}") from error
+        raise UnreadableReply(f"The API returned a list with an element that has no valid {name}") from error
 
 
 def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
@@ -354,5 +354,5 @@ def _started_within(run: Run, earliest: int | None, latest: int | None) -> bool:
 
 def _mapping(body: Body) -> Body:
     if not isinstance(body, Mapping):
-        raise TypeError(f"the body of a request is a mapping, as in run_now({{'job_id': 5}}), not {body!r}")
+        raise TypeError(f"the body of a request must be a mapping, as in run_now({{'job_id': 5}}), not {body!r}")
     return body

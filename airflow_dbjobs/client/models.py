@@ -1,7 +1,7 @@
-"""Runs as the API reports them, and the only place that decides "finished" and "succeeded".
+"""Runs as the API reports them. Only this module decides whether a run is finished and whether it succeeded.
 
-The API describes a state twice: ``state`` (2.0 and later) and ``status`` (2.1 and later). Either may be missing, and
-both grow new values; an unknown life cycle state is read as "still running", an unknown result as a failure.
+The API describes a state twice: as ``state`` (2.0 and later) and as ``status`` (2.1 and later). Either may be missing,
+and later versions may add values. An unknown life cycle state counts as active, an unknown result as a failure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required, cast
 
 from airflow_dbjobs.client.pagination import objects
-from airflow_dbjobs.client.response_fields import count, identifier, page_url, part, prose, seconds, word
+from airflow_dbjobs.client.response_fields import (
+    count,
+    identifier,
+    message_text,
+    page_url,
+    seconds,
+    strict_name,
+    strict_object,
+)
 from airflow_dbjobs.client.sanitize import one_line
 
 if TYPE_CHECKING:
@@ -28,14 +36,13 @@ ACTIVE_LIFE_CYCLE_STATES = frozenset(
     {"QUEUED", "PENDING", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY", "WAITING"}
 )
 LIFE_CYCLE_STATES = TERMINAL_LIFE_CYCLE_STATES | ACTIVE_LIFE_CYCLE_STATES
-# Results of tasks that never ran: because of another task, of a condition, or because somebody turned them off.
+# Results of tasks that never ran: because of another task or a condition, or because they are disabled.
 NEVER_RAN = frozenset({"UPSTREAM_FAILED", "UPSTREAM_CANCELED", "EXCLUDED", "DISABLED"})
 RESULT_STATES = NEVER_RAN | {
     "SUCCESS", "SUCCESS_WITH_FAILURES", "FAILED", "TIMEDOUT", "CANCELED", "MAXIMUM_CONCURRENT_RUNS_REACHED",
 }  # fmt: skip
 
-# What `status.termination_details.code` says in the words of `state.result_state`, for replies that carry only
-# `status`.
+# The `state.result_state` for each `status.termination_details.code`, for replies that have only `status`.
 _RESULT_OF_TERMINATION_CODE = {
     "SUCCESS": "SUCCESS",
     "SUCCESS_WITH_FAILURES": "SUCCESS_WITH_FAILURES",
@@ -65,10 +72,10 @@ _OUTCOME_OF_RESULT = {
     "SUCCESS_WITH_FAILURES": Outcome.PARTIAL_SUCCESS,
     "FAILED": Outcome.FAILED,
     "TIMEDOUT": Outcome.TIMED_OUT,
-    # The reference's prose spells it so; the enum, and the wire, do not.
+    # The reference's text spells it this way; its enum and actual replies do not.
     "TIMED_OUT": Outcome.TIMED_OUT,
     "CANCELED": Outcome.CANCELED,
-    # So the reference's older pages tell of a run that others call SKIPPED.
+    # Older pages of the reference have this result for a run that is otherwise SKIPPED.
     "MAXIMUM_CONCURRENT_RUNS_REACHED": Outcome.SKIPPED,
 }
 
@@ -77,7 +84,7 @@ _OUTCOME_OF_RESULT = {
 class RunState:
     """The state of a run or of one of its tasks.
 
-    ``life_cycle_state`` and ``result_state`` (None while there is none) are the API's own words, ``message`` its text.
+    ``life_cycle_state``, ``result_state`` (None while there is none) and ``message`` are as the API returns them.
     ``termination_code`` and ``termination_type`` are "" in 2.0. ``user_cancelled_or_timedout`` may be true while the
     run is still terminating.
     Source: RunState, RunLifeCycleState, RunResultState of the Jobs API reference.
@@ -93,36 +100,36 @@ class RunState:
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> RunState:
         """Read the ``state`` and ``status`` of a run or task run."""
-        state, status = part(run, "state"), part(run, "status")
-        termination = part(status, "termination_details")
-        code = word(termination.get("code"))
-        life_cycle_state = word(state.get("life_cycle_state"))
+        state, status = strict_object(run, "state"), strict_object(run, "status")
+        termination = strict_object(status, "termination_details")
+        code = strict_name(termination.get("code"))
+        life_cycle_state = strict_name(state.get("life_cycle_state"))
         if life_cycle_state not in LIFE_CYCLE_STATES:
-            life_cycle_state = _life_cycle_state(word(status.get("state")) or life_cycle_state, code)
+            life_cycle_state = _life_cycle_state(strict_name(status.get("state")) or life_cycle_state, code)
         return cls(
             life_cycle_state=life_cycle_state,
-            result_state=word(state.get("result_state")) or _RESULT_OF_TERMINATION_CODE.get(code),
-            message=prose(state.get("state_message")) or prose(termination.get("message")),
+            result_state=strict_name(state.get("result_state")) or _RESULT_OF_TERMINATION_CODE.get(code),
+            message=message_text(state.get("state_message")) or message_text(termination.get("message")),
             termination_code=code,
             user_cancelled_or_timedout=state.get("user_cancelled_or_timedout") is True,
-            termination_type=word(termination.get("type")),
+            termination_type=strict_name(termination.get("type")),
         )
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run is over. A life cycle state that nobody has heard of counts as still running."""
+        """True if the run is over. An unknown life cycle state counts as active."""
         return self.life_cycle_state in TERMINAL_LIFE_CYCLE_STATES
 
     @property
     def is_known(self) -> bool:
-        """Whether the life cycle state is one of the reference's."""
+        """True if the life cycle state is documented."""
         return self.life_cycle_state in LIFE_CYCLE_STATES
 
     @property
     def outcome(self) -> Outcome:
         """How a finished run ended; an unknown result, or none, is a failure.
 
-        A failed multi-task run reads INTERNAL_ERROR + FAILED, so the result is asked before the life cycle state.
+        A failed multi-task run has INTERNAL_ERROR and FAILED, so the result takes precedence over the life cycle state.
         """
         if self.life_cycle_state == "SKIPPED":
             return Outcome.SKIPPED
@@ -131,10 +138,10 @@ class RunState:
         return _OUTCOME_OF_RESULT.get(self.result_state or "", Outcome.FAILED)
 
     def is_any_of(self, names: Container[str]) -> bool:
-        """Whether this is one of these life cycle states, or the end of a run with one of these results."""
+        """Return True if the life cycle state is one of `names`, or if the run is over and its result is one."""
         if self.life_cycle_state in names:
             return True
-        # A run that is TERMINATING has a result already, and may have no output yet.
+        # A TERMINATING run already has a result, but may not have its output yet.
         if not self.is_terminal:
             return False
         if self.outcome is Outcome.SKIPPED and "SKIPPED" in names:
@@ -146,26 +153,26 @@ class RunState:
 
     @property
     def is_success(self) -> bool:
-        """Whether the run is over and succeeded, be it in part."""
+        """True if the run is over and succeeded, at least partially."""
         return self.is_terminal and self.outcome in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS}
 
     @property
     def is_being_stopped(self) -> bool:
-        """Whether the run still goes on, but was cancelled or has passed its timeout. Not each TERMINATING run is."""
+        """True if the run is active, but was cancelled or timed out. A TERMINATING run need not be."""
         return not self.is_terminal and (self.user_cancelled_or_timedout or self.result_state == "CANCELED")
 
     @property
     def canceled_by_platform(self) -> bool:
-        """Whether a cancelled run was cancelled by the platform rather than by a person."""
+        """True if the platform, not a person, cancelled the run."""
         return self.outcome is Outcome.CANCELED and self.termination_code not in {"", "USER_CANCELED"}
 
     def __str__(self) -> str:
-        """Return the two states as a person would quote them: ``TERMINATED/FAILED``."""
+        """Return both states in the form ``TERMINATED/FAILED``."""
         return "/".join(filter(None, (self.life_cycle_state or "no state", self.result_state)))
 
 
 def _life_cycle_state(status: str, termination_code: str) -> str:
-    """Return the ``life_cycle_state`` that a reply with only a ``status`` means."""
+    """Return the ``life_cycle_state`` for a reply that has only a ``status``."""
     if status != "TERMINATED":
         return status
     if termination_code in _SKIPPED_TERMINATION_CODES:
@@ -175,7 +182,7 @@ def _life_cycle_state(status: str, termination_code: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One task of a run (its latest attempt). ``run_id`` is 0 where the reply has none: it has no output to ask for."""
+    """One task of a run (its latest attempt). ``run_id`` is 0 if the reply has none; there is no output then."""
 
     run_id: int
     task_key: str
@@ -189,7 +196,7 @@ class TaskRun:
         """Read one element of a run's ``tasks``."""
         return cls(
             run_id=identifier(task.get("run_id") or 0),
-            task_key=word(task.get("task_key")),
+            task_key=strict_name(task.get("task_key")),
             state=RunState.from_json(task),
             attempt_number=count(task.get("attempt_number")),
             page_url=_page_url(task),
@@ -199,14 +206,14 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run, as ``runs/get`` tells it. ``raw`` is the reply itself, with every field of it."""
+    """A run as ``runs/get`` returns it. ``raw`` is the reply with all its fields."""
 
     run_id: int
     job_id: int | None
     state: RunState
-    #: In epoch seconds; None where the reply has none.
+    #: In epoch seconds; None if the reply has none.
     start_time: float | None
-    #: In epoch seconds; None while it goes on.
+    #: In epoch seconds; None while the run is active.
     end_time: float | None
     page_url: str
     run_name: str
@@ -215,7 +222,7 @@ class Run:
 
     @classmethod
     def from_json(cls, run: Mapping[str, Any]) -> Run:
-        """Read a Run object of any API version. Raises KeyError, TypeError or ValueError where it is none."""
+        """Read a Run object of any API version. Raises KeyError, TypeError or ValueError if it is not one."""
         return cls(
             run_id=identifier(run["run_id"]),
             job_id=identifier(run.get("job_id") or 0) or None,
@@ -223,14 +230,14 @@ class Run:
             start_time=seconds(run.get("start_time")),
             end_time=seconds(run.get("end_time")),
             page_url=_page_url(run),
-            run_name=one_line(prose(run.get("run_name"))),
+            run_name=one_line(message_text(run.get("run_name"))),
             tasks=latest_attempts(TaskRun.from_json(task) for task in objects(run, "tasks")),
             raw=cast("payloads.Run", run),
         )
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run is over."""
+        """True if the run is over."""
         return self.state.is_terminal
 
     @property
@@ -239,7 +246,7 @@ class Run:
         return self.state.outcome
 
     def only(self, task: TaskRun) -> Run:
-        """Return the run of one task, as if it had been launched by itself."""
+        """Return the run of one task, as if it had been launched on its own."""
         return replace(
             self,
             run_id=task.run_id,
@@ -250,34 +257,34 @@ class Run:
 
     @property
     def failed_tasks(self) -> list[TaskRun]:
-        """The tasks that failed by themselves, not those that another's failure kept from running."""
+        """The tasks that failed themselves, without those that did not run because another task failed."""
         return [
             task
             for task in self.tasks
             if task.state.is_terminal
             and task.state.outcome not in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS, Outcome.SKIPPED}
-            # They explain nothing.
+            # These do not explain why the run failed.
             and task.state.result_state not in NEVER_RAN
         ]
 
 
 def _page_url(raw: Mapping[str, Any]) -> str:
-    """Return the page of a run, or of a task of it, at the address where all who may see it find it.
+    """Return the URL of the page of a run or a task run, in the form that works for all users.
 
-    The API names an older one, ``/?o=1#job/2/run/3``, which takes all but administrators to the workspace's first page
-    (https://github.com/databricks/cli/issues/5142).
+    The API returns an older form, ``/?o=1#job/2/run/3``, which redirects everyone except administrators to the
+    workspace's home page (https://github.com/databricks/cli/issues/5142).
     """
     url = page_url(raw.get("run_page_url"))
     old = _PAGE_BY_FRAGMENT.fullmatch(url)
     if old is None or old[4] != str(raw.get("run_id")):
-        # No such address; or the run's number in its job, which is no part of the newer one.
+        # Another form of URL, or one with the run's number within its job, which the newer form cannot have.
         return url
     return f"{old[1]}/jobs/{old[3]}/runs/{old[4]}{old[2] or ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunsPage:
-    """A page of ``runs/list``, of which only the runs' states are kept, by run id. ``next_page_token`` is "" in 2.0."""
+    """The states of the runs on a page of ``runs/list``, by run id. ``next_page_token`` is "" in 2.0."""
 
     states: Mapping[int, RunState]
     has_more: bool
@@ -292,9 +299,9 @@ class RunsPage:
 
 
 def parse_runs_page(body: bytes) -> dict[str, Any]:
-    """Return those fields of a page of ``runs/list`` that RunsPage reads. Raises ValueError.
+    """Return the fields of a page of ``runs/list`` that RunsPage reads. Raises ValueError.
 
-    A page may hold a megabyte: not to build what nobody reads halves the time.
+    A page may have a megabyte; skipping the other fields halves the time to parse it.
     """
     page: dict[str, Any] = _runs_page().validate_json(body)
     return page
@@ -303,7 +310,7 @@ def parse_runs_page(body: bytes) -> dict[str, Any]:
 @functools.cache
 def _runs_page() -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
-    from typing_extensions import TypedDict  # which pydantic asks for before Python 3.12
+    from typing_extensions import TypedDict  # which pydantic requires before Python 3.12
 
     class Entry(TypedDict, total=False):
         run_id: Required[int]
@@ -314,17 +321,17 @@ def _runs_page() -> TypeAdapter[Any]:
         runs: list[Entry] | None
         has_more: bool | None
         next_page_token: str | None
-        # Then it is about a single run, and so the answer to another question.
+        # A reply with a run_id describes a single run: it answers another request.
         run_id: None
 
     return TypeAdapter(Page)
 
 
 def repairs_of(run: Run) -> list[dict[str, Any]]:
-    """Return the repairs of a run that was asked for with its history, the latest last. Raises UnreadableReply."""
-    made = [item for item in objects(run.raw, "repair_history") if item.get("id")]
-    # In which order they come is not said.
-    return sorted(made, key=lambda item: count(item.get("start_time")))
+    """Return the repairs of a run that was read with its history, the latest last. Raises UnreadableReply."""
+    repairs = [item for item in objects(run.raw, "repair_history") if item.get("id")]
+    # The API does not document their order.
+    return sorted(repairs, key=lambda item: count(item.get("start_time")))
 
 
 def latest_attempts(tasks: Iterable[TaskRun]) -> tuple[TaskRun, ...]:

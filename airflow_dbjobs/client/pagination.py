@@ -1,4 +1,4 @@
-"""Pages of the Jobs API: lists, and the arrays of one job or run that API 2.2 cuts into pages of 100 elements."""
+"""Read the pages of lists, and of the arrays in a job or run, which API 2.2 splits into pages of 100 elements."""
 
 from __future__ import annotations
 
@@ -10,101 +10,101 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     Json = dict[str, Any]
-    # Asks for a page: its query is what is added to the list's own.
-    Ask = Callable[[Mapping[str, Any]], Json]
+    # Fetches a page; its argument is added to the query.
+    FetchPage = Callable[[Mapping[str, Any]], Json]
 
 # Each page of a job or run repeats its other fields.
 _PAGED_RUN_ARRAYS = ("tasks", "job_clusters", "job_parameters", "repair_history", "iterations")
 _PAGED_JOB_ARRAYS = ("tasks", "job_clusters", "environments", "parameters")
 
 
-def elements(ask: Ask, name: str, *, by_offset: bool) -> Iterator[Json]:
-    """Yield the elements of a list, which its pages hold under `name`.
+def elements(fetch: FetchPage, name: str, *, by_offset: bool) -> Iterator[Json]:
+    """Yield the elements of a list from the field `name` of all its pages.
 
-    Pages follow ``next_page_token`` (a missing or empty one ends the list). `by_offset` says that a page which has
-    ``has_more`` and no token is followed by offset: 2.0 knows nothing else, and 2.1 did not before the middle of 2023.
+    ``next_page_token`` leads to the next page; if it is missing or empty, the list ends. With `by_offset`, a page with
+    ``has_more`` and no token is followed by offset: API 2.0 has no tokens, and 2.1 had none before the middle of 2023.
     """
-    walk = _Walk(ask)
-    page = ask({})
+    pages = _TokenPages(fetch)
+    page = fetch({})
     offset = 0
     while True:
         found = objects(page, name)
         yield from found
         offset += len(found)
         if token := next_token(page):
-            page = walk.page(token)
+            page = pages.page(token)
         elif by_offset and page.get("has_more") and found:
-            following = ask({"offset": offset})
+            following = fetch({"offset": offset})
             if following == page:
-                raise UnreadableReply(f"The API answered with the same page of {name} for another offset")
+                raise UnreadableReply(f"The API returned the same page of {name} for two offsets")
             page = following
         else:
             return
 
 
 def objects(page: Mapping[str, Any], name: str) -> list[Json]:
-    """Return the elements of an array of an answer, [] where it has none. Raises UnreadableReply."""
+    """Return the array `name` of a reply; [] if there is none. Raises UnreadableReply if it is not one of objects."""
     found = page.get(name) or []
     if isinstance(found, list) and all(isinstance(element, dict) for element in found):
         return found
-    raise UnreadableReply(f"The API answered with {name} that are no list of JSON objects")
+    raise UnreadableReply(f"The API returned {name} that are not a list of JSON objects")
 
 
 def next_token(page: Mapping[str, Any]) -> str:
-    """Return the token of the next page, "" where there is none. Raises UnreadableReply."""
+    """Return the token of the next page; "" if there is none. Raises UnreadableReply if it is not a string."""
     token = page.get("next_page_token") or ""
     if not isinstance(token, str):
-        raise UnreadableReply("The API answered with a next_page_token that is no text")
+        raise UnreadableReply("The API returned a next_page_token that is not a string")
     return token
 
 
-def whole_run(ask: Ask) -> Json:
-    """Return a run with all elements of its arrays, however many pages they come in."""
-    run = ask({})
-    for page in _further(ask, run):
+def whole_run(fetch: FetchPage) -> Json:
+    """Return a run with its arrays complete."""
+    run = fetch({})
+    for page in _following_pages(fetch, run):
         _extend(run, page, _PAGED_RUN_ARRAYS)
-    return _without_marks(run)
+    return _without_page_fields(run)
 
 
-def whole_job(ask: Ask) -> Json:
-    """Return a job with all elements of its settings' arrays, however many pages they come in."""
-    job = ask({})
-    for page in _further(ask, job):
+def whole_job(fetch: FetchPage) -> Json:
+    """Return a job with the arrays of its settings complete."""
+    job = fetch({})
+    for page in _following_pages(fetch, job):
         settings, more = job.setdefault("settings", {}), page.get("settings") or {}
         if not isinstance(settings, dict) or not isinstance(more, dict):
-            raise UnreadableReply("The API answered with settings of a job that are no JSON object")
+            raise UnreadableReply("The API returned job settings that are not a JSON object")
         _extend(settings, more, _PAGED_JOB_ARRAYS)
-    return _without_marks(job)
+    return _without_page_fields(job)
 
 
-def _further(ask: Ask, page: Json) -> Iterator[Json]:
-    walk = _Walk(ask)
+def _following_pages(fetch: FetchPage, page: Json) -> Iterator[Json]:
+    pages = _TokenPages(fetch)
     while token := next_token(page):
-        page = walk.page(token)
+        page = pages.page(token)
         yield page
 
 
-class _Walk:
-    """Asks for pages by their tokens, and for none twice: that walk would never end."""
+class _TokenPages:
+    """Fetches pages by token, and none twice: that loop would never end."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, fetch: FetchPage) -> None:
+        self._fetch = fetch
         self._tokens: set[str] = set()
 
     def page(self, token: str) -> Json:
-        """Return the page of a token. Raises UnreadableReply where it was asked for before."""
+        """Return the page of a token. Raises UnreadableReply if it was fetched before."""
         if token in self._tokens:
-            raise UnreadableReply("The API answered with pages that lead back to one another")
+            raise UnreadableReply("The API returned pages that form a loop")
         self._tokens.add(token)
-        return self._ask({"page_token": token})
+        return self._fetch({"page_token": token})
 
 
-def _without_marks(whole: Json) -> Json:
-    """Return what is whole now without what says that its first page was not."""
-    return {name: value for name, value in whole.items() if name not in {"has_more", "next_page_token"}}
+def _without_page_fields(merged: Json) -> Json:
+    """Remove the fields which say that the first page was incomplete."""
+    return {name: value for name, value in merged.items() if name not in {"has_more", "next_page_token"}}
 
 
-def _extend(whole: Json, page: Json, arrays: tuple[str, ...]) -> None:
+def _extend(merged: Json, page: Json, arrays: tuple[str, ...]) -> None:
     for name in arrays:
         if more := objects(page, name):
-            whole[name] = [*objects(whole, name), *more]
+            merged[name] = [*objects(merged, name), *more]

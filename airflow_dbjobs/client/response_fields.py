@@ -1,7 +1,7 @@
-"""Single fields of the API's answers, read with their types: strictly what decides, mildly what only decorates.
+"""Read single fields of API replies, strictly or leniently.
 
-A field that decides (an id, a state) and has another type than the reference says raises TypeError or ValueError, which
-the client raises as UnreadableReply. One that is only shown (a page, a message, when it ended) is left out then.
+A field on which decisions depend (an id, a state) raises TypeError or ValueError if its type is not the documented one;
+the client turns that into UnreadableReply. A field that is only shown (a URL, a message, a time) is then ignored.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ _LARGEST_ID = 2**63
 
 
 def identifier(value: object) -> int:
-    """Return an id: an INT64, or its digits as text."""
+    """Return an id, which may be a number or its digits. Raises TypeError or ValueError if it is not an INT64."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if not is_number and not (isinstance(value, str) and value.isdecimal()):
-        raise TypeError("an id is no whole number")
+        raise TypeError("an id is not an integer")
     read = int(str(value))
     if not -_LARGEST_ID <= read < _LARGEST_ID:
-        raise ValueError("an id is no INT64")
+        raise ValueError("an id is not an INT64")
     return read
 
 
-def word(value: object) -> str:
-    """Return a name that decides something, on one line; "" where there is none."""
+def strict_name(value: object) -> str:
+    """Return a name (of a state, say) on one line; "" if there is none. Raises TypeError if it is not a string."""
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise TypeError(f"a name is {type(value).__name__}")
+        raise TypeError(f"a name is of type {type(value).__name__}")
     return one_line(value)
 
 
-def part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an object that decides something; an empty one where there is none."""
+def strict_object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a nested object; an empty one if there is none. Raises TypeError if it is not an object."""
     found = value.get(name)
     if found is None:
         return {}
     if not isinstance(found, Mapping):
-        raise TypeError(f"{name} is no object")
+        raise TypeError(f"{name} is not an object")
     return found
 
 
-def prose(value: object) -> str:
-    """Return what is written for people; "" where it is no text."""
+def message_text(value: object) -> str:
+    """Return a text for people without control characters; "" if it is not a string."""
     return without_controls(value) if isinstance(value, str) else ""
 
 
 def seconds(value: object) -> float | None:
-    """Return milliseconds in seconds; None where they are no number, or 0."""
+    """Convert milliseconds to seconds; None if the value is not a number, or 0."""
     try:
         read = float(value) / 1000 if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:
@@ -62,18 +62,18 @@ def seconds(value: object) -> float | None:
 
 
 def job_name(job: Mapping[str, Any]) -> object:
-    """Return the name in a job's settings; None where there is none."""
+    """Return the name in a job's settings; None if there is none."""
     settings = job.get("settings")
     return settings.get("name") if isinstance(settings, dict) else None
 
 
 def count(value: object) -> int:
-    """Return a whole number that only decorates, or orders what is alike; 0 where it is none."""
+    """Return an integer that is only shown or sorted by; 0 if it is not one."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def page_url(value: object) -> str:
-    """Return the address of a page that a browser may be sent to; "" where it is none."""
+    """Return an http(s) URL that is safe to link to; "" if the value is not one."""
     if not isinstance(value, str) or len(value) > _LONGEST_URL:
         return ""
     url = one_line(value.strip())

@@ -1,4 +1,4 @@
-"""What a reply of the Jobs API says: its JSON object, or the error that it stands for."""
+"""Interpret a reply of the Jobs API: return its JSON object, or raise the error that it reports."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client.exchange import Reply
 
-# How common servers answer to plain HTTP on a port of HTTPS.
+# Replies of common servers to plain HTTP on an HTTPS port.
 _WANTS_TLS = re.compile(r"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server", re.IGNORECASE)
-# By which requests name what they ask for, and answers what they tell of.
+# Fields that must be equal in a request and its reply.
 _IDS = ("run_id", "job_id")
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -43,7 +43,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 _MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 
-# Where the error_code says more than the status it came with.
+# An error_code that is more precise than the status.
 _BY_ERROR_CODE: dict[str, type[ApiError]] = {
     "RESOURCE_DOES_NOT_EXIST": NotFound,
     "RESOURCE_ALREADY_EXISTS": Conflict,
@@ -52,22 +52,22 @@ _BY_ERROR_CODE: dict[str, type[ApiError]] = {
     "TEMPORARILY_UNAVAILABLE": ServerError,
 }
 
-# The Jobs API answers 400 INVALID_PARAMETER_VALUE, not 404, for a run or job that does not exist; only the text tells.
+# The Jobs API answers 400 INVALID_PARAMETER_VALUE, not 404, if a run or job does not exist; only the message shows it.
 _DOES_NOT_EXIST = re.compile(r"\s*(run|job):? \d+\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
 
 
 def json_object(
     call: str,
     reply: Reply,
-    asked: Mapping[str, Any],
+    query: Mapping[str, Any],
     *,
     void: bool = False,
     parse: Callable[[bytes], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return the JSON object of a success. Raises ApiError or UnreadableReply.
+    """Return the JSON object of a successful reply. Raises ApiError or UnreadableReply.
 
-    An answer that names another run or job than the query `asked` is one to another question. `void` and `parse` are
-    as in ``Transport.send``.
+    A reply with another run_id or job_id than the `query` belongs to another request, and is refused. `void` and
+    `parse` are as in ``Transport.send``.
     """
     if not reply.is_success:
         raise _refusal(call, reply)
@@ -75,16 +75,16 @@ def json_object(
         return {}
     try:
         body = parse(reply.body) if parse else json.loads(reply.body)
-    # A JSONDecodeError is a ValueError, and so is pydantic's ValidationError; the other is of what is nested deeply.
+    # JSONDecodeError and pydantic's ValidationError are ValueErrors; deeply nested JSON raises RecursionError.
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         kind = reply.header("Content-Type") or "no content type"
         raise UnreadableReply(f"{call} answered {reply.status} without a JSON object ({kind}): {reply.start}")
     for name in _IDS:
-        if name in asked and name in body and str(body[name]) != str(asked[name]):
-            told = reply.shown(str(body[name]))
-            raise UnreadableReply(f"{call} answered with {name} {told} where {asked[name]} was asked for")
+        if name in query and name in body and str(body[name]) != str(query[name]):
+            received = reply.shown(str(body[name]))
+            raise UnreadableReply(f"{call} returned {name} {received} instead of {query[name]}")
     return body
 
 
@@ -92,13 +92,13 @@ def _refusal(call: str, reply: Reply) -> CallError:
     if reply.is_redirect:
         where = reply.header("Location") or ""
         if not _is_url(where):
-            return UnreadableReply(f"{call} answered {reply.status} with a Location that is no URL: {where}")
-        said = f"a redirect to {where}. Is the connection's host the workspace's URL?"
-        return ApiError(call, reply.status, message=said)
+            return UnreadableReply(f"{call} answered {reply.status} with a Location that is not a URL: {where}")
+        message = f"a redirect to {where}. Is the connection's host the workspace's URL?"
+        return ApiError(call, reply.status, message=message)
     if reply.status == HTTPStatus.BAD_REQUEST and _WANTS_TLS.search(reply.text):
-        return wrong_protocol(call, "the server", "speaks HTTPS, and not plain HTTP")
+        return wrong_protocol(call, "the server", "speaks HTTPS, not plain HTTP")
     if reply.status < HTTPStatus.OK:
-        return UnreadableReply(f"{call} answered {reply.status} only, which is no answer")
+        return UnreadableReply(f"{call} answered {reply.status} without a final status")
     try:
         body = reply.shown_json(json.loads(reply.body))
     except (ValueError, RecursionError):
@@ -118,13 +118,13 @@ def _is_url(text: str) -> bool:
 
 
 def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> ApiError:
-    """Return the error for a reply which is not a success.
+    """Return the error for an unsuccessful reply.
 
     `call` names the endpoint ("POST jobs/run-now"). `body` is the reply's JSON object ({} if it had none): the usual
     ``error_code``/``message``, or one of the rarer shapes ``{"error": ...}`` and ``{"detail": ...}``.
     """
     error_code = body.get("error_code")
-    # Some gateways repeat the HTTP status here, which names nothing.
+    # Some gateways repeat the HTTP status here.
     code = error_code if isinstance(error_code, str) and not error_code.isdigit() else ""
     message = str(body.get("message") or body.get("error") or body.get("detail") or "").strip()
     kind = (
@@ -135,7 +135,7 @@ def api_error(call: str, status: int, body: Mapping[str, Any], headers: Mapping[
     if kind is BadRequest and _DOES_NOT_EXIST.match(message):
         kind = NotFound
     elif kind is NotFound and code not in _MISSING and not _DOES_NOT_EXIST.match(message):
-        # A gateway's 404, or an API that is not served or not enabled here: it says nothing about the run or job.
+        # A gateway's 404, or that of an API that is not available here, which says nothing about the run or job.
         kind = ApiError
     return kind(
         call,

@@ -1,15 +1,15 @@
-"""What is retried, when, and for how long.
+"""Which failed calls are retried, when, and for how long.
 
-One call (the reference advises to retry a 5xx for up to 10 minutes, at least 30 s apart):
+The API reference advises to retry a 5xx for up to 10 minutes, with at least 30 s between attempts. A call is retried
+after:
 
-- 429 and 503 with ``Retry-After``: after what it says, capped;
-- 429 without it, and 400 ``COULD_NOT_ACQUIRE_LOCK``: exponential backoff with jitter;
-- any other 5xx but 501: ``server_error_wait`` apart; a GET's first wait is ``first_wait``;
-- no answer, or an unreadable one: backoff from ``first_wait``;
-- nothing else.
+- 429 or 503 with ``Retry-After``: after the time in that header, up to a maximum;
+- 429 without it, or 400 ``COULD_NOT_ACQUIRE_LOCK``: with exponential backoff and jitter;
+- any other 5xx except 501: after ``server_error_wait``, but a GET for the first time after ``first_wait``;
+- no reply, or an unreadable one: with exponential backoff from ``first_wait``.
 
-A call that is not repeatable (it would launch or create a second time) is repeated only where the request provably
-never reached the server, or was refused by a rate limit.
+Other errors are not retried. A call that is not repeatable (repeating it would launch or create twice) is retried only
+if a rate limit refused it, or if the request certainly did not reach the server.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class RetryPolicy:
     """How long one call is retried. Numbers are seconds.
 
     `retry_budget`: how long after the first attempt another one may begin. `server_error_wait`: the minimum wait after
-    a 5xx. `connect_timeout` and `read_timeout`: of one attempt, however little of the budget is left. `first_wait`: the
-    first wait of a backoff, and of a GET. `ends_with_budget`: attempts end with the budget, as the caller does.
+    a 5xx. `connect_timeout` and `read_timeout`: the timeouts of one attempt, which may exceed the budget. `first_wait`:
+    the first wait of a backoff, and of a GET after a 5xx. `ends_with_budget`: also end an attempt when the budget is
+    spent.
     """
 
     retry_budget: float = 600.0
@@ -49,32 +50,33 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long failing polls of a run are tolerated. All values are seconds.
+    """How long failing polls of a run are retried. All values are seconds.
 
-    `outage_tolerance`: the API is down or limiting. `denied_tolerance`: the credentials are refused.
+    `outage_tolerance`: while the API is down or a rate limit refuses polls. `denied_tolerance`: while the API refuses
+    the credentials.
     """
 
     outage_tolerance: float = 3600.0
     denied_tolerance: float = 600.0
 
 
-# The limit of all waits in one triggerer together, per workspace.
+# The limit for all waits in one triggerer together, per workspace.
 MAX_REQUESTS_PER_SECOND = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The decision to try again: why, and the least number of seconds to wait before."""
+    """The decision to retry: the reason, and the minimum wait in seconds."""
 
     reason: str
     wait: float
 
 
 def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: RetryPolicy) -> Retry | None:
-    """Decide whether to repeat a call whose `attempt`-th try (from 1) ended in `error`; None means no.
+    """Return whether and when to retry a call whose `attempt`-th attempt (from 1) ended in `error`; None: not at all.
 
-    `repeatable` says that the call may reach the server twice without harm: it reads, it ends in the same state, or it
-    carries an idempotency token.
+    A call is `repeatable` if it may reach the server twice without harm: it only reads, is idempotent, or carries an
+    idempotency token.
     """
     wait = backoff(attempt, policy.first_wait)
     if isinstance(error, TooManyRequests):
@@ -89,15 +91,15 @@ def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: 
 
 
 def _after(error: ApiError, otherwise: float) -> Retry:
-    """Return a retry after what the reply asks for, or after `otherwise` seconds."""
-    seconds = asked_wait(error)
+    """Return a retry after the reply's ``Retry-After``, or after `otherwise` seconds."""
+    seconds = requested_wait(error)
     if seconds is None:
         return Retry(error.summary, otherwise)
     return Retry(f"{error.summary}, Retry-After {seconds:.0f} s", seconds)
 
 
-def asked_wait(error: CallError) -> float | None:
-    """Return the seconds to wait that a 429 or 503 asks for (at least 1 s, capped), or None where it asks for none."""
+def requested_wait(error: CallError) -> float | None:
+    """Return the wait that a 429 or 503 requests by ``Retry-After``, from 1 s to LONGEST_RETRY_AFTER; None if none."""
     if isinstance(error, ApiError) and (isinstance(error, TooManyRequests) or error.status == _SERVICE_UNAVAILABLE):
         seconds = retry_after_seconds(error.retry_after, time.time())
         return None if seconds is None else max(1.0, min(seconds, LONGEST_RETRY_AFTER))
@@ -105,13 +107,13 @@ def asked_wait(error: CallError) -> float | None:
 
 
 def backoff(attempt: int, first: float = 1.0) -> float:
-    """Return the wait after the `attempt`-th failure (from 1): twice the one before, up to LONGEST_BACKOFF seconds."""
-    # The exponent is bounded for the sake of the 1025th attempt: a larger one overflows a float.
+    """Return the wait after the `attempt`-th failure (from 1): doubled each time, up to LONGEST_BACKOFF seconds."""
+    # The exponent is limited because from the 1025th attempt on the power would overflow a float.
     return min(first * 2.0 ** min(attempt - 1, 10), LONGEST_BACKOFF)
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After header (a number, or an HTTP date) asks for; None if it is not usable."""
+    """Return the seconds until the time in a Retry-After header (seconds or an HTTP date); None if it is invalid."""
     if not header:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Texts of others (replies, runs, secrets backends) made fit to be shown: no terminal control, no secrets, no excess.
+"""Make foreign text (from replies, runs, secrets backends) safe to show: no terminal controls, no secrets, no excess.
 
-All texts that come from elsewhere pass one of these before they reach a log, an error or a link: `one_line` names and
-states, `without_controls` messages, `cleaned` what programs printed, `scrubbed` what may repeat known credentials.
+All such text passes one of these functions before it reaches a log, an error or a link: names and states `one_line`,
+messages `without_controls`, the output of programs `cleaned`, and text that may echo known credentials `scrubbed`.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 1000
 
-# Colours, other control sequences and hyperlinks of a terminal.
+# Colors, other control sequences and hyperlinks of a terminal.
 _ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-# Whatever else steers a terminal, breaks a line in some viewers, turns the direction of what is read, or, being half a
-# character, cannot be written at all.
+# Other control characters, line separators, characters that change the text direction, and unpaired surrogates, which
+# cannot be encoded.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# A character as URLs, JSON, Python, and HTML (by number, by name) spell it.
+# An escaped character in URLs, JSON, Python, or HTML (by number or by name).
 _ESCAPED = re.compile(
     r"%([0-9a-f]{2})|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|&#x([0-9a-f]{1,6});"
     r"|&#(\d{1,7});|&(amp|lt|gt|quot|apos);|\\([\\/\"'])",
     re.IGNORECASE,
 )
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
-# What was escaped may be escaped again.
-_SPELLINGS = 4
-# A secret that is shorter is no secret, and would be cut out of innocent words.
-LEAST_SECRET = 4
-# What a cut leaves of a line: half a secret would not be known as one.
+# How many layers of escapes are undone: escaped text may be escaped again.
+_ESCAPE_LAYERS = 4
+# Anything shorter is not a secret, and would be removed from unrelated words.
+_MIN_SECRET_LENGTH = 4
+# The partial line after a cut: half a secret would not be recognized.
 _FIRST_LINE = re.compile(r"\A[^\r\n]*[\r\n]?")
-# How a secret is called. (PWD is more often the working directory.)
+# Names of secrets. (PWD is usually the working directory.)
 _NAMES = (
     r"(?:password|passwd|passphrase|pwd(?!\W{1,6}/)|secret|credentials?"
     r"|(?:access|account|api|auth|encryption|private|refresh|sas|secret|session|storage)[ ._-]?(?:key|token)"
     r"|(?:account\.key|client\.secret)\.[\w.-]{1,99})"
 )
-# In Spark's configuration a blank may follow them. The last part is the storage account, or there is none.
+# Names in Spark's configuration, where a blank may separate name and value. The storage account at the end is optional.
 _SPARK_NAMES = r"(?:account\.key|client\.secret|secret\.key|session\.token)(?:\.[\w.-]{1,99})?"
-# In JSON quotes may be escaped, once or twice; after an item's they are closed by a bracket.
+# What separates a name and its value. In JSON, the quotes may be escaped once or twice; an index ends with a bracket.
 _IS = r"(?:\\{0,2}[\"']\]?)?[ \t]{0,4}(?:=>|==?|:=?)[ \t]{0,4}"
-# What code and templates have where a value would be: a placeholder, a call, an item, an attribute, a file (base64 has
-# no dot), an AWS name, a constant.
+# What is not a literal value in code and templates: a placeholder, a call, an index, an attribute, a file name (base64
+# has no dot), an AWS resource name, a constant.
 _NO_VALUE = (
     r"(?!\$?[{<(\[]|\*\*\*|[a-z_][\w.]{0,99}[(\[]|[a-z_]{1,49}(?:\.[a-z_]{1,49}){1,9}(?![^\s,;)\]])"
     r"|(?=[\w.-]{0,99}/)[\w./-]{1,199}\.[a-z]{2,9}(?![^\s\"',;)\]])|arn:|(?:None|True|False|null)\b)"
@@ -54,10 +54,10 @@ _NO_VALUE = (
 _STRING = "|".join(rf"{quote}{_NO_VALUE}([^\s{quote}\\](?:[^{quote}\\\n]|\\(?![{quote}\\]))*)" for quote in "\"'")
 _IN_QUOTES = rf"[bruf]{{0,2}}\\{{0,2}}(?:{_STRING})"
 _PLAIN = r"[^\s\"',;&)}\]\\]"
-# Prose has colons too.
+# Without quotes, a value must not look like a word, as ordinary text has colons too.
 _NO_WORD = rf"{_NO_VALUE}(?={_PLAIN}{{0,99}}[\d!#$%*+/=@^~])({_PLAIN}{{4,}})"
-# Secrets that are known by their shape; the value is the last group. Each is found in time that grows with the text
-# alone: what repeats is bounded, or begins where nothing like it went before. Airflow masks those of its connections.
+# Patterns of secrets; the last group is the value. Each matches in linear time: repetitions are bounded, or cannot
+# start in the middle of another match. (Airflow itself masks the secrets of its connections.)
 _SECRETS = tuple(
     re.compile(shape, re.IGNORECASE)
     for shape in (
@@ -70,13 +70,13 @@ _SECRETS = tuple(
         r"\bAuthorization[\"']?\s{0,4}[=:]\s{0,4}[\"']?(?:Basic|Bearer)[ \t]+([\w.~+/=-]{4,})",
         r"[?&](?:sig|X-Amz-Signature|X-Amz-Security-Token|X-Goog-Signature)=([^&\s\"']+)",
         r"(?<![0-9a-z])sig=([\w%+/=-]{16,})",
-        # Where a worker of Spark is, there is no password.
+        # A URL of a Spark worker has no password.
         r"(?<!spark)://[^/\s:@]{0,99}:([^/\s\"'<>]{1,200})@",
         rf"{_NAMES}{_IS}(?:{_IN_QUOTES}|{_NO_WORD})",
         rf"\([ \t]{{0,4}}[\"'][\w.-]{{0,99}}?{_NAMES}[\"'],[ \t]{{0,4}}{_IN_QUOTES}",
         rf"{_SPARK_NAMES}[ \t]{{1,9}}{_NO_WORD}",
         rf"{_NAMES}[ \t]{{0,4}}=[ \t]{{0,4}}{_NO_VALUE}({_PLAIN}{{4,}})",
-        # A parser has tokens too, and a model.
+        # Parsers and models have tokens too, so the value must have a digit and a letter.
         rf"token{_IS}(?:\\{{0,2}}[\"'])?{_NO_VALUE}(?=\D{{0,99}}\d)(?=[^a-z\s]{{0,99}}[a-z])([\w.~+/=-]{{8,}})",
         rf"(?<![a-z-])--[a-z-]{{0,30}}(?:{_NAMES}|token)(?:[ \t]+|[\"'],[ \t]*[\"']){_NO_VALUE}(?!-)({_PLAIN}{{4,}})",
     )
@@ -84,9 +84,9 @@ _SECRETS = tuple(
 
 
 def cleaned(text: str) -> str:
-    """Return a text without control sequences and characters, and with ``***`` for what looks like a secret.
+    """Return a text without control sequences and characters, and with ``***`` instead of what looks like a secret.
 
-    Of a line that was written over again and again, as progress bars are, what stood there last is kept.
+    Of a line that was overwritten, as by a progress bar, only the last version is kept.
     """
     text = without_controls(text)
     for shape in _SECRETS:
@@ -103,25 +103,27 @@ def without_controls(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line without control sequences and characters: a name, a state, an address."""
+    """Return a text (a name, a state, a URL) on one line without control sequences and characters."""
     if text.isprintable():
         return text
     return _CONTROL.sub("", " ".join(_ANSI_ESCAPE.sub("", text).split()))
 
 
 def scrubbed(text: str, secrets: Iterable[str]) -> str:
-    """Return a text with ``***`` for these secrets, however they are spelled: as a URL, JSON, HTML or a form has them.
+    """Return a text with ``***`` instead of these secrets, also if escaped as in a URL, JSON, HTML or a form.
 
-    Do it before the text is cut, as part of a secret may be left otherwise.
+    Call it before truncating the text, which could leave a part of a secret.
     """
-    known = {spelled for secret in secrets if len(secret) >= LEAST_SECRET for spelled in _in_bytes(secret)}
+    known = {
+        variant for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH for variant in _with_byte_variant(secret)
+    }
     if not known:
         return text
-    # Where in the text the characters of a layer begin: each layer undoes one spelling of the one before.
+    # Each layer is the one before with its escapes undone; `starts` are the positions of its characters in the text.
     layer, starts = text, list(range(len(text) + 1))
     hidden: list[tuple[int, int]] = []
-    for _ in range(_SPELLINGS):
-        # In a form a blank is a plus, and what is a plus here may be one there.
+    for _ in range(_ESCAPE_LAYERS):
+        # A form encodes a blank as a plus.
         plain = layer.replace("+", " ")
         for secret in known:
             wanted = secret.replace("+", " ")
@@ -134,13 +136,13 @@ def scrubbed(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _in_bytes(secret: str) -> set[str]:
-    """Return a secret as it is, and as the bytes of its UTF-8, of which a URL spells each by itself."""
+def _with_byte_variant(secret: str) -> set[str]:
+    """Return a secret as it is, and with a character per byte of its UTF-8, as each byte is escaped in a URL."""
     return {secret, secret.encode(errors="replace").decode("latin-1")}
 
 
 def _unescaped(text: str, starts: list[int]) -> tuple[str, list[int]]:
-    """Undo one spelling, and say for each character where it begins."""
+    """Undo one layer of escapes; return the text, and the position of each of its characters in the original."""
     parts, places, end = [], [], 0
     for found in _ESCAPED.finditer(text):
         parts += [text[end : found.start()], _character(found)]
@@ -169,12 +171,12 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def tail(text: str, lines: int) -> list[str]:
-    """Return the last lines of a text, cleaned; a first "…" stands for those before."""
-    # More than fits into so many lines need not be looked at: a log may have 5 MB.
-    most = 4 * lines * LONGEST_LINE
-    is_cut = len(text) > most
+    """Return the last lines of a text, cleaned; an "…" comes first if there are earlier lines."""
+    # Do not clean the whole text: a log may have 5 MB.
+    max_length = 4 * lines * LONGEST_LINE
+    is_cut = len(text) > max_length
     if is_cut:
-        text = _FIRST_LINE.sub("", text[-most:])
+        text = _FIRST_LINE.sub("", text[-max_length:])
     found = [_cut(line) for line in cleaned(text).rstrip().split("\n")]
     if found == [""]:
         found = []
@@ -184,7 +186,7 @@ def tail(text: str, lines: int) -> list[str]:
 def _masked(found: re.Match[str]) -> str:
     start, end = found.span(found.lastindex or 0)
     before = found.string[found.start() : start]
-    # A call that passes a parameter on, or an attribute that keeps it: `password=password`.
+    # Code that passes on or stores a parameter: `password=password`.
     if found.string.endswith(found.string[start:end], 0, found.start() + len(before.rstrip(" \t="))):
         return found.group()
     return before + "***" + found.string[end : found.end()]

@@ -1,8 +1,9 @@
-"""Whether a job has the settings that are wanted: what was asked for is contained in what the API answers.
+"""Compare the wanted settings of a job with those that the API returns, which must contain all that are wanted.
 
-The API answers with more than it was given, which is no difference: defaults, the cloud's attributes, and what somebody
-has added by hand. A field that is no longer asked for looks the same, and goes with the next reset; only what starts
-runs by itself must be asked for. What the API does not answer back may have changed, and so counts as different.
+The API returns more than it was given: defaults, attributes of the cloud, and changes made in the UI. These are no
+differences. A setting that is no longer wanted cannot be distinguished from them, so it stays until the next reset,
+except if it starts runs (a schedule, a trigger): that counts as a difference. So does a wanted setting that the API
+does not return, as it may have changed.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.payloads.schema import Field
 
-# By which field the elements of an array are told apart, wherever they stand: the API answers them in its own order.
+# The fields that identify the elements of an array; the API returns them in its own order.
 _KEYS = ("task_key", "job_cluster_key", "environment_key", "environment_variables_key", "name", "id", "metric")
-# A single task's fields stand among a job's settings in API 2.0.
+# In API 2.0, the fields of a single task are among the job's settings.
 _RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
-# None of these is ever the API's own doing.
+# The API never adds these itself.
 _STARTS_RUNS = ("schedule", "trigger", "triggers", "continuous")
-_IN_ANY_LETTER_CASE = ("git_provider",)
+_CASE_INSENSITIVE = ("git_provider",)
 _NOTHING: tuple[object, ...] = (None, "", {}, [])
 
 
 def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
-    """Return the paths of what is wanted and not so in a job's settings."""
+    """Return the paths of the settings that differ."""
     starting = (name for name in _STARTS_RUNS if actual.get(name) and not wanted.get(name))
-    return sorted({*starting, *_of_structures("JobSettings", _with_tasks(wanted), _with_tasks(actual), "")})
+    return sorted({*starting, *_structure_differences("JobSettings", _with_tasks(wanted), _with_tasks(actual), "")})
 
 
 def _with_tasks(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings in the form that has a list of tasks, without the name of their form, which the API ignores."""
+    """Return settings in the multi-task format, without the field ``format``, which the API ignores."""
     settings = {name: value for name, value in settings.items() if name != "format"}
     of_task = {*fields_of("ComputeAndTask"), *_RETRIES}
     task = {name: value for name, value in settings.items() if name in of_task and value not in _NOTHING}
@@ -46,33 +47,33 @@ def _with_tasks(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "tasks": [task]}
 
 
-def _of_structures(
+def _structure_differences(
     structure: str | None, wanted: Mapping[str, Any], actual: Mapping[str, Any], path: str
 ) -> Iterator[str]:
     fields = fields_of(structure) if structure else {}
     for name, value in wanted.items():
         below = f"{path}.{name}" if path else name
         if actual.get(name) is not None:
-            yield from _of_values(fields.get(name), value, actual[name], below)
+            yield from _value_differences(fields.get(name), value, actual[name], below)
         elif value not in _NOTHING:
             yield below
 
 
-def _of_values(field: Field | None, wanted: Any, actual: Any, path: str) -> Iterator[str]:
+def _value_differences(field: Field | None, wanted: Any, actual: Any, path: str) -> Iterator[str]:
     structure = field.structure if field else None
     if field and field.type is MAP and isinstance(wanted, dict) and isinstance(actual, dict):
-        # Its names are the user's own, and an empty text is a value.
+        # The user chooses the names, and an empty string is a value.
         for name in {**wanted, **actual}:
-            if name not in wanted or name not in actual or not _same(wanted[name], actual[name]):
+            if name not in wanted or name not in actual or not _equal(wanted[name], actual[name]):
                 yield f"{path}.{name}"
     elif isinstance(wanted, dict) and isinstance(actual, dict):
-        yield from _of_structures(structure, wanted, actual, path)
+        yield from _structure_differences(structure, wanted, actual, path)
     elif structure and all(isinstance(item, dict) for value in (wanted, actual) for item in _items(value)):
-        yield from _of_arrays(structure, wanted, actual, path)
-    elif path.endswith(_IN_ANY_LETTER_CASE):
+        yield from _array_differences(structure, wanted, actual, path)
+    elif path.endswith(_CASE_INSENSITIVE):
         if str(wanted).casefold() != str(actual).casefold():
             yield path
-    elif wanted is not None and not _same(wanted, actual):
+    elif wanted is not None and not _equal(wanted, actual):
         yield path
 
 
@@ -80,30 +81,30 @@ def _items(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else (value,)
 
 
-def _of_arrays(structure: str, wanted: Any, actual: Any, path: str) -> Iterator[str]:
+def _array_differences(structure: str, wanted: Any, actual: Any, path: str) -> Iterator[str]:
     wanted, actual = _items(wanted), _items(actual)
-    key = next((name for name in _KEYS if _tells_apart(name, wanted) and _tells_apart(name, actual)), None)
+    key = next((name for name in _KEYS if _identifies(name, wanted) and _identifies(name, actual)), None)
     if key:
         one, other = ({str(element[key]): element for element in elements} for elements in (wanted, actual))
         yield from (f"{path}[{name}]" for name in one.keys() ^ other.keys())
         for name in one.keys() & other.keys():
-            yield from _of_structures(structure, one[name], other[name], f"{path}[{name}]")
+            yield from _structure_differences(structure, one[name], other[name], f"{path}[{name}]")
     elif len(wanted) != len(actual):
         yield path
     else:
-        for number, (element, its_like) in enumerate(zip(wanted, actual, strict=True)):
-            yield from _of_structures(structure, element, its_like, f"{path}[{number}]")
+        for number, (element, counterpart) in enumerate(zip(wanted, actual, strict=True)):
+            yield from _structure_differences(structure, element, counterpart, f"{path}[{number}]")
 
 
-def _tells_apart(name: str, elements: Sequence[Mapping[str, Any]]) -> bool:
-    names = {str(element.get(name)) for element in elements}
-    return len(names) == len(elements) and all(element.get(name) is not None for element in elements)
+def _identifies(name: str, elements: Sequence[Mapping[str, Any]]) -> bool:
+    values = {str(element.get(name)) for element in elements}
+    return len(values) == len(elements) and all(element.get(name) is not None for element in elements)
 
 
-def _same(wanted: Any, actual: Any) -> bool:
-    """Whether two values are the same, a number or a boolean as text included."""
+def _equal(wanted: Any, actual: Any) -> bool:
+    """Return True if two values are equal; a number or boolean equals its text."""
     if isinstance(wanted, list) and isinstance(actual, list):
-        return len(wanted) == len(actual) and all(map(_same, wanted, actual))
+        return len(wanted) == len(actual) and all(map(_equal, wanted, actual))
     if isinstance(wanted, str) and isinstance(actual, int | float):
         with suppress(ValueError):
             wanted = json.loads(wanted.lower())

@@ -1,6 +1,6 @@
-"""One HTTP request to the Jobs API, or a request with its retries, as the caller asks. The only place that retries.
+"""Send a request to the Jobs API, once (`send`) or with retries (`call`). No other module retries a request.
 
-What is retried, and when, is decided in ``client.retry``.
+``client.retry`` decides what is retried, and when.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# An answer that has less time than this does not come; what was sent may be carried out all the same.
-_LEAST_SECONDS = 0.1
+# With less time left than this, a request is not sent: no reply would arrive in time, but the server might still carry
+# the request out.
+_MIN_SECONDS = 0.1
 
 
 class Attempts:
-    """What is known of a call's attempts while it is under way, for a kill that interrupts it.
+    """What is known about the attempts of a call in progress; a kill that interrupts the call reads it.
 
-    `unclear` says that one of them, or of an earlier call's, has left and was not refused: it may be carried out.
+    `unclear` is True if an attempt, also one of an earlier call, was sent and not refused: the server may carry it out.
     """
 
     unclear = False
@@ -60,9 +61,9 @@ class Attempts:
 class Transport:
     """Sends requests to one workspace with one set of credentials, from any thread (each has a session of its own).
 
-    `base_url` is scheme, host and port, with no path; where several workspaces share it, `workspace_id` says which is
-    meant. `auth` signs each request; if it is an ``auth.tokens.TokenAuth``, it gets the token in the time that is left,
-    and another one if the token is refused.
+    `base_url` is scheme, host and port, without a path; if several workspaces share it, `workspace_id` selects one.
+    `auth` signs each request. If it is an ``auth.tokens.TokenAuth``, it fetches the token within the time left for the
+    request, and another token if the API refuses the first.
     """
 
     def __init__(
@@ -83,25 +84,26 @@ class Transport:
         self.network = network or Network()
         self.product = product
         self.clock = clock
-        #: If set, it is called before each request and repeatedly during each wait, which end with its exception.
+        #: If set, called before each request and repeatedly during each wait; it ends them by raising an exception.
         self.interrupt: Callable[[], None] | None = None
-        #: Takes note of the calls that are made meanwhile; None where nobody wants that.
+        #: Records the attempts of calls while it is set.
         self.attempts: Attempts | None = None
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._process = os.getpid()
-        # The server's clock at a reading of ours. One assignment: threads, and a signal handler, see both or neither.
+        # The server's time, and the reading of our clock when it arrived. They are one tuple, so that other threads and
+        # signal handlers never see one without the other.
         self._server_clock: tuple[float, float] | None = None
 
     @property
     def identity(self) -> Hashable:
-        """What makes two transports interchangeable for a poller: the workspace, the credentials, the way to it."""
-        # Some schemes of requests define equality and so no hash: those are the same only as one object.
+        """Workspace, credentials and network. Transports with equal identities may share a poller."""
+        # Auth classes of requests that define equality have no hash: such objects equal only themselves here.
         auth = self.auth if isinstance(self.auth, Hashable) else id(self.auth)
         return self.base_url, self.workspace_id, auth, self.network
 
     def with_policy(self, policy: RetryPolicy, *, auth: AuthBase | None = None) -> Transport:
-        """Return a transport to the same workspace with another policy, maybe another auth, and sessions of its own."""
+        """Return a transport to the same workspace with its own sessions, another policy and possibly another auth."""
         return Transport(
             self.base_url,
             auth or self.auth,
@@ -113,7 +115,7 @@ class Transport:
         )
 
     def pause(self, seconds: float) -> None:
-        """Sleep. Raises what `interrupt` raises meanwhile."""
+        """Sleep, and raise what `interrupt` raises during that time."""
         if self.interrupt is None:
             self.clock.sleep(seconds)
             return
@@ -133,9 +135,10 @@ class Transport:
         repeatable: bool,
         void: bool = False,
     ) -> dict[str, Any]:
-        """Send a request, and again as ``client.retry`` says, until it is answered or the budget is spent.
+        """Send a request, retrying as ``client.retry`` decides, until the API answers or the retry budget is spent.
 
-        Raises what `send` raises; the error of the last attempt says how often and how long it was tried.
+        `repeatable` is as in ``client.retry.retry_decision``, `void` as in `send`. Raises what `send` raises; the error
+        of the last attempt quotes the number of attempts and the time spent.
         """
         started = self.clock.monotonic()
         known = self.attempts or Attempts()
@@ -148,7 +151,7 @@ class Transport:
 
         def wait(state: tenacity.RetryCallState) -> float:
             retry = decision(state)
-            # Up to a quarter more, so that many tasks that failed together do not come back together.
+            # Up to a quarter longer, so that tasks whose calls failed together do not all retry at once.
             return retry.wait * random.uniform(1.0, 1.25) if retry else 0.0  # noqa: S311 (jitter is no secret)
 
         def spent(state: tenacity.RetryCallState) -> bool:
@@ -164,7 +167,7 @@ class Transport:
                 error.unclear = known.unclear = unclear or error.unclear
                 raise
             except JobsError:
-                # Nothing has left.
+                # Nothing was sent.
                 known.unclear = unclear
                 raise
 
@@ -207,12 +210,13 @@ class Transport:
     ) -> dict[str, Any]:
         """Send a request once and return the reply's JSON object.
 
-        `path` is all after ``/api/`` ("2.2/jobs/runs/get"). `void` says that a success has nothing to tell, so that
-        an empty body is one. `limit` shortens the policy's timeouts to so many seconds, signing in included; with none
-        left nothing is sent. `parse` reads the body of a success in place of a plain JSON parser, and raises ValueError
-        where it cannot. Raises ConfigurationError (nothing sent: body over 10 MB, bad URL), Unreachable,
-        UnreadableReply or ApiError; SignInRefused, which is one, and the others with ``sent`` False, where no token
-        could be had.
+        `path` is what follows ``/api/`` ("2.2/jobs/runs/get"). With `void`, a successful reply may be empty. `limit`
+        reduces the policy's timeouts to at most so many seconds in total, including authentication; without time left,
+        nothing is sent. `parse` replaces the JSON parser for successful replies; it raises ValueError if it fails.
+
+        Raises ConfigurationError if the request cannot be sent (a body over 10 MB, a wrong URL), else Unreachable,
+        UnreadableReply or ApiError. If no token could be fetched, ``sent`` is False in these, and refused credentials
+        raise SignInRefused.
         """
         call = f"{method} {path.partition('/')[2]}"
         data = None if body is None else _encode(call, body)
@@ -223,10 +227,10 @@ class Transport:
             return deadline - self.clock.monotonic()
 
         def attempt(auth: AuthBase) -> dict[str, Any]:
-            # To read the certificates for a new one takes its time, on a busy machine.
+            # Before the time is checked: reading the certificates for a new session takes time on a busy machine.
             session = self._session(call)
-            if left() < _LEAST_SECONDS:
-                raise Unreachable(f"{call}: there was no time left to send it", sent=False)
+            if left() < _MIN_SECONDS:
+                raise Unreachable(f"{call}: no time left to send the request", sent=False)
             request = requests.Request(
                 method,
                 f"{self.base_url}/api/{path}",
@@ -244,7 +248,7 @@ class Transport:
                     connect_seconds=self.policy.connect_timeout,
                     read_seconds=min(self.policy.read_timeout, left()),
                     total_seconds=min(self.policy.connect_timeout + self.policy.read_timeout, left()),
-                    leaving=self._leaving,
+                    on_send=self._before_send,
                 )
                 self._note_server_clock(reply.header("Date"))
                 return json_object(call, reply, query or {}, void=void, parse=parse)
@@ -253,7 +257,7 @@ class Transport:
                     error.args = (str(error).replace(error.remedy, remedy),)
                 raise
             except UnreadableReply:
-                # Where one answer was not the right one, the next on this connection may be this one's.
+                # If the reply belongs to another request, the next one on this connection may be the reply to this.
                 session.close()
                 raise
 
@@ -263,14 +267,14 @@ class Transport:
         try:
             return attempt(token)
         except (Unauthenticated, PermissionDenied) as error:
-            # A refused call has done nothing, so that even a launch may be sent again.
-            if not (_tells_of_the_token(error) and self.auth.forget(token)):
+            # The API did nothing, so even a launch may be sent again.
+            if not (_may_concern_token(error) and self.auth.forget(token)):
                 raise
         return attempt(self.auth.token(left()))
 
-    def _leaving(self) -> None:
-        """Take note that a request leaves, unless that is not wanted any more."""
-        # In this order: for a kill that comes in between it has left.
+    def _before_send(self) -> None:
+        """Record that a request is about to be sent, and call `interrupt`, which may prevent it."""
+        # In this order: if a kill arrives in between, the request must count as sent.
         if self.attempts:
             self.attempts.unclear = True
         if self.interrupt:
@@ -279,13 +283,13 @@ class Transport:
     def server_time(self, reading: float) -> float:
         """Return the time of the server (epoch seconds) at a `reading` of the monotonic clock.
 
-        It comes from the last reply's ``Date``, in whole seconds, so it is early by the fraction of a second and by the
-        time that the reply took. If no reply had one, it is this machine's time.
+        It is derived from the last reply's ``Date`` header, which has whole seconds; so it is early by a fraction of a
+        second and by the time that the reply took. If no reply had the header, this machine's time is returned.
         """
         if self._server_clock is None:
             return self.clock.time() - (self.clock.monotonic() - reading)
-        said, when = self._server_clock
-        return said - (when - reading)
+        server_time, read_at = self._server_clock
+        return server_time - (read_at - reading)
 
     def _note_server_clock(self, date: str | None) -> None:
         with suppress(ValueError, OverflowError):
@@ -293,19 +297,19 @@ class Transport:
                 self._server_clock = email.utils.parsedate_to_datetime(date).timestamp(), self.clock.monotonic()
 
     def close(self) -> None:
-        """Close the sessions of all threads; who asks again gets a new one."""
+        """Close the sessions of all threads; the next request of a thread opens a new one."""
         self._local = threading.local()
         while self._sessions:
             self._sessions.pop().close()
 
     def drop_connection(self) -> None:
-        """Close this thread's connection: what came over it was not what was asked for."""
+        """Close this thread's connections, after one delivered the reply to another request."""
         if (session := getattr(self._local, "session", None)) is not None:
             session.close()
 
     def _session(self, call: str) -> requests.Session:
         if self._process != os.getpid():
-            # After a fork the connections are the parent's: both would read each other's answers.
+            # After a fork the connections belong to the parent: both processes would read each other's replies.
             self._process, self._local, self._sessions = os.getpid(), threading.local(), []
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
@@ -313,7 +317,7 @@ class Transport:
                 session = self._local.session = self._new_session()
             except ConfigurationError as error:
                 raise ConfigurationError(f"{call}: {error}") from None
-            # list.append is atomic: without a lock, a signal handler never waits for the call that it interrupts.
+            # list.append is atomic. With a lock, a signal handler could wait forever for the call that it interrupts.
             self._sessions.append(session)
         return session
 
@@ -326,8 +330,8 @@ class Transport:
         return session
 
 
-def _tells_of_the_token(error: ApiError) -> bool:
-    """Whether a refusal may be of the token, which the API answers 401, or 403 with no code of its own."""
+def _may_concern_token(error: ApiError) -> bool:
+    """Return True if the token may have been refused: the API answers 401, or 403 without an error code."""
     return isinstance(error, Unauthenticated) or not error.error_code
 
 
@@ -335,11 +339,11 @@ def _encode(call: str, body: Mapping[str, Any]) -> bytes:
     try:
         data = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{call}: the payload cannot be written as JSON: {error}") from error
+        raise ConfigurationError(f"{call}: the payload cannot be encoded as JSON: {error}") from error
     if len(data) > MAX_REQUEST_BYTES:
         raise ConfigurationError(
-            f"{call}: the payload has {len(data)} bytes, and the API takes at most {MAX_REQUEST_BYTES}."
-            " Move large values into files that the run reads."
+            f"{call}: the payload has {len(data)} bytes, and the API accepts at most {MAX_REQUEST_BYTES}. The request"
+            " was not sent. Move large values into files that the run reads."
         )
     return data
 

@@ -13,7 +13,7 @@ import random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_dbjobs.client.clock import Clock
-from airflow_dbjobs.client.retry import asked_wait, backoff
+from airflow_dbjobs.client.retry import backoff, requested_wait
 from airflow_dbjobs.client.sanitize import cleaned
 from airflow_dbjobs.errors import (
     ApiError,
@@ -146,7 +146,7 @@ class Watch:
                 f" {error}",
                 run_id=self.run_id,
             ) from error
-        return max(jittered(backoff(self._failures)), asked_wait(error) or 0.0)
+        return max(jittered(backoff(self._failures)), requested_wait(error) or 0.0)
 
     def _name(self) -> str:
         return self._action or f"Polling run {self.run_id}"

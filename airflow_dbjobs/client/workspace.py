@@ -1,4 +1,4 @@
-"""One workspace: where it is, who calls it, in which version, and how a call is made."""
+"""One workspace: its URL, the credentials and API version for it, and how to call it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_dbjobs.client import pagination
 from airflow_dbjobs.client.auth.static import BearerAuth, clean_token
 from airflow_dbjobs.client.retry import MAX_REQUESTS_PER_SECOND, Patience
-from airflow_dbjobs.client.session import is_this_machine, names_one_host
+from airflow_dbjobs.client.session import host_is_unambiguous, is_loopback_host
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 
@@ -41,7 +41,7 @@ _CLOUD_OF_DOMAIN = {
 
 
 class Workspace:
-    """Base of ``client.JobsClient``, which describes the parameters."""
+    """Base of ``client.JobsClient``, where the parameters are documented."""
 
     def __init__(
         self,
@@ -79,33 +79,33 @@ class Workspace:
 
     @property
     def workspace_id(self) -> str:
-        """The id of the workspace, where its URL is one that several share; "" where it is not needed."""
+        """The id of the workspace if several share its URL, else ""."""
         return self.transport.workspace_id
 
     @property
     def cloud(self) -> str:
-        """Return "aws", "azure" or "gcp", as the host's name tells it; "" where it does not."""
+        """The cloud according to the host's name: "aws", "azure" or "gcp"; "" if unknown."""
         name = urlsplit(self.host).hostname or ""
         return next((cloud for suffix, cloud in _CLOUD_OF_DOMAIN.items() if name.endswith(suffix)), "")
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Reads monotonic seconds, of the transport's clock."""
+        """The function that returns the monotonic seconds of the transport's clock."""
         return self.transport.clock.monotonic
 
     @property
     def sleep(self) -> Callable[[float], None]:
-        """What waits, for so many seconds."""
+        """The function that sleeps for a number of seconds."""
         return self.transport.pause
 
     def server_time(self, reading: float) -> float:
-        """Return the time of the server, in epoch seconds, when `clock` read `reading`."""
+        """Return the server's time, in epoch seconds, at the moment when `clock` returned `reading`."""
         return self.transport.server_time(reading)
 
     def with_policy(self, retry: RetryPolicy) -> Self:
-        """Return a client of the same workspace with another policy, and sessions of its own.
+        """Return a client of the same workspace with another policy and its own sessions.
 
-        It is made for a call or two: it does not read the credentials again.
+        It is meant for a few calls: it does not reload credentials.
         """
         return type(self)(
             api_version=self.api_version,
@@ -116,13 +116,13 @@ class Workspace:
         )
 
     def renew_credentials(self) -> bool:
-        """Read the credentials again, if the client knows how; return whether they were rotated meanwhile."""
+        """Reload the credentials, if the client has a `reread`; return True if they changed."""
         if self._reread is None:
             return False
         try:
             transport = self._reread()
-        except Exception as error:  # noqa: BLE001 (a secrets backend that is down: the old ones are all there is)
-            # The text of what is not ours may hold a secret.
+        except Exception as error:  # noqa: BLE001 (of any secrets backend; the old credentials stay in use)
+            # The text of a foreign error may contain a secret.
             why = error if isinstance(error, JobsError) else type(error).__name__
             log.warning("Reading the connection again failed; using the old credentials: %s", why)
             return False
@@ -135,7 +135,7 @@ class Workspace:
         return True
 
     def close(self) -> None:
-        """Close all connections; ``with`` does so at its end."""
+        """Close all HTTP connections; ``with`` does so at its end."""
         self.transport.close()
 
     def __enter__(self) -> Self:
@@ -144,7 +144,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- how a call is made ---
+    # --- calls ---
 
     def _path(self, endpoint: str) -> str:
         return f"{self.api_version}/jobs/{endpoint}"
@@ -152,12 +152,12 @@ class Workspace:
     def _get(self, endpoint: str, query: Body | None = None) -> dict[str, Any]:
         return self.transport.call("GET", self._path(endpoint), query=query, repeatable=True)
 
-    def _asks(self, endpoint: str, query: Body) -> Callable[[Body], dict[str, Any]]:
-        """Return what asks for the pages of an answer."""
+    def _page_fetcher(self, endpoint: str, query: Body) -> Callable[[Body], dict[str, Any]]:
+        """Return a function that fetches a page of a reply; its argument is added to the query."""
         return lambda page: self._get(endpoint, {**query, **page})
 
     def _elements(self, endpoint: str, name: str, query: Body) -> Iterator[dict[str, Any]]:
-        return pagination.elements(self._asks(endpoint, query), name, by_offset=self.api_version != "2.2")
+        return pagination.elements(self._page_fetcher(endpoint, query), name, by_offset=self.api_version != "2.2")
 
     def _post(self, endpoint: str, body: Body, *, repeatable: bool = True, void: bool = False) -> dict[str, Any]:
         sent = {name: value for name, value in body.items() if value is not None}
@@ -166,45 +166,47 @@ class Workspace:
 
 def _bearer_auth(token: str | None) -> AuthBase:
     if not token:
-        raise ConfigurationError("The client has no credentials: give it a `token` or an `auth`.")
+        raise ConfigurationError("The client has no credentials: pass `token` or `auth`.")
     return BearerAuth(clean_token(token, "token"))
 
 
 def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:
     """Return a workspace's URL: scheme, host and port, and nothing else.
 
-    `host` may be a name, or a URL as a browser shows it, of which name and port count; `port` wins over the latter. The
-    scheme is `schema` (http or https), else https: no token is to go in clear for a slip in `host`, so that its http://
-    counts for this machine only. Raises ConfigurationError.
+    `host` may be a host name, or a URL copied from a browser, of which host name and port are used; `port` overrides
+    the latter. The scheme is `schema` (http or https), by default https. An ``http://`` in `host` is respected only for
+    this machine, so that a slip does not send a token unencrypted. Raises ConfigurationError.
     """
     given = (host or "").strip()
     if not given:
-        raise ConfigurationError("host is empty. Put the workspace's URL there: https://adb-….azuredatabricks.net.")
+        raise ConfigurationError("host is empty. Set it to the workspace's URL: https://adb-….azuredatabricks.net.")
     try:
         parts = urlsplit(given if "://" in given else f"//{given}")
         name, in_host = parts.hostname, parts.port
     except ValueError:
-        # Python's message quotes the part that is wrong, which may be a password.
-        raise ConfigurationError("host is not a URL: its name or its port cannot be read.") from None
+        # Python's error quotes the invalid part, which may be a password.
+        raise ConfigurationError(
+            "host is not a valid URL: its host name or its port is invalid. Set it to the workspace's URL."
+        ) from None
     port = port or in_host
     if port is not None and port not in range(1, 65536):
-        raise ConfigurationError(f"port is {port}; it must be from 1 to 65535, or empty: then the scheme says.")
-    meant = parts.scheme if parts.scheme != "http" or is_this_machine(name or "") else "https"
-    scheme = (schema.strip() or meant or "https").lower()
+        raise ConfigurationError(f"port is {port}; it must be from 1 to 65535, or empty for the default port.")
+    default = parts.scheme if parts.scheme != "http" or is_loopback_host(name or "") else "https"
+    scheme = (schema.strip() or default or "https").lower()
     if scheme not in {"http", "https"}:
         raise ConfigurationError(f"schema is {scheme!r}; it must be https (or http, for a workspace on this machine).")
-    # With a slash too few, the scheme is where the name belongs.
-    if not name or name in {"http", "https"} or not names_one_host(given, name):
+    # In "https:/name" the scheme is in the place of the name.
+    if not name or name in {"http", "https"} or not host_is_unambiguous(given, name):
         raise ConfigurationError(
-            "host names no host. Put the workspace's URL there: https://adb-….azuredatabricks.net."
+            "host contains no valid host name. Set it to the workspace's URL: https://adb-….azuredatabricks.net."
         )
     return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{port}' if port else ''}"
 
 
 def workspace_id_of(host: str | None, given: object = "") -> str:
-    """Return the id of the workspace that is meant where several share a URL, as ``?o=`` in `host` or `given` has it.
+    """Return the id of a workspace that shares its URL with others: `given`, or the ``?o=`` in `host`; "" if neither.
 
-    Raises ConfigurationError where it is none, or the two differ.
+    Raises ConfigurationError if it is not a number, or if the two differ.
     """
     named = str(given or "").strip()
     if named and not (named.isascii() and named.isdecimal()):
@@ -212,9 +214,9 @@ def workspace_id_of(host: str | None, given: object = "") -> str:
     try:
         query = urlsplit((host or "").strip().replace("/#", "/")).query
     except ValueError:
-        # Said by `workspace_url`.
+        # `workspace_url` raises the error.
         return named
     in_host = next((value for name, value in parse_qsl(query) if name == "o" and value.isdecimal()), "")
     if named and in_host and named != in_host:
-        raise ConfigurationError(f"workspace_id is {named}, and ?o= in the host is {in_host}: remove the wrong one.")
+        raise ConfigurationError(f"workspace_id is {named}, but ?o= in the host is {in_host}: remove the wrong one.")
     return named or in_host

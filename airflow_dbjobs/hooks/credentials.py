@@ -22,7 +22,7 @@ from airflow_dbjobs.client.auth.kubernetes import API_URL, TokenRequest
 from airflow_dbjobs.client.auth.sdk import SdkToken
 from airflow_dbjobs.client.auth.static import BasicAuth, BearerAuth, clean, clean_token
 from airflow_dbjobs.client.auth.tokens import TokenAuth
-from airflow_dbjobs.client.session import Network, keeps_secrets
+from airflow_dbjobs.client.session import Network, is_safe_for_secrets
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.hooks.extra import number, scheme_of
 from airflow_dbjobs.hooks.fields import SDK_AUTH_TYPES
@@ -156,7 +156,7 @@ class _Fields:
             "ca_path": "k8s_ca_path",
         }
         given = {field: value for field, name in names.items() if (value := self.text(name))}
-        if not keeps_secrets(given.get("api_url", API_URL)):
+        if not is_safe_for_secrets(given.get("api_url", API_URL)):
             raise ConfigurationError(
                 "extra k8s_api_url must be an https URL (http for this machine only): the pod's token is sent there."
             )

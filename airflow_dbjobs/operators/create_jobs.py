@@ -85,10 +85,10 @@ class DatabricksCreateJobsOperator(PayloadOperator):
 
     def execute(self, context: Context) -> int:
         """Create or reset the job; return its job_id."""
-        from airflow_dbjobs.client.ensure_job import keep_job
+        from airflow_dbjobs.client.ensure_job import ensure_job
 
         with self._connect() as client:
-            return keep_job(client, self._build_payload(client, context))
+            return ensure_job(client, self._build_payload(client, context))
 
     def _forward_dag_params(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:  # noqa: ARG002
         if not self.forward_dag_params:

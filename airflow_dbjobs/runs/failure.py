@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.pagination import objects
-from airflow_dbjobs.client.response_fields import count, identifier, part, prose, word
+from airflow_dbjobs.client.response_fields import count, identifier, message_text, strict_name, strict_object
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.sanitize import cleaned, tail
 from airflow_dbjobs.errors import CallError
@@ -120,7 +120,7 @@ class _Explanation:
     def _of_child_run(self, run_id: int, output: RunOutput) -> list[str]:
         """Return lines about the run of another job that a task started, if that run failed."""
         try:
-            child_id = identifier(part(output, "run_job_output").get("run_id"))
+            child_id = identifier(strict_object(output, "run_job_output").get("run_id"))
         except (TypeError, ValueError):
             return []
         if child_id in self._explained_runs:
@@ -140,10 +140,14 @@ class _Explanation:
     def _of_iterations(self, task: TaskRun) -> list[str]:
         """Return lines about the failed iterations of a task, if it has iterations and the API describes them."""
         try:
-            stats = part(part(task.raw, "for_each_task"), "stats")
-            counts = part(stats, "task_run_stats")
+            stats = strict_object(strict_object(task.raw, "for_each_task"), "stats")
+            counts = strict_object(stats, "task_run_stats")
             failures = [
-                (count(item.get("count")), word(item.get("termination_category")), prose(item.get("error_message")))
+                (
+                    count(item.get("count")),
+                    strict_name(item.get("termination_category")),
+                    message_text(item.get("error_message")),
+                )
                 for item in objects(stats, "error_message_stats")
             ]
         except (TypeError, CallError):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from airflow_dbjobs.client.auth.tokens import Token
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
-from airflow_dbjobs.client.session import names_one_host
+from airflow_dbjobs.client.session import host_is_unambiguous
 from airflow_dbjobs.errors import (
     CallError,
     ConfigurationError,
@@ -217,7 +217,7 @@ def check_authority(authority: str) -> str:
     """Return the URL or name of an authority. Raises ConfigurationError if it is not an https URL."""
     try:
         parts = urlsplit(authority if "://" in authority else f"https://{authority}")
-        is_right = parts.scheme == "https" and names_one_host(authority, parts.hostname)
+        is_right = parts.scheme == "https" and host_is_unambiguous(authority, parts.hostname)
     except ValueError:
         is_right = False
     if authority and not is_right:

@@ -19,7 +19,7 @@ from requests.auth import HTTPBasicAuth
 from airflow_dbjobs.client.auth.http import unreadable
 from airflow_dbjobs.client.auth.tokens import Token
 from airflow_dbjobs.client.sanitize import cleaned
-from airflow_dbjobs.client.session import keeps_secrets
+from airflow_dbjobs.client.session import is_safe_for_secrets
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable, UnreadableReply
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Issuer:
             # A workspace's own URL may be used with ?o=, too, and an older one has no metadata.
             return own
         issuer = str(config.get("oidc_endpoint") or "").replace("{account_id}", str(config.get("account_id") or ""))
-        return f"{issuer.rstrip('/')}/v1/token" if keeps_secrets(issuer) else own
+        return f"{issuer.rstrip('/')}/v1/token" if is_safe_for_secrets(issuer) else own
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.clock import Clock
 
 _CONNECT_SECONDS = 10.0
-# An honest reply has some kilobytes.
-_MOST_BYTES = 1_000_000
+# A legitimate reply has a few kilobytes.
+_MAX_BYTES = 1_000_000
 # AWS answers 400 with these codes, and means 429.
 LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
 
@@ -110,7 +110,7 @@ class TokenRequests:
                     total_seconds=self.left,
                     remedy=reach_remedy,
                     secrets=secrets,
-                    most_bytes=_MOST_BYTES,
+                    max_bytes=_MAX_BYTES,
                 )
         except (CallError, ConfigurationError) as error:
             failure = _unsent(error)

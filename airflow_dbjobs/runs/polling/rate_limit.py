@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
-from airflow_dbjobs.client.retry import asked_wait, backoff
+from airflow_dbjobs.client.retry import backoff, requested_wait
 from airflow_dbjobs.client.wait import jittered
 from airflow_dbjobs.errors import ApiError, NotFound, TooManyRequests, Unauthenticated
 
@@ -144,7 +144,7 @@ class RequestGate:
         # Errors of requests that were in flight together count as one.
         if now >= self.paused_until:
             self._pauses += 1
-            self.paused_until = now + (asked_wait(error) or jittered(backoff(self._pauses)))
+            self.paused_until = now + (requested_wait(error) or jittered(backoff(self._pauses)))
 
     def record_answer(self) -> bool:
         """Record that the API has answered; return whether it was down."""

@@ -172,7 +172,7 @@ def test_all_tasks_of_a_large_job_and_run_are_read(client: JobsClient, workspace
 def test_a_job_is_found_by_its_exact_name(versioned: JobsClient) -> None:
     job_id, *twins = (versioned.create_job({"name": name, **TASK}) for name in ("Nightly", "twin", "twin"))
     assert versioned.find_job_id("Nightly") == job_id
-    with pytest.raises(ConfigurationError, match=r"job_name='nightly'.*no job of this name.*case counts"):
+    with pytest.raises(ConfigurationError, match=r"job_name='nightly'.*no job of this name.*case matters"):
         versioned.find_job_id("nightly")
     with pytest.raises(ConfigurationError, match=rf"2 jobs have this name \({twins[0]}, {twins[1]}\)"):
         versioned.find_job_id("twin")
@@ -199,9 +199,9 @@ def test_authenticates_with_a_token_or_an_auth_object(workspace: LocalWorkspace)
     [
         ({"host": "https://x", "token": "t", "api_version": "2.3"}, "api_version is '2.3'; it must be one of 2.0, 2.1"),
         ({"host": " ", "token": "t"}, "host is empty"),
-        ({"host": "https://", "token": "t"}, "host names no host"),
-        ({"host": "my workspace", "token": "t"}, "host names no host"),
-        ({"host": "x.example:port", "token": "t"}, "host is not a URL"),
+        ({"host": "https://", "token": "t"}, "host contains no valid host name"),
+        ({"host": "my workspace", "token": "t"}, "host contains no valid host name"),
+        ({"host": "x.example:port", "token": "t"}, "host is not a valid URL"),
         ({"host": "ftp://x.example", "token": "t"}, "schema is 'ftp'"),
         ({"host": "https://x"}, "no credentials"),
         ({"host": "https://x", "token": "very-secret\nmore"}, "token has a line break"),
@@ -247,14 +247,14 @@ def test_a_call_that_made_nothing_is_no_success(
     client: JobsClient, workspace: LocalWorkspace, endpoint: str, call: Callable[..., int], name: str
 ) -> None:
     workspace.faults.append(Fault(endpoint, status=200, body={}))
-    with pytest.raises(UnreadableReply, match=f"POST jobs/{endpoint} answered without a {name}: nothing was"):
+    with pytest.raises(UnreadableReply, match=f"POST jobs/{endpoint} returned no {name}: nothing was"):
         call(client, {"job_id": 5, "run_id": 6, "latest_repair_id": 7})
     assert workspace.requests[endpoint] == 1
 
 
 def test_a_continuous_job_that_runs_has_no_run_to_wait_for(client: JobsClient, workspace: LocalWorkspace) -> None:
     workspace.faults.append(Fault("run-now", status=200, body={}, times=None))
-    with pytest.raises(NoRunToWaitFor, match=r"restarted\. Such a job starts its runs itself") as caught:
+    with pytest.raises(NoRunToWaitFor, match=r"restarted it\. Such a job starts its runs itself") as caught:
         client.run_now({"job_id": 5, "idempotency_token": "one"})
     assert (caught.value.worth_a_retry, caught.value.unclear, workspace.requests["run-now"]) == (False, False, 1)
 
@@ -289,7 +289,7 @@ def test_a_reply_that_is_not_a_run_is_unreadable(
         Fault("runs/list", status=200, body={"runs": [body]}),
     ]
     for call in (lambda: client.poll_run(1), lambda: list(client.list_runs())):
-        with pytest.raises(UnreadableReply, match="no Run"):
+        with pytest.raises(UnreadableReply, match="not a Run"):
             call()
 
 
@@ -358,7 +358,7 @@ def test_another_policy_makes_another_client_of_the_same_workspace() -> None:
 
 
 def test_a_host_that_is_no_url_is_not_quoted_since_it_may_hold_a_password() -> None:
-    with pytest.raises(ConfigurationError, match="host is not a URL") as caught:
+    with pytest.raises(ConfigurationError, match="host is not a valid URL") as caught:
         workspace_url("https://user:pw-secret/x@adb-1.example")
     assert "pw-secret" not in str(caught.value)
 

@@ -13,7 +13,7 @@ from job_cases import FLAT, OF_TASKS, JobCase
 
 from airflow_dbjobs import payloads
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client.ensure_job import keep_job
+from airflow_dbjobs.client.ensure_job import ensure_job
 from airflow_dbjobs.client.workspace import API_VERSIONS
 from airflow_dbjobs.errors import BadRequest, ConfigurationError, PermissionDenied, Unreachable
 from airflow_dbjobs.local_workspace import Fault
@@ -29,7 +29,7 @@ CONDITION = {"op": "EQUAL_TO", "left": "1", "right": "1"}
 NIGHTLY = {"name": "nightly", "condition_task": CONDITION}
 TEAM = {"group_name": "team", "permission_level": "CAN_MANAGE_RUN"}
 NEWER = ("2.1", "2.2")
-# What keep_job asks where the job is as it should be.
+# What ensure_job asks where the job is as it should be.
 UNTOUCHED = {"list": 1, "get": 1}
 
 
@@ -104,18 +104,18 @@ def test_a_job_is_written_when_it_is_new_and_when_it_changes_and_at_no_other_tim
     for settings in (case.settings, case.changed()):
         payloads.check("create", settings, version)
     client = client_of(workspace, version)
-    job_id = keep_job(client, case.settings)
+    job_id = ensure_job(client, case.settings)
     assert asked() == {"list": 2, "create": 1}
-    assert keep_job(client, case.settings) == job_id
+    assert ensure_job(client, case.settings) == job_id
     assert asked() == UNTOUCHED
     told()
-    assert keep_job(client, case.changed()) == job_id
+    assert ensure_job(client, case.changed()) == job_id
     assert asked() == {**UNTOUCHED, "reset": 1}
     (text,) = told()
     assert text == f"Resetting job {job_id} {case.settings['name']!r}: it differs in {case.named}."
-    assert keep_job(client, case.changed()) == job_id
+    assert ensure_job(client, case.changed()) == job_id
     assert asked() == UNTOUCHED
-    assert keep_job(client, case.settings) == job_id
+    assert ensure_job(client, case.settings) == job_id
     assert asked() == {**UNTOUCHED, "reset": 1}
 
 
@@ -127,7 +127,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 def test_a_job_is_created_where_there_is_none_of_its_name(versioned: JobsClient, told: Callable[[], list[str]]) -> None:
-    job_id = keep_job(versioned, {**NIGHTLY, "max_concurrent_runs": 3})
+    job_id = ensure_job(versioned, {**NIGHTLY, "max_concurrent_runs": 3})
     assert told() == [f"Created job {job_id} 'nightly'."]
     settings = versioned.get_job(job_id)["settings"]
     assert (settings["name"], settings["max_concurrent_runs"]) == ("nightly", 3)
@@ -140,7 +140,7 @@ def test_a_job_that_somebody_else_made_is_found_and_reset_to_what_is_wanted(
         {**NIGHTLY, "timeout_seconds": 5, "schedule": {"quartz_cron_expression": "0 0 1 * * ?", "timezone_id": "UTC"}}
     )
     asked()
-    assert keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
+    assert ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
     assert asked() == {**UNTOUCHED, "reset": 1}
     assert told() == [f"Resetting job {job_id} 'nightly': it differs in schedule, timeout_seconds."]
     settings = versioned.get_job(job_id)["settings"]
@@ -151,18 +151,20 @@ def test_a_job_made_by_one_version_is_found_unchanged_by_another(
     workspace: LocalWorkspace, versioned: JobsClient, asked: Callable[[], dict[str, int]]
 ) -> None:
     settings = {**NIGHTLY, "max_retries": 2, "libraries": [{"whl": "a.whl"}]}
-    job_id = keep_job(client_of(workspace, "2.0"), settings)
+    job_id = ensure_job(client_of(workspace, "2.0"), settings)
     asked()
-    assert keep_job(versioned, settings) == job_id
+    assert ensure_job(versioned, settings) == job_id
     assert asked() == UNTOUCHED
 
 
 def test_only_the_first_differences_are_told(versioned: JobsClient, told: Callable[[], list[str]]) -> None:
     parameters = {f"p{number:02}": "1" for number in range(15)}
     notebook = {"notebook_path": "/a"}
-    keep_job(versioned, {"name": "n", "notebook_task": {**notebook, "base_parameters": parameters}})
+    ensure_job(versioned, {"name": "n", "notebook_task": {**notebook, "base_parameters": parameters}})
     told()
-    keep_job(versioned, {"name": "n", "notebook_task": {**notebook, "base_parameters": dict.fromkeys(parameters, "2")}})
+    ensure_job(
+        versioned, {"name": "n", "notebook_task": {**notebook, "base_parameters": dict.fromkeys(parameters, "2")}}
+    )
     (text,) = told()
     assert text.count("base_parameters.p") == 10
     assert text.endswith("tasks[0].notebook_task.base_parameters.p09 and 5 more.")
@@ -170,7 +172,7 @@ def test_only_the_first_differences_are_told(versioned: JobsClient, told: Callab
 
 def test_a_name_in_another_letter_case_is_another_job(versioned: JobsClient) -> None:
     shouted = versioned.create_job({**NIGHTLY, "name": "NIGHTLY", "timeout_seconds": 5})
-    job_id = keep_job(versioned, NIGHTLY)
+    job_id = ensure_job(versioned, NIGHTLY)
     assert job_id != shouted
     assert names(versioned) == ["NIGHTLY", "nightly"]
     assert versioned.get_job(shouted)["settings"]["timeout_seconds"] == 5
@@ -182,7 +184,7 @@ def test_several_jobs_of_one_name_are_an_error_that_lists_them_and_nothing_is_wr
     ids = sorted(versioned.create_job(NIGHTLY) for _ in range(3))
     asked()
     with pytest.raises(ConfigurationError, match=f"name='nightly': 3 jobs .*{', '.join(map(str, ids))}.*Delete"):
-        keep_job(versioned, {**NIGHTLY, "timeout_seconds": 9})
+        ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 9})
     assert asked() == {"list": 1}
 
 
@@ -191,16 +193,16 @@ def test_without_a_name_nothing_is_asked(
     versioned: JobsClient, asked: Callable[[], dict[str, int]], nameless: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigurationError, match="name is missing"):
-        keep_job(versioned, {**nameless, "condition_task": CONDITION})
+        ensure_job(versioned, {**nameless, "condition_task": CONDITION})
     assert asked() == {}
 
 
 def test_a_name_that_a_template_made_a_number_is_a_name(
     versioned: JobsClient, asked: Callable[[], dict[str, int]]
 ) -> None:
-    job_id = keep_job(versioned, {**NIGHTLY, "name": 2024})
+    job_id = ensure_job(versioned, {**NIGHTLY, "name": 2024})
     asked()
-    assert keep_job(versioned, {**NIGHTLY, "name": "2024"}) == job_id
+    assert ensure_job(versioned, {**NIGHTLY, "name": "2024"}) == job_id
     assert asked() == UNTOUCHED
 
 
@@ -212,11 +214,11 @@ def test_settings_may_be_typed(newer: JobsClient, asked: Callable[[], dict[str, 
         grant = payloads.JobAccessControlRequest(group_name="team", permission_level="CAN_VIEW")
         return payloads.CreateJob(name="typed", tasks=(task,), access_control_list=[grant])
 
-    job_id = keep_job(newer, settings(1))
+    job_id = ensure_job(newer, settings(1))
     asked()
-    assert keep_job(newer, settings(1)) == job_id
+    assert ensure_job(newer, settings(1)) == job_id
     assert asked() == {**UNTOUCHED, "permissions": 1}
-    assert keep_job(newer, settings(2)) == job_id
+    assert ensure_job(newer, settings(2)) == job_id
     assert asked() == {**UNTOUCHED, "reset": 1, "permissions": 1}
     assert newer.get_job(job_id)["settings"]["tasks"][0]["max_retries"] == 2
 
@@ -226,26 +228,26 @@ def test_a_job_of_more_tasks_than_a_page_has_is_compared_whole(
 ) -> None:
     client = client_of(workspace, "2.2")
     tasks = [{"task_key": f"t{number:03}", "condition_task": CONDITION} for number in range(230)]
-    job_id = keep_job(client, {"name": "large", "tasks": tasks})
+    job_id = ensure_job(client, {"name": "large", "tasks": tasks})
     asked()
-    keep_job(client, {"name": "large", "tasks": tasks})
+    ensure_job(client, {"name": "large", "tasks": tasks})
     assert asked() == {"list": 1, "get": 3}
     told()
     tasks[215] = {**tasks[215], "max_retries": 1}
-    keep_job(client, {"name": "large", "tasks": tasks[:-1]})
+    ensure_job(client, {"name": "large", "tasks": tasks[:-1]})
     assert asked() == {"list": 1, "get": 3, "reset": 1}
     assert told() == [f"Resetting job {job_id} 'large': it differs in tasks[t215].max_retries, tasks[t229]."]
 
 
 def test_what_is_changed_leaves_the_callers_settings_as_they_are(newer: JobsClient) -> None:
     settings = {**NIGHTLY, "access_control_list": [TEAM], "schedule": None}
-    keep_job(newer, settings)
+    ensure_job(newer, settings)
     assert settings == {**NIGHTLY, "access_control_list": [TEAM], "schedule": None}
 
 
 def test_settings_that_the_api_refuses_are_its_error_and_no_job(versioned: JobsClient) -> None:
     with pytest.raises(BadRequest, match="max_concurrent_runs"):
-        keep_job(versioned, {**NIGHTLY, "max_concurrent_runs": 1001})
+        ensure_job(versioned, {**NIGHTLY, "max_concurrent_runs": 1001})
     assert names(versioned) == []
 
 
@@ -257,7 +259,7 @@ def test_a_creation_whose_reply_was_lost_makes_no_second_job(
     versioned: JobsClient, workspace: LocalWorkspace, asked: Callable[[], dict[str, int]], lost: dict[str, Any]
 ) -> None:
     workspace.faults.append(Fault("create", **lost))
-    job_id = keep_job(versioned, NIGHTLY)
+    job_id = ensure_job(versioned, NIGHTLY)
     assert asked() == {"list": 2, "create": 1, "get": 1}
     assert [job["job_id"] for job in versioned.list_jobs()] == [job_id]
 
@@ -267,9 +269,9 @@ def test_a_creation_that_never_arrived_is_an_error_and_a_retry_mends_it(
 ) -> None:
     workspace.faults.append(Fault("create", cut="before"))
     with pytest.raises(Unreachable):
-        keep_job(versioned, NIGHTLY)
+        ensure_job(versioned, NIGHTLY)
     assert names(versioned) == []
-    job_id = keep_job(versioned, NIGHTLY)
+    job_id = ensure_job(versioned, NIGHTLY)
     assert [job["job_id"] for job in versioned.list_jobs()] == [job_id]
 
 
@@ -282,7 +284,7 @@ def test_a_creation_that_was_refused_leaves_a_job_that_somebody_made_since_as_it
         Fault("create", status=403, body={"error_code": "PERMISSION_DENIED"}),
     ]
     with pytest.raises(PermissionDenied):
-        keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
+        ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
     assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 5
 
 
@@ -298,13 +300,13 @@ def test_who_creates_a_job_that_somebody_made_since_it_looked_gives_way(
     def between_list_and_create(request: Request) -> Reply:
         if routes.operation_of(request.path) == "create" and not others:
             others.append(0)  # the other one's request is let pass
-            others[0] = keep_job(client_of(workspace, "2.2"), {**NIGHTLY, "timeout_seconds": 5})
+            others[0] = ensure_job(client_of(workspace, "2.2"), {**NIGHTLY, "timeout_seconds": 5})
         return handle(request)
 
     monkeypatch.setattr(workspace, "handle", between_list_and_create)
-    job_id = keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
+    job_id = ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 60})
     assert [job_id] == others == [job["job_id"] for job in versioned.list_jobs()]
-    assert any("was created in the same moment: it stays" in text for text in told())
+    assert any("Another caller created job" in text for text in told())
     # The later one's settings hold, as if it had come later altogether.
     assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
 
@@ -344,7 +346,7 @@ def test_two_who_create_at_once_leave_one_job(
     monkeypatch.setattr(workspace, "handle", together)
     kept: list[int] = []
     clients = [versioned, client_of(workspace, versioned.api_version)]
-    threads = [threading.Thread(target=lambda it=it: kept.append(keep_job(it, NIGHTLY))) for it in clients]
+    threads = [threading.Thread(target=lambda it=it: kept.append(ensure_job(it, NIGHTLY))) for it in clients]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -369,25 +371,25 @@ def grants(client: JobsClient, job_id: int) -> dict[str, list[str]]:
 
 def test_a_job_is_created_with_its_permissions(versioned: JobsClient, asked: Callable[[], dict[str, int]]) -> None:
     robot = {"service_principal_name": "7-a", "permission_level": "CAN_VIEW"}
-    job_id = keep_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, robot]})
+    job_id = ensure_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, robot]})
     # In 2.0 they are added afterwards.
     asked_for_permissions = 2 if versioned.api_version == "2.0" else 1
     assert asked() == {"list": 2, "create": 1, "permissions": asked_for_permissions}
     assert grants(versioned, job_id) == {"team": ["CAN_MANAGE_RUN"], "7-a": ["CAN_VIEW"]}
     asked()
-    assert keep_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, robot]}) == job_id
+    assert ensure_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, robot]}) == job_id
     assert asked() == {**UNTOUCHED, "permissions": 1}
 
 
 def test_permissions_that_are_missing_are_added_and_others_stay(
     versioned: JobsClient, asked: Callable[[], dict[str, int]], told: Callable[[], list[str]]
 ) -> None:
-    job_id = keep_job(versioned, NIGHTLY)
+    job_id = ensure_job(versioned, NIGHTLY)
     versioned.update_permissions(job_id, [{"user_name": "ann@example.com", "permission_level": "CAN_VIEW"}, TEAM])
     asked()
     told()
     more = {"group_name": "all", "permission_level": "CAN_VIEW"}
-    keep_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, more]})
+    ensure_job(versioned, {**NIGHTLY, "access_control_list": [TEAM, more]})
     assert asked() == {**UNTOUCHED, "permissions": 2}
     assert told()[-1] == f"Granting on job {job_id} 'nightly': CAN_VIEW to group_name all."
     assert grants(versioned, job_id) == {
@@ -398,40 +400,40 @@ def test_permissions_that_are_missing_are_added_and_others_stay(
 
 
 def test_another_level_is_granted_in_place_of_the_one_there_is(versioned: JobsClient) -> None:
-    job_id = keep_job(versioned, {**NIGHTLY, "access_control_list": [TEAM]})
-    keep_job(versioned, {**NIGHTLY, "access_control_list": [{**TEAM, "permission_level": "CAN_VIEW"}]})
+    job_id = ensure_job(versioned, {**NIGHTLY, "access_control_list": [TEAM]})
+    ensure_job(versioned, {**NIGHTLY, "access_control_list": [{**TEAM, "permission_level": "CAN_VIEW"}]})
     assert grants(versioned, job_id) == {"team": ["CAN_VIEW"]}
 
 
 def test_an_inherited_permission_is_not_the_jobs_own(
     versioned: JobsClient, asked: Callable[[], dict[str, int]]
 ) -> None:
-    job_id = keep_job(versioned, NIGHTLY)
+    job_id = ensure_job(versioned, NIGHTLY)
     admins = {"group_name": "admins", "permission_level": "CAN_MANAGE"}
     asked()
-    keep_job(versioned, {**NIGHTLY, "access_control_list": [admins]})
+    ensure_job(versioned, {**NIGHTLY, "access_control_list": [admins]})
     assert asked()["permissions"] == 2
     assert grants(versioned, job_id) == {"admins": ["CAN_MANAGE"]}
 
 
 def test_without_permissions_none_are_asked_for(versioned: JobsClient, asked: Callable[[], dict[str, int]]) -> None:
-    keep_job(versioned, {**NIGHTLY, "access_control_list": []})
+    ensure_job(versioned, {**NIGHTLY, "access_control_list": []})
     assert "permissions" not in asked()
 
 
 def test_refused_permissions_leave_the_job_and_a_retry_mends_them(
     versioned: JobsClient, workspace: LocalWorkspace, asked: Callable[[], dict[str, int]]
 ) -> None:
-    job_id = keep_job(versioned, NIGHTLY)
+    job_id = ensure_job(versioned, NIGHTLY)
     refusal = {"error_code": "PERMISSION_DENIED", "message": "needs Manage"}
     workspace.faults.append(Fault("permissions", status=403, body=refusal, skip=1))
     settings = {**NIGHTLY, "timeout_seconds": 60, "access_control_list": [TEAM]}
     with pytest.raises(PermissionDenied, match="needs Manage"):
-        keep_job(versioned, settings)
+        ensure_job(versioned, settings)
     assert versioned.get_job(job_id)["settings"]["timeout_seconds"] == 60
     assert grants(versioned, job_id) == {}
     asked()
-    assert keep_job(versioned, settings) == job_id
+    assert ensure_job(versioned, settings) == job_id
     assert asked() == {**UNTOUCHED, "permissions": 2}
     assert grants(versioned, job_id) == {"team": ["CAN_MANAGE_RUN"]}
 
@@ -443,9 +445,9 @@ def test_permissions_that_2_0_was_refused_when_it_had_created_the_job_make_no_se
     workspace.faults.append(Fault("permissions", status=403, skip=1))
     settings = {**NIGHTLY, "access_control_list": [TEAM]}
     with pytest.raises(PermissionDenied):
-        keep_job(client, settings)
+        ensure_job(client, settings)
     asked()
-    job_id = keep_job(client, settings)
+    job_id = ensure_job(client, settings)
     assert asked() == {**UNTOUCHED, "permissions": 2}
     assert [job["job_id"] for job in client.list_jobs()] == [job_id]
     assert grants(client, job_id) == {"team": ["CAN_MANAGE_RUN"]}
@@ -454,7 +456,7 @@ def test_permissions_that_2_0_was_refused_when_it_had_created_the_job_make_no_se
 def test_an_owner_stays_owner_and_a_principal_that_is_listed_twice_has_the_later_level(
     client: JobsClient, asked: Callable[[], dict[str, int]]
 ) -> None:
-    job_id = keep_job(client, NIGHTLY)
+    job_id = ensure_job(client, NIGHTLY)
     owner = next(
         entry["user_name"]
         for entry in client.get_permissions(job_id)["access_control_list"]
@@ -462,27 +464,27 @@ def test_an_owner_stays_owner_and_a_principal_that_is_listed_twice_has_the_later
     )
     grants = [{"user_name": owner, "permission_level": "CAN_MANAGE"}, {**TEAM, "permission_level": "CAN_VIEW"}, TEAM]
     asked()
-    keep_job(client, {**NIGHTLY, "access_control_list": grants})
+    ensure_job(client, {**NIGHTLY, "access_control_list": grants})
     assert asked() == {**UNTOUCHED, "permissions": 2}
-    keep_job(client, {**NIGHTLY, "access_control_list": grants})
+    ensure_job(client, {**NIGHTLY, "access_control_list": grants})
     assert asked() == {**UNTOUCHED, "permissions": 1}
 
 
 def test_a_list_that_fails_after_the_creation_loses_no_job(client: JobsClient, workspace: LocalWorkspace) -> None:
     workspace.faults.append(Fault("list", status=403, body={"error_code": "PERMISSION_DENIED"}, skip=1))
-    job_id = keep_job(client, NIGHTLY)
-    assert keep_job(client, NIGHTLY) == job_id
+    job_id = ensure_job(client, NIGHTLY)
+    assert ensure_job(client, NIGHTLY) == job_id
 
 
 def test_a_job_that_is_deleted_in_the_middle_is_created_anew(client: JobsClient, workspace: LocalWorkspace) -> None:
-    old = keep_job(client, NIGHTLY)
+    old = ensure_job(client, NIGHTLY)
     gone = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"Job {old} does not exist."}
     workspace.faults.append(Fault("get", status=404, body=gone))
     client.delete_job(old)
     workspace.faults.append(
         Fault("list", status=200, body={"jobs": [{"job_id": old, "settings": {"name": "nightly"}}]})
     )
-    new = keep_job(client, NIGHTLY)
+    new = ensure_job(client, NIGHTLY)
     assert new != old
     assert [job["job_id"] for job in client.list_jobs()] == [new]
 
@@ -490,9 +492,9 @@ def test_a_job_that_is_deleted_in_the_middle_is_created_anew(client: JobsClient,
 def test_what_a_job_has_beyond_what_is_given_is_left_alone_until_something_differs(
     versioned: JobsClient, asked: Callable[[], dict[str, int]]
 ) -> None:
-    job_id = keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60, "max_concurrent_runs": 5})
+    job_id = ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 60, "max_concurrent_runs": 5})
     asked()
-    assert keep_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
+    assert ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 60}) == job_id
     assert asked() == UNTOUCHED
-    keep_job(versioned, {**NIGHTLY, "timeout_seconds": 90})
+    ensure_job(versioned, {**NIGHTLY, "timeout_seconds": 90})
     assert versioned.get_job(job_id)["settings"].get("max_concurrent_runs", 1) == 1

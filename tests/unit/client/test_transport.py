@@ -375,7 +375,7 @@ def test_an_attempt_has_its_whole_time_however_little_is_left_of_the_budget(
 
 @pytest.mark.parametrize("limit", [0, 0.05, -1], ids=str)
 def test_nothing_is_sent_that_has_no_time_to_be_answered(server: Server, transport: Transport, limit: float) -> None:
-    with pytest.raises(Unreachable, match="no time left to send it") as caught:
+    with pytest.raises(Unreachable, match="no time left to send the request") as caught:
         transport.send("POST", "2.2/jobs/runs/submit", body={}, limit=limit)
     assert (caught.value.sent, caught.value.unclear, server.seen) == (False, False, [])
 
@@ -406,7 +406,7 @@ def test_a_host_that_accepts_no_connection_is_left_after_the_connect_timeout(con
 def test_tls_to_a_port_without_it_names_schema_and_port(server: Server, connect: Connect) -> None:
     url = server.url.replace("http:", "https:")
     with pytest.raises(
-        WrongProtocol, match=rf"{url} answers in plain HTTP.*Check the connection's schema \(http or https\)"
+        WrongProtocol, match=rf"{url} speaks plain HTTP.*Check the connection's schema \(http or https\)"
     ) as caught:
         connect(url).call("POST", "2.2/jobs/run-now", body={}, repeatable=True)
     assert not caught.value.sent
@@ -566,14 +566,14 @@ def test_an_error_page_of_a_gateway_is_quoted_on_one_short_line(server: Server, 
 def test_a_body_over_10_mb_is_never_sent(server: Server, transport: Transport) -> None:
     most = "x" * (MAX_REQUEST_BYTES - len('{"a":""}'))
     transport.send("POST", "2.2/jobs/create", body={"a": most})
-    with pytest.raises(ConfigurationError, match="10485761 bytes, and the API takes at most 10485760"):
+    with pytest.raises(ConfigurationError, match="10485761 bytes, and the API accepts at most 10485760"):
         transport.call("POST", "2.2/jobs/create", body={"a": most + "x"}, repeatable=True)
     assert [len(body) for *_, body in server.seen] == [MAX_REQUEST_BYTES]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x"])
 def test_what_json_cannot_hold_is_never_sent(server: Server, transport: Transport, value: object) -> None:
-    with pytest.raises(ConfigurationError, match="POST jobs/create: the payload cannot be written as JSON"):
+    with pytest.raises(ConfigurationError, match="POST jobs/create: the payload cannot be encoded as JSON"):
         transport.send("POST", "2.2/jobs/create", body={"a": value})
     assert server.seen == []
 
@@ -582,7 +582,7 @@ def test_what_json_cannot_hold_is_never_sent(server: Server, transport: Transpor
     "url", ["workspace.example", "http://[", "http://x:99999", "https://a b.example", "https://a..b"]
 )
 def test_a_bad_url_is_not_tried_again(connect: Connect, clock: Clock, url: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not a URL that can be called"):
+    with pytest.raises(ConfigurationError, match="is not a valid URL"):
         connect(url).call("GET", "2.2/jobs/list", repeatable=True)
     assert clock.waits == []
 

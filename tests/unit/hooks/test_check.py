@@ -95,7 +95,7 @@ def test_what_nobody_reads_is_said_whether_it_works_or_not(workspace, monkeypatc
 def test_a_field_that_is_wrong_is_named_without_the_id_that_airflow_makes_up(monkeypatch) -> None:
     said = press(monkeypatch, "", SECRET)
     assert said[0] is False
-    assert said[1].startswith("host is empty. Put the workspace's URL there")
+    assert said[1].startswith("host is empty. Set it to the workspace's URL")
     extra = {"auth_type": "oauth", "azure_tenant_id": "t"}
     said = press(monkeypatch, "adb-1.net", SECRET, login="me", extra=extra)
     text = "extra auth_type is 'oauth', which contradicts azure_tenant_id: remove the one or the other."

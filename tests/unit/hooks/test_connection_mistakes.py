@@ -123,14 +123,14 @@ SAYS_SO = [
 @pytest.mark.parametrize("page", SAYS_SO)
 def test_a_server_that_says_that_it_wants_https_is_not_asked_again(page: str) -> None:
     with serving(reply(raw=page.encode(), status="400 Bad Request")) as server:
-        with pytest.raises(WrongProtocol, match=r"speaks HTTPS, and not plain HTTP.*schema"):
+        with pytest.raises(WrongProtocol, match=r"speaks HTTPS, not plain HTTP.*schema"):
             JobsClient(server.url, token="t").list_jobs().__next__()
         assert len(server.requests) == 1
 
 
 def test_a_server_that_answers_with_an_alert_of_tls_is_not_asked_again() -> None:
     with serving(b"\x15\x03\x01\x00\x02\x02\x16\r\n\r\n") as server:
-        with pytest.raises(WrongProtocol, match="speaks HTTPS, and not plain HTTP"):
+        with pytest.raises(WrongProtocol, match="speaks HTTPS, not plain HTTP"):
             JobsClient(server.url, token="t").list_jobs().__next__()
         assert len(server.requests) == 1
 
@@ -151,7 +151,7 @@ def test_a_server_of_https_that_says_nothing_to_plain_http_is_recognised(tmp_pat
 
         threading.Thread(target=serve, daemon=True).start()
         client = JobsClient(f"http://127.0.0.1:{listener.getsockname()[1]}", token="t")
-        with pytest.raises(WrongProtocol, match="speaks HTTPS, and not plain HTTP") as caught:
+        with pytest.raises(WrongProtocol, match="speaks HTTPS, not plain HTTP") as caught:
             client.run_now({"job_id": 1, "idempotency_token": "one"})
         assert (caught.value.sent, caught.value.unclear) == (False, False)
 
@@ -172,7 +172,7 @@ def test_a_server_of_plain_http_that_breaks_off_is_asked_again() -> None:
 @pytest.mark.parametrize("method", ["run_now", "submit_run", "create_job", "repair_run"])
 @pytest.mark.parametrize("body", [5, "5", None, [5]])
 def test_a_body_that_is_none_is_told_of(method: str, body: Any) -> None:
-    with pytest.raises(TypeError, match=r"is a mapping, as in run_now\({'job_id': 5}\), not "):
+    with pytest.raises(TypeError, match=r"must be a mapping, as in run_now\({'job_id': 5}\), not "):
         getattr(JobsClient("https://x.example", token="t"), method)(body)
 
 

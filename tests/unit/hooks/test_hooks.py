@@ -76,14 +76,14 @@ def test_the_workspace_is_read_from_host_schema_and_port(monkeypatch, conn_of, f
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"host": ""}, "host is empty. Put the workspace's URL there"),
+        ({"host": ""}, "host is empty. Set it to the workspace's URL"),
         ({"host": None}, "host is empty"),
-        ({"host": "https://"}, "names no host"),
-        ({"host": "my workspace"}, "names no host"),
-        ({"host": "localhost:port"}, "host is not a URL"),
-        ({"host": "https://[::1"}, "host is not a URL"),
+        ({"host": "https://"}, "no valid host name"),
+        ({"host": "my workspace"}, "no valid host name"),
+        ({"host": "localhost:port"}, "host is not a valid URL"),
+        ({"host": "https://[::1"}, "host is not a valid URL"),
         *(
-            ({"host": host}, "host names no host")
+            ({"host": host}, "host contains no valid host name")
             for host in ("https:/adb-1.net", "http:/adb-1.net", "https//adb-1.net")
         ),
         *(({"host": "adb-1.net", "port": port}, f"port is {port}; it must be from 1") for port in (-1, 99999)),

@@ -195,7 +195,7 @@ def test_the_way_to_the_servers_is_read_from_the_extra(extra: dict[str, Any], ne
         *(
             (
                 {"proxies": {"https": url}},
-                "extra proxies: the URL for https cannot be read. It must be http://host:port",
+                "extra proxies: the URL for https is not valid. It must be http://host:port",
             )
             for url in (
                 f"http://me:{SECRET}@p:port",

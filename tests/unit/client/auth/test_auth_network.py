@@ -190,8 +190,8 @@ def test_the_environments_ca_bundle_is_checked_too(scene: SignInScene, name: str
 @pytest.mark.parametrize(
     ("user", "words"),
     [
-        ("me:sec/ret-of-the-proxy", "the URL of the proxy, of the connection or the environment, cannot be read"),
-        ("me:sec#ret-of-the-proxy", "the URL of the proxy, of the connection or the environment, cannot be read"),
+        ("me:sec/ret-of-the-proxy", "the proxy URL from the connection or the environment is not valid"),
+        ("me:sec#ret-of-the-proxy", "the proxy URL from the connection or the environment is not valid"),
         ("me:sec%2Fret-of-the-proxy", "."),
     ],
 )
@@ -287,5 +287,5 @@ def test_entra_is_reached_and_trusted_as_the_connection_says(scene: SignInScene,
     "url", ["workspace.example", "http://[", "http://x:99999", "https://a b.example", "https://a..b"]
 )
 def test_a_token_servers_url_that_cannot_be_called_is_not_tried_again(scene: SignInScene, url: str) -> None:
-    with pytest.raises(CallError, match="is not a URL that can be called"):
+    with pytest.raises(CallError, match="is not a valid URL"):
         client_of(url, scene.oauth()).poll_run(7)
