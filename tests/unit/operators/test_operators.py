@@ -380,7 +380,7 @@ def test_the_rarer_ends_of_a_run(scene, reply, error, words):
 
 def test_a_continuous_job_is_not_started_again_by_a_retry(scene):
     scene.workspace.faults.append(Fault("run-now", status=200, body={}, times=None))
-    with pytest.raises(AirflowFailException, match="has none to wait for"):
+    with pytest.raises(AirflowFailException, match="no run to wait for"):
         run_now(job_id=5).execute(scene.context)
     assert scene.workspace.requests["run-now"] == 1
 
