@@ -325,7 +325,7 @@ def test_the_job_that_was_created_first_stays_whatever_its_id(
         return reply
 
     monkeypatch.setattr(workspace, "handle", with_a_later_twin)
-    assert keep_job(client_of(workspace, "2.2"), NIGHTLY) != 7
+    assert ensure_job(client_of(workspace, "2.2"), NIGHTLY) != 7
     assert workspace.requests["delete"] == 0
 
 
