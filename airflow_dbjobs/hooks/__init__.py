@@ -1,4 +1,4 @@
-"""The hook: from an Airflow connection to a JobsClient."""
+"""The hook, which makes a JobsClient from an Airflow connection."""
 
 from __future__ import annotations
 

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.transport import Transport
     from airflow_dbjobs.hooks.fields import Scheme
 
-# Somebody waits in front of the form.
+# The user waits for the result.
 SECONDS = 15.0
 _TOKEN_SECONDS = 10.0
-# One attempt for each request: the button can be pressed again.
+# No retries: the user can press the button again.
 _POLICY = RetryPolicy(connect_timeout=5.0, read_timeout=10.0)
 _LONGEST_NAME = 200
 
 
 def check(client: JobsClient, scheme: Scheme) -> tuple[bool, str]:
-    """Return whether the client's credentials may list jobs, and a message in whole sentences, within about 15 s.
+    """Return whether the client's credentials may list jobs, and a message in full sentences, within about 15 s.
 
-    `scheme` is the one by which they authenticate. Nothing is changed or launched.
+    `scheme` is their authentication scheme. The check changes and launches nothing.
     """
     auth = client.transport.auth
     # Test the credentials, not a cached token.
@@ -54,7 +54,7 @@ def _check(transport: Transport, api_version: str, how: str) -> tuple[bool, str]
         denied = f"Authenticated as {me} at {_where(transport)} {how}, but jobs may not be listed:"
         return False, f"{denied if me else failed} {_sentence(error)}"
     except JobsError as error:
-        # A page, or an error without a code of the API: the server may not be a workspace.
+        # After an HTML page, or an error without an error code of the API, the server may not be a workspace.
         hint = f" {HOST_REMEDY}." if isinstance(error, UnreadableReply) or type(error) is ApiError else ""
         return False, f"{failed} {_sentence(error)}{hint}"
     me = _me(transport, deadline)
@@ -63,7 +63,7 @@ def _check(transport: Transport, api_version: str, how: str) -> tuple[bool, str]
 
 
 def _me(transport: Transport, deadline: float) -> str:
-    """Return who calls, as the SCIM API has it; "" if it does not answer."""
+    """Return the name of the authenticated user from the SCIM API; "" if it does not respond."""
     try:
         me = transport.send("GET", "2.0/preview/scim/v2/Me", limit=deadline - transport.clock.monotonic())
     except CallError:

@@ -1,4 +1,4 @@
-"""Make the auth object of a client from the fields of a connection."""
+"""Make a client's auth object from the fields of a connection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AwsConnection:
-    """The fields of an AWS connection of Airflow's: a key or a profile, or neither, and maybe a role to assume."""
+    """The fields of an Airflow connection of type ``aws``: a key, a profile or neither, and maybe a role to assume."""
 
     login: str = ""
     password: str = field(default="", repr=False)
@@ -58,8 +58,8 @@ def choose_auth(
 ) -> AuthBase:
     """Return the auth object for a connection's fields, in the official provider's order (``hooks.extra.scheme_of``).
 
-    `workspace` is the workspace's URL, `workspace_id` says which one if several share it, `network` how to reach it,
-    `aws` is the connection that `aws_conn_id` names, if any. Raises ConfigurationError, naming the field that is wrong.
+    `workspace` is the workspace's URL, `workspace_id` selects one if several share it, `network` is how to reach it,
+    and `aws` is the connection that `aws_conn_id` names, if any. Raises ConfigurationError for a wrong field.
     """
     scheme = scheme_of(login, password, extra)
     if scheme.name == "token":
@@ -81,7 +81,7 @@ def choose_auth(
 
 
 class _Fields:
-    """A connection's fields, as the sources of tokens take them."""
+    """Makes the sources of tokens from a connection's fields."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _Fields:
             **fields,
         )
 
-    def provided(self) -> TokenSource:
+    def function(self) -> TokenSource:
         return self._federated(TokenCallable(self.text("federated_token_provider")))
 
     def file(self) -> TokenSource:
@@ -164,20 +164,20 @@ class _Fields:
 
     def aws(self) -> TokenSource:
         connection = self._aws or AwsConnection()
-        of_aws = connection.extra
-        login, secret = connection.login or _text(of_aws, "aws_access_key_id"), connection.password
-        secret = secret or _text(of_aws, "aws_secret_access_key")
-        keys = AwsKeys(login, secret, _text(of_aws, "aws_session_token")) if login and secret else None
+        aws_extra = connection.extra
+        login, secret = connection.login or _text(aws_extra, "aws_access_key_id"), connection.password
+        secret = secret or _text(aws_extra, "aws_secret_access_key")
+        keys = AwsKeys(login, secret, _text(aws_extra, "aws_session_token")) if login and secret else None
         return self._federated(
             WebIdentity(
                 self.network,
                 audience=self.text("aws_jwt_audience", AUDIENCE),
                 seconds=_seconds(self.extra, "aws_web_identity_token_duration", SECONDS),
-                region=self.text("aws_region") or _text(of_aws, "region_name"),
+                region=self.text("aws_region") or _text(aws_extra, "region_name"),
                 keys=keys,
-                profile=_text(of_aws, "profile_name"),
-                role_arn=_text(of_aws, "role_arn"),
-                external_id=_external_id(of_aws),
+                profile=_text(aws_extra, "profile_name"),
+                role_arn=_text(aws_extra, "role_arn"),
+                external_id=_external_id(aws_extra),
             )
         )
 
@@ -185,7 +185,7 @@ class _Fields:
         return FederatedToken(self._issuer, subject, self.text("client_id"))
 
     def sdk(self) -> TokenSource:
-        asked = self.text("auth_type")
+        auth_type = self.text("auth_type")
         config = self.extra.get("sdk_config") or {}
         try:
             config = json.loads(config) if isinstance(config, str) else config
@@ -196,10 +196,12 @@ class _Fields:
                 "extra sdk_config must be a JSON object: the arguments of databricks-sdk's Config."
             )
         if self.workspace_id:
-            # It may choose by it, and so tokens of two workspaces are two.
+            # The SDK may need it, and with it two workspaces never share a token.
             config = {"workspace_id": self.workspace_id, **config}
         return SdkToken(
-            self.workspace, asked if asked in SDK_AUTH_TYPES else "", json.dumps(config, sort_keys=True, default=str)
+            self.workspace,
+            auth_type if auth_type in SDK_AUTH_TYPES else "",
+            json.dumps(config, sort_keys=True, default=str),
         )
 
 
@@ -208,7 +210,7 @@ _SOURCES: dict[str, Callable[[_Fields], TokenSource]] = {
     "azure_managed_identity": _Fields.entra_managed_identity,
     "azure_default": _Fields.entra_default,
     "oauth": _Fields.oauth,
-    "federated_token_provider": _Fields.provided,
+    "federated_token_provider": _Fields.function,
     "federated_aws": _Fields.aws,
     "federated_k8s": _Fields.kubernetes,
     "federated_file": _Fields.file,
@@ -228,12 +230,12 @@ def _seconds(extra: Mapping[str, Any], name: str, default: int) -> int:
     return default if seconds is None else math.ceil(seconds)
 
 
-def _external_id(of_aws: Mapping[str, Any]) -> str:
-    """Return the external id to assume a role with. Raises ConfigurationError for another way to assume it."""
-    if (method := _text(of_aws, "assume_role_method")) not in {"", "assume_role"}:
+def _external_id(aws_extra: Mapping[str, Any]) -> str:
+    """Return the external id for assuming a role. Raises ConfigurationError for an unsupported `assume_role_method`."""
+    if (method := _text(aws_extra, "assume_role_method")) not in {"", "assume_role"}:
         raise ConfigurationError(
-            f"the AWS connection's assume_role_method is {method!r}, which is not supported here: give it a key, a"
-            " profile or a role, or return the token from a function (`federated_token_provider`)."
+            f"the AWS connection's assume_role_method is {method!r}, which is not supported here: set a key, a"
+            " profile or a role there, or return the token from a function (`federated_token_provider`)."
         )
-    arguments = of_aws.get("assume_role_kwargs")
-    return _text(of_aws, "external_id") or (_text(arguments, "ExternalId") if isinstance(arguments, Mapping) else "")
+    arguments = aws_extra.get("assume_role_kwargs")
+    return _text(aws_extra, "external_id") or (_text(arguments, "ExternalId") if isinstance(arguments, Mapping) else "")

@@ -1,6 +1,6 @@
 """The fields of a connection's extra, and the authentication schemes that they belong to.
 
-Plain data, which all processes of Airflow load: the form is made from it. ``hooks.extra`` reads the values.
+Plain data, which all processes of Airflow load. ``hooks.form`` makes the form from it; ``hooks.extra`` reads values.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ UI_FIELD_BEHAVIOUR: dict[str, object] = {
 class Field(NamedTuple):
     """A field of the extra: its name, its title and help in the form, and its default.
 
-    An empty value counts as not given, unless `empty_counts`; 0 and false are refused, unless `zero_counts`. A "flag"
-    chooses a scheme, as `auth_type` does.
+    An empty field has no value unless `empty_counts`; 0 and false are invalid unless `zero_counts`. A "flag" selects an
+    authentication scheme, as `auth_type` does.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Field(NamedTuple):
 class Scheme(NamedTuple):
     """An authentication scheme.
 
-    `auth_type` chooses it by `name` or one of `aliases`. Without `auth_type`, the field `mark` of the extra chooses it
-    (or, with `login_marks`, the scheme's name as login). `login` and `password` say what these hold; "" if the scheme
-    does not use them. The fields `needs` must be given, `takes` may be.
+    `auth_type` selects it by `name` or one of `aliases`. Without `auth_type`, a value in the field `mark` of the extra
+    selects it (or, with `login_marks`, the scheme's name as login). `login` and `password` describe the values of these
+    fields; "" if the scheme does not use them. `needs` are its required fields, `takes` the optional ones.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Scheme(NamedTuple):
 
 _ENTRA = ("azure_ad_endpoint", "azure_resource_id")
 
-# In the order in which the official provider chooses; what it does not know comes before its last resort.
+# In the order in which the official provider selects. Schemes that it does not have come before its last one.
 SCHEMES = (
     Scheme(
         "token",
@@ -80,17 +80,17 @@ SCHEMES = (
         mark="token",
         aliases=("pat",),
     ),
-    # Before the service principal: where a connection has a tenant as well, its flag decides.
+    # Before the service principal: if a connection also has a tenant, the flag takes precedence.
     Scheme(
         "azure_managed_identity",
-        "The managed identity of the machine on Azure.",
+        "The managed identity of the Azure machine.",
         mark="use_azure_managed_identity",
         takes=("azure_managed_identity_client_id", *_ENTRA),
         aliases=("azure-msi",),
     ),
     Scheme(
         "azure_service_principal",
-        "A service principal of Microsoft Entra.",
+        "A Microsoft Entra service principal.",
         login="the application's client id",
         password="a client secret of it",  # noqa: S106 (a label)
         mark="azure_tenant_id",
@@ -100,13 +100,13 @@ SCHEMES = (
     ),
     Scheme(
         "azure_default",
-        "What azure-identity's DefaultAzureCredential finds, such as a workload identity.",
+        "The credentials that azure-identity's DefaultAzureCredential finds, such as a workload identity.",
         mark="use_default_azure_credential",
         takes=_ENTRA,
     ),
     Scheme(
         "oauth",
-        "OAuth client credentials of a service principal of Databricks.",
+        "OAuth client credentials of a Databricks service principal.",
         login="the service principal's client id",
         password="an OAuth secret of it",  # noqa: S106 (a label)
         mark="service_principal_oauth",
@@ -122,7 +122,7 @@ SCHEMES = (
     ),
     Scheme(
         "federated_aws",
-        "Token federation: a token of AWS's Security Token Service.",
+        "Token federation: a token from AWS's Security Token Service.",
         mark="federated_aws",
         login_marks=True,
         takes=(
@@ -168,7 +168,7 @@ SCHEMES = (
     ),
     Scheme(
         "sdk",
-        "What databricks-sdk's unified authentication finds.",
+        "The credentials that databricks-sdk's unified authentication finds.",
         takes=("sdk_config",),
     ),
     Scheme(
@@ -197,82 +197,86 @@ SDK_AUTH_TYPES = (
 # The fields of the form under their headings, the most used first.
 SECTIONS: dict[str, tuple[Field, ...]] = {
     "Databricks": (
-        Field("auth_type", "Auth type", "The authentication scheme. Empty: chosen by the other fields.", "choice",
+        Field("auth_type", "Auth type", "The authentication scheme. If empty, the other fields determine it.", "choice",
               choices=(*(scheme.name for scheme in SCHEMES), *SDK_AUTH_TYPES)),
         Field("api_version", "API version", "The version of the Jobs API.", "choice", "2.2", ("2.0", "2.1", "2.2")),
-        Field("token", "Token", "A personal access token, if the password does not hold it.", "secret"),
-        Field("host", "Host", "The workspace's URL. It wins over the connection's own field for it."),
+        Field("token", "Token", "A personal access token, unless it is the password.", "secret"),
+        Field("host", "Host", "The workspace's URL. It overrides the connection's field Workspace URL."),
         Field("workspace_id", "Workspace id", "The workspace, if several share a URL: the number after ?o= in it."
-              " Empty: the one in the host."),
+              " If empty, it is read from the host."),
         Field("service_principal_oauth", "Databricks OAuth",
-              "Login and password are a service principal's id and secret.", "flag"),
+              "Login and password are a service principal's client id and secret.", "flag"),
         Field("sdk_config", "SDK configuration", "Arguments of databricks-sdk's Config, as a JSON object.", "object"),
     ),
     "Token federation": (
-        Field("client_id", "Client id", "The service principal to authenticate as. Empty: the account's federation"
-              " policy decides."),
-        Field("federated_token_file", "Token file", "The path of a file that holds the token to exchange."),
-        Field("federated_token_env", "Token variable", "An environment variable that holds the token to exchange."),
+        Field("client_id", "Client id", "The client id of the service principal to authenticate as. If empty, the"
+              " account's federation policy determines it."),
+        Field("federated_token_file", "Token file", "The path of the file with the token to exchange."),
+        Field("federated_token_env", "Token variable", "The environment variable with the token to exchange."),
         Field("federated_token_provider", "Token provider",
               "A Python function that returns the token to exchange: package.module.function."),
-        Field("federated_aws", "AWS", "Authenticate with a token of AWS's Security Token Service.", "flag"),
-        Field("aws_conn_id", "AWS connection", "The Airflow connection with the key, profile or role to use. Empty, or"
-              " if aws_default is not defined: the credentials that botocore finds.", default="aws_default",
+        Field("federated_aws", "AWS", "Authenticate with a token from AWS's Security Token Service.", "flag"),
+        Field("aws_conn_id", "AWS connection", "The Airflow connection with the key, profile or role to use. If empty,"
+              " or if aws_default is not defined, botocore finds the credentials.", default="aws_default",
               empty_counts=True),
-        Field("aws_region", "AWS region", "The region whose service issues the token. Empty: the AWS connection's,"
-              " AWS_REGION, the profile's or the instance's."),
-        Field("aws_jwt_audience", "AWS audience", "Audience of the token requested from AWS.", default="databricks"),
-        Field("aws_web_identity_token_duration", "AWS token's seconds", "Lifetime of the token requested from AWS.",
+        Field("aws_region", "AWS region", "The region whose Security Token Service issues the token. If empty, that of"
+              " the AWS connection, of AWS_REGION, of the profile or of the instance."),
+        Field("aws_jwt_audience", "AWS audience", "The audience of the token requested from AWS.",
+              default="databricks"),
+        Field("aws_web_identity_token_duration", "AWS token lifetime",
+              "The lifetime of the token requested from AWS, in seconds.",
               "number", "300"),
         Field("federated_k8s", "Kubernetes", "Authenticate with a token of a Kubernetes service account.", "flag"),
         Field("k8s_projected_volume_token_path", "Projected token",
-              "The path of a token that is projected into the pod. Empty: one is requested from the cluster."),
-        Field("audience", "Kubernetes audience", "Audience of the token requested from the cluster.",
+              "The path of a token projected into the pod. If empty, a token is requested from the cluster."),
+        Field("audience", "Kubernetes audience", "The audience of the token requested from the cluster.",
               default="https://kubernetes.default.svc"),
-        Field("expiration_seconds", "Kubernetes token's seconds", "Lifetime of the token requested from the cluster.",
+        Field("expiration_seconds", "Kubernetes token lifetime",
+              "The lifetime of the token requested from the cluster, in seconds.",
               "number", "3600"),
-        Field("k8s_service_account", "Service account", "The account whose token is requested.", default="default"),
-        Field("k8s_token_path", "Pod's token", "The path of the pod's own token, which authorizes the request.",
+        Field("k8s_service_account", "Service account", "The service account whose token is requested.",
+              default="default"),
+        Field("k8s_token_path", "Pod token", "The path of the pod's own token, which authorizes the request.",
               default="/var/run/secrets/kubernetes.io/serviceaccount/token"),
-        Field("k8s_namespace_path", "Pod's namespace", "The path of the file that holds the pod's namespace.",
+        Field("k8s_namespace_path", "Pod namespace", "The path of the file with the pod's namespace.",
               default="/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
-        Field("k8s_api_url", "Cluster's URL", "The URL of the cluster's API.", default="https://kubernetes.default.svc"),
-        Field("k8s_ca_path", "Cluster's CA", "The path of the CA bundle that verifies the cluster.",
+        Field("k8s_api_url", "Cluster URL", "The URL of the Kubernetes API.", default="https://kubernetes.default.svc"),
+        Field("k8s_ca_path", "Cluster CA", "The path of the CA bundle to verify the cluster.",
               default="/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
     ),
     "Microsoft Entra": (
         Field("azure_tenant_id", "Entra tenant",
-              "Login and password are an application's id and secret in this tenant."),
+              "Login and password are the client id and secret of an application in this tenant."),
         Field("use_azure_managed_identity", "Managed identity", "Authenticate with the machine's managed identity.",
               "flag"),
-        Field("azure_managed_identity_client_id", "Managed identity's client id",
-              "The managed identity to use, if the machine has several."),
-        Field("use_default_azure_credential", "Default Azure credential", "Use what azure-identity finds.",
-              "flag"),
-        Field("azure_ad_endpoint", "Entra endpoint", "The login URL of another cloud.",
+        Field("azure_managed_identity_client_id", "Managed identity client id",
+              "The client id of the managed identity to use, if the machine has several."),
+        Field("use_default_azure_credential", "Default Azure credential",
+              "Use the credentials that azure-identity finds.", "flag"),
+        Field("azure_ad_endpoint", "Entra endpoint", "The login URL, if the tenant is in another Azure cloud.",
               default="https://login.microsoftonline.com"),
-        Field("azure_resource_id", "Workspace's resource id", "The workspace's id in Azure, if the identity is not a"
+        Field("azure_resource_id", "Azure resource id", "The workspace's Azure resource id, if the identity is not a"
               " user of the workspace: /subscriptions/…/workspaces/…"),
     ),
     "Network": (
-        Field("verify", "Verify", "false turns off the check of TLS certificates; a path names a CA bundle.",
+        Field("verify", "Verify", "false disables the verification of TLS certificates; a path names a CA bundle.",
               default="true", zero_counts=True),
-        Field("proxies", "Proxies", 'The URL of a proxy (in the form: in quotes), or {"http": "…", "https": "…"}.'
-              " Empty: the environment's.", "object"),
+        Field("proxies", "Proxies", 'The URL of a proxy (in this form in quotes), or {"http": "…", "https": "…"}.'
+              " If empty, the environment's proxies apply.", "object"),
         Field("client_cert", "Client certificate", "The path of a client certificate (PEM)."),
-        Field("client_key", "Client key", "The path of its key, if the certificate's file does not hold it."),
+        Field("client_key", "Client key", "The path of its key, unless the certificate's file contains it."),
     ),
     "Retries and waiting": (
-        Field("retry_budget", "Retry budget", "For how many seconds one call is retried.", "number", "600",
+        Field("retry_budget", "Retry budget", "How long a failed call is retried, in seconds.", "number", "600",
               zero_counts=True),
-        Field("server_error_wait", "Wait after a 5xx", "The minimum seconds between attempts after a 5xx.", "number",
+        Field("server_error_wait", "Wait after a 5xx", "The minimum wait after a 5xx response, in seconds.", "number",
               "30", zero_counts=True),
-        Field("connect_timeout", "Connect timeout", "The seconds to connect.", "number", "10"),
-        Field("read_timeout", "Read timeout", "The seconds until the whole response has arrived.", "number", "60"),
-        Field("outage_tolerance", "Outage tolerance", "For how many seconds a waiting task tolerates an API that is"
-              " down.", "number", "3600", zero_counts=True),
-        Field("denied_tolerance", "Denied tolerance", "For how many seconds a waiting task tolerates credentials that"
-              " are refused.", "number", "600", zero_counts=True),
+        Field("connect_timeout", "Connect timeout", "The time limit for connecting, in seconds.", "number", "10"),
+        Field("read_timeout", "Read timeout", "The time limit for the whole response, in seconds.", "number", "60"),
+        Field("outage_tolerance", "Outage tolerance", "How long a waiting task tolerates an API that is down, in"
+              " seconds.", "number", "3600", zero_counts=True),
+        Field("denied_tolerance", "Denied tolerance", "How long a waiting task tolerates refused credentials, in"
+              " seconds.", "number", "600", zero_counts=True),
         Field("max_requests_per_second", "Requests per second", "The limit for all deferred tasks of one triggerer"
               " together, per workspace.", "number", "100"),
     ),

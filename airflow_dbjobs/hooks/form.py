@@ -1,7 +1,7 @@
-"""The connection's form, made from the table in ``hooks.fields``: as data from Airflow 3.2 on, as widgets before.
+"""Make the connection form from the table in ``hooks.fields``: as data since Airflow 3.2, as widgets before.
 
-A field that is left empty is not given, whether the extra holds null, an empty text or nothing. Flags are not in the
-form, as `auth_type` replaces them.
+An empty field has no value, whether the extra contains null, an empty string or nothing. Flags are not in the form, as
+`auth_type` replaces them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def form_widgets() -> dict[str, Any]:
     from wtforms import PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
-    class SecretWidget(BS3PasswordFieldWidget):  # type: ignore[misc] # it need not be installed
-        """Shows a stored secret as what Airflow 2 saves as unchanged; empty, as is usual, it would be deleted."""
+    class SecretWidget(BS3PasswordFieldWidget):  # type: ignore[misc] # optional dependency
+        """Shows a placeholder for a stored secret, which Airflow 2 saves as unchanged; an empty one it would delete."""
 
         def __call__(self, field: Any, **kwargs: Any) -> Any:
             self.hide_value = False
-            # A value that was just typed stays (the form is shown again because of a mistake in another field).
+            # Keep a value that was just typed, if the form is shown again because of a mistake in another field.
             if field.data and not field.raw_data:
                 kwargs["value"] = _airflow_2_unchanged()
             return super().__call__(field, **kwargs)
@@ -59,7 +59,7 @@ def form_widgets() -> dict[str, Any]:
         widgets[field.name] = (PasswordField if is_secret else StringField)(
             f"{section}: {field.title}",
             description=_help(field) + (f" One of: {', '.join(field.choices)}." if field.choices else ""),
-            # Airflow 3 makes a list to choose from of it.
+            # Airflow 3 turns this into a dropdown list.
             validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
             widget=SecretWidget() if is_secret else BS3TextFieldWidget(),
         )
@@ -80,12 +80,12 @@ def _shown() -> Iterator[tuple[str, Field]]:
 
 
 def _help(field: Field) -> str:
-    # What is filled in shows by itself.
+    # A default that the form fills in is visible anyway.
     return f"{field.help} Default: {field.default}." if field.default and not field.empty_counts else field.help
 
 
 def _schema(field: Field) -> dict[str, Any]:
-    # With "null" a field may be left empty.
+    # "null" allows an empty field.
     schema: dict[str, Any] = {"type": [_TYPES.get(field.kind, "string"), "null"]}
     if field.kind == "secret":
         schema["format"] = "password"

@@ -1,4 +1,4 @@
-"""From an Airflow connection to a JobsClient."""
+"""The hook, which makes a JobsClient from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _remarked: set[str] = set()
 
 
 class DatabricksJobsHook(BaseHook):
-    """Owns authenticated access to the Jobs API of the workspace that a connection names.
+    """Gives authenticated access to the Jobs API of the workspace that a connection names.
 
-    `databricks_conn_id` is the id of a connection of type ``databricks_jobs``, or of one made for the official
-    provider. `caller` is named in the User-Agent of every request. Source of the fields: docs/connection.md.
+    :param databricks_conn_id: the id of a connection of type ``databricks_jobs``, or of the official provider's type
+        ``databricks``. docs/connection.md describes its fields.
+    :param caller: a name to add to the User-Agent of every request.
     """
 
     conn_name_attr = "databricks_conn_id"
@@ -44,65 +45,65 @@ class DatabricksJobsHook(BaseHook):
         self.caller = caller
 
     def get_conn(self) -> JobsClient:
-        """Return a client for the connection. Raises errors.ConfigurationError, naming the field that is wrong."""
-        connection, extra, aws, aws_extra = self._look_up()
+        """Return a client for the connection. Raises errors.ConfigurationError, which names the wrong field."""
+        connection, extra, aws, aws_extra = self._lookup()
         client = self._client(connection, extra, aws, aws_extra, reread=lambda: self.get_conn().transport)
-        self._remark(connection, extra)
+        self._warn_of_ignored_fields(connection, extra)
         return client
 
     async def aget_conn(self) -> JobsClient:
         """Return a client for the connection, without blocking the event loop. Raises errors.ConfigurationError."""
         from asgiref.sync import sync_to_async
 
-        # In asgiref's thread: from there Airflow 3 asks through this event loop. Its own asynchronous look-up masks the
-        # secrets without it, which before Airflow 3.3.2 fails while another call is under way.
-        connection, extra, aws, aws_extra = await sync_to_async(self._look_up)()
+        # In asgiref's thread, from which Airflow 3 sends its request through this event loop. Its own asynchronous
+        # lookup masks the secrets without the loop, which fails before Airflow 3.3.2 during another call.
+        connection, extra, aws, aws_extra = await sync_to_async(self._lookup)()
         client = self._client(connection, extra, aws, aws_extra)
-        self._remark(connection, extra)
+        self._warn_of_ignored_fields(connection, extra)
         return client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Report who authenticates and whether they may list jobs: the "Test" button. It launches nothing."""
+        """Report who authenticates and whether they may list jobs, for the "Test" button. It launches nothing."""
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.hooks.check import check
         from airflow_dbjobs.hooks.extra import remarks, scheme_of
 
         try:
-            connection, extra, aws, aws_extra = self._look_up()
+            connection, extra, aws, aws_extra = self._lookup()
             client = self._client(connection, extra, aws, aws_extra)
             scheme = scheme_of(connection.login, connection.password, extra)
         except ConfigurationError as error:
-            # Airflow tests what is in the form under an id that it makes up.
+            # Airflow tests the content of the form under a random connection id.
             return False, str(error).removeprefix(self._prefix)
-        works, said = check(client, scheme)
-        return works, " ".join([said, *(f"Note: {remark}" for remark in remarks(scheme, extra))])
+        works, message = check(client, scheme)
+        return works, " ".join([message, *(f"Note: {remark}" for remark in remarks(scheme, extra))])
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of the connection form on Airflow before 3.2, which asks the hook and not provider.py."""
+        """Return the fields of the connection form for Airflow before 3.2, which does not read provider.py for them."""
         from airflow_dbjobs.hooks.form import form_widgets
 
         return form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the same form shows the fields that every connection has."""
+        """Return how the form shows the fields that every connection has."""
         return {
             "hidden_fields": UI_FIELD_BEHAVIOUR["hidden-fields"],
             "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
             "placeholders": UI_FIELD_BEHAVIOUR["placeholders"],
         }
 
-    def _look_up(self) -> tuple[Connection, Mapping[str, Any], Connection | None, Mapping[str, Any]]:
-        """Return the connection and its extra, and those of the AWS connection, if it needs one."""
-        with _LookUp("databricks_conn_id", self.databricks_conn_id) as look_up:
+    def _lookup(self) -> tuple[Connection, Mapping[str, Any], Connection | None, Mapping[str, Any]]:
+        """Return the connection and its extra, and the AWS connection that it needs, if any, and its extra."""
+        with _Lookup("databricks_conn_id", self.databricks_conn_id) as lookup:
             connection = self.get_connection(self.databricks_conn_id)
-        look_up.check()
-        extra, aws = self._own(connection, connection.extra_dejson), None
+        lookup.check()
+        extra, aws = self._without_foreign_auth_type(connection, connection.extra_dejson), None
         if aws_conn_id := _aws_conn_id(connection, extra):
-            with _LookUp("aws_conn_id", aws_conn_id) as look_up:
+            with _Lookup("aws_conn_id", aws_conn_id) as lookup:
                 aws = self.get_connection(aws_conn_id)
-            look_up.check()
+            lookup.check()
         return connection, extra, aws, aws.extra_dejson if aws else {}
 
     def _client(
@@ -151,18 +152,18 @@ class DatabricksJobsHook(BaseHook):
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._prefix}{error}") from None
 
-    def _own(self, connection: Connection, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Drop an `auth_type` of the official provider's connection that is meant for the SQL connector."""
+    def _without_foreign_auth_type(self, connection: Connection, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Remove an `auth_type` for the SQL connector from the extra of an official provider's connection."""
         from airflow_dbjobs.hooks.extra import is_auth_type
 
         if connection.conn_type != OFFICIAL_TYPE or not isinstance(extra, Mapping):
             return extra
-        if is_auth_type(asked := extra.get("auth_type")):
+        if is_auth_type(auth_type := extra.get("auth_type")):
             return extra
-        self._warn_once(f"{self._prefix}extra auth_type is {asked!r}, which is not read here.")
+        self._warn_once(f"{self._prefix}extra auth_type is {auth_type!r}, which this provider ignores.")
         return {name: value for name, value in extra.items() if name != "auth_type"}
 
-    def _remark(self, connection: Connection, extra: Mapping[str, Any]) -> None:
+    def _warn_of_ignored_fields(self, connection: Connection, extra: Mapping[str, Any]) -> None:
         """Warn about fields that have no effect."""
         from airflow_dbjobs.hooks.extra import remarks, scheme_of
 
@@ -186,7 +187,7 @@ class DatabricksJobsHook(BaseHook):
 
 
 def _is_empty(text: str | None) -> bool:
-    """Return whether an extra that Airflow reads as empty is empty, and not a text that it could not read."""
+    """Return True if an extra is empty; Airflow also returns an empty one if it cannot parse the text."""
     try:
         return bool(json.loads((text or "").strip() or "{}") == {})
     except ValueError:
@@ -194,26 +195,26 @@ def _is_empty(text: str | None) -> bool:
 
 
 def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:
-    """Return the id of the AWS connection that a connection needs, or ""."""
+    """Return the id of the AWS connection that a connection needs; "" if it needs none."""
     from airflow_dbjobs.errors import ConfigurationError
     from airflow_dbjobs.hooks.extra import scheme_of
 
     try:
         scheme = scheme_of(connection.login, connection.password, extra) if isinstance(extra, Mapping) else None
     except ConfigurationError:
-        # Raised later, with the id of the connection.
+        # `_client` raises it, with the id of the connection.
         return ""
     if scheme is None or scheme.name != "federated_aws":
         return ""
-    # As with the official provider, null or an empty text means no connection: botocore finds the credentials.
+    # As with the official provider, null or an empty string means no connection: botocore finds the credentials.
     return str(extra.get("aws_conn_id", DEFAULT_AWS_CONN_ID) or "").strip()
 
 
-class _LookUp:
-    """A connection lookup; `check` raises our error if it failed. `field` is the parameter that names the connection.
+class _Lookup:
+    """A connection lookup; `check` raises the error if it failed. `field` is the parameter that names the connection.
 
-    The error is raised outside of the ``with``, without the secrets backend's error as its context: the text of that
-    may hold a secret.
+    `check` is called outside of the ``with``, so that the error does not have the secrets backend's error as its
+    context, which may contain a secret.
     """
 
     def __init__(self, field: str, conn_id: str) -> None:
@@ -228,15 +229,15 @@ class _LookUp:
         from airflow_dbjobs.airflow_compat import AirflowNotFoundException
 
         if isinstance(error, AirflowNotFoundException):
-            # AWS's default connection is optional.
+            # The default AWS connection is optional.
             if self._field == "databricks_conn_id" or self._conn_id != DEFAULT_AWS_CONN_ID:
                 self._failure = self._not_found()
         elif isinstance(error, Exception):
             from airflow_dbjobs.errors import JobsError
 
             self._failure = JobsError(
-                f"{self._field} is {self._conn_id!r}, and looking it up failed with {type(error).__name__}, of the"
-                " secrets backend or of Airflow. Its text is not shown here, as it may hold secrets"
+                f"{self._field} is {self._conn_id!r}, and looking it up failed with {type(error).__name__} in the"
+                " secrets backend or in Airflow. The error's text is not shown, as it may contain secrets"
             )
         return isinstance(error, Exception)
 
@@ -251,11 +252,11 @@ class _LookUp:
         named, variable = f"{self._field} is {self._conn_id!r}", f"AIRFLOW_CONN_{self._conn_id.upper()}"
         if os.environ.get(variable):
             return ConfigurationError(
-                f"{named}, and the environment variable {variable} that defines it cannot be read: it must be a URI, or"
-                " a JSON object with conn_type, host, password and extra."
+                f"{named}, but Airflow cannot parse the environment variable {variable} that defines it: it must be a"
+                " URI, or a JSON object with conn_type, host, password and extra."
             )
         return ConfigurationError(
-            f"{named}, and no such connection is defined, or the secrets backend that has it fails or cannot parse it"
-            " (then the log above says so). Add it in the UI (Admin, Connections), with `airflow connections add`, or"
+            f"{named}, but no such connection is defined, or the secrets backend failed or could not parse it (see the"
+            " log above). Add it in the UI (Admin, Connections), with `airflow connections add`, or"
             f" as the environment variable {variable}."
         )

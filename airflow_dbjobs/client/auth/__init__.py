@@ -1,7 +1,7 @@
 """Authentication: one ``requests.auth.AuthBase`` for each scheme.
 
-``headers`` needs no token server. Every other scheme is a ``tokens.TokenAuth`` with a source of tokens: ``databricks``
-(with ``kubernetes`` and ``aws``), ``azure`` or ``sdk``. None of them knows the fields of a connection.
+The schemes in ``static`` need no token server. Every other scheme is a ``tokens.TokenAuth`` with a source of tokens:
+``databricks`` (with ``kubernetes`` and ``aws``), ``azure`` or ``sdk``. None of them knows the fields of a connection.
 """
 
 from airflow_dbjobs.client.auth.static import BasicAuth, BearerAuth

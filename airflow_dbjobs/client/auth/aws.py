@@ -1,8 +1,8 @@
-"""A token in which AWS's Security Token Service names the caller (``sts:GetWebIdentityToken``).
+"""Request a token that identifies the caller from AWS's Security Token Service (``sts:GetWebIdentityToken``).
 
 botocore (extra ``aws`` of this package, imported when a token is requested) finds the credentials as every AWS SDK
-does, profiles included, and signs. The request is sent like those to all token servers: botocore has known this action
-since 1.41 only, and Airflow 3.0 pins an older one. Source: AWS STS API reference.
+does, including profiles, and signs the request. It does not send it, as it supports this action only since 1.41, and
+Airflow 3.0 pins an older version. Source: AWS STS API reference.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ _API_VERSION = "2011-06-15"
 _SESSION_NAME = "airflow-dbjobs"
 _CONNECT_SECONDS = 10.0
 _NO_KEYS = (
-    "Check that this runs with an AWS role (of a service account, a task or an instance), that AWS_ACCESS_KEY_ID and"
-    " AWS_SECRET_ACCESS_KEY or AWS_PROFILE are set, or that the connection `aws_conn_id` has a key or a profile"
+    "Check that the worker or triggerer has an AWS role (of a service account, a task or an instance), that"
+    " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE are set, or that the connection `aws_conn_id`"
+    " has a key or a profile"
 )
 
 
@@ -90,20 +91,20 @@ class WebIdentity:
             raise SignInRefused(
                 "botocore is not installed; `federated_aws` needs it: pip install 'airflow-dbjobs[aws]'"
             ) from error
-        # At DEBUG it logs requests and replies, and so keys.
+        # At DEBUG it logs requests and replies, which contain keys.
         if (logger := logging.getLogger("botocore")).level == logging.NOTSET:
             logger.setLevel(logging.INFO)
         try:
             session = self._session(requests.left)
             region = self._region(session)
-            # Of its own calls, if it assumes a role.
+            # For botocore's own calls, if it assumes a role.
             session.set_config_variable("region", region)
             found = None if self.keys else session.get_credentials()
             keys = self.keys or (found and found.get_frozen_credentials())
         except SignInRefused:
             raise
         except Exception as error:  # noqa: BLE001 (of botocore, or of what it calls)
-            # A server may have repeated a secret in it.
+            # The error may quote a server that echoed a secret.
             raise _failure(error) from None
         if not keys:
             raise SignInRefused(f"There are no AWS credentials on this worker or triggerer. {_NO_KEYS}")
@@ -181,14 +182,14 @@ class _Sts:
 
 
 def _failure(error: Exception) -> CallError:
-    """Return the error of a search for credentials as ours: transient if a server may have failed."""
+    """Convert an error of botocore's credential lookup; it is transient if a server may have failed."""
     from botocore import exceptions
 
     reply = error.response if isinstance(error, exceptions.ClientError) else {}
     status = reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = cleaned(scrubbed(one_line(str(error) or type(error).__name__), _secrets()))[:500].rstrip(".")
-    text = f"Retrieving AWS credentials failed: {said}. {_NO_KEYS}"
-    unanswered = (
+    message = cleaned(scrubbed(one_line(str(error) or type(error).__name__), _secrets()))[:500].rstrip(".")
+    text = f"Retrieving AWS credentials failed: {message}. {_NO_KEYS}"
+    transient = (
         OSError,
         exceptions.ConnectionError,
         exceptions.HTTPClientError,
@@ -196,7 +197,7 @@ def _failure(error: Exception) -> CallError:
         exceptions.MetadataRetrievalError,
     )
     is_limit = status == HTTPStatus.TOO_MANY_REQUESTS or reply.get("Error", {}).get("Code") in LIMIT_CODES
-    if isinstance(error, unanswered) or status >= HTTPStatus.INTERNAL_SERVER_ERROR or is_limit:
+    if isinstance(error, transient) or status >= HTTPStatus.INTERNAL_SERVER_ERROR or is_limit:
         return Unreachable(text, sent=False)
     return SignInRefused(text)
 
@@ -216,7 +217,7 @@ def _elements(text: str) -> dict[str, str]:
     from xml.etree import ElementTree
 
     try:
-        root = ElementTree.fromstring(text)  # noqa: S314 (a reply of AWS's; and expat looks no external entity up)
+        root = ElementTree.fromstring(text)  # noqa: S314 (from AWS; and expat does not resolve external entities)
     except ElementTree.ParseError:
         return {}
     return {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()}

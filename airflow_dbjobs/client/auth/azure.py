@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 Who = Literal["service principal", "managed identity", "default credential"]
 
-# The application that Azure Databricks is, in every cloud.
+# The application id of Azure Databricks, the same in every cloud.
 _DATABRICKS_SCOPE = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default"
-# The resource ends with a slash, and a scope is the resource, a slash and the word.
+# A scope is the resource, which ends with a slash, then a slash and ".default".
 _MANAGEMENT_SCOPE = "https://{}//.default"
 _MANAGEMENT_HOST = "management.core.windows.net"
 _MANAGEMENT_HOSTS = {
@@ -42,7 +42,7 @@ _MANAGEMENT_HOSTS = {
 _PUBLIC_AUTHORITY = "login.microsoftonline.com"
 
 _CONNECT_SECONDS, _IDENTITY_SECONDS = 10.0, 2.0
-# Of the service that knows the machine's identities; while it is updated it answers 404 or 410 (Microsoft, "How to use
+# A path of the service for the machine's identities; during an update it answers 404 or 410 (Microsoft, "How to use
 # managed identities on an Azure VM").
 _IDENTITY_PATH = "/metadata/identity/"
 
@@ -72,13 +72,13 @@ class EntraToken:
         try:
             made = self._credential(requests.left, traffic)
         except ValueError as error:
-            # A tenant that can be none, say.
+            # Such as an invalid tenant id.
             raise self._failure(error, traffic) from None
         with made as credential:
-            token = self._ask(credential, _DATABRICKS_SCOPE, traffic)
+            token = self._get_token(credential, _DATABRICKS_SCOPE, traffic)
             headers, expires_on = {"Authorization": f"Bearer {token.token}"}, float(token.expires_on)
             if self.resource_id:
-                management = self._ask(credential, self._management_scope, traffic)
+                management = self._get_token(credential, self._management_scope, traffic)
                 headers["X-Databricks-Azure-SP-Management-Token"] = management.token
                 headers["X-Databricks-Azure-Workspace-Resource-Id"] = self.resource_id
                 expires_on = min(expires_on, float(management.expires_on))
@@ -100,7 +100,7 @@ class EntraToken:
             raise SignInRefused(
                 "azure-identity is not installed; Microsoft Entra needs it: pip install 'airflow-dbjobs[azure]'"
             ) from error
-        # One attempt each time: it is the call that needs the token which is repeated.
+        # One attempt only: the API call that needs the token is retried.
         options: dict[str, Any] = {
             "retry_total": 0,
             "connection_timeout": min(_CONNECT_SECONDS, seconds),
@@ -109,7 +109,7 @@ class EntraToken:
             "raw_response_hook": traffic.answered,
         }
         if self.who == "managed identity":
-            # It is on the machine, there at once if at all, and never behind a proxy.
+            # The service is on the machine: it responds at once if it exists, and needs no proxy.
             options |= {"connection_timeout": min(_IDENTITY_SECONDS, seconds), "use_env_settings": False}
             return identity.ManagedIdentityCredential(client_id=self.client_id or None, **options)
         options |= {"connection_verify": self.network.verify, "connection_cert": self.network.cert}
@@ -117,20 +117,20 @@ class EntraToken:
             options["proxies"] = dict(self.network.proxies)
         if self.authority:
             options["authority"] = self._authority_url
-            # Microsoft is asked whether it knows an authority; one of a private cloud it does not.
+            # azure-identity lets Microsoft confirm an authority, which fails for private clouds.
             known = urlsplit(self._authority_url).hostname in {_PUBLIC_AUTHORITY, *_MANAGEMENT_HOSTS}
             options["disable_instance_discovery"] = not known
         if self.who == "default credential":
             return identity.DefaultAzureCredential(**options)
         return identity.ClientSecretCredential(self.tenant_id, self.client_id, self.client_secret, **options)
 
-    def _ask(self, credential: Any, scope: str, traffic: _Traffic) -> Any:
+    def _get_token(self, credential: Any, scope: str, traffic: _Traffic) -> Any:
         from azure.core.exceptions import AzureError
 
         try:
             return credential.get_token(scope)
         except (AzureError, ValueError) as error:
-            # What the server has said is in it unscrubbed.
+            # The error quotes the server, possibly with secrets.
             raise self._failure(error, traffic) from None
 
     @property
@@ -138,34 +138,34 @@ class EntraToken:
         return f"Entra (token for the {self.who})"
 
     def _failure(self, error: Exception, traffic: _Traffic) -> CallError:
-        # Its errors do not tell an outage from a refusal; the traffic does.
-        said = scrubbed(one_line(str(error) or type(error).__name__), [self.client_secret])[:500].rstrip(".")
-        # This machine may not have such a service: say so while the request is retried.
+        # The library's errors do not distinguish an outage from a refusal; the HTTP traffic does.
+        message = scrubbed(one_line(str(error) or type(error).__name__), [self.client_secret])[:500].rstrip(".")
+        # The machine may have no such service: name the remedy while the request is retried.
         hint = f". {self._remedy}" if self.who == "managed identity" else ""
         if traffic.was_limited:
-            later: CallError = TooManyRequests(self._call, traffic.status, "", said)
+            failure: CallError = TooManyRequests(self._call, traffic.status, "", message)
         elif traffic.has_failed:
-            later = ServerError(self._call, traffic.status, "", said + hint)
-        elif "CERTIFICATE_VERIFY_FAILED" in said:
-            later = UntrustedCertificate(f"{self._call}: {said}. Check `verify` in the connection's extra")
+            failure = ServerError(self._call, traffic.status, "", message + hint)
+        elif "CERTIFICATE_VERIFY_FAILED" in message:
+            failure = UntrustedCertificate(f"{self._call}: {message}. Check `verify` in the connection's extra")
         elif traffic.is_unanswered:
-            later = Unreachable(f"{self._call}: no answer: {said}{hint}")
+            failure = Unreachable(f"{self._call}: no response: {message}{hint}")
         else:
-            return SignInRefused(f"{self._call} refused: {said}. {self._remedy}", status=traffic.status or 401)
-        later.sent = later.unclear = False
-        return later
+            return SignInRefused(f"{self._call} refused: {message}. {self._remedy}", status=traffic.status or 401)
+        failure.sent = failure.unclear = False
+        return failure
 
     @property
     def _remedy(self) -> str:
         if self.who == "service principal":
             return (
                 "Check the connection's login (the application's client id), its password (a client secret of it that"
-                " is not expired) and `azure_tenant_id` in its extra"
+                " has not expired) and `azure_tenant_id` in its extra"
             )
         if self.who == "managed identity":
             return (
-                "Check that this runs on Azure with a managed identity assigned, and, if it has several, which one"
-                " `azure_managed_identity_client_id` in the connection's extra names"
+                "Check that the worker or triggerer runs on Azure with a managed identity, and, if it has several, that"
+                " `azure_managed_identity_client_id` in the connection's extra names the right one"
             )
         return (
             "Check what azure-identity's DefaultAzureCredential finds on this worker or triggerer (AZURE_CLIENT_ID ...)"

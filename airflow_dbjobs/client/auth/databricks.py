@@ -1,6 +1,6 @@
-"""Tokens that Databricks issues: for the secret of a service principal, or in exchange for another token (federation).
+"""Tokens issued by Databricks: for a service principal's secret, or in exchange for another token (federation).
 
-The other token comes from a file, an environment variable or a function; ``kubernetes`` and ``aws`` have theirs.
+The other token comes from a file, an environment variable, a function, ``kubernetes`` or ``aws``.
 Sources: Databricks, "Authorize service principal access with OAuth" and "OAuth token federation"; RFC 6749 and 8693.
 """
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.session import Network
 
 
-# The lifetime of a token whose reply names none: those of the platform last an hour.
+# The lifetime of a token if the reply has none; tokens of Databricks last an hour.
 _DEFAULT_LIFETIME = 300.0
 _LONGEST_PATH = 1000
 
 
 @dataclass(frozen=True)
 class Issuer:
-    """Databricks as the issuer of tokens for `workspace`, a URL; `is_shared` if several workspaces may have it."""
+    """Databricks as the issuer of tokens for `workspace`, a URL that several workspaces may share (`is_shared`)."""
 
     workspace: str
     network: Network
@@ -57,7 +57,7 @@ class Issuer:
         try:
             config = requests.json("GET", f"{workspace}/.well-known/databricks-config", self.network, remedy="")
         except (SignInRefused, UnreadableReply):
-            # A workspace's own URL may be used with ?o=, too, and an older one has no metadata.
+            # The URL of a single workspace may have ?o= too, and may have no metadata.
             return own
         issuer = str(config.get("oidc_endpoint") or "").replace("{account_id}", str(config.get("account_id") or ""))
         return f"{issuer.rstrip('/')}/v1/token" if is_safe_for_secrets(issuer) else own
@@ -85,7 +85,7 @@ class ClientCredentials:
 
 
 class SubjectToken(Protocol):
-    """Where the token to exchange comes from. Equal ones are one key, so they are hashable."""
+    """The source of the token to exchange. Equal ones share a token, so they are hashable."""
 
     @property
     def may_hang(self) -> bool:
@@ -126,7 +126,7 @@ class FederatedToken:
             grant,
             secrets=(subject,),
             remedy=f"Check the federation policy of {whose}: it must name the issuer, the audience and the subject of"
-            f" the token from {self.subject}, which must be valid still",
+            f" the token from {self.subject}, and the token must not have expired",
         )
 
 
@@ -134,7 +134,7 @@ class FederatedToken:
 class TokenFile:
     """A file that holds a token, which another process rewrites before the token expires."""
 
-    # Here and below, a user may have pasted the token itself: an error shows a field only if it holds what it should.
+    # Here and below, a user may have pasted the token itself: errors quote only what looks like a path or a name.
     path: str
     setting: str = "federated_token_file"
     may_hang: ClassVar[bool] = False

@@ -1,7 +1,7 @@
 """HTTP requests for tokens: one attempt each, in the time that is left.
 
-``transport`` retries the API call that needs the token: it handles a token server that is down, or limits, like an API
-that is down, except that nothing was sent; and refused credentials like those that the API refuses.
+``transport`` retries the API call that needs the token. It handles a failing token server like a failing API, except
+that the call was not sent, and credentials that the token server refuses like those that the API refuses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10.0
 # A legitimate reply has a few kilobytes.
 _MAX_BYTES = 1_000_000
-# AWS answers 400 with these codes, and means 429.
+# AWS answers 400 with these codes instead of 429.
 LIMIT_CODES = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded"})
 
 
@@ -50,7 +50,7 @@ class TokenRequests:
 
     @property
     def left(self) -> float:
-        """The seconds that are left, some at least: requests takes no timeout of 0."""
+        """The seconds that are left, at least 0.1: requests does not accept a timeout of 0."""
         return max(self.deadline - self.clock.monotonic(), 0.1)
 
     def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class TokenRequests:
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            # A page may be quoted; what was cut short may begin with a token.
+            # An HTML page may be quoted; incomplete JSON may contain a token.
             page = f": {reply.start}" if reply.text.lstrip().startswith("<") else ""
             raise unreadable(_call(method, url), f"no JSON object{page}")
         return body
@@ -69,8 +69,9 @@ class TokenRequests:
     def text(self, method: str, url: str, network: Network, **options: Any) -> str:
         """Send a request once and return the reply's text.
 
-        `remedy` says what to check if it is refused, `reach_remedy` if there is no answer; `secrets` are removed from
-        what an error quotes. Raises SignInRefused, or, if it may work later, another CallError; ``sent`` is False.
+        `remedy` says what to check if the server refuses the request, `reach_remedy` if it does not respond; errors
+        quote no `secrets`. Raises SignInRefused or, if the request may succeed later, another CallError; ``sent`` is
+        False.
         """
         return self._reply(method, url, network, **options).text
 
@@ -122,14 +123,14 @@ class TokenRequests:
 
 
 def unreadable(call: str, why: str) -> CallError:
-    """Return the error for a success without a token; `why` must not quote what may be one."""
+    """Return the error for a successful reply without a token; `why` must not quote a possible token."""
     return _unsent(UnreadableReply(f"{call} answered with {why}"))
 
 
 def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     status, retry_after = reply.status, reply.header("Retry-After")
-    # Scrubbed after parsing: JSON or XML may spell a secret otherwise.
-    code, message = (reply.shown(part)[:500] for part in _said(reply.text))
+    # Remove secrets after parsing: JSON or XML may escape them.
+    code, message = (reply.shown(part)[:500] for part in _code_and_message(reply.text))
     message = message or reply.reason
     if reply.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
@@ -138,12 +139,12 @@ def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     if status == HTTPStatus.TOO_MANY_REQUESTS or code in LIMIT_CODES:
         return _unsent(TooManyRequests(call, status, code, message, retry_after=retry_after))
     if status < HTTPStatus.OK:
-        return unreadable(call, f"{status} only, which is no answer")
-    said_so = ": ".join(part for part in (code, message) if part)
-    return SignInRefused(f"{call} answered {status}: {said_so.rstrip('.')}. {remedy}", status=status, error_code=code)
+        return unreadable(call, f"{status}, which is not a final status")
+    details = ": ".join(part for part in (code, message) if part)
+    return SignInRefused(f"{call} answered {status}: {details.rstrip('.')}. {remedy}", status=status, error_code=code)
 
 
-def _said(text: str) -> tuple[str, str]:
+def _code_and_message(text: str) -> tuple[str, str]:
     """Return the code and the message of a refusal, in any of the formats of token servers."""
     try:
         body = json.loads(text)
@@ -161,9 +162,9 @@ def _said(text: str) -> tuple[str, str]:
 
 
 def _unsent(error: Exception) -> CallError:
-    """Return a token request's error as one of the API call, which was not sent."""
+    """Return an error of a token request as one of the API call, which was not sent."""
     if not isinstance(error, CallError):
-        # A wrong URL, say: handled like wrong credentials.
+        # Such as a wrong URL: handled like refused credentials.
         return SignInRefused(str(error))
     error.sent = error.unclear = False
     return error

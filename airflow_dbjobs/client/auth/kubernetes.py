@@ -1,7 +1,7 @@
-"""A token of a Kubernetes service account, which a pod requests from the cluster's TokenRequest API.
+"""Request a token of a Kubernetes service account from the cluster's TokenRequest API.
 
-Source: Kubernetes API reference, "TokenRequest v1 authentication.k8s.io". (A token that is projected into the pod is a
-file: ``databricks.TokenFile``.)
+Source: Kubernetes API reference, "TokenRequest v1 authentication.k8s.io". (For a token that is
+projected into the pod, see ``databricks.TokenFile``.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_IN_A_POD = "This is not a pod with a service account token"
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """Requests a token of `service_account` for `audience`, good for `seconds`; the pod's own token authorizes that."""
+    """Requests a token of `service_account` for `audience`, valid for `seconds`, authorized by the pod's own token."""
 
     audience: str = API_URL
     seconds: int = 3600
@@ -50,7 +50,7 @@ class TokenRequest:
         reply = requests.json(
             "POST",
             url,
-            # The cluster has its own authority, and is inside of any proxy.
+            # The cluster has its own certificate authority, and is reached without a proxy.
             Network(verify=self.ca_path, direct=True),
             body={
                 "apiVersion": "authentication.k8s.io/v1",
@@ -59,9 +59,9 @@ class TokenRequest:
             },
             headers={"Authorization": f"Bearer {mine}"},
             secrets=(mine,),
-            remedy=f"Check that {namespace} has the service account {self.service_account}, and that the pod's own may"
-            " `create` its `serviceaccounts/token`",
-            reach_remedy="Check that this runs in the cluster, or `k8s_api_url` in the connection's extra",
+            remedy=f"Check that {namespace} has the service account {self.service_account}, and that the pod's own"
+            " account may `create` its `serviceaccounts/token`",
+            reach_remedy="Check that the task runs in the cluster, or set `k8s_api_url` in the connection's extra",
         )
         status: Any = reply.get("status")
         token = status.get("token") if isinstance(status, dict) else None

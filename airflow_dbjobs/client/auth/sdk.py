@@ -1,4 +1,4 @@
-"""Authentication by Databricks' own SDK: profiles, its command line's login, Google, CI systems.
+"""Authentication by databricks-sdk: profiles, the login of the Databricks CLI, Google, CI systems.
 
 databricks-sdk is imported when a token is fetched (extra ``sdk`` of this package).
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.client.auth.http import TokenRequests
 
-# The lifetime of credentials that name none (a token in a profile).
-_UNSAID_LIFETIME = 300.0
-# Its arguments, and the variables that it and its libraries read, that are secret; and those that Basic authentication
-# sends together with one.
+# The lifetime of credentials that have none (a token in a profile).
+_DEFAULT_LIFETIME = 300.0
+# Names of the SDK's arguments and of environment variables that are secret, and of user names that Basic authentication
+# sends with a secret.
 _SECRET = re.compile("(token|secret|password|credentials|metadata_service_url)$", re.IGNORECASE)
 _NAME = re.compile("(client_id|username)$", re.IGNORECASE)
 _VARIABLES = ("ACTIONS_", "ARM_", "AZURE_", "DATABRICKS_", "GOOGLE_", "SYSTEM_")
@@ -49,13 +49,13 @@ class SdkToken:
         """Let the SDK authenticate. Raises CallError."""
         known: dict[str, Any] = {name: text for name, text in os.environ.items() if name.startswith(_VARIABLES)}
         try:
-            # It takes proxies and certificates from the environment only.
+            # The SDK takes proxies and certificates only from the environment.
             Network().check(self.workspace)
             return self._token(requests.left, requests.clock.time(), known)
         except CallError:
             raise
         except Exception as error:  # noqa: BLE001 (of the SDK, or of what it calls)
-            # A server may have repeated a secret in it.
+            # The error may quote a server that echoed a secret.
             raise _failure(error, _secrets({**known, **json.loads(self.config)})) from None
 
     def _token(self, seconds: float, now: float, known: dict[str, Any]) -> Token:
@@ -71,7 +71,7 @@ class SdkToken:
         config = Config(**options | given)
         known |= {f"sdk_{name}": value for name, value in config.as_dict().items()}
         headers = config.authenticate()
-        lifetime = _UNSAID_LIFETIME
+        lifetime = _DEFAULT_LIFETIME
         # Not every scheme has a token that expires.
         with suppress(ValueError):
             if expiry := config.oauth_token().expiry:
@@ -85,18 +85,18 @@ def _secrets(known: Mapping[str, Any]) -> list[str]:
     secrets = {value for name, value in texts.items() if _SECRET.search(name)}
     names = {value for name, value in texts.items() if _NAME.search(name)}
     pairs = {base64.b64encode(f"{name}:{secret}".encode()).decode() for name in names for secret in secrets}
-    # The longest first: one may begin as another does.
+    # The longest first, as one may be the beginning of another.
     return sorted(pairs | secrets, key=len, reverse=True)
 
 
 def _failure(error: Exception, secrets: list[str]) -> CallError:
-    said = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
-    # Its own retries are over, or there were none: network errors are OSErrors.
+    message = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
+    # A network error is an OSError, after the SDK's own retries.
     if isinstance(error, OSError | TimeoutError):
-        return Unreachable(f"databricks-sdk cannot authenticate: {said}", sent=False)
+        return Unreachable(f"databricks-sdk cannot authenticate: {message}", sent=False)
     return SignInRefused(
-        f"databricks-sdk cannot authenticate: {said}. Check `auth_type` and `sdk_config` in the connection's extra, and"
-        " the DATABRICKS_ variables and the profile on this worker or triggerer"
+        f"databricks-sdk cannot authenticate: {message}. Check `auth_type` and `sdk_config` in the connection's extra,"
+        " and the DATABRICKS_ variables and the profile on this worker or triggerer"
     )
 
 

@@ -39,12 +39,12 @@ class BasicAuth(HTTPBasicAuth):
 
     @property
     def remedy(self) -> str:
-        """What to check if they are refused."""
+        """What to check if the API refuses them."""
         if not _UUID.fullmatch(str(self.username)):
             return ". Check the connection's login and password"
         return (
             ". The connection's login looks like the client id of a service principal, which authenticates with"
-            " OAuth: set `auth_type` to `oauth` in the connection's extra, or give `azure_tenant_id` there"
+            " OAuth: set `auth_type` to `oauth` in the connection's extra, or set `azure_tenant_id` there"
         )
 
     def __hash__(self) -> int:
@@ -52,16 +52,18 @@ class BasicAuth(HTTPBasicAuth):
 
 
 def clean_token(token: str, where: str) -> str:
-    """Return a token fit for a header, even if the whole header was pasted; the error never quotes it."""
+    """Return a token for a header, also if the user pasted the whole header. Errors never quote it."""
     scheme, _, rest = clean(token, where).rpartition(" ")
     if scheme.strip().removeprefix("Authorization:").strip().lower() not in {"", "bearer"}:
-        raise ConfigurationError(f"{where} has a space in it, so it is not a token: it must hold the token alone.")
+        raise ConfigurationError(f"{where} has a space in it, so it is not a token: it must be the token only.")
     return rest
 
 
 def clean(secret: str, where: str) -> str:
-    """Return `secret` fit for a header; the error names the field, never the value."""
+    """Return `secret` without surrounding blanks. Raises ConfigurationError if a header cannot contain it."""
     stripped = secret.strip()
     if not stripped.isascii() or not stripped.isprintable():
-        raise ConfigurationError(f"{where} has a line break, or other characters that cannot stand in a header.")
+        raise ConfigurationError(
+            f"{where} has a line break or other characters that are not allowed in an HTTP header. Enter it again."
+        )
     return stripped

@@ -1,4 +1,4 @@
-"""The tokens of this process: one for equal credentials, renewed early, and requested once for all threads that wait.
+"""Cache the tokens of this process: one for equal credentials, renewed early, with one request for all waiting threads.
 
 A lock guards each source of tokens. It is reentrant, as a signal handler (``on_kill``) may need a token in the middle
 of the request that it interrupts; and no caller waits for it longer than its own time limit.
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The platform refuses tokens that have 30 s left or less.
-LEAST_SECONDS_LEFT = 40.0
-# A token is renewed when this part of its lifetime is left, or this many seconds: enough to outlast most outages of a
-# token server.
+MIN_SECONDS_LEFT = 40.0
+# A token is renewed when this part of its lifetime is left, or this many seconds if that is less: enough to outlast
+# most outages of a token server.
 _RENEW_PART, _RENEW_SECONDS = 0.2, 600.0
-# The wait between two attempts to renew a token that is still good.
+# The wait between two attempts to renew a token that is still valid.
 _RENEW_AGAIN = 30.0
 # The time limit of one request for a token. A caller with less time (a kill, say) does not renew a token that is still
-# good: a token server that hangs would take the time that the call itself needs.
+# valid: a token server that hangs would use up the time for the call itself.
 FETCH_SECONDS = 30.0
-# A thread with less time left than this does not begin a request after it waited for another one's.
-_LEAST_SECONDS = 1.0
+# After waiting for another thread's request, a thread with less time left than this does not begin its own.
+_MIN_SECONDS = 1.0
 # A token that replaced a refused one is not replaced again within this time: the next would be refused, too.
 _REPLACE_SECONDS = 60.0
-# If so many calls of one source hang, another one begins only after a while. A triggerer lives for months: threads must
-# not pile up in it, and a network that was down for a while must not stop authentication for good.
+# If this many requests of one source hang, another one begins only after `_HANGING_SECONDS`. A triggerer runs
+# for months: threads must not pile up in it, and a network outage must not disable authentication forever.
 _MOST_HANGING = 5
 _HANGING_SECONDS = 300.0
-# A call that watches its time itself gets this much longer, as its error is more precise.
+# Sources that enforce the time limit themselves get this much longer, as their errors are more precise.
 _GRACE_SECONDS = 0.25
 
 
@@ -65,7 +65,7 @@ class Token(AuthBase):
 
 
 class TokenSource(Protocol):
-    """Credentials that a token is given for. Equal ones share it, so they are hashable; their repr shows no secret."""
+    """Credentials to fetch a token with. Equal ones share a token, so they are hashable; their repr shows no secret."""
 
     @property
     def may_hang(self) -> bool:
@@ -78,18 +78,18 @@ class TokenSource(Protocol):
 
 
 class _Entry:
-    """What the cache knows of one source."""
+    """The state of one source in the cache."""
 
     def __init__(self) -> None:
         #: Held during a request. The other fields are read without it.
         self.lock = threading.RLock()
         self.token: Token | None = None
         self.renew_at = self.good_until = self.replaced_at = -math.inf
-        #: How many requests have ended, what came of the last one, and whether it failed for lack of time.
+        #: How many requests have ended, the result of the last one, and whether it ran out of time.
         self.ended = 0
         self.outcome: Token | JobsError = Unreachable("No token was requested", sent=False)
         self.out_of_time = False
-        #: The threads that may hang, and when they began.
+        #: The threads that may hang, and when they started.
         self.threads: dict[threading.Thread, float] = {}
 
 
@@ -101,7 +101,7 @@ class TokenCache:
         self._entries: dict[TokenSource, _Entry] = {}
 
     def token(self, source: TokenSource, limit: float) -> Token:
-        """Return a token that is good for some time, within about `limit` seconds. Raises CallError."""
+        """Return a token that remains valid for a while, within about `limit` seconds. Raises CallError."""
         limit = min(limit, FETCH_SECONDS)
         now = self._clock.monotonic()
         entry = self._entries.setdefault(source, _Entry())
@@ -114,7 +114,7 @@ class TokenCache:
         return entry.token
 
     def forget(self, source: TokenSource, token: Token) -> bool:
-        """Note that a token was refused. Return True if another one exists, or may be requested."""
+        """Record that the API refused a token. Return True if there is another one, or if one may be requested."""
         entry = self._entries.get(source)
         if entry is None or entry.token is not token or entry.good_until == -math.inf:
             return True
@@ -127,17 +127,17 @@ class TokenCache:
         return True
 
     def after_fork(self) -> None:
-        """Replace all locks: the threads that may hold them exist in the parent process only."""
+        """Replace all locks: the threads that may hold them exist only in the parent process."""
         for entry in self._entries.values():
             entry.lock, entry.threads = threading.RLock(), {}
 
     def _fetched(self, source: TokenSource, entry: _Entry, ended: int, deadline: float) -> Token:
-        """Request a token, unless more than `ended` requests have ended: then share what came of the last one."""
+        """Request a token, unless another request has ended since `ended` was read: then share its result."""
         lock = entry.lock
         if not lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0.0)):
-            raise Unreachable(f"Another thread requests a token, and none came in time: {source!r}", sent=False)
+            raise Unreachable(f"Another thread is requesting a token and got none in time: {source!r}", sent=False)
         try:
-            has_time = deadline - self._clock.monotonic() >= _LEAST_SECONDS
+            has_time = deadline - self._clock.monotonic() >= _MIN_SECONDS
             if entry.ended == ended or (entry.out_of_time and has_time):
                 return self._fetch(source, entry, deadline)
             if isinstance(entry.outcome, Token):
@@ -148,7 +148,7 @@ class TokenCache:
             lock.release()
 
     def _renew(self, source: TokenSource, entry: _Entry, deadline: float) -> None:
-        """Replace a token that expires soon, unless another thread does; one that cannot be replaced stays in use."""
+        """Renew a token that expires soon, unless another thread does; if that fails, it stays in use."""
         lock = entry.lock
         if not lock.acquire(blocking=False):
             return
@@ -159,16 +159,20 @@ class TokenCache:
             now = self._clock.monotonic()
             entry.renew_at = now + _RENEW_AGAIN
             left = entry.good_until - now
-            log.warning("Renewing a token failed; it is good for another %.0f s, will retry: %s", left, error)
+            log.warning(
+                "Renewing a token failed; will retry. The current one is valid for another %.0f s. Error: %s",
+                left,
+                error,
+            )
         finally:
             lock.release()
 
     def _fetch(self, source: TokenSource, entry: _Entry, deadline: float) -> Token:
-        """Request a token, and keep what comes of it."""
-        # Lifetimes count from when the server made the token, which is after this.
+        """Request a token, and store the result."""
+        # A lifetime counts from when the server created the token, which is later than this.
         born = self._clock.monotonic()
         requests = TokenRequests(deadline, self._clock)
-        # Until it has ended otherwise, the exception of a signal handler may end it.
+        # Holds if a signal handler's exception ends the request.
         entry.out_of_time = True
         try:
             token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
@@ -177,19 +181,19 @@ class TokenCache:
             entry.outcome, entry.out_of_time = error, is_late and isinstance(error, Unreachable)
             raise
         else:
-            left = min(LEAST_SECONDS_LEFT, token.lifetime / 2)
+            left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
             early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
             entry.token, entry.outcome, entry.out_of_time = token, token, False
             entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
-            log.debug("A token for %r, good for %.0f s", source, token.lifetime)
+            log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)
             return token
         finally:
-            # Last, and before the lock is released: who sees it sees the rest.
+            # Last, and before the lock is released: a thread that sees the new count also sees the result.
             entry.ended += 1
             self._drop_expired(source, born)
 
     def _drop_expired(self, current: TokenSource, now: float) -> None:
-        """Forget the expired tokens of other sources: of a secret before its rotation, say."""
+        """Remove the expired tokens of other sources, such as those of a secret before its rotation."""
         for source, entry in list(self._entries.items()):
             if source != current and entry.token and now >= entry.good_until:
                 self._entries.pop(source, None)
@@ -203,7 +207,7 @@ class TokenCache:
                 f"{len(entry.threads)} requests for a token hang; not starting another one yet: {source!r}", sent=False
             )
         outcomes: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
-        # Log lines of the thread go where the caller's go.
+        # The thread logs to where the caller logs.
         context = contextvars.copy_context()
 
         def run() -> None:
@@ -221,29 +225,29 @@ class TokenCache:
         try:
             outcome = outcomes.get(timeout=seconds + _GRACE_SECONDS)
         except queue.Empty:
-            raise Unreachable(f"No token came within {seconds:.3g} s: {source!r}", sent=False) from None
+            raise Unreachable(f"Got no token within {seconds:.3g} s: {source!r}", sent=False) from None
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
 
 def _fetch_once(source: TokenSource, requests: TokenRequests) -> Token:
-    """Request a token; any failure becomes a JobsError, which quotes neither a library nor a user's function."""
+    """Request a token. Any failure becomes a JobsError, which does not quote the errors of libraries or user code."""
     try:
         return source.fetch(requests)
     except ConfigurationError as error:
-        # Handled as wrong credentials are.
+        # Handled like refused credentials.
         raise SignInRefused(str(error)) from None
     except JobsError:
         raise
     except SystemExit:
-        # It would end the task, and with success if the code is 0.
+        # It would end the task, successfully if the exit code is 0.
         raise SignInRefused(f"Requesting a token tried to exit the process. Check {source!r}") from None
     except Exception as error:  # noqa: BLE001 (its text may hold a secret)
         raise SignInRefused(f"Requesting a token failed: {type(error).__name__}. Check {source!r}") from None
 
 
-# One for the process: the clients of a task, of its cancellation and of all triggers share their tokens.
+# One per process: the clients of a task, of its cancellation and of all triggers share tokens.
 CACHE = TokenCache()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=CACHE.after_fork)
@@ -265,7 +269,7 @@ class TokenAuth(AuthBase):
         return self._cache.token(self.source, limit)
 
     def forget(self, token: Token) -> bool:
-        """Note that a token was refused; return True if a call may succeed with another one."""
+        """Record that the API refused a token; return True if a call may succeed with another one."""
         return self._cache.forget(self.source, token)
 
     def __repr__(self) -> str:

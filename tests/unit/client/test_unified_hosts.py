@@ -145,4 +145,4 @@ def test_a_connection_may_name_it_and_test_says_which(monkeypatch: pytest.Monkey
         assert named_in(server) == {"605"}
     assert works
     assert f"Authenticated at {server.url}, workspace 605," in said
-    assert "is not read" not in said
+    assert "unknown and ignored" not in said

@@ -83,7 +83,7 @@ def test_what_nobody_reads_is_said_whether_it_works_or_not(workspace, monkeypatc
     extra = {"client_id": "c", "retry_budgets": 5, "azure_tenant_id": ""}
     notes = (
         " Note: it authenticates by token, and client_id has no effect."
-        " Note: extra retry_budgets is not read. Is retry_budget meant?"
+        " Note: extra retry_budgets is unknown and ignored. Is retry_budget meant?"
     )
     assert press(monkeypatch, workspace.base_url, workspace.token, extra=extra)[1].endswith(notes)
     assert press(monkeypatch, workspace.base_url, SECRET, extra=extra)[1].endswith(notes)
@@ -98,7 +98,7 @@ def test_a_field_that_is_wrong_is_named_without_the_id_that_airflow_makes_up(mon
     assert said[1].startswith("host is empty. Set it to the workspace's URL")
     extra = {"auth_type": "oauth", "azure_tenant_id": "t"}
     said = press(monkeypatch, "adb-1.net", SECRET, login="me", extra=extra)
-    text = "extra auth_type is 'oauth', which contradicts azure_tenant_id: remove the one or the other."
+    text = "extra auth_type is 'oauth', which contradicts azure_tenant_id: remove one of them."
     assert said == (False, text)
 
 
@@ -243,7 +243,7 @@ def test_a_function_that_hangs_is_given_up_and_named(signing: SignInScene, mocke
     works, said = check(client, BY_NAME["federated_token_provider"])
     released.set()
     assert not works
-    assert "No token came within 0.2 s: " in said
+    assert "Got no token within 0.2 s: " in said
 
 
 def test_a_slow_token_server_has_most_of_the_time(signing: SignInScene, mocker: MockerFixture) -> None:

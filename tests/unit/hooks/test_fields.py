@@ -109,7 +109,7 @@ def test_fields_that_ask_for_several_schemes_get_the_official_providers_first(
         ("id", SECRET, {"auth_type": "oath"}, "auth_type is 'oath' (is oauth meant?); it must be one of token, azure_"),
         (None, None, {"auth_type": "?"}, "auth_type is '?'; it must be one of"),
         ("id", SECRET, {"auth_type": "oauth", "azure_tenant_id": "t", "token": SECRET},
-         "auth_type is 'oauth', which contradicts token and azure_tenant_id: remove the one or the other."),
+         "auth_type is 'oauth', which contradicts token and azure_tenant_id: remove one of them."),
         (None, SECRET, {"auth_type": "token", "federated_aws": True}, "'token', which contradicts federated_aws"),
     ],
 )  # fmt: skip
@@ -137,8 +137,8 @@ def test_a_name_of_databricks_own_sdk_asks_for_it(name: str) -> None:
         ("oauth", {"service_principal_oauth": True, "client_id": "c", "azure_resource_id": "/s"},
          ["it authenticates by oauth, and client_id and azure_resource_id have no effect."]),
         ("token", {"retry_limit": 3, "verifi": True, "retry_budgets": 3},
-         ["extra retry_limit is not read.", "extra verifi is not read. Is verify meant?",
-          "extra retry_budgets is not read. Is retry_budget meant?"]),
+         ["extra retry_limit is unknown and ignored.", "extra verifi is unknown and ignored. Is verify meant?",
+          "extra retry_budgets is unknown and ignored. Is retry_budget meant?"]),
         # Of the official provider's other hooks.
         ("token", {"http_path": "/sql", "session_configuration": {}}, []),
     ],

@@ -98,7 +98,7 @@ def test_the_workspace_is_read_from_host_schema_and_port(monkeypatch, conn_of, f
         ({"host": "localhost", "login": "me", "password": None}, "no credentials"),
         (
             {"host": "localhost", "password": "dapi\u2026"},
-            "the connection's password has a line break, or other characters",
+            "the connection's password has a line break or other characters",
         ),
     ],
 )
@@ -208,7 +208,7 @@ def test_an_auth_type_that_is_for_the_official_providers_sql_hook_is_passed_over
         assert list(conn_of().list_jobs()) == []
     # Airflow 3 writes the log to stdout, Airflow 2 there and elsewhere.
     said = capfd.readouterr().out if AIRFLOW_V_3_0_PLUS else caplog.text
-    assert said.count("extra auth_type is 'databricks-oauth', which is not read here.") == 1
+    assert said.count("extra auth_type is 'databricks-oauth', which this provider ignores.") == 1
 
 
 def test_an_auth_type_of_ours_counts_in_a_connection_of_the_official_provider_too(monkeypatch, conn_of):
@@ -222,7 +222,7 @@ def test_an_auth_type_of_ours_counts_in_a_connection_of_the_official_provider_to
         ({"auth_type": "oauth", "azure_tenant_id": "t-1"}, "auth_type is 'oauth', which contradicts azure_tenant_id"),
         ({"federated_k8s": True}, "authenticates by federated_k8s, but it lacks extra client_id"),
         ({"auth_type": "kerberos"}, "auth_type is 'kerberos'; it must be one of token, "),
-        ({"proxies": "ftp", "client_key": "/k"}, "client_key is given without client_cert"),
+        ({"proxies": "ftp", "client_key": "/k"}, "client_key is set, but client_cert is not"),
     ],
 )
 def test_a_way_to_sign_in_that_cannot_be_is_named_and_no_secret_is_sent(workspace, monkeypatch, conn_of, extra, words):

@@ -191,7 +191,7 @@ def test_the_way_to_the_servers_is_read_from_the_extra(extra: dict[str, Any], ne
     [
         ({"proxies": [f"http://me:{SECRET}@p"]}, "proxies must be a URL, or an object"),
         ({"proxies": {"ftp": f"http://me:{SECRET}@p"}}, "proxies must be a URL, or an object"),
-        ({"proxies": {"http": ""}}, "proxies names no URL for http"),
+        ({"proxies": {"http": ""}}, "proxies has no URL for http"),
         *(
             (
                 {"proxies": {"https": url}},
@@ -210,7 +210,7 @@ def test_the_way_to_the_servers_is_read_from_the_extra(extra: dict[str, Any], ne
                 f"me:/{SECRET}@p",
             )
         ),
-        ({"client_key": "/k.pem"}, "client_key is given without client_cert"),
+        ({"client_key": "/k.pem"}, "client_key is set, but client_cert is not"),
         *(
             ({"verify": value}, f"extra verify is {value!r}; it must be true, false, or the path of a CA bundle.")
             for value in (2, 0.5, ["/ca.pem"], {"path": "/ca.pem"})

@@ -138,7 +138,7 @@ def test_where_aws_default_is_not_defined_the_machine_signs_in(
 
 def test_an_aws_connection_that_is_not_defined_is_named(scene: SignInScene, conn_of: Any) -> None:
     sign_in_by(scene, {"federated_aws": True, "aws_conn_id": "my_aws"})
-    with pytest.raises(ConfigurationError, match=r"aws_conn_id is 'my_aws', and no such connection is defined"):
+    with pytest.raises(ConfigurationError, match=r"aws_conn_id is 'my_aws', but no such connection is defined"):
         conn_of()
 
 
@@ -163,7 +163,10 @@ def test_what_nobody_reads_is_said_once(
         conn_of()
     # Airflow 3 writes the log to stdout, Airflow 2 there and elsewhere.
     said = capfd.readouterr().out if AIRFLOW_V_3_0_PLUS else caplog.text
-    assert said.count("Connection 'databricks_default': extra retry_buget is not read. Is retry_budget meant?") == 1
+    assert (
+        said.count("Connection 'databricks_default': extra retry_buget is unknown and ignored. Is retry_budget meant?")
+        == 1
+    )
     assert (
         said.count("Connection 'databricks_default': it authenticates by token, and azure_tenant_id has no effect.")
         == 1

@@ -113,7 +113,7 @@ def test_a_wrong_secret_of_entra_fails_at_once_with_what_to_check(scene: SignInS
     said = refused(scene, sign_in)
     assert "Entra (token for the service principal) refused: " in said
     assert "AADSTS7000215" in said
-    assert "password (a client secret of it that is not expired) and `azure_tenant_id`" in said
+    assert "password (a client secret of it that has not expired) and `azure_tenant_id`" in said
     assert WRONG not in said
 
 
@@ -130,7 +130,7 @@ def test_an_identity_that_the_machine_has_not_fails_at_once_with_what_to_check(s
     sign_in.extra["azure_managed_identity_client_id"] = "another"
     said = refused(scene, sign_in)
     assert "Identity not found" in said
-    assert "which one `azure_managed_identity_client_id` in the connection's extra names" in said
+    assert "that `azure_managed_identity_client_id` in the connection's extra names" in said
 
 
 @pytest.mark.parametrize("name", needing("managed_identity"))
@@ -148,7 +148,9 @@ def test_an_identity_service_that_is_being_updated_is_waited_for(scene: SignInSc
 def test_a_machine_that_is_not_on_azure_is_told_what_to_check(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)
     scene.use(AZURE_POD_IDENTITY_AUTHORITY_HOST="http://127.0.0.1:1")
-    with pytest.raises(Unreachable, match="Check that this runs on Azure with a managed identity assigned") as caught:
+    with pytest.raises(
+        Unreachable, match="Check that the worker or triggerer runs on Azure with a managed identity"
+    ) as caught:
         ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=5)))
     assert not caught.value.sent
     # The service may be away for a moment.
@@ -216,7 +218,7 @@ def test_what_a_server_repeats_to_the_sdk_is_cut_out_wherever_it_is_configured(
 def test_an_sdk_that_hangs_takes_no_longer_than_the_caller_has(scene: SignInScene, name: str) -> None:
     sign_in = using(name, scene)
     scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20))
-    with pytest.raises(Unreachable, match=r"No token came within 0\.5 s: SdkToken\(") as caught:
+    with pytest.raises(Unreachable, match=r"Got no token within 0\.5 s: SdkToken\(") as caught:
         scene.auth(sign_in).token(0.5)
     assert not caught.value.sent
 
@@ -230,7 +232,7 @@ def test_a_limit_of_entras_is_waited_for(scene: SignInScene, name: str) -> None:
     assert len(scene.clock.waits) == 1
     sign_in.server.troubles.append(Trouble(sign_in.path, cut=True, times=None))
     scene.clock.now += 4000
-    with pytest.raises(Unreachable, match=r"Entra \(token for the service principal\): no answer"):
+    with pytest.raises(Unreachable, match=r"Entra \(token for the service principal\): no response"):
         ask(scene.client(sign_in, policy=RetryPolicy(retry_budget=0)))
 
 
@@ -267,7 +269,7 @@ def test_a_pod_that_may_not_ask_fails_at_once_with_what_to_check(scene: SignInSc
     sign_in.extra["k8s_service_account"] = "jobs/of"
     said = refused(scene, sign_in)
     assert "/namespaces/airflow/serviceaccounts/jobs%2Fof/token answered 403: Forbidden: serviceaccounts" in said
-    assert "Check that airflow has the service account jobs/of, and that the pod's own may `create`" in said
+    assert "Check that airflow has the service account jobs/of, and that the pod's own account may `create`" in said
 
 
 @pytest.mark.parametrize("path", ["k8s_token_path", "k8s_namespace_path"])
@@ -282,7 +284,7 @@ def test_what_is_not_a_pod_fails_at_once_and_says_so(scene: SignInScene, path: s
 def test_a_cluster_that_is_away_is_waited_for(scene: SignInScene) -> None:
     sign_in = scene.kubernetes()
     sign_in.extra["k8s_api_url"] = "http://127.0.0.1:1"
-    with pytest.raises(Unreachable, match=r"Check that this runs in the cluster, or `k8s_api_url`.*\(attempt "):
+    with pytest.raises(Unreachable, match=r"Check that the task runs in the cluster, or set `k8s_api_url`.*\(attempt "):
         ask(scene.client(sign_in))
     assert 500 < scene.clock.now <= 600
 
@@ -400,7 +402,9 @@ def test_keys_that_aws_repeats_are_not_shown(scene: SignInScene) -> None:
 def test_a_machine_without_aws_keys_fails_at_once_with_what_to_check(scene: SignInScene) -> None:
     scene.use_aws()
     said = refused(scene, SignIn(extra={"federated_aws": True, "aws_region": "eu-central-1"}))
-    assert said.startswith("There are no AWS credentials on this worker or triggerer. Check that this runs with an AWS")
+    assert said.startswith(
+        "There are no AWS credentials on this worker or triggerer. Check that the worker or triggerer has an AWS"
+    )
 
 
 def test_a_profile_of_the_aws_connection_is_used(scene: SignInScene) -> None:
@@ -582,7 +586,7 @@ def test_a_token_server_whose_reply_drips_takes_no_longer_than_the_caller_has(sc
 def test_a_function_that_hangs_takes_no_longer_than_the_caller_has(scene: SignInScene) -> None:
     go_on = threading.Event()
     auth = scene.auth(scene.by_function(lambda: go_on.wait(30) and JWT))
-    with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: .*my_tokens.of_the_day") as caught:
+    with pytest.raises(Unreachable, match=r"Got no token within 0\.1 s: .*my_tokens.of_the_day") as caught:
         auth.token(0.1)
     assert not caught.value.sent
     # Its thread is abandoned, and the next one gets its token.

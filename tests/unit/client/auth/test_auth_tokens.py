@@ -169,7 +169,10 @@ def test_a_renewal_that_fails_leaves_the_token_that_is_good_yet(
     source.first = refuse
     assert number(auth.token()) == 1
     (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert said.getMessage() == "Renewing a token failed; it is good for another 460 s, will retry: no"
+    assert (
+        said.getMessage()
+        == "Renewing a token failed; will retry. The current one is valid for another 460 s. Error: no"
+    )
     # Not again for each call.
     assert number(auth.token()) == 1
     assert source.fetched == 2
@@ -272,7 +275,7 @@ def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth:
     fetching, go_on = held(source)
     thread, _ = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
-    with pytest.raises(Unreachable, match="Another thread requests a token, and none came in time") as caught:
+    with pytest.raises(Unreachable, match="Another thread is requesting a token and got none in time") as caught:
         auth.token(0.01)
     assert not caught.value.sent
     go_on.set()
@@ -287,7 +290,7 @@ def test_a_kill_keeps_its_time_limit_while_another_thread_requests_the_token(
     thread, _ = in_thread(auth.token)
     assert fetching.wait(PATIENCE)
     policy = RetryPolicy(retry_budget=0.2, ends_with_budget=True)
-    with pytest.raises(Unreachable, match="Another thread requests a token"):
+    with pytest.raises(Unreachable, match="Another thread is requesting a token"):
         JobsClient(transport=Transport(workspace.base_url, auth, policy=policy)).cancel_run(5)
     # The other request is still under way: the kill did not wait for its end.
     assert thread.is_alive()
@@ -351,7 +354,7 @@ def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, ca
     source.may_hang = True
     source.first = lambda _: go_on.wait(PATIENCE)
     for _ in range(5):
-        with pytest.raises(Unreachable, match=r"No token came within 0\.1 s: Source\("):
+        with pytest.raises(Unreachable, match=r"Got no token within 0\.1 s: Source\("):
             auth.token(0.01)
     with pytest.raises(Unreachable, match="5 requests for a token hang; not starting another one yet") as caught:
         auth.token(0.01)
@@ -364,7 +367,7 @@ def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, ca
     with pytest.raises(Unreachable, match="5 requests for a token hang"):
         auth.token(0.01)
     clock.now = 300
-    with pytest.raises(Unreachable, match="No token came within"):
+    with pytest.raises(Unreachable, match="Got no token within"):
         auth.token(0.01)
     clock.now = 599
     with pytest.raises(Unreachable, match="6 requests for a token hang; not starting another one yet"):
@@ -382,7 +385,7 @@ def test_fetches_that_hang_for_ever_do_not_end_signing_in_for_ever(
     source.may_hang = True
     source.first = lambda _: go_on.wait(PATIENCE)
     for _ in range(5):
-        with pytest.raises(Unreachable, match="No token came within"):
+        with pytest.raises(Unreachable, match="Got no token within"):
             auth.token(0.01)
     source.first = lambda _: None
     clock.now = 300
