@@ -51,7 +51,7 @@ def result(client: Any, run_id: int) -> str | None:
 class TestFirstTry:
     @pytest.mark.parametrize("by_name", [False, True])
     def test_cancels_active_runs_and_waits_for_their_end(self, scene, client, make_job, deferrable, by_name):
-        # Of one run at a time: beside another that is still ending, the new one would be skipped.
+        # One run at a time: while another one is still ending, the new one would be skipped.
         jobs = make_job(max_concurrent_runs=1, queue={"enabled": False}), make_job(name="another")
         before, elsewhere = (client.run_now({"job_id": job_id}) for job_id in jobs)
         scene.ti.at_link = scene.open_gate
@@ -114,7 +114,7 @@ class TestCancelPreviousRuns:
         monkeypatch.setattr(JobsClient, "cancel_run", watched)
         cancel_previous_runs(client, job_id, period=FAST)
         assert asked[:3] == sorted(runs, reverse=True)
-        assert asked[3:] == asked[:2], "those that failed, once the others were asked for"
+        assert asked[3:] == asked[:2], "those that failed, after all others were tried"
         assert blip.times == 0
         assert [result(client, run_id) for run_id in runs] == ["CANCELED"] * 3
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CONDITION = {"op": "EQUAL_TO", "left": "1", "right": "1"}
 TASKS = [{"task_key": "a", "condition_task": CONDITION}]
 CRON = {"quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC"}
-# What the official operator takes, beside what every operator does (release 7.23).
+# The parameters of the official operator, without those of every operator (release 7.23).
 OFFICIAL = {
     "json": {"parameters": [{"name": "day", "default": "1"}]},
     "name": "nightly",
@@ -194,7 +194,7 @@ class LaterOperator(DatabricksCreateJobsOperator):
 
 class TestEarlyCheck:
     @pytest.mark.parametrize(
-        ("fields", "told"),
+        ("fields", "expected_words"),
         [
             ({"tasks": [{**TASKS[0], "timeout_seconds": -1}]}, "tasks[0].timeout_seconds [RANGE-TIMEOUT]: is -1"),
             ({"tasks": [Task(task_key="a", notebook_task=NotebookTask())]},
@@ -208,10 +208,10 @@ class TestEarlyCheck:
             ({"json": json.dumps({"tasks": TASKS, "timeout_seconds": -5})}, "timeout_seconds [RANGE-TIMEOUT]"),
         ],
     )  # fmt: skip
-    def test_finds_a_mistake_when_the_operator_is_created(self, fields, told):
+    def test_finds_a_mistake_when_the_operator_is_created(self, fields, expected_words):
         with pytest.raises(PayloadError, match="jobs/create") as caught:
             create(name="nightly", **fields)
-        assert told in str(caught.value)
+        assert expected_words in str(caught.value)
 
     @pytest.mark.parametrize(
         "fields",
@@ -262,18 +262,18 @@ class TestLateCheck:
         assert kept(scene, client, create(name="nightly", validate=False, **flat))["name"] == "nightly"
 
     @pytest.mark.parametrize(
-        ("rendered", "told"),
+        ("rendered", "expected_words"),
         [
             ({"name": "n", "tasks": [{"task_key": "a", "notebook_task": {}}]}, "notebook_task.notebook_path .NB-PATH"),
             ({"tasks": TASKS}, "name is missing"),
             ({"name": "", "tasks": TASKS}, "name is missing"),
         ],
     )
-    def test_finds_mistakes_in_rendered_templates(self, scene, rendered, told):
+    def test_finds_mistakes_in_rendered_templates(self, scene, rendered, expected_words):
         with DAG("nightly", schedule=None):
             operator = create(json="{{ body }}")
         operator.render_template_fields({**scene.context, "body": rendered})
-        with pytest.raises(ConfigurationError, match=told):
+        with pytest.raises(ConfigurationError, match=expected_words):
             operator.execute(scene.context)
         assert not scene.workspace.requests
 

@@ -11,12 +11,12 @@ from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.errors import RunFailed, UserCodeFailed
 from airflow_dbjobs.sensors import DatabricksRunSensor
 
-# What is told of runs, without times and pages.
+# The lines about runs, without times and pages.
 STORY = re.compile(r"(?:Launched run|Run|Task(?! Runner)) .*")
 
 
 @pytest.fixture
-def told(caplog, capfd):
+def log_text(caplog, capfd):
     """Return what returns the lines that were logged about the run and its tasks."""
     caplog.set_level("INFO")
 
@@ -42,7 +42,7 @@ def in_order(lines: list[str], *needed: str) -> bool:
 
 
 class TestTaskLog:
-    def test_has_a_line_per_step_and_none_per_poll(self, scene, told, deferrable):
+    def test_has_a_line_per_step_and_none_per_poll(self, scene, log_text, deferrable):
         tasks = two_tasks(scene)
         polls = iter(range(100))
 
@@ -59,21 +59,21 @@ class TestTaskLog:
 
         scene.ti.at_link = open_later
         scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable, polling_period_seconds=FAST))
-        lines = told()
+        lines = log_text()
         ended = "Run N of job N ended as TERMINATED/SUCCESS; 2 tasks: 2 succeeded."
         assert in_order(lines, "Launched run N of job N", "Run N is RUNNING", ended)
         assert in_order(lines, "Task load is TERMINATED/SUCCESS", "Task report is TERMINATED/SUCCESS", ended)
         assert ("Task load is RUNNING" in lines) is not deferrable
         assert len(lines) == len(set(lines)) <= 9
 
-    def test_has_tasks_and_summary_before_the_error(self, scene, told, deferrable):
+    def test_has_tasks_and_summary_before_the_error(self, scene, log_text, deferrable):
         tasks = two_tasks(scene, "raise ValueError('no rows')")
         scene.ti.at_link = scene.open_gate
         with pytest.raises(UserCodeFailed):
             scene.run_task(lambda: submit(tasks=tasks, deferrable=deferrable))
         failed, not_run = "Task load is TERMINATED/FAILED", "Task report is TERMINATED/UPSTREAM_FAILED"
         ended = "Run N of job N ended as INTERNAL_ERROR/FAILED; 2 tasks: 1 failed, 1 did not run."
-        lines = told()
+        lines = log_text()
         assert in_order(lines, failed, not_run, ended)
 
     def test_has_the_last_output_of_a_failed_python_task(self, scene, caplog, deferrable):

@@ -1,4 +1,4 @@
-"""The operators' payloads: types beside dicts, the check when the DAG is parsed, and the one before it is sent."""
+"""The operators' payloads: types and dicts, the check when the DAG is parsed, and the one before it is sent."""
 
 from __future__ import annotations
 
@@ -43,56 +43,6 @@ def sent_by(scene, operator) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "idempotency_token" and (name, value) != TIMEOUT}
 
 
-# --- types ---
-
-
-def test_types_may_stand_wherever_dicts_may(scene):
-    cluster = NewCluster(spark_version="x", node_type_id="m", autoscale=AutoScale(min_workers=1, max_workers="3"))
-    task = SubmitTask(task_key="a", notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster)
-    as_dict = {
-        "task_key": "a",
-        "notebook_task": NOTEBOOK,
-        "new_cluster": {
-            "spark_version": "x",
-            "node_type_id": "m",
-            "autoscale": {"min_workers": 1, "max_workers": "3"},
-        },
-    }
-    library = Library(pypi=PythonPyPiLibrary(package="a"))
-    for operator in (
-        submit(tasks=[task]),
-        submit(json=SubmitRun(tasks=[task])),
-        submit(json={"tasks": [as_dict | {"new_cluster": cluster}]}),
-    ):
-        assert sent_by(scene, operator) == {"run_name": "load", "tasks": [as_dict]}
-    flat = submit(notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster, libraries=[library])
-    assert sent_by(scene, flat)["libraries"] == [{"pypi": {"package": "a"}}]
-    assert sent_by(scene, run_now(json=RunNow(job_id=7, job_parameters={"a": "b"}))) == {
-        "job_id": 7,
-        "job_parameters": {"a": "b"},
-    }
-
-
-def test_templates_and_xcomargs_in_types_are_seen_by_airflow(scene):
-    with DAG("nightly", schedule=None):
-        upstream = submit(task_id="upstream", notebook_task=NOTEBOOK)
-        path = XComArg(upstream)
-        operator = submit(
-            notebook_task=NotebookTask(notebook_path=path, base_parameters={"day": "{{ day }}"}),
-            new_cluster=NewCluster(spark_version="x", node_type_id="{{ node }}", num_workers=XComArg(upstream, "n")),
-        )
-    assert operator.upstream_task_ids == {"upstream"}
-    assert operator.notebook_task["notebook_path"] is path
-    operator.new_cluster = {**operator.new_cluster, "num_workers": 1}
-    operator.notebook_task = {**operator.notebook_task, "notebook_path": "/{{ day }}"}
-    operator.render_template_fields({**scene.context, "day": "monday", "node": "m"})
-    assert sent_by(scene, operator) == {
-        "run_name": "load",
-        "notebook_task": {"notebook_path": "/monday", "base_parameters": {"day": "monday"}},
-        "new_cluster": {"spark_version": "x", "node_type_id": "m", "num_workers": 1},
-    }
-
-
 def serialized(dag: DAG) -> dict[str, Any]:
     """Return what the scheduler gets of a DAG."""
     try:
@@ -100,25 +50,6 @@ def serialized(dag: DAG) -> dict[str, Any]:
     except ImportError:  # before Airflow 3.2
         from airflow.serialization.serialized_objects import SerializedDAG as Serialization
     return json.loads(json.dumps(Serialization.to_dict(dag)))
-
-
-def test_types_templates_and_xcomargs_work_in_mapped_operators(scene):
-    with DAG("nightly", schedule=None) as dag:
-        path = XComArg(submit(task_id="upstream", notebook_task=NOTEBOOK))
-        cluster = NewCluster(spark_version="x", node_type_id="{{ node }}", policy_id=path)
-        mapped = DatabricksSubmitRunOperator.partial(task_id="load", new_cluster=cluster).expand(
-            notebook_task=[NotebookTask(notebook_path="/{{ day }}"), NotebookTask(notebook_path=path)]
-        )
-    assert mapped.upstream_task_ids == {"upstream"}
-    assert '"/{{ day }}"' in json.dumps(serialized(dag))
-    operator = mapped.unmap({"notebook_task": NotebookTask(notebook_path="/{{ day }}")})
-    operator.new_cluster.pop("policy_id")
-    operator.render_template_fields({**scene.context, "day": "monday", "node": "m"})
-    assert sent_by(scene, operator) == {
-        "run_name": "load",
-        "notebook_task": {"notebook_path": "/monday"},
-        "new_cluster": {"spark_version": "x", "node_type_id": "m"},
-    }
 
 
 class Name(str, Enum):  # noqa: UP042 (the str() of a StrEnum is its value, so that it shows nothing here)
@@ -129,111 +60,87 @@ class Size(Enum):
     SMALL = 1
 
 
-def test_an_enum_member_is_the_value_it_stands_for(scene):
-    with DAG("nightly", schedule=None) as dag:
-        cluster = {"spark_version": "x", "node_type_id": Name.NODE, "num_workers": Size.SMALL}
-        operator = submit(json={"budget_policy_id": Name.NODE}, notebook_task=NOTEBOOK, new_cluster=cluster)
-    serialized(dag)
-    operator.render_template_fields(scene.context)
-    assert operator.json == {"budget_policy_id": "m"}
-    assert operator.new_cluster == {"spark_version": "x", "node_type_id": "m", "num_workers": 1}
-    assert type(operator.new_cluster["node_type_id"]) is str
+class TestTypes:
+    def test_replace_dicts_anywhere(self, scene):
+        cluster = NewCluster(spark_version="x", node_type_id="m", autoscale=AutoScale(min_workers=1, max_workers="3"))
+        task = SubmitTask(task_key="a", notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster)
+        as_dict = {
+            "task_key": "a",
+            "notebook_task": NOTEBOOK,
+            "new_cluster": {
+                "spark_version": "x",
+                "node_type_id": "m",
+                "autoscale": {"min_workers": 1, "max_workers": "3"},
+            },
+        }
+        library = Library(pypi=PythonPyPiLibrary(package="a"))
+        for operator in (
+            submit(tasks=[task]),
+            submit(json=SubmitRun(tasks=[task])),
+            submit(json={"tasks": [as_dict | {"new_cluster": cluster}]}),
+        ):
+            assert sent_by(scene, operator) == {"run_name": "load", "tasks": [as_dict]}
+        flat = submit(notebook_task=NotebookTask(notebook_path="/x"), new_cluster=cluster, libraries=[library])
+        assert sent_by(scene, flat)["libraries"] == [{"pypi": {"package": "a"}}]
+        assert sent_by(scene, run_now(json=RunNow(job_id=7, job_parameters={"a": "b"}))) == {
+            "job_id": 7,
+            "job_parameters": {"a": "b"},
+        }
 
+    def test_may_contain_templates_and_xcomargs(self, scene):
+        with DAG("nightly", schedule=None):
+            upstream = submit(task_id="upstream", notebook_task=NOTEBOOK)
+            path = XComArg(upstream)
+            operator = submit(
+                notebook_task=NotebookTask(notebook_path=path, base_parameters={"day": "{{ day }}"}),
+                new_cluster=NewCluster(
+                    spark_version="x", node_type_id="{{ node }}", num_workers=XComArg(upstream, "n")
+                ),
+            )
+        assert operator.upstream_task_ids == {"upstream"}
+        assert operator.notebook_task["notebook_path"] is path
+        operator.new_cluster = {**operator.new_cluster, "num_workers": 1}
+        operator.notebook_task = {**operator.notebook_task, "notebook_path": "/{{ day }}"}
+        operator.render_template_fields({**scene.context, "day": "monday", "node": "m"})
+        assert sent_by(scene, operator) == {
+            "run_name": "load",
+            "notebook_task": {"notebook_path": "/monday", "base_parameters": {"day": "monday"}},
+            "new_cluster": {"spark_version": "x", "node_type_id": "m", "num_workers": 1},
+        }
 
-# --- the check when the DAG is parsed ---
+    def test_work_in_mapped_operators(self, scene):
+        with DAG("nightly", schedule=None) as dag:
+            path = XComArg(submit(task_id="upstream", notebook_task=NOTEBOOK))
+            cluster = NewCluster(spark_version="x", node_type_id="{{ node }}", policy_id=path)
+            mapped = DatabricksSubmitRunOperator.partial(task_id="load", new_cluster=cluster).expand(
+                notebook_task=[NotebookTask(notebook_path="/{{ day }}"), NotebookTask(notebook_path=path)]
+            )
+        assert mapped.upstream_task_ids == {"upstream"}
+        assert '"/{{ day }}"' in json.dumps(serialized(dag))
+        operator = mapped.unmap({"notebook_task": NotebookTask(notebook_path="/{{ day }}")})
+        operator.new_cluster.pop("policy_id")
+        operator.render_template_fields({**scene.context, "day": "monday", "node": "m"})
+        assert sent_by(scene, operator) == {
+            "run_name": "load",
+            "notebook_task": {"notebook_path": "/monday"},
+            "new_cluster": {"spark_version": "x", "node_type_id": "m"},
+        }
 
-
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (lambda: submit(notebook_task={"notebook_path": "x"}), "notebook_task.notebook_path [NB-PATH-ABSOLUTE]"),
-        (lambda: submit(tasks=[{"task_key": "a", "notebook_task": NOTEBOOK, "timeout_seconds": -1}]),
-         "tasks[0].timeout_seconds [RANGE-TIMEOUT]: is -1"),
-        (lambda: submit(tasks=[SubmitTask(task_key="a", notebook_task=NotebookTask())]),
-         "tasks[0].notebook_task.notebook_path [NB-PATH]: is missing"),
-        (lambda: submit(json='{"notebook_task": {}}'), "notebook_task.notebook_path [NB-PATH]"),
-        (lambda: submit(json="{{ body }}", tasks=[{"task_key": "", "condition_task": TRUE}]),
-         "tasks[0].task_key [TASKKEY-REQUIRED]"),
-        (lambda: submit(notebook_task=NOTEBOOK, idempotency_token="t" * 65), "[TOKEN-SUBMIT-LENGTH]"),
-        (run_now, "job_id [REQ-JOB-ID]: is missing"),
-        (lambda: run_now(job_id=1, jar_params=["a", [2], "{{ c }}"]), "jar_params[1] [PARAM-LIST-VALUES]"),
-        (lambda: submit(notebook_task=NOTEBOOK, existing_cluster_id="c", new_cluster={"spark_version": "x"}),
-         "the payload [COMPUTE-ONE-2_1]: has existing_cluster_id and new_cluster"),
-        (lambda: submit(tasks="[]"), "tasks [REQ-FIELD-TYPE]"),
-    ],
-)  # fmt: skip
-def test_a_mistake_shows_when_the_operator_is_made(make, told):
-    with pytest.raises(PayloadError) as caught:
-        make()
-    assert told in str(caught.value)
-
-
-def test_a_mistake_is_an_import_error_of_the_dag_file_that_names_field_and_rule(tmp_path):
-    file = tmp_path / "wrong.py"
-    file.write_text(
-        "from airflow import DAG\n"
-        "from airflow_dbjobs.operators import DatabricksSubmitRunOperator\n"
-        "from airflow_dbjobs.payloads import SubmitTask, NewCluster\n"
-        "cluster = NewCluster(spark_version='x', node_type_id='m', num_workers=-1)\n"
-        "with DAG('wrong', schedule=None):\n"
-        "    tasks = [SubmitTask(task_key='t', sql_task={}, new_cluster=cluster)]\n"
-        "    DatabricksSubmitRunOperator(task_id='a', tasks=tasks)\n"
-    )
-    (error,) = parsed(file).import_errors.values()
-    assert "tasks[0].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -1; 0 or more is allowed" in error
-    assert "tasks[0].sql_task.warehouse_id [SQL-WAREHOUSE]: is missing" in error
+    def test_may_contain_enum_members(self, scene):
+        with DAG("nightly", schedule=None) as dag:
+            cluster = {"spark_version": "x", "node_type_id": Name.NODE, "num_workers": Size.SMALL}
+            operator = submit(json={"budget_policy_id": Name.NODE}, notebook_task=NOTEBOOK, new_cluster=cluster)
+        serialized(dag)
+        operator.render_template_fields(scene.context)
+        assert operator.json == {"budget_policy_id": "m"}
+        assert operator.new_cluster == {"spark_version": "x", "node_type_id": "m", "num_workers": 1}
+        assert type(operator.new_cluster["node_type_id"]) is str
 
 
 class Argument:
     """As little of an XComArg as the check knows of."""
 
     def resolve(self, context: Any) -> None: ...
-
-
-@pytest.mark.parametrize("unknown", ["{{ x }}", "{% if x %}a{% endif %}", "x.json-tpl", Argument()])
-@pytest.mark.parametrize(
-    "fields",
-    [
-        lambda x: {"notebook_task": x},
-        lambda x: {"notebook_task": {"notebook_path": x, "source": x, "base_parameters": x}},
-        lambda x: {"tasks": x, "libraries": x, "git_source": x, "timeout_seconds": x, "run_name": x},
-        lambda x: {"tasks": [x, {"task_key": x, "notebook_task": x, "new_cluster": x, "depends_on": [x]}]},
-        lambda x: {"tasks": [{"task_key": "a", "sql_task": {"warehouse_id": x, "query": {"query_id": x}},
-                              "depends_on": [{"task_key": "c", "outcome": x}]}, x]},
-        lambda x: {"notebook_task": NOTEBOOK, "new_cluster": {"spark_version": x, "num_workers": x, "autoscale": x,
-                   "custom_tags": {"a": x}, "init_scripts": [x, {"workspace": x}], "azure_attributes":
-                   {"first_on_demand": x, "availability": x}}},
-        lambda x: {"notebook_task": {"notebook_path": "relative"}, "git_source": x},
-        lambda x: {"json": x},
-        lambda x: {"json": {"notebook_task": NOTEBOOK, "health": {"rules": [{"metric": x, "op": x, "value": x}, x]}}},
-        lambda x: {"json": {"notebook_task": NOTEBOOK, "email_notifications": {"on_start": [x], "on_failure": x}}},
-        lambda x: {"tasks": [{"task_key": "a", "job_cluster_key": x, "environment_key": x, "run_if": x,
-                   "max_retries": x, "dbt_task": {"commands": [x], "catalog": "c", "warehouse_id": x}}]},
-    ],
-)  # fmt: skip
-def test_what_is_templated_is_left_out_of_judgement(fields, unknown):
-    submit(**fields(unknown))
-
-
-@pytest.mark.parametrize(
-    "fields", [{"job_id": Argument()}, {"job_name": "{{ x }}"}, {"job_id": 1, "job_parameters": {"a": Argument()}},
-               {"job_id": 1, "python_params": ["{{ x }}" * 9999, "é{{ x }}"]}],
-)  # fmt: skip
-def test_what_is_templated_in_a_run_now_is_left_out_of_judgement(fields):
-    run_now(**fields)
-
-
-def test_what_is_around_a_template_is_judged():
-    with pytest.raises(PayloadError) as caught:
-        submit(
-            tasks=[{"task_key": "{{ a }}", "depends_on": [{"task_key": 5}], "max_retries": -5}, "{{ b }}"],
-            libraries=["{{ c }}", {"jar": "a", "whl": "{{ d }}", "egg": "b"}],
-        )
-    assert [line.partition("]:")[0] for line in caught.value.violations] == [
-        "- tasks[0] [TASK-ONE-2_1",
-        "- tasks[0].max_retries [RANGE-MAX-RETRIES",
-        "- libraries[1] [LIB-ONE-KIND",
-    ]
 
 
 class LaterOperator(DatabricksSubmitRunOperator):
@@ -244,137 +151,211 @@ class LaterOperator(DatabricksSubmitRunOperator):
         self.json = {"notebook_task": NOTEBOOK}
 
 
-def test_a_class_of_the_users_own_may_complete_the_payload_later():
-    LaterOperator(task_id="load")
-    LaterOperator(task_id="load", json="payload.sql")
-    with pytest.raises(PayloadError, match="RANGE-TIMEOUT"):
-        LaterOperator(task_id="load", timeout_seconds=-1)
-
-
-@pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunNowOperator])
-def test_without_validation_nothing_is_judged_or_loaded(kind, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("airflow_dbjobs.payloads")]:
-        monkeypatch.delitem(sys.modules, name)
-    operator = kind(task_id="load", json={"tasks": [], "when": date(2026, 1, 1)}, validate=False)
-    assert operator.json == {"tasks": [], "when": date(2026, 1, 1)}
-    assert [name for name in sys.modules if name.startswith("airflow_dbjobs.payloads")] == []
-
-
-def test_a_mapped_operator_is_checked_when_it_is_built_for_an_element():
-    with DAG("nightly", schedule=None):
-        mapped = DatabricksSubmitRunOperator.partial(task_id="load", timeout_seconds=-1).expand(
-            notebook_task=[NOTEBOOK, {}]
-        )
-    with pytest.raises(PayloadError, match=r"RANGE-TIMEOUT[^$]*NB-PATH"):
-        mapped.unmap({"notebook_task": {}})
-
-
 class FileOperator(DatabricksSubmitRunOperator):
     """Has template files of its own."""
 
     template_ext = (".json-tpl", ".json")
 
 
-def test_a_class_of_the_users_own_may_name_its_template_files_in_any_field():
-    FileOperator(task_id="load", tasks="tasks.json")
-    FileOperator(task_id="load", tasks=[{"task_key": "a", "new_cluster": "cluster.json", "notebook_task": NOTEBOOK}])
-    with pytest.raises(PayloadError, match=r"tasks \[REQ-FIELD-TYPE\]"):
-        FileOperator(task_id="load", tasks="tasks.yaml")
+class TestLateCheck:
+    def test_finds_mistakes_in_rendered_templates(self, scene):
+        with DAG("nightly", schedule=None):
+            operator = submit(notebook_task={"notebook_path": "{{ path }}"}, timeout_seconds="{{ seconds }}")
+        operator.render_template_fields({**scene.context, "path": "", "seconds": "soon"})
+        with pytest.raises(PayloadError) as caught:
+            operator.execute(scene.context)
+        assert [line.partition(":")[0] for line in caught.value.violations] == [
+            "- notebook_task.notebook_path [NB-PATH]",
+            "- timeout_seconds [REQ-FIELD-TYPE]",
+        ]
+        assert not scene.workspace.requests
+
+    @pytest.mark.parametrize("native", [True, False])
+    def test_accepts_a_list_rendered_natively_or_as_text(self, scene, native):
+        tasks = [{"task_key": "a", "condition_task": TRUE}]
+        with DAG("nightly", schedule=None, render_template_as_native_obj=native):
+            operator = submit(tasks="{{ params.tasks }}", json="{{ params.more }}")
+        operator.render_template_fields(
+            {**scene.context, "params": {"tasks": tasks, "more": {"queue": {"enabled": True}}}}
+        )
+        assert sent_by(scene, operator) == {"run_name": "load", "tasks": tasks, "queue": {"enabled": True}}
+
+    def test_sends_rendered_numbers_as_strings(self, scene):
+        with DAG("nightly", schedule=None, render_template_as_native_obj=True):
+            operator = run_now(
+                job_id=1, notebook_params={"day": "{{ day }}", "n": 5}, python_params=["{{ day }}", True]
+            )
+        operator.render_template_fields({**scene.context, "day": "20260101"})
+        assert operator.notebook_params["day"] == 20260101
+        sent = sent_by(scene, operator)
+        assert (sent["notebook_params"], sent["python_params"]) == ({"day": "20260101", "n": "5"}, ["20260101", "true"])
+
+    def test_applies_the_rules_of_the_workspaces_cloud(self, scene, mocker):
+        cluster = {"spark_version": "x", "node_type_id": "m", "num_workers": 1, "custom_tags": {"windows": "a"}}
+        operator = submit(notebook_task=NOTEBOOK, new_cluster=cluster)
+        mocker.patch("airflow_dbjobs.client.JobsClient.cloud", new_callable=mocker.PropertyMock, return_value="azure")
+        with pytest.raises(PayloadError, match="TAG-KEY-AZURE"):
+            operator.execute(scene.context)
+        assert not scene.workspace.requests
+
+    def test_depends_on_the_connections_api_version(self, scene, monkeypatch):
+        operator = run_now(job_id=1, notebook_params={"a": "é"})
+        assert sent_by(scene, operator)["notebook_params"] == {"a": "é"}
+        connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"api_version": "2.0"})
+        with pytest.raises(PayloadError, match="PARAM-ASCII-NOTEBOOK-PARAMS"):
+            operator.execute(scene.context)
+        with pytest.raises(PayloadError, match=r"has tasks, which need API 2.1 or later"):
+            submit(tasks=[{"task_key": "a", "condition_task": TRUE}]).execute(scene.context)
+
+    def test_logs_warnings_and_sends_the_payload(self, scene, mocker):
+        operator = submit(notebook_task={**NOTEBOOK, "sorce": "WORKSPACE"})
+        log = mocker.patch.object(type(operator), "log", new_callable=mocker.PropertyMock).return_value
+        assert sent_by(scene, operator)["notebook_task"] == {**NOTEBOOK, "sorce": "WORKSPACE"}
+        warnings = [call.args[0] % call.args[1:] for call in log.warning.call_args_list]
+        assert any("runs/submit payload: notebook_task.sorce [FIELD-NAME]" in text for text in warnings)
+        assert any("Did you mean source?" in text for text in warnings)
+
+    def test_is_not_made_without_validation(self, scene):
+        body = {"tasks": [], "max_retries": "none"}
+        assert sent_by(scene, submit(json=body, validate=False)) == {"run_name": "load", **body}
 
 
-def test_a_function_is_a_template_where_it_is_the_whole_of_a_field_and_nowhere_else(scene):
-    operator = submit(tasks=lambda context, jinja_env: [{"task_key": "a", "condition_task": TRUE}])
-    operator.render_template_fields(scene.context)
-    assert sent_by(scene, operator)["tasks"] == [{"task_key": "a", "condition_task": TRUE}]
-    submit(json=lambda context, jinja_env: {})
-    with pytest.raises(ConfigurationError, match=r"notebook_task.notebook_path is a function"):
-        submit(notebook_task={"notebook_path": lambda context, jinja_env: "/x"})
+class TestEarlyCheck:
+    @pytest.mark.parametrize(
+        ("make", "expected_words"),
+        [
+            (lambda: submit(notebook_task={"notebook_path": "x"}), "notebook_task.notebook_path [NB-PATH-ABSOLUTE]"),
+            (lambda: submit(tasks=[{"task_key": "a", "notebook_task": NOTEBOOK, "timeout_seconds": -1}]),
+             "tasks[0].timeout_seconds [RANGE-TIMEOUT]: is -1"),
+            (lambda: submit(tasks=[SubmitTask(task_key="a", notebook_task=NotebookTask())]),
+             "tasks[0].notebook_task.notebook_path [NB-PATH]: is missing"),
+            (lambda: submit(json='{"notebook_task": {}}'), "notebook_task.notebook_path [NB-PATH]"),
+            (lambda: submit(json="{{ body }}", tasks=[{"task_key": "", "condition_task": TRUE}]),
+             "tasks[0].task_key [TASKKEY-REQUIRED]"),
+            (lambda: submit(notebook_task=NOTEBOOK, idempotency_token="t" * 65), "[TOKEN-SUBMIT-LENGTH]"),
+            (run_now, "job_id [REQ-JOB-ID]: is missing"),
+            (lambda: run_now(job_id=1, jar_params=["a", [2], "{{ c }}"]), "jar_params[1] [PARAM-LIST-VALUES]"),
+            (lambda: submit(notebook_task=NOTEBOOK, existing_cluster_id="c", new_cluster={"spark_version": "x"}),
+             "the payload [COMPUTE-ONE-2_1]: has existing_cluster_id and new_cluster"),
+            (lambda: submit(tasks="[]"), "tasks [REQ-FIELD-TYPE]"),
+        ],
+    )  # fmt: skip
+    def test_finds_a_mistake_when_the_operator_is_created(self, make, expected_words):
+        with pytest.raises(PayloadError) as caught:
+            make()
+        assert expected_words in str(caught.value)
 
+    def test_makes_a_mistake_an_import_error(self, tmp_path):
+        file = tmp_path / "wrong.py"
+        file.write_text(
+            "from airflow import DAG\n"
+            "from airflow_dbjobs.operators import DatabricksSubmitRunOperator\n"
+            "from airflow_dbjobs.payloads import SubmitTask, NewCluster\n"
+            "cluster = NewCluster(spark_version='x', node_type_id='m', num_workers=-1)\n"
+            "with DAG('wrong', schedule=None):\n"
+            "    tasks = [SubmitTask(task_key='t', sql_task={}, new_cluster=cluster)]\n"
+            "    DatabricksSubmitRunOperator(task_id='a', tasks=tasks)\n"
+        )
+        (error,) = parsed(file).import_errors.values()
+        assert "tasks[0].new_cluster.num_workers [CLUSTER-NUM-WORKERS]: is -1; 0 or more is allowed" in error
+        assert "tasks[0].sql_task.warehouse_id [SQL-WAREHOUSE]: is missing" in error
 
-def test_a_path_is_no_template():
-    with pytest.raises(ConfigurationError, match=r"notebook_task\.notebook_path is a PosixPath"):
-        submit(notebook_task={"notebook_path": PosixPath("/x")})
+    @pytest.mark.parametrize("unknown", ["{{ x }}", "{% if x %}a{% endif %}", "x.json-tpl", Argument()])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            lambda x: {"notebook_task": x},
+            lambda x: {"notebook_task": {"notebook_path": x, "source": x, "base_parameters": x}},
+            lambda x: {"tasks": x, "libraries": x, "git_source": x, "timeout_seconds": x, "run_name": x},
+            lambda x: {"tasks": [x, {"task_key": x, "notebook_task": x, "new_cluster": x, "depends_on": [x]}]},
+            lambda x: {"tasks": [{"task_key": "a", "sql_task": {"warehouse_id": x, "query": {"query_id": x}},
+                                  "depends_on": [{"task_key": "c", "outcome": x}]}, x]},
+            lambda x: {"notebook_task": NOTEBOOK, "new_cluster": {"spark_version": x, "num_workers": x, "autoscale": x,
+                       "custom_tags": {"a": x}, "init_scripts": [x, {"workspace": x}], "azure_attributes":
+                       {"first_on_demand": x, "availability": x}}},
+            lambda x: {"notebook_task": {"notebook_path": "relative"}, "git_source": x},
+            lambda x: {"json": x},
+            lambda x: {"json": {"notebook_task": NOTEBOOK,
+                                "health": {"rules": [{"metric": x, "op": x, "value": x}, x]}}},
+            lambda x: {"json": {"notebook_task": NOTEBOOK, "email_notifications": {"on_start": [x], "on_failure": x}}},
+            lambda x: {"tasks": [{"task_key": "a", "job_cluster_key": x, "environment_key": x, "run_if": x,
+                       "max_retries": x, "dbt_task": {"commands": [x], "catalog": "c", "warehouse_id": x}}]},
+        ],
+    )  # fmt: skip
+    def test_ignores_templates(self, fields, unknown):
+        submit(**fields(unknown))
 
+    @pytest.mark.parametrize(
+        "fields", [{"job_id": Argument()}, {"job_name": "{{ x }}"}, {"job_id": 1, "job_parameters": {"a": Argument()}},
+                   {"job_id": 1, "python_params": ["{{ x }}" * 9999, "é{{ x }}"]}],
+    )  # fmt: skip
+    def test_ignores_templates_of_run_now(self, fields):
+        run_now(**fields)
 
-def test_a_payload_that_holds_itself_is_refused_when_the_operator_is_made():
-    body: dict[str, Any] = {"job_id": 1}
-    body["notebook_params"] = body
-    with pytest.raises(ConfigurationError, match="contains itself"):
-        run_now(json=body)
+    def test_checks_what_surrounds_a_template(self):
+        with pytest.raises(PayloadError) as caught:
+            submit(
+                tasks=[{"task_key": "{{ a }}", "depends_on": [{"task_key": 5}], "max_retries": -5}, "{{ b }}"],
+                libraries=["{{ c }}", {"jar": "a", "whl": "{{ d }}", "egg": "b"}],
+            )
+        assert [line.partition("]:")[0] for line in caught.value.violations] == [
+            "- tasks[0] [TASK-ONE-2_1",
+            "- tasks[0].max_retries [RANGE-MAX-RETRIES",
+            "- libraries[1] [LIB-ONE-KIND",
+        ]
 
+    def test_lets_a_subclass_complete_the_payload_later(self):
+        LaterOperator(task_id="load")
+        LaterOperator(task_id="load", json="payload.sql")
+        with pytest.raises(PayloadError, match="RANGE-TIMEOUT"):
+            LaterOperator(task_id="load", timeout_seconds=-1)
 
-def test_what_json_cannot_hold_shows_when_the_operator_is_made():
-    with pytest.raises(ConfigurationError, match=r"notebook_task.base_parameters.day is a date"):
-        submit(notebook_task={**NOTEBOOK, "base_parameters": {"day": date(2026, 1, 1)}})
+    @pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksRunNowOperator])
+    def test_is_neither_made_nor_loaded_without_validation(self, kind, monkeypatch):
+        for name in [name for name in sys.modules if name.startswith("airflow_dbjobs.payloads")]:
+            monkeypatch.delitem(sys.modules, name)
+        operator = kind(task_id="load", json={"tasks": [], "when": date(2026, 1, 1)}, validate=False)
+        assert operator.json == {"tasks": [], "when": date(2026, 1, 1)}
+        assert [name for name in sys.modules if name.startswith("airflow_dbjobs.payloads")] == []
 
+    def test_of_a_mapped_operator_is_made_per_element(self):
+        with DAG("nightly", schedule=None):
+            mapped = DatabricksSubmitRunOperator.partial(task_id="load", timeout_seconds=-1).expand(
+                notebook_task=[NOTEBOOK, {}]
+            )
+        with pytest.raises(PayloadError, match=r"RANGE-TIMEOUT[^$]*NB-PATH"):
+            mapped.unmap({"notebook_task": {}})
 
-# --- the check before the payload is sent ---
+    def test_ignores_template_files_of_a_subclass(self):
+        FileOperator(task_id="load", tasks="tasks.json")
+        FileOperator(
+            task_id="load", tasks=[{"task_key": "a", "new_cluster": "cluster.json", "notebook_task": NOTEBOOK}]
+        )
+        with pytest.raises(PayloadError, match=r"tasks \[REQ-FIELD-TYPE\]"):
+            FileOperator(task_id="load", tasks="tasks.yaml")
 
+    def test_accepts_a_function_only_as_a_whole_field(self, scene):
+        operator = submit(tasks=lambda context, jinja_env: [{"task_key": "a", "condition_task": TRUE}])
+        operator.render_template_fields(scene.context)
+        assert sent_by(scene, operator)["tasks"] == [{"task_key": "a", "condition_task": TRUE}]
+        submit(json=lambda context, jinja_env: {})
+        with pytest.raises(ConfigurationError, match=r"notebook_task.notebook_path is a function"):
+            submit(notebook_task={"notebook_path": lambda context, jinja_env: "/x"})
 
-def test_what_a_template_became_is_checked_before_anything_is_sent(scene):
-    with DAG("nightly", schedule=None):
-        operator = submit(notebook_task={"notebook_path": "{{ path }}"}, timeout_seconds="{{ seconds }}")
-    operator.render_template_fields({**scene.context, "path": "", "seconds": "soon"})
-    with pytest.raises(PayloadError) as caught:
-        operator.execute(scene.context)
-    assert [line.partition(":")[0] for line in caught.value.violations] == [
-        "- notebook_task.notebook_path [NB-PATH]",
-        "- timeout_seconds [REQ-FIELD-TYPE]",
-    ]
-    assert not scene.workspace.requests
+    def test_does_not_take_a_path_for_a_template(self):
+        with pytest.raises(ConfigurationError, match=r"notebook_task\.notebook_path is a PosixPath"):
+            submit(notebook_task={"notebook_path": PosixPath("/x")})
 
+    def test_rejects_a_payload_that_contains_itself(self):
+        body: dict[str, Any] = {"job_id": 1}
+        body["notebook_params"] = body
+        with pytest.raises(ConfigurationError, match="contains itself"):
+            run_now(json=body)
 
-@pytest.mark.parametrize("native", [True, False])
-def test_a_list_from_the_params_is_one_whether_templates_render_natively_or_not(scene, native):
-    tasks = [{"task_key": "a", "condition_task": TRUE}]
-    with DAG("nightly", schedule=None, render_template_as_native_obj=native):
-        operator = submit(tasks="{{ params.tasks }}", json="{{ params.more }}")
-    operator.render_template_fields({**scene.context, "params": {"tasks": tasks, "more": {"queue": {"enabled": True}}}})
-    assert sent_by(scene, operator) == {"run_name": "load", "tasks": tasks, "queue": {"enabled": True}}
+    def test_rejects_what_json_cannot_contain(self):
+        with pytest.raises(ConfigurationError, match=r"notebook_task.base_parameters.day is a date"):
+            submit(notebook_task={**NOTEBOOK, "base_parameters": {"day": date(2026, 1, 1)}})
 
-
-def test_parameters_that_templates_made_numbers_of_are_sent_as_texts(scene):
-    with DAG("nightly", schedule=None, render_template_as_native_obj=True):
-        operator = run_now(job_id=1, notebook_params={"day": "{{ day }}", "n": 5}, python_params=["{{ day }}", True])
-    operator.render_template_fields({**scene.context, "day": "20260101"})
-    assert operator.notebook_params["day"] == 20260101
-    sent = sent_by(scene, operator)
-    assert (sent["notebook_params"], sent["python_params"]) == ({"day": "20260101", "n": "5"}, ["20260101", "true"])
-
-
-def test_the_clouds_rules_hold_for_a_workspace_that_is_known_to_be_of_it(scene, mocker):
-    cluster = {"spark_version": "x", "node_type_id": "m", "num_workers": 1, "custom_tags": {"windows": "a"}}
-    operator = submit(notebook_task=NOTEBOOK, new_cluster=cluster)
-    mocker.patch("airflow_dbjobs.client.JobsClient.cloud", new_callable=mocker.PropertyMock, return_value="azure")
-    with pytest.raises(PayloadError, match="TAG-KEY-AZURE"):
-        operator.execute(scene.context)
-    assert not scene.workspace.requests
-
-
-def test_the_connections_version_decides_what_is_checked_before_the_payload_is_sent(scene, monkeypatch):
-    operator = run_now(job_id=1, notebook_params={"a": "é"})
-    assert sent_by(scene, operator)["notebook_params"] == {"a": "é"}
-    connect(monkeypatch, scene.workspace.base_url, scene.workspace.token, extra={"api_version": "2.0"})
-    with pytest.raises(PayloadError, match="PARAM-ASCII-NOTEBOOK-PARAMS"):
-        operator.execute(scene.context)
-    with pytest.raises(PayloadError, match=r"has tasks, which need API 2.1 or later"):
-        submit(tasks=[{"task_key": "a", "condition_task": TRUE}]).execute(scene.context)
-
-
-def test_warnings_are_logged_before_the_payload_is_sent_and_do_not_keep_it(scene, mocker):
-    operator = submit(notebook_task={**NOTEBOOK, "sorce": "WORKSPACE"})
-    log = mocker.patch.object(type(operator), "log", new_callable=mocker.PropertyMock).return_value
-    assert sent_by(scene, operator)["notebook_task"] == {**NOTEBOOK, "sorce": "WORKSPACE"}
-    warnings = [call.args[0] % call.args[1:] for call in log.warning.call_args_list]
-    assert any("runs/submit payload: notebook_task.sorce [FIELD-NAME]" in text for text in warnings)
-    assert any("Did you mean source?" in text for text in warnings)
-
-
-def test_without_validation_the_payload_is_sent_as_it_is(scene):
-    body = {"tasks": [], "max_retries": "none"}
-    assert sent_by(scene, submit(json=body, validate=False)) == {"run_name": "load", **body}
-
-
-def test_a_context_is_not_needed_to_make_an_operator():
-    # Airflow makes operators in processes that have neither connections nor a database.
-    assert SimpleNamespace(**vars(submit(notebook_task=NOTEBOOK))).notebook_task is NOTEBOOK
+    def test_needs_no_context(self):
+        # Airflow makes operators in processes that have neither connections nor a database.
+        assert SimpleNamespace(**vars(submit(notebook_task=NOTEBOOK))).notebook_task is NOTEBOOK

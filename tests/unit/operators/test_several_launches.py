@@ -52,71 +52,6 @@ def scene(scene: Scene) -> Scene:
     return scene
 
 
-class TestSeveralLaunchesInOneTry:
-    # Airflow gives `exception` to the callback of a task, and `reason` to that of a DAG run.
-    @pytest.mark.parametrize("given", [{"exception": RunFailed("failed", run_id=1)}, {"reason": "task_failure"}])
-    def test_a_callback_of_a_failed_try_has_a_run_of_its_own_each_time(self, scene, client, given) -> None:
-        for tries in (1, 2):
-            with pytest.raises(RunFailed):
-                submit(tasks=task_of(FAILS)).execute(scene.context)
-            # As Airflow does, in the same process: `on_retry_callback` uses an operator.
-            clean_up = submit(task_id="clean_up", run_name="clean_up", tasks=task_of(SUCCEEDS))
-            clean_up.execute({**scene.context, **given})
-            assert names_of(client) == ["load", "clean_up"] * tries
-            scene.next_try()
-
-    @pytest.mark.parametrize("waits", [True, False])
-    def test_a_loop_goes_on_where_it_had_failed(self, scene, client, waits) -> None:
-        def loop(*conditions: dict[str, str]) -> None:
-            for number, condition in enumerate(conditions):
-                operator = submit(tasks=task_of(condition), run_name=f"part {number}", wait_for_termination=waits)
-                operator.execute(scene.context)
-            for run in client.list_runs(active_only=True):
-                wait_for_run(client, run.run_id, period=FAST)
-
-        if waits:
-            with pytest.raises(RunFailed):
-                loop(SUCCEEDS, FAILS, SUCCEEDS)
-            assert names_of(client) == ["part 0", "part 1"]
-        else:
-            loop(SUCCEEDS, FAILS)
-        scene.next_try()
-        loop(SUCCEEDS, SUCCEEDS, SUCCEEDS)
-        assert names_of(client) == ["part 0", "part 1", "part 1", "part 2"]
-
-    def test_jobs_that_are_run_in_another_order_find_their_own_runs(self, scene, client) -> None:
-        jobs = [client.create_job({"name": name, "tasks": task_of(SUCCEEDS)}) for name in "ab"]
-        for job in jobs:
-            run_now(job_id=job).execute(scene.context)
-        scene.next_try()
-        for job in reversed(jobs):
-            run_now(job_id=job).execute(scene.context)
-            assert client.get_run(scene.ti.xcom["run_id"]).job_id == job
-        assert len(names_of(client)) == 2
-
-    def test_a_subclass_may_execute_twice_also_after_a_deferral(self, scene, client) -> None:
-        class Twice(DatabricksSubmitRunOperator):
-            def execute(self, context: Any) -> Any:
-                self.run_name = "first"
-                return super().execute(context)
-
-            def execute_complete(self, context: Any, event: Any = None, **kwargs: Any) -> Any:
-                super().execute_complete(context, event, **kwargs)
-                self.run_name, self.deferrable = "second", False
-                return super().execute(context)
-
-        def make() -> Twice:
-            return Twice(task_id="load", tasks=task_of(SUCCEEDS), deferrable=True, polling_period_seconds=FAST)
-
-        scene.run_task(make)
-        assert names_of(client) == ["first", "second"]
-
-    def test_without_durable_each_has_a_run_of_its_own(self, scene, client) -> None:
-        for _ in "ab":
-            submit(tasks=task_of(SUCCEEDS), durable=False).execute(scene.context)
-        assert len(names_of(client)) == 2
-
-
 class TestDeployments:
     """Two Airflows with the same DAG and one workspace: scheduled DAG runs have the same names."""
 
@@ -129,7 +64,7 @@ class TestDeployments:
         ti.max_tries = scene.ti.max_tries
         return {"ti": ti, "dag_run": dag_run}
 
-    def test_have_runs_of_their_own(self, scene, client, elsewhere) -> None:
+    def test_have_separate_runs(self, scene, client, elsewhere) -> None:
         notebook = scene.notebook()
         scene.lose_worker(lambda: submit(notebook_task=notebook))
         operator = submit(notebook_task=notebook, wait_for_termination=False)
@@ -141,7 +76,7 @@ class TestDeployments:
         assert not client.get_run(first).is_terminal
         client.cancel_run(first)
 
-    def test_that_share_even_that_are_told_apart_by_a_setting(self, scene, client, monkeypatch) -> None:
+    def test_that_are_copies_are_distinguished_by_a_setting(self, scene, client, monkeypatch) -> None:
         for name in ("production", "development"):
             monkeypatch.setenv("AIRFLOW__DATABRICKS_JOBS__DEPLOYMENT", name)
             scene.new_process()
@@ -199,12 +134,12 @@ class TestWorkerThatStops:
     @pytest.mark.parametrize(
         "answer", ["failed", "success", "restarting", "gone", ConnectionError("no answer")], ids=repr
     )
-    def test_is_none_where_airflow_ended_the_task_or_does_not_say(self, scene, operator, state, answer) -> None:
+    def test_is_not_assumed_if_airflow_ended_the_task(self, scene, operator, state, answer) -> None:
         state(answer)
         operator.on_kill()
         assert scene.workspace.requests["runs/cancel"] == 1
 
-    def test_is_none_where_airflow_does_not_answer_in_time(self, scene, operator, state, monkeypatch) -> None:
+    def test_is_not_assumed_if_airflow_does_not_answer(self, scene, operator, state, monkeypatch) -> None:
         monkeypatch.setattr("airflow_dbjobs.operators.launch._TASK_STATE_TIMEOUT_SECONDS", 0.05)
         silent = threading.Event()
         state(silent)
@@ -223,14 +158,14 @@ class TestWorkerThatStops:
     @pytest.mark.parametrize(
         "own", [{"durable": False}, {"idempotency_token": "mine"}, {"json": {"idempotency_token": "mine"}}], ids=str
     )
-    def test_cancels_a_run_that_the_next_try_may_not_find(self, scene, notebook, state, own) -> None:
+    def test_cancels_a_run_that_the_next_try_would_not_find(self, scene, notebook, state, own) -> None:
         state("running")
         operator = submit(notebook_task=notebook, wait_for_termination=False, **own)
         operator.execute(scene.context)
         operator.on_kill()
         assert scene.workspace.requests["runs/cancel"] == 1
 
-    def test_is_none_where_the_tasks_time_is_over(self, scene, operator, state) -> None:
+    def test_is_not_assumed_after_the_execution_timeout(self, scene, operator, state) -> None:
         state("running")
 
         def run_out_of_time() -> None:
@@ -243,29 +178,94 @@ class TestWorkerThatStops:
         assert scene.workspace.requests["runs/cancel"] == 1
 
 
-def test_a_deferral_says_which_launch_it_is_of(scene, client) -> None:
-    # The task would not be deferred for a run that has already ended.
-    tasks = [{"task_key": "main", "notebook_task": scene.notebook()}]
-    job = client.create_job({"name": "nightly", "max_concurrent_runs": 2, "tasks": tasks})
-    run_now(job_id=job, wait_for_termination=False).execute(scene.context)
-    with pytest.raises(TaskDeferred) as deferral:
-        run_now(job_id=job, deferrable=True).execute(scene.context)
-    assert json.loads(json.dumps(deferral.value.kwargs))["launch_of"] == [str(job), 2]
-    scene.open_gate()
-    assert fire(rebuilt(deferral.value.trigger))["run_id"] == deferral.value.kwargs["run_id"]
+class TestSeveralLaunchesInOneTry:
+    # Airflow gives `exception` to the callback of a task, and `reason` to that of a DAG run.
+    @pytest.mark.parametrize("given", [{"exception": RunFailed("failed", run_id=1)}, {"reason": "task_failure"}])
+    def test_callback_of_a_failed_try_has_its_own_run(self, scene, client, given) -> None:
+        for tries in (1, 2):
+            with pytest.raises(RunFailed):
+                submit(tasks=task_of(FAILS)).execute(scene.context)
+            # As Airflow does, in the same process: `on_retry_callback` uses an operator.
+            clean_up = submit(task_id="clean_up", run_name="clean_up", tasks=task_of(SUCCEEDS))
+            clean_up.execute({**scene.context, **given})
+            assert names_of(client) == ["load", "clean_up"] * tries
+            scene.next_try()
+
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_loop_continues_where_it_failed(self, scene, client, waits) -> None:
+        def loop(*conditions: dict[str, str]) -> None:
+            for number, condition in enumerate(conditions):
+                operator = submit(tasks=task_of(condition), run_name=f"part {number}", wait_for_termination=waits)
+                operator.execute(scene.context)
+            for run in client.list_runs(active_only=True):
+                wait_for_run(client, run.run_id, period=FAST)
+
+        if waits:
+            with pytest.raises(RunFailed):
+                loop(SUCCEEDS, FAILS, SUCCEEDS)
+            assert names_of(client) == ["part 0", "part 1"]
+        else:
+            loop(SUCCEEDS, FAILS)
+        scene.next_try()
+        loop(SUCCEEDS, SUCCEEDS, SUCCEEDS)
+        assert names_of(client) == ["part 0", "part 1", "part 1", "part 2"]
+
+    def test_jobs_in_another_order_find_their_own_runs(self, scene, client) -> None:
+        jobs = [client.create_job({"name": name, "tasks": task_of(SUCCEEDS)}) for name in "ab"]
+        for job in jobs:
+            run_now(job_id=job).execute(scene.context)
+        scene.next_try()
+        for job in reversed(jobs):
+            run_now(job_id=job).execute(scene.context)
+            assert client.get_run(scene.ti.xcom["run_id"]).job_id == job
+        assert len(names_of(client)) == 2
+
+    def test_subclass_may_execute_twice_even_after_a_deferral(self, scene, client) -> None:
+        class Twice(DatabricksSubmitRunOperator):
+            def execute(self, context: Any) -> Any:
+                self.run_name = "first"
+                return super().execute(context)
+
+            def execute_complete(self, context: Any, event: Any = None, **kwargs: Any) -> Any:
+                super().execute_complete(context, event, **kwargs)
+                self.run_name, self.deferrable = "second", False
+                return super().execute(context)
+
+        def make() -> Twice:
+            return Twice(task_id="load", tasks=task_of(SUCCEEDS), deferrable=True, polling_period_seconds=FAST)
+
+        scene.run_task(make)
+        assert names_of(client) == ["first", "second"]
+
+    def test_each_has_its_own_run_if_not_durable(self, scene, client) -> None:
+        for _ in "ab":
+            submit(tasks=task_of(SUCCEEDS), durable=False).execute(scene.context)
+        assert len(names_of(client)) == 2
+
+    def test_deferral_stores_the_launch_number(self, scene, client) -> None:
+        # The task would not be deferred for a run that has already ended.
+        tasks = [{"task_key": "main", "notebook_task": scene.notebook()}]
+        job = client.create_job({"name": "nightly", "max_concurrent_runs": 2, "tasks": tasks})
+        run_now(job_id=job, wait_for_termination=False).execute(scene.context)
+        with pytest.raises(TaskDeferred) as deferral:
+            run_now(job_id=job, deferrable=True).execute(scene.context)
+        assert json.loads(json.dumps(deferral.value.kwargs))["launch_of"] == [str(job), 2]
+        scene.open_gate()
+        assert fire(rebuilt(deferral.value.trigger))["run_id"] == deferral.value.kwargs["run_id"]
 
 
-def test_a_kill_ends_the_repetitions_of_a_launch(scene, monkeypatch) -> None:
-    operator = submit(tasks=task_of(SUCCEEDS))
-    waits: list[float] = []
+class TestKillDuringLaunch:
+    def test_ends_its_retries(self, scene, monkeypatch) -> None:
+        operator = submit(tasks=task_of(SUCCEEDS))
+        waits: list[float] = []
 
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            operator.on_kill()
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                operator.on_kill()
 
-    rule_all(monkeypatch, sleep=sleep)
-    scene.workspace.faults.append(Fault("runs/submit", cut="before", times=None))
-    with pytest.raises(JobsError, match="stopped the task"):
-        operator.execute(scene.context)
-    assert len(waits) < 20
+        rule_all(monkeypatch, sleep=sleep)
+        scene.workspace.faults.append(Fault("runs/submit", cut="before", times=None))
+        with pytest.raises(JobsError, match="stopped the task"):
+            operator.execute(scene.context)
+        assert len(waits) < 20

@@ -45,118 +45,118 @@ def explained(run: dict[str, Any], answers: dict[str, Any]) -> RunFailed:
         return explain_failure(client, Run.from_json(run))
 
 
-def test_a_job_that_a_task_ran_is_explained() -> None:
-    error = explained(
-        of_one_task(1, 11, "run_job_task"),
-        {
+class TestChildRun:
+    def test_is_explained(self) -> None:
+        error = explained(
+            of_one_task(1, 11, "run_job_task"),
+            {
+                "get-output 11": {"run_job_output": {"run_id": 2}},
+                "get 2": of_one_task(2, 22, "notebook_task"),
+                "get-output 22": {"error": "NameError: x", "error_trace": "line 1\nline 2"},
+            },
+        )
+        assert type(error) is UserCodeFailed
+        for words in ("Task t2", "NameError: x", "line 2", "https://x.example/runs/2", "Run 2 of job 20 failed"):
+            assert words in str(error)
+        assert str(error).endswith("See https://x.example/runs/1")
+
+    def test_decides_the_error_class_at_any_depth(self) -> None:
+        answers = {
             "get-output 11": {"run_job_output": {"run_id": 2}},
-            "get 2": of_one_task(2, 22, "notebook_task"),
-            "get-output 22": {"error": "NameError: x", "error_trace": "line 1\nline 2"},
-        },
+            "get 2": of_one_task(2, 22, "run_job_task"),
+            "get-output 22": {"run_job_output": {"run_id": 3}},
+            "get 3": of_one_task(3, 33, "notebook_task", CLUSTER_LOST),
+        }
+        assert type(explained(of_one_task(1, 11, "run_job_task"), answers)) is ClusterFailed
+
+    @pytest.mark.parametrize(
+        ("state", "kind"),
+        [
+            ({"life_cycle_state": "TERMINATED", "result_state": "TIMEDOUT"}, RunTimedOut),
+            ({"life_cycle_state": "TERMINATED", "result_state": "CANCELED"}, RunFailed),
+            ({"life_cycle_state": "SKIPPED"}, LimitReached),
+            ({"life_cycle_state": "TERMINATED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED"}, LimitReached),
+            # It was repaired since.
+            ({"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}, UserCodeFailed),
+            ({"life_cycle_state": "RUNNING"}, UserCodeFailed),
+        ],
+        ids=str,
     )
-    assert type(error) is UserCodeFailed
-    for words in ("Task t2", "NameError: x", "line 2", "https://x.example/runs/2", "Run 2 of job 20 failed"):
-        assert words in str(error)
-    assert str(error).endswith("See https://x.example/runs/1")
+    def test_decides_by_how_it_ended(self, state: dict[str, str], kind: type[RunFailed]) -> None:
+        answers = {"get-output 11": {"run_job_output": {"run_id": 2}}, "get 2": {"run_id": 2, "state": state}}
+        assert type(explained(of_one_task(1, 11, "run_job_task"), answers)) is kind
 
+    @pytest.mark.parametrize(
+        "answers",
+        [
+            {},
+            {"get-output 11": {}},
+            {"get-output 11": {"run_job_output": 5}},
+            {"get-output 11": {"run_job_output": {"run_id": [1]}}},
+            {"get-output 11": {"run_job_output": {"run_id": 2}}},
+            # No run is its own child.
+            {"get-output 11": {"run_job_output": {"run_id": 1}}, "get 1": of_one_task(1, 11, "run_job_task")},
+        ],
+        ids=str,
+    )
+    def test_that_is_unreadable_leaves_the_tasks_own_message(self, answers: dict[str, Any]) -> None:
+        error = explained(of_one_task(1, 11, "run_job_task"), answers)
+        assert type(error) is UserCodeFailed
+        assert "Workload failed, see run output" in str(error)
+        assert str(error).count("Task t1 ") == 1
 
-def test_the_class_is_that_of_the_inner_cause_however_deep() -> None:
-    answers = {
-        "get-output 11": {"run_job_output": {"run_id": 2}},
-        "get 2": of_one_task(2, 22, "run_job_task"),
-        "get-output 22": {"run_job_output": {"run_id": 3}},
-        "get 3": of_one_task(3, 33, "notebook_task", CLUSTER_LOST),
-    }
-    assert type(explained(of_one_task(1, 11, "run_job_task"), answers)) is ClusterFailed
-
-
-@pytest.mark.parametrize(
-    ("state", "kind"),
-    [
-        ({"life_cycle_state": "TERMINATED", "result_state": "TIMEDOUT"}, RunTimedOut),
-        ({"life_cycle_state": "TERMINATED", "result_state": "CANCELED"}, RunFailed),
-        ({"life_cycle_state": "SKIPPED"}, LimitReached),
-        ({"life_cycle_state": "TERMINATED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED"}, LimitReached),
-        # It was repaired since.
-        ({"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}, UserCodeFailed),
-        ({"life_cycle_state": "RUNNING"}, UserCodeFailed),
-    ],
-    ids=str,
-)
-def test_how_the_inner_run_ended_counts(state: dict[str, str], kind: type[RunFailed]) -> None:
-    answers = {"get-output 11": {"run_job_output": {"run_id": 2}}, "get 2": {"run_id": 2, "state": state}}
-    assert type(explained(of_one_task(1, 11, "run_job_task"), answers)) is kind
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [
-        {},
-        {"get-output 11": {}},
-        {"get-output 11": {"run_job_output": 5}},
-        {"get-output 11": {"run_job_output": {"run_id": [1]}}},
-        {"get-output 11": {"run_job_output": {"run_id": 2}}},
-        # No run is its own child.
-        {"get-output 11": {"run_job_output": {"run_id": 1}}, "get 1": of_one_task(1, 11, "run_job_task")},
-    ],
-    ids=str,
-)
-def test_an_inner_run_that_cannot_be_read_leaves_what_the_task_says(answers: dict[str, Any]) -> None:
-    error = explained(of_one_task(1, 11, "run_job_task"), answers)
-    assert type(error) is UserCodeFailed
-    assert "Workload failed, see run output" in str(error)
-    assert str(error).count("Task t1 ") == 1
-
-
-def test_no_more_inner_tasks_are_explained_than_of_one_run() -> None:
-    run = of_one_task(1, 11, "run_job_task")
-    run["tasks"] = [{**run["tasks"][0], "task_key": f"outer{child}", "run_id": 10 + child} for child in (2, 3)]
-    answers = {}
-    for child in (2, 3):
-        inner = of_one_task(child, 0, "notebook_task")
-        inner["tasks"] = [{**inner["tasks"][0], "task_key": f"t{n}", "run_id": child * 100 + n} for n in range(12)]
-        answers |= {f"get-output {10 + child}": {"run_job_output": {"run_id": child}}, f"get {child}": inner}
-    message = str(explained(run, answers))
-    assert message.count("(its output could not be read: ") == MAX_EXPLAINED_TASKS - 1
-    assert "… and 12 more failed tasks." in message
+    def test_shares_the_limit_of_explained_tasks(self) -> None:
+        run = of_one_task(1, 11, "run_job_task")
+        run["tasks"] = [{**run["tasks"][0], "task_key": f"outer{child}", "run_id": 10 + child} for child in (2, 3)]
+        answers = {}
+        for child in (2, 3):
+            inner = of_one_task(child, 0, "notebook_task")
+            inner["tasks"] = [{**inner["tasks"][0], "task_key": f"t{n}", "run_id": child * 100 + n} for n in range(12)]
+            answers |= {f"get-output {10 + child}": {"run_job_output": {"run_id": child}}, f"get {child}": inner}
+        message = str(explained(run, answers))
+        assert message.count("(its output could not be read: ") == MAX_EXPLAINED_TASKS - 1
+        assert "… and 12 more failed tasks." in message
 
 
 LOST = "Cluster 0101-1 was terminated during the run"
 
 
-def stats(*told: tuple[int, str, str], failed: int = 2, total: int = 3) -> dict[str, Any]:
-    messages = [{"count": times, "termination_category": code, "error_message": text} for times, code, text in told]
+def stats(*error_stats: tuple[int, str, str], failed: int = 2, total: int = 3) -> dict[str, Any]:
+    messages = [
+        {"count": times, "termination_category": code, "error_message": text} for times, code, text in error_stats
+    ]
     return {"error_message_stats": messages, "task_run_stats": {"failed_iterations": failed, "total_iterations": total}}
 
 
-@pytest.mark.parametrize(
-    ("told", "kind"),
-    [
-        (stats((2, "CLUSTER_ERROR", "gone")), ClusterFailed),
-        (stats((2, "", LOST)), ClusterFailed),
-        (stats((2, "NEW_CATEGORY", LOST)), ClusterFailed),
-        (stats((1, "", LOST), (1, "CLUSTER_ERROR", "gone")), ClusterFailed),
-        (stats((1, "", LOST), (1, "RUN_EXECUTION_ERROR", "NameError")), RunFailed),
-        (stats((2, "", "no cause that is known")), UserCodeFailed),
-        ({}, UserCodeFailed),
-        ({"error_message_stats": 5}, UserCodeFailed),
-        ({"error_message_stats": [], "task_run_stats": [1]}, UserCodeFailed),
-    ],
-    ids=str,
-)
-def test_iterations_say_what_they_failed_of(told: dict[str, Any], kind: type[RunFailed]) -> None:
-    assert type(explained(of_one_task(1, 11, "for_each_task", stats=told), {})) is kind
+class TestIterations:
+    @pytest.mark.parametrize(
+        ("error_stats", "kind"),
+        [
+            (stats((2, "CLUSTER_ERROR", "gone")), ClusterFailed),
+            (stats((2, "", LOST)), ClusterFailed),
+            (stats((2, "NEW_CATEGORY", LOST)), ClusterFailed),
+            (stats((1, "", LOST), (1, "CLUSTER_ERROR", "gone")), ClusterFailed),
+            (stats((1, "", LOST), (1, "RUN_EXECUTION_ERROR", "NameError")), RunFailed),
+            (stats((2, "", "no cause that is known")), UserCodeFailed),
+            ({}, UserCodeFailed),
+            ({"error_message_stats": 5}, UserCodeFailed),
+            ({"error_message_stats": [], "task_run_stats": [1]}, UserCodeFailed),
+        ],
+        ids=str,
+    )
+    def test_decide_the_error_class(self, error_stats: dict[str, Any], kind: type[RunFailed]) -> None:
+        assert type(explained(of_one_task(1, 11, "for_each_task", stats=error_stats), {})) is kind
+
+    def test_are_counted_and_their_messages_shown(self) -> None:
+        said = str(explained(of_one_task(1, 11, "for_each_task", stats=stats((2, "", LOST))), {}))
+        assert "2 of 3 iterations failed." in said
+        assert f"2 times: {LOST}" in said
 
 
-def test_iterations_are_counted_and_their_messages_told() -> None:
-    said = str(explained(of_one_task(1, 11, "for_each_task", stats=stats((2, "", LOST))), {}))
-    assert "2 of 3 iterations failed." in said
-    assert f"2 times: {LOST}" in said
-
-
-def test_a_run_for_which_there_was_no_room_is_skipped() -> None:
-    state = {"life_cycle_state": "TERMINATED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED"}
-    assert RunState.from_json({"state": state}).outcome is Outcome.SKIPPED
-    assert RunState.from_json({"state": state}).is_any_of({"SKIPPED"})
-    assert RunState.from_json({"state": state}).is_any_of({"MAXIMUM_CONCURRENT_RUNS_REACHED"})
-    assert type(explained({"run_id": 1, "state": state}, {})) is RunSkipped
+class TestSkippedLaunch:
+    def test_is_a_skipped_run(self) -> None:
+        state = {"life_cycle_state": "TERMINATED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED"}
+        assert RunState.from_json({"state": state}).outcome is Outcome.SKIPPED
+        assert RunState.from_json({"state": state}).is_any_of({"SKIPPED"})
+        assert RunState.from_json({"state": state}).is_any_of({"MAXIMUM_CONCURRENT_RUNS_REACHED"})
+        assert type(explained({"run_id": 1, "state": state}, {})) is RunSkipped

@@ -36,7 +36,7 @@ def answer(request: str) -> Iterable[bytes]:
 
 
 class Api(RudeServer):
-    """A server that listens when it is told to, and answers each launch with the same run."""
+    """A server that listens once `listen` is called, and answers each launch with the same run."""
 
     lost = 0
 

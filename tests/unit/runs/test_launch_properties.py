@@ -84,7 +84,7 @@ class WorkerDied(BaseException):
 
 
 class Terminated(BaseException):
-    """The process was told to stop, and has."""
+    """The process got a signal, and has ended."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Plan:
 
     Before it: `idle` seconds pass, finished runs are deleted (`delete`), the file says `retries` now, the task is
     cleared (`clear_first`; one that is finished always is, or there would be no try), or its DAG run is deleted and
-    made anew (`recreate`). The run that it may launch: `fate`, after `duration` seconds, the last `tail` of them
+    created again (`recreate`). The run that it may launch: `fate`, after `duration` seconds, the last `tail` of them
     TERMINATING; when cancelled it takes `stopping` seconds to end; it is invisible for `lag` seconds.
     Meanwhile: `faults`, by the number of the request of the try. `happens`, after `at` seconds; a kill's cancel is
     `cancel_late` seconds late in a triggerer, or fails (None). A try that fails launches in a callback (`calls_back`).
@@ -303,7 +303,7 @@ class ModelTransport(Transport):
     def send(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         call = f"{method} {path.partition('/jobs/')[2]}"
         # As the real one does when the request leaves: a kill must know of it.
-        self._leaving()
+        self._before_send()
         reply: dict[str, Any] = self.world.exchange(self, call, kwargs.get("query") or {}, kwargs.get("body") or {})
         return reply
 
@@ -356,13 +356,13 @@ class Story:
         self.cleared_after = 0
         self.joined: set[int] = set()
         self.clears = 0
-        #: What told the tries of this task apart from those after a clear; whether the last clear changed that back.
+        #: The epochs of this task, which clears change; whether the last clear restored an earlier one.
         self.epochs: set[object] = set()
         self.is_clear_hidden = False
-        # Names of XComs: of the try that goes on or went last, and of the one before it.
+        # Names of XComs: of the present or last try, and of the one before it.
         self.xcoms: list[str] = []
         self.earlier_xcoms: list[str] = []
-        #: The launch that goes on, or went last, and the run that was announced last.
+        #: The present or last launch, and the run whose link was stored last.
         self.current: Owner | None = None
         self.last_learned = 0
         self._begin_dag_run()
@@ -592,7 +592,7 @@ class Attempt:
         return "stopped" if self.stopped else ending
 
     def _happen(self) -> None:
-        """Let happen what is planned, if the try still goes on."""
+        """Let happen what is planned, if the try is still running."""
         if self.plan.happens == "cancel the run":
             for run in self.world.runs:
                 if run.is_active(self.world.now) and run.owner[0] == self.story.deployment:

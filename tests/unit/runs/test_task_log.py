@@ -15,7 +15,7 @@ Log = pytest.LogCaptureFixture
 
 
 @pytest.fixture
-def told(caplog: Log) -> TaskStateLogger:
+def logger(caplog: Log) -> TaskStateLogger:
     caplog.set_level(logging.INFO)
     return TaskStateLogger(logging.getLogger("task"))
 
@@ -30,7 +30,7 @@ def task(key: str, life: str, result: str | None = None, attempt: int = 0, **fie
 
 
 class TestTaskStateLogger:
-    def test_logs_begin_and_end_of_each_task(self, told: TaskStateLogger, caplog: Log) -> None:
+    def test_logs_begin_and_end_of_each_task(self, logger: TaskStateLogger, caplog: Log) -> None:
         times = {"start_time": 1_000, "end_time": 126_000, "setup_duration": 60_000, "execution_duration": 65_000}
         for a, b in (
             (task("a", "PENDING"), task("b", "BLOCKED")),
@@ -39,34 +39,34 @@ class TestTaskStateLogger:
             (task("a", "TERMINATED", "SUCCESS", **times), task("b", "PENDING")),
             (task("a", "TERMINATED", "SUCCESS", **times), task("b", "TERMINATED", "FAILED")),
         ):
-            told(running(a, b))
+            logger(running(a, b))
         assert caplog.messages == [
             "Task a is RUNNING",
             "Task a is TERMINATED/SUCCESS after 2 min 5 s (setup 1 min 0 s, execution 1 min 5 s)",
             "Task b is TERMINATED/FAILED",
         ]
 
-    def test_logs_each_attempt(self, told: TaskStateLogger, caplog: Log) -> None:
+    def test_logs_each_attempt(self, logger: TaskStateLogger, caplog: Log) -> None:
         failed = task("a", "TERMINATED", "FAILED")
-        told(running(failed, task("b", "BLOCKED")))
-        told(running(failed, task("a", "RUNNING", attempt=1), task("b", "BLOCKED")))
-        told(running(failed, task("a", "TERMINATED", "FAILED", attempt=1), task("b", "BLOCKED")))
+        logger(running(failed, task("b", "BLOCKED")))
+        logger(running(failed, task("a", "RUNNING", attempt=1), task("b", "BLOCKED")))
+        logger(running(failed, task("a", "TERMINATED", "FAILED", attempt=1), task("b", "BLOCKED")))
         assert caplog.messages == [
             "Task a is TERMINATED/FAILED",
             "Task a is RUNNING, attempt 2",
             "Task a is TERMINATED/FAILED, attempt 2",
         ]
 
-    def test_does_not_log_a_single_task(self, told: TaskStateLogger, caplog: Log) -> None:
-        told(running(task("a", "RUNNING")))
-        told(running())
+    def test_does_not_log_a_single_task(self, logger: TaskStateLogger, caplog: Log) -> None:
+        logger(running(task("a", "RUNNING")))
+        logger(running())
         assert caplog.messages == []
 
-    def test_logs_only_failures_of_very_many_tasks(self, told: TaskStateLogger, caplog: Log) -> None:
+    def test_logs_only_failures_of_very_many_tasks(self, logger: TaskStateLogger, caplog: Log) -> None:
         many = [task(f"t{number}", "TERMINATED", "SUCCESS") for number in range(MAX_LOGGED_TASKS)]
-        told(running(*many, task("bad", "TERMINATED", "FAILED")))
+        logger(running(*many, task("bad", "TERMINATED", "FAILED")))
         # The first page of a run of more than a hundred.
-        told(running(task("a", "RUNNING"), task("b", "RUNNING"), next_page_token="x"))
+        logger(running(task("a", "RUNNING"), task("b", "RUNNING"), next_page_token="x"))
         assert caplog.messages == ["Task bad is TERMINATED/FAILED"]
 
 
