@@ -232,8 +232,11 @@ class TestSeveralLaunchesInOneTry:
                 return super().execute(context)
 
         def make() -> Twice:
-            return Twice(task_id="load", tasks=task_of(SUCCEEDS), deferrable=True, polling_period_seconds=FAST)
+            return Twice(task_id="load", tasks=tasks, deferrable=True, polling_period_seconds=FAST)
 
+        # The task is not deferred for a run that is over at the first poll.
+        tasks = [{"task_key": "main", "notebook_task": scene.notebook()}]
+        scene.ti.at_link = scene.open_gate
         scene.run_task(make)
         assert names_of(client) == ["first", "second"]
 
