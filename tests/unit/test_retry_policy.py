@@ -73,7 +73,7 @@ class TestDatabricksRetryPolicy:
 
     @pytest.mark.skipif(AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 introduced retry policies")
     def test_is_an_import_error_with_older_airflow(self) -> None:
-        with pytest.raises(ImportError, match=r"needs Airflow 3\.3 or newer.*leave retry_policy out"):
+        with pytest.raises(ImportError, match=r"needs Airflow 3\.3 or newer.*omit retry_policy"):
             importlib.import_module("airflow_dbjobs.retry_policy")
 
 

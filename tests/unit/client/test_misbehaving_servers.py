@@ -24,7 +24,7 @@ from airflow_dbjobs.client import JobsClient, exchange
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
 from airflow_dbjobs.client.auth.tokens import TokenAuth, TokenCache
-from airflow_dbjobs.client.http_connection import Wire
+from airflow_dbjobs.client.http_connection import CallTimer
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.session import Network
@@ -153,10 +153,10 @@ def test_a_handshake_may_take_the_rest_of_the_time_to_connect(monkeypatch: pytes
 
 
 def test_a_request_that_leaves_late_gets_no_time_beyond_the_call() -> None:
-    wire = Wire()
-    wire.begin(read_seconds=60, total_seconds=1)
-    wire.leave()
-    assert wire.left <= 1
+    timer = CallTimer()
+    timer.begin(read_seconds=60, total_seconds=1)
+    timer.mark_sent()
+    assert timer.left <= 1
 
 
 @pytest.mark.parametrize("addresses", [1, 3])

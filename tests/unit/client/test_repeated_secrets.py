@@ -21,7 +21,7 @@ from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
 from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
 from airflow_dbjobs.client.clock import SYSTEM_CLOCK
-from airflow_dbjobs.client.exchange import LONGEST_TEXT
+from airflow_dbjobs.client.exchange import _MAX_TEXT_LENGTH
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
@@ -86,7 +86,7 @@ def test_a_control_character_hides_no_secret() -> None:
 
 
 def test_a_secret_at_the_end_of_what_is_shown_is_cut_out_whole() -> None:
-    long = "x" * (LONGEST_TEXT - 6)
+    long = "x" * (_MAX_TEXT_LENGTH - 6)
     answer = reply({"message": f"{long}dapi-a-token"}, status="400 No")
     with serving(answer) as server, pytest.raises(CallError) as caught:
         Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
