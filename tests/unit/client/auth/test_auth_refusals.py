@@ -567,8 +567,10 @@ def test_a_slow_token_server_takes_no_longer_than_the_caller_has(scene: SignInSc
     sign_in = scene.oauth()
     scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20, times=None))
     client = scene.client(sign_in)
-    with pytest.raises(Unreachable, match=r"did not answer within 0\.2 s") as caught:
-        client.transport.send("GET", "2.2/jobs/list", limit=0.2)
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match=r"did not (answer|accept a connection)") as caught:
+        client.transport.send("GET", "2.2/jobs/list", limit=1)
+    assert time.monotonic() - started < 5
     assert not caught.value.sent
 
 
@@ -576,7 +578,7 @@ def test_a_token_server_whose_reply_drips_takes_no_longer_than_the_caller_has(sc
     sign_in = scene.oauth()
     scene.server.troubles.append(Trouble(TOKEN_PATH, 200, {"access_token": "a"}, drip=0.05, times=None))
     started = time.monotonic()
-    with pytest.raises(Unreachable, match=r"did not answer within 0\.2 s") as caught:
+    with pytest.raises(Unreachable, match=r"did not (answer|accept a connection)") as caught:
         scene.auth(sign_in).token(0.2)
     assert time.monotonic() - started < 2
     assert not caught.value.sent
