@@ -213,7 +213,7 @@ def report_launch(task_instance: Any, report: str, run_id: int) -> None:
 
 def store_xcom(task_instance: Any, key: str, value: Any) -> None:
     """Store an XCom of a task now, on Airflow 3: in Airflow's database, even if there is a custom XCom backend."""
-    from airflow_dbjobs.airflow_compat import BaseXCom
+    from airflow.sdk.bases.xcom import BaseXCom
 
     BaseXCom.set(
         key=key,

@@ -1,4 +1,4 @@
-"""Who has which permission on a job: what is granted on the job itself, and whom it runs as."""
+"""Who has which permission on a job: the grants on the job itself, and the identity it runs as."""
 
 from __future__ import annotations
 
