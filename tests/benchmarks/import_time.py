@@ -19,8 +19,8 @@ MODULES = {
     "official": "airflow.providers.databricks.operators.databricks",
 }
 
-# A DAG file needs DAG before it needs an operator, so what DAG loads is not the provider's cost. All names are imported,
-# because ours are loaded when they are first used.
+# A DAG file needs DAG before it needs an operator, so what DAG loads is not the cost of the provider. All names are
+# imported, because ours are loaded when they are first used.
 PROBE = """
 import json, sys, time
 from airflow.sdk import DAG
