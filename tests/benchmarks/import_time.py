@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,11 +30,14 @@ from {module} import *
 print(json.dumps([(time.perf_counter() - start) * 1000, len(set(sys.modules) - before)]))
 """
 
+# A provider that pip has installed has bytecode caches: ours needs them, too, wherever they may not be written here.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
 
 def measure(module: str) -> tuple[float, int]:
     """Return the milliseconds and the number of modules that importing `module` takes in a new interpreter."""
     probe = [sys.executable, "-W", "ignore", "-c", PROBE.format(module=module)]
-    output = subprocess.run(probe, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(probe, check=True, capture_output=True, text=True, env=ENVIRONMENT).stdout
     milliseconds, modules = json.loads(output.splitlines()[-1])
     return milliseconds, modules
 
