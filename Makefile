@@ -11,7 +11,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium test-deployment chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -60,6 +60,9 @@ needs-chromium:
 		echo "There is no $(CHROMIUM). Install Debian's package chromium, or say where it is: make test-browser CHROMIUM=path" >&2; \
 		exit 1; \
 	}
+
+test-deployment: .venv-deployment/installed ## What Airflow does on PostgreSQL, Redis and Celery, when any of these is killed
+	.venv-deployment/bin/python -m pytest -s -m deployment tests/airflow/stack
 
 test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (forty minutes); ONLY="3.0 3.1" picks some
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/tools/matrix.py $(ONLY)
@@ -130,6 +133,12 @@ endef
 .venv/browser: .venv/installed
 	@echo "Installing what drives a browser into .venv"
 	@.venv/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[browser]"
+	@touch $@
+
+.venv-deployment/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
+	@echo "Installing Airflow 3.3 as it is deployed, with Celery, into .venv-deployment (about a minute)"
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear $(@D)
+	@$(@D)/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[dev,deployment]"
 	@touch $@
 
 # Without the constraints: the official provider's own dependencies want other versions.
