@@ -15,7 +15,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; \
+		printf '  make %-16s %s\n' "$$name" "$$text"; \
 	done
 
 demo: .venv/installed ## Run the example DAGs on a real Airflow; KEEP=1 keeps it up to look at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import secrets
 import shutil
 import tempfile
@@ -32,7 +31,7 @@ def _postgres_folder() -> Path | None:
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     folders = [program.parent for program in Path(_POSTGRES_FOLDERS).glob("*/bin/initdb")]
-    return max(folders, key=lambda folder: float(re.sub(r"[^\d.]", "", folder.parent.name) or 0), default=None)
+    return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 
 
 def _unprivileged_user() -> str | None:

@@ -78,7 +78,7 @@ class DeploymentStack(AirflowStack):
             # On a busy machine the default, a second, is too short to send a task to Redis.
             "celery.operation_timeout": "10",
             # Redis gives nobody else the messages of a worker that was killed, for hours: send these tasks again.
-            "scheduler.task_queued_timeout": "30",
+            "scheduler.task_queued_timeout": "60",
             "scheduler.task_queued_timeout_check_interval": "5",
         }
         return super()._settings() | variables_of(settings)

@@ -16,28 +16,28 @@ TIMEOUT = 420
 
 @scenario(
     "a deployment killed part by part",
-    Group("submitted", deferrable=True, count=160),
-    Group("job", kind="job", deferrable=True, count=40),
+    Group("submitted", deferrable=True, count=160, short=8),
+    Group("job", kind="job", deferrable=True, count=40, short=2),
     # Each occupies a worker until the gates open.
-    Group("waiting", count=2),
+    Group("waiting", count=2, short=2),
 )
 def deployment_killed(scene: Scene) -> Steps:
     """A worker, Redis and the database die while tasks launch, a triggerer while they wait, a worker at the end."""
     scene.trigger()
-    yield from launches(scene, 20)
+    yield from launches(scene, 0.1)
     replace(scene, "worker")
-    yield from launches(scene, 70)
+    yield from launches(scene, 0.3)
     replace(scene, "redis")
-    yield from launches(scene, 120)
+    yield from launches(scene, 0.6)
     replace(scene, "postgres")
-    yield from launches(scene, scene.expected())
+    yield from launches(scene, 1)
     yield from waits_for_runs(scene, since=datetime.now(UTC))
     replace(scene, "triggerer")
     yield from waits_for_runs(scene, since=datetime.now(UTC))
     scene.open_gates()
-    yield from successes(scene, 50)
+    yield from successes(scene, 0.3)
     replace(scene, "worker-2")
-    yield from successes(scene, scene.expected())
+    yield from successes(scene, 1)
 
 
 def replace(scene: Scene, part: str) -> None:
@@ -48,18 +48,20 @@ def replace(scene: Scene, part: str) -> None:
     scene.say(f"{part} is up again")
 
 
-def launches(scene: Scene, number: int) -> Steps:
-    """Wait until so many runs have been launched."""
-    yield Wait(f"{number} launches", lambda: len(scene.workspace.runs()) >= number, TIMEOUT)
+def launches(scene: Scene, part: float) -> Steps:
+    """Wait until this part of the runs has been launched."""
+    number = part * scene.expected()
+    yield Wait(f"{number:.0f} launches", lambda: len(scene.workspace.runs()) >= number, TIMEOUT)
 
 
-def successes(scene: Scene, number: int) -> Steps:
-    """Wait until so many tasks have succeeded."""
+def successes(scene: Scene, part: float) -> Steps:
+    """Wait until this part of the tasks has succeeded."""
+    number = part * scene.expected()
 
     def condition() -> bool:
         return sum(task.state == "success" for task in scene.tasks()) >= number
 
-    yield Wait(f"{number} successes", condition, TIMEOUT)
+    yield Wait(f"{number:.0f} successes", condition, TIMEOUT)
 
 
 def waits_for_runs(scene: Scene, since: datetime) -> Steps:
