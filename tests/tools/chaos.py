@@ -135,7 +135,13 @@ def run(waves: Sequence[Sequence[str]], folder: Path, progress: Progress, *, sho
 
 
 def play_waves(
-    airflow: AirflowStack, waves: Sequence[Sequence[str]], folder: Path, progress: Progress, *, short: bool = False
+    airflow: AirflowStack,
+    waves: Sequence[Sequence[str]],
+    folder: Path,
+    progress: Progress,
+    *,
+    short: bool = False,
+    pause: float = 0.5,
 ) -> list[Result]:
     """Play scenarios on an Airflow that is up, wave after wave, and count; the workspaces are in `folder`."""
     names = [name for wave in waves for name in wave]
@@ -156,7 +162,7 @@ def play_waves(
                 workspace = open_workspaces.enter_context(workspaces[name])
                 _make_jobs(workspace, groups[name])
                 scenes.append(Scene(SCENARIOS[name], groups[name], airflow, workspace, progress))
-            play(scenes)
+            play(scenes, pause)
             results += [count(scene) for scene in scenes]
     return results
 

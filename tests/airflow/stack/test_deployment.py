@@ -48,7 +48,8 @@ def test_example_dags(deployment: DeploymentStack, workspace_server: WorkspaceSe
 def test_whatever_is_killed_each_run_is_launched_once(deployment: DeploymentStack, tmp_path: Path) -> None:
     progress = Progress()
     name = deployment_scenarios.deployment_killed.__name__
-    (result,) = chaos.play_waves(deployment, [[name]], tmp_path, progress)
+    # Each look at hundreds of tasks and runs costs what starts a task.
+    (result,) = chaos.play_waves(deployment, [[name]], tmp_path, progress, pause=2)
     chaos.print_table([result])
     progress.say(f"ended by itself and was started again: {deployment.processes.restarts or 'nothing'}")
     assert result.problems == []
