@@ -80,6 +80,8 @@ class DeploymentStack(AirflowStack):
             # Redis gives nobody else the messages of a worker that was killed, for hours: send these tasks again.
             "scheduler.task_queued_timeout": "60",
             "scheduler.task_queued_timeout_check_interval": "5",
+            # Else a task that this happens to three times fails without another try.
+            "scheduler.num_stuck_in_queued_retries": "100",
         }
         return super()._settings() | variables_of(settings)
 
