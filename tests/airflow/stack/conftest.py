@@ -78,7 +78,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, workspace_server: Works
     dags_folder = folder / "dags"
     dags_folder.mkdir()
     connections = {"databricks_default": workspace_server.connection}
-    settings = variables_of(chaos.SETTINGS)
+    # Eight tasks that start at the same time on two cores must not seem to be lost, nor what watches hundreds of runs.
+    patience = {
+        "scheduler.task_instance_heartbeat_timeout": "30",
+        "scheduler.scheduler_health_check_threshold": "30",
+        "triggerer.triggerer_health_check_threshold": "15",
+    }
+    settings = variables_of(chaos.SETTINGS | patience)
     with DeploymentStack(folder / "home", dags_folder, connections=connections, extra_env=settings) as stack:
         yield stack
     assert processes_of(stack.home) == [], "The deployment was stopped and left these behind"
