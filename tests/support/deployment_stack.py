@@ -117,8 +117,11 @@ class DeploymentStack(AirflowStack):
                 self.wait_for(f"{name} to answer", lambda node=f"celery@{name}": self._answers(node), timeout)
 
     def _answers(self, node: str) -> bool | None:
+        import kombu.pools
         from celery import Celery
 
+        # They belong to the process, and keep connections to a Redis that was killed.
+        kombu.pools.reset()
         with Celery(broker=self._redis.url) as app:
             return bool(app.control.ping([node], timeout=2)) or None
 
