@@ -24,8 +24,8 @@ TIMEOUT = 420
 def deployment_killed(scene: Scene) -> Steps:
     """A worker and the database die while tasks launch, a triggerer and Redis while they wait, a worker at the end.
 
-    Redis does so while no task is on a worker. Otherwise it delivers the task's message again, Airflow 3.3 refuses that
-    ("Invalid auth token") and takes the task for failed: it ends the task, which cancels its run, and tries again.
+    Redis does so while no task is on a worker. Otherwise Celery delivers the task's message again. If its token has
+    expired, Airflow 3.3 takes the task for failed: it ends the task, which cancels its run, and tries again.
     """
     scene.trigger()
     yield from launches(scene, 0.2)
