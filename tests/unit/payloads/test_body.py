@@ -155,7 +155,10 @@ def test_numbers_and_booleans_in_parameters_of_a_run_are_sent_as_texts(keep_temp
     }
 
 
-@pytest.mark.parametrize("wrong", [{"python_params": [["a"]]}, {"jar_params": [None]}, {"notebook_params": {"a": {}}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"python_params": [["a"]]}, {"jar_params": [None]}, {"notebook_params": {"a": {}}}, {"notebook_params": 1.5}],
+)
 def test_lists_mappings_and_null_among_parameters_of_a_run_stay_errors(wrong: dict[str, object]) -> None:
     with pytest.raises(PayloadError, match=r"PARAM-(LIST|MAP)-VALUES"):
         check_early("run-now", {"job_id": 1, **wrong}, {})
