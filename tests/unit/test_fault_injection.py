@@ -46,7 +46,7 @@ from airflow_dbjobs.local_workspace.http.adapter import WorkspaceAdapter
 from airflow_dbjobs.local_workspace.state.store import Store
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.operators import launch as launch_operator
-from airflow_dbjobs.runs import kill
+from airflow_dbjobs.runs import cancel_on_kill
 from airflow_dbjobs.runs.polling.poller import RunPoller
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 
@@ -109,7 +109,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     rule_all(monkeypatch, monotonic=clock, time=clock.wall, sleep=clock.sleep)
     monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
     monkeypatch.setattr(retry, "time", SimpleNamespace(time=clock.wall))
-    for module in (launch_operator, kill):
+    for module in (launch_operator, cancel_on_kill):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=clock.wall))
     return clock

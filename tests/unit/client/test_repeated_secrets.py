@@ -18,7 +18,7 @@ from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.client.auth.aws import AwsKeys, WebIdentity
 from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
-from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
 from airflow_dbjobs.client.clock import SYSTEM_CLOCK
 from airflow_dbjobs.client.exchange import _MAX_TEXT_LENGTH

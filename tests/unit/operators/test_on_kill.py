@@ -32,7 +32,7 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.operators import launch as launch_operator
-from airflow_dbjobs.runs import kill as kill_module
+from airflow_dbjobs.runs import cancel_on_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class TestOnKill:
             with monkeypatch.context() as during_the_kill:
                 clock = SimpleNamespace(monotonic=lambda: next(now))
                 during_the_kill.setattr(launch_operator, "time", clock)
-                during_the_kill.setattr(kill_module, "time", clock)
+                during_the_kill.setattr(cancel_on_kill, "time", clock)
                 operator.on_kill()
             raise Killed
 

@@ -136,7 +136,7 @@ class TestKillDuringRepair:
     def test_leaves_nothing_running(self, scene, client, job, monkeypatch, moment):
         operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
         repair_run = JobsClient.repair_run
-        monkeypatch.setattr("airflow_dbjobs.runs.kill._REPEATED_CANCELLATIONS", 1)
+        monkeypatch.setattr("airflow_dbjobs.runs.cancel_on_kill._REPEATED_CANCELLATIONS", 1)
 
         def killed_meanwhile(client: JobsClient, payload: Any) -> int:
             if moment == "before":

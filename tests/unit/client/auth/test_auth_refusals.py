@@ -31,8 +31,8 @@ from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH
 
 from airflow_dbjobs.client.auth.aws import _Sts
 from airflow_dbjobs.client.auth.azure import EntraToken, _Traffic
-from airflow_dbjobs.client.auth.http import TokenRequests
 from airflow_dbjobs.client.auth.sdk import _seconds_until
+from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport

@@ -16,7 +16,7 @@ import requests
 from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.transport import Transport
