@@ -65,7 +65,8 @@ class TestTestButton:
         works, said = press(monkeypatch, workspace.base_url, workspace.token, extra={"api_version": "2.1"})
         assert works
         assert said == (
-            f"Authenticated as {user} at {workspace.base_url} {BY_TOKEN}. The Jobs API 2.1 answers, and jobs may be listed."
+            f"Authenticated as {user} at {workspace.base_url} {BY_TOKEN}. "
+            "The Jobs API 2.1 answers, and jobs may be listed."
         )
         # It has only read.
         assert workspace.requests == {"list": 1, ME: 1}
