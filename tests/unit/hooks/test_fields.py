@@ -204,8 +204,9 @@ class TestFields:
         # `extra_parameters` of BaseDatabricksHook in the official provider 7.23.0, and what else it reads.
         official = """token host use_azure_managed_identity use_default_azure_credential
         azure_managed_identity_client_id azure_ad_endpoint azure_resource_id azure_tenant_id proxies
-        service_principal_oauth federated_k8s federated_token_provider federated_aws aws_conn_id aws_jwt_audience aws_web_identity_token_duration
-        k8s_token_path k8s_namespace_path k8s_projected_volume_token_path client_id audience expiration_seconds"""
+        service_principal_oauth federated_k8s federated_token_provider federated_aws aws_conn_id
+        aws_jwt_audience aws_web_identity_token_duration k8s_token_path k8s_namespace_path
+        k8s_projected_volume_token_path client_id audience expiration_seconds"""
         assert set(official.split()) <= {field.name for field in FIELDS}
 
     def test_load_nothing_heavy(self) -> None:
