@@ -281,7 +281,7 @@ class TestCall:
 
     @pytest.mark.parametrize("failure", FAILURES, ids=str)
     @pytest.mark.parametrize("operation", LAUNCHES)
-    def test_without_a_token_is_repeated_only_if_nothing_launched(
+    def test_without_a_token_is_repeated_if_nothing_launched(
         self, desk: Desk, operation: str, failure: Failure
     ) -> None:
         desk.fail(failure, operation, times=1)
@@ -778,7 +778,7 @@ class TestLaunch:
         ],
         ids=lambda value: getattr(value, "endpoint", None) or str(value),
     )
-    def test_that_was_never_answered_is_cancelled_in_the_last_try(
+    def test_that_was_unanswered_is_cancelled_in_the_last_try(
         self, play: Play, capfd: Any, kind: type[BaseOperator], last: str, failure: Failure
     ) -> None:
         (play.ti.try_number, play.ti.max_tries), options = LAST_TRIES[last]
@@ -929,7 +929,7 @@ class TestOutage:
 
     @both
     @pytest.mark.parametrize("failure", POLL_FAILURES, ids=str)
-    def test_beyond_the_tolerance_leaves_the_run_to_the_next_try(
+    def test_that_is_too_long_leaves_the_run_to_the_next_try(
         self, play: Play, clock: Time, mode: bool, kind: type[BaseOperator], failure: Failure
     ) -> None:
         play.ti.max_tries = 1

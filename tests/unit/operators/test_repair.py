@@ -227,7 +227,7 @@ def repaired(client: JobsClient, scene: Scene) -> Callable[..., Run | None]:
 
 
 class TestRepair:
-    def test_reruns_failed_and_dependent_tasks_with_same_parameters(self, scene, client, make, caplog):
+    def test_reruns_failed_tasks_with_the_same_parameters(self, scene, client, make, caplog):
         caplog.set_level("INFO")
         scene.open_gate()
         value = scene.run_task(make)

@@ -754,11 +754,11 @@ class TestStories:
         assert len(story.world.runs) == 1
 
     @pytest.mark.parametrize("retries", [0, 1, 3])
-    def test_cleared_success_is_repeated_whatever_retries_are_set(self, retries: int) -> None:
+    def test_cleared_success_is_repeated_with_any_retries(self, retries: int) -> None:
         story = play([Plan()], Setting(retries=1), last=Plan(retries=retries))
         assert [run.succeeded(story.world.now) for run in story.world.runs] == [True, True]
 
-    def test_lost_success_is_taken_if_nothing_ran_before_the_clear(self) -> None:
+    def test_lost_success_is_taken_if_no_run_precedes_the_clear(self) -> None:
         story = play([Plan(faults={0: "die before"}), Plan(clear_first=True, result_is_lost=True)], Setting(retries=2))
         assert story.state == "success"
         assert len(story.world.runs) == 1
