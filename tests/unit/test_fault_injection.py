@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Return the only clock there is, in operators, triggers, clients and the workspace."""
     clock = Time()
     rule_all(monkeypatch, monotonic=clock, time=clock.wall, sleep=clock.sleep)
-    monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
+    monkeypatch.setattr(RunPoller, "__init__", partialmethod(RunPoller.__init__, sleep=clock.sleep_async))
     monkeypatch.setattr(retry, "time", SimpleNamespace(time=clock.wall))
     for module in (launch_operator, cancel_on_kill):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))

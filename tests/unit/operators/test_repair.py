@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 from airflow_context import FAST, FastTime, Scene, WorkerLost, connect, run_now
+from injected_clock import shorten_waits
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Run
@@ -112,7 +113,7 @@ class TestLaterTry:
         assert len(list(client.list_runs())) == 2
 
     def test_after_a_clear_cancels_the_repair(self, scene, client, make, monkeypatch):
-        monkeypatch.setitem(wait_for_run.__kwdefaults__, "period", FAST)
+        shorten_waits(monkeypatch, FAST)
         lose_worker_at_the_repair(scene, make, monkeypatch)
         before = scene.ti.xcom["run_id"]
         scene.next_try(cleared=True)
