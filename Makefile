@@ -11,7 +11,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium explore chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -51,6 +51,12 @@ test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running
 
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
+
+# A random one. It is shown in the command that make prints.
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+
+explore: .venv/installed ## Hypothesis tests with ten times as many, random examples (half an hour); SEED=number repeats them
+	.venv/bin/python -m pytest -n 2 -m hypothesis tests/unit/runs --hypothesis-profile=explore --hypothesis-seed=$(SEED)
 
 test-browser: needs-chromium .venv/browser ## The links in Airflow's UI, clicked in Chromium; CHROMIUM=command, screenshots in .screenshots
 	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/airflow/stack

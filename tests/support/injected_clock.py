@@ -54,14 +54,9 @@ class CallingClock(module.Clock):
     piece = math.inf
 
     def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], object]) -> None:
-        self._monotonic = monotonic
-        self._sleep = sleep
-
-    def monotonic(self) -> float:
-        return self._monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        self._sleep(seconds)
+        # Clients share their view of a workspace's rate limit only if they read the same clock.
+        self.monotonic = monotonic  # type: ignore[method-assign]
+        self.sleep = sleep  # type: ignore[method-assign, assignment]
 
 
 def rule_all(monkeypatch: pytest.MonkeyPatch, **functions: Callable[..., object]) -> None:
