@@ -141,7 +141,6 @@ class TestNames:
 DAG_FILE = """\
 from typing import Any
 
-from airflow.providers.common.compat.sdk import XComArg
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.payloads import AutoScale, Library, NewCluster, NotebookTask, RunIf, SubmitTask, Task
 
@@ -156,7 +155,7 @@ def cluster() -> dict[str, Any]:
 upstream = DatabricksSubmitRunOperator(
     task_id="a", notebook_task={"notebook_path": "/a", "base_parameters": {"n": 1}}, new_cluster=cluster()
 )
-path = XComArg(upstream)
+path = upstream.output
 task = SubmitTask(
     task_key="a", run_if=RunIf.ALL_DONE, timeout_seconds=path, notebook_task=NotebookTask(notebook_path=path)
 )
