@@ -27,7 +27,7 @@ check: .venv/installed ## Lint, formatting, types, and which room may import whi
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: test-client test-lowest test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
+test: test-client test-lowest test-2.11 test-3.3 ## All tests, with the oldest versions too: without Airflow, on Airflow 2.11, on Airflow 3.3
 
 test-client: .venv-client/installed ## The client in an environment without Airflow
 	.venv-client/bin/python tests/tools/without_airflow.py
@@ -45,9 +45,12 @@ test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, 
 	@.venv-newest/bin/$(PIP_INSTALL) --editable ".[dev]" "apache-airflow==3.3.*"
 	.venv-newest/bin/python -m pytest -n 2 -m "not (airflow or browser)"
 
+# These rooms of the package import no Airflow, as import-linter checks. `test-3.3` tests them, `test-matrix` everywhere.
+WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement
+
 # loadgroup: the tests that share one Airflow go to one worker. 3: on two cores, as that one mostly waits.
-test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running Airflow among them
-	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup
+test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
+	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%)
 
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
