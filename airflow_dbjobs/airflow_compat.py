@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -385,6 +386,14 @@ def emit_metric(kind: Literal["count", "gauge", "timing"], name: str, value: flo
         stats.gauge(PREFIX + name, value, tags=tags)
     else:
         stats.timing(PREFIX + name, timedelta(seconds=value), tags=tags)
+
+
+def prepare_metrics() -> None:
+    """Let Airflow read what its first metric needs: that takes 100 ms, which must not block an event loop."""
+    # If it fails, so does the first metric, and that is reported.
+    with suppress(Exception):
+        # Sends nothing before it is stopped.
+        _stats().timer(PREFIX + "tick_duration")
 
 
 @functools.cache

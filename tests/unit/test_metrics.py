@@ -43,3 +43,15 @@ class TestEmitMetric:
         heard = mocker.patch.object(ours, method)
         airflow_compat.emit_metric(kind, "something", 2.0, "https://example.test:8443")
         heard.assert_called_once_with("dbjobs.poller.something", handed_on, tags={"workspace": "example.test"})
+
+
+class TestPrepareMetrics:
+    def test_sends_nothing(self, mocker: MockerFixture) -> None:
+        made = mocker.patch.object(airflow_compat._stats(), "timer")
+        airflow_compat.prepare_metrics()
+        made.assert_called_once_with("dbjobs.poller.tick_duration")
+        assert made.return_value.mock_calls == []
+
+    def test_leaves_a_failure_to_the_first_metric(self, mocker: MockerFixture) -> None:
+        mocker.patch.object(airflow_compat._stats(), "timer", side_effect=OSError("No such host"))
+        airflow_compat.prepare_metrics()
