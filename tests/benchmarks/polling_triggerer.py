@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TRIGGERS = 500
-TIMING = Timing(steady_intervals=4)
+TIMING = Timing(period=5, warm_up=8.0, steady_intervals=4)
 PATIENCE_SECONDS = 180
 
 DAG_ID = "polling"
