@@ -26,14 +26,15 @@ def plot(cases: Sequence[Mapping[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplot_mosaic(
-        [["requests", "cpu"], ["budgets", "budgets"]], figsize=(9.6, 8), layout="constrained"
-    )
+    figure = plt.figure(figsize=(9.6, 8), layout="constrained")
+    # Each has a layout of its own: the names of the budgets are long.
+    top, bottom = figure.subfigures(2, 1)
+    requests, cpu = top.subplots(1, 2)
     alone = [case for case in cases if case["triggerers"] == 1]
-    _panel(axes["requests"], alone, "requests", "Requests per polling period")
-    _panel(axes["cpu"], alone, "cpu_seconds", "CPU seconds per polling period")
-    axes["requests"].legend(frameon=False, fontsize=9)
-    _budgets(axes["budgets"], [row for row in budgets(cases) if row.ours is not None])
+    _panel(requests, alone, "requests", "Requests per polling period")
+    _panel(cpu, alone, "cpu_seconds", "CPU seconds per polling period")
+    requests.legend(frameon=False, fontsize=9)
+    _budgets(bottom.subplots(), [row for row in budgets(cases) if row.ours is not None])
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -45,7 +46,7 @@ def _budgets(axes: Any, rows: Sequence[Row]) -> None:
         points = [(getattr(row, provider) / row.limit, i) for i, row in enumerate(rows) if getattr(row, provider)]
         if points:
             axes.plot(*zip(*points, strict=True), label=label.split(",")[0], linestyle="", markersize=6, **style)
-    axes.set(xscale="log", title="Of the budget", yticks=range(len(rows)))
+    axes.set(xscale="log", title="Multiples of the budget", yticks=range(len(rows)))
     axes.set_yticklabels([row.title for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=9)
