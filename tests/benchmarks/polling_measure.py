@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import random
 import statistics
@@ -47,12 +48,13 @@ class CaseFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Case:
-    """Who watches how many runs, in how many triggerers, and how many runs fit on a page of a listing."""
+    """Who watches how many runs, in how many triggerers, how many runs fit on a page of a listing, and the period."""
 
     provider: str
     runs: int
     page_size: int = 1000
     triggerers: int = 1
+    period: int = 2
 
     def __str__(self) -> str:
         shared = f" over {self.triggerers} triggerers" if self.triggerers > 1 else ""
@@ -60,15 +62,11 @@ class Case:
 
 
 class Timing(NamedTuple):
-    """How long is measured. The polling period is the interval in which everything is counted.
+    """For how many seconds to measure at least, which is rounded up to periods."""
 
-    `warm_up` is in seconds, and longer the more runs there are.
-    """
-
-    period: int = 2
     warm_up: float = 4.0
-    steady_intervals: int = 8
-    lateness_intervals: int = 2
+    steady: float = 16.0
+    lateness: float = 4.0
 
 
 def measure(case: Case, timing: Timing, folder: Path) -> dict[str, Any]:
@@ -87,9 +85,9 @@ def measure(case: Case, timing: Timing, folder: Path) -> dict[str, Any]:
                     "provider": case.provider,
                     "run_ids": run_ids[i :: len(children)],
                     "port": workspace.port,
-                    "period": timing.period,
-                    "steady_seconds": timing.steady_intervals * timing.period,
-                    "lateness_seconds": timing.lateness_intervals * timing.period,
+                    "period": case.period,
+                    "steady_seconds": _whole_periods(case, timing.steady, 2),
+                    "lateness_seconds": _whole_periods(case, timing.lateness, 1),
                     "ending": min(ENDING, case.runs),
                     "patience": PATIENCE_SECONDS,
                     "log": str(folder / str(i) / "triggers.log"),
@@ -97,20 +95,24 @@ def measure(case: Case, timing: Timing, folder: Path) -> dict[str, Any]:
             )
         for child in children:
             child.report()
-        found = asdict(case) | {"period": timing.period} | _beginning(case, timing, workspace, children)
-        found |= _steady(case, timing, workspace, children)
+        found = asdict(case) | _beginning(case, timing, workspace, children)
+        found |= _steady(case, workspace, children)
         if case.triggerers == 1:
-            found |= _ending(workspace, children[0], run_ids, timing)
+            found |= _ending(case, workspace, children[0], run_ids)
             per_end = found["ends_cpu_seconds"] / min(ENDING, case.runs) * 1e6
             found["cpu_us_per_run_and_end"] = found["cpu_us_per_run"] + per_end / PERIODS_OF_A_RUN
         return found
+
+
+def _whole_periods(case: Case, seconds: float, at_least: int) -> int:
+    return max(at_least, math.ceil(seconds / case.period)) * case.period
 
 
 def _beginning(case: Case, timing: Timing, workspace: SimulatedWorkspace, children: Sequence[_Child]) -> dict[str, Any]:
     """Wait until each trigger has asked for its run, once or more."""
     enough = case.runs if case.provider == "official" else len(children)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    time.sleep(timing.warm_up + min(case.runs / REQUESTS_PER_SECOND, LONGEST_BEGINNING_SECONDS))
+    time.sleep(timing.warm_up + case.period + min(case.runs / REQUESTS_PER_SECOND, LONGEST_BEGINNING_SECONDS))
     while (polls := workspace.polls()) < enough:
         if time.monotonic() > deadline:
             raise CaseFailed(f"only {polls} polls came in {PATIENCE_SECONDS} s. {children[0].errors()}")
@@ -121,7 +123,7 @@ def _beginning(case: Case, timing: Timing, workspace: SimulatedWorkspace, childr
     return {"first_requests": polls} | _lateness("first_", told)
 
 
-def _steady(case: Case, timing: Timing, workspace: SimulatedWorkspace, children: Sequence[_Child]) -> dict[str, Any]:
+def _steady(case: Case, workspace: SimulatedWorkspace, children: Sequence[_Child]) -> dict[str, Any]:
     polls, server_cpu, start = workspace.polls(), workspace.cpu_seconds(), time.monotonic()
     busy = _busy_seconds()
     for child in children:
@@ -129,10 +131,10 @@ def _steady(case: Case, timing: Timing, workspace: SimulatedWorkspace, children:
     told, seen = zip(*(child.report_observed(workspace.port) for child in children), strict=True)
     # Counted here, and by our clock: a process that is late reports late, too.
     seconds = time.monotonic() - start
-    intervals = seconds / timing.period
+    intervals = seconds / case.period
     server_cpu = workspace.cpu_seconds() - server_cpu
     others = _busy_seconds() - busy - server_cpu - sum(each["cpu"] for each in told)
-    cpu = sum(each["cpu"] / (each["seconds"] / timing.period) for each in told)
+    cpu = sum(each["cpu"] / (each["seconds"] / case.period) for each in told)
     return {
         "requests": (workspace.polls() - polls) / intervals,
         "cpu_seconds": cpu,
@@ -147,10 +149,10 @@ def _steady(case: Case, timing: Timing, workspace: SimulatedWorkspace, children:
     }
 
 
-def _ending(workspace: SimulatedWorkspace, child: _Child, run_ids: Sequence[int], timing: Timing) -> dict[str, Any]:
+def _ending(case: Case, workspace: SimulatedWorkspace, child: _Child, run_ids: Sequence[int]) -> dict[str, Any]:
     child.go()
     steady = child.report()
-    time.sleep(random.uniform(0, timing.period))
+    time.sleep(random.uniform(0, case.period))
     polls, server_cpu, start = workspace.polls(), workspace.cpu_seconds(), time.monotonic()
     ending = random.sample(run_ids, min(ENDING, len(run_ids)))
     with ThreadPoolExecutor(1) as pool:
