@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections import Counter
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -379,25 +378,18 @@ PREFIX = "dbjobs.poller."
 
 def emit_metric(kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> None:
     """Send a measurement of ``RunPoller`` to Airflow as ``dbjobs.poller.<name>``, tagged with the workspace's host."""
-    stats, tags = _stats(), {"workspace": urlsplit(workspace).hostname or ""}
+    metrics, tags = stats(), {"workspace": urlsplit(workspace).hostname or ""}
     if kind == "count":
-        stats.incr(PREFIX + name, int(value), tags=tags)
+        metrics.incr(PREFIX + name, int(value), tags=tags)
     elif kind == "gauge":
-        stats.gauge(PREFIX + name, value, tags=tags)
+        metrics.gauge(PREFIX + name, value, tags=tags)
     else:
-        stats.timing(PREFIX + name, timedelta(seconds=value), tags=tags)
-
-
-def prepare_metrics() -> None:
-    """Let Airflow read what its first metric needs: that takes 100 ms, which must not block an event loop."""
-    # If it fails, so does the first metric, and that is reported.
-    with suppress(Exception):
-        # Sends nothing before it is stopped.
-        _stats().timer(PREFIX + "tick_duration")
+        metrics.timing(PREFIX + name, timedelta(seconds=value), tags=tags)
 
 
 @functools.cache
-def _stats() -> Any:
+def stats() -> Any:
+    """Return Airflow's metrics."""
     # The same module as the triggerer uses; the SDK has a copy, but that is only set up in tasks.
     try:
         module = import_module("airflow.observability.stats")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, prepare_metrics
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, stats
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
 from airflow_dbjobs.triggers import events
@@ -156,7 +156,9 @@ def _import_modules() -> None:
     from airflow_dbjobs.runs import conditions  # noqa: F401
     from airflow_dbjobs.runs.polling import condition_poller, poller  # noqa: F401
 
-    prepare_metrics()
+    # Airflow reads a file for its first metric. A timer sends nothing before it is stopped.
+    with suppress(Exception):
+        stats().timer("dbjobs.poller.lag")
 
 
 async def client_of(conn_id: str) -> JobsClient:

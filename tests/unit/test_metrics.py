@@ -24,9 +24,9 @@ class TestEmitMetric:
         module = SimpleNamespace(**fields, **({"incr": print} if has_functions else {}))
         monkeypatch.setattr(airflow_compat, "import_module", lambda _: module)
         if has_functions:
-            assert airflow_compat._stats.__wrapped__() is module
+            assert airflow_compat.stats.__wrapped__() is module
         elif has_class:
-            assert airflow_compat._stats.__wrapped__() == "the class"
+            assert airflow_compat.stats.__wrapped__() == "the class"
 
     @pytest.mark.parametrize(
         ("kind", "method", "handed_on"),
@@ -37,21 +37,9 @@ class TestEmitMetric:
     ) -> None:
         from airflow.jobs import triggerer_job_runner
 
-        ours = airflow_compat._stats()
+        ours = airflow_compat.stats()
         theirs = getattr(triggerer_job_runner, "Stats", None) or triggerer_job_runner.stats
         assert getattr(ours, method) == getattr(theirs, method)
         heard = mocker.patch.object(ours, method)
         airflow_compat.emit_metric(kind, "something", 2.0, "https://example.test:8443")
         heard.assert_called_once_with("dbjobs.poller.something", handed_on, tags={"workspace": "example.test"})
-
-
-class TestPrepareMetrics:
-    def test_sends_nothing(self, mocker: MockerFixture) -> None:
-        made = mocker.patch.object(airflow_compat._stats(), "timer")
-        airflow_compat.prepare_metrics()
-        made.assert_called_once_with("dbjobs.poller.tick_duration")
-        assert made.return_value.mock_calls == []
-
-    def test_leaves_a_failure_to_the_first_metric(self, mocker: MockerFixture) -> None:
-        mocker.patch.object(airflow_compat._stats(), "timer", side_effect=OSError("No such host"))
-        airflow_compat.prepare_metrics()
