@@ -111,7 +111,7 @@ class Lateness:
         self.worst_beyond_collections = 0.0
         self.longest_collection = 0.0
         self._collected_seconds = 0.0
-        self._collecting_since = 0.0
+        self._collecting_since: float | None = None
 
     async def __aenter__(self) -> Self:
         gc.callbacks.append(self._collecting)
@@ -134,18 +134,23 @@ class Lateness:
     async def _nap(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            due, collected = clock() + NAP_SECONDS, self._collected_seconds
+            due, collected = clock() + NAP_SECONDS, self._collected()
             await asyncio.sleep(NAP_SECONDS)
             late = max(0.0, clock() - due)
             self.late.append(late)
-            beyond = late - (self._collected_seconds - collected)
+            beyond = late - (self._collected() - collected)
             self.worst_beyond_collections = max(self.worst_beyond_collections, beyond)
+
+    def _collected(self) -> float:
+        """Return for how long collections took, one included whose end another thread has not reported yet."""
+        since = self._collecting_since
+        return self._collected_seconds + (0.0 if since is None else time.monotonic() - since)
 
     def _collecting(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":
             self._collecting_since = time.monotonic()
-        else:
-            took = time.monotonic() - self._collecting_since
+        elif self._collecting_since is not None:
+            took, self._collecting_since = time.monotonic() - self._collecting_since, None
             self._collected_seconds += took
             self.longest_collection = max(self.longest_collection, took)
 
