@@ -250,7 +250,9 @@ def _end_of(run: dict[str, Any]) -> str:
 
 def print_table(results: Sequence[Result]) -> None:
     """Print a line for each scenario, and below what was not as it should be."""
-    rows = [("SCENARIO", "TASKS", "LAUNCHES", "FAILURES", "CANCELLED", "ACTIVE", "LOST", "VERDICT")]
+    rows: list[tuple[str, ...]] = [
+        ("SCENARIO", "TASKS", "LAUNCHES", "FAILURES", "CANCELLED", "ACTIVE", "LOST", "VERDICT")
+    ]
     for result in results:
         counts = (result.tasks, result.launches, result.failures, result.cancelled, result.active, result.lost)
         title = f"{result.name} ({SCENARIOS[result.name].title})"
