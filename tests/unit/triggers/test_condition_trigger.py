@@ -77,6 +77,8 @@ class TestSerialization:
             "poke_interval": FAST,
             "run_page_url": "http://page",
             "deadline": 1.5,
+            "ends_task": False,
+            "max_result_bytes": None,
         }  # fmt: skip
         assert rebuilt(trigger).serialize() == trigger.serialize()
         assert workspace.token not in json.dumps(kwargs)
