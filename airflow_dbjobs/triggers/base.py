@@ -30,8 +30,9 @@ LOOKUP_TIMEOUT_SECONDS = 60.0
 # How long a cancelled trigger may delay its triggerer. A cancellation that it has begun continues after that.
 STOPPING_SECONDS = 5.0
 
-# How long reading and storing the result of a success may take. After that a worker does it.
-ENDING_SECONDS = 60.0
+# How long reading and storing the result of a success may take; after that a worker does it. The first answer of
+# Airflow in a triggerer takes seconds, and longer on a busy machine.
+ENDING_SECONDS = 120.0
 
 # Airflow calls a trigger's `on_kill` from 3.3 on; before, a killed trigger is only cancelled.
 _AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")

@@ -198,7 +198,8 @@ def table(costs: dict[Variant, Cost], tasks: int) -> str:
     """Return the table of all variants."""
     official = version("apache-airflow-providers-databricks")
     about = (
-        f"Airflow {version('apache-airflow')}, official provider {official}, LocalExecutor, {os.cpu_count()} processors."
+        f"Airflow {version('apache-airflow')}, official provider {official}, LocalExecutor,"
+        f" {os.cpu_count()} processors."
         f"\n{tasks} deferred tasks whose runs take {LONG_SECONDS} s, polled every {PERIOD_SECONDS} s; one synchronous"
         f" task whose run takes {SHORT_SECONDS} s, with default settings."
     )
