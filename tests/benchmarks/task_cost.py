@@ -20,13 +20,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 from airflow_stack import AirflowStack, WorkspaceServer
-
-if TYPE_CHECKING:
-    from airflow_stack import DagRun
 
 LONG_SECONDS, SHORT_SECONDS = 10, 2
 PERIOD_SECONDS = 2
@@ -166,13 +162,7 @@ def measure(airflow: AirflowStack, variant: Variant, idle: float) -> Cost:
     if run.state != "success":
         raise RuntimeError(f"{variant.name}: the DAG run is {run.state}")
     durations = [task.duration or 0.0 for task in run.tasks]
-    return Cost(worker_starts(airflow, run), wall, cpu, min(durations), max(durations))
-
-
-def worker_starts(airflow: AirflowStack, run: DagRun) -> int:
-    """Return how many worker processes the tasks of a DAG run have had, from Airflow's audit log."""
-    query = {"dag_id": run.dag_id, "run_id": run.run_id, "event": "running", "limit": 100}
-    return int(airflow.api.call("GET", "eventLogs", params=query)["total_entries"])
+    return Cost(sum(map(airflow.worker_starts, run.tasks)), wall, cpu, min(durations), max(durations))
 
 
 def idle_cpu(airflow: AirflowStack) -> float:
