@@ -155,8 +155,8 @@ class JobsTrigger(BaseTrigger):
             async with asyncio.timeout(ENDING_SECONDS):
                 success = await self.read_success()
                 if success is not None:
-                    # Stored before the event, because Airflow would encode what the event carries twice. Whoever fires
-                    # in place of a triggerer that dies in between stores the same again.
+                    # Stored before the event, because Airflow encodes twice what an event carries. If this triggerer
+                    # dies in between, the next one stores the same again.
                     await in_thread(lambda: success.store(ti))
         except Exception as error:  # noqa: BLE001 (whatever it is, a worker does it again, and explains it)
             self.log.warning("Ending the task in the triggerer failed; a worker ends it: %s", str(error) or repr(error))
