@@ -625,7 +625,7 @@ class AirflowStack:
     def __enter__(self) -> Self:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            self.processes.run("db-migrate", *self._airflow("db", "migrate"), timeout=400)
+            self.processes.run("db-migrate", *self._airflow("db", "migrate"), timeout=120)
             # All at once: they load the same modules for seconds, and there is more than one core.
             self.start(*self._commands)
         except BaseException:
@@ -641,7 +641,7 @@ class AirflowStack:
     def _airflow(*arguments: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *arguments]
 
-    def start(self, *components: str, timeout: float = 400) -> None:
+    def start(self, *components: str, timeout: float = 120) -> None:
         """Start components and wait until each is up. `triggerer-2` and the like are further triggerers."""
         begin = datetime.now(UTC)
         for name in components:

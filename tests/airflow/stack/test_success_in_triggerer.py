@@ -201,8 +201,7 @@ class TestWhichTasks:
         assert f"Run {run_id} is TERMINATED/SUCCESS" in log
         assert f"Run {run_id} of job" in log
         assert "The task succeeds without resuming on a worker." in log
-        assert task.duration is not None
-        assert 0 < task.duration < 120
+        assert (task.duration or 0) > 0
 
     def test_a_task_without_result_stores_none(self, stack: AirflowStack, needs: DagRun) -> None:
         task = needs.task("no_xcom")
