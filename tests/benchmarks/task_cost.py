@@ -36,7 +36,7 @@ OFFICIAL = "airflow.providers.databricks.operators.databricks"
 OURS = "airflow_dbjobs.operators"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """A DAG whose tasks are compared: the provider's module, and the operator's arguments."""
 
