@@ -158,7 +158,9 @@ def measure(airflow: AirflowStack, variant: Variant, idle: float) -> Cost:
     before, began = cpu_seconds(airflow), time.monotonic()
     run = airflow.run_dag(variant.dag_id, timeout=TIMEOUT)
     wall = time.monotonic() - began
-    cpu = cpu_seconds(airflow) - before - wall * idle
+    # The last processes of the tasks end after their DAG run, and count once they have ended.
+    time.sleep(IDLE_SECONDS)
+    cpu = cpu_seconds(airflow) - before - (time.monotonic() - began) * idle
     if run.state != "success":
         raise RuntimeError(f"{variant.name}: the DAG run is {run.state}")
     durations = [task.duration or 0.0 for task in run.tasks]
