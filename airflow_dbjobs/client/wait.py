@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_PERIOD = 10.0
+# The waits after the first polls of a run, in seconds, where the period is longer: a short run ends its task soon.
+_FIRST_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _TWO_MINUTES = 120.0
 # A sensor may have a `poke_interval` of 0.
 _SHORTEST_PERIOD = 0.01
@@ -234,12 +236,13 @@ def wait_for_run(
 
     :param client: the client of the workspace; its `patience` limits how long failed polls are retried.
     :param run_id: the run.
-    :param period: the time between two polls, in seconds.
+    :param period: the time between two polls, in seconds; the first ones follow each other sooner.
     :param on_change: called with the first state of the run, and with each new one.
     :param on_poll: called with the run after each poll; a run of more than 100 tasks then has only some of them.
     :raises errors.RunLost: if the run was deleted, or polls failed for too long. The run is not cancelled.
     """
     watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
+    first_waits = iter(_FIRST_WAITS)
     while True:
         sent_at = client.clock()
         try:
@@ -255,7 +258,7 @@ def wait_for_run(
                 return run
             # It was repaired since the poll.
             watch.record_state(run.state)
-        client.sleep(jittered(watch.period))
+        client.sleep(jittered(min(watch.period, next(first_waits, watch.period))))
 
 
 def wait_for_run_until_timeout(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:

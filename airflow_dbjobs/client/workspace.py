@@ -102,15 +102,15 @@ class Workspace:
         """Return the server's time, in epoch seconds, at the moment when `clock` returned `reading`."""
         return self.transport.server_time(reading)
 
-    def with_policy(self, retry: RetryPolicy) -> Self:
-        """Return a client of the same workspace with another policy and its own sessions.
+    def with_policy(self, retry: RetryPolicy, patience: Patience | None = None) -> Self:
+        """Return a client of the same workspace with another policy, possibly another patience, and its own sessions.
 
         It is meant for a few calls: it does not reload credentials.
         """
         return type(self)(
             api_version=self.api_version,
             transport=self.transport.with_policy(retry),
-            patience=self.patience,
+            patience=patience or self.patience,
             max_requests_per_second=self.max_requests_per_second,
             connection=self.connection,
         )

@@ -11,6 +11,7 @@ from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import conf, is_resumed_retry, task_deadline
 from airflow_dbjobs.links import DatabricksRunLink, push_link
 from airflow_dbjobs.operators.base import PayloadOperator
+from airflow_dbjobs.operators.deferral import defer_until_end
 from airflow_dbjobs.operators.parameters import parse_number
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class LaunchOperator(PayloadOperator):
     :param polling_period_seconds: the time between two polls, in seconds.
     :param wait_for_termination: whether to wait for the end of the run; if False, the task ends after the launch.
     :param deferrable: whether to wait in the triggerer, which needs no worker slot.
+    :param end_in_triggerer: whether a success ends the deferred task in the triggerer, which saves a worker's start.
+        Nothing changes where Airflow needs a worker for a success: for callbacks, outlets, listeners and the like.
     :param on_skipped: whether to "fail" or "skip" the task if the run never started because its job was at
         ``max_concurrent_runs``.
     :param fail_on_partial_success: whether the task fails if the run ends as SUCCESS_WITH_FAILURES. Otherwise a warning
@@ -60,6 +63,7 @@ class LaunchOperator(PayloadOperator):
         polling_period_seconds: float = 10,
         wait_for_termination: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        end_in_triggerer: bool = True,
         on_skipped: Literal["fail", "skip"] = "fail",
         fail_on_partial_success: bool = False,
         retry_on_cancel: bool = False,
@@ -74,6 +78,7 @@ class LaunchOperator(PayloadOperator):
         )
         self.wait_for_termination = wait_for_termination
         self.deferrable = deferrable
+        self.end_in_triggerer = end_in_triggerer
         self.on_skipped = on_skipped
         self.fail_on_partial_success = fail_on_partial_success
         self.retry_on_cancel = retry_on_cancel
@@ -264,7 +269,8 @@ class LaunchOperator(PayloadOperator):
         while True:
             if not run.is_terminal:
                 if self.deferrable:
-                    self._defer(context, run, joined=joined, deadline=deadline)
+                    launch_of = (self._job, self._launch_number)
+                    defer_until_end(self, context, run, joined=joined, deadline=deadline, launch_of=launch_of)
                 log_state = RunStateLogger(self.log, run.run_id)
                 period = self.polling_period_seconds
                 run = wait_for_run(client, run.run_id, period=period, on_change=log_state, on_poll=log_tasks)
@@ -345,28 +351,6 @@ class LaunchOperator(PayloadOperator):
         except Exception:
             self._hand_over_or_cancel(context, f"Airflow failed to store the launch of run {run.run_id}")
             raise
-
-    def _defer(self, context: Context, run: Run, *, joined: bool, deadline: float | None) -> None:
-        from airflow_dbjobs.triggers.run import DatabricksRunTrigger
-
-        self.defer(
-            trigger=DatabricksRunTrigger(
-                run_id=run.run_id,
-                databricks_conn_id=self.databricks_conn_id,
-                polling_period_seconds=self.polling_period_seconds,
-                run_page_url=run.page_url,
-                deadline=deadline,
-            ),
-            method_name="execute_complete",
-            kwargs={
-                "joined": joined,
-                "deadline": deadline,
-                "run_id": run.run_id,
-                "run_page_url": run.page_url,
-                "try_number": context["ti"].try_number,
-                "launch_of": [self._job, self._launch_number],
-            },
-        )
 
     def _finish(self, client: JobsClient, run: Run, *, token_already_used: bool = False) -> Any:
         """End the task as docs/errors-and-retries.md describes under "How the task ends"."""

@@ -93,6 +93,11 @@ class Condition:
         return False
 
     @property
+    def accepts_success(self) -> bool:
+        """Whether it is met once a run has succeeded."""
+        return False
+
+    @property
     def is_transient(self) -> bool:
         """Whether it may be met for a short time only, so that a later check must not contradict an earlier one."""
         return True
@@ -148,6 +153,11 @@ class RunCondition(Condition):
     def is_end_of_run(self) -> bool:
         """Whether the end of one run decides it, and nothing before that."""
         return self.run_id is not None and self.task_key is None and not self.is_transient
+
+    @property
+    def accepts_success(self) -> bool:
+        """Whether it is met once the run has succeeded."""
+        return not {"SUCCESS", "TERMINATED"}.isdisjoint(self.states)
 
     @property
     def is_transient(self) -> bool:

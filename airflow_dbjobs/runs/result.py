@@ -57,6 +57,14 @@ def run_result(client: JobsClient, run: Run, *, max_bytes: int = MAX_RESULT_BYTE
     return values if len(run.tasks) > 1 else next(iter(values.values()))
 
 
+def read_success(client: JobsClient, *, run_id: int, max_bytes: int | None) -> tuple[Run, Any] | None:
+    """Return a run that has succeeded, with its result (None if `max_bytes` is None); None if it has not (yet)."""
+    run = client.get_run(run_id)
+    if run.outcome is not Outcome.SUCCESS:
+        return None
+    return run, None if max_bytes is None else run_result(client, run, max_bytes=max_bytes)
+
+
 def _task_values(client: JobsClient, run: Run) -> dict[str, Any]:
     """Return by task key what the tasks returned that succeeded and returned something."""
     if not run.tasks:

@@ -14,6 +14,7 @@ from airflow_dbjobs.airflow_compat import (
     BaseSensorOperator,
     conf,
     is_resumed_retry,
+    success_arguments,
     task_deadline,
     was_rescheduled,
 )
@@ -41,6 +42,7 @@ class DatabricksSensor(BaseSensorOperator):
         *,
         databricks_conn_id: str = "databricks_default",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        end_in_triggerer: bool = True,
         **kwargs: Any,
     ) -> None:
         for name in ("poke_interval", "timeout", "max_wait"):
@@ -50,6 +52,7 @@ class DatabricksSensor(BaseSensorOperator):
             super().__init__(**kwargs)
         self.databricks_conn_id = databricks_conn_id
         self.deferrable = deferrable
+        self.end_in_triggerer = end_in_triggerer
         self.run_page_url: str | None = None
         # The condition that the latest check in this process returned.
         self._condition: Condition | None = None
@@ -257,33 +260,30 @@ class DatabricksSensor(BaseSensorOperator):
         if left <= 0:
             raise AirflowSensorTimeout(self._timeout_text(f"The sensor waited for {condition.goal}"))
         self.defer(
-            trigger=self._trigger(condition, deadline),
+            trigger=self._trigger(context, condition, deadline),
             timeout=timedelta(seconds=left),
             method_name="execute_complete",
             kwargs={"deadline": deadline, "until": time.time() + left, "try_number": context["ti"].try_number},
         )
 
-    def _trigger(self, condition: Condition, deadline: float | None) -> Any:
+    def _trigger(self, context: Context, condition: Condition, deadline: float | None) -> Any:
+        from airflow_dbjobs.runs.result import MAX_RESULT_BYTES
+
+        common = {
+            "databricks_conn_id": self.databricks_conn_id,
+            "run_page_url": self.run_page_url or "",
+            "deadline": deadline,
+            **success_arguments(self, context, max_result_bytes=MAX_RESULT_BYTES),
+        }
         if condition.is_end_of_run and condition.run_id is not None:
             from airflow_dbjobs.triggers.run import DatabricksRunTrigger
 
-            return DatabricksRunTrigger(
-                run_id=condition.run_id,
-                databricks_conn_id=self.databricks_conn_id,
-                polling_period_seconds=self.poke_interval,
-                run_page_url=self.run_page_url or "",
-                cancel_on_kill=False,
-                deadline=deadline,
-            )
+            common["ends_task"] = common.get("ends_task", False) and condition.accepts_success
+            period = self.poke_interval
+            return DatabricksRunTrigger(condition.run_id, polling_period_seconds=period, cancel_on_kill=False, **common)
         from airflow_dbjobs.triggers.condition import DatabricksSensorTrigger
 
-        return DatabricksSensorTrigger(
-            condition.to_dict(),
-            self.databricks_conn_id,
-            poke_interval=self.poke_interval,
-            run_page_url=self.run_page_url or "",
-            deadline=deadline,
-        )
+        return DatabricksSensorTrigger(condition.to_dict(), poke_interval=self.poke_interval, **common)
 
 
 def require_one_of(sensor: BaseOperator, *names: str) -> None:

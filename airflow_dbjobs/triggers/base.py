@@ -7,23 +7,20 @@ import contextvars
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, stats
+from airflow_dbjobs.airflow_compat import settling_seconds, stats, store_result, task_success_event
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
+from airflow_dbjobs.links import push_link
 from airflow_dbjobs.triggers import events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-
-# Airflow 3 fails a deferred task whose trigger fires before the scheduler knows that the task's first process has
-# ended, which takes until the supervisor's next heartbeat, 5 s at most (apache/airflow#71580, #72716).
-SETTLING_SECONDS = 6.0 if AIRFLOW_V_3_0_PLUS else 0.0
 
 # How long, and how often, to retry a failed connection lookup, and how long one lookup may take.
 LOOKUP_TOLERANCE_SECONDS = 600.0
@@ -32,6 +29,10 @@ LOOKUP_TIMEOUT_SECONDS = 60.0
 
 # How long a cancelled trigger may delay its triggerer. A cancellation that it has begun continues after that.
 STOPPING_SECONDS = 5.0
+
+# How long reading and storing the result of a success may take; after that a worker does it. The first answer of
+# Airflow in a triggerer takes seconds, and longer on a busy machine.
+ENDING_SECONDS = 120.0
 
 # Airflow calls a trigger's `on_kill` from 3.3 on; before, a killed trigger is only cancelled.
 _AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
@@ -45,17 +46,42 @@ _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio
 )
 
 
+class Success(NamedTuple):
+    """What a task succeeds with: its result, None if it has none, and the page of its link, if that is new."""
+
+    result: Any = None
+    page_url: str = ""
+
+    def store(self, task_instance: Any) -> None:
+        """Store both for the task. Blocks, so call it in a thread."""
+        if self.page_url:
+            push_link(task_instance, self.page_url)
+        if self.result is not None:
+            store_result(task_instance, self.result)
+
+
 class JobsTrigger(BaseTrigger):
     """Base of the triggers: waits with the client of a connection, fires once, and obeys its task's deadline.
 
-    `deadline` (epoch seconds) is when the task exceeds its ``execution_timeout``.
+    `deadline` (epoch seconds) is when the task exceeds its ``execution_timeout``. With `ends_task` the task succeeds
+    without a worker where it can, and `max_result_bytes` limits what is stored as its result; None: nothing is.
     """
 
-    def __init__(self, databricks_conn_id: str, *, run_page_url: str, deadline: float | None) -> None:
+    def __init__(
+        self,
+        databricks_conn_id: str,
+        *,
+        run_page_url: str,
+        deadline: float | None,
+        ends_task: bool = False,
+        max_result_bytes: int | None = None,
+    ) -> None:
         super().__init__()
         self.databricks_conn_id = databricks_conn_id
         self.run_page_url = run_page_url
         self.deadline = deadline
+        self.ends_task = ends_task
+        self.max_result_bytes = max_result_bytes
 
     @property
     def subject(self) -> str:
@@ -70,6 +96,20 @@ class JobsTrigger(BaseTrigger):
         """Wait until the trigger has to fire; return the other keys of the event. Raises JobsError."""
         raise NotImplementedError
 
+    async def read_success(self) -> Success | None:
+        """Return what the task succeeds with after `wait`, None if a worker has to end it. Raises any exception."""
+        raise NotImplementedError
+
+    def common_arguments(self) -> dict[str, Any]:
+        """Return the serialized arguments that all triggers have."""
+        return {
+            "databricks_conn_id": self.databricks_conn_id,
+            "run_page_url": self.run_page_url,
+            "deadline": self.deadline,
+            "ends_task": self.ends_task,
+            "max_result_bytes": self.max_result_bytes,
+        }
+
     async def on_deadline(self) -> str:
         """Return what was done about the run at the deadline, as the end of an error message."""
         return "nothing was cancelled"
@@ -79,30 +119,56 @@ class JobsTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event."""
-        earliest = asyncio.get_running_loop().time() + SETTLING_SECONDS
-        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(left) as limit:
-                await load()
-                outcome = await self.wait()
-        except TimeoutError as error:
-            if limit.expired():
-                outcome = {"timed_out": await self.on_deadline()}
-            else:
-                outcome = {
-                    "error": f"{self.subject} is no longer polled, because its trigger failed: {error!r}. Nothing was"
-                    " cancelled, and the run may still be running. See the triggerer's log."
-                }
-        except JobsError as error:
-            outcome = events.error_event(error)
+            outcome = await self._wait_until_deadline()
+            success = await self._succeed() if outcome.keys().isdisjoint(("error", "timed_out")) else None
         except asyncio.CancelledError:
             if not _AIRFLOW_CALLS_ON_KILL:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(STOPPING_SECONDS):
                         await self.on_kill()
             raise
-        await asyncio.sleep(earliest - asyncio.get_running_loop().time())
-        yield TriggerEvent({**self.event(), **outcome})
+        if success is None:
+            await asyncio.sleep(began + settling_seconds() - asyncio.get_running_loop().time())
+        yield success or TriggerEvent({**self.event(), **outcome})
+
+    async def _wait_until_deadline(self) -> dict[str, Any]:
+        """Wait until the trigger has to fire or its task exceeds its deadline; return the other keys of the event."""
+        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        try:
+            async with asyncio.timeout(left) as limit:
+                await load()
+                return await self.wait()
+        except TimeoutError as error:
+            if limit.expired():
+                return {"timed_out": await self.on_deadline()}
+            return {
+                "error": f"{self.subject} is no longer polled, because its trigger failed: {error!r}. Nothing was"
+                " cancelled, and the run may still be running. See the triggerer's log."
+            }
+        except JobsError as error:
+            return events.error_event(error)
+
+    async def _succeed(self) -> TriggerEvent | None:
+        """Return the event that ends the task as a success, None if a worker has to end it."""
+        ti: Any = self.task_instance
+        if not self.ends_task or ti is None:
+            return None
+        try:
+            async with asyncio.timeout(ENDING_SECONDS):
+                success = await self.read_success()
+                if success is not None:
+                    # Stored before the event, because Airflow encodes twice what an event carries. If this triggerer
+                    # dies in between, the next one stores the same again.
+                    await in_thread(lambda: success.store(ti))
+        except Exception as error:  # noqa: BLE001 (whatever it is, a worker does it again, and explains it)
+            self.log.warning("Ending the task in the triggerer failed; a worker ends it: %s", str(error) or repr(error))
+            return None
+        if success is None:
+            return None
+        self.log.info("The task succeeds without resuming on a worker.")
+        return task_success_event()
 
     async def connect(self) -> JobsClient:
         """Return a client, retrying a failed lookup: Airflow reports a secrets backend that is down as no connection.
@@ -159,6 +225,14 @@ def _import_modules() -> None:
     # Airflow reads a file for its first metric. A timer sends nothing before it is stopped.
     with suppress(Exception):
         stats().timer("dbjobs.poller.lag")
+
+
+async def in_thread(call: Callable[[], object]) -> None:
+    """Make a call that asks Airflow, in a thread. Raises what it raises."""
+    from asgiref.sync import sync_to_async
+
+    # Airflow's supervisor can only be asked from a thread that asgiref has started.
+    await sync_to_async(call, thread_sensitive=False)()
 
 
 async def client_of(conn_id: str) -> JobsClient:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.errors import CallError, NotFound
-from airflow_dbjobs.triggers.base import JobsTrigger
+from airflow_dbjobs.triggers.base import JobsTrigger, Success
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.wait import Watch
     from airflow_dbjobs.runs.conditions import CheckResult, Condition
     from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
@@ -27,6 +29,8 @@ class DatabricksSensorTrigger(JobsTrigger):
     :param poke_interval: the time between two checks, in seconds.
     :param run_page_url: the page of the run, passed on to the resumed task.
     :param deadline: when the task exceeds its ``execution_timeout``, in epoch seconds; None if it has none.
+    :param ends_task: whether the task succeeds here, without a worker, once the condition is met.
+    :param max_result_bytes: the maximum size of the result that is then stored; None: none is stored.
     """
 
     def __init__(
@@ -37,24 +41,32 @@ class DatabricksSensorTrigger(JobsTrigger):
         poke_interval: float = 60,
         run_page_url: str = "",
         deadline: float | None = None,
+        ends_task: bool = False,
+        max_result_bytes: int | None = None,
         **_: Any,
     ) -> None:
-        super().__init__(databricks_conn_id, run_page_url=run_page_url, deadline=deadline)
+        super().__init__(
+            databricks_conn_id,
+            run_page_url=run_page_url,
+            deadline=deadline,
+            ends_task=ends_task,
+            max_result_bytes=max_result_bytes,
+        )
         self.condition = condition
         self.poke_interval = poke_interval
         # The condition that the latest check returned; None before `wait`.
         self._latest: Condition | None = None
+        # After `wait`: the client, and the result with which the trigger fires.
+        self._decided: tuple[JobsClient, CheckResult] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, which contain no credentials."""
         return (
             "airflow_dbjobs.triggers.DatabricksSensorTrigger",
             {
+                **self.common_arguments(),
                 "condition": dict(self.condition),
-                "databricks_conn_id": self.databricks_conn_id,
                 "poke_interval": self.poke_interval,
-                "run_page_url": self.run_page_url,
-                "deadline": self.deadline,
             },
         )
 
@@ -89,8 +101,30 @@ class DatabricksSensorTrigger(JobsTrigger):
             with poller.in_use():
                 result = await self._check_until_decided(self._latest, poller, watch)
             if result:
+                self._decided = client, result
                 return {"met": result.verdict is True, "state": result.message}
             client = await self.reconnect(client)
+
+    async def read_success(self) -> Success | None:
+        """Return what the sensor succeeds with. A worker publishes the run that has been chosen of a job."""
+        from airflow_dbjobs.client.models import Outcome
+        from airflow_dbjobs.runs.polling.poller import RunPoller
+        from airflow_dbjobs.runs.result import run_result
+
+        if self._decided is None or self._latest is None:
+            return None
+        client, decided = self._decided
+        run, run_id, limit = decided.run, self._latest.run_id, self.max_result_bytes
+        if decided.verdict is not True or run_id != self.condition.get("chosen"):
+            return None
+        if run_id is None or run is None:
+            return Success(page_url=self.run_page_url)
+        if not run.state.is_success or limit is None:
+            return Success()
+        if run.outcome is not Outcome.SUCCESS:
+            return None
+        poller = RunPoller.shared(client, airflow_compat.emit_metric)
+        return Success(await poller.call(lambda client: run_result(client, run, max_bytes=limit)))
 
     async def _check_until_decided(
         self, condition: Condition, poller: ConditionPoller, watch: Watch

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
-from airflow_dbjobs.triggers.base import JobsTrigger, client_of
+from airflow_dbjobs.triggers.base import JobsTrigger, Success, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from airflow_dbjobs.client.jobs_client import JobsClient
 
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ class DatabricksRunTrigger(JobsTrigger):
     :param cancel_on_kill: whether the run belongs to the task: then it is cancelled at the deadline, and when the task
         is killed.
     :param deadline: when the task exceeds its ``execution_timeout``, in epoch seconds; None if it has none.
+    :param ends_task: whether the task succeeds here, without a worker, if the run does.
+    :param max_result_bytes: the maximum size of the result that is then stored; None: none is stored.
     """
 
     def __init__(
@@ -48,24 +52,32 @@ class DatabricksRunTrigger(JobsTrigger):
         run_page_url: str = "",
         cancel_on_kill: bool = True,
         deadline: float | None = None,
+        ends_task: bool = False,
+        max_result_bytes: int | None = None,
         **_: Any,
     ) -> None:
-        super().__init__(databricks_conn_id, run_page_url=run_page_url, deadline=deadline)
+        super().__init__(
+            databricks_conn_id,
+            run_page_url=run_page_url,
+            deadline=deadline,
+            ends_task=ends_task,
+            max_result_bytes=max_result_bytes,
+        )
         self.run_id = run_id
         self.polling_period_seconds = polling_period_seconds
         self.cancel_on_kill = cancel_on_kill
+        # After `wait`, if the run has succeeded: the client that can read it.
+        self._client: JobsClient | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, which contain no credentials."""
         return (
             "airflow_dbjobs.triggers.DatabricksRunTrigger",
             {
+                **self.common_arguments(),
                 "run_id": self.run_id,
-                "databricks_conn_id": self.databricks_conn_id,
                 "polling_period_seconds": self.polling_period_seconds,
-                "run_page_url": self.run_page_url,
                 "cancel_on_kill": self.cancel_on_kill,
-                "deadline": self.deadline,
             },
         )
 
@@ -95,6 +107,7 @@ class DatabricksRunTrigger(JobsTrigger):
 
     async def wait(self) -> dict[str, Any]:
         """Wait for the end of the run; return its state. Raises JobsError."""
+        from airflow_dbjobs.client.models import Outcome
         from airflow_dbjobs.client.wait import RunStateLogger, Watch
         from airflow_dbjobs.runs.polling.poller import RunPoller
 
@@ -112,8 +125,26 @@ class DatabricksRunTrigger(JobsTrigger):
             poller = RunPoller.shared(client, airflow_compat.emit_metric)
             client = poller.client
             if run := await poller.wait(watch):
+                self._client = client if run.outcome is Outcome.SUCCESS else None
                 return {"state": str(run.state)}
             client = await self.reconnect(client)
+
+    async def read_success(self) -> Success | None:
+        """Read the run again, as a worker would, because it may have been repaired, and its result."""
+        from airflow_dbjobs.runs.polling.poller import RunPoller
+        from airflow_dbjobs.runs.result import read_success
+        from airflow_dbjobs.runs.task_log import TaskStateLogger, run_summary
+
+        if self._client is None:
+            return None
+        read = partial(read_success, run_id=self.run_id, max_bytes=self.max_result_bytes)
+        found = await RunPoller.shared(self._client, airflow_compat.emit_metric).call(read)
+        if found is None:
+            return None
+        run, result = found
+        TaskStateLogger(self.log)(run)
+        self.log.info("%s", run_summary(run))
+        return Success(result)
 
     async def _cancel_unless_deferred(self) -> None:
         try:

@@ -18,8 +18,7 @@ from airflow import __version__
 from injected_clock import rule_all
 from packaging.version import Version
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, launches
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.links import XCOM_KEY
 from airflow_dbjobs.local_workspace.http import routes
@@ -193,7 +192,7 @@ class Scene:
 
     def new_process(self) -> None:
         """Forget what a process knows of the launches that it has made."""
-        airflow_compat._counter = None
+        launches._counter = None
 
     def _set(self, *, key: str, value: Any, **where: Any) -> None:
         ti = self.ti
@@ -271,7 +270,7 @@ def fire(trigger: Any, *, settling_seconds: float = 0, lookup_seconds: float = 0
         return [event.payload async for event in trigger.run()]
 
     with (
-        mock.patch("airflow_dbjobs.triggers.base.SETTLING_SECONDS", settling_seconds),
+        mock.patch("airflow_dbjobs.triggers.base.settling_seconds", return_value=settling_seconds),
         mock.patch("airflow_dbjobs.triggers.base.LOOKUP_TOLERANCE_SECONDS", lookup_seconds),
         mock.patch("airflow_dbjobs.triggers.base.LOOKUP_WAIT_SECONDS", 0.01),
     ):

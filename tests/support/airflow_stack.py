@@ -404,6 +404,8 @@ class TaskInstance:
     pid: int | None
     # The job id of the triggerer that has its trigger.
     triggerer: int | None
+    # Airflow's own id of this try.
+    id: str
 
     @property
     def name(self) -> str:
@@ -818,6 +820,11 @@ class AirflowStack:
         """Ask until the condition gives something else than None; fail as soon as a component dies."""
         return self.processes.wait_for(what, condition, timeout)
 
+    def worker_starts(self, task: TaskInstance) -> int:
+        """Return how many worker processes this try has had: the API server logs each."""
+        log = (self.home / "logs" / "execution-api-server.log").read_text(errors="replace")
+        return sum("Task started" in line and task.id in line for line in log.splitlines())
+
     def task_log_file(self, task: TaskInstance) -> Path:
         """Return where the log of the task's latest try is, for a person to open."""
         folder = self.home / "logs" / f"dag_id={task.dag_id}" / f"run_id={task.run_id}" / f"task_id={task.task_id}"
@@ -854,6 +861,7 @@ def _task_instance(answer: Mapping[str, Any]) -> TaskInstance:
         end=_when(answer["end_date"]),
         pid=answer["pid"],
         triggerer=(answer["trigger"] or {}).get("triggerer_id"),
+        id=answer["id"],
     )
 
 

@@ -87,7 +87,7 @@ OWNER = "{{ run_id }}.{{ ti.task_id }}.{{ ti.map_index }}"
 RETRIES = {"retries": RETRIES_PLACE, "retry_delay": timedelta(seconds=1)}
 
 def add(dag_id, root, group):
-    common = {name: group[name] for name in ("task_id", "deferrable")}
+    common = {name: group[name] for name in ("task_id", "deferrable", "end_in_triggerer")}
     common |= {"databricks_conn_id": dag_id, "polling_period_seconds": 1}
     gate = f"{root}/gates/{group['task_id']}"
     parameters = {"owner": OWNER, "gate": gate}

@@ -55,7 +55,7 @@ def killed_while_waiting(scene: Scene) -> Steps:
 @scenario(
     "worker killed, the run succeeded",
     Group("sync"),
-    Group("deferred", deferrable=True),
+    Group("deferred", deferrable=True, end_in_triggerer=False),
     Group("job", kind="job", short=0),
 )
 def killed_while_finishing(scene: Scene) -> Steps:
@@ -70,7 +70,9 @@ def killed_while_finishing(scene: Scene) -> Steps:
 
 
 @scenario(
-    "worker killed as the task resumes", Group("deferred", deferrable=True), Group("job", kind="job", deferrable=True)
+    "worker killed as the task resumes",
+    Group("deferred", deferrable=True, end_in_triggerer=False),
+    Group("job", kind="job", deferrable=True, end_in_triggerer=False),
 )
 def killed_while_resuming(scene: Scene) -> Steps:
     scene.trigger()
@@ -221,6 +223,22 @@ def triggerer_killed(scene: Scene) -> Steps:
     scene.open_gates()
 
 
+@scenario("triggerer killed while it ends tasks", *MANY_DEFERRED)
+def triggerer_killed_while_ending(scene: Scene) -> Steps:
+    """The runs have succeeded, and the triggerer dies asking for their results. The next one ends the tasks."""
+    scene.trigger()
+    yield from scene.launched()
+    yield from deferred_to(scene, "triggerer")
+    scene.hold_replies("runs/get-output")
+    scene.open_gates()
+    yield Wait("the triggerer to ask", lambda: scene.workspace.requests().get("runs/get-output", 0))
+    yield from scene.every("to be deferred still", lambda task: task.state == "deferred")
+    scene.say("killing the triggerer")
+    scene.airflow.kill("triggerer")
+    scene.workspace.clear_faults()
+    scene.airflow.start("triggerer")
+
+
 @scenario(
     "triggerer suspended and back",
     Group("submitted", deferrable=True, count=8),
@@ -291,6 +309,7 @@ WAVES: tuple[tuple[str, ...], ...] = (
     ("user_kills",),
     ("workspace_killed",),
     ("triggerer_killed",),
+    ("triggerer_killed_while_ending",),
     ("triggerer_suspended",),
     ("scheduler_killed",),
     ("worker_suspended",),

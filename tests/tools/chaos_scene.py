@@ -29,6 +29,8 @@ class Group:
     # "notebook" and "python" are submitted, "job" is run by its name.
     kind: str = "notebook"
     deferrable: bool = False
+    # Whether a deferred success may end without a worker.
+    end_in_triggerer: bool = True
     program: str = "works"
     # How the runs of one task instance end: there is one launch for each.
     results: tuple[str, ...] = ("SUCCESS",)

@@ -35,8 +35,7 @@ from fault_cases import (
 from in_process import connect_clients
 from injected_clock import Clock, rule_all
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowTaskTimeout
+from airflow_dbjobs.airflow_compat import AirflowFailException, AirflowTaskTimeout, launches
 from airflow_dbjobs.client import JobsClient, retry, transport
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
@@ -112,7 +111,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     monkeypatch.setattr(retry, "time", SimpleNamespace(time=clock.wall))
     for module in (launch_operator, cancel_on_kill):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=clock.wall))
+    monkeypatch.setattr(launches, "time", SimpleNamespace(time=clock.wall))
     return clock
 
 

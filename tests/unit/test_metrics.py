@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import metrics
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -22,11 +22,11 @@ class TestEmitMetric:
     ) -> None:
         fields: dict[str, object] = {"Stats": "the class"} if has_class else {}
         module = SimpleNamespace(**fields, **({"incr": print} if has_functions else {}))
-        monkeypatch.setattr(airflow_compat, "import_module", lambda _: module)
+        monkeypatch.setattr(metrics, "import_module", lambda _: module)
         if has_functions:
-            assert airflow_compat.stats.__wrapped__() is module
+            assert metrics.stats.__wrapped__() is module
         elif has_class:
-            assert airflow_compat.stats.__wrapped__() == "the class"
+            assert metrics.stats.__wrapped__() == "the class"
 
     @pytest.mark.parametrize(
         ("kind", "method", "handed_on"),
@@ -37,9 +37,9 @@ class TestEmitMetric:
     ) -> None:
         from airflow.jobs import triggerer_job_runner
 
-        ours = airflow_compat.stats()
+        ours = metrics.stats()
         theirs = getattr(triggerer_job_runner, "Stats", None) or triggerer_job_runner.stats
         assert getattr(ours, method) == getattr(theirs, method)
         heard = mocker.patch.object(ours, method)
-        airflow_compat.emit_metric(kind, "something", 2.0, "https://example.test:8443")
+        metrics.emit_metric(kind, "something", 2.0, "https://example.test:8443")
         heard.assert_called_once_with("dbjobs.poller.something", handed_on, tags={"workspace": "example.test"})

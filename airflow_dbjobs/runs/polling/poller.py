@@ -132,6 +132,11 @@ class RunPoller:
         with self._in_use():
             await self._requests.cancel(run_id)
 
+    async def call(self, call: Callable[[JobsClient], T]) -> T:
+        """Return what `call` returns of a client that does not retry, in a thread; it counts as one request."""
+        with self._in_use():
+            return await self._requests.call(call)
+
     @contextmanager
     def _in_use(self) -> Iterator[None]:
         self._users += 1

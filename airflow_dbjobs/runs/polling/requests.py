@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from airflow_dbjobs.client.retry import RetryPolicy
+from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import CallError, TooManyRequests
 from airflow_dbjobs.runs.polling.threads import DaemonThreads, respond_within
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.runs.polling.active_runs import PageRequest
     from airflow_dbjobs.runs.polling.polled_run import PolledRun
     from airflow_dbjobs.runs.polling.rate_limit import RequestGate
+
+T = TypeVar("T")
 
 # Airflow gives a trigger's `on_kill` 30 s.
 CANCEL_POLICY = RetryPolicy(
@@ -39,6 +41,12 @@ _MAX_CONCURRENCY = 20
 _CANCEL_THREADS = 10
 # Parsing a page takes megabytes, which the memory allocator keeps for each thread that has parsed one.
 _LIST_THREADS = 1
+
+# Results that are read at the same time: a thousand runs may end together.
+_CALL_THREADS = 5
+# A worker retries what fails here.
+_CALL_POLICY = RetryPolicy(retry_budget=0.0)
+_NO_PATIENCE = Patience(outage_tolerance=0.0, denied_tolerance=0.0)
 
 # How much longer than its timeouts a poll may take.
 _TIMEOUT_MARGIN_SECONDS = 10.0
@@ -83,6 +91,8 @@ class RequestQueue:
         self._list_threads = DaemonThreads(_LIST_THREADS, name="airflow_dbjobs-list")
         # A cancellation has 30 s, and must not wait behind polls that hang.
         self._cancel_threads = DaemonThreads(_CANCEL_THREADS, name="airflow_dbjobs-cancel")
+        self._call_client = client.with_policy(_CALL_POLICY, _NO_PATIENCE)
+        self._call_threads = DaemonThreads(_CALL_THREADS, name="airflow_dbjobs-call")
         self._workers: set[asyncio.Task[None]] = set()
         self._seconds_per_poll = 0.0
 
@@ -95,9 +105,10 @@ class RequestQueue:
         """Empty the queue, and close threads and connections."""
         self._queue.clear()
         self._workers = set()
-        for threads in (self._poll_threads, self._list_threads, self._cancel_threads):
+        for threads in (self._poll_threads, self._list_threads, self._cancel_threads, self._call_threads):
             threads.stop()
         self.client.close()
+        self._call_client.close()
         self._cancel_client.close()
 
     async def cancel(self, run_id: int) -> None:
@@ -105,6 +116,17 @@ class RequestQueue:
         # Keeps what the thread logs in the caller's log.
         context = contextvars.copy_context()
         await self._cancel_threads.run(lambda: context.run(self._cancel_client.cancel_run, run_id))
+
+    async def call(self, call: Callable[[JobsClient], T]) -> T:
+        """Return what `call` returns, after one turn at the rate limit. Raises what it raises."""
+        await self._gate.wait_turn()
+        self.requests += 1
+        context = contextvars.copy_context()
+        try:
+            return await self._call_threads.run(lambda: context.run(call, self._call_client))
+        except TooManyRequests as error:
+            self._gate.pause(error)
+            raise
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
         """Return a page of the list of active runs. Raises CallError."""

@@ -33,6 +33,7 @@ collect_ignore = (
         "test_launches_in_airflow.py",
         "test_links_in_browser.py",
         "test_provider_in_airflow.py",
+        "test_success_in_triggerer.py",
     ]
 )
 

@@ -240,12 +240,43 @@ class TestEndInWorker:
         assert seen == ["TERMINATED", "RUNNING", "TERMINATED"]
 
 
+class TestShortRuns:
+    """Only a worker polls sooner at first: a triggerer has one period for thousands of runs."""
+
+    def polls(self, client: JobsClient, workspace: LocalWorkspace, clock: Clock, ends: float, period: float) -> int:
+        workspace.faults.append(reply("RUNNING", times=None))
+        clock.at[ends] = lambda: end(workspace)
+        assert wait_for_run(client, 7, period=period).outcome is Outcome.SUCCESS
+        return len(clock.waits)
+
+    def test_of_two_seconds_ends_its_task_within_four(
+        self, client: JobsClient, workspace: LocalWorkspace, clock: Clock
+    ) -> None:
+        self.polls(client, workspace, clock, ends=2, period=10)
+        assert clock.now < 4
+        assert all(abs(wait / plain - 1) < 0.11 for wait, plain in zip(clock.waits, (1, 2), strict=True))
+
+    @pytest.mark.parametrize("period", [0.5, 10, 60, 3600])
+    def test_cost_at_most_five_requests_more(
+        self, client: JobsClient, workspace: LocalWorkspace, clock: Clock, period: float
+    ) -> None:
+        waits = self.polls(client, workspace, clock, ends=8 * period, period=period)
+        assert waits <= 8 / 0.9 + 1 + 5
+        assert max(clock.waits) <= 1.1 * period
+
+    def test_do_not_change_a_period_that_is_shorter(
+        self, client: JobsClient, workspace: LocalWorkspace, clock: Clock
+    ) -> None:
+        self.polls(client, workspace, clock, ends=10, period=0.5)
+        assert all(0.45 <= wait <= 0.55 for wait in clock.waits)
+
+
 class TestPolling:
     def test_polls_every_period_until_the_end(self, wait: Wait, workspace: LocalWorkspace, clock: Clock) -> None:
         workspace.faults += [reply("PENDING"), reply("RUNNING", times=3), reply("TERMINATED", "FAILED", times=2)]
-        assert wait(7, period=100.0).outcome is Outcome.FAILED
+        assert wait(7, period=1.0).outcome is Outcome.FAILED
         assert len(clock.waits) == 4
-        assert all(90 <= seconds <= 110 for seconds in clock.waits)
+        assert all(0.9 <= seconds <= 1.1 for seconds in clock.waits)
         assert len(set(clock.waits)) > 1, "tasks that start together do not stay together"
 
     def test_period_of_zero_is_no_busy_loop(self, wait: Wait, workspace: LocalWorkspace, clock: Clock) -> None:

@@ -23,8 +23,7 @@ from airflow_context import (
 )
 from injected_clock import rule_all
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
+from airflow_dbjobs.airflow_compat import AirflowTaskTimeout, launches
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunCanceled, RunLost, Unreachable
@@ -226,7 +225,7 @@ class TestDeadline:
     def test_is_given_to_the_trigger(self, scene, timed, monkeypatch, started):
         now = datetime.now(UTC)
         scene.ti.start_date = now - MINUTE / 4 if started else None
-        monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=now.timestamp))
+        monkeypatch.setattr(launches, "time", SimpleNamespace(time=now.timestamp))
         deferral = scene.defer_task(timed)
         assert deferral.trigger.deadline == (now - MINUTE / 4 + MINUTE if started else now + MINUTE).timestamp()
         assert deferral.kwargs["deadline"] == deferral.trigger.deadline

@@ -21,8 +21,7 @@ from airflow_context import (
 )
 from injected_clock import rule_all
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
+from airflow_dbjobs.airflow_compat import AirflowTaskTimeout, task_states
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import JobsError, RunFailed
 from airflow_dbjobs.local_workspace import Fault
@@ -97,7 +96,7 @@ class TestWorkerThatStops:
                     answer.wait(30)
                 return str(answer)
 
-            monkeypatch.setattr(airflow_compat, "task_state", task_state)
+            monkeypatch.setattr(task_states, "task_state", task_state)
 
         return say
 

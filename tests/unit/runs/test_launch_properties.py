@@ -48,7 +48,7 @@ from injected_clock import CallingClock
 from made_up import examples
 
 from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AirflowFailException
+from airflow_dbjobs.airflow_compat import AirflowFailException, launches
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.responses import api_error
@@ -566,7 +566,7 @@ class Attempt:
 
     def _process(self, work: Callable[[], object], *, is_new: bool = True) -> Ending | TaskDeferred:
         if is_new:
-            airflow_compat._counter = None
+            launches._counter = None
         ending: Ending | TaskDeferred = "success"
         try:
             work()

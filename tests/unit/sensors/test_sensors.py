@@ -13,13 +13,13 @@ import pytest
 from airflow import DAG, XComArg
 from airflow_context import FAST, FastTime, Scene, TaskDeferred
 
-from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import (
     AIRFLOW_V_3_0_PLUS,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
+    launches,
 )
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.wait import wait_for_run
@@ -229,7 +229,7 @@ class TestTimeouts:
     def test_trigger_gets_the_deadline(self, scene, client, monkeypatch, started):
         now, minute = datetime.now(UTC), timedelta(minutes=1)
         scene.ti.start_date = now - minute / 4 if started else None
-        monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=now.timestamp))
+        monkeypatch.setattr(launches, "time", SimpleNamespace(time=now.timestamp))
         run_id = launch(scene, client)
         deferral = scene.defer_task(lambda: sensor(run_id, deferrable=True, execution_timeout=minute))
         assert deferral.trigger.deadline == (now - minute / 4 + minute if started else now + minute).timestamp()

@@ -102,7 +102,7 @@ def error_of(waiting: DatabricksRunSensor, scene: Scene, event: dict[str, Any] |
 
 
 def fired(waiting: DatabricksRunSensor, condition: RunCondition) -> dict[str, Any]:
-    trigger = waiting._trigger(condition, None)
+    trigger = waiting._trigger({}, condition, None)
     trigger.poke_interval = trigger.polling_period_seconds = FAST
     return fire(rebuilt(trigger))
 

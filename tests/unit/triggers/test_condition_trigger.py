@@ -77,6 +77,8 @@ class TestSerialization:
             "poke_interval": FAST,
             "run_page_url": "http://page",
             "deadline": 1.5,
+            "ends_task": False,
+            "max_result_bytes": None,
         }  # fmt: skip
         assert rebuilt(trigger).serialize() == trigger.serialize()
         assert workspace.token not in json.dumps(kwargs)
@@ -186,7 +188,7 @@ class TestChecks:
 
         async def scene() -> list[Any]:
             loop = asyncio.get_running_loop()
-            with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+            with mock.patch.object(triggers, "settling_seconds", return_value=0):
                 firing = asyncio.gather(*(anext(trigger_for(RunCondition(job_id=job_id)).run()) for _ in range(40)))
                 await until(lambda: workspace.requests["runs/list"] > 80)
                 # Each has checked more than once.
@@ -252,7 +254,7 @@ class TestDeadlineAndKill:
         async def scene() -> None:
             trigger = trigger_for(RunCondition(chosen=run_id, task_key="main"))
             trigger.condition["task_key"] = client.get_run(run_id).tasks[0].task_key
-            with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+            with mock.patch.object(triggers, "settling_seconds", return_value=0):
                 waits = asyncio.create_task(anext(trigger.run()))
                 await until(lambda: workspace.requests["runs/get"] > 2)
                 waits.cancel()
@@ -332,7 +334,7 @@ class TestCredentials:
         key = client.get_run(run_id).tasks[0].task_key
 
         async def scene() -> Any:
-            with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+            with mock.patch.object(triggers, "settling_seconds", return_value=0):
                 firing = asyncio.create_task(anext(trigger_for(RunCondition(chosen=run_id, task_key=key)).run()))
                 await until(lambda: workspace.requests["runs/get"] > 2)
                 client.cancel_run(run_id)

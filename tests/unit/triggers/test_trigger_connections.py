@@ -44,7 +44,7 @@ def triggerer(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> Cal
     fields = {"host": workspace.base_url, "password": workspace.token, "extra": '{"retry_budget": 5}'}
     unset = dict.fromkeys(("schema", "login", "port"))
     connection = {"type": "ConnectionResult", "conn_id": CONN_ID, "conn_type": "databricks_jobs", **fields, **unset}
-    monkeypatch.setattr(triggers, "SETTLING_SECONDS", 0)
+    monkeypatch.setattr(triggers, "settling_seconds", lambda: 0)
     # A failed lookup is not retried.
     monkeypatch.setattr(triggers, "LOOKUP_TOLERANCE_SECONDS", 0)
 

@@ -58,7 +58,7 @@ def lookups(monkeypatch) -> list[DatabricksJobsHook]:
 
 async def payloads(*watched: DatabricksRunTrigger) -> list[Any]:
     """Run triggers together, as a triggerer does, and return their payloads."""
-    with mock.patch.object(triggers, "SETTLING_SECONDS", 0):
+    with mock.patch.object(triggers, "settling_seconds", return_value=0):
         async with asyncio.timeout(20):
             events = await asyncio.gather(*(anext(trigger.run()) for trigger in watched))
     return [event.payload for event in events]
@@ -76,6 +76,8 @@ class TestSerialization:
             "run_page_url": "http://page",
             "cancel_on_kill": False,
             "deadline": 1.5,
+            "ends_task": False,
+            "max_result_bytes": None,
         }
         assert rebuilt(trigger).serialize() == trigger.serialize()
         assert workspace.token not in json.dumps(kwargs)
@@ -107,7 +109,7 @@ class TestEvent:
         assert (error.value.run_id, error.value.page_url) == (7, "http://page")
 
     def test_is_delayed_until_airflow_3_knows_the_deferral(self, client):
-        assert (6 if AIRFLOW_V_3_0_PLUS else 0) == triggers.SETTLING_SECONDS
+        assert (6 if AIRFLOW_V_3_0_PLUS else 0) == triggers.settling_seconds()
         run_id = start(client)
         wait_for_run(client, run_id, period=FAST)
         for watched in (run_id, 7):

@@ -12,8 +12,7 @@ from unittest import mock
 import pytest
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, task_states
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
@@ -61,10 +60,8 @@ class Bookkeeping:
         #: Set when the test is over, which releases what hangs.
         self.over = threading.Event()
         if not AIRFLOW_V_3_0_PLUS:
-            query = airflow_compat._state_from_database
-            mocker.patch.object(
-                airflow_compat, "_state_from_database", lambda *task: self._record_query() or query(*task)
-            )
+            query = task_states._state_from_database
+            mocker.patch.object(task_states, "_state_from_database", lambda *task: self._record_query() or query(*task))
 
     def own(self, trigger: DatabricksRunTrigger) -> DatabricksRunTrigger:
         """Return the trigger with the attributes that the triggerer sets before running it."""

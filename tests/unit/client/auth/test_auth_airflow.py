@@ -277,7 +277,7 @@ class TestTriggers:
                 scene.server.is_over = True
                 return await asyncio.gather(*waits)
 
-        scene.monkeypatch.setattr("airflow_dbjobs.triggers.base.SETTLING_SECONDS", 0)
+        scene.monkeypatch.setattr("airflow_dbjobs.triggers.base.settling_seconds", lambda: 0)
         events = asyncio.run(wait_for_all())
         assert [event["run_id"] for event in events] == list(range(1, many + 1))
         assert [event.get("error") for event in events] == [None] * many
@@ -300,6 +300,6 @@ class TestTriggers:
                 sign_in_by(scene, OAUTH, login=CLIENT_ID, password="the-secret-of-tomorrow")
                 return await waiting
 
-        scene.monkeypatch.setattr("airflow_dbjobs.triggers.base.SETTLING_SECONDS", 0)
+        scene.monkeypatch.setattr("airflow_dbjobs.triggers.base.settling_seconds", lambda: 0)
         event = asyncio.run(rotate_while_it_waits())
         assert (event["run_id"], event.get("error")) == (7, None)

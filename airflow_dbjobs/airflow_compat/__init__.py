@@ -1,0 +1,110 @@
+"""The only room that tells Airflow's versions apart, or uses anything outside Airflow's public API.
+
+Its names, and those of Airflow that have moved, are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__
+
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:  # before Airflow 3.2
+    from airflow.configuration import conf
+
+if TYPE_CHECKING:
+    from airflow.sdk import (
+        BaseHook,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        Connection,
+        Context,
+        PokeReturnValue,
+    )
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        ParamValidationError,
+    )
+    from airflow.sdk.log import redact
+    from airflow.sdk.types import TaskInstanceKey
+
+    from airflow_dbjobs.airflow_compat.launches import (
+        is_resumed_retry,
+        launch_identity,
+        next_launch_number,
+        report_launch,
+        reported_launches,
+        set_launch_number,
+        task_deadline,
+    )
+    from airflow_dbjobs.airflow_compat.metrics import emit_metric, stats
+    from airflow_dbjobs.airflow_compat.task_end import (
+        settling_seconds,
+        store_result,
+        success_arguments,
+        task_success_event,
+    )
+    from airflow_dbjobs.airflow_compat.task_states import is_worker_stopping, task_state, was_rescheduled
+    from airflow_dbjobs.airflow_compat.xcoms import store_xcom
+    from airflow_dbjobs.errors import RunFailed
+
+AIRFLOW_V_3_0_PLUS = not __version__.startswith("2.")
+
+# The modules that may contain a name, from the newest Airflow to 2.11. The common-compat provider has such a table too,
+# but not in the version that Airflow 3.0's constraints pin.
+_EXCEPTIONS = (
+    "AirflowException", "AirflowFailException", "AirflowNotFoundException", "AirflowSensorTimeout",
+    "AirflowSkipException", "AirflowTaskTimeout", "ParamValidationError",
+)  # fmt: skip
+_MODULES = {
+    "BaseHook": ("airflow.sdk", "airflow.hooks.base"),
+    "BaseOperator": ("airflow.sdk", "airflow.models.baseoperator"),
+    "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
+    "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
+    "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
+    "BaseXCom": ("airflow.sdk.bases.xcom",),
+    "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
+    "SENSITIVE_FIELD_PLACEHOLDER": ("airflow.www.views",),
+    "redact": ("airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"),
+    **dict.fromkeys(_EXCEPTIONS, ("airflow.sdk.exceptions", "airflow.exceptions")),
+}
+# The names of this room's own modules.
+_OWN = {
+    "launches": (
+        "is_resumed_retry", "launch_identity", "next_launch_number", "report_launch", "reported_launches",
+        "set_launch_number", "task_deadline",
+    ),
+    "metrics": ("emit_metric", "stats"),
+    "task_end": ("settling_seconds", "store_result", "success_arguments", "task_success_event"),
+    "task_states": ("is_worker_stopping", "task_state", "was_rescheduled"),
+    "xcoms": ("store_xcom",),
+}  # fmt: skip
+_MODULES |= {name: (f"{__name__}.{module}",) for module, names in _OWN.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    for module in _MODULES.get(name, ()):
+        try:
+            globals()[name] = found = getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def redact_error(error: RunFailed) -> RunFailed:
+    """Mask in an error the secrets that Airflow masks in logs, because errors also appear in callbacks and mails."""
+    from airflow_dbjobs.airflow_compat import redact
+
+    error.args = (redact(str(error)),)
+    return error
