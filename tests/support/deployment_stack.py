@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_stack import AirflowStack, Processes, variables_of
@@ -114,7 +115,7 @@ class DeploymentStack(AirflowStack):
             super().start(*rest, timeout=timeout)
         for name in rest:
             if name.startswith(self.worker_kind):
-                self.wait_for(f"{name} to answer", lambda node=f"celery@{name}": self._answers(node), timeout)
+                self.wait_for(f"{name} to answer", partial(self._answers, f"celery@{name}"), timeout)
 
     def _answers(self, node: str) -> bool | None:
         import kombu.pools
