@@ -33,6 +33,7 @@ def task_state(task_instance: Any, *, trigger_id: int | None = None) -> str:
 def is_worker_stopping(task_instance: Any, timeout: float) -> bool:
     """Return whether a task was signalled because its worker stops: Airflow has it as running, or its supervisor died.
 
+    The same holds if Airflow has lost track of the worker and is about to retry the task: no user sets that state.
     Waits at most `timeout` seconds for Airflow, which is called in a thread, because the caller is a signal handler and
     the interrupted code may hold any lock.
     """
@@ -49,7 +50,7 @@ def is_worker_stopping(task_instance: Any, timeout: float) -> bool:
     thread = threading.Thread(target=read_state, name="airflow_dbjobs task state", daemon=True)
     thread.start()
     thread.join(timeout)
-    return states == ["running"]
+    return states in (["running"], ["up_for_retry"])
 
 
 def _state_from_supervisor(task_instance: Any) -> str:

@@ -110,7 +110,7 @@ class TestWorkerThatStops:
         launched.execute(scene.context)
         return launched
 
-    @pytest.mark.parametrize("answer", ["running", EOFError(), BrokenPipeError()], ids=repr)
+    @pytest.mark.parametrize("answer", ["running", "up_for_retry", EOFError(), BrokenPipeError()], ids=repr)
     def test_leaves_the_run_to_the_next_try(self, scene, operator, notebook, state, *, capfd, answer) -> None:
         state(answer)
         operator.on_kill()
