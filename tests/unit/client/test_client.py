@@ -276,8 +276,8 @@ def test_a_page_with_something_that_is_not_a_run_is_unreadable_to_a_poller(
     good = {"run_id": 7, "state": {"life_cycle_state": "RUNNING"}}
     workspace.faults.append(Fault("runs/list", status=200, body={"runs": [good, entry]}))
     with pytest.raises(UnreadableReply):
-        client.poll_active_runs(limit=0)
-    assert client.poll_active_runs(limit=0).states == {}
+        client.poll_runs(limit=0)
+    assert client.poll_runs(limit=0).states == {}
 
 
 @pytest.mark.parametrize("body", [{}, {"run_id": 1, "state": "?"}], ids=str)

@@ -20,7 +20,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from airflow_dbjobs.client import JobsClient, transport, wait
 from airflow_dbjobs.client.auth import BearerAuth
-from airflow_dbjobs.client.models import Outcome, Run
+from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport
@@ -28,6 +28,7 @@ from airflow_dbjobs.client.wait import Watch, wait_for_run
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.polling import rate_limit
 from airflow_dbjobs.runs.polling import requests as poll_requests
+from airflow_dbjobs.runs.polling.polled import RunEnd
 from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class TestThreads:
         gate = Gate(workspace)
         reported_in: list[threading.Thread] = []
 
-        async def scene() -> Run:
+        async def scene() -> RunEnd:
             over(workspace)
             poller = RunPoller(client_of(workspace, gate))
             watching = asyncio.create_task(
@@ -234,7 +235,7 @@ class TestThreads:
             gate.opened.set()
             return await watching
 
-        assert asyncio.run(scene()).outcome is Outcome.SUCCESS
+        assert asyncio.run(scene()).state.outcome is Outcome.SUCCESS
         assert reported_in == [threading.current_thread()]
 
     def test_many_callers_share_few_threads(self, workspace: LocalWorkspace) -> None:
@@ -267,7 +268,7 @@ class TestThreads:
         def none_left(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        async def scene() -> Run | None:
+        async def scene() -> RunEnd | None:
             watched = Watch(7, 0.01, Patience(), time.monotonic, warn=warnings.append)
             with mock.patch.object(threading.Thread, "start", none_left):
                 watching = asyncio.create_task(RunPoller(client_of(workspace)).wait(watched))
@@ -286,7 +287,7 @@ class TestThreads:
         warnings: list[str] = []
         policy = RetryPolicy(connect_timeout=0.01, read_timeout=0.01)
 
-        async def scene() -> Run | None:
+        async def scene() -> RunEnd | None:
             client = client_of(workspace, gate).with_policy(policy)
             watched = Watch(7, 0.01, Patience(), client.clock, warn=warnings.append)
             watching = asyncio.create_task(RunPoller(client).wait(watched))
@@ -298,7 +299,7 @@ class TestThreads:
         with mock.patch.object(poll_requests, "_TIMEOUT_MARGIN_SECONDS", 0.05):
             run = asyncio.run(scene())
         assert run is not None
-        assert run.outcome is Outcome.SUCCESS
+        assert run.state.outcome is Outcome.SUCCESS
         assert "did not answer in full" in warnings[0]
 
     def test_process_exits_while_requests_hang(self) -> None:
@@ -323,10 +324,10 @@ class TestBrokenPoll:
     def test_ends_its_round(self, client: JobsClient, monkeypatch: pytest.MonkeyPatch) -> None:
         measured: list[str] = []
 
-        def broken(_: int) -> Run:
+        def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(client, "poll_run", broken)
+        monkeypatch.setattr(JobsClient, "poll_run", broken)
 
         async def scene() -> None:
             with pytest.raises(ZeroDivisionError):
@@ -340,7 +341,7 @@ class TestLeavingCallers:
     def test_cancelled_caller_affects_no_other_and_no_run(
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int
     ) -> None:
-        async def scene() -> Run:
+        async def scene() -> RunEnd:
             poller = RunPoller(client)
             leaving, staying = (asyncio.create_task(poller.wait(watch(stuck))) for _ in range(2))
             await until(lambda: workspace.requests["runs/get"] >= 4)
@@ -353,7 +354,7 @@ class TestLeavingCallers:
             await poller.cancel(stuck)
             return await staying
 
-        assert asyncio.run(scene()).outcome is Outcome.CANCELED
+        assert asyncio.run(scene()).state.outcome is Outcome.CANCELED
 
     def test_cancellation_does_not_wait_for_the_request(self, workspace: LocalWorkspace) -> None:
         gate = Gate(workspace)
@@ -399,7 +400,7 @@ class TestRefusedCredentials:
             # The next poll succeeds and resets the rejection.
             run = await poller.wait(watched)
             assert run is not None
-            assert run.outcome is Outcome.SUCCESS
+            assert run.state.outcome is Outcome.SUCCESS
             assert not watched.credentials_rejected
 
         asyncio.run(scene())
@@ -409,7 +410,7 @@ class TestCancelRun:
     def test_does_not_wait_behind_hanging_polls(self, workspace: LocalWorkspace, stuck: int) -> None:
         gate = Gate(workspace)
 
-        async def scene() -> Run:
+        async def scene() -> RunEnd:
             poller = RunPoller(client_of(workspace, gate))
             watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in (stuck, *range(8))]
             for _ in range(5):
@@ -418,10 +419,10 @@ class TestCancelRun:
                 await poller.cancel(stuck)
             gate.opened.set()
             run, *_ = await asyncio.gather(*watching, return_exceptions=True)
-            assert isinstance(run, Run)
+            assert isinstance(run, RunEnd)
             return run
 
-        assert asyncio.run(scene()).outcome is Outcome.CANCELED
+        assert asyncio.run(scene()).state.outcome is Outcome.CANCELED
 
     def test_retries_a_lost_request(
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch

@@ -164,7 +164,7 @@ class TestLeaving:
             for caller in leaving:
                 caller.leave()
             await asyncio.sleep(0)
-            assert not scene.poller._runs
+            assert not scene.poller._polled
             late = scene.watch_all(range(1, 51, 10), 10.0)
             world.runs[11].ends = 30.0
             await scene.until(60)
@@ -230,7 +230,7 @@ class TestCancelRun:
             assert scene.now <= 50 + 25
             await scene.over(callers[6:7], within=STOPPING + 12)
             assert callers[6].run
-            assert callers[6].run.outcome is Outcome.CANCELED
+            assert callers[6].run.state.outcome is Outcome.CANCELED
 
         play(world, story)
 

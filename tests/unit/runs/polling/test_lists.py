@@ -12,7 +12,7 @@ from injected_clock import Clock
 from airflow_dbjobs.client.models import RunsPage
 from airflow_dbjobs.client.responses import api_error
 from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests
-from airflow_dbjobs.runs.polling.active_runs import ActiveRunsList, ListedRuns, PageRequest
+from airflow_dbjobs.runs.polling.lists import ListedRuns, PageRequest, RunLists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Server:
         self.answers = list(answers)
         self.requests: list[PageRequest] = []
         self.clock = Clock()
-        self.list = ActiveRunsList(self.fetch_page, clock=self.clock, sleep=self.clock.sleep_async)
+        self.list = RunLists(self.fetch_page, clock=self.clock, sleep=self.clock.sleep_async)
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
         self.requests.append(request)
@@ -48,7 +48,7 @@ class Server:
     def read(self, wanted: Iterable[int], *answers: RunsPage | CallError, timeout: float = 60.0) -> ListedRuns:
         self.answers += answers
         self.requests.clear()
-        return asyncio.run(self.list.read(set(wanted), timeout))
+        return asyncio.run(self.list.read_active(set(wanted), timeout))
 
 
 class TestPages:
