@@ -18,8 +18,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_dbjobs.client import pagination
-from airflow_dbjobs.client.models import Run, RunsPage, parse_runs_page, repairs_of
+from airflow_dbjobs.client.models import Run, repairs_of
 from airflow_dbjobs.client.response_fields import identifier, job_name
+from airflow_dbjobs.client.runs_page import RunsPage, parse_runs_page
 from airflow_dbjobs.client.workspace import Workspace
 from airflow_dbjobs.errors import CallError, ConfigurationError, NoRunToWaitFor, UnreadableReply
 

@@ -15,7 +15,8 @@ from airflow_dbjobs.errors import ApiError, CallError, PermissionDenied, TooMany
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Set
 
-    from airflow_dbjobs.client.models import RunsPage, RunState
+    from airflow_dbjobs.client.models import RunState
+    from airflow_dbjobs.client.runs_page import RunsPage
 
 # API versions ("" is the connection's) and limits, best first. The 2.0 reference documents pages of up to 1000 runs,
 # and 0 for the largest. Newer servers reportedly allow 25 or less, and every server its own default of 20.

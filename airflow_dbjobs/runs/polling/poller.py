@@ -307,13 +307,14 @@ class RunPoller:
                 if longest_unpolled is None or polled.polled_at < longest_unpolled.polled_at:
                     longest_unpolled = polled
             elif polled.listed_at is not None or polled.due <= now:
-                polled.listed_at, polled.is_missing = None, listed.complete
+                polled.is_missing = listed.complete
                 missing.append(polled)
             else:
                 # Its own next poll will show whether it is active.
                 polled.is_missing = listed.complete
                 self._end_poll(polled, polled.due)
-        for polled in await self._report_ended(missing, timeout) if listed.complete else missing:
+        async for polled in _in_slices(await self._report_ended(missing, timeout) if listed.complete else missing):
+            polled.listed_at = None
             self._requests.poll(polled)
         if longest_unpolled and longest_unpolled.in_flight is None and self._readings % round(stretch) == 0:
             # Detects a list that keeps showing runs after their end.
@@ -329,7 +330,7 @@ class RunPoller:
         if not self._lists.saves_polls(len(run_ids)):
             return missing
         ended = await self._lists.read_ended(run_ids, timeout)
-        others = []
+        others: list[PolledRun] = []
         async for polled in _in_slices(missing):
             state = ended.get(polled.key) if polled.was_active else None
             if state is not None and state.is_terminal:
@@ -337,7 +338,14 @@ class RunPoller:
                 self._end_poll(polled, math.inf)
             else:
                 others.append(polled)
-        return others
+        moved = [polled for polled in others if polled.listed_at is not None]
+        if not self._lists.saves_polls(len(moved)):
+            return others
+        # Most of them are active: while a list is read, each end moves later runs to pages that were read already.
+        for polled in moved:
+            polled.listed_at = None
+            self._end_poll(polled, self._clock())
+        return [polled for polled in others if polled.in_flight]
 
     # --- the outcome of polls ---
 

@@ -16,7 +16,8 @@ from airflow_dbjobs.runs.polling.threads import DaemonThreads, respond_within
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from airflow_dbjobs.client.models import Run, RunsPage
+    from airflow_dbjobs.client.models import Run
+    from airflow_dbjobs.client.runs_page import RunsPage
     from airflow_dbjobs.runs.conditions import CheckResult
     from airflow_dbjobs.runs.polling.lists import PageRequest
     from airflow_dbjobs.runs.polling.polled import PolledRun

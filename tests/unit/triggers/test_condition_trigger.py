@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until
+from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 
 from airflow_dbjobs.client import wait
 from airflow_dbjobs.client.wait import wait_for_run
@@ -20,7 +21,6 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.conditions import IdleCondition, RunCondition
 from airflow_dbjobs.runs.polling import condition_poller
-from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 from airflow_dbjobs.triggers import DatabricksSensorTrigger
 from airflow_dbjobs.triggers import base as triggers

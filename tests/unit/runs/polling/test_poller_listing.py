@@ -99,13 +99,16 @@ class TestBudget:
 class TestPages:
     @pytest.mark.parametrize("over_limit", ["cut", "refused"])
     @pytest.mark.parametrize("zero", ["largest", "refused"])
-    @pytest.mark.parametrize("largest_page", [1000, 150, 100, 25])
-    def test_finds_the_largest_supported_page(self, largest_page: int, zero: Any, over_limit: Any) -> None:
+    @pytest.mark.parametrize("largest_page", [1000, 150, 25])
+    def test_finds_a_supported_page(self, largest_page: int, zero: Any, over_limit: Any) -> None:
         world = World.of(300, largest_page=largest_page, zero=zero, over_limit=over_limit)
+        if zero == over_limit == "refused":
+            # Pages between 25 and 999 are used only where the server cuts them to its largest.
+            largest_page = min(largest_page, 25)
         ends_at(world, 45.0, *range(1, 301, 50))
         scene = play(world, watch_all_until(100))
         refused = sum(seen.status == 400 for seen in world.log)
-        assert refused <= 4
+        assert refused <= 2
         pages = -(-300 // largest_page)
         assert world.count(LIST) - refused <= pages * lists(world) - refused * (pages - 1)
         # Once found it is kept: no later request is rejected.
@@ -131,7 +134,7 @@ class TestPages:
         ends_at(world, 45.0, 1, 200)
         scene = play(world, watch_all_until(100), api_version="2.1")
         assert limits(world)[-1] == ("2.1", "25")
-        assert sum(seen.status == 404 for seen in world.log) == 5
+        assert sum(seen.status == 404 for seen in world.log) == 2
         assert len(scene.delays()) == 2
         # One get per list, and those of the first reading and of the ends.
         assert world.count(GET) <= lists(world) + 4
@@ -201,8 +204,10 @@ class TestOtherRuns:
     def test_many_runs_among_50000_are_found_in_the_list(self) -> None:
         world = World.of(2000, foreign=50_000, foreign_place="among", page_seconds=0.02, get_seconds=0.02)
         ends_at(world, 5.0, 1, 2000)
-        scene = play(world, watch_all_until(18))
+        scene = play(world, watch_all_until(52))
         assert len(scene.delays()) == 2
+        # With so many runs of others the list is read in every fourth period only.
+        assert lists(world) == 2
         assert world.count(GET) <= 10
         assert world.count(LIST) <= 54 * lists(world)
 
@@ -221,11 +226,11 @@ class TestOtherRuns:
 
 
 class TestFailingList:
-    def test_forbidden_list_is_tried_every_ten_minutes(self) -> None:
+    def test_forbidden_list_is_tried_every_ten_minutes_in_the_end(self) -> None:
         world = World.of(12, failures=[Failure(403, LIST, error_code="PERMISSION_DENIED")])
-        ends_at(world, 625.0, 1, 12)
-        scene = play(world, watch_all_until(660))
-        assert world.count(LIST) == 2
+        ends_at(world, 1825.0, 1, 12)
+        scene = play(world, watch_all_until(2160))
+        assert world.count(LIST, begin=1000) == 2
         assert max(scene.delays()) <= LATEST
         assert not any(caller.warnings for caller in scene.callers)
 
@@ -253,7 +258,8 @@ class TestFailingList:
         # The least time that reading a list may take.
         assert max(scene.delays()) <= latest(10.0)
         if seconds > 4:
-            assert lists(world) <= 2
+            # After a minute, after two more, and after four more.
+            assert lists(world) <= 3
 
     def test_new_caller_waits_for_two_slow_lists_at_most(self) -> None:
         world = World.of(101, page_seconds=9.0)

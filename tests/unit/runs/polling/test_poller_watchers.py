@@ -337,6 +337,7 @@ class TestMetrics:
             ("tick_duration", "timing"),
             ("lag", "timing"),
             ("outage_seconds", "gauge"),
+            ("foreign_share", "gauge"),
             ("requests", "count"),
         }
         assert {measured.workspace for measured in scene.metrics} == {world.base_url}
