@@ -83,6 +83,8 @@ class RunLists:
         self._unusable_until = -math.inf
         self._backoff = 0.0
         self._stale_until = -math.inf
+        # Until when not to read the list of ended runs, because many runs of others ended.
+        self._ended_useless_until = -math.inf
 
     # --- what reading costs ---
 
@@ -102,9 +104,9 @@ class RunLists:
         pages = math.ceil((runs + self._others) / self._page_size) / max(1, math.ceil(runs / self._page_size))
         return max(1.0, min(pages, 1.0 / self.share(runs), _LONGEST_STRETCH))
 
-    def saves_polls(self, ended: int) -> bool:
-        """Return whether reading a page of ended runs can replace the polls of `ended` runs, if it shows them."""
-        return ended > 2 * _cost(1, min(ended, self._page_size))
+    def saves_polls(self, runs: int) -> bool:
+        """Return whether reading a page can replace the polls of `runs` runs, if it shows them."""
+        return runs > 2 * _cost(1, min(runs, self._page_size))
 
     @property
     def _others(self) -> int:
@@ -139,12 +141,16 @@ class RunLists:
         Never raises: after an error the result has fewer runs.
         """
         states: dict[int, RunState] = {}
+        if self._clock() < self._ended_useless_until:
+            return states
 
         def is_enough(page: RunsPage, *_: int) -> bool | None:
             found = sum(run_id in run_ids for run_id in page.states)
             return True if found < _cost(1, len(page.states)) or run_ids <= states.keys() else None
 
         await self._read(states, timeout, is_enough, ended=True)
+        if run_ids.isdisjoint(states):
+            self._ended_useless_until = self._clock() + _FIRST_BACKOFF_SECONDS
         return states
 
     def mark_stale(self) -> None:

@@ -31,11 +31,11 @@ def latest(reading: float = 0.1) -> float:
 LATEST = latest()
 
 
-def watch_all_until(at: float) -> Callable[[Scene], Coroutine[Any, Any, None]]:
+def watch_all_until(at: float, period: float = PERIOD) -> Callable[[Scene], Coroutine[Any, Any, None]]:
     """Return a story in which one caller per run waits from the beginning."""
 
     async def story(scene: Scene) -> None:
-        scene.watch_all(period=PERIOD)
+        scene.watch_all(period=period)
         await scene.until(at)
 
     return story
@@ -418,3 +418,64 @@ class TestUnlistedRuns:
 
         play(world, story)
         assert lists(world, 50) <= 110 / (0.85 * PERIOD) + 1
+
+
+class TestManyEnds:
+    @staticmethod
+    def ending(number: int, **options: Any) -> World:
+        """Return a world in which all of that many runs end within two seconds."""
+        return World.of([ModelRun(run_id, ends=60.0 + run_id % 40 / 20) for run_id in range(1, number + 1)], **options)
+
+    def test_are_read_from_the_list_of_ended_runs(self) -> None:
+        world = self.ending(1000)
+        scene = play(world, watch_all_until(75, period=2.0))
+        assert len(scene.delays()) == 1000
+        assert max(scene.delays()) <= 2.0 + 2.0
+        assert world.count(begin=60.0) <= 20
+
+    def test_are_read_from_short_pages(self) -> None:
+        world = self.ending(1000, serves_2_0=False, page_seconds=0.05)
+        scene = play(world, watch_all_until(90, period=2.0))
+        assert len(scene.delays()) == 1000
+        assert max(scene.delays()) <= 2.0 + 5.0
+        assert world.count(GET, begin=60.0) <= 20
+
+    @pytest.mark.parametrize("foreign_ended", [10, 5000])
+    def test_of_others_cost_a_page_or_two(self, foreign_ended: int) -> None:
+        world = self.ending(200, foreign_ended=foreign_ended)
+        scene = play(world, watch_all_until(90))
+        assert len(scene.delays()) == 200
+        ended = [seen for seen in world.log if "completed_only" in seen.query]
+        assert len(ended) == (2 if foreign_ended == 10 else 1)
+        assert world.count(GET, begin=60.0) <= (5 if foreign_ended == 10 else 202)
+
+    def test_of_runs_that_were_never_seen_active_are_polled(self) -> None:
+        # They may have been repaired since the list was made.
+        world = World.of([ModelRun(run_id, ends=-5.0) for run_id in range(1, 201)])
+        scene = play(world, watch_all_until(20))
+        assert len(scene.delays()) == 200
+        assert world.count(GET) == 200
+
+    @pytest.mark.parametrize("failure", [Failure(500, LIST, begin=60.0), Failure(403, LIST, begin=60.0)])
+    def test_are_polled_if_the_list_fails(self, failure: Failure) -> None:
+        world = self.ending(200, failures=[failure])
+        assert len(play(world, watch_all_until(90)).delays()) == 200
+
+    def test_hidden_runs_are_polled(self) -> None:
+        world = self.ending(200)
+        for run in world.runs.values():
+            run.hidden = run.run_id % 2 == 0
+        scene = play(world, watch_all_until(90))
+        assert len(scene.delays()) == 200
+        assert max(scene.delays()) <= LATEST + 2.0
+
+    def test_of_runs_that_moved_while_the_list_was_read_are_read_at_once(self) -> None:
+        # Each end moves later runs to pages that were read already.
+        ends = [1e9] * 500 + [60.0 + number / 100 for number in range(500)]
+        random.Random(1).shuffle(ends)
+        runs = [ModelRun(run_id, ends=ends[run_id - 1]) for run_id in range(1, 1001)]
+        world = World.of(runs, largest_page=25, page_seconds=0.1)
+        scene = play(world, watch_all_until(90))
+        assert len(scene.delays()) == 500
+        assert max(scene.delays()) <= latest(3 * 40 * world.page_seconds)
+        assert world.count(GET, begin=60.0) <= 100
