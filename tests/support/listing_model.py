@@ -180,9 +180,9 @@ class World:
         """Return how often each run was polled by ``runs/get`` or cancelled."""
         return Counter(seen.run_id for seen in self.log if seen.run_id is not None and begin <= seen.at < end)
 
-    def most_within(self, seconds: float) -> int:
-        """Return the largest number of requests in any interval of that many seconds."""
-        times = [seen.at for seen in self.log]
+    def most_within(self, seconds: float, begin: float = -math.inf) -> int:
+        """Return the largest number of requests in any interval of that many seconds after `begin`."""
+        times = [seen.at for seen in self.log if seen.at >= begin]
         return max((bisect_right(times, at + seconds) - index for index, at in enumerate(times)), default=0)
 
     def serve(self, loop: VirtualLoop) -> None:

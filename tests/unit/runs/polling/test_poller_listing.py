@@ -224,6 +224,31 @@ class TestOtherRuns:
         play(world, story)
         assert world.count(GET, begin=400) <= 300 / (0.9 * PERIOD) + 5
 
+    @pytest.mark.parametrize(("largest_page", "stretch", "most"), [(1000, 2, 1.5), (25, 4, 25)])
+    def test_of_three_other_triggerers_share_the_requests(self, largest_page: int, stretch: int, most: float) -> None:
+        # Four triggerers of a workspace wait for 500 runs each.
+        world = World.of(500, foreign=1500, foreign_place="among", largest_page=largest_page)
+        ends_at(world, 405.0, 3, 400)
+        scene = play(world, watch_all_until(480))
+        assert max(scene.delays()) <= stretch * (latest() - 0.7) + 80 * 2 * world.page_seconds
+        assert world.count(begin=100, end=400) / (300 / PERIOD) <= most
+        *_, share = (measured.value for measured in scene.metrics if measured.name == "foreign_share")
+        assert share == pytest.approx(0.75, abs=0.01)
+
+    def test_on_the_same_page_delay_no_end(self) -> None:
+        world = World.of(50, foreign=900, foreign_place="before")
+        ends_at(world, 205.0, 3, 40)
+        scene = play(world, watch_all_until(230))
+        assert max(scene.delays()) <= LATEST
+        assert world.count(LIST, begin=100, end=200) >= 9
+
+    def test_leave_their_part_of_the_rate_limit(self) -> None:
+        runs = [ModelRun(run_id, ends=100.0 if run_id <= 60 else 1e9, hidden=run_id <= 60) for run_id in range(1, 201)]
+        world = World.of(runs, foreign=600)
+        play(world, watch_all_until(140), rate=8.0)
+        # A quarter of the runs that the list shows are ours.
+        assert world.most_within(10.0, begin=30.0) <= 2 * (10 + 1) + 2
+
 
 class TestFailingList:
     def test_forbidden_list_is_tried_every_ten_minutes_in_the_end(self) -> None:
