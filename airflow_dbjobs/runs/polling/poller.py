@@ -360,7 +360,9 @@ class RunPoller:
                 if lag > _TOLERATED_LAG_SECONDS:
                     self._lists.mark_stale()
         polled.report_answer(answer)
-        self._end_poll(polled, now + jittered(polled.period))
+        # After a check the next list, for which it was due, still serves it.
+        is_check = polled.in_flight is not None and polled.in_flight.is_check
+        self._end_poll(polled, polled.due if is_check else now + jittered(polled.period))
 
     async def on_failure(self, polled: PolledRun, error: CallError, sent_at: float) -> None:
         """Report a failed poll to the callers that wait for it, and an outage of the API to all callers."""
