@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,6 +82,7 @@ class PolledRun:
         "due",
         "in_flight",
         "is_missing",
+        "is_whole",
         "key",
         "listed_at",
         "needs_tasks",
@@ -107,8 +109,9 @@ class PolledRun:
         self.polled_at = now
         #: The state that all callers know; None if it has to be reported to them.
         self.state: RunState | None = None
-        #: Whether a caller needs more than its state, so that only ``runs/get`` will do.
+        #: Whether a caller needs its tasks, which lists do not show; whether the latest poll reads all of them.
         self.needs_tasks = False
+        self.is_whole = False
         #: Whether it was active when it was seen before: then it has ended since if a list shows its end.
         self.was_active = False
         #: When the latest list was requested, if that contained the run.
@@ -121,7 +124,7 @@ class PolledRun:
 
     def read(self, client: JobsClient) -> Run | CheckResult:
         """Poll it, in a thread. Raises CallError."""
-        return client.get_run(self.key) if self.needs_tasks else client.poll_run(self.key)
+        return client.get_run(self.key) if self.is_whole else client.poll_run(self.key)
 
     @property
     def period(self) -> float:
@@ -170,7 +173,7 @@ class PolledRun:
 
     def report_answer(self, run: Any) -> None:
         """Report what `read` returned to the callers that judge it, and its state to all others."""
-        if self.needs_tasks:
+        if self.is_whole:
             self._report_to_judges(run)
         self.report_state(run.state)
 
@@ -238,3 +241,8 @@ class PolledCondition(PolledRun):
             self.fail(error)
             return math.inf
         return super().report_failure(error, sent_at)
+
+
+def shortest_period(runs: list[PolledRun], number: float) -> float:
+    """Return the shortest time within which more than `number` of these runs become due."""
+    return heapq.nsmallest(math.floor(number) + 1, (polled.period for polled in runs))[-1]

@@ -10,34 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
-import logging
 import math
-import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import jittered
 from airflow_dbjobs.errors import NotFound
 from airflow_dbjobs.runs.polling.lists import RunLists
-from airflow_dbjobs.runs.polling.polled import PolledCondition, PolledRun, PollRound, RunEnd, Waiter
+from airflow_dbjobs.runs.polling.metrics import Meter
+from airflow_dbjobs.runs.polling.polled import PolledCondition, PolledRun, PollRound, RunEnd, Waiter, shortest_period
 from airflow_dbjobs.runs.polling.rate_limit import RequestGate, TokenBucket
 from airflow_dbjobs.runs.polling.requests import RequestQueue
+from airflow_dbjobs.runs.polling.threads import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Iterator
-    from typing import Literal
+    from collections.abc import Callable, Coroutine, Hashable, Iterator
 
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.wait import Watch
     from airflow_dbjobs.errors import CallError
     from airflow_dbjobs.runs.conditions import CheckResult, Condition
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
+    from airflow_dbjobs.runs.polling.metrics import Metrics
 
 # Runs that become due within this fraction of the shortest period are polled in one round. With many runs the interval
 # is longer, because examining each of them takes time.
@@ -53,16 +48,6 @@ _TOLERATED_LAG_SECONDS = 60.0
 _LARGEST_WEIGHT = 4.0
 # Reading a list may take twice as long as polling its runs one by one, and always this long.
 _LEAST_LIST_TIMEOUT = 10.0
-
-# How long the poller may block the event loop while it processes many runs.
-_SLICE_SECONDS = 0.005
-
-
-class Metrics(Protocol):
-    """Receives measurements; docs/scaling.md lists their names and units under "Metrics"."""
-
-    def __call__(self, kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> object:
-        """Receive a value; a timing is in seconds, `workspace` is the URL of the workspace."""
 
 
 class RunPoller:
@@ -85,7 +70,7 @@ class RunPoller:
     ) -> None:
         self.client = client
         self._clock = client.clock
-        self._metrics = metrics
+        self._measure = Meter(metrics, client.host)
         self._sleep = sleep
         self._on_idle = on_idle
         self._gate = RequestGate(TokenBucket.for_client(client, self), clock=client.clock, sleep=sleep)
@@ -253,8 +238,10 @@ class RunPoller:
             self._woken.set()
 
     def _start_round(self, due: list[PolledRun], now: float) -> None:
-        """Poll the runs that are due, in the cheaper way."""
+        """Poll what is due, in the cheaper way."""
         poll_round = PollRound(now)
+        # Where others poll the workspace too, each gets as much of its rate limit as it has of its runs.
+        self._gate.weight = min(1.0 / self._lists.share(len(self._polled)), _LARGEST_WEIGHT)
         # While the API is down, a single request suffices to notice its recovery.
         if not (_is_active(self._list_reader) or self._gate.is_down):
             self._read_list_if_cheaper(due, poll_round)
@@ -277,7 +264,9 @@ class RunPoller:
         # The list is read as often as it replaces more polls than it costs. A few runs with shorter periods than the
         # rest are polled one by one in between.
         interval = _LIST_INTERVAL_FRACTION * self._lists.stretch(len(listable))
-        if pending <= cost and (len(listable) <= cost or now - self._listed_at < interval * _period(listable, cost)):
+        if pending <= cost and (
+            len(listable) <= cost or now - self._listed_at < interval * shortest_period(listable, cost)
+        ):
             return
         self._requests.withdraw(set(queued).__contains__)
         for polled in idle:
@@ -291,19 +280,17 @@ class RunPoller:
         listed = await self._lists.read_active(run_ids, timeout)
         self._readings += 1
         share, stretch = self._lists.share(len(run_ids)), self._lists.stretch(len(run_ids))
-        # Where others poll the workspace too, each gets as much of its rate limit as it has of its runs.
-        self._gate.weight = min(1.0 / share, _LARGEST_WEIGHT)
         self._measure("gauge", "foreign_share", 1.0 - share)
         # One jitter for all keeps them together, so that the next list serves all of them again.
         factor = jittered(stretch)
         missing = []
         longest_unpolled: PolledRun | None = None
-        async for polled in _in_slices(listable):
+        async for polled in in_slices(listable):
             state = listed.states.get(polled.key)
             if state is not None and not state.is_terminal:
                 polled.record_listed(now)
                 polled.report_state(state)
-                self._end_poll(polled, self._clock() + polled.period * factor)
+                self._end_poll(polled, now if polled.needs_tasks else self._clock() + polled.period * factor)
                 if longest_unpolled is None or polled.polled_at < longest_unpolled.polled_at:
                     longest_unpolled = polled
             elif polled.listed_at is not None or polled.due <= now:
@@ -313,7 +300,7 @@ class RunPoller:
                 # Its own next poll will show whether it is active.
                 polled.is_missing = listed.complete
                 self._end_poll(polled, polled.due)
-        async for polled in _in_slices(await self._report_ended(missing, timeout) if listed.complete else missing):
+        async for polled in in_slices(await self._report_ended(missing, timeout) if listed.complete else missing):
             polled.listed_at = None
             self._requests.poll(polled)
         if longest_unpolled and longest_unpolled.in_flight is None and self._readings % round(stretch) == 0:
@@ -331,7 +318,7 @@ class RunPoller:
             return missing
         ended = await self._lists.read_ended(run_ids, timeout)
         others: list[PolledRun] = []
-        async for polled in _in_slices(missing):
+        async for polled in in_slices(missing):
             state = ended.get(polled.key) if polled.was_active else None
             if state is not None and state.is_terminal:
                 polled.report_state(state)
@@ -360,9 +347,14 @@ class RunPoller:
                 if lag > _TOLERATED_LAG_SECONDS:
                     self._lists.mark_stale()
         polled.report_answer(answer)
-        # After a check the next list, for which it was due, still serves it.
-        is_check = polled.in_flight is not None and polled.in_flight.is_check
-        self._end_poll(polled, polled.due if is_check else now + jittered(polled.period))
+        due = now + jittered(polled.period)
+        if polled.needs_tasks and not polled.is_whole:
+            # The caller that needs the tasks came after the request.
+            due = now
+        elif polled.in_flight and polled.in_flight.is_check:
+            # The next list, for which it was due, still serves it.
+            due = polled.due
+        self._end_poll(polled, due)
 
     async def on_failure(self, polled: PolledRun, error: CallError, sent_at: float) -> None:
         """Report a failed poll to the callers that wait for it, and an outage of the API to all callers."""
@@ -371,7 +363,7 @@ class RunPoller:
             self._record_answer()
         elif self._gate.record_failure(polled.key, error, sent_at, of=len(self._polled)):
             self._lists.forgive_failures()
-            async for other in _in_slices(self._requests.withdraw()):
+            async for other in in_slices(self._requests.withdraw()):
                 self._end_poll(other, self._clock() + other.report_failure(error, sent_at))
 
     def _record_answer(self) -> None:
@@ -400,28 +392,6 @@ class RunPoller:
         polled.due = due
         self._wake_for(due)
 
-    def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
-        try:
-            self._metrics(kind, name, value, self.client.host)
-        except Exception as error:  # noqa: BLE001 (an error of the metrics must not fail any run)
-            log.warning("Reporting a metric failed; the poller reports no further metrics: %r", error)
-            self._metrics = lambda *_: None
-
-
-def _period(runs: list[PolledRun], number: float) -> float:
-    """Return the shortest time within which more than `number` of these runs become due."""
-    return heapq.nsmallest(math.floor(number) + 1, (polled.period for polled in runs))[-1]
-
 
 def _is_active(task: asyncio.Task[None] | None) -> bool:
     return task is not None and not task.done()
-
-
-async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items, and let the event loop run in between before they have blocked it for long."""
-    began = time.perf_counter()
-    for item in items:
-        yield item
-        if time.perf_counter() - began > _SLICE_SECONDS:
-            await asyncio.sleep(0)
-            began = time.perf_counter()

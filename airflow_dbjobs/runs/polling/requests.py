@@ -174,7 +174,8 @@ class RequestQueue:
         self.requests += 1
         policy = self.client.transport.policy
         longest = policy.connect_timeout + policy.read_timeout + _TIMEOUT_MARGIN_SECONDS
-        if polled.needs_tasks:
+        polled.is_whole = polled.needs_tasks
+        if polled.is_whole:
             longest = max(longest, _PAGES_TIMEOUT_SECONDS)
         poll = self._poll_threads.run(lambda: polled.read(self._poll_client))
         try:

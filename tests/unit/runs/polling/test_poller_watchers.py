@@ -17,6 +17,7 @@ from poller_scene import Scene, play
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.retry import Patience
 from airflow_dbjobs.errors import RunLost
+from airflow_dbjobs.runs.polling.metrics import Meter
 from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
@@ -363,7 +364,7 @@ class TestMetrics:
             raise OSError("no such server")
 
         async def story(scene: Scene) -> None:
-            scene.poller._metrics = broken
+            scene.poller._measure = Meter(broken, "")
             await _watch_for(scene, 60)
 
         assert len(play(world, story).delays()) == 20
