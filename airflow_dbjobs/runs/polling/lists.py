@@ -135,8 +135,8 @@ class RunLists:
             self._record_others(sum(run_id not in run_ids for run_id in states))
         return ListedRuns(states, complete)
 
-    async def read_ended(self, run_ids: Set[int], timeout: float) -> Mapping[int, RunState]:  # noqa: ASYNC109 (it never raises TimeoutError)
-        """Read the ended runs, latest start first, as long as each page replaces more polls of `run_ids` than it costs.
+    async def read_ended(self, run_ids: Set[int], among: Set[int], timeout: float) -> Mapping[int, RunState]:  # noqa: ASYNC109 (it never raises TimeoutError)
+        """Read ended runs, latest start first, until all `run_ids` are found or a page has few of `among`.
 
         Never raises: after an error the result has fewer runs.
         """
@@ -145,11 +145,11 @@ class RunLists:
             return states
 
         def is_enough(page: RunsPage, *_: int) -> bool | None:
-            found = sum(run_id in run_ids for run_id in page.states)
+            found = sum(run_id in among for run_id in page.states)
             return True if found < _cost(1, len(page.states)) or run_ids <= states.keys() else None
 
         await self._read(states, timeout, is_enough, ended=True)
-        if run_ids.isdisjoint(states):
+        if among.isdisjoint(states):
             self._ended_useless_until = self._clock() + _FIRST_BACKOFF_SECONDS
         return states
 

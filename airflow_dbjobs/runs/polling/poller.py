@@ -300,7 +300,9 @@ class RunPoller:
                 # Its own next poll will show whether it is active.
                 polled.is_missing = listed.complete
                 self._end_poll(polled, polled.due)
-        async for polled in in_slices(await self._report_ended(missing, timeout) if listed.complete else missing):
+        if listed.complete:
+            missing = await self._report_ended(missing, listable, timeout)
+        async for polled in in_slices(missing):
             polled.listed_at = None
             self._requests.poll(polled)
         if longest_unpolled and longest_unpolled.in_flight is None and self._readings % round(stretch) == 0:
@@ -310,21 +312,24 @@ class RunPoller:
         self._list_reader = None
         self._woken.set()
 
-    async def _report_ended(self, missing: list[PolledRun], timeout: float) -> list[PolledRun]:  # noqa: ASYNC109 (see RunLists)
-        """Report the ends of missing runs that the list of ended runs shows, if they are many; return the others."""
+    async def _report_ended(
+        self,
+        missing: list[PolledRun],
+        listable: list[PolledRun],
+        timeout: float,  # noqa: ASYNC109 (see RunLists)
+    ) -> list[PolledRun]:
+        """Report the ends that the list of ended runs shows, if many runs are missing; return those to poll."""
         # What was not seen active may have been repaired since the list was made.
-        run_ids = {polled.key for polled in missing if polled.was_active}
-        if not self._lists.saves_polls(len(run_ids)):
+        ours = {polled.key: polled for polled in listable if polled.was_active}
+        wanted = ours.keys() & {polled.key for polled in missing}
+        if not self._lists.saves_polls(len(wanted)):
             return missing
-        ended = await self._lists.read_ended(run_ids, timeout)
-        others: list[PolledRun] = []
-        async for polled in in_slices(missing):
-            state = ended.get(polled.key) if polled.was_active else None
-            if state is not None and state.is_terminal:
+        ended = await self._lists.read_ended(wanted, ours.keys(), timeout)
+        async for run_id, state in in_slices(ended.items()):
+            if state.is_terminal and (polled := ours.get(run_id)):
                 polled.report_state(state)
                 self._end_poll(polled, math.inf)
-            else:
-                others.append(polled)
+        others = [polled for polled in missing if polled.in_flight]
         moved = [polled for polled in others if polled.listed_at is not None]
         if not self._lists.saves_polls(len(moved)):
             return others
