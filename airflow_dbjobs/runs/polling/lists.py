@@ -31,9 +31,9 @@ _FALLBACK_SECONDS = 3600.0
 _ENTRIES_PER_REQUEST = 50
 # How long the number of other active runs counts as known; after that it is measured again.
 _OTHER_RUNS_SECONDS = 300.0
-# The list is read for the runs of others too. Where they are many, it is read less often, by up to this factor, so that
-# several triggerers of a workspace together read hardly more than one.
-_LONGEST_STRETCH = 4.0
+# The list shows the runs of others too, for which other processes may read it. That many, at most, are assumed: each
+# reads the list less often and uses a part of the rate limit, so that together they cost hardly more than one.
+_MOST_PROCESSES = 4.0
 
 # How long a list that could not be read in time is not read: twice as long after each failure.
 _FIRST_BACKOFF_SECONDS = 60.0
@@ -99,10 +99,14 @@ class RunLists:
         """Return which part of the active runs `runs` are, as far as known."""
         return runs / (runs + self._others) if runs else 1.0
 
+    def processes(self, runs: int) -> float:
+        """Return how many processes share the workspace's rate limit, if all have as many runs: four at most."""
+        return min(1.0 / self.share(runs), _MOST_PROCESSES)
+
     def stretch(self, runs: int) -> float:
         """Return in how many periods to read the list once, given how many more pages it has than `runs` fill."""
         pages = math.ceil((runs + self._others) / self._page_size) / max(1, math.ceil(runs / self._page_size))
-        return max(1.0, min(pages, 1.0 / self.share(runs), _LONGEST_STRETCH))
+        return max(1.0, min(pages, self.processes(runs)))
 
     def saves_polls(self, runs: int) -> bool:
         """Return whether reading a page can replace the polls of `runs` runs, if it shows them."""

@@ -44,8 +44,8 @@ _LIST_INTERVAL_FRACTION = 0.85
 _LONGEST_UNLISTED_SECONDS = 300.0
 # A list that shows a run as active this long after its end is too stale to be used.
 _TOLERATED_LAG_SECONDS = 60.0
-# The largest part of the rate limit that is left to other pollers of the workspace, as a multiple of the own.
-_LARGEST_WEIGHT = 4.0
+# Each end lets a trigger do its work, and all of them that are reported at once do it before anything else.
+_ENDS_PER_SLICE = 20
 # Reading a list may take twice as long as polling its runs one by one, and always this long.
 _LEAST_LIST_TIMEOUT = 10.0
 
@@ -107,7 +107,7 @@ class RunPoller:
         A run that is repaired at that time may be active again. Returns None, after the required wait, if the
         credentials were rejected: call again, on a poller with credentials that were read again or on this one.
         """
-        end: RunEnd | None = await self._wait(watch.run_id, PolledRun, watch)
+        end: RunEnd | None = await self._wait(watch.run_id, watch)
         return end
 
     async def check(
@@ -120,17 +120,15 @@ class RunPoller:
         """
         result: CheckResult | None
         if condition.run_id is None:
-            result = await self._wait(condition, PolledCondition, watch, judge)
+            result = await self._wait(condition, watch, judge)
         else:
-            result = await self._wait(condition.run_id, PolledRun, watch, lambda run: judge(condition.check_run(run)))
+            result = await self._wait(condition.run_id, watch, lambda run: judge(condition.check_run(run)))
         return result
 
-    async def _wait(
-        self, key: Hashable, kind: type[PolledRun], watch: Watch, judge: Callable[[Any], Any] | None = None
-    ) -> Any:
+    async def _wait(self, key: int | Condition, watch: Watch, judge: Callable[[Any], Any] | None = None) -> Any:
         with self._in_use():
             waiter = Waiter(watch, asyncio.get_running_loop().create_future(), contextvars.copy_context(), judge)
-            polled = self._join(key, kind, waiter)
+            polled = self._join(key, waiter)
             try:
                 result, wait = await waiter.future
             finally:
@@ -159,9 +157,10 @@ class RunPoller:
                 self._tasks, self._scheduler, self._list_reader = set(), None, None
                 self._requests.close()
 
-    def _join(self, key: Hashable, kind: type[PolledRun], waiter: Waiter) -> PolledRun:
+    def _join(self, key: int | Condition, waiter: Waiter) -> PolledRun:
         if key not in self._polled:
-            self._polled[key] = kind(key, self._clock())
+            now = self._clock()
+            self._polled[key] = PolledRun(key, now) if isinstance(key, int) else PolledCondition(key, now)
         polled = self._polled[key]
         polled.add(waiter)
         polled.due = self._clock()
@@ -240,8 +239,7 @@ class RunPoller:
     def _start_round(self, due: list[PolledRun], now: float) -> None:
         """Poll what is due, in the cheaper way."""
         poll_round = PollRound(now)
-        # Where others poll the workspace too, each gets as much of its rate limit as it has of its runs.
-        self._gate.weight = min(1.0 / self._lists.share(len(self._polled)), _LARGEST_WEIGHT)
+        self._gate.weight = self._lists.processes(len(self._polled))
         # While the API is down, a single request suffices to notice its recovery.
         if not (_is_active(self._list_reader) or self._gate.is_down):
             self._read_list_if_cheaper(due, poll_round)
@@ -279,11 +277,11 @@ class RunPoller:
         timeout = max(_LEAST_LIST_TIMEOUT, 2 * len(run_ids) * self._requests.seconds_per_run)
         listed = await self._lists.read_active(run_ids, timeout)
         self._readings += 1
-        share, stretch = self._lists.share(len(run_ids)), self._lists.stretch(len(run_ids))
-        self._measure("gauge", "foreign_share", 1.0 - share)
+        stretch = self._lists.stretch(len(run_ids))
+        self._measure("gauge", "foreign_share", 1.0 - self._lists.share(len(run_ids)))
         # One jitter for all keeps them together, so that the next list serves all of them again.
         factor = jittered(stretch)
-        missing = []
+        missing: list[PolledRun] = []
         longest_unpolled: PolledRun | None = None
         async for polled in in_slices(listable):
             state = listed.states.get(polled.key)
@@ -325,7 +323,7 @@ class RunPoller:
         if not self._lists.saves_polls(len(wanted)):
             return missing
         ended = await self._lists.read_ended(wanted, ours.keys(), timeout)
-        async for run_id, state in in_slices(ended.items()):
+        async for run_id, state in in_slices(ended.items(), _ENDS_PER_SLICE):
             if state.is_terminal and (polled := ours.get(run_id)):
                 polled.report_state(state)
                 self._end_poll(polled, math.inf)

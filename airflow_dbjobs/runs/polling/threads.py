@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -94,12 +95,12 @@ async def respond_within(seconds: float, host: str, call: Awaitable[T]) -> T:
         raise Unreachable(f"{host} did not answer in full within {seconds:.0f} s") from None
 
 
-async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items, and let the event loop run in between before they have blocked it for long."""
+async def in_slices(items: Iterable[T], most: int = sys.maxsize) -> AsyncIterator[T]:
+    """Yield items, and let the event loop run in between before they, or `most` of them, have blocked it for long."""
     began = time.perf_counter()
-    for item in items:
+    for number, item in enumerate(items, 1):
         yield item
-        if time.perf_counter() - began > _SLICE_SECONDS:
+        if number % most == 0 or time.perf_counter() - began > _SLICE_SECONDS:
             await asyncio.sleep(0)
             began = time.perf_counter()
 
