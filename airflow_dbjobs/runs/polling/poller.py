@@ -13,7 +13,7 @@ import contextvars
 import math
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import jittered
@@ -107,8 +107,7 @@ class RunPoller:
         A run that is repaired at that time may be active again. Returns None, after the required wait, if the
         credentials were rejected: call again, on a poller with credentials that were read again or on this one.
         """
-        end: RunEnd | None = await self._wait(watch.run_id, watch)
-        return end
+        return cast("RunEnd | None", await self._wait(watch.run_id, watch))
 
     async def check(
         self, condition: Condition, watch: Watch, judge: Callable[[CheckResult], CheckResult | None]
@@ -118,12 +117,10 @@ class RunPoller:
         All callers that wait for tasks of a run share one request for it, as do those with equal conditions. Returns
         None as `wait` does.
         """
-        result: CheckResult | None
         if condition.run_id is None:
-            result = await self._wait(condition, watch, judge)
-        else:
-            result = await self._wait(condition.run_id, watch, lambda run: judge(condition.check_run(run)))
-        return result
+            return cast("CheckResult | None", await self._wait(condition, watch, judge))
+        judge_run = lambda run: judge(condition.check_run(run))  # noqa: E731 (it is short)
+        return cast("CheckResult | None", await self._wait(condition.run_id, watch, judge_run))
 
     async def _wait(self, key: int | Condition, watch: Watch, judge: Callable[[Any], Any] | None = None) -> Any:
         with self._in_use():
