@@ -300,7 +300,7 @@ class RunPoller:
         async for polled in in_slices(missing):
             polled.listed_at = None
             self._requests.poll(polled)
-        if longest_unpolled and longest_unpolled.in_flight is None and self._readings % round(stretch) == 0:
+        if longest_unpolled and longest_unpolled.in_flight is None and (stretch == 1.0 or self._readings % 2):
             # Detects a list that keeps showing runs after their end.
             longest_unpolled.start_poll(PollRound(self._clock(), is_check=True))
             self._requests.poll(longest_unpolled)

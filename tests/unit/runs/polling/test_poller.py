@@ -26,6 +26,7 @@ from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import Watch, wait_for_run
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.runs.conditions import RunCondition
 from airflow_dbjobs.runs.polling import rate_limit
 from airflow_dbjobs.runs.polling import requests as poll_requests
 from airflow_dbjobs.runs.polling.polled import RunEnd
@@ -318,6 +319,34 @@ class TestThreads:
                     assert process.returncode == 0
                 finally:
                     process.kill()
+
+
+class TestTasksOfRun:
+    def test_caller_gets_no_answer_to_an_earlier_request(self, workspace: LocalWorkspace) -> None:
+        # A poll for the run's state reads the first page of its tasks only.
+        gate = Gate(workspace)
+        state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
+        for life, keys in (("RUNNING", "b"), ("TERMINATED", "ab")):
+            tasks = [{"run_id": 8, "task_key": key, "state": state} for key in keys]
+            body = {"run_id": 7, "state": {**state, "life_cycle_state": life}, "tasks": tasks}
+            workspace.faults.append(Fault("runs/get", status=200, body=body))
+
+        async def scene() -> None:
+            poller = RunPoller(client_of(workspace, gate))
+            waiting = asyncio.create_task(poller.wait(Watch(7, 60.0, Patience(), time.monotonic)))
+            await until(lambda: gate.waiting.acquire(blocking=False))
+            condition = RunCondition(chosen=7, task_key="a")
+            watched = Watch(7, 60.0, Patience(), time.monotonic)
+            checking = asyncio.create_task(poller.check(condition, watched, lambda result: result))
+            await until(lambda: len(poller._polled[7].waiters) > 1)
+            gate.opened.set()
+            async with asyncio.timeout(10):
+                result, _ = await asyncio.gather(checking, waiting)
+            assert result is not None
+            assert result.verdict
+
+        asyncio.run(scene())
+        assert workspace.requests["runs/get"] == 2
 
 
 class TestBrokenPoll:
