@@ -11,11 +11,11 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium test-deployment explore chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; \
+		printf '  make %-16s %s\n' "$$name" "$$text"; \
 	done
 
 demo: .venv/installed ## Run the example DAGs on a real Airflow; KEEP=1 keeps it up to look at
@@ -27,7 +27,7 @@ check: .venv/installed ## Lint, formatting, types, and which room may import whi
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: test-client test-lowest test-2.11 test-3.3 ## All tests: without Airflow, on Airflow 2.11, on Airflow 3.3
+test: test-client test-lowest test-2.11 test-3.3 ## All tests, with the oldest versions too: without Airflow, on Airflow 2.11, on Airflow 3.3
 
 test-client: .venv-client/installed ## The client in an environment without Airflow
 	.venv-client/bin/python tests/tools/without_airflow.py
@@ -45,12 +45,21 @@ test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, 
 	@.venv-newest/bin/$(PIP_INSTALL) --editable ".[dev]" "apache-airflow==3.3.*"
 	.venv-newest/bin/python -m pytest -n 2 -m "not (airflow or browser)"
 
+# These rooms of the package import no Airflow, as import-linter checks. `test-3.3` tests them, `test-matrix` everywhere.
+WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement
+
 # loadgroup: the tests that share one Airflow go to one worker. 3: on two cores, as that one mostly waits.
-test-2.11: .venv-2.11/installed ## All tests on Airflow 2.11, those on a running Airflow among them
-	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup
+test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
+	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%)
 
 test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
+
+# A random one. It is shown in the command that make prints.
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+
+explore: .venv/installed ## Hypothesis tests with ten times as many, random examples (half an hour); SEED=number repeats them
+	.venv/bin/python -m pytest -n 2 -m hypothesis tests/unit/runs --hypothesis-profile=explore --hypothesis-seed=$(SEED)
 
 test-browser: needs-chromium .venv/browser ## The links in Airflow's UI, clicked in Chromium; CHROMIUM=command, screenshots in .screenshots
 	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/airflow/stack
@@ -61,6 +70,9 @@ needs-chromium:
 		exit 1; \
 	}
 
+test-deployment: .venv-deployment/installed ## What Airflow does on PostgreSQL, Redis and Celery, when any of these is killed
+	.venv-deployment/bin/python -m pytest -s -m deployment tests/airflow/stack
+
 test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (forty minutes); ONLY="3.0 3.1" picks some
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/tools/matrix.py $(ONLY)
 
@@ -70,9 +82,11 @@ chaos: .venv/installed ## Kill what runs, on a real Airflow, and count what was 
 corpus: .venv/installed ## Check the payload rules on a folder of cases that others wrote; CORPUS=folder
 	@.venv/bin/python tests/tools/corpus.py $(CORPUS)
 
-bench: .venv-bench/installed ## What watching runs costs, beside the official provider (twenty minutes); QUICK=1, ONLY=N,N, OUTPUT=file, PLOT=file
+# The second script runs also where the first one finds a budget exceeded.
+bench: .venv-bench/installed ## What waiting for runs costs, compared with the official provider (twenty minutes); QUICK=1, ONLY=N,N, OUTPUT=file, PLOT=file
 	@PYTHONPATH=tests/support .venv-bench/bin/python tests/benchmarks/polling.py $(if $(QUICK),--quick) \
-		$(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(PLOT),--plot $(PLOT))
+		$(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(PLOT),--plot $(PLOT)); kept=$$?; \
+	$(if $(ONLY),true,PYTHONPATH=tests/support .venv-bench/bin/python tests/benchmarks/task_cost.py $(if $(QUICK),--quick)) && exit $$kept
 
 bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
 	.venv-bench/bin/python tests/benchmarks/import_time.py
@@ -130,6 +144,12 @@ endef
 .venv/browser: .venv/installed
 	@echo "Installing what drives a browser into .venv"
 	@.venv/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[browser]"
+	@touch $@
+
+.venv-deployment/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
+	@echo "Installing Airflow 3.3 as it is deployed, with Celery, into .venv-deployment (about a minute)"
+	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear $(@D)
+	@$(@D)/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[dev,deployment]"
 	@touch $@
 
 # Without the constraints: the official provider's own dependencies want other versions.

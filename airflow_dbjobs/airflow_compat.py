@@ -378,17 +378,18 @@ PREFIX = "dbjobs.poller."
 
 def emit_metric(kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> None:
     """Send a measurement of ``RunPoller`` to Airflow as ``dbjobs.poller.<name>``, tagged with the workspace's host."""
-    stats, tags = _stats(), {"workspace": urlsplit(workspace).hostname or ""}
+    metrics, tags = stats(), {"workspace": urlsplit(workspace).hostname or ""}
     if kind == "count":
-        stats.incr(PREFIX + name, int(value), tags=tags)
+        metrics.incr(PREFIX + name, int(value), tags=tags)
     elif kind == "gauge":
-        stats.gauge(PREFIX + name, value, tags=tags)
+        metrics.gauge(PREFIX + name, value, tags=tags)
     else:
-        stats.timing(PREFIX + name, timedelta(seconds=value), tags=tags)
+        metrics.timing(PREFIX + name, timedelta(seconds=value), tags=tags)
 
 
 @functools.cache
-def _stats() -> Any:
+def stats() -> Any:
+    """Return Airflow's metrics."""
     # The same module as the triggerer uses; the SDK has a copy, but that is only set up in tasks.
     try:
         module = import_module("airflow.observability.stats")

@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import tempfile
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 # Before anything imports Airflow: its home is a folder of this run, not the developer's, and it logs no wall of text.
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 
 # What knows nothing of Airflow, and plays for long in virtual time, is tested on one Airflow only.
 collect_ignore_glob = [] if AIRFLOW_V_3_0_PLUS else ["*/test_rate_limit.py", "*/test_poller_*.py"]
+
+# The environments of `make test-lowest` have no hypothesis.
+if find_spec("hypothesis"):
+    from made_up import register_profiles
+
+    register_profiles()
 
 TOKEN = "local-token-of-the-tests"
 WORKSPACE_URL = "http://127.0.0.1:8765"

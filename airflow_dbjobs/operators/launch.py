@@ -392,7 +392,7 @@ class LaunchOperator(PayloadOperator):
 
     def _cancel(self, began: float | None = None) -> None:
         """Cancel the run within 4 s of `began` (monotonic seconds), by default of now."""
-        from airflow_dbjobs.runs.kill import cancel_now
+        from airflow_dbjobs.runs.cancel_on_kill import cancel_now
 
         if self._client is not None:
             began = began or time.monotonic()

@@ -41,15 +41,14 @@ def merge(body: object, named: Mapping[str, Any], *, keep_templates: bool = Fals
     """
     with depth_reported:
         payload = {**_mapping(body), **{name: value for name, value in named.items() if value is not None}}
-        made: dict[str, Any] = _plain(payload if keep_templates else _rendered(payload), "", keep_templates)
-        _stringify_parameters(made)
+        made: dict[str, Any] = _plain(payload if keep_templates else _rendered(payload), "", keep_templates, True)
     return made
 
 
 def to_json(payload: Mapping[Any, Any], *, keep_templates: bool = False) -> dict[str, Any]:
     """Convert a payload to JSON types and drop None values of mappings. Raises ConfigurationError if it cannot."""
     with depth_reported:
-        made: dict[str, Any] = _plain(payload, "", keep_templates)
+        made: dict[str, Any] = _plain(payload, "", keep_templates, False)
     return made
 
 
@@ -128,21 +127,14 @@ def _parse(name: str, text: str) -> object:
         ) from None
 
 
-def _stringify_parameters(value: Any) -> None:
-    """Replace numbers and booleans among parameters by their JSON text, in place and at any depth."""
-    for item in value if isinstance(value, list) else value.values():
-        if isinstance(item, dict | list):
-            _stringify_parameters(item)
-    for name in TEXT_PARAMETERS & value.keys() if isinstance(value, dict) else ():
-        given = value[name]
-        for key, item in given.items() if isinstance(given, dict) else enumerate(given if is_list(given) else ()):
-            if isinstance(item, int | float):
-                given[key] = json.dumps(item)
-
-
-def _plain(value: Any, path: str, keep_templates: bool) -> Any:
-    """Convert `value` to JSON types, without the None values of mappings."""
-    # Exact types first: isinstance with Mapping or Sequence is slow, and each operator runs this.
+def _plain(value: Any, path: str, keep_templates: bool, stringify: bool) -> Any:
+    """Convert `value` to JSON types, without the None values of mappings; optionally parameters of code to strings."""
+    # isinstance with Mapping or Sequence is slow, and each operator runs this.
+    if isinstance(value, (list, tuple)):
+        return [
+            item if type(item) in _SCALARS else _plain(item, f"{path}[{index}]", keep_templates, stringify)
+            for index, item in enumerate(value)
+        ]
     if type(value) is int and -_TOO_LONG < value < _TOO_LONG:
         return value
     if type(value) is dict or isinstance(value, Mapping):
@@ -150,20 +142,27 @@ def _plain(value: Any, path: str, keep_templates: bool) -> Any:
         for key, item in value.items():
             if item is not None:
                 name = key if type(key) is str else _key(key, path)
-                made[name] = item if type(item) in _SCALARS else _plain(item, f"{path}.{name}", keep_templates)
+                made[name] = (
+                    item if type(item) in _SCALARS else _plain(item, f"{path}.{name}", keep_templates, stringify)
+                )
+                if stringify and name in TEXT_PARAMETERS:
+                    _stringify_items(made[name])
         return made
-    if isinstance(value, (list, tuple)):
-        return [
-            item if type(item) in _SCALARS else _plain(item, f"{path}[{index}]", keep_templates)
-            for index, item in enumerate(value)
-        ]
     if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum)):
         if isinstance(value, (int, float)) and not -_TOO_LONG < value < _TOO_LONG:
             raise ConfigurationError(f"{_display_path(path)} is {_describe_number(value)}. Use another number.")
         return value
     if keep_templates and is_templated(value):
         return value
-    return _plain(_json_value(value, path), path, keep_templates)
+    return _plain(_json_value(value, path), path, keep_templates, stringify)
+
+
+def _stringify_items(parameters: Any) -> None:
+    """Replace numbers and booleans in a list or mapping by their JSON text, in place."""
+    if isinstance(parameters, (dict, list)):
+        for key, item in parameters.items() if isinstance(parameters, dict) else enumerate(parameters):
+            if isinstance(item, (int, float)):
+                parameters[key] = json.dumps(item)
 
 
 def _json_value(value: Any, path: str) -> Any:

@@ -21,20 +21,27 @@ _WHOLE = re.compile(rf"\s*(-?[0-9]{{1,{MAX_DIGITS}}})(\.0{{1,{MAX_DIGITS}}})?\s*
 
 
 class FieldType(NamedTuple):
-    """A type: its description, its predicate, and the type of a list's elements or a mapping's values."""
+    """A type: its description, its predicate, and the type of a list's elements or a mapping's values.
+
+    Values of the classes `exact`, which most have, fit without calling the predicate; lists and mappings with an
+    `element` have none.
+    """
 
     allowed: str
     fits: Callable[[object], bool]
     element: FieldType | None = None
+    exact: frozenset[type] = frozenset()
 
     def mismatches(self, value: Any) -> Sequence[Mismatch]:
         """Return the path below the field, the given type and the allowed type of each value with a wrong type."""
+        if type(value) in self.exact:
+            return ()
         if not self.fits(value):
             return () if is_templated(value) else (("", type_of(value), self.allowed),)
         if self.element is None:
             return ()
-        _, fits, _ = self.element
-        if all(map(fits, value.values() if isinstance(value, dict) else value)):
+        items, fits = value.values() if isinstance(value, dict) else value, self.element.fits
+        if self.element.exact.issuperset(map(type, items)) or all(map(fits, items)):
             return ()
         return [
             (below, type_of(item), self.element.allowed)
@@ -95,9 +102,9 @@ def _is_text(value: object) -> bool:
     return isinstance(value, (str, int, float))
 
 
-TEXT = FieldType("a string", _is_text)
+TEXT = FieldType("a string", _is_text, exact=frozenset({str, int, float, bool}))
 MAP = FieldType("a mapping of strings", is_mapping, TEXT)
-STRUCTURE = FieldType("a mapping", is_mapping)
+STRUCTURE = FieldType("a mapping", is_mapping, exact=frozenset({dict}))
 STRUCTURES = FieldType("a list of mappings", is_list, STRUCTURE)
 
 
@@ -141,9 +148,13 @@ class Untyped(Protocol):
 
 S = TypeVar("S")
 Text: TypeAlias = Annotated[str | Resolvable | None, TEXT]
-Int: TypeAlias = Annotated[int | str | Resolvable | None, FieldType("an integer", _is_whole_number)]
+Int: TypeAlias = Annotated[
+    int | str | Resolvable | None, FieldType("an integer", _is_whole_number, exact=frozenset({int}))
+]
 Number: TypeAlias = Annotated[float | str | Resolvable | None, FieldType("a number", _is_number)]
-Bool: TypeAlias = Annotated[bool | str | Resolvable | None, FieldType("true or false", is_bool)]
+Bool: TypeAlias = Annotated[
+    bool | str | Resolvable | None, FieldType("true or false", is_bool, exact=frozenset({bool}))
+]
 Map: TypeAlias = Annotated[Mapping[str, Any] | str | Resolvable | None, MAP]
 Texts: TypeAlias = Annotated[
     Sequence[str | Resolvable] | str | Resolvable | None, FieldType("a list of strings", is_list, TEXT)

@@ -78,11 +78,12 @@ class Node:
 
     def lacks(self, name: str) -> bool:
         """Return whether the field is definitely missing: not given, and no template may add it."""
-        return not self.given(name) and not self._is_open
+        return self.value.get(name) is None and not self._is_open
 
     def empty(self, name: str) -> bool:
         """Return whether the field is definitely missing, or an empty string."""
-        return self.lacks(name) or self.value.get(name) == ""
+        value = self.value.get(name)
+        return value == "" or (value is None and not self._is_open)
 
     def known(self, name: str) -> Any:
         """Return the value of the field, or None if it is missing or a template."""
@@ -95,12 +96,12 @@ class Node:
 
     def text(self, name: str) -> str | None:
         """Return the value of the field if it is a string and no template."""
-        value = self.known(name)
-        return value if isinstance(value, str) else None
+        value = self.value.get(name)
+        return value if isinstance(value, str) and not is_templated(value) else None
 
     def number(self, name: str) -> int | None:
         """Return the value of the field if it is an integer, or a string of digits."""
-        return whole_number(self.known(name))
+        return whole_number(self.value.get(name))
 
     def mapping(self, name: str) -> dict[str, Any]:
         """Return the value of the field if it is a mapping, otherwise an empty mapping."""
@@ -120,8 +121,7 @@ class Node:
 
     def all_known(self, name: str) -> bool:
         """Return whether neither the field nor any of its elements is a template, so that the list is complete."""
-        value = self.value.get(name)
-        return not is_templated(value) and not any(is_templated(item) for item in self.items(name))
+        return not is_templated(self.value.get(name)) and not any(map(is_templated, self.items(name)))
 
     @property
     def _is_open(self) -> bool:

@@ -71,22 +71,34 @@ def _root(reference: str) -> str:
     return re.split(r"[.-]", reference, maxsplit=1)[0]
 
 
-def ambiguous_references(value: object, macros: Collection[str] = (), path: str = "") -> Iterator[str]:
+def ambiguous_references(value: object, macros: Collection[str] = ()) -> Iterator[str]:
     """Yield a message for each reference in a payload that Airflow may replace before Databricks does.
 
     `macros` are the names that the DAG defines for its templates.
     """
-    if isinstance(value, str):
-        for found in _TEMPLATE.finditer(value) if "{{" in value else ():
+    templates: list[tuple[str, str]] = []
+    _collect_templates(value, "", templates)
+    for path, text in templates:
+        for found in _TEMPLATE.finditer(text):
             reference = found["path"] or found["variable"]
             if reference and (_root(reference) in _AIRFLOW or _root(reference) in macros):
                 yield (
-                    f"{path}: both Airflow and Databricks define {found[0]}; Airflow's value is used if there is one."
-                    f" Write {{{{ '{found[0]}' }}}} for Databricks' value, or {{{{ ({reference}) }}}} for Airflow's."
+                    f"{path.removeprefix('.')}: both Airflow and Databricks define {found[0]}; Airflow's value is used"
+                    f" if there is one. Write {{{{ '{found[0]}' }}}} for Databricks' value, or {{{{ ({reference}) }}}}"
+                    " for Airflow's."
                 )
+
+
+def _collect_templates(value: object, path: str, templates: list[tuple[str, str]]) -> None:
+    """Append path and text of each string with an expression; the other strings, most of them, cost no call."""
+    if isinstance(value, str):
+        if "{{" in value:
+            templates.append((path, value))
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from ambiguous_references(item, macros, f"{path}.{name}".removeprefix("."))
+            if type(item) is not str or "{{" in item:
+                _collect_templates(item, f"{path}.{name}", templates)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from ambiguous_references(item, macros, f"{path}[{index}]")
+            if type(item) is not str or "{{" in item:
+                _collect_templates(item, f"{path}[{index}]", templates)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _MARKS = ("{{", "{%", "{#")
 # The template_ext of the operators: Airflow replaces the file name by the file's content.
 _FILE_SUFFIX = ".json-tpl"
+# Values of these classes are no templates, though their elements may be.
+_PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
 # Stands for a value of which nothing is known.
 UNKNOWN = "{{ }}"
 
@@ -25,7 +27,7 @@ def is_templated(value: object) -> bool:
     """
     if isinstance(value, str):
         return ("{" in value and any(mark in value for mark in _MARKS)) or value.endswith(_FILE_SUFFIX)
-    if value is None or isinstance(value, (dict, list, tuple, int, float)):
+    if type(value) in _PLAIN:
         return False
     return callable(getattr(value, "resolve", None)) and not isinstance(value, os.PathLike)
 

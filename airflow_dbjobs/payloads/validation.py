@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.payloads.body import depth_reported, merge, to_json
-from airflow_dbjobs.payloads.field_types import printable, type_of
+from airflow_dbjobs.payloads.field_types import is_list, printable, type_of
 from airflow_dbjobs.payloads.paths import Body, Node
-from airflow_dbjobs.payloads.rules import EXTENDS, MODULES_WITH_RULES, Rule
+from airflow_dbjobs.payloads.rules import EXTENDS, MODULES_WITH_RULES, Rule, precondition
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 from airflow_dbjobs.payloads.schema import ENDPOINTS, MODULE_OF, fields_of
 from airflow_dbjobs.payloads.suggestions import where_it_belongs
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_dbjobs.payloads.field_types import Mismatch
+    from airflow_dbjobs.payloads.rules import Check
     from airflow_dbjobs.payloads.schema import Field
 
 VERSIONS = ("2.2", "2.1", "2.0")
@@ -138,7 +139,9 @@ def findings(
         ]
     found: list[Finding] = []
     root = Node(Body(endpoint, version, cloud, payload, open_root), payload, ENDPOINTS[endpoint])
-    _apply((rule for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found)
+    _apply(
+        (_Check(frozenset(), rule.check, rule) for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found
+    )
     _visit(root, found)
     return found
 
@@ -156,49 +159,53 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
 
 def _visit(node: Node, found: list[Finding]) -> None:
     """Append the findings in a structure: those of its rules first, then those in its fields."""
-    fields, rules_by_field, rules = _expected(node.structure, node.body.endpoint, node.body.version)
+    fields, simple, checks_by_field, checks = _expected(node.structure, node.body.endpoint, node.body.version)
     start = len(found)
-    _apply(rules, node, found)
+    _apply(checks, node, found)
     for name in node.value:
-        if name in rules_by_field:
-            _apply(rules_by_field[name], node, found)
-    refused = {finding.path for finding in found[start:] if finding.is_error}
+        if name in checks_by_field:
+            _apply(checks_by_field[name], node, found)
+    reported = found[start:]
     for name, value in node.value.items():
-        if value is None:
+        if value is None or type(value) in simple.get(name, ()):
             continue
         if name not in fields:
-            if node.path_of(str(name)) not in refused:
+            if node.path_of(str(name)) not in _refused(reported):
                 found.append(_unknown(node, str(name)))
-            continue
-        field_type, since, structure, many = fields[name]
-        if since and since > node.body.version:
+        elif (fields[name].since or "") > node.body.version:
             # The value is not checked, as this version ignores the field.
-            found.append(_too_new(node, name, since))
-            continue
-        if mismatches := field_type.mismatches(value):
-            found += _mistyped(node, name, mismatches, refused)
-        if structure:
-            _descend(node, name, structure, found, many=many)
+            found.append(_too_new(node, name, fields[name].since))
+        else:
+            if mismatches := fields[name].type.mismatches(value):
+                found += _mistyped(node, name, mismatches, _refused(reported))
+            _descend(node, name, fields[name], found)
 
 
-def _descend(node: Node, name: str, structure: str, found: list[Finding], *, many: bool) -> None:
+def _descend(node: Node, name: str, field: Field, found: list[Finding]) -> None:
     """Visit the structures in a field."""
-    value = node.value[name]
-    if many:
-        for index, item in node.elements(name):
-            _visit(Node(node.body, item, structure, node, f"{name}[{index}]"), found)
-    elif isinstance(value, dict):
+    value, structure = node.value[name], field.structure
+    if not structure:
+        return
+    if isinstance(value, dict) and not field.many:
         _visit(Node(node.body, value, structure, node, name), found)
+    elif is_list(value) and field.many:
+        for index, item in enumerate(value):
+            if isinstance(item, dict):
+                _visit(Node(node.body, item, structure, node, f"{name}[{index}]"), found)
 
 
-def _apply(rules: Iterable[Rule], node: Node, found: list[Finding]) -> None:
-    """Append the findings of `rules` at a node."""
-    for rule in rules:
-        if rule.fields and node.value.keys().isdisjoint(rule.fields):
+def _apply(checks: Iterable[_Check], node: Node, found: list[Finding]) -> None:
+    """Append the findings of `checks` at a node."""
+    for fields, run, rule in checks:
+        if fields and node.value.keys().isdisjoint(fields):
             continue
-        for below, given in rule.check(node):
+        for below, given in run(node):
             path, is_error = node.path_of(below), not rule.warning
             found.append(Finding(path, rule.id, given, rule.allowed, rule.remedy, is_error, rule.at_run))
+
+
+def _refused(reported: list[Finding]) -> set[str]:
+    return {finding.path for finding in reported if finding.is_error}
 
 
 def _mistyped(node: Node, name: str, mismatches: Iterable[Mismatch], refused: set[str]) -> Iterator[Finding]:
@@ -209,7 +216,7 @@ def _mistyped(node: Node, name: str, mismatches: Iterable[Mismatch], refused: se
             yield Finding(path, "REQ-FIELD-TYPE", given, f"it must be {allowed}", f"Write it as {allowed}.")
 
 
-def _too_new(node: Node, name: str, since: str) -> Finding:
+def _too_new(node: Node, name: str, since: str | None) -> Finding:
     return Finding(
         node.path_of(name),
         "FIELD-VERSION",
@@ -237,24 +244,45 @@ def _unknown(node: Node, name: str) -> Finding:
     )
 
 
+class _Check(NamedTuple):
+    """The check of a rule, and the fields of which at least one must be given for it (none: it always runs)."""
+
+    fields: frozenset[str]
+    run: Check
+    rule: Rule
+
+
 class _Expected(NamedTuple):
-    """The fields of a structure, the rules that need one certain field, by that field, and all other rules."""
+    """The fields of a structure; by field, the classes whose values are right; and the checks of its rules.
+
+    `checks_by_field` are the checks that need one certain field, and `checks` all others.
+    """
 
     fields: dict[str, Field]
-    rules_by_field: dict[str, list[Rule]]
-    rules: list[Rule]
+    simple: dict[str, frozenset[type]]
+    checks_by_field: dict[str, list[_Check]]
+    checks: list[_Check]
 
 
 @lru_cache(maxsize=1024)
 def _expected(structure: str, endpoint: str, version: str) -> _Expected:
-    """Return fields and rules of a structure, including inherited ones; imports their modules on first use."""
-    rules = [rule for rule in _rules_of(structure) if rule.applies(endpoint, version)]
-    by_field: dict[str, list[Rule]] = {}
-    for rule in rules:
-        if len(rule.fields) == 1:
-            (name,) = rule.fields
-            by_field.setdefault(name, []).append(rule)
-    return _Expected(fields_of(structure), by_field, [rule for rule in rules if len(rule.fields) != 1])
+    """Return fields and checks of a structure, including inherited ones; imports their modules on first use."""
+    fields = fields_of(structure)
+    simple = {
+        name: field.type.exact
+        for name, field in fields.items()
+        if not field.structure and (field.since or "") <= version
+    }
+    by_field: dict[str, list[_Check]] = {}
+    rest = []
+    for rule in _rules_of(structure):
+        if rule.applies(endpoint, version):
+            needed, run = precondition(rule.check)
+            if len(needed) == 1:
+                by_field.setdefault(next(iter(needed)), []).append(_Check(frozenset(), run, rule))
+            else:
+                rest.append(_Check(needed, run, rule))
+    return _Expected(fields, simple, by_field, rest)
 
 
 def _rules_of(structure: str | None) -> Iterator[Rule]:

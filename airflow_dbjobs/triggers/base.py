@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, stats
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
 from airflow_dbjobs.triggers import events
@@ -35,6 +35,9 @@ STOPPING_SECONDS = 5.0
 
 # Airflow calls a trigger's `on_kill` from 3.3 on; before, a killed trigger is only cancelled.
 _AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+
+# Whether this process has imported what triggers use. (`sys.modules` also has what is still being imported.)
+_is_loaded = False
 
 # The connection lookups in progress, by event loop and connection id.
 _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[JobsClient]]] = (
@@ -80,6 +83,7 @@ class JobsTrigger(BaseTrigger):
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             async with asyncio.timeout(left) as limit:
+                await load()
                 outcome = await self.wait()
         except TimeoutError as error:
             if limit.expired():
@@ -136,6 +140,26 @@ class JobsTrigger(BaseTrigger):
         if renewed.transport.identity != client.transport.identity:
             self.log.warning("The connection %r has changed; using its new settings.", conn_id)
         return renewed
+
+
+async def load() -> None:
+    """Import what triggers use, in a thread: in the event loop, their first use would block it for 200 ms."""
+    global _is_loaded  # noqa: PLW0603 (a process has its modules once)
+    if not _is_loaded:
+        await asyncio.to_thread(_import_modules)
+        _is_loaded = True
+
+
+def _import_modules() -> None:
+    import asgiref.sync  # noqa: F401
+
+    from airflow_dbjobs.runs import conditions  # noqa: F401
+    from airflow_dbjobs.runs import conditions  # noqa: F401
+    from airflow_dbjobs.runs.polling import poller  # noqa: F401
+
+    # Airflow reads a file for its first metric. A timer sends nothing before it is stopped.
+    with suppress(Exception):
+        stats().timer("dbjobs.poller.lag")
 
 
 async def client_of(conn_id: str) -> JobsClient:

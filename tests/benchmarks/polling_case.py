@@ -1,8 +1,9 @@
 """The watching process of one case of polling.py: triggers in one event loop, as in a triggerer, and what they cost.
 
-Run by polling_measure.py, which drives it through three stages by a line each on stdin and reads a line of JSON at the
-end of each: all triggers watch; the cost of watching was measured; all runs are over. What the loop's lateness is
-measured with costs more than our triggers do, so it runs when the processor time has been taken.
+Run by polling_measure.py, which drives it through its stages by a line each on stdin and reads a line of JSON at the
+end of each: the first triggers start, as the first of their kind in this process; the cost of watching is measured;
+then how late the loop is; runs end. What the loop's lateness is measured with costs more than our triggers do, so it
+does not run while the processor time of watching is taken.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def main() -> None:
     os.dup2(2, 1)
     case = json.loads(sys.stdin.readline())
     configure_logging(case["log"])
+    # The process that runs a triggerer's triggers is a fork of one that has imported this.
+    import airflow.jobs.triggerer_job_runner  # noqa: F401
+
+    # The collection that these imports have made due is no provider's.
+    gc.collect()
     asyncio.run(Watcher(case, reports).run())
 
 
@@ -80,16 +86,32 @@ class Connections:
         socket.socket.connect = counting  # type: ignore[method-assign]
 
 
+class Cpu:
+    """This process' own processor time, and the time of day, since the object was made."""
+
+    def __init__(self) -> None:
+        self._cpu, self._start = time.process_time(), time.monotonic()
+
+    def seconds(self) -> float:
+        return time.process_time() - self._cpu
+
+    def wall_seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
 class Lateness:
     """How many seconds too late a coroutine is woken that sleeps again and again, as long as the `with` block lasts.
 
-    Garbage collections stop a process as a whole, whoever's objects they look at: the longest is kept beside.
+    Garbage collections stop a process as a whole, whoever's objects they look at: they are kept apart.
     """
 
     def __init__(self) -> None:
         self.late: list[float] = []
+        # The worst of these if collections took no time.
+        self.worst_beyond_collections = 0.0
         self.longest_collection = 0.0
-        self._collecting_since = 0.0
+        self._collected_seconds = 0.0
+        self._collecting_since: float | None = None
 
     async def __aenter__(self) -> Self:
         gc.callbacks.append(self._collecting)
@@ -100,18 +122,37 @@ class Lateness:
         self._napping.cancel()
         gc.callbacks.remove(self._collecting)
 
+    def summary(self) -> dict[str, float]:
+        """Return what the parent wants to know."""
+        return {
+            "late_worst": max(self.late),
+            "late_p99": sorted(self.late)[len(self.late) * 99 // 100],
+            "late_beyond_collections": self.worst_beyond_collections,
+            "longest_collection": self.longest_collection,
+        }
+
     async def _nap(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            due = clock() + NAP_SECONDS
+            due, collected = clock() + NAP_SECONDS, self._collected()
             await asyncio.sleep(NAP_SECONDS)
-            self.late.append(max(0.0, clock() - due))
+            late = max(0.0, clock() - due)
+            self.late.append(late)
+            beyond = late - (self._collected() - collected)
+            self.worst_beyond_collections = max(self.worst_beyond_collections, beyond)
+
+    def _collected(self) -> float:
+        """Return for how long collections took, one included whose end another thread has not reported yet."""
+        since = self._collecting_since
+        return self._collected_seconds + (0.0 if since is None else time.monotonic() - since)
 
     def _collecting(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":
             self._collecting_since = time.monotonic()
-        else:
-            self.longest_collection = max(self.longest_collection, time.monotonic() - self._collecting_since)
+        elif self._collecting_since is not None:
+            took, self._collecting_since = time.monotonic() - self._collecting_since, None
+            self._collected_seconds += took
+            self.longest_collection = max(self.longest_collection, took)
 
 
 class Watcher:
@@ -121,42 +162,53 @@ class Watcher:
         self._case = case
         self._reports = reports
         self._connections = Connections(case["port"])
-        self._fired_at: list[float] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        # Of each run, when its trigger fired.
+        self._fired_at: dict[int, float] = {}
         self._wrong: list[str] = []
         self._all_over = asyncio.Event()
 
     async def run(self) -> None:
         """Go through the stages."""
-        provider, period = self._case["provider"], self._case["period"]
-        triggers = [make_trigger(provider, run_id, period) for run_id in self._case["run_ids"]]
-        # Tasks defer one after the other; triggers that begin together would poll together ever after.
-        apart = period / len(triggers)
-        tasks = [asyncio.create_task(self._watch(trigger, after=i * apart)) for i, trigger in enumerate(triggers)]
-        await self._report()
+        async with Lateness() as first:
+            starting = asyncio.create_task(self._start())
+            await self._report()
+            await starting
+        await self._report(**first.summary())
         await self._report(**await self._steady())
         async with Lateness() as steady:
+            cpu = Cpu()
             await asyncio.sleep(self._case["lateness_seconds"])
+            per_second = cpu.seconds() / cpu.wall_seconds()
         async with Lateness() as ending:
-            cpu = time.process_time()
-            self._say(late=steady.late, longest_collection=steady.longest_collection)
+            cpu = Cpu()
+            self._say(**steady.summary())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._all_over.wait(), self._case["patience"])
-            cpu = time.process_time() - cpu
+            # What watching would have taken in this time, the measuring of the lateness included, is not the ends'.
+            ends_cpu = cpu.seconds() - per_second * cpu.wall_seconds()
         self._say(
-            late=ending.late,
-            longest_collection=ending.longest_collection,
+            **ending.summary(),
             fired_at=self._fired_at,
             wrong=self._wrong[:3],
-            cpu=cpu,
+            ends_cpu=max(0.0, ends_cpu),
         )
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
 
-    async def _watch(self, trigger: BaseTrigger, after: float) -> None:
-        await asyncio.sleep(after)
+    async def _start(self) -> None:
+        """Start the triggers one after the other: those that begin together would poll together ever after."""
+        provider, period, run_ids = self._case["provider"], self._case["period"], self._case["run_ids"]
+        for run_id in run_ids:
+            # The first one imports its module in the event loop, as a triggerer does.
+            trigger = make_trigger(provider, run_id, period)
+            self._tasks.append(asyncio.create_task(self._watch(run_id, trigger)))
+            await asyncio.sleep(period / len(run_ids))
+
+    async def _watch(self, run_id: int, trigger: BaseTrigger) -> None:
         try:
             async for event in trigger.run():
-                self._fired_at.append(time.time())
+                self._fired_at[run_id] = time.time()
                 if not succeeded(event.payload):
                     self._wrong.append(repr(event.payload))
                 break
@@ -167,11 +219,11 @@ class Watcher:
             self._all_over.set()
 
     async def _steady(self) -> dict[str, float]:
-        opened, cpu, start = self._connections.opened, time.process_time(), time.monotonic()
+        opened, cpu = self._connections.opened, Cpu()
         await asyncio.sleep(self._case["steady_seconds"])
         return {
-            "cpu": time.process_time() - cpu,
-            "seconds": time.monotonic() - start,
+            "cpu": cpu.seconds(),
+            "seconds": cpu.wall_seconds(),
             "opened": self._connections.opened - opened,
         }
 

@@ -1,21 +1,20 @@
-"""What polling.py has measured as Markdown: a table for people, and the budgets that ours has to keep."""
+"""What polling.py has measured as Markdown: a table for people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from polling_measure import ENDING
+from polling_measure import ENDING, ENDING_SECONDS, PERIODS_OF_A_RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # Fewer runs take less memory than two processes of the same kind differ by.
 LEAST_RUNS_FOR_MEMORY = 1000
-BUDGET_RUNS = 1000
-# A page of the list takes megabytes to read, however many runs are watched: a budget per run is one of many runs.
-MEMORY_BUDGET_RUNS = 10_000
 # Where the server is as busy as this, it is what slows its client down.
 SATURATED = 0.9
+# Where other work takes so much of the machine, what was measured in seconds is worth little.
+DISTURBED = 0.25
 
 NO_VALUE = "-"
 
@@ -33,6 +32,7 @@ METRICS = (
     Metric("requests per interval", "requests"),
     Metric("CPU per interval, ms", "cpu_seconds", 1e3),
     Metric("CPU per run and interval, us", "cpu_us_per_run"),
+    Metric("the same with the run's end, us", "cpu_us_per_run_and_end"),
     Metric("resident memory per run, kB", "rss_kb_per_run"),
     Metric("the same at its peak, kB", "peak_rss_kb_per_run"),
     Metric("TCP connections at the same time", "connections", digits=0),
@@ -40,52 +40,21 @@ METRICS = (
     Metric("end of a run to its event, median, s", "delay_median", digits=2),
     Metric("end of a run to its event, p95, s", "delay_p95", digits=2),
     Metric("end of a run to its event, max, s", "delay_max", digits=2),
+    Metric("requests from the first end to the last event", "end_requests", digits=0),
+    Metric("first use: event loop late, worst, ms", "first_late_worst", 1e3),
+    Metric("first use: event loop late but for garbage collections, worst, ms", "first_late_beyond_collections", 1e3),
+    Metric("first use: longest garbage collection, ms", "first_longest_collection", 1e3),
     Metric("event loop late, worst, ms", "late_worst", 1e3),
+    Metric("event loop late but for garbage collections, worst, ms", "late_beyond_collections", 1e3),
     Metric("event loop late, p99, ms", "late_p99", 1e3),
     Metric("longest garbage collection, ms", "longest_collection", 1e3),
     Metric("runs ending: event loop late, worst, ms", "end_late_worst", 1e3),
+    Metric("runs ending: event loop late but for garbage collections, worst, ms", "end_late_beyond_collections", 1e3),
     Metric("runs ending: event loop late, p99, ms", "end_late_p99", 1e3),
     Metric("runs ending: longest garbage collection, ms", "end_longest_collection", 1e3),
-)
-
-
-class Budget(NamedTuple):
-    """What ours may cost at most with so many `runs`. `limit` may depend on the polling period."""
-
-    title: str
-    page_size: int
-    value: Callable[[Mapping[str, Any]], float | None]
-    limit: Callable[[int], float]
-    runs: int = BUDGET_RUNS
-
-
-BUDGETS = (
-    Budget("requests per interval, pages of 1000", 1000, lambda case: case["requests"], lambda _: 2),
-    Budget("requests per interval, pages of 25", 25, lambda case: case["requests"], lambda _: 42),
-    Budget("CPU per run and interval, us", 1000, lambda case: case["cpu_us_per_run"], lambda _: 30),
-    Budget(
-        f"resident memory per run, of {MEMORY_BUDGET_RUNS:,}, kB",
-        1000,
-        lambda case: case.get("rss_kb_per_run"),
-        lambda _: 8,
-        MEMORY_BUDGET_RUNS,
-    ),
-    Budget(
-        "TCP connections at the same time",
-        1000,
-        lambda case: max(case["connections"], case["end_connections"]),
-        lambda _: 8,
-    ),
-    Budget("event loop late, worst, ms", 1000, lambda case: case["late_worst"] * 1e3, lambda _: 50),
-    Budget(
-        "event loop late, worst while all runs end, ms", 1000, lambda case: case["end_late_worst"] * 1e3, lambda _: 50
-    ),
-    Budget(
-        "all runs end: the last event after, s (period + runs/100 + 3)",
-        1000,
-        lambda case: case["delay_max"],
-        lambda period: period + BUDGET_RUNS / 100 + 3,
-    ),
+    Metric("the workspace's own CPU, % of a processor", "server_busy", 100, 0),
+    Metric("the same, runs ending", "end_server_busy", 100, 0),
+    Metric("other work on the machine, % of its processors", "others_busy", 100, 0),
 )
 
 
@@ -96,7 +65,7 @@ def add_memory_per_run(cases: Iterable[dict[str, Any]]) -> None:
     one = {case["provider"]: case for case in cases if case["runs"] == 1}
     for case in cases:
         baseline = one.get(case["provider"])
-        if baseline and case["runs"] >= LEAST_RUNS_FOR_MEMORY:
+        if baseline and case["triggerers"] == 1 and case["runs"] >= LEAST_RUNS_FOR_MEMORY:
             for key in ("rss_kb", "peak_rss_kb"):
                 # In a steady window the process that watches one run has no peak worth the name.
                 case[f"{key}_per_run"] = (case[key] - baseline["rss_kb"]) / (case["runs"] - 1)
@@ -105,32 +74,20 @@ def add_memory_per_run(cases: Iterable[dict[str, Any]]) -> None:
 def report(about: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of all cases."""
     columns = [("official", 1000), ("ours", 1000), ("ours", 25)]
-    by_key = {(case["provider"], case["page_size"], case["runs"]): case for case in cases}
-    heads = ["measured", "runs", f"official {about['official']}", "ours, pages of 1000", "ours, pages of 25"]
-    rows = [[*heads, "official / ours"]]
+    keys = ("provider", "page_size", "triggerers", "runs", "period")
+    by_key = {tuple(case[key] for key in keys): case for case in cases}
+    groups = sorted({key[2:] for key in by_key})
+    heads = ["measured", "runs", "interval, s", f"official {about['official']}", "ours, pages of 1000"]
+    rows = [[*heads, "ours, pages of 25", "official / ours"]]
     for metric in METRICS:
-        for runs in sorted({case["runs"] for case in cases}):
-            values = [by_key.get((*column, runs), {}).get(metric.key) for column in columns]
+        for group in groups:
+            triggerers, runs, period = group
+            values = [by_key.get((*column, *group), {}).get(metric.key) for column in columns]
             if any(value is not None for value in values):
+                shared = f" over {triggerers} triggerers" if triggerers > 1 else ""
                 cells = [_shown(value, metric) for value in values]
-                rows.append([metric.title, f"{runs:,}", *cells, _ratio(values[0], values[1])])
-    return "\n".join([_about(about), "", table(rows), "", *_saturated(cases)])
-
-
-def budgets(about: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """Return the table of the budgets, and whether ours keeps them all, as far as they were measured."""
-    rows = [[f"budget of ours, with {BUDGET_RUNS:,} runs", "at most", "measured", ""]]
-    kept = True
-    for budget in BUDGETS:
-        of_budget = ("ours", budget.page_size, budget.runs)
-        found = [case for case in cases if (case["provider"], case["page_size"], case["runs"]) == of_budget]
-        value, limit = budget.value(found[0]) if found else None, budget.limit(about["period"])
-        if value is None:
-            rows.append([budget.title, f"{limit:g}", NO_VALUE, "not measured"])
-        else:
-            rows.append([budget.title, f"{limit:g}", f"{value:,.1f}", "ok" if value <= limit else "**over**"])
-            kept = kept and value <= limit
-    return table(rows), kept
+                rows.append([metric.title, f"{runs:,}{shared}", f"{period}", *cells, _ratio(values[0], values[1])])
+    return "\n".join([_about(about), "", table(rows), "", *_saturated(cases), *_disturbed(cases)])
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -146,21 +103,32 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _about(about: Mapping[str, Any]) -> str:
     return f"""\
 Airflow {about["airflow"]}, Python {about["python"]}, {about["processors"]} processors, {about["date"]}.
-Each case: a process that runs N triggers in one event loop, and a local workspace with N runs that runs nothing. An
-interval is the polling period, {about["period"]} s for both. The triggers start evenly spread over one interval; when
-they have settled, all is counted over {about["steady_intervals"]} intervals. Then all runs, or {ENDING:,} of them, end
-at the same moment, at a random phase. CPU is the watching process' own. Memory is by what its resident size exceeds
-that of a process with one run. Connections are looked at once a second. How late the loop is: a coroutine sleeps 5 ms,
-again and again. A garbage collection stops the process, and looks at all that Airflow has imported."""
+Each case: a process that runs N triggers in one event loop, or several that share N, and a local workspace with N runs
+that runs nothing. An interval is the polling period. The triggers start evenly spread over one interval; when they have
+settled, all is counted over some intervals. Then all runs, or {ENDING:,} of them, end within {ENDING_SECONDS} s, at a
+random phase; how long an event takes is measured from its own run's end. CPU is the watching processes' own; that of an
+end is divided among the {PERIODS_OF_A_RUN} intervals of a run. Memory is by what its resident size exceeds that of a
+process with one run. Connections are looked at once a second. How late the loop is: a coroutine sleeps 5 ms, again and
+again; the first use begins before the process imports the first trigger. A garbage collection stops the process, and
+looks at all that Airflow has imported."""
 
 
 def _saturated(cases: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say where the workspace was what slowed its client down."""
     return [
-        f"The workspace's server was busy for {case['server_busy']:.0%} of the time with {case['provider']},"
-        f" {case['runs']:,} runs, pages of {case['page_size']}: a faster one would be asked more often.\n"
+        f"The workspace's server was busy for {case[key]:.0%} of the time with {case['provider']},"
+        f" {case['runs']:,} runs, pages of {case['page_size']}{when}: a faster one would be asked more often.\n"
         for case in cases
-        if case["server_busy"] >= SATURATED
+        for key, when in (("server_busy", ""), ("end_server_busy", ", runs ending"))
+        if case.get(key, 0.0) >= SATURATED
     ]
+
+
+def _disturbed(cases: Iterable[Mapping[str, Any]]) -> list[str]:
+    most = max(case["others_busy"] for case in cases)
+    if most < DISTURBED:
+        return []
+    return [f"Other work took up to {most:.0%} of the machine: believe counts, not seconds.\n"]
 
 
 def _shown(value: float | None, metric: Metric) -> str:

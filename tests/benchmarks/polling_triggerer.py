@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_stack import AirflowStack
 from polling_case import connection_id
-from polling_measure import CONN_TYPES, Timing, percentile
+from polling_measure import CONN_TYPES, percentile
 from polling_report import table
 from polling_workspace import SimulatedWorkspace
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TRIGGERS = 500
-TIMING = Timing(steady_intervals=4)
+PERIOD = 5
+WARM_UP_SECONDS = 8.0
+STEADY_INTERVALS = 4
 PATIENCE_SECONDS = 180
 
 DAG_ID = "polling"
@@ -69,7 +71,7 @@ def report(stages: Sequence[Mapping[str, Any]]) -> str:
     """Return what was measured as a Markdown table."""
     text = f"""\
 The same in a real `airflow triggerer` (one process that runs the triggers, and one that keeps them in the database):
-{TRIGGERS} triggers, intervals of {TIMING.period} s. CPU is that of both processes; "extra" is what exceeds the CPU with
+{TRIGGERS} triggers, intervals of {PERIOD} s. CPU is that of both processes; "extra" is what exceeds the CPU with
 as many triggers that sleep. Airflow records one event after the other: that is part of the time to the event.
 """
     heads = [
@@ -119,7 +121,7 @@ class TriggererAlone(AirflowStack):
         self.processes.start("triggerer", *self._airflow(*self._commands["triggerer"]))
         self.wait_for("the triggerer", self._is_up, PATIENCE_SECONDS)
         self.wait_for("the triggers to be taken", lambda: self._taken() == len(run_ids) or None, PATIENCE_SECONDS)
-        time.sleep(TIMING.warm_up)
+        time.sleep(WARM_UP_SECONDS)
         stage = {"name": name, "triggers": len(run_ids)} | self._steady(workspace)
         if workspace:
             stage |= self._ending(workspace, run_ids)
@@ -128,19 +130,19 @@ class TriggererAlone(AirflowStack):
 
     def _write_triggers(self, name: str, run_ids: Sequence[int]) -> None:
         wanted = self.home / f"{name}.json"
-        wanted.write_text(json.dumps({"name": name, "run_ids": run_ids, "period": TIMING.period, "dag_id": DAG_ID}))
+        wanted.write_text(json.dumps({"name": name, "run_ids": run_ids, "period": PERIOD, "dag_id": DAG_ID}))
         script = Path(__file__).with_name("polling_rows.py")
         self.processes.run(f"rows-{name}", sys.executable, str(script), str(wanted), timeout=PATIENCE_SECONDS)
 
     def _steady(self, workspace: SimulatedWorkspace | None) -> dict[str, Any]:
         polls, cpu, start = workspace.polls() if workspace else 0, self._cpu_seconds(), time.monotonic()
-        time.sleep(TIMING.steady_intervals * TIMING.period)
-        intervals = (time.monotonic() - start) / TIMING.period
+        time.sleep(STEADY_INTERVALS * PERIOD)
+        intervals = (time.monotonic() - start) / PERIOD
         polls = workspace.polls() - polls if workspace else 0
         return {"cpu_seconds": (self._cpu_seconds() - cpu) / intervals, "requests": polls / intervals}
 
     def _ending(self, workspace: SimulatedWorkspace, run_ids: Sequence[int]) -> dict[str, float]:
-        time.sleep(random.uniform(0, TIMING.period))
+        time.sleep(random.uniform(0, PERIOD))
         end = workspace.end(run_ids)
         self.wait_for("the events", lambda: not self._ask("SELECT 1 FROM trigger LIMIT 1") or None, PATIENCE_SECONDS)
         delays = []

@@ -39,80 +39,75 @@ def in_language(language: str) -> Any:
     return pytest.mark.parametrize("code", found)
 
 
-def test_each_example_is_in_a_language_that_a_test_knows() -> None:
-    known = {"python", "sh", "json", "ini", "yaml", "text"}
-    assert [example.where for example in EXAMPLES if example.language not in known] == []
+class TestExamples:
+    def test_are_in_a_language_that_is_tested(self) -> None:
+        known = {"python", "sh", "json", "ini", "yaml", "text"}
+        assert [example.where for example in EXAMPLES if example.language not in known] == []
+
+    @in_language("python")
+    def test_in_python_run(self, code: str, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        if re.search("retry_policy|RetryPolicy", code) and not AIRFLOW_V_3_3_PLUS:
+            pytest.skip("Airflow 3.3 introduced retry policies")
+        monkeypatch.setattr(workspace, "token", "dapi...")
+        connection = {"conn_type": "databricks_jobs", "host": workspace.base_url, "password": workspace.token}
+        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
+        exec(code, {"__name__": "example"})
+
+    @in_language("json")
+    def test_in_json_are_connections_that_authenticate(self, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert_connects(code, monkeypatch)
+
+    @in_language("sh")
+    def test_in_shell_name_existing_commands(self, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        for words in commands(code):
+            command, *arguments = words
+            CHECKS[command](arguments, monkeypatch)
+
+    @in_language("ini")
+    def test_in_ini_set_an_option_of_the_provider(self, code: str) -> None:
+        parser = configparser.ConfigParser()
+        parser.read_string(code)
+        assert set(parser["databricks_jobs"]) <= set(OPTIONS)
+
+    @in_language("yaml")
+    def test_in_yaml_are_a_pre_commit_hook(self, code: str) -> None:
+        assert_hook(yaml.safe_load(code))
 
 
-@in_language("python")
-def test_a_python_example_runs(code: str, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    if re.search("retry_policy|RetryPolicy", code) and not AIRFLOW_V_3_3_PLUS:
-        pytest.skip("Airflow 3.3 introduced retry policies")
-    monkeypatch.setattr(workspace, "token", "dapi...")
-    connection = {"conn_type": "databricks_jobs", "host": workspace.base_url, "password": workspace.token}
-    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
-    exec(code, {"__name__": "example"})
+class TestPages:
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_are_short_enough_to_read(self, page: Any) -> None:
+        assert page.stat().st_size <= LONGEST.get(str(page.relative_to(ROOT)), 15_000)
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_have_links_that_work(self, page: Any) -> None:
+        broken = []
+        for link in links(page):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            is_web = urlsplit(link).scheme == "https"
+            if not is_web and not (target.exists() and (not anchor or anchor in anchors(target))):
+                broken.append(link)
+        assert broken == []
+
+    def test_are_all_in_the_indexes(self) -> None:
+        names = {page.stem for page in PAGES if page.parent != ROOT} - {"README"}
+        assert {link.partition(".md")[0].removeprefix("docs/") for link in links(ROOT / "README.md")} >= names
+        assert {link.partition(".md")[0] for link in links(ROOT / "docs" / "README.md")} >= names
 
 
-@in_language("json")
-def test_a_json_example_is_a_connection_that_authenticates(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_connects(code, monkeypatch)
+class TestRepository:
+    def test_has_the_hook_that_contributing_names(self) -> None:
+        config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+        assert assert_hook(config["repos"]) == "make check"
+        assert "lets `make check` run before each commit" in text_of("CONTRIBUTING")
 
-
-@in_language("sh")
-def test_the_commands_of_a_shell_example_exist(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for words in commands(code):
-        command, *arguments = words
-        CHECKS[command](arguments, monkeypatch)
-
-
-@in_language("ini")
-def test_an_ini_example_sets_an_option_of_the_provider(code: str) -> None:
-    parser = configparser.ConfigParser()
-    parser.read_string(code)
-    assert set(parser["databricks_jobs"]) <= set(OPTIONS)
-
-
-@in_language("yaml")
-def test_a_yaml_example_is_a_hook_of_pre_commit(code: str) -> None:
-    assert_hook(yaml.safe_load(code))
-
-
-def test_this_repository_has_the_hook_that_contributing_names() -> None:
-    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
-    assert assert_hook(config["repos"]) == "make check"
-    assert "lets `make check` run before each commit" in text_of("CONTRIBUTING")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_is_short_enough_to_read(page: Any) -> None:
-    assert page.stat().st_size <= LONGEST.get(str(page.relative_to(ROOT)), 15_000)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_links_of_a_page_lead_somewhere(page: Any) -> None:
-    broken = []
-    for link in links(page):
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        is_web = urlsplit(link).scheme == "https"
-        if not is_web and not (target.exists() and (not anchor or anchor in anchors(target))):
-            broken.append(link)
-    assert broken == []
-
-
-def test_the_indexes_name_every_page() -> None:
-    names = {page.stem for page in PAGES if page.parent != ROOT} - {"README"}
-    assert {link.partition(".md")[0].removeprefix("docs/") for link in links(ROOT / "README.md")} >= names
-    assert {link.partition(".md")[0] for link in links(ROOT / "docs" / "README.md")} >= names
-
-
-@pytest.mark.parametrize(("page", "heading"), [("CONTRIBUTING", "You look for"), ("architecture", "Room | Job")])
-def test_what_is_said_to_be_in_the_package_is_there(page: str, heading: str) -> None:
-    named = {name for row in table(page, heading) for name in re.findall(r"`([\w/.]+)`", " ".join(row[:2]))}
-    paths = {name for name in named if name.endswith(("/", ".py")) and not name.startswith("tests/")}
-    assert paths
-    assert {path for path in paths if not (ROOT / "airflow_dbjobs" / path).exists()} == set()
+    @pytest.mark.parametrize(("page", "heading"), [("CONTRIBUTING", "You look for"), ("architecture", "Room | Job")])
+    def test_has_the_package_contents_that_the_pages_name(self, page: str, heading: str) -> None:
+        named = {name for row in table(page, heading) for name in re.findall(r"`([\w/.]+)`", " ".join(row[:2]))}
+        paths = {name for name in named if name.endswith(("/", ".py")) and not name.startswith("tests/")}
+        assert paths
+        assert {path for path in paths if not (ROOT / "airflow_dbjobs" / path).exists()} == set()
 
 
 def assert_connects(value: str, monkeypatch: pytest.MonkeyPatch) -> None:

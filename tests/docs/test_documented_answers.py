@@ -222,7 +222,7 @@ def test_the_defaults_of_a_connection_are_those_in_use() -> None:
     assert {name for name, default in numbers.items() if default not in re.findall(r"\d+", rows[name])} == set()
 
 
-def test_task_limits_count_deferred_tasks_from_the_airflow_that_is_named() -> None:
+def test_task_limits_count_deferred_tasks_as_documented() -> None:
     from airflow import __version__
     from airflow.ti_deps import dependencies_states
     from packaging.version import Version

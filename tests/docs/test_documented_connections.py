@@ -64,28 +64,6 @@ def added(arguments: list[str], mocker: MockerFixture) -> Any:
     return connection
 
 
-@pytest.mark.parametrize(("value", "meant"), [*zip(VALUES, [TOKEN, TOKEN, PRINCIPAL, PRINCIPAL], strict=True)])
-def test_json_and_uri_are_read_as_the_same_connection(
-    value: str, meant: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_OF_AN_EXAMPLE", value)
-    assert read_by(DatabricksJobsHook.get_connection("of_an_example")) == meant
-
-
-@pytest.mark.parametrize(("arguments", "meant"), [*zip(CALLS, [TOKEN, PRINCIPAL], strict=True)])
-def test_the_command_line_adds_the_same_connection(
-    arguments: list[str], meant: dict[str, Any], mocker: MockerFixture
-) -> None:
-    assert read_by(added(arguments, mocker)) == meant
-
-
-def test_a_port_and_a_schema_of_a_uri_are_read() -> None:
-    uri = re.search(r"`(databricks-jobs://\S+/http)`", text_of("connection"))
-    assert uri
-    connection = Connection(uri=uri[1])
-    assert (connection.host, connection.port, connection.schema) == ("127.0.0.1", 8765, "http")
-
-
 class TestType:
     """The chapter "The connection type"."""
 
@@ -117,7 +95,7 @@ class TestType:
         with pytest.raises(SystemExit, match="is invalid"):
             added(arguments, mocker)
 
-    def test_the_command_line_makes_a_generic_connection_of_a_type_with_a_hyphen(self, mocker: MockerFixture) -> None:
+    def test_with_a_hyphen_is_generic_to_the_command_line(self, mocker: MockerFixture) -> None:
         arguments = ["connections", "add", "x", "--conn-type", "databricks-jobs", "--conn-host", "a.databricks.com"]
         assert added(arguments, mocker).conn_type == "generic"
 
@@ -139,17 +117,37 @@ class TestType:
             assert client.host == "https://a.databricks.com"
 
 
-def test_the_test_button_answers_in_the_words_that_are_shown(
-    workspace: LocalWorkspace, client: JobsClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client.create_job({"name": "nightly"})
-    connect(monkeypatch, workspace.base_url, workspace.token, extra={"retry_budgets": 1})
-    works, message = DatabricksJobsHook().test_connection()
-    assert works
+class TestConnection:
+    @pytest.mark.parametrize(("value", "meant"), [*zip(VALUES, [TOKEN, TOKEN, PRINCIPAL, PRINCIPAL], strict=True)])
+    def test_is_the_same_as_json_and_as_uri(
+        self, value: str, meant: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_OF_AN_EXAMPLE", value)
+        assert read_by(DatabricksJobsHook.get_connection("of_an_example")) == meant
 
-    def comparable(text: str) -> str:
-        return re.sub(r"as .+? at http.+? by \w+ \(.+?\)", "as WHO at HOST by HOW", " ".join(text.split()))
+    @pytest.mark.parametrize(("arguments", "meant"), [*zip(CALLS, [TOKEN, PRINCIPAL], strict=True)])
+    def test_is_the_same_when_the_command_line_adds_it(
+        self, arguments: list[str], meant: dict[str, Any], mocker: MockerFixture
+    ) -> None:
+        assert read_by(added(arguments, mocker)) == meant
 
-    shown = example("text", "Authenticated as")
-    assert comparable(message) == comparable(shown)
-    assert f"by oauth ({BY_NAME['oauth'].help.rstrip('.')})" in " ".join(shown.split())
+    def test_reads_port_and_schema_of_a_uri(self) -> None:
+        uri = re.search(r"`(databricks-jobs://\S+/http)`", text_of("connection"))
+        assert uri
+        connection = Connection(uri=uri[1])
+        assert (connection.host, connection.port, connection.schema) == ("127.0.0.1", 8765, "http")
+
+    def test_test_button_answers_in_the_documented_words(
+        self, workspace: LocalWorkspace, client: JobsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client.create_job({"name": "nightly"})
+        connect(monkeypatch, workspace.base_url, workspace.token, extra={"retry_budgets": 1})
+        works, message = DatabricksJobsHook().test_connection()
+        assert works
+
+        def comparable(text: str) -> str:
+            return re.sub(r"as .+? at http.+? by \w+ \(.+?\)", "as WHO at HOST by HOW", " ".join(text.split()))
+
+        shown = example("text", "Authenticated as")
+        assert comparable(message) == comparable(shown)
+        assert f"by oauth ({BY_NAME['oauth'].help.rstrip('.')})" in " ".join(shown.split())

@@ -33,68 +33,29 @@ def rows(heading: str) -> list[tuple[str, str]]:
     return [(first, second) for first, second in table("migrating", heading)]
 
 
-def test_the_differences_are_those_from_the_release_that_was_compared():
-    assert f"| official {OFFICIAL['version']} | here |" in text_of("migrating")
+class TestOfficialClasses:
+    @pytest.mark.parametrize("name", OFFICIAL["other classes"])
+    def test_without_a_counterpart_are_documented_as_missing(self, name):
+        assert name in {name for first, _ in rows("official | instead") for name in quoted(first)}
+        assert not hasattr(operators, name)
+        assert not hasattr(sensors, name)
 
 
-@pytest.mark.parametrize("operator", OFFICIAL["operators"])
-def test_a_parameter_of_the_official_operator_is_accepted_or_named_as_not_offered(operator):
-    bases = [base for base in getattr(operators, operator).__mro__ if "__init__" in vars(base)]
-    accepted = {name for base in bases for name in inspect.signature(base.__init__).parameters}
-    refused = set(OFFICIAL["operators"][operator]["parameters"]) - accepted
-    assert refused <= {name for first, _ in rows("official | instead") for name in quoted(first)}
+class TestOfficialHookMethods:
+    @pytest.mark.parametrize("method", OFFICIAL["hook methods"])
+    def test_have_a_documented_replacement(self, method):
+        (said,) = {
+            second for first, second in rows("`DatabricksHook` | `JobsClient`")
+            if any(fnmatch.fnmatch(method, name) for name in quoted(first)) and (first == "`a_*`" or method[:2] != "a_")
+        }  # fmt: skip
+        if said.startswith("the same names"):
+            assert hasattr(JobsClient, method)
 
-
-@pytest.mark.parametrize("operator", OFFICIAL["operators"])
-def test_what_the_official_operator_templates_is_templated(operator):
-    assert set(getattr(operators, operator).template_fields) >= set(OFFICIAL["operators"][operator]["templated"])
-
-
-@pytest.mark.parametrize("name", OFFICIAL["other classes"])
-def test_a_class_without_a_counterpart_is_named_as_not_offered(name):
-    assert name in {name for first, _ in rows("official | instead") for name in quoted(first)}
-    assert not hasattr(operators, name)
-    assert not hasattr(sensors, name)
-
-
-@pytest.mark.parametrize("method", OFFICIAL["hook methods"])
-def test_it_is_said_what_stands_for_a_method_of_the_official_hook(method):
-    (said,) = {
-        second for first, second in rows("`DatabricksHook` | `JobsClient`")
-        if any(fnmatch.fnmatch(method, name) for name in quoted(first)) and (first == "`a_*`" or method[:2] != "a_")
-    }  # fmt: skip
-    if said.startswith("the same names"):
-        assert hasattr(JobsClient, method)
-
-
-def test_what_is_to_stand_for_a_method_is_there():
-    named = {name for _, second in rows("`DatabricksHook` | `JobsClient`") for name in quoted(second)}
-    methods = {name for text in named for name in re.findall(r"(?:find|get|update|repair)_\w+", text)}
-    assert methods >= {"find_job_id", "find_job_ids", "get_run", "repair_run", "update_permissions"}
-    assert {name for name in methods if not hasattr(JobsClient, name)} == set()
-
-
-@pytest.mark.parametrize(
-    "code", ["dbutils.notebook.exit('done')", "raise ValueError('why')"], ids=["success", "failure"]
-)
-def test_a_task_that_the_official_operator_deferred_is_taken_up_where_it_was(scene, client, code):
-    task = scene.notebook(code, gated=False)
-    run_id = client.submit_run({"tasks": [{"task_key": "only", "notebook_task": task}]})
-    run = wait_for_run(client, run_id, period=0.01)
-    # What its trigger fires; of the state we ask ourselves.
-    state = {"life_cycle_state": "TERMINATED", "result_state": str(run.state.result_state), "state_message": ""}
-    event = {"run_id": run_id, "run_page_url": run.page_url, "run_state": json.dumps(state), "repair_run": False}
-    operator = submit(tasks=[{"task_key": "only", "notebook_task": task}], deferrable=True)
-    kwargs = {"event": {**event, "errors": []}}
-    if "exit" in code:
-        assert operator.resume_execution("execute_complete", kwargs, scene.context) == "done"
-    else:
-        with pytest.raises(RunFailed, match="ValueError: why"):
-            operator.resume_execution("execute_complete", kwargs, scene.context)
-    assert scene.launches() == 1
-
-
-# --- differences that show in what is sent, or pushed ---
+    def test_have_replacements_that_exist(self):
+        named = {name for _, second in rows("`DatabricksHook` | `JobsClient`") for name in quoted(second)}
+        methods = {name for text in named for name in re.findall(r"(?:find|get|update|repair)_\w+", text)}
+        assert methods >= {"find_job_id", "find_job_ids", "get_run", "repair_run", "update_permissions"}
+        assert {name for name in methods if not hasattr(JobsClient, name)} == set()
 
 
 def difference(name: str) -> tuple[str, str]:
@@ -103,34 +64,72 @@ def difference(name: str) -> tuple[str, str]:
     return official, here
 
 
-@pytest.mark.parametrize(
-    ("row", "payload", "rule"),
-    [
-        ("`dbt_task` as a parameter, without `git_source`", {"dbt_task": {"commands": ["dbt run"]}}, "DBT-FLAT-GIT"),
-        (
-            "`pipeline_task` with `pipeline_name` and `pipeline_id`",
-            {"pipeline_task": {"pipeline_id": "1", "pipeline_name": "a"}},
-            "FIELD-UNKNOWN",
-        ),
-    ],
-)
-def test_what_the_official_operator_refuses_is_launched_with_a_warning(row, payload, rule):
-    official, here = difference(row)
-    assert (official, here.partition(";")[0]) == ("an error at run time", "a warning")
-    warnings = check("runs/submit", {"run_name": "x", **payload}, "2.2")
-    assert any(f"[{rule}]" in warning for warning in warnings)
+class TestOfficialOperators:
+    @pytest.mark.parametrize("operator", OFFICIAL["operators"])
+    def test_parameters_are_accepted_or_documented_as_missing(self, operator):
+        bases = [base for base in getattr(operators, operator).__mro__ if "__init__" in vars(base)]
+        accepted = {name for base in bases for name in inspect.signature(base.__init__).parameters}
+        refused = set(OFFICIAL["operators"][operator]["parameters"]) - accepted
+        assert refused <= {name for first, _ in rows("official | instead") for name in quoted(first)}
 
+    @pytest.mark.parametrize("operator", OFFICIAL["operators"])
+    def test_template_fields_are_templated(self, operator):
+        assert set(getattr(operators, operator).template_fields) >= set(OFFICIAL["operators"][operator]["templated"])
 
-def test_a_pipeline_has_to_be_named_by_its_id():
-    assert difference("`pipeline_task` with a `pipeline_name`")[1] == "an import error: give the `pipeline_id`"
-    with pytest.raises(PayloadError, match="PIPELINE-ID"):
-        submit(pipeline_task={"pipeline_name": "a"})
-
-
-def test_the_address_of_a_run_is_the_one_that_is_shown():
-    official, here = difference("value of the XCom `run_page_url`")
-    (api,), (ours, *_) = quoted(official), quoted(here)
-    run = Run.from_json(
-        {"run_id": 3, "job_id": 2, "state": {}, "run_page_url": api.replace("HOST", "a.databricks.com")}
+    @pytest.mark.parametrize(
+        "code", ["dbutils.notebook.exit('done')", "raise ValueError('why')"], ids=["success", "failure"]
     )
-    assert run.page_url == ours.replace("HOST", "a.databricks.com")
+    def test_deferred_tasks_are_resumed(self, scene, client, code):
+        task = scene.notebook(code, gated=False)
+        run_id = client.submit_run({"tasks": [{"task_key": "only", "notebook_task": task}]})
+        run = wait_for_run(client, run_id, period=0.01)
+        # What its trigger fires; of the state we ask ourselves.
+        state = {"life_cycle_state": "TERMINATED", "result_state": str(run.state.result_state), "state_message": ""}
+        event = {"run_id": run_id, "run_page_url": run.page_url, "run_state": json.dumps(state), "repair_run": False}
+        operator = submit(tasks=[{"task_key": "only", "notebook_task": task}], deferrable=True)
+        kwargs = {"event": {**event, "errors": []}}
+        if "exit" in code:
+            assert operator.resume_execution("execute_complete", kwargs, scene.context) == "done"
+        else:
+            with pytest.raises(RunFailed, match="ValueError: why"):
+                operator.resume_execution("execute_complete", kwargs, scene.context)
+        assert scene.launches() == 1
+
+    @pytest.mark.parametrize(
+        ("row", "payload", "rule"),
+        [
+            (
+                "`dbt_task` as a parameter, without `git_source`",
+                {"dbt_task": {"commands": ["dbt run"]}},
+                "DBT-FLAT-GIT",
+            ),
+            (
+                "`pipeline_task` with `pipeline_name` and `pipeline_id`",
+                {"pipeline_task": {"pipeline_id": "1", "pipeline_name": "a"}},
+                "FIELD-UNKNOWN",
+            ),
+        ],
+    )
+    def test_refused_payloads_are_launched_with_a_warning(self, row, payload, rule):
+        official, here = difference(row)
+        assert (official, here.partition(";")[0]) == ("an error at run time", "a warning")
+        warnings = check("runs/submit", {"run_name": "x", **payload}, "2.2")
+        assert any(f"[{rule}]" in warning for warning in warnings)
+
+
+class TestDocumentedDifferences:
+    def test_are_those_from_the_compared_release(self):
+        assert f"| official {OFFICIAL['version']} | here |" in text_of("migrating")
+
+    def test_include_that_a_pipeline_needs_its_id(self):
+        assert difference("`pipeline_task` with a `pipeline_name`")[1] == "an import error: give the `pipeline_id`"
+        with pytest.raises(PayloadError, match="PIPELINE-ID"):
+            submit(pipeline_task={"pipeline_name": "a"})
+
+    def test_name_the_run_page_url_that_is_shown(self):
+        official, here = difference("value of the XCom `run_page_url`")
+        (api,), (ours, *_) = quoted(official), quoted(here)
+        run = Run.from_json(
+            {"run_id": 3, "job_id": 2, "state": {}, "run_page_url": api.replace("HOST", "a.databricks.com")}
+        )
+        assert run.page_url == ours.replace("HOST", "a.databricks.com")

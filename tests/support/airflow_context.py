@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.operators.launch import LaunchOperator
 
 # What the tests import of Airflow from one place or another, in addition to what airflow_compat has.
-if AIRFLOW_V_3_0_PLUS:
+if TYPE_CHECKING or AIRFLOW_V_3_0_PLUS:
     from airflow.sdk import Param
     from airflow.sdk.log import mask_secret
 else:
@@ -49,7 +49,7 @@ else:
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:  # before Airflow 3.2
-    from airflow.exceptions import TaskDeferred
+    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
 
 AIRFLOW_V_3_3_PLUS = Version(__version__).release >= (3, 3)
 FAST = 0.02
@@ -112,7 +112,7 @@ class Scene:
         self.root = root
         self.ti = TaskInstance()
         self.dag_run = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=1))
-        self.context: dict[str, Any] = {"ti": self.ti, "dag_run": self.dag_run}
+        self.context: Any = {"ti": self.ti, "dag_run": self.dag_run}
         self.deferrals: list[TaskDeferred] = []
         self._ahead = 0.0
         self.sent: list[dict[str, Any]] = []
@@ -251,7 +251,7 @@ def parsed(file: Path) -> Any:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ModuleNotFoundError:  # before Airflow 3.2
-        from airflow.models.dagbag import DagBag
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
     return DagBag(file)
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pwd
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -69,7 +71,7 @@ def free_port() -> int:
 
 
 def _kind(component: str) -> str:
-    return "triggerer" if component.startswith("triggerer-") else component
+    return re.sub(r"-\d+$", "", component)
 
 
 def _listens(port: int) -> bool:
@@ -120,9 +122,9 @@ class Processes:
         """The processes that should be running."""
         return frozenset(self._running)
 
-    def run(self, name: str, *command: str, timeout: float) -> None:
+    def run(self, name: str, *command: str, timeout: float, user: str | None = None) -> None:
         """Run a command to its end, which must be a good one."""
-        self.start(name, *command)
+        self.start(name, *command, user=user)
         try:
             code = self._running[name].wait(timeout)
         finally:
@@ -133,8 +135,11 @@ class Processes:
         if code:
             raise self._died(name, code)
 
-    def start(self, name: str, *command: str) -> None:
-        """Start a command in a process group of its own: Ctrl-C reaches us alone, and we stop it in good order."""
+    def start(self, name: str, *command: str, user: str | None = None) -> None:
+        """Start a command in a process group of its own: Ctrl-C reaches us alone, and we stop it in good order.
+
+        Root can start it as another user, who may not be allowed to enter the folder we are in.
+        """
         self.logs.mkdir(parents=True, exist_ok=True)
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
@@ -144,6 +149,10 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 process_group=0,
+                user=user,
+                group=pwd.getpwnam(user).pw_gid if user else None,
+                extra_groups=[] if user else None,
+                cwd="/" if user else None,
             )
 
     def stop(self, name: str) -> None:
@@ -271,7 +280,7 @@ class Processes:
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
@@ -284,7 +293,7 @@ def _signal_each(processes: Iterable[psutil.Process], signal_number: int) -> Non
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -556,6 +565,10 @@ class AirflowStack:
     holds SQLite's lock needs to let go of it.
     """
 
+    # What starts the components, and what those are called that run tasks.
+    processes_type = Processes
+    worker_kind = "scheduler"
+
     def __init__(
         self,
         home: Path,
@@ -580,7 +593,7 @@ class AirflowStack:
         }
         environment = {**clean_environment(), **self._settings()}
         environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
-        self.processes = Processes(self.home / "logs", environment | dict(extra_env or {}))
+        self.processes = self.processes_type(self.home / "logs", environment | dict(extra_env or {}))
         # The job ids of the components that are up, by name.
         self._jobs: dict[str, int] = {}
 
@@ -623,6 +636,7 @@ class AirflowStack:
     def __enter__(self) -> Self:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
+            self._start_services()
             self.processes.run("db-migrate", *self._airflow("db", "migrate"), timeout=120)
             # All at once: they load the same modules for seconds, and there is more than one core.
             self.start(*self._commands)
@@ -635,16 +649,19 @@ class AirflowStack:
         self.api.close()
         self.processes.stop_all()
 
+    def _start_services(self) -> None:
+        """Start what Airflow itself needs."""
+
     @staticmethod
     def _airflow(*arguments: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *arguments]
 
     def start(self, *components: str, timeout: float = 120) -> None:
-        """Start components and wait until each is up. `triggerer-2` and the like are further triggerers."""
+        """Start components and wait until each is up. `triggerer-2` is a further triggerer, and so on."""
         begin = datetime.now(UTC)
         for name in components:
             self._jobs.pop(name, None)
-            self.processes.start(name, *self._airflow(*self._commands[_kind(name)]))
+            self.processes.start(name, *self._airflow(*self._command(name)))
 
         def all_up() -> bool | None:
             # Two triggerers that are started together are both up, but which is which cannot be told.
@@ -657,6 +674,9 @@ class AirflowStack:
             return (self._jobs.keys() >= set(wanted) and _listens(self._execution_port)) or None
 
         self.wait_for("Airflow to start", all_up, timeout)
+
+    def _command(self, component: str) -> tuple[str, ...]:
+        return self._commands[_kind(component)]
 
     def job(self, component: str) -> Job:
         """Return what Airflow knows of a component that was started."""
@@ -695,9 +715,23 @@ class AirflowStack:
             raise LookupError(f"{task.dag_id}.{task.name} has no process: it is {task.state}")
         process = self.processes.descendant(task.pid)
         supervisor = process.parent()
-        if supervisor is None or supervisor not in _children(self.processes.process("scheduler")):
+        if supervisor is None or not self._worker_over(supervisor):
             raise LookupError(f"{task.dag_id}.{task.name} has no supervisor any more")
         return supervisor, process
+
+    def worker_of(self, task: TaskInstance) -> str:
+        """Return the component that runs a running task: with a LocalExecutor the scheduler."""
+        return str(self._worker_over(self._processes_of(task)[0]))
+
+    def _worker_over(self, supervisor: psutil.Process) -> str | None:
+        for name in self.processes.names:
+            if _kind(name) == self.worker_kind and supervisor in _children(self.processes.process(name)):
+                return name
+        return None
+
+    def lose_worker(self, task: TaskInstance) -> None:
+        """Let a running task lose its worker; here only the task's own process can be lost without the scheduler."""
+        self.kill_task(task)
 
     def add_dag(self, file_name: str, source: str) -> Path:
         """Write a DAG file as a whole, so that it is never parsed half-written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.client import clock as module
@@ -53,8 +54,9 @@ class CallingClock(module.Clock):
     piece = math.inf
 
     def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], object]) -> None:
-        self.monotonic = monotonic
-        self.sleep = sleep
+        # Clients share their view of a workspace's rate limit only if they read the same clock.
+        self.monotonic = monotonic  # type: ignore[method-assign]
+        self.sleep = sleep  # type: ignore[method-assign, assignment]
 
 
 def rule_all(monkeypatch: pytest.MonkeyPatch, **functions: Callable[..., object]) -> None:
@@ -62,3 +64,8 @@ def rule_all(monkeypatch: pytest.MonkeyPatch, **functions: Callable[..., object]
     monkeypatch.setattr(module.Clock, "piece", math.inf)
     for name, function in functions.items():
         monkeypatch.setattr(module.Clock, name, staticmethod(function))
+
+
+def shorten_waits(monkeypatch: pytest.MonkeyPatch, longest: float) -> None:
+    """Let no client wait for more than `longest` seconds: what it waits for comes at once, in real time."""
+    rule_all(monkeypatch, sleep=lambda seconds: time.sleep(min(seconds, longest)))

@@ -239,7 +239,7 @@ class World:
         if version == "2.0":
             offset = 0 if self.same_page else int(query.get("offset", 0))
             entries = self._entries(at, query)
-            page = {"has_more": offset + limit < len(entries)}
+            page: dict[str, object] = {"has_more": offset + limit < len(entries)}
         else:
             token = "" if self.same_page else query.get("page_token", "")
             if not token:

@@ -103,7 +103,11 @@ class Scene:
             patience=patience or self._options.get("patience"),
             max_requests_per_second=rate or self._options.get("rate", MAX_REQUESTS_PER_SECOND),
         )
-        poller = RunPoller(client, metrics=lambda *values: self.metrics.append(Measured(*values, self.now)))
+
+        def report(kind: str, name: str, value: float, workspace: str) -> None:
+            self.metrics.append(Measured(kind, name, value, workspace, self.now))
+
+        poller = RunPoller(client, metrics=report)
         self.loop.attend(poller)
         return poller
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
 
     # The pieces of an answer to a request, which may never end.
     Answer = Callable[[str], Iterable[bytes]]
@@ -109,7 +110,7 @@ def _bound(port: int) -> socket.socket:
     return listener
 
 
-def _request(incoming: socket.SocketIO) -> str:
+def _request(incoming: BinaryIO) -> str:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         line = incoming.readline()

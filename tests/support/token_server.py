@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
@@ -406,7 +406,7 @@ def _managed_identity(server: TokenServer, seen: Seen) -> tuple[int, object]:
                  "token_type": "Bearer", "expires_in": str(seconds)}  # fmt: skip
 
 
-_ANSWERS: dict[str, Any] = {
+_ANSWERS: dict[str, Callable[..., tuple[int, object]]] = {
     TOKEN_PATH: _databricks_token,
     r"/oidc/accounts/([^/]+)/v1/token": _databricks_token,
     r"/api/2\.\d/jobs/(.*)": _jobs_api,

@@ -127,30 +127,43 @@ class Result:
 
 def run(waves: Sequence[Sequence[str]], folder: Path, progress: Progress, *, short: bool = False) -> list[Result]:
     """Play scenarios on an Airflow of their own, wave after wave, and count. All that is written goes to `folder`."""
+    (folder / "dags").mkdir()
+    progress.say(f"starting Airflow in {folder}")
+    with AirflowStack(folder / "airflow", folder / "dags", extra_env=variables_of(SETTINGS)) as airflow:
+        progress.say(f"Airflow is up: {airflow.api.url}")
+        return play_waves(airflow, waves, folder, progress, short=short)
+
+
+def play_waves(
+    airflow: AirflowStack,
+    waves: Sequence[Sequence[str]],
+    folder: Path,
+    progress: Progress,
+    *,
+    short: bool = False,
+    pause: float = 0.5,
+) -> list[Result]:
+    """Play scenarios on an Airflow that is up, wave after wave, and count; the workspaces are in `folder`."""
     names = [name for wave in waves for name in wave]
     groups = {name: _groups(SCENARIOS[name], short=short) for name in names}
     workspaces = {name: WorkspaceServer(_make_root(folder / name), folder / name / "logs") for name in names}
     dags = {name: (str(workspaces[name].root), [asdict(group) for group in groups[name]]) for name in names}
     source = DAGS.replace("RETRIES_PLACE", str(RETRIES)).replace("SCENARIOS_PLACE", json.dumps(dags))
-    (folder / "dags").mkdir()
-    (folder / "dags" / "chaos.py").write_text(source)
+    airflow.add_dag("chaos.py", source)
     results = []
-    progress.say(f"starting Airflow in {folder}")
-    with AirflowStack(folder / "airflow", folder / "dags", extra_env=variables_of(SETTINGS)) as airflow:
-        progress.say(f"Airflow is up: {airflow.api.url}")
-        for name, workspace in workspaces.items():
-            # In Airflow's database, as most have them; then what answers triggers is up before a user kills a task.
-            connection = {"connection_id": name, **json.loads(workspace.connection)}
-            airflow.api.call("POST", "connections", body=connection)
-        for wave in waves:
-            with ExitStack() as open_workspaces:
-                scenes = []
-                for name in wave:
-                    workspace = open_workspaces.enter_context(workspaces[name])
-                    _make_jobs(workspace, groups[name])
-                    scenes.append(Scene(SCENARIOS[name], groups[name], airflow, workspace, progress))
-                play(scenes)
-                results += [count(scene) for scene in scenes]
+    for name, workspace in workspaces.items():
+        # In Airflow's database, as most have them; then what answers triggers is up before a user kills a task.
+        connection = {"connection_id": name, **json.loads(workspace.connection)}
+        airflow.api.call("POST", "connections", body=connection)
+    for wave in waves:
+        with ExitStack() as open_workspaces:
+            scenes = []
+            for name in wave:
+                workspace = open_workspaces.enter_context(workspaces[name])
+                _make_jobs(workspace, groups[name])
+                scenes.append(Scene(SCENARIOS[name], groups[name], airflow, workspace, progress))
+            play(scenes, pause)
+            results += [count(scene) for scene in scenes]
     return results
 
 
@@ -237,7 +250,9 @@ def _end_of(run: dict[str, Any]) -> str:
 
 def print_table(results: Sequence[Result]) -> None:
     """Print a line for each scenario, and below what was not as it should be."""
-    rows = [("SCENARIO", "TASKS", "LAUNCHES", "FAILURES", "CANCELLED", "ACTIVE", "LOST", "VERDICT")]
+    rows: list[tuple[str, ...]] = [
+        ("SCENARIO", "TASKS", "LAUNCHES", "FAILURES", "CANCELLED", "ACTIVE", "LOST", "VERDICT")
+    ]
     for result in results:
         counts = (result.tasks, result.launches, result.failures, result.cancelled, result.active, result.lost)
         title = f"{result.name} ({SCENARIOS[result.name].title})"

@@ -130,7 +130,7 @@ def run(*, keep: bool) -> int:
         connections = {"databricks_default": workspace.connection}
         with AirflowStack(DEMO / "airflow", EXAMPLES, connections=connections) as airflow:
             progress.say(f"Airflow is up: {airflow.api.url}")
-            runs = run_examples(airflow, workspace, progress)
+            runs = run_examples(airflow, workspace, progress, EXAMPLES)
             print_table(airflow, runs)
             failed = print_failures(airflow, runs)
             if keep:
@@ -141,11 +141,11 @@ def run(*, keep: bool) -> int:
     return 1 if failed else 0
 
 
-def run_examples(airflow: AirflowStack, workspace: WorkspaceServer, progress: Progress) -> list[DagRun]:
-    """Run all DAGs of the examples side by side, until all have ended."""
-    dag_ids = airflow.wait_for_dag_files(EXAMPLES.glob("*.py"))
+def run_examples(airflow: AirflowStack, workspace: WorkspaceServer, progress: Progress, folder: Path) -> list[DagRun]:
+    """Run all DAGs of the examples, which are in this folder, side by side, until all have ended."""
+    dag_ids = airflow.wait_for_dag_files(folder.glob("*.py"))
     if unknown := PREPARATIONS.keys() - set(dag_ids):
-        raise DemoError(f"{EXAMPLES} has no DAG {', '.join(sorted(unknown))}")
+        raise DemoError(f"{folder} has no DAG {', '.join(sorted(unknown))}")
     progress.say(f"running {len(dag_ids)} DAGs: {', '.join(dag_ids)}")
     runs = []
     for dag_id in dag_ids:

@@ -30,32 +30,31 @@ def imported() -> set[str]:
     return {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"airflow_dbjobs"}
 
 
-def test_each_package_that_is_imported_is_declared():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    always, by_extra = (
-        declared(project["dependencies"]),
-        declared([requirement for extra in ("local", "aws", "azure", "sdk") for requirement in extras[extra]]),
-    )
-    assert imported() == always | by_extra | OF_AIRFLOW_2
+class TestDependencies:
+    def test_that_are_imported_are_declared(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        extras = project["optional-dependencies"]
+        always, by_extra = (
+            declared(project["dependencies"]),
+            declared([requirement for extra in ("local", "aws", "azure", "sdk") for requirement in extras[extra]]),
+        )
+        assert imported() == always | by_extra | OF_AIRFLOW_2
 
+    def test_of_the_tested_airflows_are_those_the_readme_names(self):
+        files = sorted((ROOT / ".ci").glob("constraints-airflow-*.txt"))
+        versions = [re.search(r"^apache-airflow==(.+)$", file.read_text(), re.MULTILINE)[1] for file in files]
+        *others, last = versions
+        assert f"It is tested on Airflow {', '.join(others)} and {last}," in (ROOT / "README.md").read_text()
+        assert all(
+            f"the constraints of Airflow {version} " in file.read_text()
+            for file, version in zip(files, versions, strict=True)
+        )
 
-def test_the_readme_names_the_airflows_whose_pins_are_tested_with():
-    files = sorted((ROOT / ".ci").glob("constraints-airflow-*.txt"))
-    versions = [re.search(r"^apache-airflow==(.+)$", file.read_text(), re.MULTILINE)[1] for file in files]
-    *others, last = versions
-    assert f"It is tested on Airflow {', '.join(others)} and {last}," in (ROOT / "README.md").read_text()
-    assert all(
-        f"the constraints of Airflow {version} " in file.read_text()
-        for file, version in zip(files, versions, strict=True)
-    )
-
-
-def test_no_other_provider_is_imported():
-    # The constraints of the oldest Airflow 3 pin a common-compat that has little of what newer ones have.
-    sources = {file: file.read_text() for file in (ROOT / "airflow_dbjobs").rglob("*.py")}
-    assert [
-        file.name
-        for file, source in sources.items()
-        if re.search(r"import airflow\.providers\.|from airflow\.providers\.", source)
-    ] == []
+    def test_include_no_other_provider(self):
+        # The constraints of the oldest Airflow 3 pin a common-compat that has little of what newer ones have.
+        sources = {file: file.read_text() for file in (ROOT / "airflow_dbjobs").rglob("*.py")}
+        assert [
+            file.name
+            for file, source in sources.items()
+            if re.search(r"import airflow\.providers\.|from airflow\.providers\.", source)
+        ] == []

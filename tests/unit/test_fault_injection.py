@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ from airflow_dbjobs.local_workspace.http.adapter import WorkspaceAdapter
 from airflow_dbjobs.local_workspace.state.store import Store
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.operators import launch as launch_operator
-from airflow_dbjobs.runs import kill
+from airflow_dbjobs.runs import cancel_on_kill
 from airflow_dbjobs.runs.polling.poller import RunPoller
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 
@@ -107,9 +108,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Return the only clock there is, in operators, triggers, clients and the workspace."""
     clock = Time()
     rule_all(monkeypatch, monotonic=clock, time=clock.wall, sleep=clock.sleep)
-    monkeypatch.setitem(RunPoller.__init__.__kwdefaults__, "sleep", clock.sleep_async)
+    monkeypatch.setattr(RunPoller, "__init__", partialmethod(RunPoller.__init__, sleep=clock.sleep_async))
     monkeypatch.setattr(retry, "time", SimpleNamespace(time=clock.wall))
-    for module in (launch_operator, kill):
+    for module in (launch_operator, cancel_on_kill):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(airflow_compat, "time", SimpleNamespace(time=clock.wall))
     return clock
@@ -281,7 +282,7 @@ class TestCall:
 
     @pytest.mark.parametrize("failure", FAILURES, ids=str)
     @pytest.mark.parametrize("operation", LAUNCHES)
-    def test_without_a_token_is_repeated_only_if_nothing_launched(
+    def test_without_a_token_is_repeated_if_nothing_launched(
         self, desk: Desk, operation: str, failure: Failure
     ) -> None:
         desk.fail(failure, operation, times=1)
@@ -778,7 +779,7 @@ class TestLaunch:
         ],
         ids=lambda value: getattr(value, "endpoint", None) or str(value),
     )
-    def test_that_was_never_answered_is_cancelled_in_the_last_try(
+    def test_that_was_unanswered_is_cancelled_in_the_last_try(
         self, play: Play, capfd: Any, kind: type[BaseOperator], last: str, failure: Failure
     ) -> None:
         (play.ti.try_number, play.ti.max_tries), options = LAST_TRIES[last]
@@ -929,7 +930,7 @@ class TestOutage:
 
     @both
     @pytest.mark.parametrize("failure", POLL_FAILURES, ids=str)
-    def test_beyond_the_tolerance_leaves_the_run_to_the_next_try(
+    def test_that_is_too_long_leaves_the_run_to_the_next_try(
         self, play: Play, clock: Time, mode: bool, kind: type[BaseOperator], failure: Failure
     ) -> None:
         play.ti.max_tries = 1

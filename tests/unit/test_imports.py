@@ -32,31 +32,29 @@ def added(before: str, then: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_operators_and_sensors_load_nothing_heavy():
-    loaded = added(f"{AIRFLOW}\n{OPERATOR_BASES}", USED)
-    assert {"airflow_dbjobs.operators.run_now", "airflow_dbjobs.sensors.run", "airflow_dbjobs.links"} <= loaded
-    assert loaded & set(HEAVY) == set()
+class TestImport:
+    def test_of_operators_and_sensors_loads_nothing_heavy(self):
+        loaded = added(f"{AIRFLOW}\n{OPERATOR_BASES}", USED)
+        assert {"airflow_dbjobs.operators.run_now", "airflow_dbjobs.sensors.run", "airflow_dbjobs.links"} <= loaded
+        assert loaded & set(HEAVY) == set()
 
+    def test_of_operators_loads_only_their_airflow_base_classes(self):
+        loaded = added(f"{AIRFLOW}\n{OPERATOR_BASES}", USED)
+        assert {name for name in loaded if name.partition(".")[0] != "airflow_dbjobs"} == set()
 
-def test_operators_and_sensors_load_no_more_of_airflow_than_their_own_base_classes():
-    loaded = added(f"{AIRFLOW}\n{OPERATOR_BASES}", USED)
-    assert {name for name in loaded if name.partition(".")[0] != "airflow_dbjobs"} == set()
+    def test_of_the_hook_loads_nothing_heavy(self):
+        # Airflow's UI imports it for the connection form, and a DAG file may import it.
+        loaded = added(
+            f"{AIRFLOW}\nfrom airflow_dbjobs.airflow_compat import BaseHook",
+            "from airflow_dbjobs.hooks import DatabricksJobsHook",
+        )
+        assert "airflow_dbjobs.hooks.jobs" in loaded
+        assert loaded & set(HEAVY) == set()
 
-
-def test_the_hook_loads_nothing_heavy():
-    # Airflow's UI imports it for the connection form, and a DAG file may import it.
-    loaded = added(
-        f"{AIRFLOW}\nfrom airflow_dbjobs.airflow_compat import BaseHook",
-        "from airflow_dbjobs.hooks import DatabricksJobsHook",
-    )
-    assert "airflow_dbjobs.hooks.jobs" in loaded
-    assert loaded & set(HEAVY) == set()
-
-
-def test_the_client_and_all_below_it_load_no_airflow():
-    loaded = added("", "from airflow_dbjobs.client import JobsClient; JobsClient")
-    assert "airflow_dbjobs.client.jobs_client" in loaded
-    # Nor a library that authenticates: those are imported when a token is fetched.
-    assert {
-        name for name in loaded if name.partition(".")[0] in {"airflow", "azure", "botocore", "databricks"}
-    } == set()
+    def test_of_the_client_and_lower_rooms_loads_no_airflow(self):
+        loaded = added("", "from airflow_dbjobs.client import JobsClient; JobsClient")
+        assert "airflow_dbjobs.client.jobs_client" in loaded
+        # Nor a library that authenticates: those are imported when a token is fetched.
+        assert {
+            name for name in loaded if name.partition(".")[0] in {"airflow", "azure", "botocore", "databricks"}
+        } == set()

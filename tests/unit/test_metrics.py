@@ -24,9 +24,9 @@ class TestEmitMetric:
         module = SimpleNamespace(**fields, **({"incr": print} if has_functions else {}))
         monkeypatch.setattr(airflow_compat, "import_module", lambda _: module)
         if has_functions:
-            assert airflow_compat._stats.__wrapped__() is module
+            assert airflow_compat.stats.__wrapped__() is module
         elif has_class:
-            assert airflow_compat._stats.__wrapped__() == "the class"
+            assert airflow_compat.stats.__wrapped__() == "the class"
 
     @pytest.mark.parametrize(
         ("kind", "method", "handed_on"),
@@ -37,7 +37,7 @@ class TestEmitMetric:
     ) -> None:
         from airflow.jobs import triggerer_job_runner
 
-        ours = airflow_compat._stats()
+        ours = airflow_compat.stats()
         theirs = getattr(triggerer_job_runner, "Stats", None) or triggerer_job_runner.stats
         assert getattr(ours, method) == getattr(theirs, method)
         heard = mocker.patch.object(ours, method)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
-from airflow_dbjobs.client.auth.http import LIMIT_CODES, unreadable
+from airflow_dbjobs.client.auth.token_requests import LIMIT_CODES, unreadable
 from airflow_dbjobs.client.sanitize import cleaned, one_line, scrubbed
 from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.auth.token_requests import TokenRequests
     from airflow_dbjobs.client.session import Network
 
 AUDIENCE = "databricks"

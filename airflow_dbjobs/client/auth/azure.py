@@ -24,7 +24,7 @@ from airflow_dbjobs.errors import (
 )
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.auth.token_requests import TokenRequests
     from airflow_dbjobs.client.session import Network
 
 Who = Literal["service principal", "managed identity", "default credential"]

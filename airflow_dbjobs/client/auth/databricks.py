@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from requests.auth import HTTPBasicAuth
 
-from airflow_dbjobs.client.auth.http import unreadable
+from airflow_dbjobs.client.auth.token_requests import unreadable
 from airflow_dbjobs.client.auth.tokens import Token
 from airflow_dbjobs.client.sanitize import cleaned
 from airflow_dbjobs.client.session import is_safe_for_secrets
@@ -25,7 +25,7 @@ from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable, Unreada
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.auth.token_requests import TokenRequests
     from airflow_dbjobs.client.session import Network
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_dbjobs.client.auth.databricks import read_text
-from airflow_dbjobs.client.auth.http import unreadable
+from airflow_dbjobs.client.auth.token_requests import unreadable
 from airflow_dbjobs.client.session import Network
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.auth.token_requests import TokenRequests
 
 API_URL = "https://kubernetes.default.svc"
 _MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"

@@ -22,7 +22,7 @@ from airflow_dbjobs.errors import CallError, SignInRefused, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_dbjobs.client.auth.http import TokenRequests
+    from airflow_dbjobs.client.auth.token_requests import TokenRequests
 
 # The lifetime of credentials that have none (a token in a profile).
 _DEFAULT_LIFETIME = 300.0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from requests.auth import AuthBase
 
-from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.clock import SYSTEM_CLOCK, Clock
 from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
 

@@ -7,7 +7,6 @@ all rules.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -44,13 +43,14 @@ class FieldCheck:
     fields: frozenset[str]
     check: Check
 
-    def applies_to(self, node: Node) -> bool:
-        """Return whether any of the fields is given."""
-        return not node.value.keys().isdisjoint(self.fields)
-
     def __call__(self, node: Node) -> Iterator[Fault]:
-        """Run the check."""
+        """Run the check, whatever is given."""
         return self.check(node)
+
+
+def precondition(check: Check) -> tuple[frozenset[str], Check]:
+    """Return the fields of which at least one must be given (none: the check always runs), and the check itself."""
+    return (check.fields, check.check) if isinstance(check, FieldCheck) else (frozenset(), check)
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,6 @@ class Rule:
     unless: tuple[str, ...] = ()
     warning: bool = False
     at_run: bool = False
-
-    @cached_property
-    def fields(self) -> frozenset[str]:
-        """The fields of which at least one must be given for the check to run; empty if it always runs."""
-        return self.check.fields if isinstance(self.check, FieldCheck) else frozenset()
 
     def applies(self, endpoint: str, version: str) -> bool:
         """Return whether the rule applies to an endpoint of an API version."""

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.payloads.field_types import FieldType, is_list, is_mapping, type_of, whole_number
-from airflow_dbjobs.payloads.rules import FieldCheck
+from airflow_dbjobs.payloads.rules import FieldCheck, precondition
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 MAX_QUOTED = 40
 # Stricter than the types of the fields: the API rejects numbers here.
-_STRING = FieldType("a string", lambda value: isinstance(value, str))
+_STRING = FieldType("a string", lambda value: isinstance(value, str), exact=frozenset({str}))
 STRINGS = FieldType("a list of strings", is_list, _STRING)
 STRING_MAP = FieldType("a mapping of strings", is_mapping, _STRING)
-_ASCII_JSON = json.JSONEncoder(default=str)
+# A payload without end was refused before, or raises RecursionError.
+_ASCII_JSON = json.JSONEncoder(default=str, check_circular=False)
 
 
 def required(*names: str) -> Check:
@@ -29,10 +30,11 @@ def required(*names: str) -> Check:
 
     def check(node: Node) -> Iterator[Fault]:
         for name in names:
-            if node.lacks(name):
-                yield name, "is missing"
-            elif node.value.get(name) == "":
+            value = node.value.get(name)
+            if value == "":
                 yield name, "is empty"
+            elif value is None and node.lacks(name):
+                yield name, "is missing"
 
     return check
 
@@ -238,22 +240,21 @@ def of_type(name: str, expected: FieldType) -> Check:
     return FieldCheck(frozenset([name]), check)
 
 
-def when_given(name: str, check: Check) -> Check:
-    """Run a check only if the field is given; without it the check finds nothing."""
-    return FieldCheck(frozenset([name]), check)
+def when_given(fields: str | tuple[str, ...], check: Check) -> Check:
+    """Run a check only if the field, or one of the fields, is given; without them the check finds nothing."""
+    return FieldCheck(frozenset([fields] if isinstance(fields, str) else fields), check)
 
 
 def all_of(*checks: Check) -> Check:
     """Run all of the checks."""
+    parts = [precondition(each) for each in checks]
 
     def check(node: Node) -> Iterator[Fault]:
-        for each in checks:
-            if not isinstance(each, FieldCheck) or each.applies_to(node):
-                yield from each(node)
+        for fields, run in parts:
+            if not fields or not fields.isdisjoint(node.value):
+                yield from run(node)
 
-    if all(isinstance(each, FieldCheck) for each in checks):
-        return FieldCheck(frozenset().union(*(each.fields for each in checks if isinstance(each, FieldCheck))), check)
-    return check
+    return FieldCheck(frozenset().union(*(fields for fields, _ in parts)), check) if all(f for f, _ in parts) else check
 
 
 def reported_at(path: str, check: Check) -> Check:

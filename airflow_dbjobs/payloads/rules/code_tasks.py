@@ -60,8 +60,10 @@ def _notebook_path(node: Node) -> Iterator[Fault]:
 
 
 def _absolute_in_git(node: Node) -> Iterator[Fault]:
+    if node.given("source") or not node.body.settings.get("git_source"):
+        return
     path = node.text("notebook_path")
-    if path and path.startswith("/") and not node.given("source") and node.body.settings.get("git_source"):
+    if path and path.startswith("/"):
         yield "notebook_path", f"is {quoted(path)}, an absolute path in a job or run with git_source"
 
 

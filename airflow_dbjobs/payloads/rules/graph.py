@@ -49,10 +49,11 @@ def _known_dependencies(node: Node) -> Iterator[Fault]:
 
 
 def _dependency_outcomes(node: Node) -> Iterator[Fault]:
-    tasks = _keys(node)
-    for index, position, dependency, key in _dependencies(node):
-        outcome = dependency.get("outcome")
-        if outcome is None or is_templated(outcome):
+    conditional = [found for found in _dependencies(node) if found[2].get("outcome") is not None]
+    tasks = _keys(node) if conditional else None
+    for index, position, dependency, key in conditional:
+        outcome = dependency["outcome"]
+        if is_templated(outcome):
             continue
         where = f"tasks[{index}].depends_on[{position}].outcome"
         if str(outcome).lower() not in {"true", "false"}:
@@ -67,9 +68,13 @@ def _dependency_cycle(node: Node) -> Iterator[Fault]:
     indexes = {index: task.get("task_key") for index, task in node.elements("tasks")}
     for index, _, _, key in _dependencies(node):
         waits_for.setdefault(str(indexes[index]), set()).add(key)
-    while free := [task for task, others in waits_for.items() if not others & waits_for.keys()]:
-        for task in free:
-            del waits_for[task]
+    size = len(waits_for) + 1
+    while len(waits_for) < size:
+        size = len(waits_for)
+        # Tasks are usually listed after those that they depend on, so one pass is enough.
+        for task in list(waits_for):
+            if waits_for.keys().isdisjoint(waits_for[task]):
+                del waits_for[task]
     if waits_for:
         # Each remaining task is in a cycle or depends on one, so following dependencies leads into a cycle.
         visited: dict[str, int] = {}

@@ -48,7 +48,7 @@ METRICS = (
 def _ascii_addresses(node: Node) -> Iterator[Fault]:
     for event in ASCII_EVENTS:
         for index, address in enumerate(node.items(event)):
-            if isinstance(address, str) and not is_templated(address) and not address.isascii():
+            if isinstance(address, str) and not address.isascii() and not is_templated(address):
                 yield event, f"{event}[{index}] has non-ASCII characters"
 
 
@@ -101,7 +101,12 @@ EMAIL_RULES = (
         "it must be a list of email addresses",
         'Use a list such as ["someone@example.com"].',
     ),
-    Rule("EMAIL-ASCII", _ascii_addresses, "email addresses must be ASCII", "Use another address."),
+    Rule(
+        "EMAIL-ASCII",
+        when_given(ASCII_EVENTS, _ascii_addresses),
+        "email addresses must be ASCII",
+        "Use another address.",
+    ),
     Rule(
         "HEALTH-WARNING-RULE",
         when_given("on_duration_warning_threshold_exceeded", _duration_rule),

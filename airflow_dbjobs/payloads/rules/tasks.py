@@ -39,8 +39,8 @@ KEY = r"[\w-]{1,100}"
 
 def task_types(node: Node) -> list[str]:
     """Return the given task types. An unknown name that ends in _task counts, unless it is a misspelling."""
-    names = [str(name) for name in node.value if str(name).endswith("_task")]
-    return sorted(name for name in names if _is_task_type(name) and node.given(name))
+    names = [name for name in map(str, node.value) if name.endswith("_task")]
+    return sorted([name for name in names if _is_task_type(name) and node.given(name)])
 
 
 def _is_task_type(name: str) -> bool:
@@ -53,7 +53,8 @@ def exactly_one_type(node: Node) -> Iterator[Fault]:
     types = task_types(node)
     if not types:
         yield "", "has no task type"
-    yield from _several_types(node, types)
+    elif len(types) > 1:
+        yield from _several_types(node, types)
 
 
 def at_most_one_type(node: Node) -> Iterator[Fault]:
@@ -108,7 +109,7 @@ RULES = {
     "ComputeAndTask": (
         Rule(
             "ENV-REQUIRED",
-            _environment_needed,
+            when_given(NEED_AN_ENVIRONMENT, _environment_needed),
             "on serverless compute it requires an environment",
             "Set a cluster, or use a list of tasks with an environment_key of one of the environments.",
             versions=FROM_2_1,
@@ -156,7 +157,7 @@ RULES = {
         ),
         Rule(
             "COMPUTE-REQUIRED-2_1",
-            _compute_needed,
+            when_given(NEED_A_CLUSTER, _compute_needed),
             "it requires a cluster",
             "Set new_cluster, existing_cluster_id or job_cluster_key.",
             versions=FROM_2_1,

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import chaos
 import psutil
 import pytest
 from airflow_stack import AirflowStack, WorkspaceServer, variables_of
+from backing_services import missing_programs
+from deployment_stack import DeploymentStack
 from statsd_listener import StatsdListener
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
@@ -26,6 +29,7 @@ collect_ignore = (
     else [
         "test_airflow_stack.py",
         "test_chaos.py",
+        "test_deployment.py",
         "test_launches_in_airflow.py",
         "test_links_in_browser.py",
         "test_provider_in_airflow.py",
@@ -63,6 +67,27 @@ def airflow(
     with AirflowStack(folder / "home", dags_folder, connections=connections, extra_env=metrics) as stack:
         yield stack
     assert processes_of(stack.home) == [], "Airflow was stopped and left these behind"
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
+    """Return an Airflow on PostgreSQL, Redis and Celery, with the same workspace as `airflow`."""
+    if missing := missing_programs():
+        pytest.exit(f"Install Debian's packages {' and '.join(missing)}: PostgreSQL or Redis is not there.", 1)
+    folder = tmp_path_factory.mktemp("deployment")
+    dags_folder = folder / "dags"
+    dags_folder.mkdir()
+    connections = {"databricks_default": workspace_server.connection}
+    # Eight tasks that start at the same time on two cores must not seem to be lost, nor what watches hundreds of runs.
+    patience = {
+        "scheduler.task_instance_heartbeat_timeout": "30",
+        "scheduler.scheduler_health_check_threshold": "30",
+        "triggerer.triggerer_health_check_threshold": "15",
+    }
+    settings = variables_of(chaos.SETTINGS | patience)
+    with DeploymentStack(folder / "home", dags_folder, connections=connections, extra_env=settings) as stack:
+        yield stack
+    assert processes_of(stack.home) == [], "The deployment was stopped and left these behind"
 
 
 def processes_of(home: Path) -> list[str]:

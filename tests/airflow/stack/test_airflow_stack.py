@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from airflow_stack import DagImportFailed, ProcessDied, Processes
+from deployment_stack import RestartedProcesses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +131,15 @@ class TestProcesses:
             processes.start("frail", sys.executable, "-c", "import sys; sys.exit('out of luck')")
             with pytest.raises(ProcessDied, match=r"frail ended with exit code 1[\s\S]*frail\.log[\s\S]*out of luck"):
                 processes.wait_for("something", lambda: None, timeout=10)
+
+    def test_what_ends_is_started_again_but_not_for_ever(self, tmp_path: Path) -> None:
+        with RestartedProcesses(tmp_path, environment={}) as processes:
+            processes.start("frail", sys.executable, "-c", "print('up', flush=True)")
+            processes.start("sound", sys.executable, "-c", "import time; time.sleep(60)")
+            with pytest.raises(ProcessDied, match="frail ended with exit code 0"):
+                processes.wait_for("something", lambda: None, timeout=60)
+            assert processes.restarts == {"frail": 6}
+            assert processes.tail("frail").splitlines() == ["up"] * 6
 
     def test_patience_ends(self, tmp_path: Path) -> None:
         with Processes(tmp_path, environment={}) as processes, pytest.raises(TimeoutError, match="for a miracle"):

@@ -93,10 +93,17 @@ class Scene:
         return {task.task_id: task.state for task in ended.tasks}
 
 
+@pytest.fixture(params=["airflow", pytest.param("deployment", marks=pytest.mark.deployment)])
+def stack(request: pytest.FixtureRequest) -> AirflowStack:
+    """Return Airflow with a LocalExecutor; `make test-deployment` takes one as it is deployed, with Celery."""
+    stack: AirflowStack = request.getfixturevalue(request.param)
+    return stack
+
+
 @pytest.fixture
-def scene(airflow: AirflowStack, workspace_server: WorkspaceServer, request: pytest.FixtureRequest) -> Scene:
+def scene(stack: AirflowStack, workspace_server: WorkspaceServer, request: pytest.FixtureRequest) -> Scene:
     name = request.node.name.removeprefix("test_").partition("[")[0][:40]
-    return Scene(airflow, workspace_server, name, getattr(request, "param", ("here",)))
+    return Scene(stack, workspace_server, name, getattr(request, "param", ("here",)))
 
 
 def test_lowered_retries_of_a_lost_worker(scene: Scene) -> None:
@@ -107,7 +114,7 @@ def test_lowered_retries_of_a_lost_worker(scene: Scene) -> None:
     scene.airflow.wait_for(
         "the file to be read", lambda: scene.airflow.api.retries(scene.dag_id, "here") == 2 or None, 60
     )
-    scene.airflow.kill_task(task)
+    scene.airflow.lose_worker(task)
     joined = scene.waits(run, "here", try_number=2)
     assert "Joined run" in scene.airflow.api.log(joined)
     scene.open_gates()
@@ -154,7 +161,7 @@ def test_deleted_dag_of_a_deferred_task(scene: Scene) -> None:
 def test_cleared_task_of_a_worker_that_was_lost_for_good(scene: Scene) -> None:
     """Nobody is left to cancel its run, and its DAG run is over: the cleared task does."""
     run = scene.start(retries=0)
-    scene.airflow.kill_task(scene.waits(run, "here"))
+    scene.airflow.lose_worker(scene.waits(run, "here"))
     assert scene.ends(run) == {"here": "failed"}
     assert scene.results("here") == [None]
     scene.airflow.api.clear(scene.airflow.api.dag_run(run).task("here"))
@@ -165,12 +172,12 @@ def test_cleared_task_of_a_worker_that_was_lost_for_good(scene: Scene) -> None:
 
 
 def test_worker_that_is_stopped_with_all_its_processes(scene: Scene) -> None:
-    """The scheduler runs the tasks here: all of them are told to end at the same time."""
+    """The worker (that is the scheduler with a LocalExecutor) and all its tasks are to end at the same time."""
     run = scene.start(retries=2)
-    scene.waits(run, "here")
-    scene.airflow.terminate("scheduler")
+    worker = scene.airflow.worker_of(scene.waits(run, "here"))
+    scene.airflow.terminate(worker)
     assert scene.results("here") == [None]
-    scene.airflow.start("scheduler")
+    scene.airflow.start(worker)
     joined = scene.waits(run, "here", try_number=2)
     assert "Joined run" in scene.airflow.api.log(joined)
     scene.open_gates()

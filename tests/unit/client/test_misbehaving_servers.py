@@ -87,117 +87,110 @@ SLOW: dict[str, Misbehave] = {
 }
 
 
-@pytest.mark.parametrize("name", SLOW)
-@pytest.mark.parametrize("call", CALLS)
-def test_a_call_has_a_total_time(name: str, call: str) -> None:
-    with serving(lambda request: SLOW[name](server, request)) as server:
-        started = time.monotonic()
-        with pytest.raises(CallError) as caught:
-            CALLS[call](client_of(server))
-        assert time.monotonic() - started < LONGEST
-        assert isinstance(caught.value, Unreachable)
-        assert caught.value.unclear == (call != "token")
+class TestTimeLimit:
+    @pytest.mark.parametrize("name", SLOW)
+    @pytest.mark.parametrize("call", CALLS)
+    def test_holds_for_a_whole_call(self, name: str, call: str) -> None:
+        with serving(lambda request: SLOW[name](server, request)) as server:
+            started = time.monotonic()
+            with pytest.raises(CallError) as caught:
+                CALLS[call](client_of(server))
+            assert time.monotonic() - started < LONGEST
+            assert isinstance(caught.value, Unreachable)
+            assert caught.value.unclear == (call != "token")
 
-
-@pytest.mark.parametrize("name", SLOW)
-def test_the_cancel_of_a_kill_keeps_its_time(name: str) -> None:
-    policy = RetryPolicy(
-        retry_budget=1.0, connect_timeout=0.3, read_timeout=0.3, first_wait=0.01, ends_with_budget=True
-    )
-    with serving(lambda request: SLOW[name](server, request)) as server:
-        started = time.monotonic()
-        with pytest.raises(CallError):
-            client_of(server, policy).cancel_run(5)
-        assert time.monotonic() - started < LONGEST
-        assert len(server.requests) > 1
-
-
-@pytest.mark.parametrize("pieces", [0, 100], ids=["nothing", "a little at a time"])
-def test_a_server_that_reads_slowly_is_not_waited_for_longer_than_an_answer(pieces: int) -> None:
-    done = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def read() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                for _ in range(pieces):
-                    if not done.wait(0.1):
-                        connection.recv(65536)
-                done.wait()
-
-        threading.Thread(target=read, daemon=True).start()
-        client = JobsClient(f"http://127.0.0.1:{listener.getsockname()[1]}", token="t", retry=ONE_ATTEMPT)
-        started = time.monotonic()
-        with pytest.raises(Unreachable, match="did not answer within"):
-            client.submit_run({"run_name": "x" * 9_000_000, "idempotency_token": "one"})
-        done.set()
-        assert time.monotonic() - started < LONGEST
-
-
-def test_a_handshake_may_take_the_rest_of_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float] = []
-
-    def handshake(_: ssl.SSLContext, sock: socket.socket, **__: object) -> None:
-        given.append(sock.gettimeout() or 0.0)
-        raise TimeoutError
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        two = [(2, 1, 6, "", (address, listener.getsockname()[1])) for address in ("127.0.0.1", "127.0.0.2")]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: two)
-        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", handshake)
-        url = f"https://two:{listener.getsockname()[1]}"
-        with pytest.raises(CallError):
-            Transport(url, BearerAuth("t"), policy=RetryPolicy(connect_timeout=60)).send("GET", "2.2/jobs/list")
-    # Each of the two addresses has half of that to accept the connection.
-    assert 40 < given[0] <= 60
-
-
-def test_a_request_that_leaves_late_gets_no_time_beyond_the_call() -> None:
-    timer = CallTimer()
-    timer.begin(read_seconds=60, total_seconds=1)
-    timer.mark_sent()
-    assert timer.left <= 1
-
-
-@pytest.mark.parametrize("addresses", [1, 3])
-def test_all_addresses_of_a_name_share_the_time_of_one(monkeypatch: pytest.MonkeyPatch, addresses: int) -> None:
-    # Where a backlog is full, connecting to it hangs.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        port = listener.getsockname()[1]
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", port))
-        resolve = socket.getaddrinfo
-        everywhere = [(2, 1, 6, "", (f"127.0.0.{last}", port)) for last in range(1, addresses + 1)]
-        monkeypatch.setattr(
-            socket, "getaddrinfo", lambda host, *a, **k: everywhere if host == "many" else resolve(host, *a, **k)
+    @pytest.mark.parametrize("name", SLOW)
+    def test_holds_for_the_cancellation_on_kill(self, name: str) -> None:
+        policy = RetryPolicy(
+            retry_budget=1.0, connect_timeout=0.3, read_timeout=0.3, first_wait=0.01, ends_with_budget=True
         )
-        attempts: list[float] = []
-        connect = socket.socket.connect
+        with serving(lambda request: SLOW[name](server, request)) as server:
+            started = time.monotonic()
+            with pytest.raises(CallError):
+                client_of(server, policy).cancel_run(5)
+            assert time.monotonic() - started < LONGEST
+            assert len(server.requests) > 1
 
-        def note(self: socket.socket, address: Any) -> None:
-            attempts.append(self.gettimeout() or 0.0)
-            if address[0] != "127.0.0.1":
-                raise TimeoutError
-            connect(self, address)
+    @pytest.mark.parametrize("pieces", [0, 100], ids=["nothing", "a little at a time"])
+    def test_of_a_reply_ends_a_slow_upload(self, pieces: int) -> None:
+        done = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        monkeypatch.setattr(socket.socket, "connect", note)
-        client = JobsClient(transport=transport_to(f"http://many:{port}"))
-        with pytest.raises(Unreachable, match="did not accept a connection in time") as caught:
-            client.cancel_run(5)
-        assert not caught.value.sent
-        assert len(attempts) == addresses
-        assert attempts[0] <= CONNECT_SECONDS / addresses
-        for one in waiting:
-            one.close()
+            def read() -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    for _ in range(pieces):
+                        if not done.wait(0.1):
+                            connection.recv(65536)
+                    done.wait()
+
+            threading.Thread(target=read, daemon=True).start()
+            client = JobsClient(f"http://127.0.0.1:{listener.getsockname()[1]}", token="t", retry=ONE_ATTEMPT)
+            started = time.monotonic()
+            with pytest.raises(Unreachable, match="did not answer within"):
+                client.submit_run({"run_name": "x" * 9_000_000, "idempotency_token": "one"})
+            done.set()
+            assert time.monotonic() - started < LONGEST
+
+    def test_for_connecting_includes_the_handshake(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[float] = []
+
+        def handshake(_: ssl.SSLContext, sock: socket.socket, **__: object) -> None:
+            given.append(sock.gettimeout() or 0.0)
+            raise TimeoutError
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            two = [(2, 1, 6, "", (address, listener.getsockname()[1])) for address in ("127.0.0.1", "127.0.0.2")]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: two)
+            monkeypatch.setattr(ssl.SSLContext, "wrap_socket", handshake)
+            url = f"https://two:{listener.getsockname()[1]}"
+            with pytest.raises(CallError):
+                Transport(url, BearerAuth("t"), policy=RetryPolicy(connect_timeout=60)).send("GET", "2.2/jobs/list")
+        # Each of the two addresses has half of that to accept the connection.
+        assert 40 < given[0] <= 60
+
+    def test_is_not_extended_for_a_late_request(self) -> None:
+        timer = CallTimer()
+        timer.begin(read_seconds=60, total_seconds=1)
+        timer.mark_sent()
+        assert timer.left <= 1
+
+    @pytest.mark.parametrize("addresses", [1, 3])
+    def test_is_shared_by_all_addresses_of_a_name(self, monkeypatch: pytest.MonkeyPatch, addresses: int) -> None:
+        # Where a backlog is full, connecting to it hangs.
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+            port = listener.getsockname()[1]
+            waiting = [socket.socket() for _ in range(4)]
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port))
+            resolve = socket.getaddrinfo
+            everywhere = [(2, 1, 6, "", (f"127.0.0.{last}", port)) for last in range(1, addresses + 1)]
+            monkeypatch.setattr(
+                socket, "getaddrinfo", lambda host, *a, **k: everywhere if host == "many" else resolve(host, *a, **k)
+            )
+            attempts: list[float] = []
+            connect = socket.socket.connect
+
+            def note(self: socket.socket, address: Any) -> None:
+                attempts.append(self.gettimeout() or 0.0)
+                if address[0] != "127.0.0.1":
+                    raise TimeoutError
+                connect(self, address)
+
+            monkeypatch.setattr(socket.socket, "connect", note)
+            client = JobsClient(transport=transport_to(f"http://many:{port}"))
+            with pytest.raises(Unreachable, match="did not accept a connection in time") as caught:
+                client.cancel_run(5)
+            assert not caught.value.sent
+            assert len(attempts) == addresses
+            assert attempts[0] <= CONNECT_SECONDS / addresses
+            for one in waiting:
+                one.close()
 
 
 def transport_to(url: str) -> Transport:
     return Transport(url, BearerAuth("dapi-a-secret"), policy=ONE_ATTEMPT)
-
-
-# --- size ---
 
 
 def flood(server: RudeServer, _: str) -> Iterator[bytes]:
@@ -213,42 +206,39 @@ def bomb(_server: RudeServer, _: str) -> list[bytes]:
     return [BOMB]
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("misbehave", [flood, bomb])
-def test_a_reply_has_a_size(misbehave: Misbehave, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "MAX_REPLY_BYTES", 5_000_000)
-    with serving(lambda request: misbehave(server, request)) as server:
-        tracemalloc.start()
-        try:
-            with pytest.raises(UnreadableReply, match=r"is larger than \d MB, and was not read further") as caught:
-                CALLS[call](client_of(server, RetryPolicy(retry_budget=0.0)))
-            assert tracemalloc.get_traced_memory()[1] < 15_000_000
-        finally:
-            tracemalloc.stop()
-        assert caught.value.unclear == (call != "token")
-        assert ("larger than 1 MB" in str(caught.value)) == (call == "token")
+class TestSizeLimit:
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize("misbehave", [flood, bomb])
+    def test_ends_a_reply(self, misbehave: Misbehave, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exchange, "MAX_REPLY_BYTES", 5_000_000)
+        with serving(lambda request: misbehave(server, request)) as server:
+            tracemalloc.start()
+            try:
+                with pytest.raises(UnreadableReply, match=r"is larger than \d MB, and was not read further") as caught:
+                    CALLS[call](client_of(server, RetryPolicy(retry_budget=0.0)))
+                assert tracemalloc.get_traced_memory()[1] < 15_000_000
+            finally:
+                tracemalloc.stop()
+            assert caught.value.unclear == (call != "token")
+            assert ("larger than 1 MB" in str(caught.value)) == (call == "token")
 
+    def test_allows_the_largest_legitimate_reply(self) -> None:
+        body = {"notebook_output": {"result": "x" * 10_000_000}}
+        packed = gzip.compress(reply(body).partition(b"\r\n\r\n")[2])
+        answers = iter([reply(body), reply(raw=packed, headers=["Content-Encoding: gzip"])])
+        with serving(lambda _: [next(answers)]) as server:
+            client = client_of(server, RetryPolicy())
+            for _ in range(2):
+                assert len(client.get_run_output(5)["notebook_output"]["result"]) == 10_000_000
+            assert server.connections == 1
 
-def test_the_largest_honest_reply_is_read() -> None:
-    body = {"notebook_output": {"result": "x" * 10_000_000}}
-    packed = gzip.compress(reply(body).partition(b"\r\n\r\n")[2])
-    answers = iter([reply(body), reply(raw=packed, headers=["Content-Encoding: gzip"])])
-    with serving(lambda _: [next(answers)]) as server:
-        client = client_of(server, RetryPolicy())
-        for _ in range(2):
-            assert len(client.get_run_output(5)["notebook_output"]["result"]) == 10_000_000
-        assert server.connections == 1
+    @pytest.mark.parametrize("call", CALLS)
+    def test_is_kept_by_requesting_gzip_only(self, call: str) -> None:
+        with serving(reply({"run_id": 5, "access_token": "a"})) as server:
+            with suppress(UnreadableReply):
+                CALLS[call](client_of(server))
+            assert re.findall(r"(?im)^accept-encoding: (.*)\r$", server.requests[0]) == ["gzip"]
 
-
-@pytest.mark.parametrize("call", CALLS)
-def test_nothing_is_asked_for_that_is_packed_otherwise(call: str) -> None:
-    with serving(reply({"run_id": 5, "access_token": "a"})) as server:
-        with suppress(UnreadableReply):
-            CALLS[call](client_of(server))
-        assert re.findall(r"(?im)^accept-encoding: (.*)\r$", server.requests[0]) == ["gzip"]
-
-
-# --- replies that are none ---
 
 NO_REPLIES = {
     "two lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
@@ -270,87 +260,54 @@ NO_REPLIES = {
 }
 
 
-@pytest.mark.parametrize("name", NO_REPLIES)
-@pytest.mark.parametrize("call", CALLS)
-def test_a_reply_that_cannot_be_read_leaves_open_what_became_of_the_call(name: str, call: str) -> None:
-    answer = NO_REPLIES[name]
-
-    def answered(_: str) -> list[bytes]:
-        # What else was sent would wait in the connection.
-        return [answer, b""] if b"Connection: close" not in answer else [answer]
-
-    with serving(answered) as server:
-        if b"Connection: close" in answer:
-            server.answer = partial(_and_close, server, answer)
-        with pytest.raises(CallError) as caught:
-            CALLS[call](client_of(server))
-        if call == "token":
-            assert not caught.value.sent
-        else:
-            assert isinstance(caught.value, Unreachable | UnreadableReply)
-            assert (caught.value.sent, caught.value.unclear, caught.value.transient) == (True, True, True)
-
-
 def _and_close(server: RudeServer, answer: bytes, _: str) -> Iterator[bytes]:
     yield answer
     raise ConnectionAbortedError
 
 
-def test_a_launch_whose_reply_cannot_be_read_is_sent_again_with_its_token() -> None:
-    answers = iter([NO_REPLIES["two lengths"], reply({"run_id": 7})])
-    with serving(lambda _: [next(answers)]) as server:
-        policy = RetryPolicy(first_wait=0.01)
-        assert client_of(server, policy).run_now({"job_id": 1, "idempotency_token": "one"}) == 7
-        assert [request.count('"idempotency_token":"one"') for request in server.requests] == [1, 1]
+class TestReply:
+    @pytest.mark.parametrize("charset", ["idna", "no-such-charset", "utf-16"])
+    def test_is_decoded_as_utf_8_whatever_its_charset(self, charset: str) -> None:
+        kind = f"Content-Type: application/json; charset={charset}"
+        answers = iter([reply({"run_id": 7}, headers=[kind]), reply({"message": "ä"}, status="400 No", headers=[kind])])
+        with serving(lambda _: [next(answers)]) as server:
+            client = client_of(server)
+            assert CALLS["launch"](client) == 7
+            with pytest.raises(CallError, match="answered 400: ä"):
+                CALLS["launch"](client)
 
+    def test_is_read_after_interim_responses(self) -> None:
+        hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
 
-@pytest.mark.parametrize("charset", ["idna", "no-such-charset", "utf-16"])
-def test_a_charset_is_not_gone_by(charset: str) -> None:
-    kind = f"Content-Type: application/json; charset={charset}"
-    answers = iter([reply({"run_id": 7}, headers=[kind]), reply({"message": "ä"}, status="400 No", headers=[kind])])
-    with serving(lambda _: [next(answers)]) as server:
-        client = client_of(server)
-        assert CALLS["launch"](client) == 7
-        with pytest.raises(CallError, match="answered 400: ä"):
-            CALLS["launch"](client)
+        def answer(request: str) -> list[bytes]:
+            run_id = int(request.partition("run_id=")[2].split()[0])
+            return [b"HTTP/1.1 100 Continue\r\n\r\n", hints, hints, reply({"run_id": run_id})]
 
+        with serving(answer) as server:
+            client = client_of(server)
+            assert [client.poll_run(run_id).run_id for run_id in (5, 6, 7)] == [5, 6, 7]
+            assert server.connections == 1
 
-# --- answers to other questions ---
-
-
-def test_interim_responses_are_passed_over() -> None:
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
-
-    def answer(request: str) -> list[bytes]:
-        run_id = int(request.partition("run_id=")[2].split()[0])
-        return [b"HTTP/1.1 100 Continue\r\n\r\n", hints, hints, reply({"run_id": run_id})]
-
-    with serving(answer) as server:
-        client = client_of(server)
-        assert [client.poll_run(run_id).run_id for run_id in (5, 6, 7)] == [5, 6, 7]
-        assert server.connections == 1
-
-
-@pytest.mark.parametrize(
-    ("question", "answer"),
-    [
-        (CALLS["poll"], {"run_id": 6, "state": {"life_cycle_state": "RUNNING"}}),
-        # What the cancellation before it was answered.
-        (CALLS["poll"], {}),
-        (lambda client: client.get_run(5), {"run_id": 6}),
-        (lambda client: client.get_job(5), {"job_id": 6}),
-        (CALLS["list"], {"run_id": 6, "state": {"life_cycle_state": "RUNNING"}}),
-    ],
-)
-def test_an_answer_to_another_question_is_none_and_ends_the_connection(
-    question: Callable[[JobsClient], object], answer: dict[str, object]
-) -> None:
-    with serving(reply(answer)) as server:
-        client = client_of(server)
-        for count in (1, 2):
-            with pytest.raises(UnreadableReply):
-                question(client)
-            assert server.connections == count
+    @pytest.mark.parametrize(
+        ("question", "answer"),
+        [
+            (CALLS["poll"], {"run_id": 6, "state": {"life_cycle_state": "RUNNING"}}),
+            # What the cancellation before it was answered.
+            (CALLS["poll"], {}),
+            (lambda client: client.get_run(5), {"run_id": 6}),
+            (lambda client: client.get_job(5), {"job_id": 6}),
+            (CALLS["list"], {"run_id": 6, "state": {"life_cycle_state": "RUNNING"}}),
+        ],
+    )
+    def test_to_another_request_ends_the_connection(
+        self, question: Callable[[JobsClient], object], answer: dict[str, object]
+    ) -> None:
+        with serving(reply(answer)) as server:
+            client = client_of(server)
+            for count in (1, 2):
+                with pytest.raises(UnreadableReply):
+                    question(client)
+                assert server.connections == count
 
 
 FORKING = """
@@ -368,16 +325,15 @@ FORKING = """
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
-def test_both_sides_of_a_fork_have_connections_of_their_own() -> None:
-    with serving(lambda request: [reply({"run_id": int(request.partition("run_id=")[2].split()[0])})]) as server:
-        script = [sys.executable, "-c", textwrap.dedent(FORKING), server.url]
-        done = subprocess.run(script, check=False, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert server.connections == 2
+class TestFork:
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+    def test_has_connections_of_its_own(self) -> None:
+        with serving(lambda request: [reply({"run_id": int(request.partition("run_id=")[2].split()[0])})]) as server:
+            script = [sys.executable, "-c", textwrap.dedent(FORKING), server.url]
+            done = subprocess.run(script, check=False, capture_output=True, text=True, timeout=60)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert server.connections == 2
 
-
-# --- fields of other types ---
 
 WRONG_FIELDS: dict[str, tuple[Callable[[JobsClient], object], str]] = {
     "an endless run id": (CALLS["launch"], '{"run_id": 1e999}'),
@@ -400,24 +356,39 @@ WRONG_FIELDS: dict[str, tuple[Callable[[JobsClient], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG_FIELDS)
-def test_a_field_of_another_type_is_an_unreadable_reply(name: str) -> None:
-    question, body = WRONG_FIELDS[name]
-    with serving(reply(raw=body.encode())) as server, pytest.raises(UnreadableReply):
-        question(client_of(server))
+class TestUnreadableReply:
+    @pytest.mark.parametrize("name", NO_REPLIES)
+    @pytest.mark.parametrize("call", CALLS)
+    def test_leaves_the_outcome_of_the_call_open(self, name: str, call: str) -> None:
+        answer = NO_REPLIES[name]
 
+        def answered(_: str) -> list[bytes]:
+            # What else was sent would wait in the connection.
+            return [answer, b""] if b"Connection: close" not in answer else [answer]
 
-def test_what_only_decorates_is_left_out() -> None:
-    body = (
-        '{"run_id": 5, "start_time": %s, "end_time": "soon", "run_page_url": 5, "run_name": [], "run_duration": 1e999,'
-        ' "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS", "state_message": {}},'
-        ' "tasks": [{"run_id": 6, "task_key": "a", "attempt_number": "x", "state": {"life_cycle_state": "RUNNING"}}]}'
-    ) % ("1" + "0" * 400)
-    with serving(reply(raw=body.encode())) as server:
-        run = client_of(server).poll_run(5)
-    assert run.state.is_success
-    assert (run.start_time, run.end_time, run.page_url, run.run_name, run.state.message) == (None, None, "", "", "")
-    assert run_summary(run) == "Run 5 ended as TERMINATED/SUCCESS."
+        with serving(answered) as server:
+            if b"Connection: close" in answer:
+                server.answer = partial(_and_close, server, answer)
+            with pytest.raises(CallError) as caught:
+                CALLS[call](client_of(server))
+            if call == "token":
+                assert not caught.value.sent
+            else:
+                assert isinstance(caught.value, Unreachable | UnreadableReply)
+                assert (caught.value.sent, caught.value.unclear, caught.value.transient) == (True, True, True)
+
+    def test_repeats_a_launch_with_its_token(self) -> None:
+        answers = iter([NO_REPLIES["two lengths"], reply({"run_id": 7})])
+        with serving(lambda _: [next(answers)]) as server:
+            policy = RetryPolicy(first_wait=0.01)
+            assert client_of(server, policy).run_now({"job_id": 1, "idempotency_token": "one"}) == 7
+            assert [request.count('"idempotency_token":"one"') for request in server.requests] == [1, 1]
+
+    @pytest.mark.parametrize("name", WRONG_FIELDS)
+    def test_is_one_with_a_required_field_of_another_type(self, name: str) -> None:
+        question, body = WRONG_FIELDS[name]
+        with serving(reply(raw=body.encode())) as server, pytest.raises(UnreadableReply):
+            question(client_of(server))
 
 
 OUTPUTS = {
@@ -428,28 +399,45 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "body"), [(kind, body) for kind, bodies in OUTPUTS.items() for body in bodies])
-def test_an_output_of_another_type_fails_no_run_that_succeeded(kind: str, body: str) -> None:
-    over = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
-    tasks = [{"task_key": "a", "run_id": 6, kind: {}, "state": over}]
-    run = Run.from_json({"run_id": 5, "state": over, "tasks": tasks})
-    with serving(reply(raw=body.encode())) as server:
-        assert run_result(client_of(server), run) in (None, 5)
+class TestOptionalField:
+    def test_of_another_type_is_left_out(self) -> None:
+        body = (
+            '{"run_id": 5, "start_time": %s, "end_time": "soon", "run_page_url": 5, "run_name": [],'
+            ' "run_duration": 1e999,'
+            ' "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS", "state_message": {}},'
+            ' "tasks": [{"run_id": 6, "task_key": "a", "attempt_number": "x",'
+            ' "state": {"life_cycle_state": "RUNNING"}}]}'
+        ) % ("1" + "0" * 400)
+        with serving(reply(raw=body.encode())) as server:
+            run = client_of(server).poll_run(5)
+        assert run.state.is_success
+        assert (run.start_time, run.end_time, run.page_url, run.run_name, run.state.message) == (None, None, "", "", "")
+        assert run_summary(run) == "Run 5 ended as TERMINATED/SUCCESS."
+
+    @pytest.mark.parametrize(("kind", "body"), [(kind, body) for kind, bodies in OUTPUTS.items() for body in bodies])
+    def test_output_of_another_type_fails_no_successful_run(self, kind: str, body: str) -> None:
+        over = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
+        tasks = [{"task_key": "a", "run_id": 6, kind: {}, "state": over}]
+        run = Run.from_json({"run_id": 5, "state": over, "tasks": tasks})
+        with serving(reply(raw=body.encode())) as server:
+            assert run_result(client_of(server), run) in (None, 5)
+
+    @pytest.mark.parametrize("fields", [{"condition_task": 5}, {"for_each_task": 5}, {"for_each_task": {"stats": [1]}}])
+    def test_task_of_another_type_fails_no_successful_run(self, fields: dict[str, object]) -> None:
+        over = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
+        run = Run.from_json(
+            {"run_id": 5, "state": over, "tasks": [{"task_key": "a", "run_id": 6, "state": over, **fields}]}
+        )
+        with serving(reply({})) as server:
+            assert run_result(client_of(server), run) is None
 
 
-@pytest.mark.parametrize("fields", [{"condition_task": 5}, {"for_each_task": 5}, {"for_each_task": {"stats": [1]}}])
-def test_a_task_of_another_type_fails_no_run_that_succeeded(fields: dict[str, object]) -> None:
-    over = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
-    run = Run.from_json(
-        {"run_id": 5, "state": over, "tasks": [{"task_key": "a", "run_id": 6, "state": over, **fields}]}
-    )
-    with serving(reply({})) as server:
-        assert run_result(client_of(server), run) is None
-
-
-def test_the_text_of_an_answer_is_one_that_can_be_written() -> None:
-    body = rb'{"error_code": "A\u001b[31mB\ud800", "message": "one\r\ntwo\u202ethree\ud83d"}'
-    with serving(reply(raw=body, status="400 Bad", headers=["X-Request-Id: a\x1bb"])) as server:
-        with pytest.raises(CallError) as caught:
-            client_of(server).cancel_run(5)
-        assert re.fullmatch(r"POST jobs/runs/cancel answered 400 AB: one twothree \(request id ab\)", str(caught.value))
+class TestErrorText:
+    def test_can_always_be_encoded(self) -> None:
+        body = rb'{"error_code": "A\u001b[31mB\ud800", "message": "one\r\ntwo\u202ethree\ud83d"}'
+        with serving(reply(raw=body, status="400 Bad", headers=["X-Request-Id: a\x1bb"])) as server:
+            with pytest.raises(CallError) as caught:
+                client_of(server).cancel_run(5)
+            assert re.fullmatch(
+                r"POST jobs/runs/cancel answered 400 AB: one twothree \(request id ab\)", str(caught.value)
+            )

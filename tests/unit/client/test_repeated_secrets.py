@@ -18,7 +18,7 @@ from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BasicAuth, BearerAuth
 from airflow_dbjobs.client.auth.aws import AwsKeys, WebIdentity
 from airflow_dbjobs.client.auth.databricks import ClientCredentials, Issuer
-from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache
 from airflow_dbjobs.client.clock import SYSTEM_CLOCK
 from airflow_dbjobs.client.exchange import _MAX_TEXT_LENGTH
@@ -73,83 +73,39 @@ def shown_of(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_a_secret_is_found_however_it_is_spelled(name: str) -> None:
-    text = f"before {SPELLINGS[name](SECRET)} after"
-    assert one_line(scrubbed(one_line(text), [SECRET])) == "before *** after"
+class TestSecret:
+    @pytest.mark.parametrize("name", SPELLINGS)
+    def test_is_found_in_any_spelling(self, name: str) -> None:
+        text = f"before {SPELLINGS[name](SECRET)} after"
+        assert one_line(scrubbed(one_line(text), [SECRET])) == "before *** after"
 
+    def test_is_found_despite_control_characters(self) -> None:
+        with (
+            serving(reply({"message": "dapi-\0a-token"}, status="400 No")) as server,
+            pytest.raises(CallError) as caught,
+        ):
+            Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
+        assert str(caught.value) == "GET jobs/list answered 400: ***"
 
-def test_a_control_character_hides_no_secret() -> None:
-    with serving(reply({"message": "dapi-\0a-token"}, status="400 No")) as server, pytest.raises(CallError) as caught:
-        Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
-    assert str(caught.value) == "GET jobs/list answered 400: ***"
+    def test_is_masked_completely_where_the_text_is_cut(self) -> None:
+        long = "x" * (_MAX_TEXT_LENGTH - 6)
+        answer = reply({"message": f"{long}dapi-a-token"}, status="400 No")
+        with serving(answer) as server, pytest.raises(CallError) as caught:
+            Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
+        assert str(caught.value).endswith("x***")
 
+    def test_equal_to_a_field_name_is_masked(self) -> None:
+        answer = reply({"error": {"dapi-a-token": "is wrong"}}, status="400 No")
+        with serving(answer) as server, pytest.raises(CallError, match=r"{'\*\*\*': 'is wrong'}"):
+            Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
 
-def test_a_secret_at_the_end_of_what_is_shown_is_cut_out_whole() -> None:
-    long = "x" * (_MAX_TEXT_LENGTH - 6)
-    answer = reply({"message": f"{long}dapi-a-token"}, status="400 No")
-    with serving(answer) as server, pytest.raises(CallError) as caught:
-        Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
-    assert str(caught.value).endswith("x***")
+    def test_mask_leaves_other_text_unchanged(self) -> None:
+        text = r"100%25 of \u0061 &amp; &#98; a+b \n"
+        assert scrubbed(text, [SECRET, "", "abc"]) == text
+        assert scrubbed("a password and a password", ["password"]) == "a *** and a ***"
 
-
-def test_a_secret_that_is_the_name_of_a_field_is_not_shown() -> None:
-    answer = reply({"error": {"dapi-a-token": "is wrong"}}, status="400 No")
-    with serving(answer) as server, pytest.raises(CallError, match=r"{'\*\*\*': 'is wrong'}"):
-        Transport(server.url, BearerAuth("dapi-a-token")).send("GET", "2.2/jobs/list")
-
-
-@pytest.mark.parametrize("pattern", ["Signature=([0-9a-f]+)", "X-Amz-Security-Token: (.*)\r"])
-def test_credentials_that_aws_repeats_are_not_shown(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("botocore")
-    repeated = []
-
-    def answer(request: str) -> list[bytes]:
-        repeated.append(re.search(pattern, request)[1])
-        body = f"<Error><Code>Denied</Code><Message>not {repeated[0]}</Message></Error>"
-        return [reply(raw=body.encode(), status="403 No")]
-
-    with serving(answer) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
-        keys = AwsKeys("AKID", "a-secret-key", "a-session-token")
-        identity = WebIdentity(Network(), region="eu-central-1", keys=keys)
-        with pytest.raises(CallError, match=r"Denied: not \*\*\*"):
-            identity.read(TokenRequests(SYSTEM_CLOCK.monotonic() + 9, SYSTEM_CLOCK))
-    assert repeated
-
-
-def test_what_is_no_secret_stays_as_it_is() -> None:
-    text = r"100%25 of \u0061 &amp; &#98; a+b \n"
-    assert scrubbed(text, [SECRET, "", "abc"]) == text
-    assert scrubbed("a password and a password", ["password"]) == "a *** and a ***"
-
-
-def test_secrets_that_overlap_are_cut_out_whole() -> None:
-    assert scrubbed("my password-1 is it", ["password", "word-1"]) == "my *** is it"
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-@pytest.mark.parametrize("place", ["error", "page", "redirect"])
-def test_a_password_that_the_server_repeats_is_not_shown(
-    name: str, place: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    repeated = SPELLINGS[name](SECRET)
-    answers = {
-        "error": reply(
-            {"error_code": "E", "message": f"no {repeated}", "details": [{"request_id": repeated}]}, status="403 No"
-        ),
-        "page": reply(raw=f"<p>{repeated}".encode(), status="502 Bad"),
-        "redirect": reply(status="302 Found", headers=[f"Location: /x?a={quote(repeated, safe='%')}"]),
-    }
-    caplog.set_level(logging.DEBUG, logger="airflow_dbjobs")
-    with serving(answers[place]) as server:
-        transport = Transport(server.url, BasicAuth("me", SECRET), policy=ONE_ATTEMPT)
-        with pytest.raises(CallError) as caught:
-            transport.call("GET", "2.2/jobs/list", repeatable=True)
-    shown = shown_of(caught.value) + caplog.text
-    assert SECRET not in shown
-    assert repeated not in shown
-    assert "***" in shown
+    def test_overlapping_another_is_masked_completely(self) -> None:
+        assert scrubbed("my password-1 is it", ["password", "word-1"]) == "my *** is it"
 
 
 HEADS = {
@@ -171,127 +127,159 @@ AUTHS: dict[str, AuthBase] = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("auth", AUTHS)
-def test_a_head_that_repeats_credentials_is_not_shown(head: str, auth: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    both = base64.b64encode(b"me:a-password").decode()
-    for secret in ("dapi-a-token",) if "token" in auth else ("a-password", both):
-        with serving(HEADS[head](secret)) as server, pytest.raises(CallError) as caught:
-            Transport(server.url, AUTHS[auth], policy=ONE_ATTEMPT).call("GET", "2.2/jobs/list", repeatable=True)
-        # urllib3 logs the path and the status of each request at DEBUG.
-        logged = "\n".join(record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG)
-        assert secret not in shown_of(caught.value) + logged
+class TestRepeatedCredentials:
+    @pytest.mark.parametrize("pattern", ["Signature=([0-9a-f]+)", "X-Amz-Security-Token: (.*)\r"])
+    def test_of_aws_are_masked(self, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("botocore")
+        repeated = []
 
+        def answer(request: str) -> list[bytes]:
+            repeated.append(re.search(pattern, request)[1])
+            body = f"<Error><Code>Denied</Code><Message>not {repeated[0]}</Message></Error>"
+            return [reply(raw=body.encode(), status="403 No")]
 
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_a_token_server_that_repeats_the_secret_does_not_show_it(name: str) -> None:
-    repeated = SPELLINGS[name]("a-client-secret/1")
-    with serving(reply({"error": "no", "error_description": repeated}, status=f"401 {quote(repeated)}")) as server:
-        source = ClientCredentials(Issuer(server.url, Network()), "me", "a-client-secret/1")
-        with pytest.raises(CallError) as caught:
-            TokenAuth(source, cache=TokenCache()).token()
-        assert "a-client-secret" not in shown_of(caught.value)
-        assert repeated not in shown_of(caught.value)
+        with serving(answer) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+            keys = AwsKeys("AKID", "a-secret-key", "a-session-token")
+            identity = WebIdentity(Network(), region="eu-central-1", keys=keys)
+            with pytest.raises(CallError, match=r"Denied: not \*\*\*"):
+                identity.read(TokenRequests(SYSTEM_CLOCK.monotonic() + 9, SYSTEM_CLOCK))
+        assert repeated
 
+    @pytest.mark.parametrize("name", SPELLINGS)
+    @pytest.mark.parametrize("place", ["error", "page", "redirect"])
+    def test_from_a_password_are_masked(self, name: str, place: str, caplog: pytest.LogCaptureFixture) -> None:
+        repeated = SPELLINGS[name](SECRET)
+        answers = {
+            "error": reply(
+                {"error_code": "E", "message": f"no {repeated}", "details": [{"request_id": repeated}]}, status="403 No"
+            ),
+            "page": reply(raw=f"<p>{repeated}".encode(), status="502 Bad"),
+            "redirect": reply(status="302 Found", headers=[f"Location: /x?a={quote(repeated, safe='%')}"]),
+        }
+        caplog.set_level(logging.DEBUG, logger="airflow_dbjobs")
+        with serving(answers[place]) as server:
+            transport = Transport(server.url, BasicAuth("me", SECRET), policy=ONE_ATTEMPT)
+            with pytest.raises(CallError) as caught:
+                transport.call("GET", "2.2/jobs/list", repeatable=True)
+        shown = shown_of(caught.value) + caplog.text
+        assert SECRET not in shown
+        assert repeated not in shown
+        assert "***" in shown
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_repeats_its_own_credentials_does_not_show_them(scheme: str) -> None:
-    pair = base64.b64encode(b"me:a-proxy-password").decode()
-    answer = reply({"message": f"not {pair} or a-proxy-password"}, status=f"407 not {pair} or a-proxy-password")
-    with serving(answer) as proxy:
-        url = proxy.url.replace("//", "//me:a-proxy-password@")
-        network = Network(proxies=(("http", url), ("https", url)))
-        transport = Transport(f"{scheme}://x.example", BearerAuth("t"), policy=ONE_ATTEMPT, network=network)
-        with pytest.raises(CallError) as caught:
-            transport.send("GET", "2.2/jobs/list")
-        assert proxy.requests
-    assert "407" in str(caught.value)
-    assert "a-proxy-password" not in shown_of(caught.value)
-    assert pair not in shown_of(caught.value)
+    @pytest.mark.parametrize("head", HEADS)
+    @pytest.mark.parametrize("auth", AUTHS)
+    def test_in_a_header_are_masked(self, head: str, auth: str, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        both = base64.b64encode(b"me:a-password").decode()
+        for secret in ("dapi-a-token",) if "token" in auth else ("a-password", both):
+            with serving(HEADS[head](secret)) as server, pytest.raises(CallError) as caught:
+                Transport(server.url, AUTHS[auth], policy=ONE_ATTEMPT).call("GET", "2.2/jobs/list", repeatable=True)
+            # urllib3 logs the path and the status of each request at DEBUG.
+            logged = "\n".join(record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG)
+            assert secret not in shown_of(caught.value) + logged
 
+    @pytest.mark.parametrize("name", SPELLINGS)
+    def test_of_a_token_server_are_masked(self, name: str) -> None:
+        repeated = SPELLINGS[name]("a-client-secret/1")
+        with serving(reply({"error": "no", "error_description": repeated}, status=f"401 {quote(repeated)}")) as server:
+            source = ClientCredentials(Issuer(server.url, Network()), "me", "a-client-secret/1")
+            with pytest.raises(CallError) as caught:
+                TokenAuth(source, cache=TokenCache()).token()
+            assert "a-client-secret" not in shown_of(caught.value)
+            assert repeated not in shown_of(caught.value)
 
-# --- control characters and links ---
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_of_a_proxy_are_masked(self, scheme: str) -> None:
+        pair = base64.b64encode(b"me:a-proxy-password").decode()
+        answer = reply({"message": f"not {pair} or a-proxy-password"}, status=f"407 not {pair} or a-proxy-password")
+        with serving(answer) as proxy:
+            url = proxy.url.replace("//", "//me:a-proxy-password@")
+            network = Network(proxies=(("http", url), ("https", url)))
+            transport = Transport(f"{scheme}://x.example", BearerAuth("t"), policy=ONE_ATTEMPT, network=network)
+            with pytest.raises(CallError) as caught:
+                transport.send("GET", "2.2/jobs/list")
+            assert proxy.requests
+        assert "407" in str(caught.value)
+        assert "a-proxy-password" not in shown_of(caught.value)
+        assert pair not in shown_of(caught.value)
+
 
 RAW = "one\x1b[31m\r\ntwo\u202ethree\x07\ud800"
 
 
-def test_names_and_states_are_one_line_of_text() -> None:
-    state = {"life_cycle_state": RAW, "result_state": RAW, "state_message": RAW}
-    task = {"task_key": RAW, "run_id": 6, "state": state, "run_page_url": f"https://x.example/{RAW}"}
-    run = Run.from_json({"run_id": 5, "run_name": RAW, "state": state, "tasks": [task]})
-    clean = "one twothree"
-    assert (run.run_name, run.tasks[0].task_key, run.state.life_cycle_state) == (clean, clean, clean)
-    assert run.state.result_state == clean
-    assert run.state.message == "one\ntwothree"
-    assert run.tasks[0].page_url == ""
-
-
-@pytest.mark.parametrize(
-    ("url", "page"),
-    [
-        ("https://x.example/?o=1#job/2/run/7", "https://x.example/?o=1#job/2/run/7"),
-        ("http://127.0.0.1:8765/runs/5", "http://127.0.0.1:8765/runs/5"),
-        ("javascript:alert(1)", ""),
-        ("JavaScript://x.example/%0aalert(1)", ""),
-        ("data:text/html,<script>", ""),
-        ("//x.example/", ""),
-        ("file:///etc/passwd", ""),
-        ("https:///nowhere", ""),
-        ("https://x.example/ and more", ""),
-        ("http://[", ""),
-        ("https://x.example/" + "a" * 5000, ""),
-    ],
-)
-def test_only_pages_of_the_web_are_linked_to(url: str, page: str) -> None:
-    assert Run.from_json({"run_id": 5, "run_page_url": url}).page_url == page
-
-
-# --- tokens in the wrong place ---
-
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("federated_token_file", JWT),
-        ("federated_token_file", "a-token-that-somebody-pasted"),
-        ("federated_token_env", JWT),
-        ("federated_token_env", "dapi0123456789abcdef0123456789abcdef"),
-        ("federated_token_provider", JWT),
-        ("federated_token_provider", "dapi0123456789abcdef0123456789abcdef"),
-    ],
-)
-def test_a_token_that_was_pasted_where_its_place_belongs_is_not_quoted(
-    field: str, value: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    auth = choose_auth(login=None, password=None, extra={field: value}, workspace="https://x.example")
-    with pytest.raises(CallError, match=field) as caught:
-        JobsClient("https://x.example", auth=auth).list_jobs().__next__()
-    assert value not in shown_of(caught.value) + caplog.text + repr(auth)
+class TestShownText:
+    def test_of_names_and_states_is_one_line(self) -> None:
+        state = {"life_cycle_state": RAW, "result_state": RAW, "state_message": RAW}
+        task = {"task_key": RAW, "run_id": 6, "state": state, "run_page_url": f"https://x.example/{RAW}"}
+        run = Run.from_json({"run_id": 5, "run_name": RAW, "state": state, "tasks": [task]})
+        clean = "one twothree"
+        assert (run.run_name, run.tasks[0].task_key, run.state.life_cycle_state) == (clean, clean, clean)
+        assert run.state.result_state == clean
+        assert run.state.message == "one\ntwothree"
+        assert run.tasks[0].page_url == ""
 
-
-def test_a_path_is_quoted() -> None:
-    auth = choose_auth(
-        login=None, password=None, extra={"federated_token_file": "/no/such/file"}, workspace="https://x"
+    @pytest.mark.parametrize(
+        ("url", "page"),
+        [
+            ("https://x.example/?o=1#job/2/run/7", "https://x.example/?o=1#job/2/run/7"),
+            ("http://127.0.0.1:8765/runs/5", "http://127.0.0.1:8765/runs/5"),
+            ("javascript:alert(1)", ""),
+            ("JavaScript://x.example/%0aalert(1)", ""),
+            ("data:text/html,<script>", ""),
+            ("//x.example/", ""),
+            ("file:///etc/passwd", ""),
+            ("https:///nowhere", ""),
+            ("https://x.example/ and more", ""),
+            ("http://[", ""),
+            ("https://x.example/" + "a" * 5000, ""),
+        ],
     )
-    with pytest.raises(CallError, match=r"cannot read the file /no/such/file: No such file"):
-        JobsClient("https://x", auth=auth).list_jobs().__next__()
+    def test_links_only_to_web_pages(self, url: str, page: str) -> None:
+        assert Run.from_json({"run_id": 5, "run_page_url": url}).page_url == page
+
+    def test_may_quote_a_path(self) -> None:
+        auth = choose_auth(
+            login=None, password=None, extra={"federated_token_file": "/no/such/file"}, workspace="https://x"
+        )
+        with pytest.raises(CallError, match=r"cannot read the file /no/such/file: No such file"):
+            JobsClient("https://x", auth=auth).list_jobs().__next__()
 
 
-@pytest.mark.parametrize("written", ["dapi1", "Bearer dapi1", " bearer  dapi1 ", "Authorization: Bearer dapi1"])
-@pytest.mark.parametrize("field", ["password", "token"])
-def test_a_whole_header_is_taken_as_the_token_in_it(written: str, field: str) -> None:
-    given = (
-        {"password": written, "extra": {}} if field == "password" else {"password": None, "extra": {"token": written}}
+class TestMisplacedToken:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("federated_token_file", JWT),
+            ("federated_token_file", "a-token-that-somebody-pasted"),
+            ("federated_token_env", JWT),
+            ("federated_token_env", "dapi0123456789abcdef0123456789abcdef"),
+            ("federated_token_provider", JWT),
+            ("federated_token_provider", "dapi0123456789abcdef0123456789abcdef"),
+        ],
     )
-    assert choose_auth(login=None, **given) == BearerAuth("dapi1")
+    def test_in_another_field_is_not_quoted(self, field: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        auth = choose_auth(login=None, password=None, extra={field: value}, workspace="https://x.example")
+        with pytest.raises(CallError, match=field) as caught:
+            JobsClient("https://x.example", auth=auth).list_jobs().__next__()
+        assert value not in shown_of(caught.value) + caplog.text + repr(auth)
 
+    @pytest.mark.parametrize("written", ["dapi1", "Bearer dapi1", " bearer  dapi1 ", "Authorization: Bearer dapi1"])
+    @pytest.mark.parametrize("field", ["password", "token"])
+    def test_with_the_whole_header_is_accepted(self, written: str, field: str) -> None:
+        given = (
+            {"password": written, "extra": {}}
+            if field == "password"
+            else {"password": None, "extra": {"token": written}}
+        )
+        assert choose_auth(login=None, **given) == BearerAuth("dapi1")
 
-@pytest.mark.parametrize("written", ["Basic dapi1", "dapi1 dapi2", "token: dapi1"])
-def test_a_token_with_a_space_is_refused_and_not_quoted(written: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"the connection's password has a space in it") as caught:
-        choose_auth(login=None, password=written, extra={})
-    assert "dapi1" not in shown_of(caught.value)
+    @pytest.mark.parametrize("written", ["Basic dapi1", "dapi1 dapi2", "token: dapi1"])
+    def test_with_a_space_is_refused_and_not_quoted(self, written: str) -> None:
+        with pytest.raises(ConfigurationError, match=r"the connection's password has a space in it") as caught:
+            choose_auth(login=None, password=written, extra={})
+        assert "dapi1" not in shown_of(caught.value)

@@ -130,13 +130,6 @@ THE_SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("wanted", "actual"), THE_SAME.values(), ids=THE_SAME)
-def test_what_the_api_tells_in_its_own_way_is_no_difference(wanted: dict[str, Any], actual: dict[str, Any]) -> None:
-    before = copy.deepcopy((wanted, actual))
-    assert differences(wanted, actual) == []
-    assert (wanted, actual) == before
-
-
 # Each: what is given, and what there is besides. A later edit by hand is no other thing.
 MORE_THAN_GIVEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a driver like the other nodes": (cluster(), cluster(driver_node_type_id="m5.xlarge")),
@@ -202,11 +195,6 @@ MORE_THAN_GIVEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("wanted", "actual"), MORE_THAN_GIVEN.values(), ids=MORE_THAN_GIVEN)
-def test_more_than_was_given_is_no_difference(wanted: dict[str, Any], actual: dict[str, Any]) -> None:
-    assert differences(wanted, actual) == []
-
-
 # What the API never answers back, or leaves out: each is written every time.
 NOT_TOLD_BACK: dict[str, tuple[dict[str, Any], list[str]]] = {
     "the default condition of a trigger": (
@@ -222,12 +210,6 @@ NOT_TOLD_BACK: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["max_concurrent_runs", "timeout_seconds"],
     ),
 }
-
-
-@pytest.mark.parametrize(("wanted", "paths"), NOT_TOLD_BACK.values(), ids=NOT_TOLD_BACK)
-def test_what_the_api_does_not_answer_back_counts_as_different(wanted: dict[str, Any], paths: list[str]) -> None:
-    actual = {"trigger": {"table_update": {"table_names": ["a.b.c"]}}, **one()}
-    assert differences({**wanted, **one()}, actual) == paths
 
 
 # Each: what is wanted, what the API answers, and where they differ.
@@ -327,20 +309,6 @@ DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("wanted", "actual", "paths"), DIFFERENT.values(), ids=DIFFERENT)
-def test_what_a_reset_would_change_is_named_by_its_path(
-    wanted: dict[str, Any], actual: dict[str, Any], paths: list[str]
-) -> None:
-    assert differences(wanted, actual) == paths
-
-
-def test_paths_hold_no_values() -> None:
-    wanted = cluster(spark_conf={"spark.password": "s3cr3t"}, spark_env_vars={"TOKEN": "s3cr3t"})
-    assert "s3cr3t" not in " ".join(differences(wanted, cluster()))
-
-
-# --- as a cloud tells whole jobs ---
-
 # What a cluster is given that says nothing of its cloud.
 CLOUDS: dict[str, dict[str, Any]] = {
     "AWS": {
@@ -383,9 +351,35 @@ def told_by(cloud: str, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize("case", [*FLAT.values(), *OF_TASKS.values()], ids=[*FLAT, *OF_TASKS])
-def test_of_what_a_cloud_tells_only_what_was_changed_differs(cloud: str, case: JobCase) -> None:
-    assert differences(case.settings, told_by(cloud, case.settings)) == []
-    assert case.changed() != case.settings
-    assert differences(case.changed(), told_by(cloud, case.settings)) == [case.named]
+class TestSettingsDiff:
+    @pytest.mark.parametrize(("wanted", "actual"), THE_SAME.values(), ids=THE_SAME)
+    def test_ignores_what_the_api_only_spells_differently(self, wanted: dict[str, Any], actual: dict[str, Any]) -> None:
+        before = copy.deepcopy((wanted, actual))
+        assert differences(wanted, actual) == []
+        assert (wanted, actual) == before
+
+    @pytest.mark.parametrize(("wanted", "actual"), MORE_THAN_GIVEN.values(), ids=MORE_THAN_GIVEN)
+    def test_ignores_what_was_not_given(self, wanted: dict[str, Any], actual: dict[str, Any]) -> None:
+        assert differences(wanted, actual) == []
+
+    @pytest.mark.parametrize(("wanted", "paths"), NOT_TOLD_BACK.values(), ids=NOT_TOLD_BACK)
+    def test_includes_what_the_api_does_not_return(self, wanted: dict[str, Any], paths: list[str]) -> None:
+        actual = {"trigger": {"table_update": {"table_names": ["a.b.c"]}}, **one()}
+        assert differences({**wanted, **one()}, actual) == paths
+
+    @pytest.mark.parametrize(("wanted", "actual", "paths"), DIFFERENT.values(), ids=DIFFERENT)
+    def test_names_the_path_of_each_change(
+        self, wanted: dict[str, Any], actual: dict[str, Any], paths: list[str]
+    ) -> None:
+        assert differences(wanted, actual) == paths
+
+    def test_contains_no_values(self) -> None:
+        wanted = cluster(spark_conf={"spark.password": "s3cr3t"}, spark_env_vars={"TOKEN": "s3cr3t"})
+        assert "s3cr3t" not in " ".join(differences(wanted, cluster()))
+
+    @pytest.mark.parametrize("cloud", CLOUDS)
+    @pytest.mark.parametrize("case", [*FLAT.values(), *OF_TASKS.values()], ids=[*FLAT, *OF_TASKS])
+    def test_of_a_clouds_real_answer_has_only_the_changes(self, cloud: str, case: JobCase) -> None:
+        assert differences(case.settings, told_by(cloud, case.settings)) == []
+        assert case.changed() != case.settings
+        assert differences(case.changed(), told_by(cloud, case.settings)) == [case.named]

@@ -42,42 +42,32 @@ CALLS: dict[str, Callable[[JobsClient], object]] = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize(("query", "options"), [("/?o=605", {}), ("", {"workspace_id": "605"}), ("/?o=605#job/1", {})])
-def test_each_request_names_the_workspace(call: str, query: str, options: dict[str, str]) -> None:
-    with serving(reply({"run_id": 7})) as server:
-        client = JobsClient(server.url + query, token="t", **options)
-        if call == "page":
-            server.answer = lambda _: [reply({})]
-        CALLS[call](client)
-        assert named_in(server) == {"605"}
-        assert (client.host, client.workspace_id) == (server.url, "605")
+class TestRequests:
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize(
+        ("query", "options"), [("/?o=605", {}), ("", {"workspace_id": "605"}), ("/?o=605#job/1", {})]
+    )
+    def test_name_the_workspace(self, call: str, query: str, options: dict[str, str]) -> None:
+        with serving(reply({"run_id": 7})) as server:
+            client = JobsClient(server.url + query, token="t", **options)
+            if call == "page":
+                server.answer = lambda _: [reply({})]
+            CALLS[call](client)
+            assert named_in(server) == {"605"}
+            assert (client.host, client.workspace_id) == (server.url, "605")
 
+    @pytest.mark.parametrize("query", ["", "/?o=acme"])
+    def test_name_no_workspace_on_its_own_url(self, query: str) -> None:
+        with serving(reply({"run_id": 7})) as server:
+            client = JobsClient(server.url + query, token="t")
+            client.poll_run(7)
+            assert (named_in(server), client.workspace_id) == ({""}, "")
 
-@pytest.mark.parametrize("query", ["", "/?o=acme"])
-def test_where_the_url_is_one_workspaces_own_nothing_is_named(query: str) -> None:
-    with serving(reply({"run_id": 7})) as server:
-        client = JobsClient(server.url + query, token="t")
-        client.poll_run(7)
-        assert (named_in(server), client.workspace_id) == ({""}, "")
-
-
-def test_two_workspaces_of_one_url_share_no_poller_and_no_rate() -> None:
-    one, same, other = (Transport("https://acme.example", BearerAuth("t"), workspace_id=i) for i in ("1", "1", "2"))
-    assert one.identity == same.identity
-    assert one.identity != other.identity
-    assert one.with_policy(RetryPolicy()).identity == one.identity
-
-
-def test_databricks_sdk_is_told_which_workspace_is_meant() -> None:
-    def auth(workspace_id: str, config: dict[str, str] | None = None) -> Any:
-        extra = {"auth_type": "databricks-cli", "sdk_config": config}
-        return choose_auth(login=None, password=None, extra=extra, workspace="https://x", workspace_id=workspace_id)
-
-    assert '"workspace_id": "605"' in auth("605").source.config
-    assert auth("605") != auth("606")
-    assert auth("") == auth("", {})
-    assert '"workspace_id": "7"' in auth("605", {"workspace_id": "7"}).source.config
+    def test_of_two_workspaces_share_no_poller_and_no_rate(self) -> None:
+        one, same, other = (Transport("https://acme.example", BearerAuth("t"), workspace_id=i) for i in ("1", "1", "2"))
+        assert one.identity == same.identity
+        assert one.identity != other.identity
+        assert one.with_policy(RetryPolicy()).identity == one.identity
 
 
 class TestTokensOfAUnifiedHost:
@@ -111,7 +101,7 @@ class TestTokensOfAUnifiedHost:
         scene.auth(scene.oauth(), workspace_id="605").token()
         assert len(scene.server.asked(TOKEN_PATH)) == 1
 
-    def test_are_not_requested_while_the_metadata_is_unavailable(self, scene: SignInScene) -> None:
+    def test_are_not_requested_without_the_metadata(self, scene: SignInScene) -> None:
         scene.server.troubles.append(Trouble(self.METADATA, 503))
         with pytest.raises(ServerError, match="databricks-config answered 503") as caught:
             scene.auth(scene.oauth(), workspace_id="605").token()
@@ -123,26 +113,38 @@ class TestTokensOfAUnifiedHost:
         assert [seen.path for seen in scene.server.seen] == [TOKEN_PATH]
 
 
-@pytest.mark.parametrize(
-    ("host", "given", "words"),
-    [
-        ("https://x.example/?o=1", "2", "remove the wrong one"),
-        ("https://x.example", "acme", "the number after"),
-        ("https://x.example", "1\r\nX: y", "the number after"),
-    ],
-)
-def test_an_id_that_is_none_or_contradicts_is_refused(host: str, given: str, words: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"workspace_id is .*{words}"):
-        JobsClient(host, token="t", workspace_id=given)
+class TestWorkspaceId:
+    def test_is_passed_to_databricks_sdk(self) -> None:
+        def auth(workspace_id: str, config: dict[str, str] | None = None) -> Any:
+            extra = {"auth_type": "databricks-cli", "sdk_config": config}
+            return choose_auth(login=None, password=None, extra=extra, workspace="https://x", workspace_id=workspace_id)
 
+        assert '"workspace_id": "605"' in auth("605").source.config
+        assert auth("605") != auth("606")
+        assert auth("") == auth("", {})
+        assert '"workspace_id": "7"' in auth("605", {"workspace_id": "7"}).source.config
 
-@pytest.mark.parametrize("fields", [{"query": "/?o=605"}, {"extra": {"workspace_id": 605}}])
-def test_a_connection_may_name_it_and_test_says_which(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> None:
-    with serving(reply({})) as server:
-        extra = {"host": server.url + fields.get("query", ""), **fields.get("extra", {})}
-        connect(monkeypatch, "", "dapi-a-token", extra=extra)
-        works, said = DatabricksJobsHook().test_connection()
-        assert named_in(server) == {"605"}
-    assert works
-    assert f"Authenticated at {server.url}, workspace 605," in said
-    assert "unknown and ignored" not in said
+    @pytest.mark.parametrize(
+        ("host", "given", "words"),
+        [
+            ("https://x.example/?o=1", "2", "remove the wrong one"),
+            ("https://x.example", "acme", "the number after"),
+            ("https://x.example", "1\r\nX: y", "the number after"),
+        ],
+    )
+    def test_that_is_invalid_or_contradicts_is_refused(self, host: str, given: str, words: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"workspace_id is .*{words}"):
+            JobsClient(host, token="t", workspace_id=given)
+
+    @pytest.mark.parametrize("fields", [{"query": "/?o=605"}, {"extra": {"workspace_id": 605}}])
+    def test_of_a_connection_is_shown_by_the_test_button(
+        self, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+    ) -> None:
+        with serving(reply({})) as server:
+            extra = {"host": server.url + fields.get("query", ""), **fields.get("extra", {})}
+            connect(monkeypatch, "", "dapi-a-token", extra=extra)
+            works, said = DatabricksJobsHook().test_connection()
+            assert named_in(server) == {"605"}
+        assert works
+        assert f"Authenticated at {server.url}, workspace 605," in said
+        assert "unknown and ignored" not in said

@@ -49,63 +49,54 @@ TYPED: dict[str, Any] = {
 BESIDE = {"client_key": {"client_cert": "/a.pem"}}
 
 
-# --- what Airflow is given ---
+class TestForm:
+    def test_has_all_fields_but_flags_that_auth_type_replaces(self) -> None:
+        assert list(conn_fields()) == [field.name for field in SHOWN]
+        marks = {scheme.mark for scheme in SCHEMES}
+        assert {field.name for field in FIELDS if field.kind == "flag"} <= marks
 
+    def test_begins_with_the_most_used_fields(self) -> None:
+        assert list(conn_fields())[:4] == ["auth_type", "api_version", "token", "host"]
+        sections = [entry["schema"]["section"] for entry in conn_fields().values()]
+        assert list(dict.fromkeys(sections)) == list(SECTIONS)
 
-def test_every_field_is_in_the_form_but_the_flags_that_auth_type_stands_for() -> None:
-    assert list(conn_fields()) == [field.name for field in SHOWN]
-    marks = {scheme.mark for scheme in SCHEMES}
-    assert {field.name for field in FIELDS if field.kind == "flag"} <= marks
+    @needs_conn_fields
+    def test_is_valid_by_airflows_schema(self) -> None:
+        kinds = json.loads(_YAML_SCHEMA.read_text())["properties"]["connection-types"]["items"]["properties"]
+        jsonschema.validate(conn_fields(), kinds["conn-fields"])
 
+    @pytest.mark.parametrize("field", SHOWN, ids=lambda field: field.name)
+    def test_has_a_label_help_and_default_for_each_field(self, field: Field) -> None:
+        entry = conn_fields()[field.name]
+        assert entry["label"] == field.title
+        assert field.help in entry["description"]
+        schema = entry["schema"]
+        assert schema["type"][1] == "null"
+        assert (schema.get("format") == "password") == (field.kind == "secret")
+        # A value that is there from the start would be saved by whoever saves the form.
+        assert ("default" in schema) == field.empty_counts
+        shown_default = schema.get("default") or entry["description"].partition(" Default: ")[2].removesuffix(".")
+        assert shown_default == field.default
 
-def test_the_form_begins_with_what_is_used_most() -> None:
-    assert list(conn_fields())[:4] == ["auth_type", "api_version", "token", "host"]
-    sections = [entry["schema"]["section"] for entry in conn_fields().values()]
-    assert list(dict.fromkeys(sections)) == list(SECTIONS)
+    def test_hides_the_token(self) -> None:
+        assert conn_fields()["token"]["schema"]["format"] == "password"
 
+    def test_offers_each_authentication_scheme_with_its_meaning(self) -> None:
+        schema = conn_fields()["auth_type"]["schema"]
+        assert set(schema["values_display"]) == set(schema["enum"])
+        for name in schema["enum"]:
+            assert schema["values_display"][name].startswith(f"{name}: ")
+            assert scheme_of(
+                "an-id", SECRET, {"auth_type": name, "client_id": "c", "azure_tenant_id": ""} | _needs(name)
+            )
 
-@needs_conn_fields
-def test_the_form_is_what_airflows_schema_allows() -> None:
-    kinds = json.loads(_YAML_SCHEMA.read_text())["properties"]["connection-types"]["items"]["properties"]
-    jsonschema.validate(conn_fields(), kinds["conn-fields"])
-
-
-@pytest.mark.parametrize("field", SHOWN, ids=lambda field: field.name)
-def test_a_field_has_a_label_help_and_its_default_and_may_be_left_empty(field: Field) -> None:
-    entry = conn_fields()[field.name]
-    assert entry["label"] == field.title
-    assert field.help in entry["description"]
-    schema = entry["schema"]
-    assert schema["type"][1] == "null"
-    assert (schema.get("format") == "password") == (field.kind == "secret")
-    # A value that is there from the start would be saved by whoever saves the form.
-    assert ("default" in schema) == field.empty_counts
-    shown_default = schema.get("default") or entry["description"].partition(" Default: ")[2].removesuffix(".")
-    assert shown_default == field.default
-
-
-def test_the_token_is_hidden_as_it_is_typed() -> None:
-    assert conn_fields()["token"]["schema"]["format"] == "password"
-
-
-def test_each_way_to_sign_in_is_offered_with_what_it_is() -> None:
-    schema = conn_fields()["auth_type"]["schema"]
-    assert set(schema["values_display"]) == set(schema["enum"])
-    for name in schema["enum"]:
-        assert schema["values_display"][name].startswith(f"{name}: ")
-        assert scheme_of("an-id", SECRET, {"auth_type": name, "client_id": "c", "azure_tenant_id": ""} | _needs(name))
-
-
-@needs_conn_fields
-def test_airflow_shows_the_form() -> None:
-    widgets = ProvidersManager().connection_form_widgets
-    ours = {name: widget for name, widget in widgets.items() if name.startswith("extra__databricks_jobs__")}
-    assert [widget.field_name for widget in ours.values()] == [field.name for field in SHOWN]
-    assert [widget.field_name for widget in ours.values() if widget.is_sensitive] == ["token"]
-    assert ours["extra__databricks_jobs__aws_conn_id"].field["value"] == "aws_default"
-
-
-# --- before Airflow 3.2 ---
+    @needs_conn_fields
+    def test_is_shown_by_airflow(self) -> None:
+        widgets = ProvidersManager().connection_form_widgets
+        ours = {name: widget for name, widget in widgets.items() if name.startswith("extra__databricks_jobs__")}
+        assert [widget.field_name for widget in ours.values()] == [field.name for field in SHOWN]
+        assert [widget.field_name for widget in ours.values() if widget.is_sensitive] == ["token"]
+        assert ours["extra__databricks_jobs__aws_conn_id"].field["value"] == "aws_default"
 
 
 # Airflow 2's libraries warn when they are imported.
@@ -139,51 +130,6 @@ LEFT_TO_THE_JSON = {
     "proxies", "sdk_config", "aws_conn_id", "verify", "retry_budget", "server_error_wait", "outage_tolerance",
     "denied_tolerance",
 }  # fmt: skip
-
-
-@warns
-def test_older_airflow_gets_the_same_fields_but_for_what_its_form_would_spoil(forms: str) -> None:
-    assert list(form_widgets()) == [field.name for field in SHOWN if field.name not in LEFT_TO_THE_JSON]
-    assert list(DatabricksJobsHook.get_connection_form_widgets()) == list(form_widgets())
-
-
-@warns
-def test_older_airflow_says_what_may_be_chosen_and_hides_the_token(forms: str) -> None:
-    widgets = form_widgets()
-    if forms == "wtforms":
-        from werkzeug.datastructures import MultiDict
-        from wtforms import Form
-
-        made = type("OurForm", (Form,), widgets)
-        empty, wrong = made(MultiDict(dict.fromkeys(widgets, ""))), made(MultiDict({"api_version": "3.0"}))
-        assert empty.validate()
-        assert not wrong.validate()
-        assert list(wrong.errors) == ["api_version"]
-        assert empty["auth_type"].label.text == "Databricks: Auth type"
-        assert "One of: token, azure_managed_identity, " in empty["auth_type"].description
-        assert empty["token"].type == "PasswordField"
-    else:
-        shown = {name: widget.param.dump() for name, widget in widgets.items()}
-        assert shown["api_version"]["schema"]["enum"] == ["2.0", "2.1", "2.2"]
-        assert shown["auth_type"]["schema"]["title"] == "Databricks: Auth type"
-        assert shown["token"]["schema"]["format"] == "password"
-        assert {entry["value"] for entry in shown.values()} == {None}
-
-
-@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 2's form")
-def test_airflow_2_shows_the_form() -> None:
-    # In a process of its own: the libraries warn, and Airflow remembers a hook that it could not import.
-    code = (
-        "from airflow.providers_manager import ProvidersManager\n"
-        "widgets = ProvidersManager().connection_form_widgets.items()\n"
-        "ours = [widget for name, widget in widgets if name.startswith('extra__databricks_jobs__')]\n"
-        "print('\\n', *((widget.field_name, widget.is_sensitive) for widget in ours), sep=';')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, timeout=120
-    )
-    shown = done.stdout.splitlines()[-1].removeprefix(";").split(";")
-    assert shown == [str((field.name, field.name == "token")) for field in SHOWN if field.name not in LEFT_TO_THE_JSON]
 
 
 # What Airflow 2's view of connections does with a form.
@@ -228,47 +174,6 @@ print(json.dumps(done))
 """
 
 
-@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 2's form")
-def test_airflow_2_saves_what_nobody_has_touched_as_it_was() -> None:
-    extra = {
-        "token": SECRET,
-        "host": "adb-1.example",
-        "verify": False,
-        "retry_budget": 0,
-        "server_error_wait": 0,
-        "outage_tolerance": 0,
-        "denied_tolerance": 0,
-        "read_timeout": "9",
-        "proxies": {"https": "http://proxy.example:3128"},
-        "aws_conn_id": "",
-    }
-    without_token = {name: value for name, value in extra.items() if name != "token"}
-    edits: list[tuple[dict[str, str], dict[str, Any]]] = [
-        ({}, extra),
-        ({"host": "adb-2.example"}, {**extra, "host": "adb-2.example"}),
-        ({"token": "another"}, {**extra, "token": "another"}),
-        ({"token": ""}, without_token),
-        # With a mistake first.
-        ({"api_version": "3"}, {**extra, "api_version": "2.1"}),
-        ({"api_version": "3", "token": "another"}, {**extra, "api_version": "2.1", "token": "another"}),
-    ]
-    # In a process of its own: the libraries warn.
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _EDITING],
-        input=json.dumps([extra, [typed for typed, _ in edits]]),
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    pages, saved = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
-    assert list(saved) == [expected for _, expected in edits]
-    assert SECRET not in "".join(pages)
-
-
-# --- and what is read of it ---
-
-
 def _needs(name: str) -> dict[str, str]:
     scheme = next((scheme for scheme in SCHEMES if scheme.name == name), None)
     return {field: "a.b" for field in scheme.needs if field in BY_NAME} if scheme else {}
@@ -299,35 +204,118 @@ def _told(client: JobsClient) -> tuple[Any, ...]:
     return client.transport.identity, client.api_version, *rules
 
 
-@pytest.mark.parametrize("as_text", [False, True], ids=["as from 3.2 on", "as before"])
-@pytest.mark.parametrize("field", [field for field in SHOWN if not field.empty_counts], ids=lambda field: field.name)
-def test_what_is_typed_into_a_field_reaches_the_client_and_is_no_news(field: Field, *, as_text: bool) -> None:
-    beside = _beside(field)
-    empty: Any = "" if as_text else None
-    untouched = {other.name: empty for other in SHOWN if not other.empty_counts}
-    extra = {**untouched, **beside, field.name: _typed(field, as_text=as_text)}
-    if field.name in _needs(str(extra["auth_type"])):
-        # Without it the client cannot be had.
-        beside = {}
-    assert _told(_client(extra)) != _told(_client(untouched | beside))
-    assert remarks(scheme_of(**LOGIN, extra=extra), extra) == []
+class TestFilledForm:
+    @pytest.mark.parametrize("as_text", [False, True], ids=["as from 3.2 on", "as before"])
+    @pytest.mark.parametrize(
+        "field", [field for field in SHOWN if not field.empty_counts], ids=lambda field: field.name
+    )
+    def test_reaches_the_client_without_a_warning(self, field: Field, *, as_text: bool) -> None:
+        beside = _beside(field)
+        empty: Any = "" if as_text else None
+        untouched = {other.name: empty for other in SHOWN if not other.empty_counts}
+        extra = {**untouched, **beside, field.name: _typed(field, as_text=as_text)}
+        if field.name in _needs(str(extra["auth_type"])):
+            # Without it the client cannot be had.
+            beside = {}
+        assert _told(_client(extra)) != _told(_client(untouched | beside))
+        assert remarks(scheme_of(**LOGIN, extra=extra), extra) == []
+
+    @pytest.mark.parametrize(("empty", "empty_json"), [(None, None), ("", ""), (None, []), (None, {})], ids=repr)
+    def test_ignores_empty_fields(self, empty: Any, empty_json: Any) -> None:
+        untouched = {field.name: empty_json if field.kind == "object" else empty for field in SHOWN}
+        untouched |= {field.name: field.default for field in SHOWN if field.empty_counts}
+        assert _told(_client(untouched)) == _told(_client({}))
+        assert remarks(scheme_of(**LOGIN, extra=untouched), untouched) == []
+
+    @pytest.mark.parametrize("name", [scheme.name for scheme in SCHEMES])
+    def test_ignores_empty_fields_in_every_scheme(self, name: str) -> None:
+        given = {"auth_type": name, **_needs(name)}
+        untouched = {field.name: field.default if field.empty_counts else None for field in SHOWN}
+        assert _told(_client(untouched | given)) == _told(_client(given))
 
 
-@pytest.mark.parametrize(("empty", "empty_json"), [(None, None), ("", ""), (None, []), (None, {})], ids=repr)
-def test_what_is_left_empty_is_not_given(empty: Any, empty_json: Any) -> None:
-    untouched = {field.name: empty_json if field.kind == "object" else empty for field in SHOWN}
-    untouched |= {field.name: field.default for field in SHOWN if field.empty_counts}
-    assert _told(_client(untouched)) == _told(_client({}))
-    assert remarks(scheme_of(**LOGIN, extra=untouched), untouched) == []
+class TestFormOfAirflow2:
+    @warns
+    def test_has_the_same_fields_unless_it_would_spoil_them(self, forms: str) -> None:
+        assert list(form_widgets()) == [field.name for field in SHOWN if field.name not in LEFT_TO_THE_JSON]
+        assert list(DatabricksJobsHook.get_connection_form_widgets()) == list(form_widgets())
 
+    @warns
+    def test_lists_the_choices_and_hides_the_token(self, forms: str) -> None:
+        widgets = form_widgets()
+        if forms == "wtforms":
+            from werkzeug.datastructures import MultiDict
+            from wtforms import Form
 
-@pytest.mark.parametrize("name", [scheme.name for scheme in SCHEMES])
-def test_no_way_to_sign_in_minds_the_fields_that_are_left_empty(name: str) -> None:
-    given = {"auth_type": name, **_needs(name)}
-    untouched = {field.name: field.default if field.empty_counts else None for field in SHOWN}
-    assert _told(_client(untouched | given)) == _told(_client(given))
+            made = type("OurForm", (Form,), widgets)
+            empty, wrong = made(MultiDict(dict.fromkeys(widgets, ""))), made(MultiDict({"api_version": "3.0"}))
+            assert empty.validate()
+            assert not wrong.validate()
+            assert list(wrong.errors) == ["api_version"]
+            assert empty["auth_type"].label.text == "Databricks: Auth type"
+            assert "One of: token, azure_managed_identity, " in empty["auth_type"].description
+            assert empty["token"].type == "PasswordField"
+        else:
+            shown = {name: widget.param.dump() for name, widget in widgets.items()}
+            assert shown["api_version"]["schema"]["enum"] == ["2.0", "2.1", "2.2"]
+            assert shown["auth_type"]["schema"]["title"] == "Databricks: Auth type"
+            assert shown["token"]["schema"]["format"] == "password"
+            assert {entry["value"] for entry in shown.values()} == {None}
 
+    @pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 2's form")
+    def test_is_shown_by_airflow(self) -> None:
+        # In a process of its own: the libraries warn, and Airflow remembers a hook that it could not import.
+        code = (
+            "from airflow.providers_manager import ProvidersManager\n"
+            "widgets = ProvidersManager().connection_form_widgets.items()\n"
+            "ours = [widget for name, widget in widgets if name.startswith('extra__databricks_jobs__')]\n"
+            "print('\\n', *((widget.field_name, widget.is_sensitive) for widget in ours), sep=';')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, timeout=120
+        )
+        shown = done.stdout.splitlines()[-1].removeprefix(";").split(";")
+        assert shown == [
+            str((field.name, field.name == "token")) for field in SHOWN if field.name not in LEFT_TO_THE_JSON
+        ]
 
-def test_what_airflow_2s_test_sends_twice_is_no_news() -> None:
-    extra = {"retry_budget": "90", "extra__databricks_jobs__retry_budget": "90"}
-    assert remarks(scheme_of(**LOGIN, extra=extra), extra) == []
+    @pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 2's form")
+    def test_saves_untouched_fields_unchanged(self) -> None:
+        extra = {
+            "token": SECRET,
+            "host": "adb-1.example",
+            "verify": False,
+            "retry_budget": 0,
+            "server_error_wait": 0,
+            "outage_tolerance": 0,
+            "denied_tolerance": 0,
+            "read_timeout": "9",
+            "proxies": {"https": "http://proxy.example:3128"},
+            "aws_conn_id": "",
+        }
+        without_token = {name: value for name, value in extra.items() if name != "token"}
+        edits: list[tuple[dict[str, str], dict[str, Any]]] = [
+            ({}, extra),
+            ({"host": "adb-2.example"}, {**extra, "host": "adb-2.example"}),
+            ({"token": "another"}, {**extra, "token": "another"}),
+            ({"token": ""}, without_token),
+            # With a mistake first.
+            ({"api_version": "3"}, {**extra, "api_version": "2.1"}),
+            ({"api_version": "3", "token": "another"}, {**extra, "api_version": "2.1", "token": "another"}),
+        ]
+        # In a process of its own: the libraries warn.
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _EDITING],
+            input=json.dumps([extra, [typed for typed, _ in edits]]),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        pages, saved = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
+        assert list(saved) == [expected for _, expected in edits]
+        assert SECRET not in "".join(pages)
+
+    def test_test_button_sends_fields_twice_without_a_warning(self) -> None:
+        extra = {"retry_budget": "90", "extra__databricks_jobs__retry_budget": "90"}
+        assert remarks(scheme_of(**LOGIN, extra=extra), extra) == []

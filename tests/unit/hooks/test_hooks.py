@@ -50,449 +50,438 @@ def authorization(client: JobsClient) -> str:
     return client.transport.auth(prepared).headers["Authorization"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "url"),
-    [
-        ({"host": "adb-1.azuredatabricks.net"}, "https://adb-1.azuredatabricks.net"),
-        ({"host": " https://adb-1.azuredatabricks.net/ "}, "https://adb-1.azuredatabricks.net"),
-        ({"host": "https://ADB-1.net/?o=12#job/3/run/4"}, "https://adb-1.net"),
-        ({"host": "adb-1.net/jobs/3?o=1"}, "https://adb-1.net"),
-        ({"host": "http://localhost:8765"}, "http://localhost:8765"),
-        ({"host": "localhost:8765", "schema": "http"}, "http://localhost:8765"),
-        ({"host": "localhost", "schema": "HTTP", "port": 8765}, "http://localhost:8765"),
-        ({"host": "https://localhost:1", "schema": "http", "port": 8765}, "http://localhost:8765"),
-        ({"host": "[::1]:8765", "schema": "http"}, "http://[::1]:8765"),
-        ({"host": "http://[::1]", "port": 8765}, "http://[::1]:8765"),
-        ({"host": "http://adb-1.example"}, "https://adb-1.example"),
-        ({"host": "http://adb-1.example", "schema": "http"}, "http://adb-1.example"),
-        ({"host": None, "extra": {"host": "http://adb-1.example"}}, "https://adb-1.example"),
-    ],
-)
-def test_the_workspace_is_read_from_host_schema_and_port(monkeypatch, conn_of, fields, url):
-    connect(monkeypatch, password=SECRET, **fields)
-    assert conn_of().host == url
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"host": ""}, "host is empty. Set it to the workspace's URL"),
-        ({"host": None}, "host is empty"),
-        ({"host": "https://"}, "no valid host name"),
-        ({"host": "my workspace"}, "no valid host name"),
-        ({"host": "localhost:port"}, "host is not a valid URL"),
-        ({"host": "https://[::1"}, "host is not a valid URL"),
-        *(
-            ({"host": host}, "host contains no valid host name")
-            for host in ("https:/adb-1.net", "http:/adb-1.net", "https//adb-1.net")
-        ),
-        *(({"host": "adb-1.net", "port": port}, f"port is {port}; it must be from 1") for port in (-1, 99999)),
-        ({"host": "https://adb-1.net:0"}, "port is 0; it must be from 1 to 65535, or empty"),
-        ({"host": "ftp://localhost"}, "schema is 'ftp'; it must be https"),
-        ({"host": "localhost", "schema": "default"}, "schema is 'default'; it must be https"),
-        (
-            {"host": "localhost", "extra": {"api_version": "3.0"}},
-            "api_version is '3.0'; it must be one of 2.0, 2.1, 2.2",
-        ),
-        ({"host": "localhost", "password": None}, "no credentials"),
-        ({"host": "localhost", "login": "me", "password": None}, "no credentials"),
-        (
-            {"host": "localhost", "password": "dapi\u2026"},
-            "the connection's password has a line break or other characters",
-        ),
-    ],
-)
-def test_a_wrong_field_is_named_with_its_connection(monkeypatch, conn_of, fields, words):
-    connect(monkeypatch, **{"password": SECRET, **fields})
-    with pytest.raises(ConfigurationError) as error:
-        conn_of()
-    assert "Connection 'databricks_default': " in str(error.value)
-    assert words in str(error.value)
-
-
-def test_the_host_may_stand_in_the_extra(monkeypatch, conn_of):
-    connect(monkeypatch, None, SECRET, extra={"host": "adb-1.net"})
-    assert conn_of().host == "https://adb-1.net"
-
-
-def test_the_host_in_the_extra_wins_as_with_the_official_provider(monkeypatch, conn_of):
-    connect(monkeypatch, "adb-1.net", SECRET, extra={"host": "adb-2.net"})
-    assert conn_of().host == "https://adb-2.net"
-
-
-@pytest.mark.parametrize(
-    ("fields", "header"),
-    [
-        ({"password": SECRET}, f"Bearer {SECRET}"),
-        ({"password": f" {SECRET}\n"}, f"Bearer {SECRET}"),
-        ({"password": "", "extra": {"token": SECRET}}, f"Bearer {SECRET}"),
-        ({"login": "me", "password": "mine", "extra": {"token": SECRET}}, f"Bearer {SECRET}"),
-        ({"login": "me", "password": "mine"}, "Basic bWU6bWluZQ=="),
-    ],
-    ids=["password", "spaces around", "extra", "extra wins", "basic"],
-)
-def test_credentials_are_read_in_the_official_providers_order(monkeypatch, conn_of, fields, header):
-    connect(monkeypatch, "localhost", **fields)
-    assert authorization(conn_of()) == header
-
-
-@pytest.mark.parametrize(
-    ("extra", "version"),
-    [
-        ({}, "2.2"),
-        *(({"api_version": given}, "2.1") for given in ("2.1", " 2.1 ", 2.1)),
-        *(({"api_version": empty}, "2.2") for empty in (None, "", " ")),
-    ],
-)
-def test_the_api_version_is_an_extra(monkeypatch, conn_of, extra, version):
-    connect(monkeypatch, "localhost", SECRET, extra=extra)
-    assert conn_of().api_version == version
-
-
-@pytest.mark.parametrize(
-    ("given", "verify"),
-    [
-        *[(given, True) for given in ({}, *({"verify": on} for on in (True, None, "", " ", "true", "1", "Yes", "on")))],
-        *[({"verify": off}, False) for off in (False, 0, "False", " no ", "off", "0")],
-        ({"verify": " /ca.pem "}, "/ca.pem"),
-    ],
-    ids=str,
-)
-def test_certificates_are_checked_unless_the_extra_says_otherwise(monkeypatch, conn_of, given, verify):
-    connect(monkeypatch, "localhost", SECRET, extra=given)
-    assert conn_of().transport.network.verify == verify
-
-
-@pytest.mark.parametrize(
-    ("given", "proxies"),
-    [
-        (None, ()),
-        ("", ()),
-        (" ", ()),
-        ({}, ()),
-        ("{}", ()),
-        (" http://p:1 ", (("http", "http://p:1"), ("https", "http://p:1"))),
-        ('"http://p:1"', (("http", "http://p:1"), ("https", "http://p:1"))),
-        ({"https": "http://p:1"}, (("https", "http://p:1"),)),
-        ('{"https": "http://p:1"}', (("https", "http://p:1"),)),
-    ],
-    ids=str,
-)
-def test_proxies_are_a_url_or_an_object_also_as_text(monkeypatch, conn_of, given, proxies):
-    connect(monkeypatch, "localhost", SECRET, extra={"proxies": given})
-    assert conn_of().transport.network.proxies == proxies
-
-
-@pytest.mark.parametrize("given", ["[1]", "7", '{"ftp": "http://p"}', {"http": ""}, "{'http': 'http://user:word@p'}"])
-def test_proxies_that_cannot_be_read_are_named_and_not_quoted(monkeypatch, conn_of, given):
-    connect(monkeypatch, "localhost", SECRET, extra={"proxies": given})
-    with pytest.raises(ConfigurationError, match="'databricks_default': extra proxies ") as error:
-        conn_of()
-    assert "word" not in str(error.value)
-
-
-@pytest.mark.parametrize("fields", [{"password": "{token}"}, {"password": "", "extra": {"token": "{token}"}}])
-def test_a_connection_of_the_official_provider_works_unchanged(workspace, monkeypatch, conn_of, fields):
-    fields = json.loads(json.dumps(fields).replace("{token}", workspace.token))
-    connect(monkeypatch, **{"host": workspace.base_url, "conn_type": "databricks", **fields})
-    assert list(conn_of().list_jobs()) == []
-
-
-def test_an_auth_type_that_is_for_the_official_providers_sql_hook_is_passed_over_and_named_once(
-    workspace, monkeypatch, conn_of, caplog, capfd
-):
-    monkeypatch.setattr(hooks, "_remarked", set())
-    extra = {"auth_type": "databricks-oauth", "http_path": "/sql/1"}
-    connect(monkeypatch, workspace.base_url, workspace.token, conn_type="databricks", extra=extra)
-    for _ in range(2):
-        assert list(conn_of().list_jobs()) == []
-    # Airflow 3 writes the log to stdout, Airflow 2 there and elsewhere.
-    said = capfd.readouterr().out if AIRFLOW_V_3_0_PLUS else caplog.text
-    assert said.count("extra auth_type is 'databricks-oauth', which this provider ignores.") == 1
-
-
-def test_an_auth_type_of_ours_counts_in_a_connection_of_the_official_provider_too(monkeypatch, conn_of):
-    connect(monkeypatch, "localhost", SECRET, login="client-id", conn_type="databricks", extra={"auth_type": "oauth"})
-    assert "ClientCredentials" in repr(conn_of().transport.auth)
-
-
-@pytest.mark.parametrize(
-    ("extra", "words"),
-    [
-        ({"auth_type": "oauth", "azure_tenant_id": "t-1"}, "auth_type is 'oauth', which contradicts azure_tenant_id"),
-        ({"federated_k8s": True}, "authenticates by federated_k8s, but it lacks extra client_id"),
-        ({"auth_type": "kerberos"}, "auth_type is 'kerberos'; it must be one of token, "),
-        ({"proxies": "ftp", "client_key": "/k"}, "client_key is set, but client_cert is not"),
-    ],
-)
-def test_a_way_to_sign_in_that_cannot_be_is_named_and_no_secret_is_sent(workspace, monkeypatch, conn_of, extra, words):
-    connect(monkeypatch, workspace.base_url, SECRET, login="client-id", extra=extra)
-    with pytest.raises(ConfigurationError, match=f"^Connection 'databricks_default': .*{words}") as error:
-        conn_of()
-    assert SECRET not in str(error.value)
-    assert not workspace.requests
-
-
-def test_an_unknown_connection_is_named_with_the_remedy(conn_of):
-    with pytest.raises(ConfigurationError) as error:
-        conn_of(DatabricksJobsHook("elsewhere"))
-    for needed in ("databricks_conn_id is 'elsewhere'", "Admin, Connections", "AIRFLOW_CONN_ELSEWHERE"):
-        assert needed in str(error.value)
-
-
-def test_a_look_up_that_fails_for_another_reason_is_not_taken_for_an_unknown_connection(mocker, conn_of):
-    for name in ("get_connection", "aget_connection"):
-        if hasattr(BaseHook, name):
-            mocker.patch.object(BaseHook, name, side_effect=PermissionError("vault is down, token=s3cret"))
-    with pytest.raises(JobsError, match="'databricks_default', and looking it up failed with PermissionError") as error:
-        conn_of()
-    assert not isinstance(error.value, ConfigurationError)
-    assert (error.value.__cause__, error.value.__context__) == (None, None)
-
-
-@pytest.mark.parametrize("defined", ["{not json", "http://["])
-def test_a_connection_that_cannot_be_parsed_is_not_taken_for_an_unknown_one(monkeypatch, conn_of, defined):
-    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", defined)
-    with pytest.raises(JobsError, match=r"databricks_conn_id is 'broken'") as error:
-        conn_of(DatabricksJobsHook("broken"))
-    assert "no such connection" not in str(error.value)
-    assert defined not in str(error.value)
-
-
-def test_what_a_secrets_backend_raises_is_not_logged(monkeypatch, mocker, caplog):
-    connect(monkeypatch, "https://x.example", SECRET)
-    client = DatabricksJobsHook().get_conn()
-    mocker.patch.object(BaseHook, "get_connection", side_effect=PermissionError("vault is down, token=s3cret"))
-    client.renew_credentials()
-    assert "Reading the connection again failed; using the old credentials: " in caplog.text
-    assert "PermissionError" in caplog.text
-    assert "s3cret" not in caplog.text
-
-
-def test_the_test_button_says_what_is_missing():
-    assert DatabricksJobsHook("elsewhere").test_connection()[0] is False
-
-
-@pytest.mark.parametrize("host", ["http://127.0.0.1:1", "https://127.0.0.1:1"])
-def test_the_test_button_gives_up_on_an_unreachable_host_at_once(monkeypatch, host):
-    time = FastTime(monkeypatch)
-    connect(monkeypatch, host, SECRET)
-    ok, message = DatabricksJobsHook().test_connection()
-    assert not ok
-    assert f"cannot reach {host}" in message
-    assert time.now == 1000
-
-
-@pytest.mark.parametrize("caller", ["", "MyOperator"])
-def test_calls_name_airflow_and_who_calls(workspace, monkeypatch, conn_of, caller):
-    connect(monkeypatch, workspace.base_url, workspace.token)
-    agents, handle = [], workspace.handle
-    monkeypatch.setattr(
-        workspace, "handle", lambda request: agents.append(request.headers["user-agent"]) or handle(request)
+class TestHost:
+    @pytest.mark.parametrize(
+        ("fields", "url"),
+        [
+            ({"host": "adb-1.azuredatabricks.net"}, "https://adb-1.azuredatabricks.net"),
+            ({"host": " https://adb-1.azuredatabricks.net/ "}, "https://adb-1.azuredatabricks.net"),
+            ({"host": "https://ADB-1.net/?o=12#job/3/run/4"}, "https://adb-1.net"),
+            ({"host": "adb-1.net/jobs/3?o=1"}, "https://adb-1.net"),
+            ({"host": "http://localhost:8765"}, "http://localhost:8765"),
+            ({"host": "localhost:8765", "schema": "http"}, "http://localhost:8765"),
+            ({"host": "localhost", "schema": "HTTP", "port": 8765}, "http://localhost:8765"),
+            ({"host": "https://localhost:1", "schema": "http", "port": 8765}, "http://localhost:8765"),
+            ({"host": "[::1]:8765", "schema": "http"}, "http://[::1]:8765"),
+            ({"host": "http://[::1]", "port": 8765}, "http://[::1]:8765"),
+            ({"host": "http://adb-1.example"}, "https://adb-1.example"),
+            ({"host": "http://adb-1.example", "schema": "http"}, "http://adb-1.example"),
+            ({"host": None, "extra": {"host": "http://adb-1.example"}}, "https://adb-1.example"),
+        ],
     )
-    list(conn_of(DatabricksJobsHook(caller=caller)).list_jobs())
-    (agent,) = agents
-    assert agent.endswith(f"airflow/{airflow_version}" + (f" operator/{caller}" if caller else ""))
-    assert agent.startswith("airflow-dbjobs/")
+    def test_is_read_from_host_schema_and_port(self, monkeypatch, conn_of, fields, url):
+        connect(monkeypatch, password=SECRET, **fields)
+        assert conn_of().host == url
+
+    def test_may_be_in_the_extra(self, monkeypatch, conn_of):
+        connect(monkeypatch, None, SECRET, extra={"host": "adb-1.net"})
+        assert conn_of().host == "https://adb-1.net"
+
+    def test_in_the_extra_wins_as_in_the_official_provider(self, monkeypatch, conn_of):
+        connect(monkeypatch, "adb-1.net", SECRET, extra={"host": "adb-2.net"})
+        assert conn_of().host == "https://adb-2.net"
 
 
-@pytest.mark.parametrize(
-    "fields", [{"password": SECRET}, {"login": "me", "password": SECRET}, {"extra": {"token": SECRET}}]
-)
-def test_no_secret_is_shown_anywhere(workspace, monkeypatch, conn_of, caplog, capfd, *, fields):
-    caplog.set_level(logging.DEBUG)
-    FastTime(monkeypatch)
-    connect(monkeypatch, **{"host": workspace.base_url, "password": "", **fields})
-    workspace.faults.append(Fault("list", status=503, headers={"Retry-After": "0"}))
-    hook = DatabricksJobsHook()
-    client = conn_of(hook)
-    with pytest.raises(PermissionDenied) as error:
-        list(client.list_jobs())
-    shown = [*map(repr, (hook, client, client.transport, client.transport.auth, error.value)), str(error.value)]
-    shown += [*capfd.readouterr(), *(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)]
-    assert any("503" in text for text in shown)
-    assert [text for text in shown if SECRET in text or "bWU6" in text] == []
+class TestOfficialProvidersConnection:
+    @pytest.mark.parametrize("fields", [{"password": "{token}"}, {"password": "", "extra": {"token": "{token}"}}])
+    def test_works_unchanged(self, workspace, monkeypatch, conn_of, fields):
+        fields = json.loads(json.dumps(fields).replace("{token}", workspace.token))
+        connect(monkeypatch, **{"host": workspace.base_url, "conn_type": "databricks", **fields})
+        assert list(conn_of().list_jobs()) == []
+
+    def test_auth_type_for_sql_is_ignored_with_one_warning(self, workspace, monkeypatch, conn_of, caplog, capfd):
+        monkeypatch.setattr(hooks, "_remarked", set())
+        extra = {"auth_type": "databricks-oauth", "http_path": "/sql/1"}
+        connect(monkeypatch, workspace.base_url, workspace.token, conn_type="databricks", extra=extra)
+        for _ in range(2):
+            assert list(conn_of().list_jobs()) == []
+        # Airflow 3 writes the log to stdout, Airflow 2 there and elsewhere.
+        said = capfd.readouterr().out if AIRFLOW_V_3_0_PLUS else caplog.text
+        assert said.count("extra auth_type is 'databricks-oauth', which this provider ignores.") == 1
+
+    def test_may_have_an_auth_type_of_this_provider(self, monkeypatch, conn_of):
+        connect(
+            monkeypatch, "localhost", SECRET, login="client-id", conn_type="databricks", extra={"auth_type": "oauth"}
+        )
+        assert "ClientCredentials" in repr(conn_of().transport.auth)
 
 
-@pytest.mark.parametrize(
-    ("text", "read"), [('["token"]', ["token"]), ('"token"', "token"), ("{token: x}", {})], ids=str
-)
-def test_an_extra_that_is_no_json_object_is_named(text: str, read: Any) -> None:
-    # Airflow 3 reads what it cannot parse as nothing; Airflow 2 refuses to store it.
-    connection = SimpleNamespace(extra=text, host="adb-1.net", password=SECRET)
-    with pytest.raises(ConfigurationError, match="'databricks_default': extra must be a JSON object"):
-        DatabricksJobsHook()._client(connection, read)
+class TestTestButton:
+    def test_says_what_is_missing(self):
+        assert DatabricksJobsHook("elsewhere").test_connection()[0] is False
+
+    @pytest.mark.parametrize("host", ["http://127.0.0.1:1", "https://127.0.0.1:1"])
+    def test_gives_up_on_an_unreachable_host_at_once(self, monkeypatch, host):
+        time = FastTime(monkeypatch)
+        connect(monkeypatch, host, SECRET)
+        ok, message = DatabricksJobsHook().test_connection()
+        assert not ok
+        assert f"cannot reach {host}" in message
+        assert time.now == 1000
 
 
-@pytest.mark.parametrize("text", [None, "", "  ", "{}", "{ }", "{\n}\n"], ids=repr)
-def test_an_extra_that_holds_nothing_is_none(text: str | None) -> None:
-    connection: Any = SimpleNamespace(host="adb-1.net", schema="", port=None, login=None, password=SECRET, extra=text)
-    assert DatabricksJobsHook()._client(connection, {}).host == "https://adb-1.net"
+class TestUserAgent:
+    @pytest.mark.parametrize("caller", ["", "MyOperator"])
+    def test_names_airflow_and_the_caller(self, workspace, monkeypatch, conn_of, caller):
+        connect(monkeypatch, workspace.base_url, workspace.token)
+        agents, handle = [], workspace.handle
+        monkeypatch.setattr(
+            workspace, "handle", lambda request: agents.append(request.headers["user-agent"]) or handle(request)
+        )
+        list(conn_of(DatabricksJobsHook(caller=caller)).list_jobs())
+        (agent,) = agents
+        assert agent.endswith(f"airflow/{airflow_version}" + (f" operator/{caller}" if caller else ""))
+        assert agent.startswith("airflow-dbjobs/")
 
 
-# --- settings in the extra ---
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", [90, 7.5, "90", " 7.5 ", 86400], ids=repr)
-def test_a_setting_of_the_extra_reaches_what_it_rules(monkeypatch, conn_of, name, value):
-    connect(monkeypatch, "localhost", SECRET, extra={name: value})
-    client = conn_of()
-    ruled = {**asdict(client.transport.policy), **asdict(client.patience)}
-    assert ruled == {**asdict(RetryPolicy()), **asdict(Patience()), name: float(value)}
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", ["", None], ids=repr)
-def test_a_setting_that_is_left_empty_is_the_default(monkeypatch, conn_of, name, value):
-    connect(monkeypatch, "localhost", SECRET, extra={name: value})
-    client = conn_of()
-    assert (client.transport.policy, client.patience) == (RetryPolicy(), Patience())
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", [0, "0", "0.0"], ids=repr)
-def test_only_a_timeout_may_not_be_0(monkeypatch, conn_of, name, value):
-    connect(monkeypatch, "localhost", SECRET, extra={name: value})
-    if name in {"connect_timeout", "read_timeout"}:
-        with pytest.raises(ConfigurationError, match="must be a number of seconds, more than 0"):
-            conn_of()
-    else:
+class TestSetting:
+    @pytest.mark.parametrize("name", SETTINGS)
+    @pytest.mark.parametrize("value", [90, 7.5, "90", " 7.5 ", 86400], ids=repr)
+    def test_reaches_what_it_configures(self, monkeypatch, conn_of, name, value):
+        connect(monkeypatch, "localhost", SECRET, extra={name: value})
         client = conn_of()
-        assert {**asdict(client.transport.policy), **asdict(client.patience)}[name] == 0
+        ruled = {**asdict(client.transport.policy), **asdict(client.patience)}
+        assert ruled == {**asdict(RetryPolicy()), **asdict(Patience()), name: float(value)}
 
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", [-1, "-0.5", "ten minutes", "10m", True, False, "nan", "inf", "1e999"], ids=repr)
-def test_a_setting_that_is_no_number_of_seconds_is_named_with_the_rule(monkeypatch, conn_of, name, value):
-    connect(monkeypatch, "localhost", SECRET, extra={name: value})
-    rule = "more than 0 and at most 86400" if name.endswith("_timeout") else "0 or more"
-    with pytest.raises(ConfigurationError) as error:
-        conn_of()
-    text = f"extra {name} is {value!r}; it must be a number of seconds, {rule}."
-    assert str(error.value) == f"Connection 'databricks_default': {text}"
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", [1e12, "86401"], ids=repr)
-def test_a_timeout_that_no_socket_takes_is_named_with_the_rule(monkeypatch, conn_of, name, value):
-    connect(monkeypatch, "localhost", SECRET, extra={name: value})
-    if name.endswith("_timeout"):
-        with pytest.raises(ConfigurationError, match=f"extra {name} is .*, more than 0 and at most 86400."):
-            conn_of()
-    else:
+    @pytest.mark.parametrize("name", SETTINGS)
+    @pytest.mark.parametrize("value", ["", None], ids=repr)
+    def test_that_is_empty_is_the_default(self, monkeypatch, conn_of, name, value):
+        connect(monkeypatch, "localhost", SECRET, extra={name: value})
         client = conn_of()
-        assert {**asdict(client.transport.policy), **asdict(client.patience)}[name] == float(value)
+        assert (client.transport.policy, client.patience) == (RetryPolicy(), Patience())
+
+    @pytest.mark.parametrize("name", SETTINGS)
+    @pytest.mark.parametrize("value", [0, "0", "0.0"], ids=repr)
+    def test_may_be_0_unless_it_is_a_timeout(self, monkeypatch, conn_of, name, value):
+        connect(monkeypatch, "localhost", SECRET, extra={name: value})
+        if name in {"connect_timeout", "read_timeout"}:
+            with pytest.raises(ConfigurationError, match="must be a number of seconds, more than 0"):
+                conn_of()
+        else:
+            client = conn_of()
+            assert {**asdict(client.transport.policy), **asdict(client.patience)}[name] == 0
+
+    @pytest.mark.parametrize("name", SETTINGS)
+    @pytest.mark.parametrize("value", [-1, "-0.5", "ten minutes", "10m", True, False, "nan", "inf", "1e999"], ids=repr)
+    def test_that_is_no_number_of_seconds_names_the_rule(self, monkeypatch, conn_of, name, value):
+        connect(monkeypatch, "localhost", SECRET, extra={name: value})
+        rule = "more than 0 and at most 86400" if name.endswith("_timeout") else "0 or more"
+        with pytest.raises(ConfigurationError) as error:
+            conn_of()
+        text = f"extra {name} is {value!r}; it must be a number of seconds, {rule}."
+        assert str(error.value) == f"Connection 'databricks_default': {text}"
+
+    @pytest.mark.parametrize("name", SETTINGS)
+    @pytest.mark.parametrize("value", [1e12, "86401"], ids=repr)
+    def test_that_is_too_large_for_a_socket_names_the_rule(self, monkeypatch, conn_of, name, value):
+        connect(monkeypatch, "localhost", SECRET, extra={name: value})
+        if name.endswith("_timeout"):
+            with pytest.raises(ConfigurationError, match=f"extra {name} is .*, more than 0 and at most 86400."):
+                conn_of()
+        else:
+            client = conn_of()
+            assert {**asdict(client.transport.policy), **asdict(client.patience)}[name] == float(value)
+
+    @pytest.mark.parametrize("value", [[3], {"seconds": 3}], ids=repr)
+    def test_of_another_type_names_the_rule(self, monkeypatch, conn_of, value):
+        connect(monkeypatch, "localhost", SECRET, extra={"read_timeout": value})
+        with pytest.raises(ConfigurationError, match=r"extra read_timeout is .*; it must be a number of seconds"):
+            conn_of()
 
 
-@pytest.mark.parametrize("value", [[3], {"seconds": 3}], ids=repr)
-def test_a_setting_of_another_type_is_named_with_the_rule(monkeypatch, conn_of, value):
-    connect(monkeypatch, "localhost", SECRET, extra={"read_timeout": value})
-    with pytest.raises(ConfigurationError, match=r"extra read_timeout is .*; it must be a number of seconds"):
-        conn_of()
+class TestRequestRate:
+    @pytest.mark.parametrize(
+        ("extra", "rate"),
+        [
+            ({}, 100.0),
+            ({"max_requests_per_second": ""}, 100.0),
+            ({"max_requests_per_second": None}, 100.0),
+            ({"max_requests_per_second": 20}, 20.0),
+            ({"max_requests_per_second": 0.5}, 0.5),
+            ({"max_requests_per_second": " 7.5 "}, 7.5),
+        ],
+        ids=str,
+    )
+    def test_reaches_the_poller(self, monkeypatch, conn_of, extra, rate):
+        # The lowest rate that anybody has set for a workspace holds.
+        connect(monkeypatch, f"at-{rate}.example", SECRET, extra=extra)
+        client = conn_of()
+        assert client.max_requests_per_second == rate
+        # And is none of the other settings.
+        assert (client.transport.policy, client.patience) == (RetryPolicy(), Patience())
+
+        async def seconds_per_request():
+            return RunPoller(client)._gate.seconds_per_request
+
+        assert asyncio.run(seconds_per_request()) == pytest.approx(1 / rate)
+
+    @pytest.mark.parametrize(
+        "value", [0, "0", -1, "many", "10/s", True, False, "nan", "inf", [3], {"rate": 3}], ids=repr
+    )
+    def test_that_is_no_positive_number_names_the_rule(self, monkeypatch, conn_of, value):
+        connect(monkeypatch, "localhost", SECRET, extra={"max_requests_per_second": value})
+        with pytest.raises(ConfigurationError) as error:
+            conn_of()
+        text = f"extra max_requests_per_second is {value!r}; it must be a number, more than 0."
+        assert str(error.value) == f"Connection 'databricks_default': {text}"
 
 
-@pytest.mark.parametrize(
-    ("extra", "rate"),
-    [
-        ({}, 100.0),
-        ({"max_requests_per_second": ""}, 100.0),
-        ({"max_requests_per_second": None}, 100.0),
-        ({"max_requests_per_second": 20}, 20.0),
-        ({"max_requests_per_second": 0.5}, 0.5),
-        ({"max_requests_per_second": " 7.5 "}, 7.5),
-    ],
-    ids=str,
-)
-def test_the_rate_of_requests_is_an_extra_that_reaches_the_poller(monkeypatch, conn_of, extra, rate):
-    # The lowest rate that anybody has set for a workspace holds.
-    connect(monkeypatch, f"at-{rate}.example", SECRET, extra=extra)
-    client = conn_of()
-    assert client.max_requests_per_second == rate
-    # And is none of the other settings.
-    assert (client.transport.policy, client.patience) == (RetryPolicy(), Patience())
+class TestExtra:
+    @pytest.mark.parametrize(
+        ("extra", "version"),
+        [
+            ({}, "2.2"),
+            *(({"api_version": given}, "2.1") for given in ("2.1", " 2.1 ", 2.1)),
+            *(({"api_version": empty}, "2.2") for empty in (None, "", " ")),
+        ],
+    )
+    def test_sets_the_api_version(self, monkeypatch, conn_of, extra, version):
+        connect(monkeypatch, "localhost", SECRET, extra=extra)
+        assert conn_of().api_version == version
 
-    async def seconds_per_request():
-        return RunPoller(client)._gate.seconds_per_request
+    @pytest.mark.parametrize(
+        ("given", "verify"),
+        [
+            *[
+                (given, True)
+                for given in ({}, *({"verify": on} for on in (True, None, "", " ", "true", "1", "Yes", "on")))
+            ],
+            *[({"verify": off}, False) for off in (False, 0, "False", " no ", "off", "0")],
+            ({"verify": " /ca.pem "}, "/ca.pem"),
+        ],
+        ids=str,
+    )
+    def test_can_switch_off_the_verification_of_certificates(self, monkeypatch, conn_of, given, verify):
+        connect(monkeypatch, "localhost", SECRET, extra=given)
+        assert conn_of().transport.network.verify == verify
 
-    assert asyncio.run(seconds_per_request()) == pytest.approx(1 / rate)
+    @pytest.mark.parametrize(
+        ("given", "proxies"),
+        [
+            (None, ()),
+            ("", ()),
+            (" ", ()),
+            ({}, ()),
+            ("{}", ()),
+            (" http://p:1 ", (("http", "http://p:1"), ("https", "http://p:1"))),
+            ('"http://p:1"', (("http", "http://p:1"), ("https", "http://p:1"))),
+            ({"https": "http://p:1"}, (("https", "http://p:1"),)),
+            ('{"https": "http://p:1"}', (("https", "http://p:1"),)),
+        ],
+        ids=str,
+    )
+    def test_takes_proxies_as_url_object_or_text(self, monkeypatch, conn_of, given, proxies):
+        connect(monkeypatch, "localhost", SECRET, extra={"proxies": given})
+        assert conn_of().transport.network.proxies == proxies
 
+    @pytest.mark.parametrize(
+        "given", ["[1]", "7", '{"ftp": "http://p"}', {"http": ""}, "{'http': 'http://user:word@p'}"]
+    )
+    def test_names_unreadable_proxies_without_quoting_them(self, monkeypatch, conn_of, given):
+        connect(monkeypatch, "localhost", SECRET, extra={"proxies": given})
+        with pytest.raises(ConfigurationError, match="'databricks_default': extra proxies ") as error:
+            conn_of()
+        assert "word" not in str(error.value)
 
-@pytest.mark.parametrize("value", [0, "0", -1, "many", "10/s", True, False, "nan", "inf", [3], {"rate": 3}], ids=repr)
-def test_a_rate_that_is_no_number_above_0_is_named_with_the_rule(monkeypatch, conn_of, value):
-    connect(monkeypatch, "localhost", SECRET, extra={"max_requests_per_second": value})
-    with pytest.raises(ConfigurationError) as error:
-        conn_of()
-    text = f"extra max_requests_per_second is {value!r}; it must be a number, more than 0."
-    assert str(error.value) == f"Connection 'databricks_default': {text}"
+    @pytest.mark.parametrize(
+        ("text", "read"), [('["token"]', ["token"]), ('"token"', "token"), ("{token: x}", {})], ids=str
+    )
+    def test_that_is_no_json_object_is_reported(self, text: str, read: Any) -> None:
+        # Airflow 3 reads what it cannot parse as nothing; Airflow 2 refuses to store it.
+        connection = SimpleNamespace(extra=text, host="adb-1.net", password=SECRET)
+        with pytest.raises(ConfigurationError, match="'databricks_default': extra must be a JSON object"):
+            DatabricksJobsHook()._client(connection, read)
 
+    @pytest.mark.parametrize("text", [None, "", "  ", "{}", "{ }", "{\n}\n"], ids=repr)
+    def test_that_is_empty_is_ignored(self, text: str | None) -> None:
+        connection: Any = SimpleNamespace(
+            host="adb-1.net", schema="", port=None, login=None, password=SECRET, extra=text
+        )
+        assert DatabricksJobsHook()._client(connection, {}).host == "https://adb-1.net"
 
-def test_what_an_extra_may_set_is_what_there_is():
-    ruled = {field.name for kind in (RetryPolicy, Patience) for field in fields(kind)}
-    assert ruled - SETTINGS.keys() == {"first_wait", "ends_with_budget"}
-    assert SETTINGS.keys() <= ruled
-
-
-# --- credentials that are read anew ---
+    def test_has_a_setting_for_every_policy_field(self):
+        ruled = {field.name for kind in (RetryPolicy, Patience) for field in fields(kind)}
+        assert ruled - SETTINGS.keys() == {"first_wait", "ends_with_budget"}
+        assert SETTINGS.keys() <= ruled
 
 
 def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("airflow_dbjobs")]
 
 
-def test_a_worker_reads_changed_credentials_anew(workspace, monkeypatch, caplog):
-    connect(monkeypatch, workspace.base_url, "of-yesterday")
-    client = DatabricksJobsHook().get_conn()
-    with pytest.raises(PermissionDenied):
-        client.get_run(7)
-    connect(monkeypatch, workspace.base_url, workspace.token)
-    old = client.transport
-    client.renew_credentials()
-    assert client.transport is not old
-    assert list(client.list_runs()) == []
-    assert said_by_us(caplog) == ["The connection has changed; using its new settings."]
-    # And once more.
-    connect(monkeypatch, workspace.base_url, "of-tomorrow")
-    client.renew_credentials()
-    with pytest.raises(PermissionDenied):
-        client.get_run(7)
+class TestCredentials:
+    @pytest.mark.parametrize(
+        ("fields", "header"),
+        [
+            ({"password": SECRET}, f"Bearer {SECRET}"),
+            ({"password": f" {SECRET}\n"}, f"Bearer {SECRET}"),
+            ({"password": "", "extra": {"token": SECRET}}, f"Bearer {SECRET}"),
+            ({"login": "me", "password": "mine", "extra": {"token": SECRET}}, f"Bearer {SECRET}"),
+            ({"login": "me", "password": "mine"}, "Basic bWU6bWluZQ=="),
+        ],
+        ids=["password", "spaces around", "extra", "extra wins", "basic"],
+    )
+    def test_are_read_in_the_official_providers_order(self, monkeypatch, conn_of, fields, header):
+        connect(monkeypatch, "localhost", **fields)
+        assert authorization(conn_of()) == header
+
+    @pytest.mark.parametrize(
+        ("extra", "words"),
+        [
+            (
+                {"auth_type": "oauth", "azure_tenant_id": "t-1"},
+                "auth_type is 'oauth', which contradicts azure_tenant_id",
+            ),
+            ({"federated_k8s": True}, "authenticates by federated_k8s, but it lacks extra client_id"),
+            ({"auth_type": "kerberos"}, "auth_type is 'kerberos'; it must be one of token, "),
+            ({"proxies": "ftp", "client_key": "/k"}, "client_key is set, but client_cert is not"),
+        ],
+    )
+    def test_that_are_unusable_are_named_and_not_sent(self, workspace, monkeypatch, conn_of, extra, words):
+        connect(monkeypatch, workspace.base_url, SECRET, login="client-id", extra=extra)
+        with pytest.raises(ConfigurationError, match=f"^Connection 'databricks_default': .*{words}") as error:
+            conn_of()
+        assert SECRET not in str(error.value)
+        assert not workspace.requests
+
+    def test_that_changed_are_read_again_by_a_worker(self, workspace, monkeypatch, caplog):
+        connect(monkeypatch, workspace.base_url, "of-yesterday")
+        client = DatabricksJobsHook().get_conn()
+        with pytest.raises(PermissionDenied):
+            client.get_run(7)
+        connect(monkeypatch, workspace.base_url, workspace.token)
+        old = client.transport
+        client.renew_credentials()
+        assert client.transport is not old
+        assert list(client.list_runs()) == []
+        assert said_by_us(caplog) == ["The connection has changed; using its new settings."]
+        # And once more.
+        connect(monkeypatch, workspace.base_url, "of-tomorrow")
+        client.renew_credentials()
+        with pytest.raises(PermissionDenied):
+            client.get_run(7)
+
+    def test_that_are_unchanged_keep_their_connections(self, workspace, monkeypatch, caplog):
+        connect(monkeypatch, workspace.base_url, workspace.token)
+        client = DatabricksJobsHook().get_conn()
+        transport = client.transport
+        client.renew_credentials()
+        assert client.transport is transport
+        assert said_by_us(caplog) == []
+
+    @pytest.mark.parametrize("broken", ["gone", "wrong"])
+    def test_that_cannot_be_read_again_stay_unchanged(self, workspace, monkeypatch, caplog, broken):
+        connect(monkeypatch, workspace.base_url, workspace.token)
+        client = DatabricksJobsHook().get_conn()
+        if broken == "gone":
+            monkeypatch.delenv("AIRFLOW_CONN_DATABRICKS_DEFAULT")
+        else:
+            connect(monkeypatch, workspace.base_url, SECRET, extra={"retry_budget": "soon"})
+        client.renew_credentials()
+        assert list(client.list_runs()) == []
+        (said,) = said_by_us(caplog)
+        assert said.startswith("Reading the connection again failed; using the old credentials: ")
+        assert SECRET not in said
+
+    def test_are_kept_by_a_client_that_cannot_read_them_again(self, client):
+        transport = client.transport
+        client.renew_credentials()
+        assert client.transport is transport
 
 
-def test_credentials_that_have_not_changed_keep_their_connections(workspace, monkeypatch, caplog):
-    connect(monkeypatch, workspace.base_url, workspace.token)
-    client = DatabricksJobsHook().get_conn()
-    transport = client.transport
-    client.renew_credentials()
-    assert client.transport is transport
-    assert said_by_us(caplog) == []
+class TestConnection:
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [
+            ({"host": ""}, "host is empty. Set it to the workspace's URL"),
+            ({"host": None}, "host is empty"),
+            ({"host": "https://"}, "no valid host name"),
+            ({"host": "my workspace"}, "no valid host name"),
+            ({"host": "localhost:port"}, "host is not a valid URL"),
+            ({"host": "https://[::1"}, "host is not a valid URL"),
+            *(
+                ({"host": host}, "host contains no valid host name")
+                for host in ("https:/adb-1.net", "http:/adb-1.net", "https//adb-1.net")
+            ),
+            *(({"host": "adb-1.net", "port": port}, f"port is {port}; it must be from 1") for port in (-1, 99999)),
+            ({"host": "https://adb-1.net:0"}, "port is 0; it must be from 1 to 65535, or empty"),
+            ({"host": "ftp://localhost"}, "schema is 'ftp'; it must be https"),
+            ({"host": "localhost", "schema": "default"}, "schema is 'default'; it must be https"),
+            (
+                {"host": "localhost", "extra": {"api_version": "3.0"}},
+                "api_version is '3.0'; it must be one of 2.0, 2.1, 2.2",
+            ),
+            ({"host": "localhost", "password": None}, "no credentials"),
+            ({"host": "localhost", "login": "me", "password": None}, "no credentials"),
+            (
+                {"host": "localhost", "password": "dapi\u2026"},
+                "the connection's password has a line break or other characters",
+            ),
+        ],
+    )
+    def test_errors_name_the_field_and_the_connection(self, monkeypatch, conn_of, fields, words):
+        connect(monkeypatch, **{"password": SECRET, **fields})
+        with pytest.raises(ConfigurationError) as error:
+            conn_of()
+        assert "Connection 'databricks_default': " in str(error.value)
+        assert words in str(error.value)
 
+    def test_that_is_unknown_is_reported_with_the_remedy(self, conn_of):
+        with pytest.raises(ConfigurationError) as error:
+            conn_of(DatabricksJobsHook("elsewhere"))
+        for needed in ("databricks_conn_id is 'elsewhere'", "Admin, Connections", "AIRFLOW_CONN_ELSEWHERE"):
+            assert needed in str(error.value)
 
-@pytest.mark.parametrize("broken", ["gone", "wrong"])
-def test_credentials_that_cannot_be_read_anew_stay_as_they_are(workspace, monkeypatch, caplog, broken):
-    connect(monkeypatch, workspace.base_url, workspace.token)
-    client = DatabricksJobsHook().get_conn()
-    if broken == "gone":
-        monkeypatch.delenv("AIRFLOW_CONN_DATABRICKS_DEFAULT")
-    else:
-        connect(monkeypatch, workspace.base_url, SECRET, extra={"retry_budget": "soon"})
-    client.renew_credentials()
-    assert list(client.list_runs()) == []
-    (said,) = said_by_us(caplog)
-    assert said.startswith("Reading the connection again failed; using the old credentials: ")
-    assert SECRET not in said
+    def test_lookup_failure_is_not_taken_for_an_unknown_one(self, mocker, conn_of):
+        for name in ("get_connection", "aget_connection"):
+            if hasattr(BaseHook, name):
+                mocker.patch.object(BaseHook, name, side_effect=PermissionError("vault is down, token=s3cret"))
+        with pytest.raises(
+            JobsError, match="'databricks_default', and looking it up failed with PermissionError"
+        ) as error:
+            conn_of()
+        assert not isinstance(error.value, ConfigurationError)
+        assert (error.value.__cause__, error.value.__context__) == (None, None)
 
+    @pytest.mark.parametrize("defined", ["{not json", "http://["])
+    def test_that_cannot_be_parsed_is_not_taken_for_unknown(self, monkeypatch, conn_of, defined):
+        monkeypatch.setenv("AIRFLOW_CONN_BROKEN", defined)
+        with pytest.raises(JobsError, match=r"databricks_conn_id is 'broken'") as error:
+            conn_of(DatabricksJobsHook("broken"))
+        assert "no such connection" not in str(error.value)
+        assert defined not in str(error.value)
 
-def test_a_client_that_nobody_told_how_to_read_credentials_keeps_them(client):
-    transport = client.transport
-    client.renew_credentials()
-    assert client.transport is transport
+    def test_lookup_error_of_a_secrets_backend_is_not_logged(self, monkeypatch, mocker, caplog):
+        connect(monkeypatch, "https://x.example", SECRET)
+        client = DatabricksJobsHook().get_conn()
+        mocker.patch.object(BaseHook, "get_connection", side_effect=PermissionError("vault is down, token=s3cret"))
+        client.renew_credentials()
+        assert "Reading the connection again failed; using the old credentials: " in caplog.text
+        assert "PermissionError" in caplog.text
+        assert "s3cret" not in caplog.text
 
+    @pytest.mark.parametrize(
+        "fields", [{"password": SECRET}, {"login": "me", "password": SECRET}, {"extra": {"token": SECRET}}]
+    )
+    def test_shows_no_secret_anywhere(self, workspace, monkeypatch, conn_of, caplog, capfd, *, fields):
+        caplog.set_level(logging.DEBUG)
+        FastTime(monkeypatch)
+        connect(monkeypatch, **{"host": workspace.base_url, "password": "", **fields})
+        workspace.faults.append(Fault("list", status=503, headers={"Retry-After": "0"}))
+        hook = DatabricksJobsHook()
+        client = conn_of(hook)
+        with pytest.raises(PermissionDenied) as error:
+            list(client.list_jobs())
+        shown = [*map(repr, (hook, client, client.transport, client.transport.auth, error.value)), str(error.value)]
+        shown += [*capfd.readouterr(), *(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)]
+        assert any("503" in text for text in shown)
+        assert [text for text in shown if SECRET in text or "bWU6" in text] == []
 
-def test_the_connection_that_the_local_workspace_prints_gives_up_within_seconds(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, conn_of: Any
-) -> None:
-    monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda _, listener: listener.close())
-    assert local_workspace.main(["--root", str(tmp_path), "--port", "0"]) == 0
-    variable, connection = re.search(r"^export (\w+)='(.*)'$", capsys.readouterr().out, re.MULTILINE).groups()
-    monkeypatch.setenv(variable, connection)
-    assert conn_of().transport.policy.retry_budget == 20
+    def test_of_the_local_workspace_gives_up_within_seconds(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, conn_of: Any
+    ) -> None:
+        monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda _, listener: listener.close())
+        assert local_workspace.main(["--root", str(tmp_path), "--port", "0"]) == 0
+        variable, connection = re.search(r"^export (\w+)='(.*)'$", capsys.readouterr().out, re.MULTILINE).groups()
+        monkeypatch.setenv(variable, connection)
+        assert conn_of().transport.policy.retry_budget == 20

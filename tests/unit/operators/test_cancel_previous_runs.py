@@ -77,7 +77,7 @@ class TestFirstTry:
 
 
 class TestCancelPreviousRuns:
-    def test_refused_cancellation_fails_the_task_before_its_launch(self, scene, client, make, job):
+    def test_refused_cancellation_fails_the_task_at_once(self, scene, client, make, job):
         client.run_now({"job_id": job})
         launches = scene.launches()
         scene.workspace.faults.append(Fault("runs/cancel", status=403, body={"message": "not yours"}))

@@ -32,7 +32,7 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.operators import launch as launch_operator
-from airflow_dbjobs.runs import kill as kill_module
+from airflow_dbjobs.runs import cancel_on_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class TestOnKill:
             with monkeypatch.context() as during_the_kill:
                 clock = SimpleNamespace(monotonic=lambda: next(now))
                 during_the_kill.setattr(launch_operator, "time", clock)
-                during_the_kill.setattr(kill_module, "time", clock)
+                during_the_kill.setattr(cancel_on_kill, "time", clock)
                 operator.on_kill()
             raise Killed
 
@@ -169,7 +169,7 @@ class TestUnclearLaunch:
         assert scene.workspace.requests["runs/cancel"] == 0
 
     @pytest.mark.parametrize("retries", [0, 1])
-    def test_that_airflow_cannot_store_is_handed_over_or_cancelled(self, scene, client, deferrable, retries):
+    def test_that_cannot_be_stored_is_handed_over_or_cancelled(self, scene, client, deferrable, retries):
         def broken() -> None:
             raise RuntimeError("XCom is down")
 
@@ -198,7 +198,7 @@ class TestResume:
         with pytest.raises(TaskDeferred):
             operator.execute_complete(scene.context, {"run_id": operator.run_id})
 
-    def test_of_a_retry_by_airflow_3_0_starts_from_the_beginning(self, scene, timed):
+    def test_of_a_retry_by_airflow_3_0_starts_again(self, scene, timed):
         scene.ti.start_date = datetime.now(UTC) - timedelta(hours=1)
         first = scene.defer_task(timed)
         resumed = {**first.kwargs, "event": fire(rebuilt(first.trigger))}

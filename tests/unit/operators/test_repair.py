@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 from airflow_context import FAST, FastTime, Scene, WorkerLost, connect, run_now
+from injected_clock import shorten_waits
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Run
@@ -112,7 +113,7 @@ class TestLaterTry:
         assert len(list(client.list_runs())) == 2
 
     def test_after_a_clear_cancels_the_repair(self, scene, client, make, monkeypatch):
-        monkeypatch.setitem(wait_for_run.__kwdefaults__, "period", FAST)
+        shorten_waits(monkeypatch, FAST)
         lose_worker_at_the_repair(scene, make, monkeypatch)
         before = scene.ti.xcom["run_id"]
         scene.next_try(cleared=True)
@@ -136,7 +137,7 @@ class TestKillDuringRepair:
     def test_leaves_nothing_running(self, scene, client, job, monkeypatch, moment):
         operator = run_now(job_id=job, job_parameters=DAY, repair_run=True)
         repair_run = JobsClient.repair_run
-        monkeypatch.setattr("airflow_dbjobs.runs.kill._REPEATED_CANCELLATIONS", 1)
+        monkeypatch.setattr("airflow_dbjobs.runs.cancel_on_kill._REPEATED_CANCELLATIONS", 1)
 
         def killed_meanwhile(client: JobsClient, payload: Any) -> int:
             if moment == "before":
@@ -227,7 +228,7 @@ def repaired(client: JobsClient, scene: Scene) -> Callable[..., Run | None]:
 
 
 class TestRepair:
-    def test_reruns_failed_and_dependent_tasks_with_same_parameters(self, scene, client, make, caplog):
+    def test_reruns_failed_tasks_with_the_same_parameters(self, scene, client, make, caplog):
         caplog.set_level("INFO")
         scene.open_gate()
         value = scene.run_task(make)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow import DAG
 from airflow_context import FAST, FastTime, Scene, kill_at_the_first_poll, launching, submit
+from injected_clock import shorten_waits
 
 from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client.wait import wait_for_run
@@ -51,7 +52,7 @@ PARTLY = [
 @pytest.fixture
 def scene(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     # The launcher waits for the end of a run that is being cancelled; the programs here end at once.
-    monkeypatch.setitem(wait_for_run.__kwdefaults__, "period", FAST)
+    shorten_waits(monkeypatch, FAST)
     scene.ti.retries = scene.ti.max_tries = RETRIES
     return scene
 

@@ -33,89 +33,63 @@ def source_of(module: str) -> ast.Module:
     return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", OF_THE_REFERENCE.split())
-def test_each_structure_of_the_reference_can_be_imported(name):
-    assert getattr(payloads, name) is not None
-    assert name in payloads.__all__
-    assert name in dir(payloads)
+class TestBodies:
+    def test_have_the_rules_of_those_they_extend(self):
+        classes = {
+            node.name: [base.id for base in node.bases if base.id != "TypedDict"]
+            for module in set(schema.MODULE_OF.values()) - {"answers"}
+            for node in source_of(module).body
+            if isinstance(node, ast.ClassDef) and node.name in TYPES
+        }
+        with_rules = {name: base for name, (base,) in ((name, bases) for name, bases in classes.items() if bases)}
+        del with_rules["ComputeAndTask"]  # JobTask has no rules of its own
+        assert with_rules == rules.EXTENDS
+
+    def test_are_plain_dicts(self):
+        task = payloads.DbtTask(commands=["dbt run"], schema="s")
+        assert type(task) is dict
+        assert task == {"commands": ["dbt run"], "schema": "s"}
+        assert payloads.Task(task_key="a", of_2031=1) == {"task_key": "a", "of_2031": 1}
 
 
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="has no attribute 'NewClusters'"):
-        _ = payloads.NewClusters
+class TestFields:
+    @pytest.mark.parametrize("name", TYPES)
+    def test_are_optional_and_have_a_meaning_and_a_source(self, name):
+        assert TYPES[name].__doc__
+        assert TYPES[name].__required_keys__ == frozenset()
+        for field, hint in TYPES[name].__annotations__.items():
+            source = hint.__metadata__[-1]
+            assert isinstance(source, field_types.Source), field
+            assert source.meaning.endswith("."), field
+            assert source.document.startswith(("Jobs API", "Databricks SDK")), field
 
+    @pytest.mark.parametrize("name", [name for name in TYPES if name not in ANSWERS])
+    def test_have_a_type_to_check_and_the_structure_they_hold(self, name):
+        for field, (kind, since, structure, many) in schema.fields_of(name).items():
+            assert (structure in TYPES) == (kind in (STRUCTURE, STRUCTURES)), field
+            assert many == (kind is STRUCTURES), field
+            assert since in {None, "2.1", "2.2"}, field
 
-@pytest.mark.parametrize("name", TYPES)
-def test_each_field_may_be_missing_and_has_a_meaning_and_a_source(name):
-    assert TYPES[name].__doc__
-    assert TYPES[name].__required_keys__ == frozenset()
-    for field, hint in TYPES[name].__annotations__.items():
-        source = hint.__metadata__[-1]
-        assert isinstance(source, field_types.Source), field
-        assert source.meaning.endswith("."), field
-        assert source.document.startswith(("Jobs API", "Databricks SDK")), field
-
-
-@pytest.mark.parametrize("name", [name for name in TYPES if name not in ANSWERS])
-def test_each_field_of_a_body_has_a_type_to_check_and_a_structure_where_it_holds_one(name):
-    for field, (kind, since, structure, many) in schema.fields_of(name).items():
-        assert (structure in TYPES) == (kind in (STRUCTURE, STRUCTURES)), field
-        assert many == (kind is STRUCTURES), field
-        assert since in {None, "2.1", "2.2"}, field
-
-
-def test_the_names_that_are_offered_are_those_of_the_modules_and_type_checkers_see_the_same_modules():
-    for module in set(schema.MODULE_OF.values()):
-        loaded = import_module(f"airflow_dbjobs.payloads.types.{module}")
-        own = {name for name, value in vars(loaded).items() if getattr(value, "__module__", "") == loaded.__name__}
-        assert own - {name for name, home in schema.MODULE_OF.items() if home == module} <= {"RunTimes"}
-    seen = {
-        node.module.rpartition(".")[2]
-        for node in ast.walk(ast.parse(Path(payloads.__file__).read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("airflow_dbjobs.payloads.types.")
-    }
-    assert seen == set(schema.MODULE_OF.values())
-
-
-def test_each_body_has_the_rules_of_the_one_that_it_extends():
-    classes = {
-        node.name: [base.id for base in node.bases if base.id != "TypedDict"]
-        for module in set(schema.MODULE_OF.values()) - {"answers"}
-        for node in source_of(module).body
-        if isinstance(node, ast.ClassDef) and node.name in TYPES
-    }
-    with_rules = {name: base for name, (base,) in ((name, bases) for name, bases in classes.items() if bases)}
-    del with_rules["ComputeAndTask"]  # JobTask has no rules of its own
-    assert with_rules == rules.EXTENDS
-
-
-def test_a_typed_body_is_a_plain_dict():
-    task = payloads.DbtTask(commands=["dbt run"], schema="s")
-    assert type(task) is dict
-    assert task == {"commands": ["dbt run"], "schema": "s"}
-    assert payloads.Task(task_key="a", of_2031=1) == {"task_key": "a", "of_2031": 1}
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [
-        (5, 5),
-        ("5", 5),
-        (" -1 ", -1),
-        (5.0, 5),
-        (5.5, None),
-        ("5.0", 5),
-        ("-5.00", -5),
-        ("5.5", None),
-        ("5.", None),
-        ("9" * 5000, None),
-        ("", None),
-        ("٣", None),
-        (True, None),
-    ],
-)
-def test_a_whole_number_may_be_written_as_digits(value, number):
-    assert field_types.whole_number(value) == number
+    @pytest.mark.parametrize(
+        ("value", "number"),
+        [
+            (5, 5),
+            ("5", 5),
+            (" -1 ", -1),
+            (5.0, 5),
+            (5.5, None),
+            ("5.0", 5),
+            ("-5.00", -5),
+            ("5.5", None),
+            ("5.", None),
+            ("9" * 5000, None),
+            ("", None),
+            ("٣", None),
+            (True, None),
+        ],
+    )
+    def test_that_are_whole_numbers_may_be_digits(self, value, number):
+        assert field_types.whole_number(value) == number
 
 
 def loaded_after(code: str) -> set[str]:
@@ -129,23 +103,44 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_only_the_types_that_a_payload_names_are_loaded():
-    loaded = loaded_after(
-        "from airflow_dbjobs.payloads import check\ncheck('run-now', {'job_id': 1, 'queue': {'enabled': True}}, '2.2')"
-    )
-    here = "airflow_dbjobs.payloads."
-    assert {f"{here}types.runs", f"{here}types.access", f"{here}rules.access"} <= loaded
-    unnamed = {"clusters", "libraries", "code_tasks", "sql_tasks", "notifications", "schedule", "answers", "jobs"}
-    assert loaded & {f"{here}types.{name}" for name in unnamed} == set()
-    assert not [name for name in loaded if name.partition(".")[0] in {"airflow", "pydantic", "requests", "yaml"}]
+class TestNames:
+    @pytest.mark.parametrize("name", OF_THE_REFERENCE.split())
+    def test_of_each_documented_structure_can_be_imported(self, name):
+        assert getattr(payloads, name) is not None
+        assert name in payloads.__all__
+        assert name in dir(payloads)
 
+    def test_that_are_unknown_are_an_attribute_error(self):
+        with pytest.raises(AttributeError, match="has no attribute 'NewClusters'"):
+            _ = payloads.NewClusters
 
-# --- what mypy makes of a DAG ---
+    def test_are_the_same_at_runtime_and_for_type_checkers(self):
+        for module in set(schema.MODULE_OF.values()):
+            loaded = import_module(f"airflow_dbjobs.payloads.types.{module}")
+            own = {name for name, value in vars(loaded).items() if getattr(value, "__module__", "") == loaded.__name__}
+            assert own - {name for name, home in schema.MODULE_OF.items() if home == module} <= {"RunTimes"}
+        seen = {
+            node.module.rpartition(".")[2]
+            for node in ast.walk(ast.parse(Path(payloads.__file__).read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("airflow_dbjobs.payloads.types.")
+        }
+        assert seen == set(schema.MODULE_OF.values())
+
+    def test_load_only_the_types_that_a_payload_uses(self):
+        loaded = loaded_after(
+            "from airflow_dbjobs.payloads import check\n"
+            "check('run-now', {'job_id': 1, 'queue': {'enabled': True}}, '2.2')"
+        )
+        here = "airflow_dbjobs.payloads."
+        assert {f"{here}types.runs", f"{here}types.access", f"{here}rules.access"} <= loaded
+        unnamed = {"clusters", "libraries", "code_tasks", "sql_tasks", "notifications", "schedule", "answers", "jobs"}
+        assert loaded & {f"{here}types.{name}" for name in unnamed} == set()
+        assert not [name for name in loaded if name.partition(".")[0] in {"airflow", "pydantic", "requests", "yaml"}]
+
 
 DAG_FILE = """\
 from typing import Any
 
-from airflow.providers.common.compat.sdk import XComArg
 from airflow_dbjobs.operators import DatabricksCreateJobsOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.payloads import AutoScale, Library, NewCluster, NotebookTask, RunIf, SubmitTask, Task
 
@@ -160,7 +155,7 @@ def cluster() -> dict[str, Any]:
 upstream = DatabricksSubmitRunOperator(
     task_id="a", notebook_task={"notebook_path": "/a", "base_parameters": {"n": 1}}, new_cluster=cluster()
 )
-path = XComArg(upstream)
+path = upstream.output
 task = SubmitTask(
     task_key="a", run_if=RunIf.ALL_DONE, timeout_seconds=path, notebook_task=NotebookTask(notebook_path=path)
 )
@@ -199,9 +194,9 @@ def found_by_mypy(tmp_path_factory) -> list[str]:
     return [":".join(line.split(":")[:2]) for line in done.stdout.splitlines() if " error: " in line]
 
 
-def test_a_dag_of_types_dicts_templates_and_xcomargs_passes_mypy(found_by_mypy):
-    assert [place for place in found_by_mypy if not place.startswith("bad.py")] == []
+class TestMypy:
+    def test_accepts_types_dicts_templates_and_xcomargs(self, found_by_mypy):
+        assert [place for place in found_by_mypy if not place.startswith("bad.py")] == []
 
-
-def test_mypy_finds_misspelt_fields_and_wrong_types_in_typed_and_in_plain_dicts(found_by_mypy):
-    assert {place for place in found_by_mypy if place.startswith("bad.py")} == {f"bad.py:{n}" for n in range(4, 9)}
+    def test_finds_misspelt_fields_and_wrong_types(self, found_by_mypy):
+        assert {place for place in found_by_mypy if place.startswith("bad.py")} == {f"bad.py:{n}" for n in range(4, 9)}

@@ -327,7 +327,7 @@ class TestReports:
 
     @pytest.mark.parametrize("ahead", [-60, -3, 0, 3, 60])
     @pytest.mark.parametrize("latency", [0, 6, 10])
-    def test_that_are_empty_assign_an_instant_failure_to_this_try(
+    def test_that_are_empty_assign_instant_failures_to_this_try(
         self, ahead: float, latency: float, skewed: Callable[[float, float], JobsClient]
     ) -> None:
         """The earlier try died before it launched. This one launches one run, whatever the clocks say."""
@@ -620,9 +620,7 @@ class TestCredentials:
             launch(rotated, nth(1))
         assert workspace.requests["runs/submit"] == 2
 
-    def test_that_are_rejected_are_not_mistaken_for_a_deleted_run(
-        self, client: JobsClient, workspace: LocalWorkspace
-    ) -> None:
+    def test_that_are_rejected_do_not_mean_a_deleted_run(self, client: JobsClient, workspace: LocalWorkspace) -> None:
         workspace.token = "another"
         with pytest.raises(PermissionDenied):
             launch(client, nth(1))
@@ -915,7 +913,7 @@ class TestFindInFlight:
         ],
         ids=lambda value: ", ".join(str(fault.status) for fault in value) if isinstance(value, list) else "",
     )
-    def test_sends_the_token_only_if_an_attempt_may_have_launched(
+    def test_sends_the_token_only_if_it_may_have_launched(
         self, client: JobsClient, workspace: LocalWorkspace, clock: Clock, *, faults: list[Fault], finds: bool
     ) -> None:
         workspace.faults += [replace(fault) for fault in faults]

@@ -33,7 +33,6 @@ import email.utils
 import json
 import logging
 import math
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,10 +42,10 @@ from unittest import mock
 
 import pytest
 from airflow_context import TaskDeferred
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from injected_clock import CallingClock
-from made_up import REPEATABLE
+from made_up import examples
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AirflowFailException
@@ -721,8 +720,6 @@ SETTINGS = st.builds(
     latency=mostly(0.06, 0.0, 1.0, 6.0, 10.0),
     deployments=st.sampled_from([1, 1, 2]),
 )
-# `STORIES=10000 pytest tests/unit/runs/test_launch_properties.py` plays so many.
-STORIES = int(os.environ.get("STORIES", "400"))
 
 
 def owners(story: Story) -> list[tuple[str, int]]:
@@ -754,11 +751,11 @@ class TestStories:
         assert len(story.world.runs) == 1
 
     @pytest.mark.parametrize("retries", [0, 1, 3])
-    def test_cleared_success_is_repeated_whatever_retries_are_set(self, retries: int) -> None:
+    def test_cleared_success_is_repeated_with_any_retries(self, retries: int) -> None:
         story = play([Plan()], Setting(retries=1), last=Plan(retries=retries))
         assert [run.succeeded(story.world.now) for run in story.world.runs] == [True, True]
 
-    def test_lost_success_is_taken_if_nothing_ran_before_the_clear(self) -> None:
+    def test_lost_success_is_taken_if_no_run_precedes_the_clear(self) -> None:
         story = play([Plan(faults={0: "die before"}), Plan(clear_first=True, result_is_lost=True)], Setting(retries=2))
         assert story.state == "success"
         assert len(story.world.runs) == 1
@@ -796,7 +793,7 @@ class TestStories:
         runs = [(run.owner[0][-1], run.canceled_at < math.inf) for run in story.world.runs]
         assert runs == [("0", True), ("1", False), ("0", False), ("1", False)]
 
-    @settings(REPEATABLE, max_examples=STORIES)
+    @examples(400)
     @given(plans=st.lists(PLANS, min_size=2, max_size=6), setting=SETTINGS)
     def test_any_story_has_one_active_run_and_one_success(self, plans: list[Plan], setting: Setting) -> None:
         play(plans, setting)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     Calls = tuple[Callable[[JobsClient], Any], Callable[[JobsAPI], Any]]
 
-# --- bodies ---
 
 # One task of most types, and most fields that hold objects of their own.
 WIDE: dict[str, Any] = {
@@ -96,69 +95,6 @@ def same_body(scene: Scene, ours: Callable[[], Any], theirs: Callable[[], Any]) 
     return mine[2]
 
 
-@pytest.mark.parametrize("settings", [SMALL, FULL, WIDE], ids=["small", "full", "wide"])
-def test_a_job_is_sent_as_the_sdk_sends_it(scene: Scene, settings: dict[str, Any]) -> None:
-    mine, other = settings, sdk.JobSettings.from_dict(settings)
-    bodies = [
-        same_body(scene, lambda: scene.ours.create_job(mine), lambda: scene.theirs.create(**other.as_shallow_dict())),
-        same_body(scene, lambda: scene.ours.reset_job(1, mine), lambda: scene.theirs.reset(1, other))["new_settings"],
-        same_body(
-            scene,
-            lambda: scene.ours.update_job(1, mine, ["schedule"]),
-            lambda: scene.theirs.update(1, new_settings=other, fields_to_remove=["schedule"]),
-        )["new_settings"],
-    ]
-    assert bodies == [settings] * 3
-
-
-def test_a_typed_one_time_run_is_sent_as_the_sdk_sends_it(scene: Scene) -> None:
-    mine = payloads.SubmitRun(
-        run_name="typed",
-        idempotency_token="once",
-        timeout_seconds=0,
-        access_control_list=[payloads.JobAccessControlRequest(group_name="viewers", permission_level="CAN_VIEW")],
-        email_notifications=payloads.JobEmailNotifications(on_failure=["a@b.example"]),
-        queue=payloads.QueueSettings(enabled=False),
-        tasks=[
-            payloads.SubmitTask(
-                task_key="load",
-                depends_on=[payloads.TaskDependency(task_key="check", outcome="true")],
-                run_if=payloads.RunIf.ALL_DONE,
-                notebook_task=payloads.NotebookTask(notebook_path="/good", base_parameters={"a": "1"}),
-                new_cluster=payloads.NewCluster(
-                    spark_version="15.4.x-scala2.12", autoscale=payloads.AutoScale(min_workers=1, max_workers=2)
-                ),
-                libraries=[payloads.Library(pypi=payloads.PythonPyPiLibrary(package="simplejson"))],
-            )
-        ],
-    )
-    other = {
-        "run_name": "typed",
-        "idempotency_token": "once",
-        "timeout_seconds": 0,
-        "access_control_list": [
-            sdk.JobAccessControlRequest(group_name="viewers", permission_level=sdk.JobPermissionLevel.CAN_VIEW)
-        ],
-        "email_notifications": sdk.JobEmailNotifications(on_failure=["a@b.example"]),
-        "queue": sdk.QueueSettings(enabled=False),
-        "tasks": [
-            sdk.SubmitTask(
-                task_key="load",
-                depends_on=[sdk.TaskDependency(task_key="check", outcome="true")],
-                run_if=sdk.RunIf.ALL_DONE,
-                notebook_task=sdk.NotebookTask(notebook_path="/good", base_parameters={"a": "1"}),
-                new_cluster=compute.ClusterSpec(
-                    spark_version="15.4.x-scala2.12", autoscale=compute.AutoScale(min_workers=1, max_workers=2)
-                ),
-                libraries=[compute.Library(pypi=compute.PythonPyPiLibrary(package="simplejson"))],
-            )
-        ],
-    }
-    body = same_body(scene, lambda: scene.ours.submit_run(mine), lambda: scene.theirs.submit(**other))
-    assert body["tasks"][0]["new_cluster"]["autoscale"] == {"min_workers": 1, "max_workers": 2}
-    assert body["timeout_seconds"] == 0
-
-
 PARAMETERS = {
     "notebook_params": {"a": "1"},
     "python_params": ["x", "y"],
@@ -172,56 +108,119 @@ PIPELINE = {"full_refresh": True}
 GRANTS = [{"user_name": "a@b.example", "permission_level": "IS_OWNER"}]
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (
-            lambda client: client.run_now(
-                payloads.RunNow(
-                    job_id=1,
+class TestRequests:
+    @pytest.mark.parametrize("settings", [SMALL, FULL, WIDE], ids=["small", "full", "wide"])
+    def test_for_a_job_are_those_of_the_sdk(self, scene: Scene, settings: dict[str, Any]) -> None:
+        mine, other = settings, sdk.JobSettings.from_dict(settings)
+        bodies = [
+            same_body(
+                scene, lambda: scene.ours.create_job(mine), lambda: scene.theirs.create(**other.as_shallow_dict())
+            ),
+            same_body(scene, lambda: scene.ours.reset_job(1, mine), lambda: scene.theirs.reset(1, other))[
+                "new_settings"
+            ],
+            same_body(
+                scene,
+                lambda: scene.ours.update_job(1, mine, ["schedule"]),
+                lambda: scene.theirs.update(1, new_settings=other, fields_to_remove=["schedule"]),
+            )["new_settings"],
+        ]
+        assert bodies == [settings] * 3
+
+    def test_for_a_typed_run_are_those_of_the_sdk(self, scene: Scene) -> None:
+        mine = payloads.SubmitRun(
+            run_name="typed",
+            idempotency_token="once",
+            timeout_seconds=0,
+            access_control_list=[payloads.JobAccessControlRequest(group_name="viewers", permission_level="CAN_VIEW")],
+            email_notifications=payloads.JobEmailNotifications(on_failure=["a@b.example"]),
+            queue=payloads.QueueSettings(enabled=False),
+            tasks=[
+                payloads.SubmitTask(
+                    task_key="load",
+                    depends_on=[payloads.TaskDependency(task_key="check", outcome="true")],
+                    run_if=payloads.RunIf.ALL_DONE,
+                    notebook_task=payloads.NotebookTask(notebook_path="/good", base_parameters={"a": "1"}),
+                    new_cluster=payloads.NewCluster(
+                        spark_version="15.4.x-scala2.12", autoscale=payloads.AutoScale(min_workers=1, max_workers=2)
+                    ),
+                    libraries=[payloads.Library(pypi=payloads.PythonPyPiLibrary(package="simplejson"))],
+                )
+            ],
+        )
+        other = {
+            "run_name": "typed",
+            "idempotency_token": "once",
+            "timeout_seconds": 0,
+            "access_control_list": [
+                sdk.JobAccessControlRequest(group_name="viewers", permission_level=sdk.JobPermissionLevel.CAN_VIEW)
+            ],
+            "email_notifications": sdk.JobEmailNotifications(on_failure=["a@b.example"]),
+            "queue": sdk.QueueSettings(enabled=False),
+            "tasks": [
+                sdk.SubmitTask(
+                    task_key="load",
+                    depends_on=[sdk.TaskDependency(task_key="check", outcome="true")],
+                    run_if=sdk.RunIf.ALL_DONE,
+                    notebook_task=sdk.NotebookTask(notebook_path="/good", base_parameters={"a": "1"}),
+                    new_cluster=compute.ClusterSpec(
+                        spark_version="15.4.x-scala2.12", autoscale=compute.AutoScale(min_workers=1, max_workers=2)
+                    ),
+                    libraries=[compute.Library(pypi=compute.PythonPyPiLibrary(package="simplejson"))],
+                )
+            ],
+        }
+        body = same_body(scene, lambda: scene.ours.submit_run(mine), lambda: scene.theirs.submit(**other))
+        assert body["tasks"][0]["new_cluster"]["autoscale"] == {"min_workers": 1, "max_workers": 2}
+        assert body["timeout_seconds"] == 0
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            (
+                lambda client: client.run_now(
+                    payloads.RunNow(
+                        job_id=1,
+                        **PARAMETERS,
+                        only=["a"],
+                        queue=payloads.QueueSettings(enabled=True),
+                        pipeline_params=payloads.PipelineParams(**PIPELINE),
+                    )
+                ),
+                lambda api: api.run_now(
+                    1,
                     **PARAMETERS,
                     only=["a"],
-                    queue=payloads.QueueSettings(enabled=True),
-                    pipeline_params=payloads.PipelineParams(**PIPELINE),
-                )
-            ),
-            lambda api: api.run_now(
-                1,
-                **PARAMETERS,
-                only=["a"],
-                queue=sdk.QueueSettings(enabled=True),
-                pipeline_params=sdk.PipelineParams(**PIPELINE),
-            ),
-        ),
-        (
-            lambda client: client.repair_run(
-                payloads.RepairRun(run_id=1, latest_repair_id=2, rerun_tasks=["a"], rerun_dependent_tasks=False)
-            ),
-            lambda api: api.repair_run(1, latest_repair_id=2, rerun_tasks=["a"], rerun_dependent_tasks=False),
-        ),
-        (lambda client: client.delete_job(1), lambda api: api.delete(1)),
-        (lambda client: client.cancel_run(1), lambda api: api.cancel_run(1)),
-        (lambda client: client.cancel_all_runs(1), lambda api: api.cancel_all_runs(job_id=1)),
-        (lambda client: client.delete_run(1), lambda api: api.delete_run(1)),
-        *(
-            (
-                lambda client, name=name: getattr(client, name)(1, [payloads.JobAccessControlRequest(**GRANTS[0])]),
-                lambda api, name=name: getattr(api, name)(
-                    "1", access_control_list=[sdk.JobAccessControlRequest.from_dict(GRANTS[0])]
+                    queue=sdk.QueueSettings(enabled=True),
+                    pipeline_params=sdk.PipelineParams(**PIPELINE),
                 ),
-            )
-            for name in ("set_permissions", "update_permissions")
-        ),
-    ],
-    ids=["run-now", "repair", "delete", "cancel", "cancel-all", "delete-run", "set", "update"],
-)
-def test_the_bodies_of_all_other_calls_are_the_same_json(
-    scene: Scene, ours: Callable[[JobsClient], Any], theirs: Callable[[JobsAPI], Any]
-) -> None:
-    assert same_body(scene, lambda: ours(scene.ours), lambda: theirs(scene.theirs))
-
-
-# --- refusals ---
+            ),
+            (
+                lambda client: client.repair_run(
+                    payloads.RepairRun(run_id=1, latest_repair_id=2, rerun_tasks=["a"], rerun_dependent_tasks=False)
+                ),
+                lambda api: api.repair_run(1, latest_repair_id=2, rerun_tasks=["a"], rerun_dependent_tasks=False),
+            ),
+            (lambda client: client.delete_job(1), lambda api: api.delete(1)),
+            (lambda client: client.cancel_run(1), lambda api: api.cancel_run(1)),
+            (lambda client: client.cancel_all_runs(1), lambda api: api.cancel_all_runs(job_id=1)),
+            (lambda client: client.delete_run(1), lambda api: api.delete_run(1)),
+            *(
+                (
+                    lambda client, name=name: getattr(client, name)(1, [payloads.JobAccessControlRequest(**GRANTS[0])]),
+                    lambda api, name=name: getattr(api, name)(
+                        "1", access_control_list=[sdk.JobAccessControlRequest.from_dict(GRANTS[0])]
+                    ),
+                )
+                for name in ("set_permissions", "update_permissions")
+            ),
+        ],
+        ids=["run-now", "repair", "delete", "cancel", "cancel-all", "delete-run", "set", "update"],
+    )
+    def test_for_all_other_calls_have_the_same_json(
+        self, scene: Scene, ours: Callable[[JobsClient], Any], theirs: Callable[[JobsAPI], Any]
+    ) -> None:
+        assert same_body(scene, lambda: ours(scene.ours), lambda: theirs(scene.theirs))
 
 
 def refusals(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[ApiError, DatabricksError]:
@@ -262,81 +261,80 @@ MISSING_CALLS: dict[str, Calls] = {
 }
 
 
-@pytest.mark.parametrize("version", API_VERSIONS)
-@pytest.mark.parametrize("name", MISSING_CALLS)
-def test_what_does_not_exist_is_refused_alike(scene: Scene, version: str, name: str) -> None:
-    ours, theirs = MISSING_CALLS[name]
-    mine, other = refusals(lambda: ours(scene.speaking(version)), lambda: theirs(scene.theirs))
-    assert (mine.error_code, mine.message) == (other.error_code, str(other))
-    assert "5 does not exist" in mine.message
-
-
-@pytest.mark.parametrize("version", ["2.1", "2.2"])
-def test_a_repair_of_what_does_not_exist_is_refused_alike(scene: Scene, version: str) -> None:
-    body = {"run_id": MISSING, "rerun_all_failed_tasks": True}
-    mine, other = refusals(lambda: scene.speaking(version).repair_run(body), lambda: scene.theirs.repair_run(**body))
-    assert (mine.error_code, mine.message) == (other.error_code, str(other))
-
-
-@pytest.mark.parametrize("name", ["get", "run-now", "runs/get", "permissions"])
-def test_a_wrong_token_is_refused_alike(scene: Scene, name: str) -> None:
-    ours, theirs = MISSING_CALLS[name]
-    their_client = scene.their_client("another-token")
-    with closing(scene.our_client("another-token")) as client:
-        mine, other = refusals(lambda: ours(client), lambda: theirs(their_client.jobs))
-    close_sdk(their_client)
-    # The SDK adds its configuration to the message. The cloud's error_code is the number 403 here: it names nothing,
-    # and we leave it out.
-    assert str(other).startswith(mine.message.rstrip("."))
-    assert (mine.status, mine.error_code, other.error_code) == (403, "", 403)
-
-
-@pytest.mark.parametrize("version", API_VERSIONS)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"tasks": [{"task_key": "a", **TASK}, {"task_key": "a", **TASK}]},
-        {"tasks": [{"task_key": "a", "depends_on": [{"task_key": "b"}], **TASK}]},
-        {"max_concurrent_runs": 5000, "tasks": SMALL["tasks"]},
-        {"timeout_seconds": -5, "tasks": SMALL["tasks"]},
-    ],
-    ids=str,
-)
-def test_bad_settings_are_refused_alike(scene: Scene, version: str, settings: dict[str, Any]) -> None:
-    mine, other = refusals(lambda: scene.speaking(version).create_job(settings), lambda: scene.their_job(settings))
-    assert (mine.error_code, mine.message) == (other.error_code, str(other))
-    assert mine.error_code == "INVALID_PARAMETER_VALUE"
-
-
-def test_bad_requests_about_runs_are_refused_alike(scene: Scene) -> None:
-    ours, theirs = scene.ours, scene.theirs
-    job_id = ours.create_job(STUCK)
-    run_id = ours.run_now({"job_id": job_id})
-    over = ours.submit_run({"tasks": [*SMALL["tasks"], {"task_key": "b", **TASK}]})
-    scene.finished(over)
-    codes = []
-    for our_call, their_call in (
-        (lambda: ours.submit_run({}), theirs.submit),
-        (lambda: ours.delete_run(run_id), lambda: theirs.delete_run(run_id)),
-        (lambda: ours.get_run_output(over), lambda: theirs.get_run_output(over)),
-        (lambda: ours.export_run(over), lambda: theirs.export_run(over)),
-        (lambda: ours.run_now({"job_id": job_id, "only": ["z"]}), lambda: theirs.run_now(job_id, only=["z"])),
-        (lambda: ours.repair_run({"run_id": over}), lambda: theirs.repair_run(over)),
-        (
-            lambda: list(ours.list_runs(active_only=True, completed_only=True)),
-            lambda: list(theirs.list_runs(active_only=True, completed_only=True)),
-        ),
-        (
-            lambda: ours.set_permissions(job_id, [{"group_name": "a", "permission_level": "CAN_VIEW"}]),
-            lambda: theirs.set_permissions(
-                str(job_id),
-                access_control_list=[
-                    sdk.JobAccessControlRequest(group_name="a", permission_level=sdk.JobPermissionLevel.CAN_VIEW)
-                ],
-            ),
-        ),
-    ):
-        mine, other = refusals(our_call, their_call)
+class TestErrors:
+    @pytest.mark.parametrize("version", API_VERSIONS)
+    @pytest.mark.parametrize("name", MISSING_CALLS)
+    def test_for_missing_objects_are_the_same(self, scene: Scene, version: str, name: str) -> None:
+        ours, theirs = MISSING_CALLS[name]
+        mine, other = refusals(lambda: ours(scene.speaking(version)), lambda: theirs(scene.theirs))
         assert (mine.error_code, mine.message) == (other.error_code, str(other))
-        codes.append(mine.error_code)
-    assert set(codes) == {"INVALID_PARAMETER_VALUE", "INVALID_STATE"}
+        assert "5 does not exist" in mine.message
+
+    @pytest.mark.parametrize("version", ["2.1", "2.2"])
+    def test_for_a_repair_of_a_missing_run_are_the_same(self, scene: Scene, version: str) -> None:
+        body = {"run_id": MISSING, "rerun_all_failed_tasks": True}
+        mine, other = refusals(
+            lambda: scene.speaking(version).repair_run(body), lambda: scene.theirs.repair_run(**body)
+        )
+        assert (mine.error_code, mine.message) == (other.error_code, str(other))
+
+    @pytest.mark.parametrize("name", ["get", "run-now", "runs/get", "permissions"])
+    def test_for_a_wrong_token_are_the_same(self, scene: Scene, name: str) -> None:
+        ours, theirs = MISSING_CALLS[name]
+        their_client = scene.their_client("another-token")
+        with closing(scene.our_client("another-token")) as client:
+            mine, other = refusals(lambda: ours(client), lambda: theirs(their_client.jobs))
+        close_sdk(their_client)
+        # The SDK adds its configuration to the message. The cloud's error_code is the number 403 here, which names
+        # nothing: we leave it out.
+        assert str(other).startswith(mine.message.rstrip("."))
+        assert (mine.status, mine.error_code, other.error_code) == (403, "", 403)
+
+    @pytest.mark.parametrize("version", API_VERSIONS)
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"tasks": [{"task_key": "a", **TASK}, {"task_key": "a", **TASK}]},
+            {"tasks": [{"task_key": "a", "depends_on": [{"task_key": "b"}], **TASK}]},
+            {"max_concurrent_runs": 5000, "tasks": SMALL["tasks"]},
+            {"timeout_seconds": -5, "tasks": SMALL["tasks"]},
+        ],
+        ids=str,
+    )
+    def test_for_invalid_settings_are_the_same(self, scene: Scene, version: str, settings: dict[str, Any]) -> None:
+        mine, other = refusals(lambda: scene.speaking(version).create_job(settings), lambda: scene.their_job(settings))
+        assert (mine.error_code, mine.message) == (other.error_code, str(other))
+        assert mine.error_code == "INVALID_PARAMETER_VALUE"
+
+    def test_for_invalid_run_requests_are_the_same(self, scene: Scene) -> None:
+        ours, theirs = scene.ours, scene.theirs
+        job_id = ours.create_job(STUCK)
+        run_id = ours.run_now({"job_id": job_id})
+        over = ours.submit_run({"tasks": [*SMALL["tasks"], {"task_key": "b", **TASK}]})
+        scene.finished(over)
+        codes = []
+        for our_call, their_call in (
+            (lambda: ours.submit_run({}), theirs.submit),
+            (lambda: ours.delete_run(run_id), lambda: theirs.delete_run(run_id)),
+            (lambda: ours.get_run_output(over), lambda: theirs.get_run_output(over)),
+            (lambda: ours.export_run(over), lambda: theirs.export_run(over)),
+            (lambda: ours.run_now({"job_id": job_id, "only": ["z"]}), lambda: theirs.run_now(job_id, only=["z"])),
+            (lambda: ours.repair_run({"run_id": over}), lambda: theirs.repair_run(over)),
+            (
+                lambda: list(ours.list_runs(active_only=True, completed_only=True)),
+                lambda: list(theirs.list_runs(active_only=True, completed_only=True)),
+            ),
+            (
+                lambda: ours.set_permissions(job_id, [{"group_name": "a", "permission_level": "CAN_VIEW"}]),
+                lambda: theirs.set_permissions(
+                    str(job_id),
+                    access_control_list=[
+                        sdk.JobAccessControlRequest(group_name="a", permission_level=sdk.JobPermissionLevel.CAN_VIEW)
+                    ],
+                ),
+            ),
+        ):
+            mine, other = refusals(our_call, their_call)
+            assert (mine.error_code, mine.message) == (other.error_code, str(other))
+            codes.append(mine.error_code)
+        assert set(codes) == {"INVALID_PARAMETER_VALUE", "INVALID_STATE"}

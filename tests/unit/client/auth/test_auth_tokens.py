@@ -16,7 +16,7 @@ import requests
 from injected_clock import Clock
 
 from airflow_dbjobs.client import JobsClient
-from airflow_dbjobs.client.auth.http import TokenRequests
+from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.auth.tokens import Token, TokenAuth, TokenCache, TokenSource, _Entry
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.transport import Transport
@@ -131,475 +131,449 @@ def held(source: Source) -> tuple[threading.Event, threading.Event]:
     return begun, go_on
 
 
-@pytest.mark.parametrize(
-    ("lifetime", "good"),
-    [(3600, 2999), (7200, 6599), (300, 239), (100, 59), (60, 29), (20, 9)],
-    ids=str,
-)
-def test_a_token_is_kept_until_part_of_its_time_is_left(
-    auth: TokenAuth, source: Source, clock: Clock, lifetime: float, good: float
-) -> None:
-    source.lifetime = lifetime
-    auth.token()
-    clock.now = good
-    assert number(auth.token()) == 1
-    clock.now = good + 1.001
-    assert number(auth.token()) == 2
-    # From when it was fetched, again.
-    clock.now += good
-    assert number(auth.token()) == 2
-
-
-def test_a_token_without_time_is_used_once(auth: TokenAuth, source: Source) -> None:
-    source.lifetime = 0
-    assert [number(auth.token()) for _ in range(3)] == [1, 2, 3]
-
-
-def test_a_token_signs_a_request_on_its_own(auth: TokenAuth) -> None:
-    request = requests.Request("GET", "https://x.example", auth=auth).prepare()
-    assert request.headers["Authorization"] == "Bearer 1"
-    assert repr(auth.token()) == "Token(lifetime=3600.0)"
-
-
-def test_a_renewal_that_fails_leaves_the_token_that_is_good_yet(
-    auth: TokenAuth, source: Source, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    auth.token()
-    clock.now = 3100
-    source.first = refuse
-    assert number(auth.token()) == 1
-    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert (
-        said.getMessage()
-        == "Renewing a token failed; will retry. The current one is valid for another 460 s. Error: no"
-    )
-    # Not again for each call.
-    assert number(auth.token()) == 1
-    assert source.fetched == 2
-    clock.now = 3131
-    source.first = lambda _: None
-    assert number(auth.token()) == 3
-
-
-def test_when_the_token_is_over_the_failure_is_told(auth: TokenAuth, source: Source, clock: Clock) -> None:
-    auth.token()
-    source.first = refuse
-    clock.now = 3559
-    assert number(auth.token()) == 1
-    clock.now = 3561
-    with pytest.raises(SignInRefused, match="no"):
+class TestKill:
+    def test_cancels_with_the_current_token_without_a_renewal(
+        self, workspace: LocalWorkspace, source: Source, auth: TokenAuth, clock: Clock
+    ) -> None:
+        source.value = workspace.token
         auth.token()
+        clock.now = 3100
 
+        def hang(seconds: float) -> None:
+            clock.now += seconds
+            raise Unreachable("no answer", sent=False)
 
-def test_while_a_token_is_renewed_others_go_on_with_the_one_at_hand(
-    auth: TokenAuth, source: Source, clock: Clock
-) -> None:
-    auth.token()
-    clock.now = 3100
-    renewing, go_on = held(source)
-    thread, results = in_thread(auth.token)
-    assert renewing.wait(PATIENCE)
-    assert number(auth.token()) == 1
-    go_on.set()
-    thread.join(PATIENCE)
-    assert number(results[0]) == number(auth.token()) == 2
+        source.first = hang
+        transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock)
+        with pytest.raises(NotFound):
+            JobsClient(transport=transport).cancel_run(5)
+        assert workspace.requests == {"runs/cancel": 1}
+        assert source.fetched == 1
 
-
-def test_who_has_little_time_renews_nothing(auth: TokenAuth, source: Source, clock: Clock) -> None:
-    auth.token()
-    clock.now = 3100
-    assert number(auth.token(4)) == number(auth.token(25)) == 1
-    clock.now = 3561
-    # But fetches what must be had, in that time.
-    assert number(auth.token(4)) == 2
-    assert source.limits == [30, 4]
-
-
-def test_a_kill_cancels_with_the_token_at_hand_and_waits_for_no_token_server(
-    workspace: LocalWorkspace, source: Source, auth: TokenAuth, clock: Clock
-) -> None:
-    source.value = workspace.token
-    auth.token()
-    clock.now = 3100
-
-    def hang(seconds: float) -> None:
-        clock.now += seconds
-        raise Unreachable("no answer", sent=False)
-
-    source.first = hang
-    transport = Transport(workspace.base_url, auth, policy=CANCEL_POLICY, clock=clock)
-    with pytest.raises(NotFound):
-        JobsClient(transport=transport).cancel_run(5)
-    assert workspace.requests == {"runs/cancel": 1}
-    assert source.fetched == 1
-
-
-def test_a_refused_token_is_replaced_in_the_time_that_is_left(
-    workspace: LocalWorkspace, source: Source, auth: TokenAuth, clock: Clock
-) -> None:
-    with pytest.raises(PermissionDenied):
-        Transport(workspace.base_url, auth, clock=clock).send("GET", "2.2/jobs/list", limit=4)
-    assert source.limits == [4, 4]
-
-
-@pytest.mark.parametrize("fails", [False, True], ids=["fetched", "refused"])
-def test_threads_that_need_a_token_wait_for_one_fetch(auth: TokenAuth, source: Source, fails: bool) -> None:
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def slowly(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-        if fails:
-            raise SignInRefused("no")
-
-    source.first = slowly
-    lock = watch(auth._cache, source)
-    first = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    others = [in_thread(auth.token) for _ in range(10)]
-    lock.wait_for(1 + len(others))
-    go_on.set()
-    for thread, _ in (first, *others):
+    def test_keeps_its_time_limit_while_another_thread_fetches(self, workspace: LocalWorkspace, source: Source) -> None:
+        fetching, go_on = held(source)
+        auth = TokenAuth(source, cache=TokenCache())
+        thread, _ = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        policy = RetryPolicy(retry_budget=0.2, ends_with_budget=True)
+        with pytest.raises(Unreachable, match="Another thread is requesting a token"):
+            JobsClient(transport=Transport(workspace.base_url, auth, policy=policy)).cancel_run(5)
+        # The other request is still under way: the kill did not wait for its end.
+        assert thread.is_alive()
+        assert workspace.requests == {}
+        go_on.set()
         thread.join(PATIENCE)
-    assert source.fetched == 1
-    results = [result for _, (result,) in (first, *others)]
-    if fails:
-        # Each has an error of its own, to which a call adds how often it was tried.
-        assert {type(error) for error in results} == {SignInRefused}
-        assert len({id(error) for error in results}) == len(results)
-    else:
-        assert len({id(token) for token in results}) == 1
 
 
-def test_who_waits_for_another_threads_fetch_does_so_no_longer_than_it_has(auth: TokenAuth, source: Source) -> None:
-    fetching, go_on = held(source)
-    thread, _ = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    with pytest.raises(Unreachable, match="Another thread is requesting a token and got none in time") as caught:
-        auth.token(0.01)
-    assert not caught.value.sent
-    go_on.set()
-    thread.join(PATIENCE)
-
-
-def test_a_kill_keeps_its_time_limit_while_another_thread_requests_the_token(
-    workspace: LocalWorkspace, source: Source
-) -> None:
-    fetching, go_on = held(source)
-    auth = TokenAuth(source, cache=TokenCache())
-    thread, _ = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    policy = RetryPolicy(retry_budget=0.2, ends_with_budget=True)
-    with pytest.raises(Unreachable, match="Another thread is requesting a token"):
-        JobsClient(transport=Transport(workspace.base_url, auth, policy=policy)).cancel_run(5)
-    # The other request is still under way: the kill did not wait for its end.
-    assert thread.is_alive()
-    assert workspace.requests == {}
-    go_on.set()
-    thread.join(PATIENCE)
-
-
-@pytest.mark.parametrize(("limits", "numbers"), [((30, 29), [2, 2]), ((5.5,), [])], ids=["time left", "no time left"])
-def test_who_has_time_left_fetches_the_token_that_another_had_too_little_time_for(
-    auth: TokenAuth, source: Source, clock: Clock, limits: tuple[float, ...], numbers: list[int]
-) -> None:
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def too_slowly(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-        raise Unreachable("no answer in time", sent=False)
-
-    source.first = too_slowly
-    lock = watch(auth._cache, source)
-    hurried, failed = in_thread(lambda: auth.token(5))
-    assert fetching.wait(PATIENCE)
-    others = [in_thread(lambda limit=limit: auth.token(limit)) for limit in limits]
-    lock.wait_for(1 + len(others))
-    source.first = lambda _: None
-    clock.now = 5
-    go_on.set()
-    for thread, _ in ((hurried, failed), *others):
-        thread.join(PATIENCE)
-    results = [result for _, (result,) in others]
-    assert [number(result) for result in results if isinstance(result, Token)] == numbers
-    errors = [*failed, *(result for result in results if not isinstance(result, Token))]
-    assert {str(error) for error in errors} == {"no answer in time"}
-    assert source.fetched == (2 if numbers else 1)
-
-
-def test_a_fetch_that_fails_in_its_time_is_not_repeated_by_all_who_wait(auth: TokenAuth, source: Source) -> None:
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def refuse_connections(_: float) -> None:
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-        raise Unreachable("refused", sent=False)
-
-    source.first = refuse_connections
-    lock = watch(auth._cache, source)
-    first = in_thread(lambda: auth.token(5))
-    assert fetching.wait(PATIENCE)
-    second = in_thread(auth.token)
-    lock.wait_for(2)
-    go_on.set()
-    for thread, _ in (first, second):
-        thread.join(PATIENCE)
-    assert source.fetched == 1
-    assert [str(error) for _, (error,) in (first, second)] == ["refused", "refused"]
-
-
-def test_fetches_that_hang_are_not_heaped_up(auth: TokenAuth, source: Source, cache: TokenCache, clock: Clock) -> None:
-    go_on = threading.Event()
-    source.may_hang = True
-    source.first = lambda _: go_on.wait(PATIENCE)
-    for _ in range(5):
-        with pytest.raises(Unreachable, match=r"Got no token within 0\.1 s: Source\("):
+class TestHangingFetch:
+    def test_does_not_pile_up(self, auth: TokenAuth, source: Source, cache: TokenCache, clock: Clock) -> None:
+        go_on = threading.Event()
+        source.may_hang = True
+        source.first = lambda _: go_on.wait(PATIENCE)
+        for _ in range(5):
+            with pytest.raises(Unreachable, match=r"Got no token within 0\.1 s: Source\("):
+                auth.token(0.01)
+        with pytest.raises(Unreachable, match="5 requests for a token hang; not starting another one yet") as caught:
             auth.token(0.01)
-    with pytest.raises(Unreachable, match="5 requests for a token hang; not starting another one yet") as caught:
-        auth.token(0.01)
-    assert not caught.value.sent
-    assert source.fetched == 5
-    # Others have nothing to do with it.
-    assert number(TokenAuth(Source(), cache=cache).token()) == 1
-    # One more, now and then.
-    clock.now = 299
-    with pytest.raises(Unreachable, match="5 requests for a token hang"):
-        auth.token(0.01)
-    clock.now = 300
-    with pytest.raises(Unreachable, match="Got no token within"):
-        auth.token(0.01)
-    clock.now = 599
-    with pytest.raises(Unreachable, match="6 requests for a token hang; not starting another one yet"):
-        auth.token(0.01)
-    go_on.set()
-    for thread in cache._entries[source].threads:
-        thread.join(PATIENCE)
-    assert number(auth.token()) == 7
-
-
-def test_fetches_that_hang_for_ever_do_not_end_signing_in_for_ever(
-    auth: TokenAuth, source: Source, clock: Clock
-) -> None:
-    go_on = threading.Event()
-    source.may_hang = True
-    source.first = lambda _: go_on.wait(PATIENCE)
-    for _ in range(5):
+        assert not caught.value.sent
+        assert source.fetched == 5
+        # Others have nothing to do with it.
+        assert number(TokenAuth(Source(), cache=cache).token()) == 1
+        # One more, now and then.
+        clock.now = 299
+        with pytest.raises(Unreachable, match="5 requests for a token hang"):
+            auth.token(0.01)
+        clock.now = 300
         with pytest.raises(Unreachable, match="Got no token within"):
             auth.token(0.01)
-    source.first = lambda _: None
-    clock.now = 300
-    assert number(auth.token()) == 6
-    go_on.set()
-
-
-def test_a_machine_without_a_thread_left_says_so(
-    auth: TokenAuth, source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source.may_hang = True
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(Unreachable, match="Cannot start a thread to request a token") as caught:
-            auth.token()
-    assert not caught.value.sent
-    assert number(auth.token()) == 1
-
-
-def test_a_renewal_that_hangs_leaves_the_token_that_is_good_yet(
-    auth: TokenAuth, source: Source, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    auth.token()
-    clock.now = 3100
-    go_on = threading.Event()
-    source.may_hang = True
-    source.first = lambda _: go_on.wait(PATIENCE)
-    # Of 30 s.
-    monkeypatch.setattr(TokenRequests, "left", 0.1)
-    assert number(auth.token()) == 1
-    go_on.set()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_that_is_forked_off_during_a_fetch_gets_its_own_token(source: Source) -> None:
-    # As LocalExecutor does; the process's own cache is the one that takes note.
-    auth = TokenAuth(source)
-    fetching, go_on = held(source)
-    thread, results = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    source.first = lambda _: None
-    child = os.fork()
-    if not child:
-        # Nothing of the test's runner is to go on here.
-        signal.alarm(PATIENCE)
-        os._exit(number(auth.token(5)))
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 2
-    go_on.set()
-    thread.join(PATIENCE)
-    assert number(results[0]) == 1
-
-
-def test_a_signal_handler_gets_its_token_in_the_middle_of_the_fetch_that_it_broke_into(
-    auth: TokenAuth, source: Source
-) -> None:
-    taken: list[int] = []
-
-    def handle(*_: object) -> None:
-        source.first = lambda _: None
-        taken.append(number(auth.token(4)))
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    try:
-        source.first = lambda _: os.kill(os.getpid(), signal.SIGUSR1)
-        assert number(auth.token()) == 1
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert taken == [2]
-    assert source.limits == [30, 4]
-
-
-def test_a_signal_handler_gets_its_token_while_its_thread_waits_for_anothers_fetch(
-    auth: TokenAuth, source: Source
-) -> None:
-    fetching, go_on = held(source)
-    lock = watch(auth._cache, source)
-    thread, results = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    taken: list[object] = []
-
-    def handle(*_: object) -> None:
+        clock.now = 599
+        with pytest.raises(Unreachable, match="6 requests for a token hang; not starting another one yet"):
+            auth.token(0.01)
         go_on.set()
-        taken.append(auth.token(4))
+        for thread in cache._entries[source].threads:
+            thread.join(PATIENCE)
+        assert number(auth.token()) == 7
 
-    def kill() -> None:
-        lock.wait_for(2)
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    try:
-        killer, _ = in_thread(kill)
-        token = auth.token()
-        killer.join(PATIENCE)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    thread.join(PATIENCE)
-    assert [token] == taken == results
-    assert source.fetched == 1
-
-
-def test_a_fetch_that_is_broken_off_is_taken_up_by_who_waits(auth: TokenAuth, source: Source) -> None:
-    class Killed(BaseException):
-        pass
-
-    fetching, go_on = threading.Event(), threading.Event()
-
-    def break_off(_: float) -> None:
+    def test_does_not_end_authentication_forever(self, auth: TokenAuth, source: Source, clock: Clock) -> None:
+        go_on = threading.Event()
+        source.may_hang = True
+        source.first = lambda _: go_on.wait(PATIENCE)
+        for _ in range(5):
+            with pytest.raises(Unreachable, match="Got no token within"):
+                auth.token(0.01)
         source.first = lambda _: None
-        fetching.set()
-        assert go_on.wait(PATIENCE)
-        raise Killed
+        clock.now = 300
+        assert number(auth.token()) == 6
+        go_on.set()
 
-    source.first = break_off
-    lock = watch(auth._cache, source)
-    first, broken = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    second, results = in_thread(auth.token)
-    lock.wait_for(2)
-    go_on.set()
-    first.join(PATIENCE)
-    second.join(PATIENCE)
-    assert isinstance(broken[0], Killed)
-    assert number(results[0]) == 2
+    def test_on_a_machine_without_threads_is_an_error(
+        self, auth: TokenAuth, source: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source.may_hang = True
 
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
 
-def test_a_process_that_was_forked_off_waits_for_no_thread_of_its_parents(auth: TokenAuth, source: Source) -> None:
-    fetching, go_on = held(source)
-    thread, _ = in_thread(auth.token)
-    assert fetching.wait(PATIENCE)
-    source.first = lambda _: None
-    # What os.fork calls in the child.
-    auth._cache.after_fork()
-    assert number(auth.token()) == 2
-    go_on.set()
-    thread.join(PATIENCE)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(Unreachable, match="Cannot start a thread to request a token") as caught:
+                auth.token()
+        assert not caught.value.sent
+        assert number(auth.token()) == 1
 
 
-# --- tokens that are refused ---
-
-
-def test_all_who_have_a_refused_token_share_the_one_that_replaces_it(auth: TokenAuth) -> None:
-    old = auth.token()
-    # Two threads, before either has requested another.
-    assert auth.forget(old)
-    assert auth.forget(old)
-    new = auth.token()
-    assert auth.token() is new
-
-
-def test_a_refused_token_is_given_up_by_all(auth: TokenAuth, source: Source, clock: Clock) -> None:
-    old = auth.token()
-    clock.now = 100
-    assert auth.forget(old)
-    new = auth.token()
-    assert number(new) == 2
-    # Others, whose requests were signed before, are told later.
-    assert auth.forget(old)
-    assert auth.token() is new
-
-
-def test_a_token_that_is_refused_is_replaced_once_a_minute(auth: TokenAuth, clock: Clock) -> None:
-    assert auth.forget(auth.token())
-    second = auth.token()
-    assert number(second) == 2
-    clock.now = 59
-    assert not auth.forget(second)
-    assert auth.token() is second
-    clock.now = 61
-    assert auth.forget(second)
-    assert number(auth.token()) == 3
-
-
-# --- keys ---
-
-
-def test_tokens_of_others_that_are_over_are_forgotten(cache: TokenCache, clock: Clock) -> None:
-    # At 300 s the last of them is due for renewal, but still good.
-    sources = [Source(lifetime) for lifetime in (100, 3600, 200, 360)]
-    for source in sources:
-        TokenAuth(source, cache=cache).token()
-    clock.now = 300
-    last = Source()
-    TokenAuth(last, cache=cache).token()
-    assert set(cache._entries) == {sources[1], sources[3], last}
-
-
-def test_equal_sources_are_one_key() -> None:
-    one, other = Source(), Source()
-    assert TokenAuth(one) == TokenAuth(one)
-    assert TokenAuth(one) != TokenAuth(other)
-    assert TokenAuth(one) != one
-    assert len({TokenAuth(one), TokenAuth(one), TokenAuth(other)}) == 2
-
-
-def test_what_gives_the_token_ends_no_task_by_exiting(auth: TokenAuth, source: Source) -> None:
-    source.first = lambda _: sys.exit(0)
-    with pytest.raises(SignInRefused, match=r"tried to exit the process. Check Source\("):
+class TestRenewal:
+    def test_that_fails_keeps_the_token_while_it_is_valid(
+        self, auth: TokenAuth, source: Source, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
         auth.token()
+        clock.now = 3100
+        source.first = refuse
+        assert number(auth.token()) == 1
+        (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert (
+            said.getMessage()
+            == "Renewing a token failed; will retry. The current one is valid for another 460 s. Error: no"
+        )
+        # Not again for each call.
+        assert number(auth.token()) == 1
+        assert source.fetched == 2
+        clock.now = 3131
+        source.first = lambda _: None
+        assert number(auth.token()) == 3
 
-
-def test_a_mistake_of_a_library_is_named_without_its_text(auth: TokenAuth, source: Source) -> None:
-    def mistake(_: float) -> None:
-        raise ZeroDivisionError("s3cr3t")
-
-    source.first = mistake
-    with pytest.raises(SignInRefused, match="ZeroDivisionError") as caught:
+    def test_that_fails_is_an_error_after_the_expiry(self, auth: TokenAuth, source: Source, clock: Clock) -> None:
         auth.token()
-    assert "s3cr3t" not in str(caught.value)
-    assert caught.value.__suppress_context__
-    source.first = lambda _: None
-    assert number(auth.token()) == 2
+        source.first = refuse
+        clock.now = 3559
+        assert number(auth.token()) == 1
+        clock.now = 3561
+        with pytest.raises(SignInRefused, match="no"):
+            auth.token()
+
+    def test_lets_other_threads_use_the_current_token(self, auth: TokenAuth, source: Source, clock: Clock) -> None:
+        auth.token()
+        clock.now = 3100
+        renewing, go_on = held(source)
+        thread, results = in_thread(auth.token)
+        assert renewing.wait(PATIENCE)
+        assert number(auth.token()) == 1
+        go_on.set()
+        thread.join(PATIENCE)
+        assert number(results[0]) == number(auth.token()) == 2
+
+    def test_is_not_begun_with_little_time_left(self, auth: TokenAuth, source: Source, clock: Clock) -> None:
+        auth.token()
+        clock.now = 3100
+        assert number(auth.token(4)) == number(auth.token(25)) == 1
+        clock.now = 3561
+        # But fetches what must be had, in that time.
+        assert number(auth.token(4)) == 2
+        assert source.limits == [30, 4]
+
+    def test_that_hangs_keeps_the_token_while_it_is_valid(
+        self, auth: TokenAuth, source: Source, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        auth.token()
+        clock.now = 3100
+        go_on = threading.Event()
+        source.may_hang = True
+        source.first = lambda _: go_on.wait(PATIENCE)
+        # Of 30 s.
+        monkeypatch.setattr(TokenRequests, "left", 0.1)
+        assert number(auth.token()) == 1
+        go_on.set()
+
+
+class TestSignalHandler:
+    def test_gets_a_token_within_the_fetch_it_interrupted(self, auth: TokenAuth, source: Source) -> None:
+        taken: list[int] = []
+
+        def handle(*_: object) -> None:
+            source.first = lambda _: None
+            taken.append(number(auth.token(4)))
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            source.first = lambda _: os.kill(os.getpid(), signal.SIGUSR1)
+            assert number(auth.token()) == 1
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert taken == [2]
+        assert source.limits == [30, 4]
+
+    def test_gets_a_token_while_its_thread_waits_for_another(self, auth: TokenAuth, source: Source) -> None:
+        fetching, go_on = held(source)
+        lock = watch(auth._cache, source)
+        thread, results = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        taken: list[object] = []
+
+        def handle(*_: object) -> None:
+            go_on.set()
+            taken.append(auth.token(4))
+
+        def kill() -> None:
+            lock.wait_for(2)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            killer, _ = in_thread(kill)
+            token = auth.token()
+            killer.join(PATIENCE)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        thread.join(PATIENCE)
+        assert [token] == taken == results
+        assert source.fetched == 1
+
+
+class TestFetch:
+    @pytest.mark.parametrize("fails", [False, True], ids=["fetched", "refused"])
+    def test_is_shared_by_all_threads_that_need_a_token(self, auth: TokenAuth, source: Source, fails: bool) -> None:
+        fetching, go_on = threading.Event(), threading.Event()
+
+        def slowly(_: float) -> None:
+            fetching.set()
+            assert go_on.wait(PATIENCE)
+            if fails:
+                raise SignInRefused("no")
+
+        source.first = slowly
+        lock = watch(auth._cache, source)
+        first = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        others = [in_thread(auth.token) for _ in range(10)]
+        lock.wait_for(1 + len(others))
+        go_on.set()
+        for thread, _ in (first, *others):
+            thread.join(PATIENCE)
+        assert source.fetched == 1
+        results = [result for _, (result,) in (first, *others)]
+        if fails:
+            # Each has an error of its own, to which a call adds how often it was tried.
+            assert {type(error) for error in results} == {SignInRefused}
+            assert len({id(error) for error in results}) == len(results)
+        else:
+            assert len({id(token) for token in results}) == 1
+
+    def test_of_another_thread_is_awaited_within_the_own_limit(self, auth: TokenAuth, source: Source) -> None:
+        fetching, go_on = held(source)
+        thread, _ = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        with pytest.raises(Unreachable, match="Another thread is requesting a token and got none in time") as caught:
+            auth.token(0.01)
+        assert not caught.value.sent
+        go_on.set()
+        thread.join(PATIENCE)
+
+    @pytest.mark.parametrize(
+        ("limits", "numbers"), [((30, 29), [2, 2]), ((5.5,), [])], ids=["time left", "no time left"]
+    )
+    def test_is_repeated_by_a_thread_with_more_time(
+        self, auth: TokenAuth, source: Source, clock: Clock, limits: tuple[float, ...], numbers: list[int]
+    ) -> None:
+        fetching, go_on = threading.Event(), threading.Event()
+
+        def too_slowly(_: float) -> None:
+            fetching.set()
+            assert go_on.wait(PATIENCE)
+            raise Unreachable("no answer in time", sent=False)
+
+        source.first = too_slowly
+        lock = watch(auth._cache, source)
+        hurried, failed = in_thread(lambda: auth.token(5))
+        assert fetching.wait(PATIENCE)
+        others = [in_thread(lambda limit=limit: auth.token(limit)) for limit in limits]
+        lock.wait_for(1 + len(others))
+        source.first = lambda _: None
+        clock.now = 5
+        go_on.set()
+        for thread, _ in ((hurried, failed), *others):
+            thread.join(PATIENCE)
+        results = [result for _, (result,) in others]
+        assert [number(result) for result in results if isinstance(result, Token)] == numbers
+        errors = [*failed, *(result for result in results if not isinstance(result, Token))]
+        assert {str(error) for error in errors} == {"no answer in time"}
+        assert source.fetched == (2 if numbers else 1)
+
+    def test_that_fails_is_not_repeated_by_all_who_wait(self, auth: TokenAuth, source: Source) -> None:
+        fetching, go_on = threading.Event(), threading.Event()
+
+        def refuse_connections(_: float) -> None:
+            fetching.set()
+            assert go_on.wait(PATIENCE)
+            raise Unreachable("refused", sent=False)
+
+        source.first = refuse_connections
+        lock = watch(auth._cache, source)
+        first = in_thread(lambda: auth.token(5))
+        assert fetching.wait(PATIENCE)
+        second = in_thread(auth.token)
+        lock.wait_for(2)
+        go_on.set()
+        for thread, _ in (first, second):
+            thread.join(PATIENCE)
+        assert source.fetched == 1
+        assert [str(error) for _, (error,) in (first, second)] == ["refused", "refused"]
+
+    def test_that_is_interrupted_passes_to_a_waiting_thread(self, auth: TokenAuth, source: Source) -> None:
+        class Killed(BaseException):
+            pass
+
+        fetching, go_on = threading.Event(), threading.Event()
+
+        def break_off(_: float) -> None:
+            source.first = lambda _: None
+            fetching.set()
+            assert go_on.wait(PATIENCE)
+            raise Killed
+
+        source.first = break_off
+        lock = watch(auth._cache, source)
+        first, broken = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        second, results = in_thread(auth.token)
+        lock.wait_for(2)
+        go_on.set()
+        first.join(PATIENCE)
+        second.join(PATIENCE)
+        assert isinstance(broken[0], Killed)
+        assert number(results[0]) == 2
+
+
+class TestFork:
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_during_a_fetch_gets_its_own_token(self, source: Source) -> None:
+        # As LocalExecutor does; the process's own cache is the one that takes note.
+        auth = TokenAuth(source)
+        fetching, go_on = held(source)
+        thread, results = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        source.first = lambda _: None
+        child = os.fork()
+        if not child:
+            # Nothing of the test's runner is to go on here.
+            signal.alarm(PATIENCE)
+            os._exit(number(auth.token(5)))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 2
+        go_on.set()
+        thread.join(PATIENCE)
+        assert number(results[0]) == 1
+
+    def test_waits_for_no_thread_of_its_parent(self, auth: TokenAuth, source: Source) -> None:
+        fetching, go_on = held(source)
+        thread, _ = in_thread(auth.token)
+        assert fetching.wait(PATIENCE)
+        source.first = lambda _: None
+        # What os.fork calls in the child.
+        auth._cache.after_fork()
+        assert number(auth.token()) == 2
+        go_on.set()
+        thread.join(PATIENCE)
+
+
+class TestRefusedToken:
+    def test_is_replaced_in_the_time_that_is_left(
+        self, workspace: LocalWorkspace, source: Source, auth: TokenAuth, clock: Clock
+    ) -> None:
+        with pytest.raises(PermissionDenied):
+            Transport(workspace.base_url, auth, clock=clock).send("GET", "2.2/jobs/list", limit=4)
+        assert source.limits == [4, 4]
+
+    def test_is_replaced_once_for_all_threads(self, auth: TokenAuth) -> None:
+        old = auth.token()
+        # Two threads, before either has requested another.
+        assert auth.forget(old)
+        assert auth.forget(old)
+        new = auth.token()
+        assert auth.token() is new
+
+    def test_is_dropped_by_all_threads(self, auth: TokenAuth, source: Source, clock: Clock) -> None:
+        old = auth.token()
+        clock.now = 100
+        assert auth.forget(old)
+        new = auth.token()
+        assert number(new) == 2
+        # Others, whose requests were signed before, are told later.
+        assert auth.forget(old)
+        assert auth.token() is new
+
+    def test_is_replaced_at_most_once_a_minute(self, auth: TokenAuth, clock: Clock) -> None:
+        assert auth.forget(auth.token())
+        second = auth.token()
+        assert number(second) == 2
+        clock.now = 59
+        assert not auth.forget(second)
+        assert auth.token() is second
+        clock.now = 61
+        assert auth.forget(second)
+        assert number(auth.token()) == 3
+
+
+class TestToken:
+    @pytest.mark.parametrize(
+        ("lifetime", "good"),
+        [(3600, 2999), (7200, 6599), (300, 239), (100, 59), (60, 29), (20, 9)],
+        ids=str,
+    )
+    def test_is_kept_until_part_of_its_lifetime_is_left(
+        self, auth: TokenAuth, source: Source, clock: Clock, lifetime: float, good: float
+    ) -> None:
+        source.lifetime = lifetime
+        auth.token()
+        clock.now = good
+        assert number(auth.token()) == 1
+        clock.now = good + 1.001
+        assert number(auth.token()) == 2
+        # From when it was fetched, again.
+        clock.now += good
+        assert number(auth.token()) == 2
+
+    def test_without_lifetime_is_used_once(self, auth: TokenAuth, source: Source) -> None:
+        source.lifetime = 0
+        assert [number(auth.token()) for _ in range(3)] == [1, 2, 3]
+
+    def test_signs_a_single_request(self, auth: TokenAuth) -> None:
+        request = requests.Request("GET", "https://x.example", auth=auth).prepare()
+        assert request.headers["Authorization"] == "Bearer 1"
+        assert repr(auth.token()) == "Token(lifetime=3600.0)"
+
+    def test_of_other_sources_is_forgotten_after_its_expiry(self, cache: TokenCache, clock: Clock) -> None:
+        # At 300 s the last of them is due for renewal, but still good.
+        sources = [Source(lifetime) for lifetime in (100, 3600, 200, 360)]
+        for source in sources:
+            TokenAuth(source, cache=cache).token()
+        clock.now = 300
+        last = Source()
+        TokenAuth(last, cache=cache).token()
+        assert set(cache._entries) == {sources[1], sources[3], last}
+
+    def test_is_shared_by_equal_sources(self) -> None:
+        one, other = Source(), Source()
+        assert TokenAuth(one) == TokenAuth(one)
+        assert TokenAuth(one) != TokenAuth(other)
+        assert TokenAuth(one) != one
+        assert len({TokenAuth(one), TokenAuth(one), TokenAuth(other)}) == 2
+
+
+class TestTokenFunction:
+    def test_that_exits_does_not_end_the_task(self, auth: TokenAuth, source: Source) -> None:
+        source.first = lambda _: sys.exit(0)
+        with pytest.raises(SignInRefused, match=r"tried to exit the process. Check Source\("):
+            auth.token()
+
+    def test_with_a_bug_is_named_without_its_message(self, auth: TokenAuth, source: Source) -> None:
+        def mistake(_: float) -> None:
+            raise ZeroDivisionError("s3cr3t")
+
+        source.first = mistake
+        with pytest.raises(SignInRefused, match="ZeroDivisionError") as caught:
+            auth.token()
+        assert "s3cr3t" not in str(caught.value)
+        assert caught.value.__suppress_context__
+        source.first = lambda _: None
+        assert number(auth.token()) == 2

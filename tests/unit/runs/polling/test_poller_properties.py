@@ -16,10 +16,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from listing_model import LIST, Failure, ModelRun, World
-from made_up import REPEATABLE
+from made_up import examples
 from poller_scene import Scene, play
 
 from airflow_dbjobs.client.retry import LONGEST_BACKOFF
@@ -258,9 +258,7 @@ def with_crowd(size: int, period: float, runs: list[ModelRun], waits: list[Waiti
 
 
 class TestAnyWorkspace:
-    # Otherwise the examples, and so the duration, would depend on the name of the test.
-    @seed(0)
-    @settings(REPEATABLE, max_examples=60)
+    @examples(60)
     @given(
         story=st.builds(
             with_crowd,

@@ -21,7 +21,7 @@ from airflow_dbjobs.client import JobsClient, session
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.errors import JobsError
-from airflow_dbjobs.runs import kill
+from airflow_dbjobs.runs import cancel_on_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -90,12 +90,12 @@ BUDGET, BOUND = 1.0, 5.0
 @pytest.fixture
 def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], float]:
     """Return what kills the task of a run on a workspace, within BUDGET, and says how long that took."""
-    monkeypatch.setattr(kill, "KILL_BUDGET_SECONDS", BUDGET)
+    monkeypatch.setattr(cancel_on_kill, "KILL_BUDGET_SECONDS", BUDGET)
 
     def took(url: str) -> float:
         client = JobsClient(transport=Transport(url, BearerAuth("a-token")))
         began = time.monotonic()
-        kill.cancel_now(client, RUN, None, logging.getLogger(), began=began)
+        cancel_on_kill.cancel_now(client, RUN, None, logging.getLogger(), began=began)
         return time.monotonic() - began
 
     return took
@@ -145,9 +145,9 @@ class TestKillBudget:
             return [reply({})]
 
         api.answer = answer
-        monkeypatch.setattr(kill, "time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr(cancel_on_kill, "time", SimpleNamespace(monotonic=lambda: now))
         client = JobsClient(transport=Transport(api.url, BearerAuth("a-token"), clock=CallingClock(lambda: now, sleep)))
-        kill.cancel_now(client, RUN, None, logging.getLogger(), began=now, repairing=True)
+        cancel_on_kill.cancel_now(client, RUN, None, logging.getLogger(), began=now, repairing=True)
         # At 1.6 s and 3.7 s; then there is no time for another pause.
         assert api.calls == ["runs/cancel"] * 2
         assert now - 100.0 == pytest.approx(3.7)
@@ -167,7 +167,7 @@ import os, signal
 from contextlib import suppress
 from airflow.utils.db import initdb
 from airflow_dbjobs.client.clock import Clock
-from test_kill import Api
+from test_cancel_on_kill import Api
 
 initdb()
 from killed import dag
