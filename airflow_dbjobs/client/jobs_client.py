@@ -18,8 +18,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_dbjobs.client import pagination
-from airflow_dbjobs.client.models import Run, RunsPage, parse_runs_page, repairs_of
+from airflow_dbjobs.client.models import Run, repairs_of
 from airflow_dbjobs.client.response_fields import identifier, job_name
+from airflow_dbjobs.client.runs_page import RunsPage, parse_runs_page
 from airflow_dbjobs.client.workspace import Workspace
 from airflow_dbjobs.errors import CallError, ConfigurationError, NoRunToWaitFor, UnreadableReply
 
@@ -217,14 +218,26 @@ class JobsClient(Workspace):
         """Return a run with one request: without retries, and only the first page of its tasks."""
         return self._read_as(Run, self.transport.send("GET", self._path("runs/get"), query={"run_id": run_id}))
 
-    def poll_active_runs(
-        self, *, limit: int, offset: int | None = None, page_token: str | None = None, api_version: str | None = None
+    def poll_runs(
+        self,
+        *,
+        limit: int,
+        offset: int | None = None,
+        page_token: str | None = None,
+        ended: bool = False,
+        api_version: str | None = None,
     ) -> RunsPage:
-        """Return a page of the active runs, only their ids and states, with one request and without retries.
+        """Return a page of the active or of the ended runs, only their ids and states.
 
-        A page has up to 1000 runs in 2.0 (with `limit` 0, the maximum), and up to 25 in later versions.
+        It takes one request, without retries. A page has up to 1000 runs in 2.0 (with `limit` 0, the maximum), and up
+        to 25 in later versions.
         """
-        query = {"active_only": True, "limit": limit, "offset": offset, "page_token": page_token}
+        query = {
+            "completed_only" if ended else "active_only": True,
+            "limit": limit,
+            "offset": offset,
+            "page_token": page_token,
+        }
         path = f"{api_version or self.api_version}/jobs/runs/list"
         return self._read_as(RunsPage, self.transport.send("GET", path, query=query, parse=parse_runs_page))
 

@@ -7,10 +7,9 @@ and later versions may add values. An unknown life cycle state counts as active,
 from __future__ import annotations
 
 import enum
-import functools
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Required, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_dbjobs.client.pagination import objects
 from airflow_dbjobs.client.response_fields import (
@@ -26,8 +25,6 @@ from airflow_dbjobs.client.sanitize import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
-
-    from pydantic import TypeAdapter
 
     from airflow_dbjobs import payloads
 
@@ -280,51 +277,6 @@ def _page_url(raw: Mapping[str, Any]) -> str:
         # Another form of URL, or one with the run's number within its job, which the newer form cannot have.
         return url
     return f"{old[1]}/jobs/{old[3]}/runs/{old[4]}{old[2] or ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class RunsPage:
-    """The states of the runs on a page of ``runs/list``, by run id. ``next_page_token`` is "" in 2.0."""
-
-    states: Mapping[int, RunState]
-    has_more: bool
-    next_page_token: str
-
-    @classmethod
-    def from_json(cls, page: Mapping[str, Any]) -> RunsPage:
-        """Read what `parse_runs_page` returned."""
-        token = page.get("next_page_token") or ""
-        states = {identifier(run["run_id"]): RunState.from_json(run) for run in page.get("runs") or ()}
-        return cls(states, bool(page.get("has_more")) or bool(token), token)
-
-
-def parse_runs_page(body: bytes) -> dict[str, Any]:
-    """Return the fields of a page of ``runs/list`` that RunsPage reads. Raises ValueError.
-
-    A page may have a megabyte; skipping the other fields halves the time to parse it.
-    """
-    page: dict[str, Any] = _runs_page().validate_json(body)
-    return page
-
-
-@functools.cache
-def _runs_page() -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
-    from typing_extensions import TypedDict  # which pydantic requires before Python 3.12
-
-    class Entry(TypedDict, total=False):
-        run_id: Required[int]
-        state: dict[str, Any] | None
-        status: dict[str, Any] | None
-
-    class Page(TypedDict, total=False):
-        runs: list[Entry] | None
-        has_more: bool | None
-        next_page_token: str | None
-        # A reply with a run_id describes a single run: it answers another request.
-        run_id: None
-
-    return TypeAdapter(Page)
 
 
 def repairs_of(run: Run) -> list[dict[str, Any]]:

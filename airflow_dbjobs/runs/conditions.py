@@ -114,6 +114,10 @@ class Condition:
         """Check once. Raises CallError, and ConfigurationError if there is no such job or task."""
         raise NotImplementedError
 
+    def check_run(self, run: Run) -> CheckResult:
+        """Check the run `run_id`, which was read with all its tasks. Raises ConfigurationError if it lacks the task."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values that `condition_from_dict` reads."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -175,7 +179,7 @@ class RunCondition(Condition):
     def check(self, client: JobsClient) -> CheckResult:
         """Read the run, after choosing it from the job's runs if it is not known yet."""
         if self.run_id is not None:
-            return _check_run(self, client.get_run(self.run_id))
+            return self.check_run(client.get_run(self.run_id))
         condition, chosen = self._choose_run(client)
         if chosen is None:
             return CheckResult(condition, None, f"{_capitalized(condition.job)} has no run{self._since_text} yet")
@@ -185,7 +189,13 @@ class RunCondition(Condition):
             # Keep the choice, since the next check might choose another run.
             message = f"Chose run {chosen.run_id} of {condition.job}, but cannot read it; will retry: {error}"
             return CheckResult(condition, None, message, chosen)
-        return _check_run(condition, run)
+        return condition.check_run(run)
+
+    def check_run(self, run: Run) -> CheckResult:
+        """Check the run, which was read with all its tasks."""
+        if self.task_key is not None:
+            return _check_task(self, run, self.task_key)
+        return CheckResult(self, self.verdict(run, is_over=run.is_terminal), f"Run {run.run_id} is {run.state}", run)
 
     def verdict(self, run: Run, *, is_over: bool) -> bool | None:
         """Return the verdict on a run's state; `is_over` means that no other state will follow."""
@@ -334,13 +344,6 @@ def _first_since(client: JobsClient, job_id: int, since: float) -> Run | None:
                 break
             first = run
     return first
-
-
-def _check_run(condition: RunCondition, run: Run) -> CheckResult:
-    if condition.task_key is not None:
-        return _check_task(condition, run, condition.task_key)
-    verdict = condition.verdict(run, is_over=run.is_terminal)
-    return CheckResult(condition, verdict, f"Run {run.run_id} is {run.state}", run)
 
 
 def _check_task(condition: RunCondition, run: Run, task_key: str) -> CheckResult:

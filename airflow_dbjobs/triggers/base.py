@@ -220,7 +220,7 @@ def _import_modules() -> None:
     import asgiref.sync  # noqa: F401
 
     from airflow_dbjobs.runs import conditions  # noqa: F401
-    from airflow_dbjobs.runs.polling import condition_poller, poller  # noqa: F401
+    from airflow_dbjobs.runs.polling import poller  # noqa: F401
 
     # Airflow reads a file for its first metric. A timer sends nothing before it is stopped.
     with suppress(Exception):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.errors import CallError, NotFound
 from airflow_dbjobs.triggers.base import JobsTrigger, Success
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.client.wait import Watch
     from airflow_dbjobs.runs.conditions import CheckResult, Condition
-    from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
 
 
 class DatabricksSensorTrigger(JobsTrigger):
@@ -58,6 +54,8 @@ class DatabricksSensorTrigger(JobsTrigger):
         self._latest: Condition | None = None
         # After `wait`: the client, and the result with which the trigger fires.
         self._decided: tuple[JobsClient, CheckResult] | None = None
+        # The message that was logged last.
+        self._logged = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, which contain no credentials."""
@@ -84,7 +82,7 @@ class DatabricksSensorTrigger(JobsTrigger):
         """Check the condition until the trigger has to fire; return the verdict. Raises JobsError."""
         from airflow_dbjobs.client.wait import Watch
         from airflow_dbjobs.runs.conditions import condition_from_dict
-        from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
+        from airflow_dbjobs.runs.polling.poller import RunPoller
 
         self._latest = condition_from_dict(self.condition)
         client = await self.connect()
@@ -97,10 +95,9 @@ class DatabricksSensorTrigger(JobsTrigger):
             action=f"Polling {self._latest.target}",
         )
         while True:
-            poller = ConditionPoller.shared(client)
-            with poller.in_use():
-                result = await self._check_until_decided(self._latest, poller, watch)
-            if result:
+            poller = RunPoller.shared(client, airflow_compat.emit_metric)
+            client = poller.client
+            if result := await poller.check(self._latest, watch, self._judge):
                 self._decided = client, result
                 return {"met": result.verdict is True, "state": result.message}
             client = await self.reconnect(client)
@@ -126,32 +123,15 @@ class DatabricksSensorTrigger(JobsTrigger):
         poller = RunPoller.shared(client, airflow_compat.emit_metric)
         return Success(await poller.call(lambda client: run_result(client, run, max_bytes=limit)))
 
-    async def _check_until_decided(
-        self, condition: Condition, poller: ConditionPoller, watch: Watch
-    ) -> CheckResult | None:
-        """Return the result to fire for, or None if the API rejected the credentials and they must be read again."""
-        from airflow_dbjobs.client.wait import jittered
-
-        run_id, logged = condition.run_id, ""
-        while True:
-            sent_at = watch.clock()
-            try:
-                result = await poller.check(condition)
-            except CallError as error:
-                if isinstance(error, NotFound) and run_id is None:
-                    raise
-                await asyncio.sleep(watch.record_failure(error, sent_at))
-                if watch.credentials_rejected:
-                    return None
-                continue
-            watch.record_answer()
-            condition = self._latest = result.condition
-            if result.run and condition.run_id is None:
-                # An active run of a job, or the latest run of an idle job: the resumed task does not check again.
-                self.run_page_url = result.run.page_url
-            if result.message != logged:
-                logged = result.message
-                self.log.info("%s", logged)
-            if result.verdict is not None or condition.run_id != run_id:
-                return result
-            await asyncio.sleep(jittered(watch.period))
+    def _judge(self, result: CheckResult) -> CheckResult | None:
+        """Return a result to fire for; log and remember it."""
+        was_chosen = self._latest is not None and self._latest.run_id is not None
+        self._latest = condition = result.condition
+        if result.run and condition.run_id is None:
+            # An active run of a job, or the latest run of an idle job: the resumed task does not check again.
+            self.run_page_url = result.run.page_url
+        if result.message != self._logged:
+            self._logged = result.message
+            self.log.info("%s", result.message)
+        is_chosen_now = condition.run_id is not None and not was_chosen
+        return result if result.verdict is not None or is_chosen_now else None

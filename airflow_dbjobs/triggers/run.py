@@ -124,9 +124,9 @@ class DatabricksRunTrigger(JobsTrigger):
             # All triggers of a poller use its client from here on, so that their own clients can be freed.
             poller = RunPoller.shared(client, airflow_compat.emit_metric)
             client = poller.client
-            if run := await poller.wait(watch):
-                self._client = client if run.outcome is Outcome.SUCCESS else None
-                return {"state": str(run.state)}
+            if end := await poller.wait(watch):
+                self._client = client if end.state.outcome is Outcome.SUCCESS else None
+                return {"state": str(end.state)}
             client = await self.reconnect(client)
 
     async def read_success(self) -> Success | None:

@@ -127,7 +127,8 @@ class World:
     API 2.0 pages by offset, and its pages shift; later versions page by token, and show the runs as of the first page.
     `lag`: lists show the runs as of that many seconds ago; `frozen_at`: they always show the runs as of that time.
     `same_page`: every reply is the first page. `empty_pages`: an empty page follows each page.
-    `foreign`: that many active runs of others, listed before, after or among ours.
+    `foreign`: that many active runs of others, listed before, after or among ours; `foreign_ended`: that many ended
+    ones, listed before ours.
     `most_per_second`: the server replies 429 above that, with ``Retry-After`` if `retry_after` is set.
     """
 
@@ -146,6 +147,7 @@ class World:
     shows_queued: bool = True
     foreign: int = 0
     foreign_place: Literal["before", "after", "among"] = "before"
+    foreign_ended: int = 0
     most_per_second: float = math.inf
     retry_after: str = ""
     base_url: str = "http://model.example"
@@ -157,6 +159,10 @@ class World:
         self._foreign = [
             f'{{"run_id":{run_id},"state":{{"life_cycle_state":"RUNNING"}}}}'
             for run_id in range(FIRST_FOREIGN_ID, FIRST_FOREIGN_ID + self.foreign)
+        ]
+        self._ended_before = [
+            f'{{"run_id":{run_id},"state":{{"life_cycle_state":"TERMINATED","result_state":"FAILED"}}}}'
+            for run_id in range(2 * FIRST_FOREIGN_ID, 2 * FIRST_FOREIGN_ID + self.foreign_ended)
         ]
         self._lists: list[list[str]] = []
 
@@ -174,9 +180,9 @@ class World:
         """Return how often each run was polled by ``runs/get`` or cancelled."""
         return Counter(seen.run_id for seen in self.log if seen.run_id is not None and begin <= seen.at < end)
 
-    def most_within(self, seconds: float) -> int:
-        """Return the largest number of requests in any interval of that many seconds."""
-        times = [seen.at for seen in self.log]
+    def most_within(self, seconds: float, begin: float = -math.inf) -> int:
+        """Return the largest number of requests in any interval of that many seconds after `begin`."""
+        times = [seen.at for seen in self.log if seen.at >= begin]
         return max((bisect_right(times, at + seconds) - index for index, at in enumerate(times)), default=0)
 
     def serve(self, loop: VirtualLoop) -> None:
@@ -232,14 +238,14 @@ class World:
             return _error(400, "INVALID_PARAMETER_VALUE", "Limit value is out of range")
         if version == "2.0":
             offset = 0 if self.same_page else int(query.get("offset", 0))
-            entries = self._entries(at)
+            entries = self._entries(at, query)
             page: dict[str, object] = {"has_more": offset + limit < len(entries)}
         else:
             token = "" if self.same_page else query.get("page_token", "")
             if not token:
                 # A server that repeats its first page also repeats its token.
                 self._lists[:] = [] if self.same_page else self._lists
-                self._lists.append(self._entries(at))
+                self._lists.append(self._entries(at, query))
             number, offset, was_empty = map(int, token.split(".")) if token else (len(self._lists) - 1, 0, 1)
             entries = self._lists[number]
             if self.empty_pages and not was_empty:
@@ -260,9 +266,11 @@ class World:
             return None
         return min(requested, largest)
 
-    def _entries(self, at: float) -> list[str]:
-        """Return the active runs as the list shows them, latest first."""
+    def _entries(self, at: float, query: Mapping[str, str]) -> list[str]:
+        """Return the active or the ended runs as the list shows them, latest first."""
         then = min(at - self.lag, self.frozen_at)
+        if "completed_only" in query:
+            return self._ended(at, then)
         shown = [run for run in reversed(self.runs.values()) if self._is_listed(run, then)]
         own = [run.entry(-math.inf if run.zombie else then, run.listed_as) for run in shown]
         if self.foreign_place == "among" and own:
@@ -273,6 +281,12 @@ class World:
                 for entry in (mine, *self._foreign[index * step : (index + 1) * step])
             ]
         return self._foreign + own if self.foreign_place == "before" else own + self._foreign
+
+    def _ended(self, at: float, then: float) -> list[str]:
+        ended = [run for run in reversed(self.runs.values()) if run.ends <= then < run.deleted and not run.hidden]
+        for run in ended:
+            self.shown_over.setdefault(run.run_id, at)
+        return self._ended_before + [run.entry(then) for run in ended]
 
     def _is_listed(self, run: ModelRun, then: float) -> bool:
         if run.hidden or not run.born <= then < min(run.deleted, math.inf if run.zombie else run.ends):

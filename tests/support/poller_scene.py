@@ -24,7 +24,8 @@ from airflow_dbjobs.runs.polling.poller import RunPoller
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from airflow_dbjobs.client.models import Run, RunState
+    from airflow_dbjobs.client.models import RunState
+    from airflow_dbjobs.runs.polling.polled import RunEnd
 
 THREADS = "airflow_dbjobs-"
 
@@ -47,7 +48,7 @@ class Caller:
     joined: float
     #: When it received the run or an error, or left.
     ended: float = math.inf
-    run: Run | None = None
+    run: RunEnd | None = None
     error: BaseException | None = None
     #: The reported states and warnings, and when; when its credentials were rejected.
     states: list[tuple[float, RunState]] = field(default_factory=list)
@@ -177,7 +178,7 @@ class Scene:
             if caller.run is not None:
                 model = self.world.runs[caller.run_id]
                 assert caller.run.run_id == caller.run_id
-                assert caller.run.is_terminal
+                assert caller.run.state.is_terminal
                 assert caller.run.state.result_state == model.result
                 assert self.world.shown_over[caller.run_id] >= model.ends
                 assert caller.ended >= self.world.shown_over[caller.run_id]

@@ -1,41 +1,38 @@
 """The shared poller: one per workspace, credentials and event loop, for all triggers of a triggerer.
 
-One request for the list of active runs can replace the polls of many runs, and is used where that costs less; all other
-runs are polled one by one. Only ``runs/get`` decides that a run is over, so that a list which is stale, shifting,
-forbidden or incomplete costs extra requests but never gives a wrong result.
+One request for the list of active runs can replace the polls of many runs, and is used where that costs less; all else
+is polled one by one. A run is over when ``runs/get`` says so, or a list of ended runs does of a run that was active
+before: that a list does not contain a run decides nothing. So a list which is stale, shifting, forbidden or incomplete
+costs extra requests but never gives a wrong result.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
-import logging
 import math
-import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import jittered
 from airflow_dbjobs.errors import NotFound
-from airflow_dbjobs.runs.polling.active_runs import ActiveRunsList
-from airflow_dbjobs.runs.polling.polled_run import PolledRun, PollRound, Waiter
+from airflow_dbjobs.runs.polling.lists import RunLists
+from airflow_dbjobs.runs.polling.metrics import Meter
+from airflow_dbjobs.runs.polling.polled import PolledCondition, PolledRun, PollRound, RunEnd, Waiter, shortest_period
 from airflow_dbjobs.runs.polling.rate_limit import RequestGate, TokenBucket
 from airflow_dbjobs.runs.polling.requests import RequestQueue
+from airflow_dbjobs.runs.polling.threads import T, in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-    from typing import Literal
+    from collections.abc import Callable, Coroutine, Hashable, Iterator
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.client.wait import Watch
     from airflow_dbjobs.errors import CallError
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
+    from airflow_dbjobs.runs.conditions import CheckResult, Condition
+    from airflow_dbjobs.runs.polling.metrics import Metrics
 
 # Runs that become due within this fraction of the shortest period are polled in one round. With many runs the interval
 # is longer, because examining each of them takes time.
@@ -47,22 +44,14 @@ _LIST_INTERVAL_FRACTION = 0.85
 _LONGEST_UNLISTED_SECONDS = 300.0
 # A list that shows a run as active this long after its end is too stale to be used.
 _TOLERATED_LAG_SECONDS = 60.0
+# Each end lets a trigger do its work, and all of them that are reported at once do it before anything else.
+_ENDS_PER_SLICE = 20
 # Reading a list may take twice as long as polling its runs one by one, and always this long.
 _LEAST_LIST_TIMEOUT = 10.0
 
-# How long the poller may block the event loop while it processes many runs.
-_SLICE_SECONDS = 0.005
-
-
-class Metrics(Protocol):
-    """Receives measurements; docs/scaling.md lists their names and units under "Metrics"."""
-
-    def __call__(self, kind: Literal["count", "gauge", "timing"], name: str, value: float, workspace: str) -> object:
-        """Receive a value; a timing is in seconds, `workspace` is the URL of the workspace."""
-
 
 class RunPoller:
-    """Polls the runs of one workspace, with one set of credentials, for all triggers of one event loop.
+    """Polls runs and conditions in one workspace, with one set of credentials, for all triggers of one event loop.
 
     Get the shared instance with `RunPoller.shared`. `metrics` is called in the event loop and must not block.
     """
@@ -81,18 +70,20 @@ class RunPoller:
     ) -> None:
         self.client = client
         self._clock = client.clock
-        self._metrics = metrics
+        self._measure = Meter(metrics, client.host)
         self._sleep = sleep
         self._on_idle = on_idle
         self._gate = RequestGate(TokenBucket.for_client(client, self), clock=client.clock, sleep=sleep)
         self._requests = RequestQueue(client, self._gate, self, start=self._start)
-        self._list = ActiveRunsList(self._requests.fetch_page, clock=client.clock, sleep=sleep)
+        self._lists = RunLists(self._requests.fetch_page, clock=client.clock, sleep=sleep)
         self._users = 0
-        self._runs: dict[int, PolledRun] = {}
+        self._polled: dict[Hashable, PolledRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduler: asyncio.Task[None] | None = None
         self._list_reader: asyncio.Task[None] | None = None
-        # When the latest list was requested; when the next round may begin, and when it will; what ends that wait.
+        # How often the list was read, and when it was last requested; when the next round may begin, and when it will;
+        # what ends that wait.
+        self._readings = 0
         self._listed_at = -math.inf
         self._earliest_round = -math.inf
         self._next_round = math.inf
@@ -110,22 +101,38 @@ class RunPoller:
         TokenBucket.for_client(client, pollers[key])
         return pollers[key]
 
-    async def wait(self, watch: Watch) -> Run | None:
-        """Return the run of `watch` when it is over. Raises RunLost.
+    async def wait(self, watch: Watch) -> RunEnd | None:
+        """Return how the run of `watch` ended when it is over. Raises RunLost.
 
-        Returns None, after the required wait, if the credentials were rejected: call again, on a poller with
-        credentials that were read again or on this one.
+        A run that is repaired at that time may be active again. Returns None, after the required wait, if the
+        credentials were rejected: call again, on a poller with credentials that were read again or on this one.
         """
+        return cast("RunEnd | None", await self._wait(watch.run_id, watch))
+
+    async def check(
+        self, condition: Condition, watch: Watch, judge: Callable[[CheckResult], CheckResult | None]
+    ) -> CheckResult | None:
+        """Check a condition until `judge`, which receives each result, returns one. Raises JobsError.
+
+        All callers that wait for tasks of a run share one request for it, as do those with equal conditions. Returns
+        None as `wait` does.
+        """
+        if condition.run_id is None:
+            return cast("CheckResult | None", await self._wait(condition, watch, judge))
+        judge_run = lambda run: judge(condition.check_run(run))  # noqa: E731 (it is short)
+        return cast("CheckResult | None", await self._wait(condition.run_id, watch, judge_run))
+
+    async def _wait(self, key: int | Condition, watch: Watch, judge: Callable[[Any], Any] | None = None) -> Any:
         with self._in_use():
-            waiter = Waiter(watch, asyncio.get_running_loop().create_future(), contextvars.copy_context())
-            polled = self._join(waiter)
+            waiter = Waiter(watch, asyncio.get_running_loop().create_future(), contextvars.copy_context(), judge)
+            polled = self._join(key, waiter)
             try:
-                run, wait = await waiter.future
+                result, wait = await waiter.future
             finally:
                 self._leave(polled, waiter)
-            if run is None:
+            if result is None:
                 await self._sleep(wait)
-            return run
+            return result
 
     async def cancel(self, run_id: int) -> None:
         """Cancel a run, in at most about 30 s once a thread is free. Raises CallError."""
@@ -152,11 +159,11 @@ class RunPoller:
                 self._tasks, self._scheduler, self._list_reader = set(), None, None
                 self._requests.close()
 
-    def _join(self, waiter: Waiter) -> PolledRun:
-        run_id = waiter.watch.run_id
-        if run_id not in self._runs:
-            self._runs[run_id] = PolledRun(run_id, self._clock())
-        polled = self._runs[run_id]
+    def _join(self, key: int | Condition, waiter: Waiter) -> PolledRun:
+        if key not in self._polled:
+            now = self._clock()
+            self._polled[key] = PolledRun(key, now) if isinstance(key, int) else PolledCondition(key, now)
+        polled = self._polled[key]
         polled.add(waiter)
         polled.due = self._clock()
         self._wake_for(polled.due)
@@ -167,19 +174,18 @@ class RunPoller:
     def _leave(self, polled: PolledRun, waiter: Waiter) -> None:
         polled.remove(waiter)
         if not polled.waiters:
-            del self._runs[polled.run_id]
+            del self._polled[polled.key]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine as a task in an empty context, since it belongs to none of the callers."""
         task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        tasks = self._tasks
-        tasks.add(task)
+        (tasks := self._tasks).add(task)
 
         def on_done(_: object) -> None:
             tasks.discard(task)
             if not task.cancelled() and (error := task.exception()):
                 # A bug in this package: raise it in all callers, which would otherwise wait forever.
-                for polled in self._runs.values():
+                for polled in self._polled.values():
                     polled.fail(error)
                 self._woken.set()
 
@@ -197,16 +203,15 @@ class RunPoller:
             if self._next_round > now:
                 await self._sleep_or_wake(self._next_round - now)
             else:
-                interval = max(shortest * _ROUND_FRACTION, len(self._runs) * _ROUND_SECONDS_PER_RUN)
-                self._earliest_round = now + interval
-                self._measure("gauge", "watched_runs", len(self._runs))
+                self._earliest_round = now + max(shortest * _ROUND_FRACTION, len(self._polled) * _ROUND_SECONDS_PER_RUN)
+                self._measure("gauge", "watched_runs", len(self._polled))
                 self._start_round(due, now)
 
     def _find_due(self, now: float) -> tuple[list[PolledRun], float, float]:
         """Return the runs that are due, when the next run is due, and the shortest period."""
         due, soonest, shortest = [], math.inf, math.inf
         is_reading = _is_active(self._list_reader)
-        for polled in self._runs.values():
+        for polled in self._polled.values():
             shortest = min(shortest, polled.period)
             # While a list is being read, runs that the next one may contain wait for that.
             if polled.in_flight is None and not (is_reading and polled.is_listable(now)):
@@ -232,8 +237,9 @@ class RunPoller:
             self._woken.set()
 
     def _start_round(self, due: list[PolledRun], now: float) -> None:
-        """Poll the runs that are due, in the cheaper way."""
+        """Poll what is due, in the cheaper way."""
         poll_round = PollRound(now)
+        self._gate.weight = self._lists.processes(len(self._polled))
         # While the API is down, a single request suffices to notice its recovery.
         if not (_is_active(self._list_reader) or self._gate.is_down):
             self._read_list_if_cheaper(due, poll_round)
@@ -248,15 +254,16 @@ class RunPoller:
     def _read_list_if_cheaper(self, due: list[PolledRun], poll_round: PollRound) -> None:
         """Start to read the list for all runs it may contain, if polling the runs that are due would cost more."""
         now = poll_round.began
-        idle = [polled for polled in self._runs.values() if polled.in_flight is None and polled.is_listable(now)]
+        idle = [polled for polled in self._polled.values() if polled.in_flight is None and polled.is_listable(now)]
         queued = [polled for polled in self._requests.queued if polled.is_listable(now) and not polled.is_missing]
         listable = [*idle, *queued]
-        cost = self._list.cost(len(listable))
+        cost = self._lists.cost(len(listable))
         pending = len(queued) + sum(polled.is_listable(now) for polled in due)
         # The list is read as often as it replaces more polls than it costs. A few runs with shorter periods than the
         # rest are polled one by one in between.
+        interval = _LIST_INTERVAL_FRACTION * self._lists.stretch(len(listable))
         if pending <= cost and (
-            len(listable) <= cost or now - self._listed_at < _LIST_INTERVAL_FRACTION * _period(listable, cost)
+            len(listable) <= cost or now - self._listed_at < interval * shortest_period(listable, cost)
         ):
             return
         self._requests.withdraw(set(queued).__contains__)
@@ -266,65 +273,100 @@ class RunPoller:
         self._list_reader = self._start(self._read_list(listable, now))
 
     async def _read_list(self, listable: list[PolledRun], now: float) -> None:
-        run_ids = {polled.run_id for polled in listable}
-        one_by_one = len(run_ids) * self._requests.seconds_per_run
-        listed = await self._list.read(run_ids, timeout=max(_LEAST_LIST_TIMEOUT, 2 * one_by_one))
+        run_ids = {polled.key for polled in listable}
+        timeout = max(_LEAST_LIST_TIMEOUT, 2 * len(run_ids) * self._requests.seconds_per_run)
+        listed = await self._lists.read_active(run_ids, timeout)
+        self._readings += 1
+        stretch = self._lists.stretch(len(run_ids))
+        self._measure("gauge", "foreign_share", 1.0 - self._lists.share(len(run_ids)))
         # One jitter for all keeps them together, so that the next list serves all of them again.
-        factor = jittered(1.0)
+        factor = jittered(stretch)
+        missing: list[PolledRun] = []
         longest_unpolled: PolledRun | None = None
-        async for polled in _in_slices(listable):
-            state = listed.states.get(polled.run_id)
+        async for polled in in_slices(listable):
+            state = listed.states.get(polled.key)
             if state is not None and not state.is_terminal:
                 polled.record_listed(now)
                 polled.report_state(state)
-                self._end_poll(polled, self._clock() + polled.period * factor)
+                self._end_poll(polled, now if polled.needs_tasks else self._clock() + polled.period * factor)
                 if longest_unpolled is None or polled.polled_at < longest_unpolled.polled_at:
                     longest_unpolled = polled
             elif polled.listed_at is not None or polled.due <= now:
-                polled.listed_at, polled.is_missing = None, listed.complete
-                self._requests.poll(polled)
+                polled.is_missing = listed.complete
+                missing.append(polled)
             else:
                 # Its own next poll will show whether it is active.
                 polled.is_missing = listed.complete
                 self._end_poll(polled, polled.due)
-        if longest_unpolled and longest_unpolled.in_flight is None:
+        if listed.complete:
+            missing = await self._report_ended(missing, listable, timeout)
+        async for polled in in_slices(missing):
+            polled.listed_at = None
+            self._requests.poll(polled)
+        if longest_unpolled and longest_unpolled.in_flight is None and (stretch == 1.0 or self._readings % 2):
             # Detects a list that keeps showing runs after their end.
             longest_unpolled.start_poll(PollRound(self._clock(), is_check=True))
             self._requests.poll(longest_unpolled)
         self._list_reader = None
         self._woken.set()
 
+    async def _report_ended(
+        self,
+        missing: list[PolledRun],
+        listable: list[PolledRun],
+        timeout: float,  # noqa: ASYNC109 (see RunLists)
+    ) -> list[PolledRun]:
+        """Report the ends that the list of ended runs shows, if many runs are missing; return those to poll."""
+        # What was not seen active may have been repaired since the list was made.
+        ours = {polled.key: polled for polled in listable if polled.was_active}
+        wanted = ours.keys() & {polled.key for polled in missing}
+        if not self._lists.saves_polls(len(wanted)):
+            return missing
+        ended = await self._lists.read_ended(wanted, ours.keys(), timeout)
+        async for run_id, state in in_slices(ended.items(), _ENDS_PER_SLICE):
+            if state.is_terminal and (polled := ours.get(run_id)):
+                polled.report_state(state)
+                self._end_poll(polled, math.inf)
+        others = [polled for polled in missing if polled.in_flight]
+        moved = [polled for polled in others if polled.listed_at is not None]
+        if not self._lists.saves_polls(len(moved)):
+            return others
+        # Most of them are active: while a list is read, each end moves later runs to pages that were read already.
+        for polled in moved:
+            polled.listed_at = None
+            self._end_poll(polled, self._clock())
+        return [polled for polled in others if polled.in_flight]
+
     # --- the outcome of polls ---
 
-    def on_answer(self, polled: PolledRun, run: Run) -> None:
-        """Report the API's answer to the callers that wait for the run."""
+    def on_answer(self, polled: PolledRun, answer: Run | CheckResult) -> None:
+        """Report the API's answer to the callers that wait for it."""
         self._record_answer()
         now = self._clock()
-        if polled.state is not None and run.state != polled.state:
-            # In its former state, such as QUEUED, it may have been missing from lists.
-            polled.unlisted_until = -math.inf
-        elif polled.is_missing:
-            polled.record_unlisted(now, _LONGEST_UNLISTED_SECONDS)
-        polled.is_missing = False
-        polled.report_state(run.state)
-        if run.is_terminal:
-            if polled.listed_at is not None and run.end_time is not None:
-                lag = self.client.server_time(polled.listed_at) - run.end_time
+        if isinstance(answer, Run):
+            polled.record_polled(answer.state, now, _LONGEST_UNLISTED_SECONDS)
+            if answer.is_terminal and polled.listed_at is not None and answer.end_time is not None:
+                lag = self.client.server_time(polled.listed_at) - answer.end_time
                 if lag > _TOLERATED_LAG_SECONDS:
-                    self._list.mark_stale()
-            polled.finish(run)
-            self._end_poll(polled, math.inf)
-        else:
-            self._end_poll(polled, now + jittered(polled.period))
+                    self._lists.mark_stale()
+        polled.report_answer(answer)
+        due = now + jittered(polled.period)
+        if polled.needs_tasks and not polled.is_whole:
+            # The caller that needs the tasks came after the request.
+            due = now
+        elif polled.in_flight and polled.in_flight.is_check:
+            # The next list, for which it was due, still serves it.
+            due = polled.due
+        self._end_poll(polled, due)
 
     async def on_failure(self, polled: PolledRun, error: CallError, sent_at: float) -> None:
-        """Report a failed poll to the callers that wait for the run, and an outage of the API to all callers."""
+        """Report a failed poll to the callers that wait for it, and an outage of the API to all callers."""
         self._end_poll(polled, self._clock() + polled.report_failure(error, sent_at))
         if isinstance(error, NotFound):
             self._record_answer()
-        elif self._gate.record_failure(polled.run_id, error, sent_at, of=len(self._runs)):
-            self._list.forgive_failures()
-            async for other in _in_slices(self._requests.withdraw()):
+        elif self._gate.record_failure(polled.key, error, sent_at, of=len(self._polled)):
+            self._lists.forgive_failures()
+            async for other in in_slices(self._requests.withdraw()):
                 self._end_poll(other, self._clock() + other.report_failure(error, sent_at))
 
     def _record_answer(self) -> None:
@@ -334,7 +376,7 @@ class RunPoller:
                 self._end_poll(polled, self._clock())
 
     def on_dropped(self, polled: PolledRun) -> None:
-        """Record that a run is not polled any more."""
+        """Record that something is not polled any more."""
         self._end_poll(polled, math.inf)
 
     def _end_poll(self, polled: PolledRun, due: float) -> None:
@@ -353,28 +395,6 @@ class RunPoller:
         polled.due = due
         self._wake_for(due)
 
-    def _measure(self, kind: Literal["count", "gauge", "timing"], name: str, value: float) -> None:
-        try:
-            self._metrics(kind, name, value, self.client.host)
-        except Exception as error:  # noqa: BLE001 (an error of the metrics must not fail any run)
-            log.warning("Reporting a metric failed; the poller reports no further metrics: %r", error)
-            self._metrics = lambda *_: None
-
-
-def _period(runs: list[PolledRun], number: float) -> float:
-    """Return the shortest time within which more than `number` of these runs become due."""
-    return heapq.nsmallest(math.floor(number) + 1, (polled.period for polled in runs))[-1]
-
 
 def _is_active(task: asyncio.Task[None] | None) -> bool:
     return task is not None and not task.done()
-
-
-async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items, and let the event loop run in between before they have blocked it for long."""
-    began = time.perf_counter()
-    for item in items:
-        yield item
-        if time.perf_counter() - began > _SLICE_SECONDS:
-            await asyncio.sleep(0)
-            began = time.perf_counter()

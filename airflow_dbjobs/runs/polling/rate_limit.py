@@ -83,10 +83,10 @@ class TokenBucket:
         recovered = self.rate * (self._clock() - self._reduced_at) / _RECOVERY_SECONDS
         return 1.0 / min(self.rate, self._reduced_rate + recovered)
 
-    def take(self) -> float:
-        """Take a token; return the seconds to wait until it is available."""
+    def take(self, tokens: float = 1.0) -> float:
+        """Take tokens; return the seconds to wait until they are available."""
         with self._lock:
-            now, each = self._clock(), self.seconds_per_request
+            now, each = self._clock(), self.seconds_per_request * tokens
             # Below one request per second, the bucket still holds one.
             burst = max(1.0, each)
             self._full_at = max(self._full_at, now) + each
@@ -114,17 +114,19 @@ class RequestGate:
         self._sleep = sleep
         #: Whether the API fails for every run: then one request at a time suffices to notice the recovery.
         self.is_down = False
+        #: How many tokens a request takes: more than one if other processes poll the workspace too.
+        self.weight = 1.0
         #: Until when to send nothing.
         self.paused_until = -math.inf
         self._pauses = 0
         # The runs whose polls have failed since the last answer, and since when.
-        self._failing: set[int] = set()
+        self._failing: set[Hashable] = set()
         self._failing_since = math.inf
 
     @property
     def seconds_per_request(self) -> float:
         """The average time between two requests at the present rate."""
-        return self._bucket.seconds_per_request
+        return self._bucket.seconds_per_request * self.weight
 
     @property
     def outage_seconds(self) -> float:
@@ -133,7 +135,7 @@ class RequestGate:
 
     async def wait_turn(self) -> None:
         """Wait until a request may be sent."""
-        if (wait := self._bucket.take()) > 0:
+        if (wait := self._bucket.take(self.weight)) > 0:
             await self._sleep(wait)
         while (wait := self.paused_until - self._clock()) > 0:
             await self._sleep(wait)
@@ -154,11 +156,11 @@ class RequestGate:
         was_down, self.is_down = self.is_down, False
         return was_down
 
-    def record_failure(self, run_id: int, error: CallError, sent_at: float, *, of: int) -> bool:
-        """Record that polling a run failed, one `of` so many; return whether the API is down for all of them."""
+    def record_failure(self, polled: Hashable, error: CallError, sent_at: float, *, of: int) -> bool:
+        """Record that polling one `of` so many failed; return whether the API is down for all of them."""
         if not _is_api_failure(error):
             return False
-        self._failing.add(run_id)
+        self._failing.add(polled)
         self._failing_since = min(self._failing_since, sent_at)
         limited = isinstance(error, TooManyRequests) and self.outage_seconds < _RATE_LIMIT_SECONDS
         if limited and self._clock() >= self.paused_until:

@@ -8,17 +8,19 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from airflow_dbjobs.client.jobs_client import JobsClient
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import CallError, TooManyRequests
 from airflow_dbjobs.runs.polling.threads import DaemonThreads, respond_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.client.models import Run, RunsPage
-    from airflow_dbjobs.runs.polling.active_runs import PageRequest
-    from airflow_dbjobs.runs.polling.polled_run import PolledRun
+    from airflow_dbjobs.client.models import Run
+    from airflow_dbjobs.client.runs_page import RunsPage
+    from airflow_dbjobs.runs.conditions import CheckResult
+    from airflow_dbjobs.runs.polling.lists import PageRequest
+    from airflow_dbjobs.runs.polling.polled import PolledRun
     from airflow_dbjobs.runs.polling.rate_limit import RequestGate
 
 T = TypeVar("T")
@@ -48,21 +50,22 @@ _CALL_THREADS = 5
 _CALL_POLICY = RetryPolicy(retry_budget=0.0)
 _NO_PATIENCE = Patience(outage_tolerance=0.0, denied_tolerance=0.0)
 
-# How much longer than its timeouts a poll may take.
+# How much longer than its timeouts a poll may take. One that reads many pages has more time.
 _TIMEOUT_MARGIN_SECONDS = 10.0
+_PAGES_TIMEOUT_SECONDS = 300.0
 
 
 class PollHandler(Protocol):
-    """Receives the outcome of each poll of a single run."""
+    """Receives the outcome of each poll of a run or a condition."""
 
-    def on_answer(self, polled: PolledRun, run: Run) -> None:
+    def on_answer(self, polled: PolledRun, answer: Run | CheckResult) -> None:
         """Handle the API's answer."""
 
     async def on_failure(self, polled: PolledRun, error: CallError, sent_at: float) -> None:
         """Handle the error of a request that was sent when the clock read `sent_at`."""
 
     def on_dropped(self, polled: PolledRun) -> None:
-        """Handle that a run was not polled: no caller waits for it any more, or all of them have received an error."""
+        """Handle that it was not polled: no caller waits for it any more, or all of them have received an error."""
 
 
 class RequestQueue:
@@ -86,6 +89,7 @@ class RequestQueue:
         self._handler = handler
         self._queue: deque[PolledRun] = deque()
         self._start = start
+        self._poll_client = _SingleAttemptClient(api_version=client.api_version, transport=client.transport)
         self._cancel_client = client.with_policy(CANCEL_POLICY)
         self._poll_threads = DaemonThreads(_MAX_CONCURRENCY, name="airflow_dbjobs-poller")
         self._list_threads = DaemonThreads(_LIST_THREADS, name="airflow_dbjobs-list")
@@ -129,11 +133,11 @@ class RequestQueue:
             raise
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
-        """Return a page of the list of active runs. Raises CallError."""
+        """Return a page of a list of runs. Raises CallError."""
         await self._gate.wait_turn()
         self.requests += 1
         try:
-            return await self._list_threads.run(lambda: self.client.poll_active_runs(**request._asdict()))
+            return await self._list_threads.run(lambda: self.client.poll_runs(**request._asdict()))
         except TooManyRequests as error:
             self._gate.pause(error)
             raise
@@ -192,9 +196,12 @@ class RequestQueue:
         self.requests += 1
         policy = self.client.transport.policy
         longest = policy.connect_timeout + policy.read_timeout + _TIMEOUT_MARGIN_SECONDS
-        poll = self._poll_threads.run(lambda: self.client.poll_run(polled.run_id))
+        polled.is_whole = polled.needs_tasks
+        if polled.is_whole:
+            longest = max(longest, _PAGES_TIMEOUT_SECONDS)
+        poll = self._poll_threads.run(lambda: polled.read(self._poll_client))
         try:
-            run = await respond_within(longest, self.client.host, poll)
+            answer = await respond_within(longest, self.client.host, poll)
         except CallError as error:
             await self._handler.on_failure(polled, error, sent_at)
         except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
@@ -202,4 +209,11 @@ class RequestQueue:
             self._handler.on_dropped(polled)
         else:
             self._seconds_per_poll += (self.client.clock() - sent_at - self._seconds_per_poll) / 5
-            self._handler.on_answer(polled, run)
+            self._handler.on_answer(polled, answer)
+
+
+class _SingleAttemptClient(JobsClient):
+    """A client that does not retry reads: waiting for the next attempt would occupy a thread for minutes."""
+
+    def _get(self, endpoint: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self.transport.send("GET", self._path(endpoint), query=query)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from airflow_dbjobs.errors import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 T = TypeVar("T")
+
+# How long a loop over many items may block the event loop.
+_SLICE_SECONDS = 0.005
 
 
 class DaemonThreads:
@@ -88,6 +93,16 @@ async def respond_within(seconds: float, host: str, call: Awaitable[T]) -> T:
             # The call itself raised it.
             raise
         raise Unreachable(f"{host} did not answer in full within {seconds:.0f} s") from None
+
+
+async def in_slices(items: Iterable[T], most: int = sys.maxsize) -> AsyncIterator[T]:
+    """Yield items, and let the event loop run in between before they, or `most` of them, have blocked it for long."""
+    began = time.perf_counter()
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % most == 0 or time.perf_counter() - began > _SLICE_SECONDS:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
 
 
 class _Call(Generic[T]):

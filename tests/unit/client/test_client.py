@@ -221,8 +221,8 @@ class TestReply:
         good = {"run_id": 7, "state": {"life_cycle_state": "RUNNING"}}
         workspace.faults.append(Fault("runs/list", status=200, body={"runs": [good, entry]}))
         with pytest.raises(UnreadableReply):
-            client.poll_active_runs(limit=0)
-        assert client.poll_active_runs(limit=0).states == {}
+            client.poll_runs(limit=0)
+        assert client.poll_runs(limit=0).states == {}
 
     @pytest.mark.parametrize("body", [{}, {"run_id": 1, "state": "?"}], ids=str)
     def test_that_is_not_a_run_is_unreadable(

@@ -60,7 +60,7 @@ CALLS: dict[str, Callable[[JobsClient], object]] = {
     "launch": lambda client: client.run_now({"job_id": 1, "idempotency_token": "one"}),
     "poll": lambda client: client.poll_run(5),
     "cancel": lambda client: client.cancel_run(5),
-    "list": lambda client: client.poll_active_runs(limit=24),
+    "list": lambda client: client.poll_runs(limit=24),
     "output": lambda client: client.get_run_output(5),
     "token": sign_in,
 }

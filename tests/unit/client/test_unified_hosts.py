@@ -35,7 +35,7 @@ CALLS: dict[str, Callable[[JobsClient], object]] = {
     "launch": lambda client: client.run_now({"job_id": 1}),
     "poll": lambda client: client.poll_run(7),
     "cancel": lambda client: client.cancel_run(7),
-    "page": lambda client: client.poll_active_runs(limit=24),
+    "page": lambda client: client.poll_runs(limit=24),
     "jobs": lambda client: list(client.list_jobs()),
     "permissions": lambda client: client.get_permissions(5),
     "of a kill": lambda client: client.with_policy(RetryPolicy(ends_with_budget=True)).cancel_run(7),

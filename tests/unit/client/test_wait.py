@@ -45,17 +45,19 @@ def clock(client: JobsClient) -> Clock:
 def wait(request: pytest.FixtureRequest, client: JobsClient, clock: Clock) -> Wait:
     """Return what waits for a run in injected time, in both places where this is done."""
 
-    def in_worker(run_id: int, **options: Any) -> Run:
-        return wait_for_run(client, run_id, **options)
+    def in_worker(run_id: int, **options: Any) -> RunState:
+        return wait_for_run(client, run_id, **options).state
 
-    def in_triggerer(run_id: int, *, period: float = 10, on_change: Callable[[RunState], None] = lambda _: None) -> Run:
+    def in_triggerer(
+        run_id: int, *, period: float = 10, on_change: Callable[[RunState], None] = lambda _: None
+    ) -> RunState:
         poller = RunPoller(client, sleep=clock.sleep_async)
         watch = Watch(run_id, period, client.patience, clock, on_change=on_change)
 
-        async def wait_for_end() -> Run:
-            while (run := await poller.wait(watch)) is None:
+        async def wait_for_end() -> RunState:
+            while (end := await poller.wait(watch)) is None:
                 pass
-            return run
+            return end.state
 
         return asyncio.run(wait_for_end())
 

@@ -13,21 +13,22 @@ from unittest import mock
 import pytest
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until
 
-from airflow_dbjobs.client import wait
+from airflow_dbjobs.client import JobsClient, wait
 from airflow_dbjobs.client.wait import wait_for_run
-from airflow_dbjobs.errors import JobsError, RunLost, ServerError, Unreachable
+from airflow_dbjobs.errors import ConfigurationError, JobsError, RunLost, Unreachable
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.conditions import IdleCondition, RunCondition
-from airflow_dbjobs.runs.polling import condition_poller
-from airflow_dbjobs.runs.polling.condition_poller import ConditionPoller
+from airflow_dbjobs.runs.polling import poller as polling
+from airflow_dbjobs.runs.polling import requests as poll_requests
+from airflow_dbjobs.runs.polling.poller import RunPoller
 from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
-from airflow_dbjobs.triggers import DatabricksSensorTrigger
+from airflow_dbjobs.triggers import DatabricksRunTrigger, DatabricksSensorTrigger
 from airflow_dbjobs.triggers import base as triggers
 from airflow_dbjobs.triggers.events import read_sensor_event
 
 if TYPE_CHECKING:
-    from airflow_dbjobs.client import JobsClient
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.runs.conditions import CheckResult, Condition
 
 TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
@@ -159,13 +160,13 @@ class TestChecks:
 
     def test_waits_for_the_poke_interval(self, monkeypatch, workspace, run_id):
         waits: list[float] = []
-        monkeypatch.setattr(wait, "jittered", lambda seconds: waits.append(seconds) or FAST)
+        monkeypatch.setattr(polling, "jittered", lambda seconds: waits.append(seconds) or FAST)
         running = {"run_id": run_id, "state": {"life_cycle_state": "RUNNING"}, "tasks": []}
         workspace.faults.append(Fault("runs/get", status=200, body=running, times=3))
         fire(trigger_for(RunCondition(chosen=run_id, task_key="load"), poke_interval=45))
-        assert waits == [45, 45, 45]
+        assert waits[:3] == [45, 45, 45]
 
-    def test_many_triggers_share_few_threads_and_one_lookup(self, client, workspace, job_id, monkeypatch):
+    def test_equal_conditions_share_one_check_and_one_lookup(self, client, workspace, job_id, monkeypatch):
         lookups, taken, threads = [], [], set()
         aget_conn, take, handle = DatabricksJobsHook.aget_conn, TokenBucket.take, workspace.handle
 
@@ -173,9 +174,9 @@ class TestChecks:
             lookups.append(hook)
             return await aget_conn(hook)
 
-        def counted(bucket: TokenBucket) -> float:
-            taken.append(bucket)
-            return take(bucket)
+        def counted(bucket: TokenBucket, tokens: float) -> float:
+            taken.append(tokens)
+            return take(bucket, tokens)
 
         def seen(request: Any) -> Any:
             if "runs/list" in request.path:
@@ -190,53 +191,76 @@ class TestChecks:
             loop = asyncio.get_running_loop()
             with mock.patch.object(triggers, "settling_seconds", return_value=0):
                 firing = asyncio.gather(*(anext(trigger_for(RunCondition(job_id=job_id)).run()) for _ in range(40)))
-                await until(lambda: workspace.requests["runs/list"] > 80)
-                # Each has checked more than once.
-                assert len(ConditionPoller._shared[loop]) == 1
+                await until(lambda: workspace.requests["runs/list"] > 3)
+                (poller,) = RunPoller._shared[loop].values()
+                assert len(poller._polled) == 1
                 client.run_now({"job_id": job_id})
                 async with asyncio.timeout(20):
                     events = await firing
-            assert not ConditionPoller._shared[loop], "the last trigger closes threads and connections"
+            assert not RunPoller._shared[loop], "the last trigger closes threads and connections"
             return [event.payload["run_id"] for event in events]
 
         found = asyncio.run(scene())
         assert len(found) == 40
         assert len(set(found)) == 1
         assert len(lookups) == 1
-        assert len(threads) <= 4
-        assert {thread.name for thread in threads} == {"airflow_dbjobs-condition"}
+        assert {thread.name for thread in threads} == {"airflow_dbjobs-poller"}
         # Each check takes one token of the workspace's rate limit.
         assert len(taken) >= workspace.requests["runs/list"]
 
+    def test_tasks_of_a_run_share_one_request_with_the_run(self, workspace):
+        keys = [f"task{number}" for number in range(30)]
+        states = [{"life_cycle_state": "RUNNING"}, {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}]
+        for index in (0, 0, 0, 1):
+            tasks = [{"run_id": 8, "task_key": key, "state": states[index]} for key in keys]
+            body = {"run_id": 7, "state": states[index], "tasks": tasks}
+            workspace.faults.append(Fault("runs/get", status=200, body=body))
+
+        async def scene() -> list[Any]:
+            waiting = [trigger_for(RunCondition(chosen=7, task_key=key), poke_interval=0.2) for key in keys]
+            waiting.append(DatabricksRunTrigger(7, "databricks_default", polling_period_seconds=0.2))
+            with mock.patch.object(triggers, "settling_seconds", return_value=0):
+                async with asyncio.timeout(20):
+                    events = await asyncio.gather(*(anext(trigger.run()) for trigger in waiting))
+            return [event.payload["state"] for event in events]
+
+        messages = [f"Task {key} of run 7 is TERMINATED/SUCCESS" for key in keys]
+        assert asyncio.run(scene()) == [*messages, "TERMINATED/SUCCESS"]
+        assert workspace.requests["runs/get"] == 4
+        assert workspace.requests["runs/list"] == 0
+
+    def test_missing_task_fails_its_trigger_only(self, run_id):
+        async def scene() -> list[Any]:
+            waiting = [trigger_for(RunCondition(chosen=run_id, task_key=key)) for key in ("load", "lod")]
+            with mock.patch.object(triggers, "settling_seconds", return_value=0):
+                async with asyncio.timeout(20):
+                    return [event.payload for event in await asyncio.gather(*(anext(each.run()) for each in waiting))]
+
+        right, wrong = asyncio.run(scene())
+        assert read_sensor_event(right).met
+        with pytest.raises(ConfigurationError, match="Use one of its tasks: load"):
+            read_sensor_event(wrong)
+
 
 class TestSharedPoller:
-    def test_last_user_closes_connections_and_threads(self, client, run_id):
+    def test_last_trigger_closes_connections_and_threads(self, client, run_id):
         def threads() -> list[str]:
-            return [thread.name for thread in threading.enumerate() if thread.name == "airflow_dbjobs-condition"]
+            return [thread.name for thread in threading.enumerate() if thread.name == "airflow_dbjobs-poller"]
 
         async def scene() -> None:
-            poller = ConditionPoller.shared(client)
-            with poller.in_use():
-                await poller.check(RunCondition(chosen=run_id))
-                assert poller._client.transport._sessions
+            poller = RunPoller.shared(client)
+            watch = wait.Watch(run_id, FAST, client.patience, client.clock)
+
+            def judge(result: CheckResult) -> CheckResult:
+                assert client.transport._sessions
                 assert threads()
-            assert not poller._client.transport._sessions
+                return result
+
+            result = await poller.check(RunCondition(chosen=run_id), watch, judge)
+            assert result is not None
+            assert result.verdict
+            assert not client.transport._sessions
             await until(lambda: not threads())
-
-        asyncio.run(scene())
-
-    def test_answer_ends_the_outage(self, client, workspace, run_id, monkeypatch):
-        monkeypatch.setattr("airflow_dbjobs.runs.polling.rate_limit.backoff", lambda _: FAST)
-        workspace.faults.append(Fault("runs/get", status=503))
-
-        async def scene() -> None:
-            poller = ConditionPoller.shared(client)
-            with poller.in_use():
-                with pytest.raises(ServerError):
-                    await poller.check(RunCondition(chosen=run_id))
-                assert poller._gate.outage_seconds > 0
-                await poller.check(RunCondition(chosen=run_id))
-                assert poller._gate.outage_seconds == 0
 
         asyncio.run(scene())
 
@@ -261,7 +285,7 @@ class TestDeadlineAndKill:
                 await trigger.on_kill()
                 with pytest.raises(asyncio.CancelledError):
                     await waits
-            assert not ConditionPoller._shared[asyncio.get_running_loop()]
+            assert not RunPoller._shared[asyncio.get_running_loop()]
 
         asyncio.run(scene())
         assert workspace.requests["runs/cancel"] == 0
@@ -302,17 +326,18 @@ class TestFailures:
 
     @pytest.mark.usefixtures("hasty")
     def test_hanging_check_times_out_and_is_retried(self, run_id, monkeypatch, capfd):
-        monkeypatch.setattr(condition_poller, "_CHECK_TIMEOUT_SECONDS", 0.1)
+        monkeypatch.setattr(poll_requests, "_TIMEOUT_MARGIN_SECONDS", -100.0)
+        monkeypatch.setattr(poll_requests, "_PAGES_TIMEOUT_SECONDS", 0.1)
         over = threading.Event()
-        check, stuck = RunCondition.check, iter([over])
+        get_run, stuck = JobsClient.get_run, iter([over])
 
-        def hanging(condition: RunCondition, client: JobsClient) -> CheckResult:
+        def hanging(client: JobsClient, run_id: int) -> Run:
             if (first := next(stuck, None)) is not None:
                 first.wait(20)
                 raise Unreachable("abandoned")
-            return check(condition, client)
+            return get_run(client, run_id)
 
-        monkeypatch.setattr(RunCondition, "check", hanging)
+        monkeypatch.setattr(JobsClient, "get_run", hanging)
         assert fire(trigger_for(RunCondition(chosen=run_id)))["met"] is True
         over.set()
         assert "did not answer in full within" in capfd.readouterr().out

@@ -20,14 +20,16 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from airflow_dbjobs.client import JobsClient, transport, wait
 from airflow_dbjobs.client.auth import BearerAuth
-from airflow_dbjobs.client.models import Outcome, Run
+from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import Watch, wait_for_run
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.runs.conditions import RunCondition
 from airflow_dbjobs.runs.polling import rate_limit
 from airflow_dbjobs.runs.polling import requests as poll_requests
+from airflow_dbjobs.runs.polling.polled import RunEnd
 from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
@@ -209,11 +211,9 @@ class TestIdlePoller:
             poller = RunPoller.shared(client)
             with mock.patch.object(JobsClient, "close", autospec=True) as close:
                 await poller.wait(watch(run_id))
-            # The connections of polls and those of cancellations.
-            assert {id(call.args[0]) for call in close.call_args_list} == {
-                id(client),
-                id(poller._requests._cancel_client),
-            }
+            requests = poller._requests
+            closed = {id(call.args[0]) for call in close.call_args_list}
+            assert closed == {id(client), id(requests._cancel_client), id(requests._call_client)}
 
         asyncio.run(scene())
 
@@ -223,7 +223,7 @@ class TestThreads:
         gate = Gate(workspace)
         reported_in: list[threading.Thread] = []
 
-        async def scene() -> Run:
+        async def scene() -> RunEnd:
             over(workspace)
             poller = RunPoller(client_of(workspace, gate))
             watching = asyncio.create_task(
@@ -234,7 +234,7 @@ class TestThreads:
             gate.opened.set()
             return await watching
 
-        assert asyncio.run(scene()).outcome is Outcome.SUCCESS
+        assert asyncio.run(scene()).state.outcome is Outcome.SUCCESS
         assert reported_in == [threading.current_thread()]
 
     def test_many_callers_share_few_threads(self, workspace: LocalWorkspace) -> None:
@@ -267,7 +267,7 @@ class TestThreads:
         def none_left(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        async def scene() -> Run | None:
+        async def scene() -> RunEnd | None:
             watched = Watch(7, 0.01, Patience(), time.monotonic, warn=warnings.append)
             with mock.patch.object(threading.Thread, "start", none_left):
                 watching = asyncio.create_task(RunPoller(client_of(workspace)).wait(watched))
@@ -286,7 +286,7 @@ class TestThreads:
         warnings: list[str] = []
         policy = RetryPolicy(connect_timeout=0.01, read_timeout=0.01)
 
-        async def scene() -> Run | None:
+        async def scene() -> RunEnd | None:
             client = client_of(workspace, gate).with_policy(policy)
             watched = Watch(7, 0.01, Patience(), client.clock, warn=warnings.append)
             watching = asyncio.create_task(RunPoller(client).wait(watched))
@@ -298,7 +298,7 @@ class TestThreads:
         with mock.patch.object(poll_requests, "_TIMEOUT_MARGIN_SECONDS", 0.05):
             run = asyncio.run(scene())
         assert run is not None
-        assert run.outcome is Outcome.SUCCESS
+        assert run.state.outcome is Outcome.SUCCESS
         assert "did not answer in full" in warnings[0]
 
     def test_process_exits_while_requests_hang(self) -> None:
@@ -319,14 +319,42 @@ class TestThreads:
                     process.kill()
 
 
+class TestTasksOfRun:
+    def test_caller_gets_no_answer_to_an_earlier_request(self, workspace: LocalWorkspace) -> None:
+        # A poll for the run's state reads the first page of its tasks only.
+        gate = Gate(workspace)
+        state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
+        for life, keys in (("RUNNING", "b"), ("TERMINATED", "ab")):
+            tasks = [{"run_id": 8, "task_key": key, "state": state} for key in keys]
+            body = {"run_id": 7, "state": {**state, "life_cycle_state": life}, "tasks": tasks}
+            workspace.faults.append(Fault("runs/get", status=200, body=body))
+
+        async def scene() -> None:
+            poller = RunPoller(client_of(workspace, gate))
+            waiting = asyncio.create_task(poller.wait(Watch(7, 60.0, Patience(), time.monotonic)))
+            await until(lambda: gate.waiting.acquire(blocking=False))
+            condition = RunCondition(chosen=7, task_key="a")
+            watched = Watch(7, 60.0, Patience(), time.monotonic)
+            checking = asyncio.create_task(poller.check(condition, watched, lambda result: result))
+            await until(lambda: len(poller._polled[7].waiters) > 1)
+            gate.opened.set()
+            async with asyncio.timeout(10):
+                result, _ = await asyncio.gather(checking, waiting)
+            assert result is not None
+            assert result.verdict
+
+        asyncio.run(scene())
+        assert workspace.requests["runs/get"] == 2
+
+
 class TestBrokenPoll:
     def test_ends_its_round(self, client: JobsClient, monkeypatch: pytest.MonkeyPatch) -> None:
         measured: list[str] = []
 
-        def broken(_: int) -> Run:
+        def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(client, "poll_run", broken)
+        monkeypatch.setattr(JobsClient, "poll_run", broken)
 
         async def scene() -> None:
             with pytest.raises(ZeroDivisionError):
@@ -340,7 +368,7 @@ class TestLeavingCallers:
     def test_cancelled_caller_affects_no_other_and_no_run(
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int
     ) -> None:
-        async def scene() -> Run:
+        async def scene() -> RunEnd:
             poller = RunPoller(client)
             leaving, staying = (asyncio.create_task(poller.wait(watch(stuck))) for _ in range(2))
             await until(lambda: workspace.requests["runs/get"] >= 4)
@@ -353,7 +381,7 @@ class TestLeavingCallers:
             await poller.cancel(stuck)
             return await staying
 
-        assert asyncio.run(scene()).outcome is Outcome.CANCELED
+        assert asyncio.run(scene()).state.outcome is Outcome.CANCELED
 
     def test_cancellation_does_not_wait_for_the_request(self, workspace: LocalWorkspace) -> None:
         gate = Gate(workspace)
@@ -399,7 +427,7 @@ class TestRefusedCredentials:
             # The next poll succeeds and resets the rejection.
             run = await poller.wait(watched)
             assert run is not None
-            assert run.outcome is Outcome.SUCCESS
+            assert run.state.outcome is Outcome.SUCCESS
             assert not watched.credentials_rejected
 
         asyncio.run(scene())
@@ -409,7 +437,7 @@ class TestCancelRun:
     def test_does_not_wait_behind_hanging_polls(self, workspace: LocalWorkspace, stuck: int) -> None:
         gate = Gate(workspace)
 
-        async def scene() -> Run:
+        async def scene() -> RunEnd:
             poller = RunPoller(client_of(workspace, gate))
             watching = [asyncio.create_task(poller.wait(watch(run_id))) for run_id in (stuck, *range(8))]
             for _ in range(5):
@@ -418,10 +446,10 @@ class TestCancelRun:
                 await poller.cancel(stuck)
             gate.opened.set()
             run, *_ = await asyncio.gather(*watching, return_exceptions=True)
-            assert isinstance(run, Run)
+            assert isinstance(run, RunEnd)
             return run
 
-        assert asyncio.run(scene()).outcome is Outcome.CANCELED
+        assert asyncio.run(scene()).state.outcome is Outcome.CANCELED
 
     def test_retries_a_lost_request(
         self, client: JobsClient, workspace: LocalWorkspace, stuck: int, monkeypatch: pytest.MonkeyPatch

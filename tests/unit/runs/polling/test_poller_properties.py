@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 PAUSE = 1.1 * LONGEST_BACKOFF
 # Requests that took their token earlier, while the gate was paused.
 IN_FLIGHT = 21
-# Simultaneous polls, and the variants of list requests.
+# Simultaneous polls, and the forms of list requests.
 CONCURRENCY = 5
-MOST_VARIANTS = 8
+MOST_FORMS = 4
 # The least time for which callers wait for a run that does not end.
 LAST = 160.0
 
@@ -70,7 +70,7 @@ class Story:
         world = World(**self.quirks)
         count = len(self.runs)
         turn = (count + 2) / self.rate + (count / CONCURRENCY + 1) * world.get_seconds + 1.0
-        pages = (count + world.foreign) / min(world.largest_page, 20) + MOST_VARIANTS
+        pages = (count + world.foreign) / min(world.largest_page, 20) + MOST_FORMS
         reading = min(max(10.0, 2 * turn), 2 * pages * world.page_seconds)
         whole = 1.12 * waiting.period + 2 * reading + turn
         bound = whole + world.lag
@@ -150,7 +150,7 @@ def judge(story: Story) -> None:
         assert not any(state.is_terminal and at < run.ends for at, state in caller.states)
     if not story.failures and world.most_per_second == math.inf:
         singly = sum((seen.ended - seen.joined) / (0.9 * waiting.period) + 2 for waiting, seen in outcomes)
-        assert len(world.log) <= 1.25 * singly + 3 * MOST_VARIANTS
+        assert len(world.log) <= 1.25 * singly + 3 * MOST_FORMS
     burst = max(1.0, story.rate)
     assert world.most_within(1.0) <= story.rate + burst + IN_FLIGHT
     assert world.most_within(30.0) <= 30 * story.rate + burst + IN_FLIGHT

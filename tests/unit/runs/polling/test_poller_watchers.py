@@ -17,6 +17,7 @@ from poller_scene import Scene, play
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.retry import Patience
 from airflow_dbjobs.errors import RunLost
+from airflow_dbjobs.runs.polling.metrics import Meter
 from airflow_dbjobs.runs.polling.poller import RunPoller
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class TestLeaving:
             for caller in leaving:
                 caller.leave()
             await asyncio.sleep(0)
-            assert not scene.poller._runs
+            assert not scene.poller._polled
             late = scene.watch_all(range(1, 51, 10), 10.0)
             world.runs[11].ends = 30.0
             await scene.until(60)
@@ -230,7 +231,7 @@ class TestCancelRun:
             assert scene.now <= 50 + 25
             await scene.over(callers[6:7], within=STOPPING + 12)
             assert callers[6].run
-            assert callers[6].run.outcome is Outcome.CANCELED
+            assert callers[6].run.state.outcome is Outcome.CANCELED
 
         play(world, story)
 
@@ -337,6 +338,7 @@ class TestMetrics:
             ("tick_duration", "timing"),
             ("lag", "timing"),
             ("outage_seconds", "gauge"),
+            ("foreign_share", "gauge"),
             ("requests", "count"),
         }
         assert {measured.workspace for measured in scene.metrics} == {world.base_url}
@@ -362,7 +364,7 @@ class TestMetrics:
             raise OSError("no such server")
 
         async def story(scene: Scene) -> None:
-            scene.poller._metrics = broken
+            scene.poller._measure = Meter(broken, "")
             await _watch_for(scene, 60)
 
         assert len(play(world, story).delays()) == 20

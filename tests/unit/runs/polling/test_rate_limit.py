@@ -94,6 +94,12 @@ class TestTokenBucket:
         clock.now += 1e6
         assert sum(bucket.take() == 0 for _ in range(30)) == 10
 
+    def test_heavy_requests_leave_tokens_to_other_processes(self, clock: Clock) -> None:
+        gate = RequestGate(TokenBucket(8.0, clock), clock=clock, sleep=clock.sleep_async)
+        gate.weight = 4.0
+        assert gate.seconds_per_request == pytest.approx(0.5)
+        assert [passed_at(gate, clock) for _ in range(4)] == pytest.approx([0.0, 0.0, 0.5, 1.0])
+
     def test_simultaneous_requests_are_spaced(self, clock: Clock) -> None:
         bucket = TokenBucket(10.0, clock)
         assert [bucket.take() for _ in range(13)] == pytest.approx([0.0] * 10 + [0.1, 0.2, 0.3])

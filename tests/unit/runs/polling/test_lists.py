@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from injected_clock import Clock
 
-from airflow_dbjobs.client.models import RunsPage
 from airflow_dbjobs.client.responses import api_error
+from airflow_dbjobs.client.runs_page import RunsPage
 from airflow_dbjobs.errors import CallError, PermissionDenied, ServerError, TooManyRequests
-from airflow_dbjobs.runs.polling.active_runs import ActiveRunsList, ListedRuns, PageRequest
+from airflow_dbjobs.runs.polling.lists import ListedRuns, PageRequest, RunLists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Server:
         self.answers = list(answers)
         self.requests: list[PageRequest] = []
         self.clock = Clock()
-        self.list = ActiveRunsList(self.fetch_page, clock=self.clock, sleep=self.clock.sleep_async)
+        self.list = RunLists(self.fetch_page, clock=self.clock, sleep=self.clock.sleep_async)
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
         self.requests.append(request)
@@ -48,7 +48,7 @@ class Server:
     def read(self, wanted: Iterable[int], *answers: RunsPage | CallError, timeout: float = 60.0) -> ListedRuns:
         self.answers += answers
         self.requests.clear()
-        return asyncio.run(self.list.read(set(wanted), timeout))
+        return asyncio.run(self.list.read_active(set(wanted), timeout))
 
 
 class TestPages:
@@ -61,11 +61,11 @@ class TestPages:
 
     def test_reads_by_token_past_empty_pages(self) -> None:
         # The server does not support API 2.0.
-        server = Server(*[TOO_LARGE] * 5, page(range(25), token="a"), page([], token="b"), page(range(25, 50)))
+        server = Server(*[TOO_LARGE] * 2, page(range(25), token="a"), page([], token="b"), page(range(25, 50)))
         found = server.read(range(100))
         assert found.complete
         assert set(found.states) == set(range(50))
-        assert server.requests[5:] == [PageRequest(None, 25, None, token) for token in (None, "a", "b")]
+        assert server.requests[2:] == [PageRequest(None, 25, None, token) for token in (None, "a", "b")]
 
     def test_stops_after_the_last_wanted_run(self) -> None:
         server = Server(page(range(100), more=True), page(range(100, 200), more=True))
@@ -98,9 +98,9 @@ class TestPages:
         assert set(found.states) == set(range(50))
 
 
-class TestVariants:
+class TestForms:
     @pytest.mark.parametrize("repeated", [page(range(50), more=True), page([], more=True), page(range(50), token="a")])
-    def test_repeated_page_switches_to_next_variant(self, repeated: RunsPage) -> None:
+    def test_repeated_page_switches_to_the_next_form(self, repeated: RunsPage) -> None:
         server = Server(page(range(50), more=repeated.has_more, token=repeated.next_page_token))
         found = server.read(range(1000), repeated)
         assert not found.complete
@@ -108,28 +108,28 @@ class TestVariants:
         server.read(range(10), page(range(10)))
         assert server.requests == [PageRequest("2.0", 999)]
 
-    def test_first_supported_variant_is_kept(self) -> None:
-        server = Server(*[TOO_LARGE] * 3, page(range(100), more=True), page(range(100, 120)))
+    def test_first_supported_form_is_kept(self) -> None:
+        server = Server(TOO_LARGE, page(range(100), more=True), page(range(100, 120)))
         assert server.read(range(500)).complete
-        assert [request.limit for request in server.requests] == [0, 999, 150, 100, 100]
+        assert [request.limit for request in server.requests] == [0, 999, 999]
         server.read(range(500), page(range(90)))
-        assert server.requests == [PageRequest("2.0", 100)]
+        assert server.requests == [PageRequest("2.0", 999)]
 
-    def test_best_variant_is_retried_after_an_hour(self) -> None:
-        server = Server(*[TOO_LARGE] * 3, page(range(100)))
+    def test_best_form_is_retried_after_an_hour(self) -> None:
+        server = Server(*[TOO_LARGE] * 2, page(range(25)))
         server.read(range(500))
         server.clock.now += 3601
         server.read(range(500), page(range(100)))
         assert server.requests == [PageRequest("2.0", 0)]
 
     def test_unused_for_ten_minutes_if_none_is_supported(self) -> None:
-        server = Server(*[TOO_LARGE] * 8)
+        server = Server(*[TOO_LARGE] * 4)
         found = server.read(range(500))
         assert (dict(found.states), found.complete) == ({}, False)
-        assert [(request.api_version, request.limit) for request in server.requests[4:]] == [
-            ("2.0", 25),
+        assert [(request.api_version, request.limit) for request in server.requests] == [
+            ("2.0", 0),
+            ("2.0", 999),
             (None, 25),
-            (None, 24),
             (None, 20),
         ]
         for seconds, cost in ((1, math.inf), (598, math.inf), (2, 500 / 50 + 2)):
@@ -139,25 +139,25 @@ class TestVariants:
 
 class TestUnusableList:
     @pytest.mark.parametrize(
-        ("errors", "seconds"),
-        [
-            ([FORBIDDEN], 600),
-            ([DOWN] * 3, 60),
-            ([api_error(CALL, 401, {}, {})], 60),
-            ([TooManyRequests(CALL, 429)] * 3, 60),
-        ],
+        "errors",
+        [[FORBIDDEN], [DOWN] * 3, [api_error(CALL, 401, {}, {})], [TooManyRequests(CALL, 429)] * 3],
         ids=["forbidden", "down", "refused", "limited"],
     )
-    def test_is_unused_for_a_while_after_an_error(self, errors: list[CallError], seconds: float) -> None:
-        server = Server(*errors)
-        assert not server.read(range(500)).complete
-        assert len(server.requests) == len(errors)
-        server.clock.now += seconds - 5
-        assert server.list.cost(500) == math.inf
-        server.clock.now += 6
+    def test_is_unused_for_twice_as_long_after_each_error(self, errors: list[CallError]) -> None:
+        server = Server()
+        for seconds in (60, 120, 240, 480, 600, 600):
+            assert not server.read(range(500), *errors).complete
+            assert len(server.requests) == len(errors)
+            server.clock.now += seconds - 5
+            assert server.list.cost(500) == math.inf
+            server.clock.now += 6
+            assert server.list.cost(500) < 500
+        assert server.read(range(500), page(range(500))).complete
+        server.read(range(500), *errors)
+        server.clock.now += 61
         assert server.list.cost(500) < 500
 
-    def test_is_unused_for_five_minutes_if_too_slow(self) -> None:
+    def test_is_unused_for_a_minute_if_too_slow(self) -> None:
         server = Server()
 
         async def hang(_: PageRequest) -> Any:
@@ -167,13 +167,13 @@ class TestUnusableList:
         server.list._fetch_page = hang
         found = server.read(range(500), timeout=0.001)
         assert not found.complete
-        for seconds, usable in ((299, False), (2, True)):
+        for seconds, usable in ((59, False), (2, True)):
             server.clock.now += seconds
             assert (server.list.cost(500) < math.inf) == usable
 
     def test_is_used_again_after_an_outage_of_the_api(self) -> None:
-        for error in (FORBIDDEN, *[TOO_LARGE] * 8):
-            server = Server(error, *[error] * 7)
+        for error in (FORBIDDEN, TOO_LARGE):
+            server = Server(*[error] * 4)
             server.read(range(500))
             assert server.list.cost(500) == math.inf
             server.list.forgive_failures()
