@@ -37,6 +37,8 @@ ENDING_SECONDS = 2
 ENDING_STEPS = 20
 # Of how many periods a run's life has, where the cost of its end is divided among them.
 PERIODS_OF_A_RUN = 10
+# A poller that shares a workspace with others reads its list in every fourth period, or more often.
+LIST_PERIODS = 4
 # The Jobs API allows about so many requests in a second: until each run was asked for once, all is beginning.
 REQUESTS_PER_SECOND = 100
 LONGEST_BEGINNING_SECONDS = 20
@@ -78,6 +80,7 @@ def measure(case: Case, timing: Timing, folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         workspace = stack.enter_context(SimulatedWorkspace(folder, case.page_size))
         run_ids = workspace.launch(case.runs)
+        steady_periods = 2 if case.triggerers == 1 else 2 * LIST_PERIODS
         children = [stack.enter_context(_child(case, workspace, folder / str(i))) for i in range(case.triggerers)]
         for i, child in enumerate(children):
             child.tell(
@@ -86,7 +89,7 @@ def measure(case: Case, timing: Timing, folder: Path) -> dict[str, Any]:
                     "run_ids": run_ids[i :: len(children)],
                     "port": workspace.port,
                     "period": case.period,
-                    "steady_seconds": _whole_periods(case, timing.steady, 2),
+                    "steady_seconds": _whole_periods(case, timing.steady, steady_periods),
                     "lateness_seconds": _whole_periods(case, timing.lateness, 1),
                     "ending": min(ENDING, case.runs),
                     "patience": PATIENCE_SECONDS,
