@@ -128,7 +128,7 @@ endef
 .venv-client/installed: pyproject.toml .ci/constraints-airflow-3.3.txt
 	@echo "Installing the client's dependencies into .venv-client"
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-client
-	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity pydantic
+	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity
 	@.venv-client/bin/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
@@ -137,7 +137,7 @@ endef
 	@python=$$(.ci/find-python 3.11 3.12 $(PYTHONS)) && "$$python" -m venv --clear .venv-lowest && "$$python" -m venv .venv-lowest/client
 	@.venv-lowest/bin/python .ci/lowest .ci/constraints-airflow-2.11.txt >.venv-lowest/constraints.txt
 	@.venv-lowest/bin/$(PIP_INSTALL) --constraint .venv-lowest/constraints.txt --editable ".[local]" pytest pytest-mock pytest-xdist
-	@.venv-lowest/client/bin/$(PIP_INSTALL) --constraint .venv-lowest/constraints.txt requests tenacity pydantic
+	@.venv-lowest/client/bin/$(PIP_INSTALL) --constraint .venv-lowest/constraints.txt requests tenacity
 	@.venv-lowest/client/bin/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 

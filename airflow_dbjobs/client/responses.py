@@ -75,7 +75,7 @@ def json_object(
         return {}
     try:
         body = parse(reply.body) if parse else json.loads(reply.body)
-    # JSONDecodeError and pydantic's ValidationError are ValueErrors; deeply nested JSON raises RecursionError.
+    # JSONDecodeError is a ValueError; deeply nested JSON raises RecursionError.
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

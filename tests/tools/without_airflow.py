@@ -1,6 +1,6 @@
 """A script, not a pytest file: the client, the poller and the results work where there is no Airflow.
 
-Run it with an interpreter that has requests, tenacity and pydantic, and this package installed without dependencies.
+Run it with an interpreter that has requests and tenacity, and this package installed without dependencies.
 It serves the few Jobs API calls that one run needs on the loopback interface, and loses the reply to the first launch.
 """
 

@@ -150,7 +150,7 @@ class _Call(Generic[T]):
             failure: Exception = RuntimeError(repr(error))
         except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
             failure = error
-        except BaseException as error:  # noqa: BLE001 (a panic in pydantic's Rust is one, and must not end the thread)
+        except BaseException as error:  # noqa: BLE001 (a panic in a Rust extension is one, and must not end the thread)
             failure = RuntimeError(repr(error))
         else:
             return lambda: self.future.set_result(result)
