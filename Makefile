@@ -70,8 +70,8 @@ needs-chromium:
 		exit 1; \
 	}
 
-test-deployment: .venv-deployment/installed ## What Airflow does on PostgreSQL, Redis and Celery, when any of these is killed
-	.venv-deployment/bin/python -m pytest -s -m deployment tests/airflow/stack
+test-deployment: .venv-deployment/installed ## What Airflow does on PostgreSQL, Redis and Celery, when any of these is killed; ONLY=file
+	.venv-deployment/bin/python -m pytest -s -m deployment tests/airflow/stack$(ONLY:%=/%)
 
 test-matrix: ## Tests on Airflow 2.11 and 3.0 to 3.3, and a table of them (forty minutes); ONLY="3.0 3.1" picks some
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" tests/tools/matrix.py $(ONLY)
