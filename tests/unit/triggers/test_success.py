@@ -278,14 +278,16 @@ class TestSensor:
         assert event.payload["run_id"] == run.run_id
         assert stored == []
 
+    @pytest.mark.parametrize("max_result_bytes", [1000, None])
     def test_resumes_to_warn_of_a_partial_success(
-        self, run: Run, workspace: LocalWorkspace, stored: list[dict[str, Any]]
+        self, run: Run, workspace: LocalWorkspace, stored: list[dict[str, Any]], max_result_bytes: int | None
     ) -> None:
         state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS_WITH_FAILURES"}
         tasks = [{"task_key": "task_0", "run_id": 9, "state": state}]
         body = {"run_id": run.run_id, "state": state, "tasks": tasks}
         workspace.faults.append(Fault("runs/get", status=200, body=body, times=None))
-        event = event_of(ending_sensor(RunCondition(chosen=run.run_id, task_key="task_0")))
+        condition = RunCondition(chosen=run.run_id, task_key="task_0")
+        event = event_of(ending_sensor(condition, max_result_bytes=max_result_bytes))
         assert event.payload["met"] is True
         assert stored == []
 
