@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 from airflow.triggers.base import TaskSuccessEvent
-from airflow_context import FAST, connect, rebuilt, watching
+from airflow_context import FAST, connect, rebuilt, until, watching
+from asgiref.sync import async_to_sync
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client.jobs_client import JobsClient
@@ -126,6 +127,35 @@ class TestSuccess:
         assert isinstance(event_of(trigger), TaskSuccessEvent)
         assert isinstance(event_of(of_task(trigger)), TaskSuccessEvent)
         assert stored[0] == stored[1]
+
+    def test_is_stored_to_the_end_if_the_trigger_is_cancelled(self, client: JobsClient, mocker: Any) -> None:
+        # Before 3.3 Airflow's triggerer dies if one of its requests is cancelled.
+        trigger = ending(submit(client), cancel_on_kill=False)
+        ends: list[str] = []
+
+        async def cancel_while_it_stores() -> None:
+            asked, answer = asyncio.Event(), asyncio.Event()
+
+            async def request() -> None:
+                asked.set()
+                try:
+                    await answer.wait()
+                except asyncio.CancelledError:
+                    ends.append("cancelled")
+                    raise
+                ends.append("answered")
+
+            mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=lambda **_: async_to_sync(request)())
+            firing = asyncio.create_task(anext(aiter(trigger.run())))
+            await asyncio.wait_for(asked.wait(), 60)
+            firing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await firing
+            answer.set()
+            await until(lambda: ends)
+
+        asyncio.run(cancel_while_it_stores())
+        assert ends == ["answered"]
 
     def test_after_the_deadline_is_still_one(self, client: JobsClient, stored: list[dict[str, Any]]) -> None:
         # The run has ended in time; only what follows has not.
