@@ -37,7 +37,7 @@ def success_arguments(task: BaseOperator, context: Context, *, max_result_bytes:
     if not getattr(task, "end_in_triggerer", False):
         return {}
     if reason := _reason_for_worker(task, context):
-        task.log.info("The task is going to resume on a worker also after a success, because %s.", reason)
+        task.log.info("The task will resume on a worker even after a success, because %s.", reason)
         return {}
     return {"ends_task": True, "max_result_bytes": max_result_bytes if task.do_xcom_push else None}
 

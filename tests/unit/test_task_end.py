@@ -163,7 +163,7 @@ class TestNeedsWorker:
         self, make: Any, kwargs: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert arguments(make, **kwargs) == {}
-        assert f"resume on a worker also after a success, because {reason}." in capsys.readouterr().out
+        assert f"resume on a worker even after a success, because {reason}." in capsys.readouterr().out
 
     def test_outlets(self, capsys: pytest.CaptureFixture[str]) -> None:
         from airflow.sdk import Asset
