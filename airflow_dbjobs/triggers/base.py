@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -46,6 +47,10 @@ _is_loaded = False
 _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[JobsClient]]] = (
     weakref.WeakKeyDictionary()
 )
+
+# The threads that store results. Airflow stores one at a time, and while a thousand results wait for that, the event
+# loop's own threads must stay free for other triggers.
+_executor = ThreadPoolExecutor(2, thread_name_prefix="airflow_dbjobs result")
 
 # Keeps references, because an event loop keeps only weak ones to its tasks.
 _background_tasks: set[asyncio.Task[Any]] = set()
@@ -236,8 +241,8 @@ async def in_thread(call: Callable[[], object]) -> None:
     """Make a call that asks Airflow, in a thread. Raises what it raises."""
     from asgiref.sync import sync_to_async
 
-    # Airflow's supervisor can only be asked from a thread that asgiref has started.
-    await run_to_completion(sync_to_async(call, thread_sensitive=False)())
+    # Airflow's supervisor can only be asked from a thread in which asgiref makes the call.
+    await run_to_completion(sync_to_async(call, thread_sensitive=False, executor=_executor)())
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:

@@ -157,6 +157,21 @@ class TestSuccess:
         asyncio.run(cancel_while_it_stores())
         assert ends == ["answered"]
 
+    def test_leaves_threads_to_other_triggers(self) -> None:
+        async def use_threads() -> None:
+            over = threading.Event()
+            storing = [asyncio.create_task(triggers.in_thread(lambda: over.wait(60))) for _ in range(100)]
+            for _ in range(5):
+                # Until all of them are in the queue.
+                await asyncio.sleep(0)
+            try:
+                assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 20) == 7
+            finally:
+                over.set()
+            await asyncio.gather(*storing)
+
+        asyncio.run(use_threads())
+
     def test_after_the_deadline_is_still_one(self, client: JobsClient, stored: list[dict[str, Any]]) -> None:
         # The run has ended in time; only what follows has not.
         trigger = ending(submit(client), deadline=time.time() + 0.5)
