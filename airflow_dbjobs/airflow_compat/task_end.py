@@ -2,7 +2,8 @@
 
 Ending it in the triggerer saves that worker. It is possible where Airflow does nothing at a success that needs the
 task's code: see `_NEEDS`, which follows ``task_runner.py`` of Airflow 3 (`_execute_task`, `_push_xcom_if_needed`,
-`_handle_current_task_success` and `finalize`).
+`_handle_current_task_success` and `finalize`) and what the API server does when a worker reports the success
+(`ti_update_state`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def success_arguments(task: BaseOperator, context: Context, *, max_result_bytes:
     if not getattr(task, "end_in_triggerer", False):
         return {}
     if reason := _reason_for_worker(task, context):
-        task.log.info("The task is going to resume on a worker also after a success, because %s.", reason)
+        task.log.info("The task will resume on a worker even after a success, because %s.", reason)
         return {}
     return {"ends_task": True, "max_result_bytes": max_result_bytes if task.do_xcom_push else None}
 
@@ -80,15 +81,20 @@ def _is_test(_: BaseOperator, context: Context) -> bool:
 
 
 def _has_own_methods(task: BaseOperator, _: Context) -> bool:
-    """Return whether the task's class, or one of its bases, replaces a method that may be called at a success."""
+    """Return whether the task, or a class outside this package, replaces a method that may be called at a success."""
     classes = type(task).__mro__
-    own = [cls for cls in classes if cls.__module__.partition(".")[0] not in {"airflow", "airflow_dbjobs"}]
-    names = {name for cls in own for name, value in vars(cls).items() if _is_method(value) and name[:2] != "__"}
-    return any(hasattr(cls, name) for cls in classes if cls not in own for name in names - _HARMLESS_METHODS)
+    package = next(cls for cls in classes if cls.__module__.startswith("airflow_dbjobs."))
+    own = [vars(cls) for cls in classes if cls not in package.__mro__]
+    names = {name for members in own for name, value in members.items() if _is_method(value) and name[:2] != "__"}
+    # A function may also be set on the operator itself.
+    on_task = {name for name, value in vars(task).items() if callable(value)}
+    names |= {name for name in on_task if _is_method(getattr(package, name, None))}
+    return any(hasattr(package, name) for name in names - _HARMLESS_METHODS)
 
 
 def _is_method(value: object) -> bool:
-    return inspect.isroutine(value) or isinstance(value, property)
+    """Return whether a member of a class is a function, or anything that makes one: a property, a partialmethod ..."""
+    return callable(value) or hasattr(value, "__get__")
 
 
 def _has_post_execute(task: BaseOperator, _: Context) -> bool:
@@ -118,6 +124,10 @@ def _has_mapped_dependants(task: BaseOperator, _: Context) -> bool:
     return next(iter(task.iter_mapped_dependants()), None) is not None
 
 
+def _is_traced(_: BaseOperator, __: Context) -> bool:
+    return bool(conf.getboolean("traces", "otel_on", fallback=False))
+
+
 def _clears_task_state(_: BaseOperator, __: Context) -> bool:
     return bool(conf.getboolean("state_store", "clear_on_success", fallback=False))
 
@@ -126,11 +136,13 @@ def _clears_task_state(_: BaseOperator, __: Context) -> bool:
 _NEEDS: dict[str, Callable[[BaseOperator, Context], Any]] = {
     "this release of airflow-dbjobs does not do so on Airflow 2": lambda _task, _context: not AIRFLOW_V_3_0_PLUS,
     "this is a test of the DAG": _is_test,
+    "another operator runs it": lambda task, context: context["ti"].task is not task,
     "it has an on_success_callback": lambda task, _: task.on_success_callback,
     "it has outlets": lambda task, _: task.outlets,
     "it has a post_execute": _has_post_execute,
-    "its class overrides methods of the operator": _has_own_methods,
+    "it overrides methods of the operator": _has_own_methods,
     "a listener follows tasks": _has_listeners,
+    "Airflow traces tasks": _is_traced,
     "there is a custom XCom backend": _has_own_xcom_backend,
     "it has multiple_outputs": lambda task, _: getattr(task, "multiple_outputs", False),
     "another task is mapped over its result": _has_mapped_dependants,

@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -18,9 +19,11 @@ from airflow_dbjobs.links import push_link
 from airflow_dbjobs.triggers import events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from airflow_dbjobs.client.jobs_client import JobsClient
+
+T = TypeVar("T")
 
 # How long, and how often, to retry a failed connection lookup, and how long one lookup may take.
 LOOKUP_TOLERANCE_SECONDS = 600.0
@@ -44,6 +47,13 @@ _is_loaded = False
 _lookups: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[JobsClient]]] = (
     weakref.WeakKeyDictionary()
 )
+
+# The threads that store results. Airflow stores one at a time, and while a thousand results wait for that, the event
+# loop's own threads must stay free for other triggers.
+_executor = ThreadPoolExecutor(2, thread_name_prefix="airflow_dbjobs result")
+
+# Keeps references, because an event loop keeps only weak ones to its tasks.
+_background_tasks: set[asyncio.Task[Any]] = set()
 
 
 class Success(NamedTuple):
@@ -231,8 +241,27 @@ async def in_thread(call: Callable[[], object]) -> None:
     """Make a call that asks Airflow, in a thread. Raises what it raises."""
     from asgiref.sync import sync_to_async
 
-    # Airflow's supervisor can only be asked from a thread that asgiref has started.
-    await sync_to_async(call, thread_sensitive=False)()
+    # Airflow's supervisor can only be asked from a thread in which asgiref makes the call.
+    await run_to_completion(sync_to_async(call, thread_sensitive=False, executor=_executor)())
+
+
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancelling the caller does not cancel `work`.
+
+    A cancellation would also reach the request of a thread that asks Airflow. Before 3.3 Airflow's triggerer then dies,
+    because it takes the late answer for that of its next request.
+    """
+    task = asyncio.create_task(work)
+    _background_tasks.add(task)
+    task.add_done_callback(_on_background_task_done)
+    return await asyncio.shield(task)
+
+
+def _on_background_task_done(task: asyncio.Task[Any]) -> None:
+    _background_tasks.discard(task)
+    if not task.cancelled():
+        # Marks the error as retrieved: asyncio would log it if the caller was cancelled.
+        task.exception()
 
 
 async def client_of(conn_id: str) -> JobsClient:
@@ -249,7 +278,7 @@ async def client_of(conn_id: str) -> JobsClient:
     if conn_id not in lookups:
         hook = DatabricksJobsHook(conn_id, caller="DatabricksRunTrigger")
         # In an empty context, since it belongs to none of the triggers that await it.
-        limited = asyncio.wait_for(hook.aget_conn(), LOOKUP_TIMEOUT_SECONDS)
+        limited = asyncio.wait_for(run_to_completion(hook.aget_conn()), LOOKUP_TIMEOUT_SECONDS)
         lookups[conn_id] = loop.create_task(limited, context=contextvars.Context())
         lookups[conn_id].add_done_callback(on_done)
     return await asyncio.shield(lookups[conn_id])

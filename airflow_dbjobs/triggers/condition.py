@@ -116,10 +116,11 @@ class DatabricksSensorTrigger(JobsTrigger):
             return None
         if run_id is None or run is None:
             return Success(page_url=self.run_page_url)
-        if not run.state.is_success or limit is None:
-            return Success()
-        if run.outcome is not Outcome.SUCCESS:
+        if run.state.is_success and run.outcome is not Outcome.SUCCESS:
+            # A worker warns of a partial success.
             return None
+        if limit is None or not run.state.is_success:
+            return Success()
         poller = RunPoller.shared(client, airflow_compat.emit_metric)
         return Success(await poller.call(lambda client: run_result(client, run, max_bytes=limit)))
 

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
-from airflow_dbjobs.triggers.base import JobsTrigger, Success, client_of
+from airflow_dbjobs.triggers.base import JobsTrigger, Success, client_of, run_to_completion
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from airflow_dbjobs.client.jobs_client import JobsClient
-
-T = TypeVar("T")
 
 # How long to wait for the task's state. The first answer in a triggerer takes seconds, and longer on a busy machine.
 TASK_STATE_TIMEOUT_SECONDS = 60.0
 # How long connection lookup and cancellation may take at the deadline. After that the task's next try may have joined
 # the run, which must not be cancelled then.
 CANCEL_TIMEOUT_SECONDS = 28.0
-
-# Keeps references, because an event loop keeps only weak ones to its tasks.
-_background_tasks: set[asyncio.Task[Any]] = set()
 
 
 class DatabricksRunTrigger(JobsTrigger):
@@ -93,7 +86,7 @@ class DatabricksRunTrigger(JobsTrigger):
     async def on_deadline(self) -> str:
         """Cancel the run if it belongs to the task; return what was done, as the end of an error message."""
         reason = "its task exceeded its execution_timeout"
-        return await _run_to_completion(self._cancel(reason, within=CANCEL_TIMEOUT_SECONDS))
+        return await run_to_completion(self._cancel(reason, within=CANCEL_TIMEOUT_SECONDS))
 
     async def on_kill(self) -> None:
         """Cancel the run if a user marked or cleared the deferred task.
@@ -103,7 +96,7 @@ class DatabricksRunTrigger(JobsTrigger):
         """
         if self.cancel_on_kill:
             # Airflow repeats its cancellation every second, and so interrupts this method.
-            await _run_to_completion(self._cancel_unless_deferred())
+            await run_to_completion(self._cancel_unless_deferred())
 
     async def wait(self) -> dict[str, Any]:
         """Wait for the end of the run; return its state. Raises JobsError."""
@@ -188,12 +181,5 @@ class DatabricksRunTrigger(JobsTrigger):
         if self.task_instance is None:
             return None
         trigger_id = None if AIRFLOW_V_3_0_PLUS else self.trigger_id
-        return await sync_to_async(airflow_compat.task_state)(self.task_instance, trigger_id=trigger_id)
-
-
-async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; cancelling the caller does not cancel `work`."""
-    task = asyncio.create_task(work)
-    _background_tasks.add(task)
-    task.add_done_callback(_background_tasks.discard)
-    return await asyncio.shield(task)
+        read = sync_to_async(airflow_compat.task_state)(self.task_instance, trigger_id=trigger_id)
+        return await run_to_completion(read)

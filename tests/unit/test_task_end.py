@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,23 @@ class Finishes(Subclass):
         return super()._finish(*args, **kwargs)
 
 
+class CompletesWithAnything(Subclass):
+    execute_complete = partial(print)  # type: ignore[assignment]
+
+
+class Mixin:
+    """Of another provider, for example."""
+
+    __module__ = "airflow.providers.another"
+
+    def execute_complete(self, context: Any, event: Any = None) -> Any:
+        """Complete in another way."""
+
+
+class Mixed(Mixin, Subclass):  # type: ignore[misc]
+    """A class that overrides nothing itself."""
+
+
 class Rerenders(Subclass):
     overwrite_rtif_after_execution = True
 
@@ -77,13 +95,21 @@ def arguments(
     with DAG("nightly", schedule=None):
         task = make(task_id="load", **kwargs)
         before(task)
-    ti = SimpleNamespace(task_id="load")
+    ti = SimpleNamespace(task_id="load", task=task)
     context = {"ti": ti, "map_index_template": getattr(task, "map_index_template", None)}
     return success_arguments(task, context, max_result_bytes=1000)  # type: ignore[arg-type]
 
 
 def map_over(task: Any) -> None:
     DatabricksSubmitRunOperator.partial(task_id="each", notebook_task=NOTEBOOK).expand(run_name=task.output)
+
+
+def complete_otherwise(task: Any) -> None:
+    task.execute_complete = print
+
+
+def post_otherwise(task: Any) -> None:
+    task.post_execute = print
 
 
 def use(task: Any) -> None:
@@ -121,9 +147,13 @@ class TestNeedsWorker:
             (DatabricksSubmitRunOperator, {"before": map_over}, "another task is mapped over its result"),
             (DatabricksSubmitRunOperator, {"map_index_template": "{{ ti }}"}, "it has a map_index_template"),
             (Posts, {}, "it has a post_execute"),
-            (Completes, {}, "its class overrides methods of the operator"),
-            (Resumes, {"run_id": 7}, "its class overrides methods of the operator"),
-            (Finishes, {}, "its class overrides methods of the operator"),
+            (Completes, {}, "it overrides methods of the operator"),
+            (Resumes, {"run_id": 7}, "it overrides methods of the operator"),
+            (Finishes, {}, "it overrides methods of the operator"),
+            (CompletesWithAnything, {}, "it overrides methods of the operator"),
+            (Mixed, {}, "it overrides methods of the operator"),
+            (Subclass, {"before": complete_otherwise}, "it overrides methods of the operator"),
+            (Subclass, {"before": post_otherwise}, "it has a post_execute"),
             (DatabricksSubmitRunOperator, {"multiple_outputs": True}, "it has multiple_outputs"),
             (Rerenders, {}, "it renders its template fields again afterwards"),
             (Linked, {}, "it has further extra links"),
@@ -133,7 +163,7 @@ class TestNeedsWorker:
         self, make: Any, kwargs: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert arguments(make, **kwargs) == {}
-        assert f"resume on a worker also after a success, because {reason}." in capsys.readouterr().out
+        assert f"resume on a worker even after a success, because {reason}." in capsys.readouterr().out
 
     def test_outlets(self, capsys: pytest.CaptureFixture[str]) -> None:
         from airflow.sdk import Asset
@@ -175,6 +205,17 @@ class TestNeedsWorker:
 
         comms = type("InProcessSupervisorComms", (), {})()
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+        assert arguments() == {}
+
+    def test_an_operator_that_another_one_runs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        outer = DatabricksSubmitRunOperator(task_id="load", notebook_task=NOTEBOOK)
+        inner = DatabricksSubmitRunOperator(task_id="load", notebook_task=NOTEBOOK)
+        context: Any = {"ti": SimpleNamespace(task_id="load", task=outer)}
+        assert success_arguments(inner, context, max_result_bytes=1000) == {}
+        assert "because another operator runs it." in capsys.readouterr().out
+
+    def test_traces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__TRACES__OTEL_ON", "True")
         assert arguments() == {}
 
     def test_clearing_the_tasks_state(self, monkeypatch: pytest.MonkeyPatch) -> None:

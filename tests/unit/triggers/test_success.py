@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 from airflow.triggers.base import TaskSuccessEvent
-from airflow_context import FAST, connect, rebuilt, watching
+from airflow_context import FAST, connect, rebuilt, until, watching
+from asgiref.sync import async_to_sync
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client.jobs_client import JobsClient
@@ -126,6 +127,50 @@ class TestSuccess:
         assert isinstance(event_of(trigger), TaskSuccessEvent)
         assert isinstance(event_of(of_task(trigger)), TaskSuccessEvent)
         assert stored[0] == stored[1]
+
+    def test_is_stored_to_the_end_if_the_trigger_is_cancelled(self, client: JobsClient, mocker: Any) -> None:
+        # Before 3.3 Airflow's triggerer dies if one of its requests is cancelled.
+        trigger = ending(submit(client), cancel_on_kill=False)
+        ends: list[str] = []
+
+        async def cancel_while_it_stores() -> None:
+            asked, answer = asyncio.Event(), asyncio.Event()
+
+            async def request() -> None:
+                asked.set()
+                try:
+                    await answer.wait()
+                except asyncio.CancelledError:
+                    ends.append("cancelled")
+                    raise
+                ends.append("answered")
+
+            mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=lambda **_: async_to_sync(request)())
+            firing = asyncio.create_task(anext(aiter(trigger.run())))
+            await asyncio.wait_for(asked.wait(), 60)
+            firing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await firing
+            answer.set()
+            await until(lambda: ends)
+
+        asyncio.run(cancel_while_it_stores())
+        assert ends == ["answered"]
+
+    def test_leaves_threads_to_other_triggers(self) -> None:
+        async def use_threads() -> None:
+            over = threading.Event()
+            storing = [asyncio.create_task(triggers.in_thread(lambda: over.wait(60))) for _ in range(100)]
+            for _ in range(5):
+                # Until all of them are in the queue.
+                await asyncio.sleep(0)
+            try:
+                assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 20) == 7
+            finally:
+                over.set()
+            await asyncio.gather(*storing)
+
+        asyncio.run(use_threads())
 
     def test_after_the_deadline_is_still_one(self, client: JobsClient, stored: list[dict[str, Any]]) -> None:
         # The run has ended in time; only what follows has not.
@@ -278,14 +323,16 @@ class TestSensor:
         assert event.payload["run_id"] == run.run_id
         assert stored == []
 
+    @pytest.mark.parametrize("max_result_bytes", [1000, None])
     def test_resumes_to_warn_of_a_partial_success(
-        self, run: Run, workspace: LocalWorkspace, stored: list[dict[str, Any]]
+        self, run: Run, workspace: LocalWorkspace, stored: list[dict[str, Any]], max_result_bytes: int | None
     ) -> None:
         state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS_WITH_FAILURES"}
         tasks = [{"task_key": "task_0", "run_id": 9, "state": state}]
         body = {"run_id": run.run_id, "state": state, "tasks": tasks}
         workspace.faults.append(Fault("runs/get", status=200, body=body, times=None))
-        event = event_of(ending_sensor(RunCondition(chosen=run.run_id, task_key="task_0")))
+        condition = RunCondition(chosen=run.run_id, task_key="task_0")
+        event = event_of(ending_sensor(condition, max_result_bytes=max_result_bytes))
         assert event.payload["met"] is True
         assert stored == []
 

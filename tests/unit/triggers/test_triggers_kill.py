@@ -290,7 +290,7 @@ class TestKill:
             interrupted.set()
             await until(lambda: client.get_run(endless).is_terminal)
             # No background task is left.
-            await until(lambda: not run_trigger._background_tasks)
+            await until(lambda: not triggers._background_tasks)
 
         asyncio.run(asyncio.wait_for(interrupt(), 20))
         assert client.get_run(endless).state.result_state == "CANCELED"
@@ -339,7 +339,7 @@ class TestStoppedTrigger:
             assert workspace.requests["runs/cancel"] == 0
             airflow.over.set()
             await until(lambda: workspace.requests["runs/cancel"] == 1)
-            await until(lambda: not run_trigger._background_tasks)
+            await until(lambda: not triggers._background_tasks)
 
         asyncio.run(leave())
 
