@@ -324,7 +324,7 @@ class RunPoller:
             return missing
         ended = await self._lists.read_ended(wanted, ours.keys(), timeout)
         async for run_id, state in in_slices(ended.items(), _ENDS_PER_SLICE):
-            if state.is_terminal and (polled := ours.get(run_id)):
+            if state.is_terminal and (polled := ours.get(run_id)) and not polled.needs_tasks:
                 polled.report_state(state)
                 self._end_poll(polled, math.inf)
         others = [polled for polled in missing if polled.in_flight]
@@ -351,8 +351,7 @@ class RunPoller:
                     self._lists.mark_stale()
         polled.report_answer(answer)
         due = now + jittered(polled.period)
-        if polled.needs_tasks and not polled.is_whole:
-            # The caller that needs the tasks came after the request.
+        if polled.has_newcomer:
             due = now
         elif polled.in_flight and polled.in_flight.is_check:
             # The next list, for which it was due, still serves it.

@@ -192,12 +192,12 @@ class RequestQueue:
         return bool(self._queue)
 
     async def _send_poll(self, polled: PolledRun) -> None:
-        sent_at = polled.polled_at = self.client.clock()
+        sent_at = self.client.clock()
+        polled.record_sent(sent_at)
         self.requests += 1
         policy = self.client.transport.policy
         longest = policy.connect_timeout + policy.read_timeout + _TIMEOUT_MARGIN_SECONDS
-        polled.is_whole = polled.needs_tasks
-        if polled.is_whole:
+        if polled.judges:
             longest = max(longest, _PAGES_TIMEOUT_SECONDS)
         poll = self._poll_threads.run(lambda: polled.read(self._poll_client))
         try:

@@ -11,11 +11,12 @@ from rude_server import reply, serving
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import RunState
 from airflow_dbjobs.client.retry import RetryPolicy
-from airflow_dbjobs.client.runs_page import RunsPage
 from airflow_dbjobs.errors import UnreadableReply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_dbjobs.client.runs_page import RunsPage
 
 DEEP = 100_000
 
