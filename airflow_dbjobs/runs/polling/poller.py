@@ -261,7 +261,7 @@ class RunPoller:
         pending = len(queued) + sum(polled.is_listable(now) for polled in due)
         # The list is read as often as it replaces more polls than it costs. A few runs with shorter periods than the
         # rest are polled one by one in between.
-        interval = _LIST_INTERVAL_FRACTION * self._lists.stretch(len(listable))
+        interval = _LIST_INTERVAL_FRACTION * self._lists.stretch(len(listable), len(self._polled))
         if pending <= cost and (
             len(listable) <= cost or now - self._listed_at < interval * shortest_period(listable, cost)
         ):
@@ -275,10 +275,10 @@ class RunPoller:
     async def _read_list(self, listable: list[PolledRun], now: float) -> None:
         run_ids = {polled.key for polled in listable}
         timeout = max(_LEAST_LIST_TIMEOUT, 2 * len(run_ids) * self._requests.seconds_per_run)
-        listed = await self._lists.read_active(run_ids, timeout)
+        listed = await self._lists.read_active(run_ids, timeout, self._polled)
         self._readings += 1
-        stretch = self._lists.stretch(len(run_ids))
-        self._measure("gauge", "foreign_share", 1.0 - self._lists.share(len(run_ids)))
+        stretch = self._lists.stretch(len(run_ids), len(self._polled))
+        self._measure("gauge", "foreign_share", 1.0 - self._lists.share(len(self._polled)))
         # One jitter for all keeps them together, so that the next list serves all of them again.
         factor = jittered(stretch)
         missing: list[PolledRun] = []

@@ -65,3 +65,40 @@ class TestPolledRun:
         polled.record_listed(1.0)
         polled.record_polled(RunState("RUNNING"), 2.0, 300.0)
         assert polled.is_listable(2.0)
+
+
+class TestCall:
+    def test_many_calls_delay_no_poll(self) -> None:
+        world = World.of(1)
+
+        async def story(scene: Scene) -> None:
+            calls = [asyncio.ensure_future(scene.poller.call(lambda client: client.poll_run(1))) for _ in range(100)]
+            await scene.until(1.0)
+            caller = scene.watch(1)
+            await scene.until(4.0)
+            assert caller.states
+            assert sum(call.done() for call in calls) >= 15
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+
+        play(world, story, rate=5.0)
+
+
+class TestForeignShare:
+    def test_counts_runs_that_are_polled_one_by_one_as_its_own(self) -> None:
+        world = World.of(60)
+
+        async def story(scene: Scene) -> None:
+            checks = [asyncio.ensure_future(check(scene, run_id, "QUEUED")) for run_id in range(1, 41)]
+            scene.watch_all(range(41, 61))
+            await scene.until(35.0)
+            shares = [measured.value for measured in scene.metrics if measured.name == "foreign_share"]
+            assert shares
+            assert set(shares) == {0.0}
+            assert scene.poller._gate.weight == 1.0
+            for task in checks:
+                task.cancel()
+            await asyncio.wait(checks)
+
+        play(world, story)
