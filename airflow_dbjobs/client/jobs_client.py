@@ -312,7 +312,7 @@ class JobsClient(Workspace):
     def _read_as(self, kind: type[T], reply: dict[str, Any]) -> T:
         try:
             return kind.from_json(reply)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             self.transport.drop_connection()
             raise UnreadableReply(
                 f"GET jobs/runs returned something that is not a {kind.__name__}: {error!r}"

@@ -62,7 +62,7 @@ def json_object(
     query: Mapping[str, Any],
     *,
     void: bool = False,
-    parse: Callable[[bytes], dict[str, Any]] | None = None,
+    parse: Callable[[bytes], Any] = json.loads,
 ) -> dict[str, Any]:
     """Return the JSON object of a successful reply. Raises ApiError or UnreadableReply.
 
@@ -74,7 +74,7 @@ def json_object(
     if void and not reply.body.strip():
         return {}
     try:
-        body = parse(reply.body) if parse else json.loads(reply.body)
+        body = parse(reply.body)
     # JSONDecodeError is a ValueError; deeply nested JSON raises RecursionError.
     except (ValueError, RecursionError):
         body = None

@@ -1,13 +1,12 @@
 """A page of ``runs/list``, of which only the ids and states of its runs are kept.
 
-A page may have a megabyte, and several times as much once it is parsed as a whole. So its runs are parsed one by one,
-which also lets other threads run in between.
+A page may have a megabyte, and several times as much once it is parsed. So all other fields are dropped while it is
+parsed, which also lets other threads run in between.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,14 @@ from airflow_dbjobs.client.models import RunState
 from airflow_dbjobs.client.response_fields import identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-_decode = json.JSONDecoder().raw_decode
-_SPACE = re.compile(r"[ \t\n\r]*")
+# The fields that RunsPage and RunState read, at any level.
+_FIELDS = frozenset(
+    {"runs", "has_more", "next_page_token", "run_id", "state", "status"}
+    | {"life_cycle_state", "result_state", "state_message", "user_cancelled_or_timedout"}
+    | {"termination_details", "code", "message", "type"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,61 +34,23 @@ class RunsPage:
 
     @classmethod
     def from_json(cls, page: Mapping[str, Any]) -> RunsPage:
-        """Read what `parse_runs_page` returned."""
+        """Read what `parse_runs_page` returned. Raises KeyError, TypeError or ValueError if it is not a page."""
         token = page.get("next_page_token") or ""
+        if "run_id" in page or not isinstance(token, str):
+            raise ValueError("it may describe a single run, and so answer another request")
         # Most runs of a page are in the same state.
         known: dict[str, RunState] = {}
         states = {identifier(run["run_id"]): _state(run, known) for run in page.get("runs") or ()}
         return cls(states, bool(page.get("has_more")) or bool(token), token)
 
 
-def parse_runs_page(body: bytes) -> dict[str, Any]:
+def parse_runs_page(body: bytes) -> Any:
     """Return the fields of a page of ``runs/list`` that RunsPage reads. Raises ValueError."""
-    text = body.decode()
-    page: dict[str, Any] = {}
-    at = _after(text, 0, "{")
-    while not text.startswith("}", at):
-        name, at = _decode(text, at)
-        at = _after(text, at, ":")
-        if name == "runs" and text.startswith("[", at):
-            page["runs"], at = _runs(text, _after(text, at, "["))
-        else:
-            page[str(name)], at = _decode(text, at)
-        at = _next(text, at, "}")
-    if "run_id" in page or not isinstance(page.get("next_page_token"), str | None):
-        raise ValueError("it is no page, but may describe a single run and so answer another request")
-    return page
+    return json.loads(body, object_pairs_hook=_kept)
 
 
-def _runs(text: str, at: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the runs of an array that begins at an index, and the index after it."""
-    runs = []
-    while not text.startswith("]", at):
-        run, at = _decode(text, at)
-        if not isinstance(run, dict):
-            raise ValueError("an element of runs is not an object")  # noqa: TRY004 (the caller expects what JSON raises)
-        runs.append({name: run[name] for name in ("run_id", "state", "status") if name in run})
-        at = _next(text, at, "]")
-    return runs, at + 1
-
-
-def _next(text: str, at: int, end: str) -> int:
-    """Return the index of the next element, or of the `end` of an array or object."""
-    at = _skip_space(text, at)
-    return at if text.startswith(end, at) else _after(text, at, ",")
-
-
-def _after(text: str, at: int, sign: str) -> int:
-    """Return the index of what follows a sign. Raises ValueError."""
-    at = _skip_space(text, at)
-    if not text.startswith(sign, at):
-        raise ValueError(f"expected {sign} at {at}")
-    return _skip_space(text, at + 1)
-
-
-def _skip_space(text: str, at: int) -> int:
-    space = _SPACE.match(text, at)
-    return space.end() if space else at
+def _kept(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if name in _FIELDS}
 
 
 def _state(run: Mapping[str, Any], known: dict[str, RunState]) -> RunState:

@@ -206,7 +206,7 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         void: bool = False,
         limit: float = math.inf,
-        parse: Callable[[bytes], dict[str, Any]] | None = None,
+        parse: Callable[[bytes], Any] = json.loads,
     ) -> dict[str, Any]:
         """Send a request once and return the reply's JSON object.
 

@@ -3,7 +3,7 @@
 A failed poll says nothing about the run. Rate limits, 5xx, broken connections and unreadable replies are retried for
 ``outage_tolerance``. Rejected credentials are read again and retried for ``denied_tolerance``: a token may have been
 rotated, or a permission granted late. After that the task fails, and the run is not cancelled, because it may be fine.
-Only ``runs/get`` decides that a run is over.
+In a worker only ``runs/get`` decides that a run is over.
 """
 
 from __future__ import annotations

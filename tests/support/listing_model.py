@@ -153,7 +153,7 @@ class World:
     base_url: str = "http://model.example"
 
     def __post_init__(self) -> None:
-        #: All requests, and when ``runs/get`` first returned that a run is over.
+        #: All requests, and when a reply first showed that a run is over.
         self.log: list[Request] = []
         self.shown_over: dict[int, float] = {}
         self._foreign = [

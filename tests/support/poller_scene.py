@@ -173,7 +173,7 @@ class Scene:
         return [self.delay(caller) for caller in callers or self.callers if caller.run]
 
     def check_outcomes(self) -> None:
-        """Assert that no end was reported before ``runs/get`` returned it, and none that is not the run's."""
+        """Assert that no end was reported before the API returned it, and none that is not the run's."""
         for caller in self.callers:
             if caller.run is not None:
                 model = self.world.runs[caller.run_id]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_dbjobs.errors import ApiError, CallError, PermissionDenied, TooManyRequests, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Set
+    from collections.abc import Awaitable, Callable, Container, Mapping, Set
 
     from airflow_dbjobs.client.models import RunState
     from airflow_dbjobs.client.runs_page import RunsPage
@@ -77,7 +77,9 @@ class RunLists:
         self._form = 0
         self._fallback_until = -math.inf
         self._page_size = _LARGEST_PAGE
+        # Of the other entries in the list, some may be runs that this poller polls one by one; the rest are foreign.
         self._known_others = 0
+        self._known_foreign = 0
         self._others_known_until = -math.inf
         # Two separate reasons not to read the list: it could not be read in time, or it could and was stale.
         self._unusable_until = -math.inf
@@ -96,17 +98,21 @@ class RunLists:
         return _cost(math.ceil(entries / self._page_size), entries)
 
     def share(self, runs: int) -> float:
-        """Return which part of the active runs `runs` are, as far as known."""
-        return runs / (runs + self._others) if runs else 1.0
+        """Return which part of the active runs `runs` of this poller are, as far as known."""
+        foreign = self._known_foreign if self._others else 0
+        return runs / (runs + foreign) if runs else 1.0
 
     def processes(self, runs: int) -> float:
         """Return how many processes share the workspace's rate limit, if all have as many runs: four at most."""
         return min(1.0 / self.share(runs), _MOST_PROCESSES)
 
-    def stretch(self, runs: int) -> float:
-        """Return in how many periods to read the list once, given how many more pages it has than `runs` fill."""
+    def stretch(self, runs: int, watched: int) -> float:
+        """Return in how many periods to read the list once, given how many more pages it has than `runs` fill.
+
+        `watched` is the number of all runs of this poller.
+        """
         pages = math.ceil((runs + self._others) / self._page_size) / max(1, math.ceil(runs / self._page_size))
-        return max(1.0, min(pages, self.processes(runs)))
+        return max(1.0, min(pages, self.processes(watched)))
 
     def saves_polls(self, runs: int) -> bool:
         """Return whether reading a page can replace the polls of `runs` runs, if it shows them."""
@@ -118,25 +124,34 @@ class RunLists:
 
     # --- reading ---
 
-    async def read_active(self, run_ids: Set[int], timeout: float) -> ListedRuns:  # noqa: ASYNC109 (it never raises TimeoutError)
+    async def read_active(
+        self,
+        run_ids: Set[int],
+        timeout: float,  # noqa: ASYNC109 (it never raises TimeoutError)
+        watched: Container[object],
+    ) -> ListedRuns:
         """Read the active runs until that has cost as much as polling `run_ids`, for at most `timeout` seconds.
 
-        Never raises: after an error the result is incomplete, and the caller polls the missing runs.
+        `watched` are all runs of this poller. Never raises: after an error the result is incomplete, and the caller
+        polls the missing runs.
         """
         states: dict[int, RunState] = {}
+
+        def foreign() -> int:
+            return sum(run_id not in watched for run_id in states)
 
         def is_enough(_: RunsPage, pages: int, entries: int) -> bool | None:
             if run_ids <= states.keys():
                 return True
             if _cost(pages, entries) >= len(run_ids):
                 # The number of remaining runs is unknown; assume as many again.
-                self._record_others(2 * entries)
+                self._record_others(2 * entries, 2 * foreign())
                 return False
             return None
 
         complete = await self._read(states, timeout, is_enough)
         if complete:
-            self._record_others(sum(run_id not in run_ids for run_id in states))
+            self._record_others(sum(run_id not in run_ids for run_id in states), foreign())
         return ListedRuns(states, complete)
 
     async def read_ended(self, run_ids: Set[int], among: Set[int], timeout: float) -> Mapping[int, RunState]:  # noqa: ASYNC109 (it never raises TimeoutError)
@@ -250,8 +265,9 @@ class RunLists:
         self._backoff = min(max(_FIRST_BACKOFF_SECONDS, 2 * self._backoff), _LONGEST_BACKOFF_SECONDS)
         self._unusable_until = max(self._unusable_until, self._clock() + self._backoff)
 
-    def _record_others(self, count: int) -> None:
-        self._known_others, self._others_known_until = count, self._clock() + _OTHER_RUNS_SECONDS
+    def _record_others(self, others: int, foreign: int) -> None:
+        self._known_others, self._known_foreign = others, foreign
+        self._others_known_until = self._clock() + _OTHER_RUNS_SECONDS
 
 
 def _cost(pages: float, entries: float) -> float:

@@ -80,9 +80,10 @@ class PolledRun:
     __slots__ = (
         "_period",
         "due",
+        "has_newcomer",
         "in_flight",
         "is_missing",
-        "is_whole",
+        "judges",
         "key",
         "listed_at",
         "needs_tasks",
@@ -109,9 +110,11 @@ class PolledRun:
         self.polled_at = now
         #: The state that all callers know; None if it has to be reported to them.
         self.state: RunState | None = None
-        #: Whether a caller needs its tasks, which lists do not show; whether the latest poll reads all of them.
+        #: Whether a caller needs its tasks, which lists do not show.
         self.needs_tasks = False
-        self.is_whole = False
+        #: The callers that judge the answer to the latest poll, and whether another one has come since.
+        self.judges: tuple[Waiter, ...] = ()
+        self.has_newcomer = False
         #: Whether it was active when it was seen before: then it has ended since if a list shows its end.
         self.was_active = False
         #: When the latest list was requested, if that contained the run.
@@ -124,7 +127,7 @@ class PolledRun:
 
     def read(self, client: JobsClient) -> Run | CheckResult:
         """Poll it, in a thread. Raises CallError."""
-        return client.get_run(self.key) if self.is_whole else client.poll_run(self.key)
+        return client.get_run(self.key) if self.judges else client.poll_run(self.key)
 
     @property
     def period(self) -> float:
@@ -143,7 +146,8 @@ class PolledRun:
         self.waiters.append(waiter)
         self._period = min(self.period, waiter.watch.period)
         self.state = None
-        self.needs_tasks = self.needs_tasks or waiter.judge is not None
+        if waiter.judge:
+            self.needs_tasks = self.has_newcomer = True
 
     def remove(self, waiter: Waiter) -> None:
         """Remove a caller."""
@@ -156,9 +160,15 @@ class PolledRun:
         self.in_flight = poll_round
         poll_round.pending += 1
 
+    def record_sent(self, now: float) -> None:
+        """Record that it is being polled, for the callers that wait for it now."""
+        self.polled_at, self.has_newcomer = now, False
+        self.judges = tuple(waiter for waiter in self.waiters if waiter.judge)
+
     def record_listed(self, requested_at: float) -> None:
         """Record that a list, requested at that time, contained it."""
         self.listed_at, self.unlisted_until, self.unlisted_for = requested_at, -math.inf, 0.0
+        self.is_missing = False
 
     def record_polled(self, state: RunState, now: float, longest_unlisted: float) -> None:
         """Record what ``runs/get`` returned about a run that lists may not contain."""
@@ -173,8 +183,7 @@ class PolledRun:
 
     def report_answer(self, run: Any) -> None:
         """Report what `read` returned to the callers that judge it, and its state to all others."""
-        if self.is_whole:
-            self._report_to_judges(run)
+        self._report_to_judges(run)
         self.report_state(run.state)
 
     def report_state(self, state: RunState) -> None:
@@ -210,8 +219,9 @@ class PolledRun:
             waiter.fail(error)
 
     def _report_to_judges(self, answer: object) -> None:
-        for waiter in self.waiters:
-            if waiter.judge:
+        # Not to newcomers: what they wait for may have happened since the request.
+        for waiter in self.judges:
+            if waiter.judge and not waiter.future.done():
                 waiter.call(waiter.watch.record_answer)
                 if (result := waiter.call(waiter.judge, answer)) is not None:
                     waiter.resolve(result)

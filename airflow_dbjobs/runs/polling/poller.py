@@ -261,7 +261,7 @@ class RunPoller:
         pending = len(queued) + sum(polled.is_listable(now) for polled in due)
         # The list is read as often as it replaces more polls than it costs. A few runs with shorter periods than the
         # rest are polled one by one in between.
-        interval = _LIST_INTERVAL_FRACTION * self._lists.stretch(len(listable))
+        interval = _LIST_INTERVAL_FRACTION * self._lists.stretch(len(listable), len(self._polled))
         if pending <= cost and (
             len(listable) <= cost or now - self._listed_at < interval * shortest_period(listable, cost)
         ):
@@ -275,10 +275,10 @@ class RunPoller:
     async def _read_list(self, listable: list[PolledRun], now: float) -> None:
         run_ids = {polled.key for polled in listable}
         timeout = max(_LEAST_LIST_TIMEOUT, 2 * len(run_ids) * self._requests.seconds_per_run)
-        listed = await self._lists.read_active(run_ids, timeout)
+        listed = await self._lists.read_active(run_ids, timeout, self._polled)
         self._readings += 1
-        stretch = self._lists.stretch(len(run_ids))
-        self._measure("gauge", "foreign_share", 1.0 - self._lists.share(len(run_ids)))
+        stretch = self._lists.stretch(len(run_ids), len(self._polled))
+        self._measure("gauge", "foreign_share", 1.0 - self._lists.share(len(self._polled)))
         # One jitter for all keeps them together, so that the next list serves all of them again.
         factor = jittered(stretch)
         missing: list[PolledRun] = []
@@ -324,7 +324,7 @@ class RunPoller:
             return missing
         ended = await self._lists.read_ended(wanted, ours.keys(), timeout)
         async for run_id, state in in_slices(ended.items(), _ENDS_PER_SLICE):
-            if state.is_terminal and (polled := ours.get(run_id)):
+            if state.is_terminal and (polled := ours.get(run_id)) and not polled.needs_tasks:
                 polled.report_state(state)
                 self._end_poll(polled, math.inf)
         others = [polled for polled in missing if polled.in_flight]
@@ -351,8 +351,7 @@ class RunPoller:
                     self._lists.mark_stale()
         polled.report_answer(answer)
         due = now + jittered(polled.period)
-        if polled.needs_tasks and not polled.is_whole:
-            # The caller that needs the tasks came after the request.
+        if polled.has_newcomer:
             due = now
         elif polled.in_flight and polled.in_flight.is_check:
             # The next list, for which it was due, still serves it.

@@ -97,6 +97,8 @@ class RequestQueue:
         self._cancel_threads = DaemonThreads(_CANCEL_THREADS, name="airflow_dbjobs-cancel")
         self._call_client = client.with_policy(_CALL_POLICY, _NO_PATIENCE)
         self._call_threads = DaemonThreads(_CALL_THREADS, name="airflow_dbjobs-call")
+        # A thousand calls must not reserve the rate limit of the polls after them.
+        self._call_turns = asyncio.Semaphore(_CALL_THREADS)
         self._workers: set[asyncio.Task[None]] = set()
         self._seconds_per_poll = 0.0
 
@@ -123,14 +125,15 @@ class RequestQueue:
 
     async def call(self, call: Callable[[JobsClient], T]) -> T:
         """Return what `call` returns, after one turn at the rate limit. Raises what it raises."""
-        await self._gate.wait_turn()
-        self.requests += 1
         context = contextvars.copy_context()
-        try:
-            return await self._call_threads.run(lambda: context.run(call, self._call_client))
-        except TooManyRequests as error:
-            self._gate.pause(error)
-            raise
+        async with self._call_turns:
+            await self._gate.wait_turn()
+            self.requests += 1
+            try:
+                return await self._call_threads.run(lambda: context.run(call, self._call_client))
+            except TooManyRequests as error:
+                self._gate.pause(error)
+                raise
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
         """Return a page of a list of runs. Raises CallError."""
@@ -192,12 +195,12 @@ class RequestQueue:
         return bool(self._queue)
 
     async def _send_poll(self, polled: PolledRun) -> None:
-        sent_at = polled.polled_at = self.client.clock()
+        sent_at = self.client.clock()
+        polled.record_sent(sent_at)
         self.requests += 1
         policy = self.client.transport.policy
         longest = policy.connect_timeout + policy.read_timeout + _TIMEOUT_MARGIN_SECONDS
-        polled.is_whole = polled.needs_tasks
-        if polled.is_whole:
+        if polled.judges:
             longest = max(longest, _PAGES_TIMEOUT_SECONDS)
         poll = self._poll_threads.run(lambda: polled.read(self._poll_client))
         try:

@@ -48,7 +48,7 @@ class Server:
     def read(self, wanted: Iterable[int], *answers: RunsPage | CallError, timeout: float = 60.0) -> ListedRuns:
         self.answers += answers
         self.requests.clear()
-        return asyncio.run(self.list.read_active(set(wanted), timeout))
+        return asyncio.run(self.list.read_active(set(wanted), timeout, set(wanted)))
 
 
 class TestPages:

@@ -1,7 +1,7 @@
 """The poller reads the list of active runs instead of polling each of them, whatever the server does; virtual time.
 
 The tests measure the requests, and how late an end is reported. After each story, `Scene.check_outcomes` verifies that
-no end was reported before ``runs/get`` returned it, and none that is not the run's.
+no end was reported before the API returned it, and none that is not the run's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The poller's guarantees for any runs, quirks of the server and callers; hypothesis generates them.
 
-(a) No end is reported before ``runs/get`` returned it, and none that is not the run's (`Scene.check_outcomes`).
+(a) No end is reported before the API returned it, and none that is not the run's (`Scene.check_outcomes`).
 (b) Each caller learns the end of its run within a bound (`Story.bound`), and none waits forever.
 (c) No caller gets an error, unless its run was deleted.
 (d) A caller that was warned that polling fails is informed when it works again.
