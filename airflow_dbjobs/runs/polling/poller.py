@@ -118,9 +118,10 @@ class RunPoller:
         None as `wait` does.
         """
         if condition.run_id is None:
-            return cast("CheckResult | None", await self._wait(condition, watch, judge))
-        judge_run = lambda run: judge(condition.check_run(run))  # noqa: E731 (it is short)
-        return cast("CheckResult | None", await self._wait(condition.run_id, watch, judge_run))
+            result = await self._wait(condition, watch, judge)
+        else:
+            result = await self._wait(condition.run_id, watch, lambda run: judge(condition.check_run(run)))
+        return cast("CheckResult | None", result)
 
     async def _wait(self, key: int | Condition, watch: Watch, judge: Callable[[Any], Any] | None = None) -> Any:
         with self._in_use():
