@@ -92,7 +92,11 @@ def get(context: RequestContext) -> Json:
 
 
 def cancel(context: RequestContext) -> Json:
-    """Start to cancel a run or a task run; do nothing if it has ended."""
+    """Start to cancel a run or a task run; do nothing if it has ended.
+
+    That a task's cancellation reaches the tasks downstream and no others is documented. That the run may be repaired
+    afterwards is documented for cancelled runs; for runs with a cancelled task it is an assumption.
+    """
     run, task = context.run()
     if task is None:
         context.cancel(run)
