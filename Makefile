@@ -7,6 +7,9 @@ PYTHONS = "$(PYTHON)" python3.13 python3.12 python3.11
 # As Debian calls it.
 CHROMIUM ?= chromium
 
+# Hundreds of processes import the same modules. Without bytecode each compiles them, and pytest rewrites all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
