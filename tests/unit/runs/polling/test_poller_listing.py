@@ -159,7 +159,7 @@ class TestPages:
         assert world.count(LIST, begin=150) == 0
 
     def test_brief_404s_do_not_lose_large_pages_for_good(self) -> None:
-        world = World.of(30)
+        world = World.of(100)
 
         async def story(scene: Scene) -> None:
             scene.watch_all(period=PERIOD)
