@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.operators.launch import LaunchOperator
+from airflow_dbjobs.operators.task_keys import task_key, workflow_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
+    from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
     from airflow_dbjobs.payloads import (
         AiRuntimeTask,
         AlertTask,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
         SubmitTask,
     )
     from airflow_dbjobs.payloads.field_types import Int, Many, One, Text
+
+_SET_BY_GROUP = ("task_key", "depends_on", "run_if")
 
 
 class DatabricksSubmitRunOperator(LaunchOperator):
@@ -75,7 +79,9 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         "libraries", "environments", "run_name", "timeout_seconds", "access_control_list", "git_source",
         "performance_target",
     )  # fmt: skip
-    template_fields: Sequence[str] = ("json", *payload_fields, "idempotency_token", "databricks_conn_id")
+    template_fields: Sequence[str] = (
+        "json", *payload_fields, "idempotency_token", "databricks_conn_id", "workflow_run_metadata",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -111,12 +117,39 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         git_source: One[GitSource] = None,
         performance_target: Text = None,
         forward_dag_params: bool = False,
+        databricks_task_key: str | None = None,
+        workflow_run_metadata: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
+        self._given_task_key = databricks_task_key
+        self.workflow_run_metadata = workflow_run_metadata
         self._set_payload_parameters(locals())
         self._check_early()
+
+    @property
+    def workflow_group(self) -> DatabricksWorkflowTaskGroup | None:
+        """The workflow group that the operator is in, at any depth."""
+        return workflow_group(self)
+
+    @property
+    def databricks_task_key(self) -> str:
+        """The key of its task in the run of its workflow group: the given one, or one made of the task id."""
+        group = self.workflow_group
+        return self._given_task_key or task_key(self.task_id.removeprefix(group.child_id("") if group else ""))
+
+    def databricks_task(self) -> dict[str, Any]:
+        """Return the settings of its only task, templated or rendered, without what a workflow group decides."""
+        from airflow_dbjobs.payloads import merge
+
+        body = merge(self.json, self._payload_parameters(), keep_templates=True)
+        (task,) = body.pop("tasks", [{}])
+        return {name: value for name, value in {**task, **body}.items() if name not in _SET_BY_GROUP}
+
+    def _find_early_mistakes(self, *, strict: bool) -> list[str]:
+        # A workflow group checks the job of its members.
+        return [] if self.workflow_group else super()._find_early_mistakes(strict=strict)
 
     def _default_payload(self) -> dict[str, Any]:
         return {"run_name": self.task_id}
