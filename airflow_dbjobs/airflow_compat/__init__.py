@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         XComArg,
     )
     from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.definitions.taskgroup import MappedTaskGroup
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -75,6 +76,7 @@ _MODULES = {
     "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
     "TaskGroup": ("airflow.sdk", "airflow.utils.task_group"),
+    "MappedTaskGroup": ("airflow.sdk.definitions.taskgroup", "airflow.utils.task_group"),
     "XComArg": ("airflow.sdk", "airflow.models.xcom_arg"),
     "BaseXCom": ("airflow.sdk.bases.xcom",),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.operators.task import SingleTaskOperator
+from airflow_dbjobs.operators.task import NOTHING, SingleTaskOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
 
 
 class DatabricksNotebookOperator(SingleTaskOperator):
-    """Runs a notebook: as a member of a workflow group, or else as a one-time run of its own.
+    """Runs a notebook: as a task of the job of a workflow group, or else of a one-time run.
 
-    :param notebook_path: the path of the notebook.
-    :param source: ``WORKSPACE`` or ``GIT``, by default as Databricks decides.
+    Databricks stops the notebook after the task's ``execution_timeout``, too. ``operators.task.SingleTaskOperator``
+    describes the other parameters, and ``operators.submit_run.DatabricksSubmitRunOperator`` the result.
+
+    :param notebook_path: the path of the notebook: absolute in the workspace, relative in a Git repository.
+    :param source: WORKSPACE or GIT. By default GIT if the run has a ``git_source``, else WORKSPACE.
     :param notebook_params: the parameters of the notebook, by name.
-    :param notebook_packages: the libraries to install on its cluster.
+    :param notebook_packages: the libraries to install on its cluster, in addition to those of the workflow group.
     """
 
     template_fields: Sequence[str] = (
@@ -38,13 +42,25 @@ class DatabricksNotebookOperator(SingleTaskOperator):
         self.notebook_path = notebook_path
         self.source = source
         self.notebook_params = notebook_params
-        self.notebook_packages = notebook_packages
+        self.notebook_packages: Any = notebook_packages
         super().__init__(**kwargs)
 
     def _task_settings(self) -> dict[str, Any]:
-        notebook = {"notebook_path": self.notebook_path}
-        if self.source:
-            notebook["source"] = self.source
-        if self.notebook_params:
-            notebook["base_parameters"] = self.notebook_params
-        return {"notebook_task": notebook, **({"libraries": self.notebook_packages} if self.notebook_packages else {})}
+        fields = {
+            "notebook_path": self.notebook_path,
+            "source": self.source,
+            "base_parameters": self.notebook_params,
+        }
+        settings: dict[str, Any] = {
+            "notebook_task": {name: value for name, value in fields.items() if value not in NOTHING}
+        }
+        if self.execution_timeout:
+            settings["timeout_seconds"] = math.ceil(self.execution_timeout.total_seconds())
+        return settings
+
+    def _task_fields(self) -> dict[str, Any]:
+        given = super()._task_fields()
+        if self.notebook_packages in NOTHING:
+            return given
+        libraries = [*given["libraries"], *self.notebook_packages] if "libraries" in given else self.notebook_packages
+        return {**given, "libraries": libraries}

@@ -24,4 +24,8 @@ def test_runs_the_members_as_one_job(scene: Scene) -> None:
         extract >> load
     launch = dag.get_task("etl.launch")
     metadata = launch.execute(scene.context)
-    assert metadata == {"conn_id": "databricks_default", "job_id": metadata["job_id"], "run_id": scene.ti.xcom["run_id"]}
+    assert metadata == {
+        "conn_id": "databricks_default",
+        "job_id": metadata["job_id"],
+        "run_id": scene.ti.xcom["run_id"],
+    }
