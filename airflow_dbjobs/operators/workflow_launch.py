@@ -86,8 +86,12 @@ class WorkflowLaunchOperator(DatabricksRunNowOperator):
 
     def _render_job(self, context: Context) -> WorkflowJob:
         def render(operator: PayloadOperator, value: Any) -> Any:
-            with _as_task(context, operator):
-                return operator.render_template(value, context)
+            try:
+                with _as_task(context, operator):
+                    return operator.render_template(value, context)
+            except Exception as error:
+                error.add_note(f"It was raised by a template of {operator.task_id}.")
+                raise
 
         return build_job(self, self._templates, render)
 

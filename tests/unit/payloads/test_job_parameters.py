@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.job_parameters import JobParameters, check_size, own_names, to_text
+
+DAY = "at {{ ds }}"
 
 
 class Output:
@@ -18,10 +21,12 @@ class Output:
         return str(context)
 
 
-def hoist(task: dict[str, Any], taken: tuple[str, ...] = (), key: str = "load") -> tuple[Any, dict[str, Any], list[str]]:
+def hoist(
+    task: dict[str, Any], taken: tuple[str, ...] = (), key: str = "load"
+) -> tuple[Any, dict[str, Any], list[str]]:
     """Return what Databricks gets of a task, the templates by the names of the parameters, and what stays in it."""
     parameters = JobParameters({*taken, *own_names(task)})
-    hoisted = parameters.hoist(task, key, "etl.load")
+    hoisted = parameters.hoist(task, "load", "etl.load")
     return as_rendered(hoisted), parameters.templates, parameters.fixed
 
 
@@ -35,39 +40,28 @@ def as_rendered(value: Any) -> Any:
 
 class TestHoist:
     @pytest.mark.parametrize(
-        ("task", "path", "name"),
+        ("kind", "settings", "name"),
         [
-            ({"notebook_task": {"base_parameters": {"day": "{{ ds }}"}}}, "notebook_task.base_parameters.day", "load_day"),
-            ({"spark_python_task": {"parameters": ["{{ ds }}"]}}, "spark_python_task.parameters.0", "load_parameters_0"),
-            ({"spark_jar_task": {"parameters": ["a", "{{ ds }}"]}}, "spark_jar_task.parameters.1", "load_parameters_1"),
-            ({"spark_submit_task": {"parameters": ["{{ ds }}"]}}, "spark_submit_task.parameters.0", "load_parameters_0"),
-            ({"python_wheel_task": {"parameters": ["{{ ds }}"]}}, "python_wheel_task.parameters.0", "load_parameters_0"),
-            (
-                {"python_wheel_task": {"named_parameters": {"x-y": "{{ ds }}"}}},
-                "python_wheel_task.named_parameters.x-y",
-                "load_x_y",
-            ),
-            ({"sql_task": {"parameters": {"day": "{{ ds }}"}}}, "sql_task.parameters.day", "load_day"),
-            ({"dbt_task": {"commands": ["dbt run {{ ds }}"]}}, "dbt_task.commands.0", "load_commands_0"),
-            ({"run_job_task": {"job_parameters": {"day": "{{ ds }}"}}}, "run_job_task.job_parameters.day", "load_day"),
-            ({"condition_task": {"left": "{{ ds }}", "right": "1"}}, "condition_task.left", "load_left"),
-            ({"condition_task": {"left": "1", "right": "{{ ds }}"}}, "condition_task.right", "load_right"),
-            ({"for_each_task": {"inputs": "{{ ds }}"}}, "for_each_task.inputs", "load_inputs"),
-            (
-                {"for_each_task": {"task": {"notebook_task": {"base_parameters": {"day": "{{ ds }}"}}}}},
-                "for_each_task.task.notebook_task.base_parameters.day",
-                "load_day",
-            ),
+            ("notebook_task", {"base_parameters": {"day": DAY}}, "day"),
+            ("spark_python_task", {"parameters": ["a", DAY]}, "parameters_1"),
+            ("spark_jar_task", {"parameters": [DAY]}, "parameters_0"),
+            ("spark_submit_task", {"parameters": [DAY]}, "parameters_0"),
+            ("python_wheel_task", {"parameters": [DAY]}, "parameters_0"),
+            ("python_wheel_task", {"named_parameters": {"x-y": DAY}}, "x_y"),
+            ("sql_task", {"parameters": {"day": DAY}}, "day"),
+            ("dbt_task", {"commands": [DAY]}, "commands_0"),
+            ("run_job_task", {"job_parameters": {"day": DAY}}, "day"),
+            ("condition_task", {"left": DAY, "right": "1"}, "left"),
+            ("condition_task", {"left": "1", "right": DAY}, "right"),
+            ("for_each_task", {"inputs": DAY}, "inputs"),
+            ("for_each_task", {"task": {"notebook_task": {"base_parameters": {"day": DAY}}}}, "day"),
         ],
     )
-    def test_replaces_a_template_by_a_reference(self, task, path, name):
-        hoisted, templates, fixed = hoist(task)
-        found = hoisted
-        for step in path.split("."):
-            found = found[int(step) if isinstance(found, list) else step]
-        assert found == f"{{{{job.parameters.{name}}}}}"
-        assert list(templates) == [name]
-        assert "{{ ds }}" in templates[name]
+    def test_replaces_a_template_by_a_reference(self, kind, settings, name):
+        hoisted, templates, fixed = hoist({kind: settings})
+        expected = json.dumps({kind: settings}).replace(DAY, f"{{{{job.parameters.load_{name}}}}}")
+        assert hoisted == json.loads(expected)
+        assert templates == {f"load_{name}": DAY}
         assert fixed == []
 
     def test_replaces_an_output(self):
@@ -101,7 +95,9 @@ class TestHoist:
         assert templates == {"load_path": "{{ ds }}", "load_path_2": "{{ params.x }}"}
 
     def test_keeps_text_around_an_expression_in_its_parameter(self):
-        _, templates, _ = hoist({"notebook_task": {"base_parameters": {"path": "s3://{{ ds }}/{% if x %}y{% endif %}"}}})
+        _, templates, _ = hoist(
+            {"notebook_task": {"base_parameters": {"path": "s3://{{ ds }}/{% if x %}y{% endif %}"}}}
+        )
         assert templates == {"load_path": "s3://{{ ds }}/{% if x %}y{% endif %}"}
 
     def test_leaves_a_statement_around_a_reference_in_the_settings(self):
@@ -148,7 +144,9 @@ class TestSize:
         check_size({"a": "x" * (10_000 - len('{"job_parameters":{"a":""}}'))})
 
     def test_of_more_is_refused_and_names_the_largest(self):
-        with pytest.raises(ConfigurationError, match=r"have 10,0\d\d bytes.*The largest: b \(9,000 bytes\), c \(970 bytes\)"):
+        with pytest.raises(
+            ConfigurationError, match=r"have 10,0\d\d bytes.*The largest: b \(9,000 bytes\), c \(970 bytes\)"
+        ):
             check_size({"a": "x", "b": "é" * 4500, "c": "x" * 970})
 
 
