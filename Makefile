@@ -52,7 +52,7 @@ WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement
 test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
 	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%)
 
-test-3.3: .venv/installed ## All tests on Airflow 3.3, those on a running Airflow among them
+test-3.3: .venv/installed .venv-official/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
 
 # A random one. It is shown in the command that make prints.
@@ -150,6 +150,15 @@ endef
 	@echo "Installing Airflow 3.3 as it is deployed, with Celery, into .venv-deployment (about a minute)"
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear $(@D)
 	@$(@D)/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt --editable ".[dev,deployment]"
+	@touch $@
+
+# Not an environment but a folder for the path of one test: what the official provider's workflow groups import, without the
+# pandas, pyarrow and SQL client (350 MB) that it also wants. The newest release that fits the constraints.
+.venv-official/installed: .venv/installed
+	@echo "Installing the official provider's workflow groups into .venv-official (20 seconds)"
+	@rm -rf $(@D)
+	@.venv/bin/$(PIP_INSTALL) --target $(@D) --constraint .ci/constraints-airflow-3.3.txt aiohttp mergedeep
+	@.venv/bin/$(PIP_INSTALL) --target $(@D) --no-deps apache-airflow-providers-databricks==7.21.0
 	@touch $@
 
 # Without the constraints: the official provider's own dependencies want other versions.

@@ -158,8 +158,9 @@ def repair(store: Store, run: Run, args: Json, now_ms: int) -> Episode:
     if run.active:
         raise ApiError(f"Run {run.run_id} is still in progress; only a finished run can be repaired.")
     latest_id = run.episodes[-1].repair_id
-    if latest_id is not None and args.get("latest_repair_id") != latest_id:
-        raise ApiError(f"Field 'latest_repair_id' must be {latest_id}, the latest repair of run {run.run_id}.")
+    if args.get("latest_repair_id") != latest_id:
+        expected = f"be {latest_id}, the latest repair" if latest_id else "be absent before the first repair"
+        raise ApiError(f"Field 'latest_repair_id' must {expected} of run {run.run_id}.")
     tasks = latest_attempts(store.tasks_of(run))
     chosen = _chosen(tasks, args)
     job = store.jobs.get(run.job_id)

@@ -143,9 +143,11 @@ def _unblock(task: TaskRun, tasks: dict[str, TaskRun]) -> Step | None:
     if not all(item.state.terminal for item in upstream):
         return None
     branches = {item["task_key"]: item.get("outcome") for item in task.spec.get("depends_on", [])}
-    # The branch of a condition that was not taken counts as excluded.
+    # The branch that a condition did not take counts as excluded. A condition that could not be evaluated took none.
     results = [
-        "EXCLUDED" if branches[item.task_key] not in (None, "", item.outcome) else item.state.result or ""
+        "EXCLUDED"
+        if item.outcome and branches[item.task_key] not in (None, "", item.outcome)
+        else item.state.result or ""
         for item in upstream
     ]
     rule = task.spec.get("run_if", "ALL_SUCCESS")
@@ -167,13 +169,15 @@ def result_if_unmet(rule: str, results: Sequence[str]) -> str | None:
     ran = len(results) - excluded
     if not ran:
         return "EXCLUDED"
+    # The vendor's documentation: tasks whose rule handles failures also run after a cancellation.
+    unsuccessful = failed + canceled
     met = {
-        "ALL_SUCCESS": failed + canceled == 0,
-        "AT_LEAST_ONE_SUCCESS": failed + canceled < ran,
-        "NONE_FAILED": failed + canceled == 0,
+        "ALL_SUCCESS": not unsuccessful,
+        "AT_LEAST_ONE_SUCCESS": unsuccessful < ran,
+        "NONE_FAILED": not unsuccessful,
         "ALL_DONE": True,
-        "AT_LEAST_ONE_FAILED": failed > 0,
-        "ALL_FAILED": failed == ran,
+        "AT_LEAST_ONE_FAILED": unsuccessful > 0,
+        "ALL_FAILED": unsuccessful == ran,
     }[rule]
     if met:
         return None

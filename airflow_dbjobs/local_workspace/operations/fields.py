@@ -7,13 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError
-from airflow_dbjobs.local_workspace.state.settings import OVERRIDES
+from airflow_dbjobs.local_workspace.state.settings import RUN_PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Parameters of a run. The cloud treats empty ones as absent.
-_RUN_PARAMETERS: Final = OVERRIDES | {"job_parameters"}
 _INTEGERS: Final = frozenset(
     {
         "job_id", "run_id", "timeout_seconds", "max_retries", "min_retry_interval_millis",
@@ -70,7 +68,7 @@ def decode(value: Any) -> Any:
 
 
 def _absent(name: str, value: Any) -> bool:
-    return value is None or (name in _RUN_PARAMETERS and value in ({}, [], ""))
+    return value is None or (name in RUN_PARAMETERS and value in ({}, [], ""))
 
 
 def _field(name: str, value: Any) -> Any:

@@ -38,7 +38,8 @@ def submit(context: RequestContext) -> Json:
     """Start a one-time run, or return the one that the idempotency token was used for."""
     run = context.run_of_token()
     if run is None:
-        hidden = ("idempotency_token", "access_control_list")
+        # One-time runs cannot share clusters: the API ignores job_clusters, so a task that names one is refused.
+        hidden = ("idempotency_token", "access_control_list", "job_clusters")
         settings = {name: value for name, value in context.args.items() if name not in hidden}
         check_settings(settings, context.version)
         if not tasks_of(settings):
@@ -91,7 +92,11 @@ def get(context: RequestContext) -> Json:
 
 
 def cancel(context: RequestContext) -> Json:
-    """Start to cancel a run or a task run; do nothing if it has ended."""
+    """Start to cancel a run or a task run; do nothing if it has ended.
+
+    That a task's cancellation reaches the tasks downstream and no others is documented. That the run may be repaired
+    afterwards is documented for cancelled runs; for runs with a cancelled task it is an assumption.
+    """
     run, task = context.run()
     if task is None:
         context.cancel(run)

@@ -8,7 +8,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError, describe
-from airflow_dbjobs.local_workspace.state.settings import OVERRIDES, is_flat, payload_fields, upstream_keys
+from airflow_dbjobs.local_workspace.state.settings import (
+    OVERRIDES,
+    RUN_PARAMETERS,
+    is_flat,
+    payload_fields,
+    upstream_keys,
+)
 
 from .fields import object_array
 
@@ -33,6 +39,7 @@ _GIT_PROVIDERS: Final = frozenset(
         "azuredevopsservices", "awscodecommit",
     }
 )  # fmt: skip
+_CLUSTER_CHOICES: Final = ("existing_cluster_id", "job_cluster_key", "new_cluster")
 _TASK_KEY: Final = re.compile(r"[\w-]{1,100}")
 _PARAMETER_NAME: Final = re.compile(r"[\w.-]+")
 
@@ -65,6 +72,7 @@ def _check_tasks(settings: Json, version: str) -> None:
         if payloads:
             raise ApiError(f"Fields 'tasks' and '{payloads[0]}' exclude each other.")
         _check_graph(settings["tasks"], version)
+        _check_clusters(settings)
     elif payloads:
         _check_payload(settings, "the settings")
         if settings.get("job_clusters"):
@@ -101,6 +109,24 @@ def _check_graph(tasks: list[Json], version: str) -> None:
         raise ApiError(f"Field 'depends_on' has a cycle: {' <- '.join(error.args[1])}.") from None
 
 
+def _check_clusters(settings: Json) -> None:
+    """Check that each task has at most one cluster (without one it is serverless), and that shared ones exist."""
+    shared = [cluster.get("job_cluster_key") for cluster in settings.get("job_clusters", [])]
+    for key in shared:
+        if key is None or not _TASK_KEY.fullmatch(key) or shared.count(key) > 1:
+            raise ApiError(
+                f"Field 'job_cluster_key' must be 1 to 100 letters, digits, - or _, and unique; {describe(key)}."
+            )
+    for task in settings["tasks"]:
+        given = [name for name in _CLUSTER_CHOICES if name in task]
+        if len(given) > 1:
+            raise ApiError(f"Fields '{given[0]}' and '{given[1]}' of task {task['task_key']!r} exclude each other.")
+        if (key := task.get("job_cluster_key")) is not None and key not in shared:
+            raise ApiError(
+                f"Field 'job_cluster_key' of task {task['task_key']!r} names {key!r}, which is not in 'job_clusters'."
+            )
+
+
 def _check_task(task: Json) -> str:
     key: str | None = task.get("task_key")
     if key is None or not _TASK_KEY.fullmatch(key):
@@ -123,7 +149,7 @@ def check_parameters(args: Json) -> None:
         raise ApiError(f"Fields 'job_parameters' and '{given[0]}' exclude each other.")
     if {"jar_params", "notebook_params"} <= args.keys():
         raise ApiError("Fields 'jar_params' and 'notebook_params' exclude each other.")
-    for name in given:
+    for name in sorted(args.keys() & RUN_PARAMETERS):
         size = len(json.dumps({name: args[name]}, separators=(",", ":"), ensure_ascii=False).encode())
         if size > _MAX_PARAMETER_BYTES:
             raise ApiError(f"Field '{name}' is {size} bytes of JSON; at most {_MAX_PARAMETER_BYTES} are allowed.")

@@ -15,6 +15,8 @@ OVERRIDES: Final = frozenset(
         "pipeline_params", "sql_params", "dbt_commands",
     }
 )  # fmt: skip
+#: Parameters of a run. The cloud treats empty ones as absent.
+RUN_PARAMETERS: Final = OVERRIDES | {"job_parameters"}
 #: The fields of a task that flat settings have at the top level, next to the task's payload.
 _FLAT_TASK_FIELDS: Final = frozenset(
     {

@@ -48,6 +48,13 @@ class TestRunIf:
             ("ALL_FAILED", "FAILED TIMEDOUT", None),
             ("ALL_FAILED", "FAILED EXCLUDED", None),
             ("ALL_FAILED", "FAILED SUCCESS", "EXCLUDED"),
+            ("ALL_FAILED", "CANCELED UPSTREAM_CANCELED", None),
+            ("AT_LEAST_ONE_FAILED", "SUCCESS CANCELED", None),
+            ("AT_LEAST_ONE_FAILED", "UPSTREAM_FAILED EXCLUDED", None),
+            ("AT_LEAST_ONE_SUCCESS", "CANCELED UPSTREAM_CANCELED", "UPSTREAM_CANCELED"),
+            ("AT_LEAST_ONE_SUCCESS", "SUCCESS CANCELED", None),
+            ("NONE_FAILED", "SUCCESS UPSTREAM_CANCELED", "UPSTREAM_CANCELED"),
+            ("NONE_FAILED", "EXCLUDED DISABLED", "EXCLUDED"),
             ("ALL_DONE", "EXCLUDED EXCLUDED", "EXCLUDED"),
             ("ALL_SUCCESS", "EXCLUDED DISABLED", "EXCLUDED"),
             ("ALL_FAILED", "", None),
@@ -160,7 +167,9 @@ class TestCondition:
 
     @pytest.mark.parametrize(("op", "left"), [("LESS_THAN", "many"), ("LIKE", "1")])
     def test_invalid_condition_fails(self, client: Client, op: str, left: str) -> None:
-        assert results(client.finish(tasks=[condition(op, left, "1")])) == {"check": "FAILED"}
+        branch = task("yes", "good", depends_on=[{"task_key": "check", "outcome": "true"}])
+        run = client.finish(tasks=[condition(op, left, "1"), branch])
+        assert results(run) == {"check": "FAILED", "yes": "UPSTREAM_FAILED"}
 
 
 class TestRunJob:

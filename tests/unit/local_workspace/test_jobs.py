@@ -63,11 +63,12 @@ class TestCreate:
             ({"tasks": [{"spark_python_task": PYTHON}]}, "digits, - or _; it is missing."),
             ({"tasks": TASKS, "git_source": {"git_url": "https://x"}}, "; it is missing."),
             ({"tasks": [{**TASKS[0], "run_if": "NEVER"}]}, "run_if"),
-            ({"spark_python_task": PYTHON, "job_clusters": [{"job_cluster_key": "x"}]}, "job_clusters"),
             ({"spark_python_task": PYTHON, "max_concurrent_runs": 1001}, "max_concurrent_runs"),
             ({"spark_python_task": PYTHON, "timeout_seconds": -1}, "timeout_seconds"),
             ({"spark_python_task": PYTHON, "parameters": [{"name": "a b"}]}, "parameters"),
             ({"tasks": [{**TASKS[0], "task_key": f"t{i}"} for i in range(1001)]}, "at most 1000"),
+            ({"tasks": [{**TASKS[0], "job_cluster_key": "gone"}]}, "'gone', which is not in 'job_clusters'"),
+            ({"tasks": [{**TASKS[0], "job_cluster_key": "a", "new_cluster": {}}]}, "'new_cluster' of task 'a' exclude"),
         ],
     )
     def test_invalid_settings_are_refused_by_field(self, client: Client, settings: dict, named: str) -> None:
@@ -75,6 +76,18 @@ class TestCreate:
             error = client.refused("POST", operation, settings)
             assert error["error_code"] == "INVALID_PARAMETER_VALUE"
             assert named in error["message"]
+
+    @pytest.mark.parametrize(
+        ("settings", "named"),
+        [
+            ({"spark_python_task": PYTHON, "job_clusters": [{"job_cluster_key": "a"}]}, "'job_clusters' needs 'tasks'"),
+            ({"tasks": TASKS, "job_clusters": [{"job_cluster_key": "a"}] * 2}, "found 'a'"),
+            ({"tasks": TASKS, "job_clusters": [{"job_cluster_key": "a b"}]}, "found 'a b'"),
+            ({"tasks": TASKS, "job_clusters": [{}]}, "it is missing"),
+        ],
+    )
+    def test_invalid_job_clusters_are_refused(self, client: Client, settings: dict, named: str) -> None:
+        assert named in client.refused("POST", "create", settings)["message"]
 
     @pytest.mark.parametrize("source", [{}, {"git_url": "https://x"}, {"git_url": "https://x", "git_provider": "svn"}])
     def test_git_source_needs_a_known_provider(self, client: Client, source: dict) -> None:

@@ -162,6 +162,7 @@ class TestParameters:
             {"job_parameters": {"a": "b"}, "python_params": ["c"]},
             {"jar_params": ["a"], "notebook_params": {"b": "c"}},
             {"python_params": ["x" * 10_000]},
+            {"job_parameters": {"a": "x" * 10_000}},
             {"only": ["a"]},
         ],
     )

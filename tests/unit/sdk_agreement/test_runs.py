@@ -238,17 +238,19 @@ class TestChangeRun:
     @pytest.mark.parametrize("version", NEWER)
     def test_repairs_a_run_equally_any_number_of_times(self, scene: Scene, version: str) -> None:
         tasks = [*SMALL["tasks"], {"task_key": "bad", "notebook_task": {"notebook_path": "/missing"}, "max_retries": 0}]
+        tasks.append({**SMALL["tasks"][0], "task_key": "after_a", "depends_on": [{"task_key": "a"}]})
         mine, other = (scene.ours.submit_run({"tasks": tasks}) for _ in range(2))
         client = scene.speaking(version)
         repairs: list[int] = []
         for asked in (
             {"rerun_all_failed_tasks": True},
             {"rerun_tasks": ["a", "bad"]},
+            {"rerun_tasks": ["a"], "rerun_dependent_tasks": True},
             {"rerun_all_failed_tasks": True},
         ):
             assert scene.run(mine) == scene.run(other)
             # Our client looks latest_repair_id up where it has none, as in the last one.
-            latest = {"latest_repair_id": repairs[-1]} if len(repairs) == 1 else {}
+            latest = {"latest_repair_id": repairs[-1]} if len(repairs) in (1, 2) else {}
             their_history = scene.theirs.get_run(other, include_history=True).repair_history
             repairs.append(client.repair_run({"run_id": mine, **asked, **latest}))
             scene.theirs.repair_run(other, latest_repair_id=their_history[-1].id, **asked)
@@ -257,6 +259,7 @@ class TestChangeRun:
         told = scene.theirs.get_run(mine, include_history=True)
         assert differences(found.raw, told.as_dict()) == NOT_OF_RUNS
         assert [item.id for item in told.repair_history] == [None, *repairs]
+        assert [len(item.task_run_ids) for item in told.repair_history] == [3, 1, 2, 2, 1]
         assert found.raw["repair_history"] == [item.as_dict() for item in told.repair_history]
 
     @pytest.mark.parametrize("version", API_VERSIONS)
@@ -278,6 +281,22 @@ class TestChangeRun:
         client.cancel_run(runs[1][0])
         scene.theirs.cancel_run(runs[0][0])
         assert scene.run(runs[0][0]) == scene.run(runs[1][0])
+
+    @pytest.mark.parametrize("version", NEWER)
+    def test_cancels_one_task_equally(self, scene: Scene, version: str) -> None:
+        (scene.root / "sleep.py").write_text("# Databricks notebook source\nimport time; time.sleep(60)\n")
+        tasks = [{"task_key": "a", "notebook_task": {"notebook_path": "/sleep"}}, *SMALL["tasks"]]
+        tasks[1] = {**tasks[1], "task_key": "b"}
+        tasks += [{**tasks[1], "task_key": "c", "depends_on": [{"task_key": "a"}]}]
+        tasks += [{**tasks[2], "task_key": "d", "run_if": "ALL_FAILED"}]
+        mine, other = (scene.ours.submit_run({"tasks": tasks}) for _ in range(2))
+        scene.speaking(version).cancel_run(task_run(scene.ours.get_run(mine), "a"))
+        scene.theirs.cancel_run(task_run(scene.ours.get_run(other), "a"))
+        cancelled = scene.run(mine)
+        assert cancelled == scene.run(other)
+        ends = {task["task_key"]: task["state"]["result_state"] for task in cancelled["tasks"]}
+        assert ends == {"a": "CANCELED", "b": "SUCCESS", "c": "UPSTREAM_CANCELED", "d": "SUCCESS"}
+        assert cancelled["state"]["result_state"] == "CANCELED"
 
     @pytest.mark.parametrize("version", API_VERSIONS)
     def test_deletes_a_run_equally(self, scene: Scene, version: str) -> None:
