@@ -60,9 +60,10 @@ class SingleTaskOperator(DatabricksSubmitRunOperator):
         return {name: value for name in _TASK_FIELDS if (value := getattr(self, name)) not in NOTHING}
 
     def _payload_parameters(self) -> dict[str, Any]:
-        of_run = {name: value for name, value in super()._payload_parameters().items() if name not in _TASK_FIELDS}
-        task = {**self._task_settings(), **self._task_fields(), "task_key": self.databricks_task_key}
-        return {**of_run, "tasks": [task]}
+        given = {name: value for name, value in super()._payload_parameters().items() if name not in _TASK_FIELDS}
+        types = {name: given.pop(name) for name in list(given) if name.endswith("_task")}
+        task = {**types, **self._task_settings(), **self._task_fields(), "task_key": self.databricks_task_key}
+        return {**given, "tasks": [task]}
 
 
 class DatabricksTaskOperator(SingleTaskOperator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators.run_now import DatabricksRunNowOperator
@@ -30,6 +30,7 @@ class WorkflowLaunchOperator(DatabricksRunNowOperator):
     """
 
     template_fields: Sequence[str] = ("parameters", "databricks_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
 
     def __init__(self, *, parameters: dict[str, Any], **kwargs: Any) -> None:
         self.parameters = parameters
