@@ -45,7 +45,7 @@ class WorkflowLaunchOperator(DatabricksRunNowOperator):
     def _find_early_mistakes(self, *, strict: bool) -> list[str]:
         from airflow_dbjobs.payloads import check_early
 
-        job = build_job(self, self._templates, lambda _, value: value)
+        job = build_job(self, self._templates)
         with _naming(job.task_ids):
             return check_early("create", None, job.settings, template_ext=self.template_ext, strict=strict)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ConfigurationError
@@ -81,7 +82,7 @@ class JobParameters:
 
     def _hoist_value(self, value: Any, name: str, path: str) -> Any:
         if not varies(value):
-            return value
+            return self.fix(value, path)
         parts = split_expressions(value) if isinstance(value, str) else ["", value, ""]
         if parts is None:
             return self.fix(value, path)
@@ -129,7 +130,9 @@ def own_names(task: Mapping[str, Any]) -> set[str]:
 
 def to_text(value: object) -> str:
     """Return the value of a parameter as the string that the API requires."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    # The output of a mapped task is a sequence of Airflow's own.
+    plain = list(value) if isinstance(value, Sequence) else value
+    return value if isinstance(value, str) else json.dumps(plain, default=str)
 
 
 def size_of(parameters: Mapping[str, str]) -> int:

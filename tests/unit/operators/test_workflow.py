@@ -291,6 +291,19 @@ class TestLaunch:
         dag.get_task("etl.launch").execute(etl.scene.context)
         assert etl.sent() == sent
 
+    @pytest.mark.parametrize("native", [True, False])
+    def test_renders_other_templates_as_the_dag_wants(self, etl, native):
+        etl.scene.context["clusters"] = [{"job_cluster_key": "small", "new_cluster": {"spark_version": "15"}}]
+        settings = etl.launch(
+            lambda: notebook(job_cluster_key="small", notebook_params={"n": "{{ 1 + 1 }}", "id": "{{job.run_id}}"}),
+            dag_args={"render_template_as_native_obj": native},
+            job_clusters="{{ clusters }}",
+        )
+        assert settings["job_clusters"][0]["new_cluster"]["spark_version"] == "15"
+        parameters = task_of(settings, "load")["notebook_task"]["base_parameters"]
+        assert parameters == {"n": "{{job.parameters.load_n}}", "id": "{{job.run_id}}"}
+        assert etl.sent() == {"load_n": "2"}
+
     def test_sends_the_defaults_of_the_jobs_own_parameters_that_are_templates(self, etl):
         own = [{"name": "day", "default": "{{ ds }}"}, {"name": "region", "default": "eu"}]
         settings = etl.launch(

@@ -119,6 +119,7 @@ class TestHoist:
             ({"new_cluster": {"custom_tags": {"day": "{{ ds }}"}}}, ["new_cluster.custom_tags.day"]),
             ({"libraries": [{"jar": "{{ ds }}"}]}, ["libraries[0].jar"]),
             ({"spark_python_task": {"parameters": "args.json-tpl"}}, ["spark_python_task.parameters"]),
+            ({"for_each_task": {"inputs": ["{{ ds }}"]}}, ["for_each_task.inputs[0]"]),
             ({"timeout_seconds": "{{ params.t }}"}, ["timeout_seconds"]),
         ],
     )
@@ -150,6 +151,8 @@ class TestSize:
             check_size({"a": "x", "b": "é" * 4500, "c": "x" * 970})
 
 
-@pytest.mark.parametrize(("value", "text"), [("a", "a"), (1, "1"), (True, "true"), (["a", 1], '["a", 1]'), ({}, "{}")])
+@pytest.mark.parametrize(
+    ("value", "text"), [("a", "a"), (1, "1"), (True, "true"), (["a", 1], '["a", 1]'), (range(2), "[0, 1]"), ({}, "{}")]
+)
 def test_a_parameter_is_sent_as_text(value, text):
     assert to_text(value) == text
