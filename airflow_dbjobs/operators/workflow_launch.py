@@ -105,24 +105,8 @@ class WorkflowLaunchOperator(DatabricksRunNowOperator):
                 ", ".join(paths),
             )
 
-    def _wait_and_finish(
-        self,
-        context: Context,
-        client: JobsClient,
-        run: Run,
-        *,
-        joined: bool,
-        deadline: float | None,
-        token_already_used: bool = False,  # noqa: ARG002 (there is no user's token)
-    ) -> Any:
-        from airflow_dbjobs.client.wait import wait_for_run
-
-        # The members wait for the run. One that ends because an earlier try was killed is not theirs.
-        if joined and run.state.is_being_stopped:
-            run = wait_for_run(client, run.run_id, period=self.polling_period_seconds)
-        if self._was_canceled_for_earlier_try(run, joined=joined):
-            payload = self._build_launch_payload(client, context)
-            return self._run(context, client, payload, deadline=deadline, is_second=True)
+    def _wait_and_finish(self, context: Context, client: JobsClient, run: Run, **_: Any) -> dict[str, Any]:  # noqa: ARG002
+        # The members wait for the run. The launcher waits for one that is ending, and replaces it.
         return {"conn_id": self.databricks_conn_id, "job_id": int(self._job), "run_id": run.run_id}
 
 

@@ -326,6 +326,19 @@ class TestLaunch:
         warning = log_text()
         assert "the job: etl.load.notebook_task.notebook_path, etl.tags.day. The job is written whenever" in warning
 
+    def test_does_not_override_a_parameter_of_another_task(self, etl):
+        def members():
+            notebook("extract", notebook_params={"day": "{{ ds }}"})
+            notebook("load", notebook_params={"extract_day": "own"})
+
+        etl.launch(members)
+        assert etl.sent() == {"extract_day_2": "2026-01-01"}
+
+    def test_does_not_send_the_params_of_the_dag(self, etl):
+        etl.scene.context["params"] = {"x": "dag"}
+        etl.launch(notebook, dag_args={"params": {"x": "dag"}})
+        assert etl.sent() == {}
+
     def test_does_not_warn_of_parameters(self, etl, log_text):
         etl.launch(lambda: notebook(notebook_params={"x": "{{ ds }}", "y": "{{job.run_id}}"}))
         assert "become settings" not in log_text()
