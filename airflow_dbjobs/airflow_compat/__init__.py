@@ -24,8 +24,11 @@ if TYPE_CHECKING:
         Connection,
         Context,
         PokeReturnValue,
+        TaskGroup,
+        XComArg,
     )
     from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.definitions.taskgroup import MappedTaskGroup
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -72,6 +75,9 @@ _MODULES = {
     "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
     "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
+    "TaskGroup": ("airflow.sdk", "airflow.utils.task_group"),
+    "MappedTaskGroup": ("airflow.sdk.definitions.taskgroup", "airflow.utils.task_group"),
+    "XComArg": ("airflow.sdk", "airflow.models.xcom_arg"),
     "BaseXCom": ("airflow.sdk.bases.xcom",),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
     "SENSITIVE_FIELD_PLACEHOLDER": ("airflow.www.views",),

@@ -1,4 +1,4 @@
-"""The operators of a DAG: launch a run or create a job."""
+"""The operators of a DAG, which launch a run or create a job, and the task group that is one job."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ from airflow_dbjobs import lazy_names
 
 if TYPE_CHECKING:
     from airflow_dbjobs.operators.create_jobs import DatabricksCreateJobsOperator
+    from airflow_dbjobs.operators.notebook import DatabricksNotebookOperator
     from airflow_dbjobs.operators.run_now import DatabricksRunNowOperator
     from airflow_dbjobs.operators.submit_run import DatabricksSubmitRunOperator
+    from airflow_dbjobs.operators.task import DatabricksTaskOperator
+    from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
 else:
     __getattr__ = lazy_names(
         {
             "DatabricksSubmitRunOperator": "airflow_dbjobs.operators.submit_run",
             "DatabricksRunNowOperator": "airflow_dbjobs.operators.run_now",
             "DatabricksCreateJobsOperator": "airflow_dbjobs.operators.create_jobs",
+            "DatabricksNotebookOperator": "airflow_dbjobs.operators.notebook",
+            "DatabricksTaskOperator": "airflow_dbjobs.operators.task",
+            "DatabricksWorkflowTaskGroup": "airflow_dbjobs.operators.workflow",
         }
     )
 
-__all__ = ["DatabricksCreateJobsOperator", "DatabricksRunNowOperator", "DatabricksSubmitRunOperator"]
+__all__ = [
+    "DatabricksCreateJobsOperator",
+    "DatabricksNotebookOperator",
+    "DatabricksRunNowOperator",
+    "DatabricksSubmitRunOperator",
+    "DatabricksTaskOperator",
+    "DatabricksWorkflowTaskGroup",
+]

@@ -133,7 +133,8 @@ class PayloadOperator(BaseOperator):
 
         dag = self.get_dag()
         macros = (dag.user_defined_macros if dag else None) or {}
-        found = set(ambiguous_references({"json": self.json, **self._payload_parameters()}, macros))
+        templates = {name: getattr(self, name, None) for name in self.template_fields}
+        found = set(ambiguous_references(templates, macros))
         if found and level == "strict":
             raise PayloadError(f"jobs/{self.endpoint}", [f"- {finding}" for finding in sorted(found)])
         for warning in sorted(found - self._reported_references):
@@ -164,15 +165,21 @@ class PayloadOperator(BaseOperator):
 
     def _build_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Return the request body from the rendered parameters. Raises ConfigurationError if it is wrong."""
-        from airflow_dbjobs.payloads import check, merge
+        from airflow_dbjobs.payloads import merge
 
         payload = {**self._default_payload(), **merge(self.json, self._payload_parameters())}
         payload = self._forward_dag_params(payload, client, context)
+        self._check_payload(self.endpoint, payload, client)
+        return payload
+
+    def _check_payload(self, endpoint: str, payload: dict[str, Any], client: JobsClient) -> None:
+        """Log the mistakes in a complete payload, or raise ConfigurationError for them."""
+        from airflow_dbjobs.payloads import check
+
         if (level := self._mistake_level) != "off":
             version, strict = client.api_version, level == "strict"
-            for warning in check(self.endpoint, payload, version, cloud=client.cloud, strict=strict):
-                self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
-        return payload
+            for warning in check(endpoint, payload, version, cloud=client.cloud, strict=strict):
+                self.log.warning("jobs/%s payload: %s", endpoint, warning)
 
     def _forward_dag_params(
         self,
@@ -186,9 +193,9 @@ class PayloadOperator(BaseOperator):
     def _dag_run_params(self, context: Context) -> dict[str, Any]:
         """Return the params of the task and its DAG with their values in this DAG run; None for one without a value."""
         values = context.get("params") or {}
-        return {name: values.get(name, default) for name, default in self._declared_params().items()}
+        return {name: values.get(name, default) for name, default in self.declared_params().items()}
 
-    def _declared_params(self) -> dict[str, Any]:
+    def declared_params(self) -> dict[str, Any]:
         """Return the params of the task and its DAG with their defaults; None for one without a default."""
         from airflow_dbjobs.airflow_compat import ParamValidationError
 

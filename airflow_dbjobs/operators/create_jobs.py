@@ -96,7 +96,7 @@ class DatabricksCreateJobsOperator(PayloadOperator):
         from airflow_dbjobs.operators.dag_params import with_parameters
 
         # With their defaults: the values of each DAG run would change the job each time.
-        return with_parameters(payload, self._declared_params(), client.api_version)
+        return with_parameters(payload, self.declared_params(), client.api_version)
 
     def _find_early_mistakes(self, *, strict: bool) -> list[str]:
         warnings = super()._find_early_mistakes(strict=strict)

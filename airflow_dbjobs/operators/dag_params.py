@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.payloads.job_parameters import size_of, to_text
+from airflow_dbjobs.payloads.rules.parameters import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +33,6 @@ _NAMED_PARAMETERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "run_job_task": ("job_parameters", _OTHER_PARAMETERS),
 }
 _VALID_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-MAX_BYTES = 10_000
 
 
 def with_job_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], api_version: str) -> dict[str, Any]:
@@ -85,8 +86,8 @@ def _fill_task(task: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, 
 
 
 def _is_too_large(params: Mapping[str, str], recipient: str) -> bool:
-    """Return whether the API would reject these ``job_parameters`` (it counts the field's name too), and warn if so."""
-    size = len(json.dumps({"job_parameters": params}, ensure_ascii=False, separators=(",", ":")).encode())
+    """Return whether the API would reject these ``job_parameters``, and warn if so."""
+    size = size_of(params)
     if size <= MAX_BYTES:
         return False
     log.warning(
@@ -100,14 +101,10 @@ def _is_too_large(params: Mapping[str, str], recipient: str) -> bool:
 
 def _to_texts(params: Mapping[str, Any]) -> dict[str, str]:
     """Return params as strings, which the API requires, without those that have no value or an invalid name."""
-    texts = {name: _to_text(value) for name, value in params.items() if value is not None}
+    texts = {name: to_text(value) for name, value in params.items() if value is not None}
     if invalid := [name for name in texts if not _VALID_NAME.fullmatch(name)]:
         log.warning(
             "These params are not forwarded, because the API does not accept their names: %s",
             ", ".join(map(repr, invalid)),
         )
     return {name: text for name, text in texts.items() if name not in invalid}
-
-
-def _to_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.operators.launch import LaunchOperator
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
+    from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
     from airflow_dbjobs.payloads import (
         AiRuntimeTask,
         AlertTask,
@@ -41,6 +44,26 @@ if TYPE_CHECKING:
     )
     from airflow_dbjobs.payloads.field_types import Int, Many, One, Text
 
+_SET_BY_GROUP = ("task_key", "depends_on", "run_if")
+_MAX_KEY = 100
+
+
+def _make_key(task_id: str) -> str:
+    """Return the task key made of a task id; one that is too long is cut, and unique by its hash."""
+    key = re.sub(r"[^A-Za-z0-9_-]", "_", task_id.replace(".", "__"))
+    if len(key) <= _MAX_KEY:
+        return key
+    digest = hashlib.sha256(task_id.encode()).hexdigest()[:16]
+    return f"{key[: _MAX_KEY - 1 - len(digest)]}_{digest}"
+
+
+def literal_key(task: object) -> str:
+    """Return the ``task_key`` in a task's settings, or an empty string if there is none but a template."""
+    from airflow_dbjobs.payloads.templates import is_templated
+
+    key = task.get("task_key") if isinstance(task, dict) else None
+    return key if isinstance(key, str) and not is_templated(key) else ""
+
 
 class DatabricksSubmitRunOperator(LaunchOperator):
     """Launches a one-time run (``jobs/runs/submit``) and waits for its end.
@@ -59,6 +82,10 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     :param timeout_seconds: the timeout of the run in seconds, enforced by Databricks; 0 or None for none.
     :param forward_dag_params: whether to add the DAG's params, as strings, to each task that accepts named parameters
         and has none.
+    :param databricks_task_key: the key of its only task in the run of a workflow group. By default it is made of the
+        task id.
+    :param workflow_run_metadata: ``conn_id``, ``job_id`` and ``run_id`` of a run, as the task ``launch`` of a workflow
+        group returns them: the operator then launches no run, but waits for the task of this run that has its key.
     :raises errors.PayloadError: when the DAG is parsed or before anything is sent, if the payload breaks a rule.
     :raises errors.ConfigurationError: likewise if another parameter is wrong.
     :raises errors.CallError: if the API gives no usable answer.
@@ -75,7 +102,9 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         "libraries", "environments", "run_name", "timeout_seconds", "access_control_list", "git_source",
         "performance_target",
     )  # fmt: skip
-    template_fields: Sequence[str] = ("json", *payload_fields, "idempotency_token", "databricks_conn_id")
+    template_fields: Sequence[str] = (
+        "json", *payload_fields, "idempotency_token", "databricks_conn_id", "workflow_run_metadata",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -111,12 +140,78 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         git_source: One[GitSource] = None,
         performance_target: Text = None,
         forward_dag_params: bool = False,
+        databricks_task_key: str | None = None,
+        workflow_run_metadata: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
+        self._given_task_key = databricks_task_key
+        self.workflow_run_metadata = workflow_run_metadata
         self._set_payload_parameters(locals())
         self._check_early()
+
+    @property
+    def workflow_group(self) -> DatabricksWorkflowTaskGroup | None:
+        """The workflow group that the operator is in, at any depth."""
+        group: Any = self.task_group
+        while group is not None and not getattr(group, "is_databricks", False):
+            group = group.parent_group
+        return group  # type: ignore[no-any-return]
+
+    @property
+    def databricks_task_key(self) -> str:
+        """The key of its only task: the given one, or one made of the task id without the workflow group's."""
+        group = self.workflow_group
+        prefix: str = group.child_id("") if group else ""  # type: ignore[no-untyped-call]
+        return self._given_task_key or self._key_in_settings() or _make_key(self.task_id.removeprefix(prefix))
+
+    def databricks_task(self) -> dict[str, Any]:
+        """Return the settings of its only task, templated or rendered, without those that its workflow group decides.
+
+        Raises what `task_settings` does.
+        """
+        return {name: value for name, value in self.task_settings().items() if name not in _SET_BY_GROUP}
+
+    def task_settings(self) -> dict[str, Any]:
+        """Return all settings of its only task that are given.
+
+        Raises ConfigurationError if there is not exactly one task, or if something is given that a task does not have.
+        """
+        from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.payloads import merge
+        from airflow_dbjobs.payloads.schema import fields_of
+
+        if isinstance(self.json, str):
+            raise ConfigurationError(
+                f"{self.task_id}: json must be a mapping in a workflow group; its values may be templates."
+            )
+        body = merge(self.json, self._payload_parameters(), keep_templates=True)
+        tasks = body.pop("tasks", [{}])
+        if not isinstance(tasks, list) or len(tasks) != 1 or not isinstance(tasks[0], dict):
+            raise ConfigurationError(
+                f"{self.task_id}: an operator in a workflow group must have exactly one task. Write an operator for"
+                " each task, as a dict whose values may be templates."
+            )
+        of_run = [name for name in body if name in fields_of("SubmitRun").keys() - fields_of("Task").keys()]
+        of_run += ["forward_dag_params"] if self.forward_dag_params else []
+        if of_run:
+            raise ConfigurationError(
+                f"{self.task_id}: {', '.join(of_run)}: not for a task in a workflow group, which is a part of the"
+                " group's run. Give extra_job_params or notebook_params to the group instead."
+            )
+        return {**tasks[0], **body}
+
+    def _key_in_settings(self) -> str:
+        tasks: Any = getattr(self, "tasks", None)
+        if tasks is None and isinstance(self.json, dict):
+            tasks = self.json.get("tasks")
+        return literal_key(tasks[0]) if isinstance(tasks, (list, tuple)) and len(tasks) == 1 else ""
+
+    def _find_early_mistakes(self, *, strict: bool) -> list[str]:
+        # A workflow group checks its members' job, and a task of another run is not submitted.
+        is_member = self.workflow_group is not None or self.workflow_run_metadata is not None
+        return [] if is_member else super()._find_early_mistakes(strict=strict)
 
     def _default_payload(self) -> dict[str, Any]:
         return {"run_name": self.task_id}

@@ -30,6 +30,8 @@ _TEMPLATE = re.compile(
     rf"|\{{\{{(?:{_TEXT}|[^'\"])*?\}}\}}|\{{%(?:{_TEXT}|[^'\"])*?%\}}",
     re.DOTALL,
 )
+# Strings, raw blocks and comments.
+_CONSTANT = re.compile(rf"\{{\{{\s*(?:{_TEXT})\s*\}}\}}|\{{%[-+]?\s*raw\b.*|\{{\#.*", re.DOTALL)
 _EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:[.-][A-Za-z_]\w*)*")
 # Names that Airflow defines for every task.
 _AIRFLOW = frozenset({"run_id", "task"})
@@ -69,6 +71,39 @@ def _escaped(found: re.Match[str]) -> str:
 
 def _root(reference: str) -> str:
     return re.split(r"[.-]", reference, maxsplit=1)[0]
+
+
+def is_constant(text: str) -> bool:
+    """Return whether Airflow renders a text to the same in each DAG run: it has no template but Databricks'."""
+    return not any(map(_is_airflows, _TEMPLATE.finditer(text)))
+
+
+def split_expressions(text: str) -> list[str] | None:
+    """Return a text in parts: those at odd indexes are Airflow's expressions, the others have Databricks' references.
+
+    A text without Databricks' references has a single expression: all of it. None, if a statement of Jinja may enclose
+    a reference, so that the text has no such parts.
+    """
+    found = list(_TEMPLATE.finditer(text))
+    airflows = [part for part in found if _is_airflows(part)]
+    if len(airflows) == len(found):
+        return ["", text, ""]
+    if not all(part[0].startswith("{{") for part in airflows):
+        return None
+    parts, end = [], 0
+    for part in airflows:
+        parts += [text[end : part.start()], part[0]]
+        end = part.end()
+    return [*parts, text[end:]]
+
+
+def _is_airflows(found: re.Match[str]) -> bool:
+    """Return whether Airflow renders a template that is not a constant, nor a reference of Databricks."""
+    reference = found["path"] or found["variable"]
+    if reference:
+        # Airflow defines run_id for each task, but usually none of the attributes task.….
+        return reference == "run_id"
+    return not _CONSTANT.fullmatch(found[0])
 
 
 def ambiguous_references(value: object, macros: Collection[str] = ()) -> Iterator[str]:
