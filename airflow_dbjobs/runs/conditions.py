@@ -357,10 +357,15 @@ def _check_task(condition: RunCondition, run: Run, task_key: str) -> CheckResult
             f" Use one of its tasks: {keys}."
         )
     task_run, message = run.only(task), f"Task {task_key} of run {run.run_id} is {task.state}"
-    is_over = task.state.is_terminal and (run.is_terminal or not _may_be_retried(task))
+    is_over = is_final(run, task)
     if task.state.is_terminal and not is_over:
         return CheckResult(condition, None, f"{message} and may be retried", task_run)
     return CheckResult(condition, condition.verdict(task_run, is_over=is_over), message, task_run)
+
+
+def is_final(run: Run, task: TaskRun) -> bool:
+    """Return whether a task of a run has ended, and no other attempt will follow by itself."""
+    return task.state.is_terminal and (run.is_terminal or not _may_be_retried(task))
 
 
 def _active_run(runs: Iterable[Run]) -> Run | None:
