@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.client.models import NEVER_RAN, Outcome, RunState, repairs_of
 from airflow_dbjobs.client.pagination import objects
-from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.runs.conditions import CheckResult, RunCondition, is_final
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run, TaskRun
 
 # The results of tasks that did not run because of a task before them.
@@ -143,6 +144,15 @@ def find_task(run: Run, task_key: str) -> TaskRun | None:
     return task
 
 
+def find_active_attempt(client: JobsClient, run_id: int, task_key: str, *, known: int | None = None) -> int | None:
+    """Return the run id of the active attempt at a task, None if there is none; `known` if that cannot be read."""
+    try:
+        task = find_task(client.get_run(run_id), task_key)
+    except JobsError:
+        return known
+    return None if task is None or task.state.is_terminal else task.run_id
+
+
 # --- waiting ---
 
 
@@ -196,12 +206,10 @@ def is_due(attempt: TaskRun, note: Note | None, state: str, successes: Collectio
         return True
     if not has_run(attempt.state):
         return False
-    succeeded = attempt.state.outcome in successes
-    if known is None or known.stage is Stage.WAITING:
-        # It has yet to end by this attempt, and may be tried again if that failed.
-        return False if succeeded else None
-    # It ended by the attempt. After a success it only starts again if it was cleared, or its worker was lost.
-    return True if state in _WAITS_FOR_NEXT_TRY and not succeeded else None
+    has_failed = attempt.state.outcome not in successes
+    # It ended by a failure, and starts again. In all other cases it may only be about to end by this attempt.
+    is_retried = known is not None and known.stage is Stage.ENDED and state in _WAITS_FOR_NEXT_TRY and has_failed
+    return True if is_retried else None
 
 
 def dependents(run: Run, keys: Iterable[str]) -> set[str]:
