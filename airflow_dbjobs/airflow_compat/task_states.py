@@ -50,7 +50,7 @@ def is_worker_stopping(task_instance: Any, timeout: float) -> bool:
 
 
 def is_run_wanted_within(timeout: float, task_instance: Any, launch_task_id: str) -> bool:
-    """Return what `is_run_wanted` does, in a signal handler as `is_worker_stopping`; True if Airflow does not answer."""
+    """Return what `is_run_wanted` does, True if Airflow does not answer; for signal handlers."""
     consequence = "only the run of the task itself is cancelled"
     return _read_within(timeout, lambda: is_run_wanted(task_instance, launch_task_id), consequence) is not False
 
@@ -87,7 +87,7 @@ def _states_from_database(task_instance: Any, task_ids: Sequence[str]) -> dict[s
         query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(
             dag_id=task_instance.dag_id, run_id=task_instance.run_id
         )
-        return dict(query.filter(TaskInstance.task_id.in_(task_ids)) if task_ids else query)
+        return dict((query.filter(TaskInstance.task_id.in_(task_ids)) if task_ids else query).all())
 
 
 def _dag_run_state(task_instance: Any) -> str:

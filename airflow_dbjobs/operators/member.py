@@ -1,5 +1,7 @@
 """A task in a workflow group: it waits for its task in the group's run, ends by it, and has it repaired."""
 
+# ruff: noqa: SLF001 (a part of its operator; a module of its own, because only tasks that run need to import it)
+
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
@@ -14,33 +16,21 @@ from airflow_dbjobs.airflow_compat import (
     task_deadline,
 )
 from airflow_dbjobs.client.wait import retry_through_outages, wait_for_run
-from airflow_dbjobs.errors import (
-    CallError,
-    ConfigurationError,
-    JobsError,
-    PermissionDenied,
-    RunFailed,
-    RunLost,
-    Unauthenticated,
-    restored,
-)
+from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, RunFailed, RunLost
 from airflow_dbjobs.links import push_link
+from airflow_dbjobs.runs.workflow_repair import dependents, read_with_repairs, repair_tasks
 from airflow_dbjobs.runs.workflow_task import (
     UPSTREAM_RESULTS,
     Note,
     Stage,
     Step,
     TaskEndCondition,
-    dependents,
     failed_upstream,
     find_active_attempt,
     find_task,
     has_run,
-    is_being_repaired,
     is_due,
-    latest_repair,
     next_step,
-    repair_request,
 )
 
 if TYPE_CHECKING:
@@ -51,11 +41,9 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.models import Run, TaskRun
     from airflow_dbjobs.operators.submit_run import DatabricksSubmitRunOperator
 
-# How long to wait for siblings that may need the same repair, in addition to their polling period, and how often to look.
+# How long to wait for siblings that may need the same repair, in addition to their polling period; how often to look.
 _SETTLING_SECONDS = 10.0
 _SETTLING_PERIOD = 1.0
-# How often to poll a run that does not show a repair yet.
-_VISIBILITY_POLLS = 3
 # How long Airflow may take during a kill, in addition to the time for the task's own state.
 _RUN_WANTED_TIMEOUT_SECONDS = 1.0
 
@@ -117,7 +105,8 @@ class Member:
         operator.run_id, operator.run_page_url = attempt, run_page_url
         self._attempt, self._deadline = attempt, deadline
         with self._with_remedy():
-            self._run_id, _, timed_out = read_event(event, run_id=run_id, page_url=run_page_url)
+            read = read_event(event, run_id=run_id, page_url=run_page_url)
+        self._run_id, timed_out = read.run_id, read.timed_out
         if timed_out:
             # Airflow calls `on_kill` next, which needs the client. An error here must not replace the timeout.
             with suppress(Exception):
@@ -132,7 +121,7 @@ class Member:
         """Return ``run_id`` and ``conn_id`` of the group's run; {} if there is none."""
         from airflow_dbjobs.payloads import merge
 
-        found = self._operator.workflow_run_metadata
+        found: Any = self._operator.workflow_run_metadata
         if found is None and self._launch_task_id:
             found = self._ti.xcom_pull(task_ids=self._launch_task_id)
         return {} if found in (None, "", "None") else merge(found, {})
@@ -189,7 +178,7 @@ class Member:
         names = ", ".join(task_ids.get(key, key) for key in failed_upstream(run, task)) or "tasks before it"
         return RunFailed(
             f"Databricks did not run task {self._key} of run {run.run_id} ({task.state}), because of {names}. To mark"
-            f" such a task as a success in Airflow does not change what became of it in Databricks: clear {names}, which"
+            f" such a task as a success in Airflow does not change what became of it in Databricks. Clear {names}, which"
             f" repairs the run, or mark this task as well. {task.page_url}".rstrip(),
             run_id=task.run_id,
             page_url=task.page_url,
@@ -199,26 +188,16 @@ class Member:
         )
 
     def _read(self, client: JobsClient) -> Run:
-        """Return the group's run with its repairs, once it shows the latest. Raises RunLost."""
-
-        def read() -> Run:
-            return client.get_run(self._run_id, include_history=True)
-
         with self._with_remedy():
-            run = retry_through_outages(client, read, self._run_id)
-            for _ in range(_VISIBILITY_POLLS):
-                if not (run.is_terminal and is_being_repaired(run)):
-                    break
-                client.sleep(self._operator.polling_period_seconds)
-                run = retry_through_outages(client, read, self._run_id)
-        return run
+            return read_with_repairs(client, self._run_id, period=self._operator.polling_period_seconds)
 
     @contextmanager
-    def _with_remedy(self) -> Iterator[None]:
-        """Add to errors that only a new run helps against how to launch one."""
+    def _with_remedy(self, *kinds: type[JobsError]) -> Iterator[None]:
+        """Add to errors against which a new run helps how to launch one."""
+        helped: tuple[type[JobsError], ...] = (ConfigurationError, RunLost, *kinds)
         try:
             yield
-        except (ConfigurationError, RunLost) as error:
+        except helped as error:
             if self._launch_task_id:
                 error.args = (f"{error} To launch a new run, clear {self._launch_task_id} and what is downstream.",)
             raise
@@ -322,57 +301,18 @@ class Member:
         retry_through_outages(client, lambda: client.cancel_run(task.run_id), task.run_id, action)
 
     def _repair(self, client: JobsClient, run: Run, task: TaskRun) -> None:
-        """Have the task repaired, together with the siblings that need it, and return once the run shows it.
-
-        Also returns if somebody else has repaired the run since it was read. Raises CallError if the API refuses.
-        """
-        request = repair_request(run, self._keys_to_repair(client, run))
-        error: CallError | None = None
-        self._operator._raise_if_killed()
+        """Have the task repaired, together with the siblings that need it, and return once the run shows it."""
+        operator = self._operator
+        keys = self._keys_to_repair(client, run)
+        operator._raise_if_killed()
         self._is_repairing = True
         try:
-            _send_repair(client, request)
-        except CallError as refusal:
-            error = refusal
+            with self._with_remedy(CallError):
+                repair_tasks(client, run, task, keys, period=operator.polling_period_seconds)
         finally:
             self._is_repairing = False
-        if self._operator._killed:
-            if not self._operator._left_to_next_try:
-                self._operator._cancel()
-            self._operator._raise_if_killed()
-        if error is None:
-            self._log.warning("Repairing run %d: %s", run.run_id, ", ".join(request["rerun_tasks"]))
-        if self._is_repair_visible(client, request, task, made=error is None):
-            if error:
-                self._log.info("Run %d has been repaired meanwhile. This request was answered: %s", run.run_id, error)
-            return
-        if error is None:
-            raise JobsError(
-                f"The API accepted a repair of run {run.run_id}, but does not show another attempt at task {self._key}."
-                f" {run.page_url}"
-            )
-        remedy = f"Clear {self._launch_task_id} to launch a new run" if self._launch_task_id else "Launch a new run"
-        raise restored(
-            type(error),
-            (
-                f"Task {self._key} of run {run.run_id} ended as {task.state} before this try, and could not be repaired:"
-                f" {error}. Nothing was started. {remedy}, or repair the run in Databricks and clear this task."
-                f" {run.page_url}".rstrip(),
-            ),
-            vars(error),
-        ) from error.__cause__
-
-    def _is_repair_visible(self, client: JobsClient, request: dict[str, Any], task: TaskRun, *, made: bool) -> bool:
-        """Return whether the run shows the repair that was `made` or, if none was, has changed since it was judged."""
-        for wait in (*(self._operator.polling_period_seconds,) * _VISIBILITY_POLLS, None):
-            run = self._read(client)
-            latest, repair = find_task(run, self._key), latest_repair(run)
-            is_repaired = not made and (repair or {}).get("id") != request["latest_repair_id"]
-            if not run.is_terminal or is_repaired or (latest and latest.run_id != task.run_id):
-                return True
-            if wait is not None:
-                client.sleep(wait)
-        return False
+            if operator._killed and not operator._left_to_next_try:
+                operator._cancel()
 
     def _keys_to_repair(self, client: JobsClient, run: Run) -> set[str]:
         """Return the keys of this task and of the siblings that need a repair as well, so that one suffices.
@@ -382,7 +322,7 @@ class Member:
         keys = {self._key}
         deadline = client.clock() + self._operator.polling_period_seconds + _SETTLING_SECONDS
         while True:
-            undecided = set()
+            undecided: set[str] = set()
             for key, due in self._siblings_due(run).items():
                 (keys if due else undecided).add(key)
             undecided -= dependents(run, keys)
@@ -398,7 +338,8 @@ class Member:
         except Exception as error:  # noqa: BLE001 (Airflow may raise anything; each sibling can have its own repair)
             self._log.warning("Reading the states of other tasks from Airflow failed: %r", error)
             return {}
-        successes, found = self._operator._successes(), {}
+        found: dict[str, bool | None] = {}
+        successes = self._operator._successes()
         attempts = {task.task_key: task for task in run.tasks}
         for task_id, key in self._members().items():
             attempt, state = attempts.get(key), states.get(task_id, "gone")
@@ -434,13 +375,3 @@ class Member:
     def find_in_flight(self, client: JobsClient) -> int | None:
         """Return the active attempt at the task, None if there is none."""
         return find_active_attempt(client, self._run_id, self._key, known=self._attempt)
-
-
-def _send_repair(client: JobsClient, request: dict[str, Any]) -> None:
-    try:
-        client.repair_run(request)
-    except (Unauthenticated, PermissionDenied):
-        # Nothing was repaired, and the credentials may have been rotated since they were read.
-        if not client.renew_credentials():
-            raise
-        client.repair_run(request)

@@ -58,6 +58,8 @@ def cancel_now(
             )
         )
 
+    found = run_id
+
     def cancel() -> int | None:
         nonlocal found
         if run_id is None and finder:
@@ -68,7 +70,6 @@ def cancel_now(
                 cancelling.cancel_run(found)
         return found
 
-    found = run_id
     try:
         if cancel() is not None:
             log.info("The API accepted the cancellation of run %d.", found)

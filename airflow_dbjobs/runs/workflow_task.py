@@ -11,13 +11,13 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.client.models import NEVER_RAN, Outcome, RunState, repairs_of
+from airflow_dbjobs.client.models import NEVER_RAN, Outcome, RunState
 from airflow_dbjobs.client.pagination import objects
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.runs.conditions import CheckResult, RunCondition, is_final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run, TaskRun
@@ -153,9 +153,6 @@ def find_active_attempt(client: JobsClient, run_id: int, task_key: str, *, known
     return None if task is None or task.state.is_terminal else task.run_id
 
 
-# --- waiting ---
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEndCondition(RunCondition):
     """The end of the latest attempt at a task; with `attempt`, the end of the run or an attempt other than that."""
@@ -178,22 +175,6 @@ class TaskEndCondition(RunCondition):
         return CheckResult(self, met or None, message, run.only(task))
 
 
-# --- repairing ---
-
-
-def latest_repair(run: Run) -> dict[str, Any] | None:
-    """Return the latest repair of a run that was read with its history; None if it was never repaired."""
-    repairs = repairs_of(run)
-    return repairs[-1] if repairs else None
-
-
-def is_being_repaired(run: Run) -> bool:
-    """Return whether the latest repair is active, which the run's own state may not show yet."""
-    repair = latest_repair(run)
-    state = RunState.from_json(repair) if repair else None
-    return state is not None and state.is_known and not state.is_terminal
-
-
 def is_due(attempt: TaskRun, note: Note | None, state: str, successes: Collection[Outcome]) -> bool | None:
     """Return whether a sibling needs a repair, too; None if that is not decided yet.
 
@@ -210,21 +191,6 @@ def is_due(attempt: TaskRun, note: Note | None, state: str, successes: Collectio
     # It ended by a failure, and starts again. In all other cases it may only be about to end by this attempt.
     is_retried = known is not None and known.stage is Stage.ENDED and state in _WAITS_FOR_NEXT_TRY and has_failed
     return True if is_retried else None
-
-
-def dependents(run: Run, keys: Iterable[str]) -> set[str]:
-    """Return the keys of the tasks that depend on these, directly or not: a repair runs them again by itself."""
-    found: set[str] = set()
-    new = set(keys)
-    while new:
-        new = {task.task_key for task in run.tasks if not new.isdisjoint(upstream_keys(task))} - found
-        found |= new
-    return found
-
-
-def upstream_keys(task: TaskRun) -> list[str]:
-    """Return the keys of the tasks that a task depends on."""
-    return [str(item.get("task_key")) for item in objects(task.raw, "depends_on")]
 
 
 def failed_upstream(run: Run, task: TaskRun) -> list[str]:
@@ -246,22 +212,6 @@ def failed_upstream(run: Run, task: TaskRun) -> list[str]:
     return sorted(found)
 
 
-def repair_request(run: Run, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the request that repairs tasks of a run, which was read with its history, and those that depend on them.
-
-    The API refuses it if the run has been repaired since. A repair does not inherit the run's parameters.
-    """
-    repair = latest_repair(run)
-    parameters = {
-        str(item.get("name")): item["value"]
-        for item in objects(run.raw, "job_parameters")
-        if item.get("value") is not None
-    }
-    return {
-        "run_id": run.run_id,
-        "rerun_tasks": sorted(set(keys)),
-        "rerun_dependent_tasks": True,
-        **({"job_parameters": parameters} if parameters else {}),
-        # None is also meant: the run must not have been repaired.
-        "latest_repair_id": repair["id"] if repair else None,
-    }
+def upstream_keys(task: TaskRun) -> list[str]:
+    """Return the keys of the tasks that a task depends on."""
+    return [str(item.get("task_key")) for item in objects(task.raw, "depends_on")]

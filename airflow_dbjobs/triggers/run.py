@@ -162,7 +162,7 @@ class DatabricksRunTrigger(JobsTrigger):
         known = self.attempt if self.wants_repair else None
         condition = TaskEndCondition(chosen=self.run_id, task_key=self.task_key, attempt=known)
         result = await poller.check(condition, watch, self._judge)
-        return result and result.run and result.run.state
+        return result.run.state if result and result.run else None
 
     def _judge(self, result: CheckResult) -> CheckResult | None:
         if result.message != self._logged:
