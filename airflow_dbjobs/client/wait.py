@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_PERIOD = 10.0
+# In the message of RunLost for a run that was deleted.
+NO_LONGER_EXISTS = "no longer exists"
 # The waits after the first polls of a run, in seconds, where the period is longer: a short run ends its task soon.
 _FIRST_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _TWO_MINUTES = 120.0
@@ -121,7 +123,7 @@ class Watch:
         """
         if isinstance(error, NotFound):
             raise RunLost(
-                f"Run {self.run_id} no longer exists: it was deleted, or it is older than 60 days. ({error})",
+                f"Run {self.run_id} {NO_LONGER_EXISTS}: it was deleted, or it is older than 60 days. ({error})",
                 run_id=self.run_id,
             ) from error
         now = self.clock()

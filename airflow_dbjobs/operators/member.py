@@ -15,8 +15,8 @@ from airflow_dbjobs.airflow_compat import (
     success_arguments,
     task_deadline,
 )
-from airflow_dbjobs.client.wait import retry_through_outages, wait_for_run
-from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, RunFailed, RunLost
+from airflow_dbjobs.client.wait import NO_LONGER_EXISTS, retry_through_outages, wait_for_run
+from airflow_dbjobs.errors import CallError, ConfigurationError, RunFailed, RunLost
 from airflow_dbjobs.links import push_link
 from airflow_dbjobs.runs.workflow_repair import dependents, read_with_repairs, repair_tasks
 from airflow_dbjobs.runs.workflow_task import (
@@ -177,9 +177,9 @@ class Member:
         task_ids = {key: task_id for task_id, key in self._members().items()}
         names = ", ".join(task_ids.get(key, key) for key in failed_upstream(run, task)) or "tasks before it"
         return RunFailed(
-            f"Databricks did not run task {self._key} of run {run.run_id} ({task.state}), because of {names}. To mark"
-            f" such a task as a success in Airflow does not change what became of it in Databricks. Clear {names}, which"
-            f" repairs the run, or mark this task as well. {task.page_url}".rstrip(),
+            f"Databricks did not run task {self._key} of run {run.run_id} ({task.state}), because of {names}. That does"
+            f" not change in Databricks if a task is marked as a success in Airflow. Clear {names}, which repairs the"
+            f" run, or mark this task as well. {task.page_url}".rstrip(),
             run_id=task.run_id,
             page_url=task.page_url,
             life_cycle_state=task.state.life_cycle_state,
@@ -192,13 +192,12 @@ class Member:
             return read_with_repairs(client, self._run_id, period=self._operator.polling_period_seconds)
 
     @contextmanager
-    def _with_remedy(self, *kinds: type[JobsError]) -> Iterator[None]:
-        """Add to errors against which a new run helps how to launch one."""
-        helped: tuple[type[JobsError], ...] = (ConfigurationError, RunLost, *kinds)
+    def _with_remedy(self) -> Iterator[None]:
+        """Add to errors that only a new run helps against how to launch one."""
         try:
             yield
-        except helped as error:
-            if self._launch_task_id:
+        except (CallError, ConfigurationError, RunLost) as error:
+            if self._launch_task_id and (not isinstance(error, RunLost) or NO_LONGER_EXISTS in str(error)):
                 error.args = (f"{error} To launch a new run, clear {self._launch_task_id} and what is downstream.",)
             raise
 
@@ -307,7 +306,7 @@ class Member:
         operator._raise_if_killed()
         self._is_repairing = True
         try:
-            with self._with_remedy(CallError):
+            with self._with_remedy():
                 repair_tasks(client, run, task, keys, period=operator.polling_period_seconds)
         finally:
             self._is_repairing = False
