@@ -87,7 +87,8 @@ def _states_from_database(task_instance: Any, task_ids: Sequence[str]) -> dict[s
         query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(
             dag_id=task_instance.dag_id, run_id=task_instance.run_id
         )
-        return dict((query.filter(TaskInstance.task_id.in_(task_ids)) if task_ids else query).all())
+        rows = (query.filter(TaskInstance.task_id.in_(task_ids)) if task_ids else query).all()
+    return {row.task_id: row.state for row in rows}
 
 
 def _dag_run_state(task_instance: Any) -> str:

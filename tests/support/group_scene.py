@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow import DAG
-from airflow_context import FAST, TaskDeferred, connect, fire, rebuilt
+from airflow_context import FAST, TaskDeferred, connect, fire, rebuilt  # type: ignore[attr-defined]
 from in_process import connect_clients
 
 from airflow_dbjobs.airflow_compat import AirflowSkipException, launches
 from airflow_dbjobs.local_workspace import LocalWorkspace, workspace
 from airflow_dbjobs.local_workspace.engine.executor import Output
 from airflow_dbjobs.local_workspace.engine.simulation import SimulatedExecutor
-from airflow_dbjobs.local_workspace.state.records import State
 from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksWorkflowTaskGroup
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.models import TaskRun
     from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.state.records import Run as RunRecord
+    from airflow_dbjobs.local_workspace.state.records import State
     from airflow_dbjobs.local_workspace.state.records import TaskRun as TaskRecord
 
 TOKEN = "local-token-of-the-tests"
@@ -57,7 +56,9 @@ class ScriptedExecutor(SimulatedExecutor):
 
     def output(self, task: TaskRecord, **_: Any) -> Output:
         value = json.dumps({"attempt": task.attempt})
-        return Output("", log_truncated=False, exit_value=value, exit_value_truncated=False, error=None, error_trace=None)
+        return Output(
+            "", log_truncated=False, exit_value=value, exit_value_truncated=False, error=None, error_trace=None
+        )
 
 
 class MemberInstance:
@@ -161,9 +162,14 @@ class GroupScene:
     def run(self, name: str) -> Any:
         """Let a task begin its next try, and finish it as Airflow does; return its result or raise its error."""
         result = self.begin(name)
-        while name in self.deferrals:
+        return self.run_on(name) if name in self.deferrals else result
+
+    def run_on(self, name: str) -> Any:
+        """Finish a try that is deferred."""
+        while True:
             result = self.resume(name)
-        return result
+            if name not in self.deferrals:
+                return result
 
     def begin(self, name: str) -> Any:
         """Let a task begin its next try; it ends, or is deferred."""
@@ -226,6 +232,20 @@ class GroupScene:
         if result is not None:
             self.xcoms[task_id, "return_value"] = json.loads(json.dumps(result))
         return result
+
+    def outside(self, name: str, **parameters: Any) -> Callable[[], Any]:
+        """Return what runs the next try of a task outside the group."""
+        instance = MemberInstance(self, name, parameters.get("retries", 0))
+        instance.try_number = 0
+
+        def run() -> Any:
+            instance.try_number += 1
+            operator = DatabricksNotebookOperator(
+                task_id=name, notebook_path="/any", polling_period_seconds=FAST, **parameters
+            )
+            return operator.execute({"ti": instance})  # type: ignore[typeddict-item]
+
+        return run
 
     def clear(self, *names: str) -> None:
         """Clear tasks, as a user does."""

@@ -128,9 +128,7 @@ class TestAllCombinations:
         None,
         *(
             replace(note, stage=stage, joined=joined)
-            for note, stage, joined in itertools.product(
-                (MINE, EARLIER, CLEARED, OTHER_ATTEMPT), Stage, (True, False)
-            )
+            for note, stage, joined in itertools.product((MINE, EARLIER, CLEARED, OTHER_ATTEMPT), Stage, (True, False))
         ),
     )
 
@@ -228,7 +226,7 @@ class TestDependencies:
         assert failed_upstream(self.run, self.run.tasks[2]) == ["a"]
 
     def test_a_task_that_is_missing_is_an_error(self) -> None:
-        with pytest.raises(ConfigurationError, match="no task 'new'.*added to the DAG.*a, b, c, other, x"):
+        with pytest.raises(ConfigurationError, match=r"no task 'new'.*added to the DAG.*a, b, c, other, x"):
             find_task(self.run, "new")
         assert find_task(described("PENDING"), "new") is None
 
