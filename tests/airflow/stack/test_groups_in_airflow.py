@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_stack import AirflowStack
 
 if TYPE_CHECKING:
-    from airflow_stack import DagRun, TaskInstance, WorkspaceServer
+    from airflow_stack import AirflowStack, TaskInstance, WorkspaceServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
