@@ -158,7 +158,7 @@ class Member:
                     continue
                 if step is Step.CANCEL:
                     self._cancel_cleared(client, task)
-                elif not self._operator.wait_for_termination:
+                elif step is Step.WAIT_FOR_TASK and not self._operator.wait_for_termination:
                     return None
                 self._wait(client, run, task, step)
 

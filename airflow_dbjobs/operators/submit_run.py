@@ -151,6 +151,8 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         self._given_task_key = databricks_task_key
         self.workflow_run_metadata = workflow_run_metadata
         self._set_payload_parameters(locals())
+        # Rendered, it may be None.
+        self._is_in_other_run = workflow_run_metadata is not None
         # In a workflow group: the present try of the task.
         self._member: Member | None = None
         self._check_early()
@@ -166,7 +168,7 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         return member.resume(event, **kwargs) if member else super().execute_complete(context, event, **kwargs)
 
     def _as_member(self, context: Context) -> Member | None:
-        if self.workflow_group is None and self.workflow_run_metadata is None:
+        if self.workflow_group is None and not self._is_in_other_run:
             return None
         from airflow_dbjobs.operators.member import Member
 

@@ -28,6 +28,11 @@ dbutils.notebook.exit('{"key": "%s"}' % key)
 DAGS = """
 from datetime import datetime, timedelta, timezone
 from airflow import DAG
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import task
+from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksWorkflowTaskGroup
 
 def member(key, **kwargs):
@@ -39,7 +44,15 @@ def member(key, **kwargs):
 with DAG("group", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)) as group:
     with DatabricksWorkflowTaskGroup(group_id="etl"):
         flaky = [member("flaky"), member("flaky_deferred", deferrable=True)]
-        member("extract") >> flaky >> member("load", deferrable=True)
+        load = member("load", deferrable=True)
+        member("extract") >> flaky >> load
+
+    @task
+    def ask_airflow(**context):
+        print("the run is wanted:", airflow_compat.is_run_wanted(context["ti"], "etl.launch"))
+        print("the run of another task is wanted:", airflow_compat.is_run_wanted(context["ti"], "ask_airflow"))
+
+    load >> ask_airflow()
 """
 
 SCRIPT = """
@@ -66,6 +79,8 @@ def test_retries_of_members_repair_the_run(tmp_path: Path) -> None:
         (run,) = server.runs()
         history = server.call("GET", f"jobs/runs/get?run_id={run['run_id']}&include_history=true")
     assert "the end: success" in output
+    assert "the run is wanted: True" in output
+    assert "the run of another task is wanted: False" in output
     keys = {task["run_id"]: task["task_key"] for task in history["tasks"]}
     repaired = [sorted(keys[run_id] for run_id in item["task_run_ids"]) for item in history["repair_history"][1:]]
     assert repaired == [["flaky", "flaky_deferred", "load"]], output

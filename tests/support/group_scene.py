@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -233,19 +234,20 @@ class GroupScene:
             self.xcoms[task_id, "return_value"] = json.loads(json.dumps(result))
         return result
 
-    def outside(self, name: str, **parameters: Any) -> Callable[[], Any]:
-        """Return what runs the next try of a task outside the group."""
+    def outside(self, name: str, **parameters: Any) -> partial[Any]:
+        """Return what runs the next try of a task outside the group, with `workflow_run_metadata` as `rendered`."""
         instance = MemberInstance(self, name, parameters.get("retries", 0))
         instance.try_number = 0
 
-        def run() -> Any:
+        def run(*, rendered: Any = parameters["workflow_run_metadata"]) -> Any:
             instance.try_number += 1
             operator = DatabricksNotebookOperator(
                 task_id=name, notebook_path="/any", polling_period_seconds=FAST, **parameters
             )
+            operator.workflow_run_metadata = rendered
             return operator.execute({"ti": instance})  # type: ignore[typeddict-item]
 
-        return run
+        return partial(run)
 
     def clear(self, *names: str) -> None:
         """Clear tasks, as a user does."""

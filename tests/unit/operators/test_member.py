@@ -133,6 +133,19 @@ class TestFirstTry:
         with pytest.raises(AirflowSkipException, match=r"etl\.launch launched no run"):
             group.run("load")
 
+    @pytest.mark.parametrize("rendered", [None, "", "None"])
+    def test_is_skipped_if_the_run_it_is_given_is_none(self, group: GroupScene, rendered: Any) -> None:
+        run = group.outside("load", workflow_run_metadata="{{ ti.xcom_pull('launch') }}")
+        run.keywords["rendered"] = rendered
+        with pytest.raises(AirflowSkipException, match="no run"):
+            run()
+        assert not group.workspace.requests["runs/submit"]
+
+    @pytest.mark.parametrize("metadata", [{"job_id": 5}, {"run_id": "five"}, "{'job_id': 5}"])
+    def test_in_a_run_that_is_not_named_is_an_error(self, group: GroupScene, metadata: Any) -> None:
+        with pytest.raises(ConfigurationError, match="must have a run_id"):
+            group.outside("load", workflow_run_metadata=metadata)()
+
     def test_is_skipped_if_databricks_skips_the_task(
         self, group: GroupScene, api: JobsClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
