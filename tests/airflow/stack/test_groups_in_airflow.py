@@ -78,13 +78,13 @@ def test_kills_of_members(airflow: AirflowStack, workspace_server: WorkspaceServ
     tasks = {task.task_id: task for task in airflow.wait_for("the members to wait", all_wait, 120)}
     airflow.api.set_state(tasks["etl.deferred_and_gated"], "failed")
     canceled = {"deferred_and_gated": "CANCELED", "gated": None}
-    airflow.wait_for("the task to be cancelled", lambda: states() == canceled or None, 60)
+    airflow.wait_for("the task to be cancelled", lambda: states() == canceled or None, 120)
     assert not (folder / "gate").exists()
 
     airflow.api.call("PATCH", f"dags/{run.dag_id}/dagRuns/{run.run_id}", body={"state": "failed"})
     run_id = group_run(workspace_server, "killed_group")["run_id"]
     says = f"accepted the cancellation of run {run_id}"
-    airflow.wait_for("the run to be cancelled", lambda: says in airflow.api.log(tasks["etl.gated"]) or None, 60)
+    airflow.wait_for("the run to be cancelled", lambda: says in airflow.api.log(tasks["etl.gated"]) or None, 120)
     airflow.wait_for("the other task to be cancelled", lambda: states()["gated"] == "CANCELED" or None, 60)
 
 
