@@ -57,8 +57,15 @@ if TYPE_CHECKING:
         success_arguments,
         task_success_event,
     )
-    from airflow_dbjobs.airflow_compat.task_states import is_worker_stopping, task_state, was_rescheduled
-    from airflow_dbjobs.airflow_compat.xcoms import store_xcom
+    from airflow_dbjobs.airflow_compat.task_states import (
+        is_run_wanted,
+        is_run_wanted_within,
+        is_worker_stopping,
+        task_state,
+        task_states,
+        was_rescheduled,
+    )
+    from airflow_dbjobs.airflow_compat.xcoms import read_xcom, store_xcom
     from airflow_dbjobs.errors import RunFailed
 
 AIRFLOW_V_3_0_PLUS = not __version__.startswith("2.")
@@ -92,8 +99,10 @@ _OWN = {
     ),
     "metrics": ("emit_metric", "stats"),
     "task_end": ("settling_seconds", "store_result", "success_arguments", "task_success_event"),
-    "task_states": ("is_worker_stopping", "task_state", "was_rescheduled"),
-    "xcoms": ("store_xcom",),
+    "task_states": (
+        "is_run_wanted", "is_run_wanted_within", "is_worker_stopping", "task_state", "task_states", "was_rescheduled",
+    ),
+    "xcoms": ("read_xcom", "store_xcom"),
 }  # fmt: skip
 _MODULES |= {name: (f"{__name__}.{module}",) for module, names in _OWN.items() for name in names}
 

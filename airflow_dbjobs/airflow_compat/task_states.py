@@ -1,19 +1,21 @@
-"""The state of a task instance, as Airflow has it now."""
+"""The states of task instances and of their DAG run, as Airflow has them now."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_dbjobs.airflow_compat import Context
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # What a task of Airflow 3 gets from Airflow if the process that supervises it has died.
 _SUPERVISOR_IS_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
@@ -37,20 +39,85 @@ def is_worker_stopping(task_instance: Any, timeout: float) -> bool:
     Waits at most `timeout` seconds for Airflow, which is called in a thread, because the caller is a signal handler and
     the interrupted code may hold any lock.
     """
-    states: list[str] = []
+
+    def read_state() -> str:
+        try:
+            return task_state(task_instance)
+        except _SUPERVISOR_IS_GONE:
+            return "running"
+
+    return _read_within(timeout, read_state, "the task counts as killed") in {"running", "up_for_retry"}
+
+
+def is_run_wanted_within(timeout: float, task_instance: Any, launch_task_id: str) -> bool:
+    """Return what `is_run_wanted` does, True if Airflow does not answer; for signal handlers."""
+    consequence = "only the run of the task itself is cancelled"
+    return _read_within(timeout, lambda: is_run_wanted(task_instance, launch_task_id), consequence) is not False
+
+
+def is_run_wanted(task_instance: Any, launch_task_id: str) -> bool:
+    """Return whether the run that the task `launch_task_id` launched is still wanted.
+
+    It is not if that task was cleared or marked as failed, or the DAG run was stopped.
+    """
+    states = task_states(task_instance, [launch_task_id])
+    # After a clear, a DAG run is queued for a moment.
+    return states.get(launch_task_id) == "success" and _dag_run_state(task_instance) in {"running", "queued"}
+
+
+def task_states(task_instance: Any, task_ids: Sequence[str] = ()) -> dict[str, str]:
+    """Return the present states of tasks of the same DAG run, by default of all; "cleared" for one that has none."""
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        of_runs: Mapping[str, Mapping[str, Any]] = RuntimeTaskInstance.get_task_states(
+            dag_id=task_instance.dag_id, task_ids=list(task_ids) or None, run_ids=[task_instance.run_id]
+        )
+        found = of_runs.get(task_instance.run_id, {})
+    else:
+        found = _states_from_database(task_instance, task_ids)
+    return {task_id: _state_name(state) for task_id, state in found.items()}
+
+
+def _states_from_database(task_instance: Any, task_ids: Sequence[str]) -> dict[str, Any]:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(
+            dag_id=task_instance.dag_id, run_id=task_instance.run_id
+        )
+        rows = (query.filter(TaskInstance.task_id.in_(task_ids)) if task_ids else query).all()
+    return {row.task_id: row.state for row in rows}
+
+
+def _dag_run_state(task_instance: Any) -> str:
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        return _state_name(RuntimeTaskInstance.get_dagrun_state(task_instance.dag_id, task_instance.run_id))
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = session.query(DagRun.state).filter_by(dag_id=task_instance.dag_id, run_id=task_instance.run_id)
+        return _state_name(query.scalar())
+
+
+def _read_within(timeout: float, read: Callable[[], T], consequence: str) -> T | None:
+    """Return what `read` returns of Airflow; None if that takes too long or fails, which is logged."""
+    found: list[T] = []
 
     def read_state() -> None:
         try:
-            states.append(task_state(task_instance))
-        except _SUPERVISOR_IS_GONE:
-            states.append("running")
+            found.append(read())
         except Exception as error:  # noqa: BLE001 (whatever it is, the task may have been killed)
-            log.warning("Reading the task's state from Airflow failed, so the task counts as killed: %r", error)
+            log.warning("Reading the task's state from Airflow failed, so %s: %r", consequence, error)
 
     thread = threading.Thread(target=read_state, name="airflow_dbjobs task state", daemon=True)
     thread.start()
     thread.join(timeout)
-    return states in (["running"], ["up_for_retry"])
+    return found[0] if found else None
 
 
 def _state_from_supervisor(task_instance: Any) -> str:

@@ -282,7 +282,8 @@ class JobsClient(Workspace):
     def repair_run(self, payload: Body) -> int:
         """Run tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id.
 
-        Every repair except the first needs ``latest_repair_id``; if the payload has none, it is read from the run. The
+        Every repair except the first needs ``latest_repair_id``; if the payload has no such field, it is read from the
+        run, and None says that the run must not have been repaired. The
         API refuses a second repair with the same id, so the call can be retried. If its reply was lost, a repair that
         is new in the run's history counts as this one, although another caller may have made it at that moment. A
         repair does not inherit the parameters of the run: pass them again.
@@ -292,7 +293,7 @@ class JobsClient(Workspace):
         body = dict(_mapping(payload))
         if not body.get("run_id"):
             raise ConfigurationError("run_id is missing, so no run was repaired. Set it to the run to repair.")
-        if body.get("latest_repair_id") is None:
+        if "latest_repair_id" not in body:
             body["latest_repair_id"] = self._latest_repair_id(body["run_id"])
         try:
             return _id(self._post("runs/repair", body), "repair_id", "runs/repair")

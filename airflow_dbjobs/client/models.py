@@ -248,8 +248,11 @@ class Run:
             self,
             run_id=task.run_id,
             state=task.state,
+            start_time=seconds(task.raw.get("start_time")),
+            end_time=seconds(task.raw.get("end_time")),
             page_url=task.page_url or self.page_url,
             tasks=(task,),
+            raw=cast("payloads.Run", task.raw),
         )
 
     @property

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_PERIOD = 10.0
+# In the message of RunLost for a run that was deleted.
+NO_LONGER_EXISTS = "no longer exists"
 # The waits after the first polls of a run, in seconds, where the period is longer: a short run ends its task soon.
 _FIRST_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _TWO_MINUTES = 120.0
@@ -121,7 +123,7 @@ class Watch:
         """
         if isinstance(error, NotFound):
             raise RunLost(
-                f"Run {self.run_id} no longer exists: it was deleted, or it is older than 60 days. ({error})",
+                f"Run {self.run_id} {NO_LONGER_EXISTS}: it was deleted, or it is older than 60 days. ({error})",
                 run_id=self.run_id,
             ) from error
         now = self.clock()
@@ -231,6 +233,7 @@ def wait_for_run(
     period: float = DEFAULT_PERIOD,
     on_change: Callable[[RunState], None] = lambda _: None,
     on_poll: Callable[[Run], None] = lambda _: None,
+    until: Callable[[Run], object] | None = None,
 ) -> Run:
     """Poll a run until it is over, and return it with all its tasks.
 
@@ -239,26 +242,32 @@ def wait_for_run(
     :param period: the time between two polls, in seconds; the first ones follow each other sooner.
     :param on_change: called with the first state of the run, and with each new one.
     :param on_poll: called with the run after each poll; a run of more than 100 tasks then has only some of them.
+    :param until: what to wait for instead, judged by the run with all its tasks.
     :raises errors.RunLost: if the run was deleted, or polls failed for too long. The run is not cancelled.
     """
     watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
     first_waits = iter(_FIRST_WAITS)
+    poll, is_met = (client.get_run, until) if until else (client.poll_run, _is_over)
     while True:
         sent_at = client.clock()
         try:
-            run = client.poll_run(run_id)
+            run = poll(run_id)
         except CallError as error:
             wait_after_failure(error, sent_at, watch, client)
             continue
         watch.record_state(run.state)
         on_poll(run)
-        if run.is_terminal:
+        if is_met(run):
             run = read_run(client, run_id)
-            if run.is_terminal:
+            if is_met(run):
                 return run
             # It was repaired since the poll.
             watch.record_state(run.state)
         client.sleep(jittered(min(watch.period, next(first_waits, watch.period))))
+
+
+def _is_over(run: Run) -> bool:
+    return run.is_terminal
 
 
 def wait_for_run_until_timeout(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.operators.launch import LaunchOperator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
+    from airflow_dbjobs.operators.member import Member
     from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
     from airflow_dbjobs.payloads import (
         AiRuntimeTask,
@@ -149,7 +151,35 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         self._given_task_key = databricks_task_key
         self.workflow_run_metadata = workflow_run_metadata
         self._set_payload_parameters(locals())
+        # Rendered, it may be None.
+        self._is_in_other_run = workflow_run_metadata is not None
+        # In a workflow group: the present try of the task.
+        self._member: Member | None = None
         self._check_early()
+
+    def execute(self, context: Context) -> Any:
+        """Launch the run and return its result; in a workflow group wait for the task in the group's run instead."""
+        member = self._as_member(context)
+        return member.execute() if member else super().execute(context)
+
+    def execute_complete(self, context: Context, event: Any = None, **kwargs: Any) -> Any:
+        """Continue after the trigger has fired."""
+        member = self._as_member(context)
+        return member.resume(event, **kwargs) if member else super().execute_complete(context, event, **kwargs)
+
+    def _as_member(self, context: Context) -> Member | None:
+        if self.workflow_group is None and not self._is_in_other_run:
+            return None
+        from airflow_dbjobs.operators.member import Member
+
+        self._context, self._member = context, Member(self, context)
+        return self._member
+
+    def _cancel(self, began: float | None = None) -> None:
+        if self._member:
+            self._member.cancel(began or time.monotonic())
+        else:
+            super()._cancel(began)
 
     @property
     def workflow_group(self) -> DatabricksWorkflowTaskGroup | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.errors import JobsError
@@ -12,7 +12,6 @@ from airflow_dbjobs.errors import JobsError
 if TYPE_CHECKING:
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.wait import Logger
-    from airflow_dbjobs.runs.launch import Launcher
 
 # Airflow kills a worker's process 5 s after it has sent SIGTERM.
 KILL_BUDGET_SECONDS = 4.0
@@ -21,10 +20,17 @@ _REPEATED_CANCELLATIONS = 3
 _PAUSE_SECONDS = 0.5
 
 
+class RunFinder(Protocol):
+    """Finds the run to cancel."""
+
+    def find_in_flight(self, client: JobsClient) -> int | None:
+        """Return the run, None if there is none. Raises JobsError."""
+
+
 def cancel_now(
     client: JobsClient,
     run_id: int | None,
-    launcher: Launcher | None,
+    finder: RunFinder | None,
     log: Logger,
     *,
     began: float,
@@ -32,7 +38,7 @@ def cancel_now(
 ) -> None:
     """Cancel a run within 4 s of `began` (monotonic seconds), and log whether the API accepted that.
 
-    If `run_id` is None, cancel the run that `launcher` is launching, if any; its idempotency token identifies it.
+    If `run_id` is None, cancel the run that `finder` finds, if any: a launcher finds the run that it is launching.
     `repairing` says that a request to repair the run may be in progress.
     """
 
@@ -52,23 +58,29 @@ def cancel_now(
             )
         )
 
-    try:
-        if run_id is None and launcher:
+    found = run_id
+
+    def cancel() -> int | None:
+        nonlocal found
+        if run_id is None and finder:
             with new_client(share=0.5) as finding:
-                run_id = launcher.find_in_flight(finding)
-        if run_id is None:
-            return
-        with new_client(share=1.0) as cancelling:
-            cancelling.cancel_run(run_id)
+                found = finder.find_in_flight(finding)
+        if found is not None:
+            with new_client(share=1.0) as cancelling:
+                cancelling.cancel_run(found)
+        return found
+
+    try:
+        if cancel() is not None:
+            log.info("The API accepted the cancellation of run %d.", found)
     except JobsError as error:
-        name = f"Run {run_id}" if run_id else "The run that was being launched"
+        name = f"Run {found}" if found else "The run that was being launched"
         log.warning("%s could not be cancelled and may still be running: %s", name, error)
         return
-    log.info("The API accepted the cancellation of run %d.", run_id)
     for _ in range(_REPEATED_CANCELLATIONS if repairing else 0):
         if seconds_left() <= _PAUSE_SECONDS:
             return
         client.transport.clock.sleep(_PAUSE_SECONDS)
         # The API has accepted one cancellation; a failure of these does not matter.
-        with suppress(JobsError), new_client(share=1.0) as cancelling:
-            cancelling.cancel_run(run_id)
+        with suppress(JobsError):
+            cancel()

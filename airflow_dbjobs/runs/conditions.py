@@ -28,6 +28,10 @@ _RECENT_RUNS = 20
 # Epoch times from here on are milliseconds: as seconds this is the year 5138, as milliseconds it is 1973.
 _LEAST_MILLISECONDS = 1e11
 _DATE_DIGITS = 8
+# With one of these fields, a task that sets no limit is not retried.
+_FIELDS_WITHOUT_AUTOMATIC_RETRIES = (
+    "existing_cluster_id", "new_cluster", "job_cluster_key", "disable_auto_optimization",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,10 +361,15 @@ def _check_task(condition: RunCondition, run: Run, task_key: str) -> CheckResult
             f" Use one of its tasks: {keys}."
         )
     task_run, message = run.only(task), f"Task {task_key} of run {run.run_id} is {task.state}"
-    is_over = task.state.is_terminal and (run.is_terminal or not _may_be_retried(task))
+    is_over = is_final(run, task)
     if task.state.is_terminal and not is_over:
         return CheckResult(condition, None, f"{message} and may be retried", task_run)
     return CheckResult(condition, condition.verdict(task_run, is_over=is_over), message, task_run)
+
+
+def is_final(run: Run, task: TaskRun) -> bool:
+    """Return whether a task of a run has ended, and no other attempt will follow by itself."""
+    return task.state.is_terminal and (run.is_terminal or not _may_be_retried(task))
 
 
 def _active_run(runs: Iterable[Run]) -> Run | None:
@@ -370,7 +379,8 @@ def _active_run(runs: Iterable[Run]) -> Run | None:
 def _may_be_retried(task: TaskRun) -> bool:
     """Return whether another attempt may follow this finished one.
 
-    Serverless compute retries tasks that set no limit. Attempts are counted from 0, across repairs.
+    Serverless compute, that is a task without a cluster, retries tasks that set no limit, unless they forbid it.
+    Attempts are counted from 0, across repairs.
     """
     outcome, raw = task.state.outcome, task.raw
     if task.state.result_state in NEVER_RAN or not (
@@ -378,7 +388,7 @@ def _may_be_retried(task: TaskRun) -> bool:
     ):
         return False
     if raw.get("max_retries") is None:
-        return True
+        return not any(raw.get(field) for field in _FIELDS_WITHOUT_AUTOMATIC_RETRIES)
     limit = count(raw["max_retries"])
     return limit < 0 or task.attempt_number < limit
 

@@ -57,9 +57,19 @@ def run_result(client: JobsClient, run: Run, *, max_bytes: int = MAX_RESULT_BYTE
     return values if len(run.tasks) > 1 else next(iter(values.values()))
 
 
-def read_success(client: JobsClient, *, run_id: int, max_bytes: int | None) -> tuple[Run, Any] | None:
-    """Return a run that has succeeded, with its result (None if `max_bytes` is None); None if it has not (yet)."""
+def read_success(
+    client: JobsClient, *, run_id: int, max_bytes: int | None, attempt: int | None = None
+) -> tuple[Run, Any] | None:
+    """Return a run that has succeeded, with its result (None if `max_bytes` is None); None if it has not (yet).
+
+    With `attempt`, only that task run of the run is meant; None if another attempt at the task has followed it.
+    """
     run = client.get_run(run_id)
+    if attempt is not None:
+        task = next((task for task in run.tasks if task.run_id == attempt), None)
+        if task is None:
+            return None
+        run = run.only(task)
     if run.outcome is not Outcome.SUCCESS:
         return None
     return run, None if max_bytes is None else run_result(client, run, max_bytes=max_bytes)

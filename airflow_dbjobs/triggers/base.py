@@ -229,7 +229,7 @@ async def load() -> None:
 def _import_modules() -> None:
     import asgiref.sync  # noqa: F401
 
-    from airflow_dbjobs.runs import conditions  # noqa: F401
+    from airflow_dbjobs.runs import conditions, workflow_task  # noqa: F401
     from airflow_dbjobs.runs.polling import poller  # noqa: F401
 
     # Airflow reads a file for its first metric. A timer sends nothing before it is stopped.

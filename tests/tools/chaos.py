@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_stack import AirflowStack, DagImportFailed, ProcessDied, WorkspaceServer, variables_of
 from chaos_scenarios import SHORT_WAVES, WAVES
-from chaos_scene import SCENARIOS, Scene, by_owner, owner_of, play
+from chaos_scene import SCENARIOS, TERMINAL, Scene, owner_of, play
 from demo import STOPPING, Progress, interrupt_once
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from chaos_scene import Group, Scenario
 
 RETRIES = 3
-TERMINAL = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 SETTINGS = {
     "core.parallelism": "8",
@@ -67,6 +66,21 @@ if not mark.exists():
     raise ValueError("the first launch fails")
 dbutils.notebook.exit(owner)
 """,
+    # Fails on its first attempt, when the gate opens.
+    "notebooks/fails_at_gate.py": """# Databricks notebook source
+import pathlib, time
+owner, gate = dbutils.widgets.get("owner"), pathlib.Path(dbutils.widgets.get("gate"))
+deadline = time.monotonic() + 900
+while not gate.exists():
+    if time.monotonic() > deadline:
+        raise TimeoutError("the gate was never opened")
+    time.sleep(0.1)
+mark = pathlib.Path(f"{gate}.{owner}")
+if not mark.exists():
+    mark.touch()
+    raise ValueError("the first attempt fails")
+dbutils.notebook.exit(owner)
+""",
     "programs/works.py": """
 import pathlib, sys, time
 deadline = time.monotonic() + 900
@@ -81,7 +95,8 @@ DAGS = """
 import json
 from datetime import timedelta
 from airflow.sdk import DAG
-from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksRunNowOperator
+from airflow_dbjobs.operators import DatabricksSubmitRunOperator, DatabricksWorkflowTaskGroup
 
 OWNER = "{{ run_id }}.{{ ti.task_id }}.{{ ti.map_index }}"
 RETRIES = {"retries": RETRIES_PLACE, "retry_delay": timedelta(seconds=1)}
@@ -94,6 +109,16 @@ def add(dag_id, root, group):
     if group["kind"] == "job":
         partial = DatabricksRunNowOperator.partial(job_name=group["program"], **common)
         partial.expand(notebook_params=[parameters] * group["count"])
+        return
+    if group["kind"] == "workflow":
+        group_id = common.pop("task_id")
+        with DatabricksWorkflowTaskGroup(group_id=group_id, databricks_conn_id=dag_id):
+            for key in map("m{}".format, range(group["count"])):
+                # Launch renders it, for the task that it is about.
+                own = {"owner": "{{ run_id }}." + f"{group_id}.{key}.-1", "gate": gate}
+                DatabricksNotebookOperator(
+                    task_id=key, notebook_path=f"/notebooks/{group['program']}", notebook_params=own, **common
+                )
         return
     partial = DatabricksSubmitRunOperator.partial(run_name=OWNER, **common)
     if group["kind"] == "python":
@@ -195,7 +220,7 @@ def count(scene: Scene) -> Result:
     result = Result(scene.scenario.name, tasks=len(tasks), problems=list(scene.problems))
     if len(tasks) != (wanted := len(scene.dag_runs) * scene.expected()):
         result.problems.append(f"there are {len(tasks)} task instances, not {wanted}")
-    strangers = {owner: len(runs) for owner, runs in by_owner(scene.workspace.runs()).items()}
+    strangers = {owner: len(runs) for owner, runs in scene.launches().items()}
     for task in tasks:
         strangers.pop(owner_of(task), None)
         _count_task(scene, task, result)
@@ -204,7 +229,7 @@ def count(scene: Scene) -> Result:
 
 
 def _count_task(scene: Scene, task: TaskInstance, result: Result) -> None:
-    group = scene.groups[task.task_id]
+    group = scene.group_of(task)
     runs = scene.runs_of(task)
     ends = tuple(_end_of(run) for run in runs)
     kinds = Counter(ends)

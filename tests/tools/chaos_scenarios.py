@@ -198,11 +198,11 @@ def workspace_killed(scene: Scene) -> Steps:
     scene.open_gates()
 
 
-def deferred_to(scene: Scene, triggerer: str) -> Steps:
-    """Wait until all tasks are deferred and this triggerer has their triggers."""
+def deferred_to(scene: Scene, triggerer: str, *task_ids: str) -> Steps:
+    """Wait until all tasks, or those of these groups, are deferred and this triggerer has their triggers."""
     job_id = scene.airflow.job(triggerer).job_id
     what = f"to be deferred to {triggerer}"
-    yield from scene.every(what, lambda task: (task.state, task.triggerer) == ("deferred", job_id))
+    yield from scene.every(what, lambda task: (task.state, task.triggerer) == ("deferred", job_id), *task_ids)
 
 
 MANY_DEFERRED = (
@@ -299,6 +299,32 @@ def worker_suspended(scene: Scene) -> Steps:
     scene.open_gates()
 
 
+FAILS_AT_GATE: dict[str, Any] = {"kind": "workflow", "program": "fails_at_gate", "results": ("FAILED", "SUCCESS")}
+
+
+@scenario(
+    "workers and triggerer of workflow groups killed",
+    Group("sync", **FAILS_AT_GATE),
+    Group("deferred", deferrable=True, **FAILS_AT_GATE),
+)
+def workflow_group_killed(scene: Scene) -> Steps:
+    """While members wait for their tasks, and again while they have these repaired: the reply never arrives."""
+    scene.trigger()
+    yield from deferred_to(scene, "triggerer", "deferred")
+    tasks = yield from scene.watched("sync")
+    scene.kill(tasks)
+    scene.say("killing the triggerer")
+    scene.airflow.kill("triggerer")
+    scene.airflow.start("triggerer")
+    yield from scene.tried_again(tasks)
+    yield from scene.watched()
+    scene.hold_replies("runs/repair")
+    scene.open_gates()
+    tasks = yield from scene.every("to have a second attempt", lambda task: len(scene.runs_of(task)) > 1)
+    scene.kill(task for task in tasks if task.state == "running")
+    scene.workspace.clear_faults()
+
+
 # What is in one wave is played at the same time. The tasks of a wave that occupy a worker until their scenario goes on
 # must be no more than there are workers, and what kills a component of Airflow must not disturb the others' steps.
 WAVES: tuple[tuple[str, ...], ...] = (
@@ -313,6 +339,7 @@ WAVES: tuple[tuple[str, ...], ...] = (
     ("triggerer_suspended",),
     ("scheduler_killed",),
     ("worker_suspended",),
+    ("workflow_group_killed",),
 )
 SHORT_WAVES = (
     ("killed_at_launch", "user_kills", "genuine_failures"),

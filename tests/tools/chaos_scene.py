@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Of each single wait.
 TIMEOUT = 180
+TERMINAL = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Group:
     """Mapped task instances that are alike, and what is to become of each."""
 
     task_id: str
-    # "notebook" and "python" are submitted, "job" is run by its name.
+    # "notebook" and "python" are submitted, "job" is run by its name; a "workflow" is a group of tasks that are not
+    # mapped, and have attempts at their tasks of one run where others have runs.
     kind: str = "notebook"
     deferrable: bool = False
     # Whether a deferred success may end without a worker.
@@ -115,13 +117,35 @@ class Scene:
         """Return the task instances of these groups, or of all, as they are now."""
         found = [task for run in self.dag_runs for task in self.airflow.api.dag_run(run).tasks]
         # Until the scheduler has looked at what is mapped, it stands there once, with no index.
-        return [task for task in found if task.map_index >= 0 and task.task_id in (task_ids or self.groups)]
+        counted = [task for task in found if task.map_index >= 0 or self._is_member(task)]
+        return [task for task in counted if task.task_id.partition(".")[0] in (task_ids or self.groups)]
+
+    def group_of(self, task: TaskInstance) -> Group:
+        """Return the group of a task instance."""
+        return self.groups[task.task_id.partition(".")[0]]
+
+    def _is_member(self, task: TaskInstance) -> bool:
+        """Tell whether a task instance is a member of a workflow group."""
+        group_id, _, key = task.task_id.partition(".")
+        return bool(key) and key != "launch" and self.groups[group_id].kind == "workflow"
 
     def runs_of(self, task: TaskInstance) -> list[dict[str, Any]]:
-        """Return the runs on the workspace that a task instance has launched, oldest first."""
+        """Return the runs on the workspace that a task instance has launched, oldest first; or a member's attempts."""
         if self._launches is None:
-            self._launches = by_owner(self.workspace.runs())
+            self._launches = self.launches()
         return self._launches.get(owner_of(task), [])
+
+    def launches(self, *, active_only: bool = False) -> dict[str, list[dict[str, Any]]]:
+        """Return the runs on the workspace, and the attempts in runs of workflow groups, by task instance."""
+        found = by_owner(run for run in self.workspace.runs(active_only=active_only) if "job_parameters" not in run)
+        for run in self.workspace.runs(active_only=active_only):
+            if "job_parameters" not in run:
+                continue
+            values = {parameter["name"]: parameter["value"] for parameter in run["job_parameters"]}
+            for attempt in self.workspace.call("GET", f"jobs/runs/get?run_id={run['run_id']}")["tasks"]:
+                if not active_only or attempt["state"]["life_cycle_state"] not in TERMINAL:
+                    found.setdefault(values[f"{attempt['task_key']}_owner"], []).append(attempt)
+        return found
 
     def log_of(self, task: TaskInstance) -> str:
         """Return what the worker and the triggerers have logged in the task's latest try."""
@@ -132,7 +156,7 @@ class Scene:
         """Take note of who has two runs at once that are not being cancelled."""
         self._launches = None
         with suppress(requests.ConnectionError, requests.Timeout):  # the scenario has killed the workspace
-            for owner, runs in by_owner(self.workspace.runs(active_only=True)).items():
+            for owner, runs in self.launches(active_only=True).items():
                 if sum(run["state"]["life_cycle_state"] != "TERMINATING" for run in runs) > 1:
                     self.doubled.add(owner)
 
@@ -188,8 +212,10 @@ class Scene:
 
         def is_watched(task: TaskInstance) -> bool:
             runs = self.runs_of(task)
-            waits = task.state == ("deferred" if self.groups[task.task_id].deferrable else "running")
-            return bool(waits and runs and f"Run {runs[-1]['run_id']} is " in self.log_of(task))
+            waits = task.state == ("deferred" if self.group_of(task).deferrable else "running")
+            of_member = f"Task {task.task_id.partition('.')[2]} of run "
+            watches = of_member if self._is_member(task) else f"Run {runs[-1]['run_id']} is " if runs else ""
+            return bool(waits and runs and watches in self.log_of(task))
 
         return (yield from self.every("to watch its run", is_watched, *task_ids))
 
