@@ -14,11 +14,12 @@ import pytest
 from airflow_context import submit
 from documentation import ROOT, table, text_of
 
-from airflow_dbjobs import operators, sensors
+from airflow_dbjobs import NOT_OFFERED, hooks, operators, sensors, triggers
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import PayloadError, RunFailed
+from airflow_dbjobs.operators.overrides import REFUSED
 from airflow_dbjobs.payloads import check
 
 OFFICIAL = json.loads((ROOT / "tests" / "support" / "official_names.json").read_text())
@@ -33,12 +34,52 @@ def rows(heading: str) -> list[tuple[str, str]]:
     return [(first, second) for first, second in table("migrating", heading)]
 
 
-class TestOfficialClasses:
-    @pytest.mark.parametrize("name", OFFICIAL["other classes"])
-    def test_without_a_counterpart_are_documented_as_missing(self, name):
-        assert name in {name for first, _ in rows("official | instead") for name in quoted(first)}
-        assert not hasattr(operators, name)
-        assert not hasattr(sensors, name)
+def documented(heading: str) -> dict[str, str]:
+    """Return the official names in the table that begins with this heading, and what is said of each, as plain text."""
+    said = {name: second for first, second in rows(heading) for name in quoted(first)}
+    return {name: re.sub(r"\[([^]]+)]\([^)]+\)", r"\1", text).replace("`", "") for name, text in said.items()}
+
+
+class TestOfficialNames:
+    @pytest.mark.parametrize("name", [*OFFICIAL["operators"], "DatabricksJobRunLink"])
+    def test_of_what_is_offered_are_importable(self, name):
+        assert inspect.isclass(getattr(operators, name))
+        assert name in operators.__all__
+
+    def test_of_xcoms_are_importable(self):
+        keys = (operators.XCOM_RUN_ID_KEY, operators.XCOM_JOB_ID_KEY, operators.XCOM_RUN_PAGE_URL_KEY)
+        assert keys == ("run_id", "job_id", "run_page_url")
+        assert {"XCOM_RUN_ID_KEY", "XCOM_JOB_ID_KEY", "XCOM_RUN_PAGE_URL_KEY"} <= set(operators.__all__)
+
+    def test_without_a_counterpart_are_documented_as_missing(self):
+        classes = {name: said for name, said in documented("official | instead").items() if "openlineage" not in name}
+        assert classes == NOT_OFFERED
+        assert set(OFFICIAL["other classes"]) <= set(NOT_OFFERED)
+
+    @pytest.mark.parametrize("package", [operators, sensors, hooks, triggers], ids=lambda package: package.__name__)
+    @pytest.mark.parametrize("name", NOT_OFFERED)
+    def test_without_a_counterpart_are_import_errors_that_say_what_to_use(self, name, package):
+        with pytest.raises(ImportError) as caught:
+            exec(f"from {package.__name__} import {name}")
+        assert f"airflow_dbjobs does not offer {name}. Use {NOT_OFFERED[name]}; or import it" in str(caught.value)
+
+    def test_that_are_misspelt_are_the_usual_errors(self):
+        assert not hasattr(operators, "DatabricksSubmitOperator")
+        with pytest.raises(ImportError, match="cannot import name 'DatabricksSubmitOperator'"):
+            exec("from airflow_dbjobs.operators import DatabricksSubmitOperator")
+
+
+class TestOfficialMethods:
+    def test_without_a_counterpart_are_refused_in_subclasses(self):
+        assert documented("official method | instead") == REFUSED
+        official = {
+            (operator, method) for operator, known in OFFICIAL["operators"].items() for method in known["methods"]
+        }
+        assert {
+            (operator, method)
+            for operator, method in official
+            if method not in REFUSED and not hasattr(getattr(operators, operator), method)
+        } == set()
 
 
 class TestOfficialHookMethods:
@@ -74,7 +115,8 @@ class TestOfficialOperators:
 
     @pytest.mark.parametrize("operator", OFFICIAL["operators"])
     def test_template_fields_are_templated(self, operator):
-        assert set(getattr(operators, operator).template_fields) >= set(OFFICIAL["operators"][operator]["templated"])
+        templated = getattr(getattr(operators, operator), "template_fields", ())
+        assert set(templated) >= set(OFFICIAL["operators"][operator]["templated"])
 
     @pytest.mark.parametrize(
         "code", ["dbutils.notebook.exit('done')", "raise ValueError('why')"], ids=["success", "failure"]
