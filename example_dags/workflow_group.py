@@ -7,12 +7,13 @@ try:
 except ImportError:  # Airflow 2.11
     from airflow.decorators import dag, task
 
-from airflow_dbjobs.operators import (
-    DatabricksNotebookOperator,
-    DatabricksSubmitRunOperator,
-    DatabricksTaskOperator,
-    DatabricksWorkflowTaskGroup,
-)
+from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksTaskOperator, DatabricksWorkflowTaskGroup
+
+# One cluster for all tasks of a run. Tasks that name no cluster run on serverless compute.
+CLUSTER = {
+    "job_cluster_key": "small",
+    "new_cluster": {"spark_version": "16.4.x-scala2.12", "node_type_id": "i3.xlarge", "num_workers": 1},
+}
 
 
 @dag(
@@ -24,19 +25,22 @@ from airflow_dbjobs.operators import (
     tags=["databricks"],
 )
 def workflow_group():
-    # No cluster: on Databricks the tasks then run on serverless compute. A shared one would be in job_clusters.
-    with DatabricksWorkflowTaskGroup(group_id="sales") as sales:
-        extract = DatabricksSubmitRunOperator(
+    with DatabricksWorkflowTaskGroup(group_id="sales", job_clusters=[CLUSTER]) as sales:
+        extract = DatabricksTaskOperator(
             task_id="extract",
-            spark_python_task={"python_file": "/jobs/load_table.py", "parameters": ["--table", "orders"]},
+            job_cluster_key="small",
+            task_config={
+                "spark_python_task": {"python_file": "/jobs/load_table.py", "parameters": ["--table", "orders"]}
+            },
         )
         regions = [
             DatabricksNotebookOperator(
                 task_id=region,
                 notebook_path="/notebooks/sales",
+                job_cluster_key="small",
                 notebook_params={
                     "region": region,
-                    # The DAG run's day reaches the job as a parameter: its settings stay the same.
+                    # Reaches the job as a parameter of it, so that its settings are the same for each day.
                     "day": "{{ params.day }}",
                     # Databricks replaces this one.
                     "repairs": "{{job.repair_count}}",
@@ -48,6 +52,7 @@ def workflow_group():
         ]
         load = DatabricksTaskOperator(
             task_id="load",
+            job_cluster_key="small",
             task_config={
                 "spark_python_task": {"python_file": "/jobs/load_table.py", "parameters": ["--table", "sales"]}
             },
@@ -56,6 +61,7 @@ def workflow_group():
         cleanup = DatabricksNotebookOperator(
             task_id="cleanup",
             notebook_path="/notebooks/clean_up",
+            job_cluster_key="small",
             trigger_rule="all_done",
         )
         extract >> regions >> load >> cleanup
