@@ -9,10 +9,11 @@ import fnmatch
 import inspect
 import json
 import re
+import subprocess
 
 import pytest
-from airflow_context import submit
-from documentation import ROOT, table, text_of
+from airflow_context import parsed, submit
+from documentation import ROOT, example, table, text_of
 
 from airflow_dbjobs import NOT_OFFERED, hooks, operators, sensors, triggers
 from airflow_dbjobs.client import JobsClient
@@ -67,6 +68,76 @@ class TestOfficialNames:
         assert not hasattr(operators, "DatabricksSubmitOperator")
         with pytest.raises(ImportError, match="cannot import name 'DatabricksSubmitOperator'"):
             exec("from airflow_dbjobs.operators import DatabricksSubmitOperator")
+
+
+# With what DAG files use most of the official provider.
+OFFICIAL_DAG = """
+from datetime import datetime, timedelta, timezone
+from airflow import DAG
+from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksNotebookOperator,
+    DatabricksRunNowOperator,
+    DatabricksSubmitRunOperator,
+    DatabricksTaskOperator,
+)
+from airflow.providers.databricks.operators.databricks_workflow import DatabricksWorkflowTaskGroup
+
+CLUSTER = {"spark_version": "15.4.x-scala2.12", "node_type_id": "i3.xlarge", "num_workers": 2}
+
+class NightlyOperator(DatabricksRunNowOperator):
+    template_fields = (*DatabricksRunNowOperator.template_fields, "table")
+
+    def __init__(self, *, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+
+    def execute(self, context):
+        self.job_parameters = {"table": self.table}
+        super().execute(context)
+        return context["ti"].xcom_pull(task_ids=self.task_id, key=XCOM_RUN_PAGE_URL_KEY)
+
+with DAG("nightly", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)):
+    check = DatabricksSubmitRunOperator(
+        task_id="check", databricks_conn_id="databricks_default", existing_cluster_id="0923-164208-meows279",
+        spark_python_task={"python_file": "dbfs:/check.py", "parameters": ["{{ ds }}"]},
+        databricks_retry_limit=5, polling_period_seconds=30,
+    )
+    workflow = DatabricksWorkflowTaskGroup(
+        group_id="workflow", databricks_conn_id="databricks_default",
+        job_clusters=[{"job_cluster_key": "shared", "new_cluster": CLUSTER}],
+        notebook_packages=[{"pypi": {"package": "simplejson"}}], notebook_params={"start": "{{ ds }}"},
+        extra_job_params={"timeout_seconds": 3600, "email_notifications": {"on_failure": ["data@example.com"]}},
+    )
+    with workflow:
+        bronze = DatabricksNotebookOperator(
+            task_id="bronze", databricks_conn_id="databricks_default", notebook_path="/Shared/bronze",
+            notebook_packages=[{"pypi": {"package": "Faker"}}], source="WORKSPACE", job_cluster_key="shared",
+            execution_timeout=timedelta(hours=1),
+        )
+        gold = DatabricksTaskOperator(
+            task_id="gold", databricks_conn_id="databricks_default", job_cluster_key="shared",
+            task_config={"notebook_task": {"notebook_path": "/Shared/gold", "source": "WORKSPACE"}},
+        )
+        bronze >> gold
+    check >> workflow >> NightlyOperator(task_id="nightly", job_id=42, table="gold")
+"""
+
+
+class TestDagFile:
+    def test_of_the_official_provider_needs_only_other_imports(self, tmp_path):
+        (tmp_path / "dags").mkdir()
+        file = tmp_path / "dags" / "nightly.py"
+        file.write_text(OFFICIAL_DAG)
+        subprocess.run(example("sh", "sed -i -E"), shell=True, cwd=tmp_path, check=True)
+        bag = parsed(file)
+        assert bag.import_errors == {}
+        dag = bag.dags["nightly"]
+        modules = {type(task).__module__.partition(".")[0] for task in dag.tasks if task.task_id != "nightly"}
+        assert modules == {"airflow_dbjobs"}
+        assert dag.get_task("workflow.launch").upstream_task_ids == {"check"}
+        assert dag.get_task("workflow.bronze").upstream_task_ids == {"workflow.launch"}
+        assert dag.get_task("nightly").upstream_task_ids == {"workflow.gold"}
 
 
 class TestOfficialMethods:
