@@ -74,6 +74,10 @@ class TestOfficialNames:
 OFFICIAL_DAG = """
 from datetime import datetime, timedelta, timezone
 from airflow import DAG
+try:
+    from airflow.sdk import task_group
+except ImportError:
+    from airflow.decorators import task_group
 from airflow.providers.databricks.operators.databricks import (
     XCOM_RUN_PAGE_URL_KEY,
     DatabricksNotebookOperator,
@@ -83,7 +87,12 @@ from airflow.providers.databricks.operators.databricks import (
 )
 from airflow.providers.databricks.operators.databricks_workflow import DatabricksWorkflowTaskGroup
 
-CLUSTER = {"spark_version": "15.4.x-scala2.12", "node_type_id": "i3.xlarge", "num_workers": 2}
+CLUSTER = {
+    "cluster_name": "", "spark_version": "15.4.x-scala2.12", "node_type_id": "Standard_D3_v2", "num_workers": "2",
+    "azure_attributes": {"availability": "ON_DEMAND_AZURE", "spot_bid_max_price": -1}, "spark_conf": {},
+    "ssh_public_keys": [], "custom_tags": {}, "spark_env_vars": {"PYSPARK_PYTHON": "/databricks/python3/bin/python3"},
+    "cluster_source": "JOB", "init_scripts": [], "runtime_engine": "STANDARD", "enable_elastic_disk": False,
+}
 
 class NightlyOperator(DatabricksRunNowOperator):
     template_fields = (*DatabricksRunNowOperator.template_fields, "table")
@@ -119,7 +128,15 @@ with DAG("nightly", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezo
             task_id="gold", databricks_conn_id="databricks_default", job_cluster_key="shared",
             task_config={"notebook_task": {"notebook_path": "/Shared/gold", "source": "WORKSPACE"}},
         )
-        bronze >> gold
+
+        @task_group
+        def marts():
+            return DatabricksTaskOperator(
+                task_id="sales", databricks_conn_id="databricks_default", trigger_rule="all_done",
+                task_config={"sql_task": {"query": {"query_id": "d3773b5a"}, "warehouse_id": "368fe30b92228713"}},
+            )
+
+        bronze >> gold >> marts()
     check >> workflow >> NightlyOperator(task_id="nightly", job_id=42, table="gold")
 """
 
@@ -137,7 +154,7 @@ class TestDagFile:
         assert modules == {"airflow_dbjobs"}
         assert dag.get_task("workflow.launch").upstream_task_ids == {"check"}
         assert dag.get_task("workflow.bronze").upstream_task_ids == {"workflow.launch"}
-        assert dag.get_task("nightly").upstream_task_ids == {"workflow.gold"}
+        assert dag.get_task("nightly").upstream_task_ids == {"workflow.marts.sales"}
 
 
 class TestOfficialMethods:
