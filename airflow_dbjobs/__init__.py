@@ -14,13 +14,52 @@ __version__ = "0.1.0"
 __path__.append(f"{__path__[0]}/triggers/moved")
 
 
+# Names of the official provider that this one does not offer, and what to use. docs/migrating.md says the same.
+NOT_OFFERED = {
+    **dict.fromkeys(
+        (
+            "DatabricksSQLStatementsOperator", "DatabricksSqlOperator", "DatabricksCopyIntoOperator",
+            "DatabricksCopyIntoAssetOperator", "DatabricksSqlSensor", "DatabricksSQLStatementsSensor",
+            "DatabricksPartitionSensor", "DatabricksSqlHook", "DatabricksSQLStatementExecutionTrigger",
+        ),
+        "a sql_task, where a run will do",
+    ),
+    **dict.fromkeys(
+        ("DatabricksReposCreateOperator", "DatabricksReposUpdateOperator", "DatabricksReposDeleteOperator"),
+        "git_source, where a run reads from Git",
+    ),
+    **dict.fromkeys(
+        (
+            "DatabricksStartWarehouseOperator", "DatabricksStopWarehouseOperator", "DatabricksWarehouseStateTrigger",
+        ),
+        "a sql_task, which starts its warehouse by itself",
+    ),
+    "DatabricksHook": "the client that DatabricksJobsHook(conn_id).get_conn() returns",
+    "DatabricksExecutionTrigger": "an operator or a sensor with deferrable=True, or DatabricksRunTrigger",
+    **dict.fromkeys(
+        ("DatabricksSubmitRunDeferrableOperator", "DatabricksRunNowDeferrableOperator"),
+        "the operator without Deferrable in its name, with deferrable=True",
+    ),
+    **dict.fromkeys(
+        ("_handle_databricks_operator_execution", "_handle_deferrable_databricks_operator_execution"),
+        "super().execute(context), which also launches the run",
+    ),
+}  # fmt: skip
+
+
 def lazy_names(modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return a package's ``__getattr__`` that imports a name from its module when it is first used.
 
-    `modules` gives the module of each name: what a DAG file imports stays cheap.
+    `modules` gives the module of each name: what a DAG file imports stays cheap. A name of the official provider that
+    is not offered raises ImportError, because Python replaces the message of an AttributeError with its own.
     """
 
     def get(name: str) -> Any:
+        if name in NOT_OFFERED:
+            raise ImportError(
+                f"airflow_dbjobs does not offer {name}. Use {NOT_OFFERED[name]}; or import it from the official"
+                " provider, as before: both can be installed together."
+            )
         if name not in modules:
             raise AttributeError(f"the package has no attribute {name!r}")
         return getattr(import_module(modules[name]), name)

@@ -1,4 +1,4 @@
-"""The link "Databricks run" of a task in the Airflow UI, which exists from the launch on."""
+"""What leads from a task to its run: the link "Databricks run" in the Airflow UI, from the launch on, and XComs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow_dbjobs.airflow_compat import BaseOperator, TaskInstanceKey
+
+# The keys of the XComs with which a task says what its run is. DAG files and subclasses import them.
+XCOM_RUN_ID_KEY = "run_id"
+XCOM_JOB_ID_KEY = "job_id"
+XCOM_RUN_PAGE_URL_KEY = "run_page_url"
 
 # Airflow 3 reads the link from the XCom of this name. Airflow 2 calls `get_link`, which reads the same XCom.
 XCOM_KEY = "_link_DatabricksRunLink"
@@ -31,7 +36,20 @@ class DatabricksRunLink(BaseOperatorLink):
         if url is not None:
             return str(url)
         xcom: Any = airflow_compat.BaseXCom if AIRFLOW_V_3_0_PLUS else airflow_compat.XCom
-        return str(xcom.get_value(key=XCOM_KEY, ti_key=ti_key) or "")
+        # An operator that is not ours, but has this link, pushes only the page.
+        keys = (XCOM_KEY, XCOM_RUN_PAGE_URL_KEY)
+        return next((str(url) for key in keys if (url := xcom.get_value(key=key, ti_key=ti_key))), "")
+
+
+# The name that the official provider's link has.
+DatabricksJobRunLink = DatabricksRunLink
+
+
+def push_run(task_instance: Any, run_id: int, job_id: int | None, page_url: str) -> None:
+    """Push the XComs that say which run the task has."""
+    values = {XCOM_RUN_ID_KEY: run_id, XCOM_JOB_ID_KEY: job_id, XCOM_RUN_PAGE_URL_KEY: page_url}
+    for key, value in values.items():
+        task_instance.xcom_push(key=key, value=value)
 
 
 def push_link(task_instance: Any, url: str) -> None:

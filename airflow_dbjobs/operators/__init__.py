@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs import lazy_names
 
 if TYPE_CHECKING:
+    from airflow_dbjobs.links import XCOM_JOB_ID_KEY, XCOM_RUN_ID_KEY, XCOM_RUN_PAGE_URL_KEY, DatabricksJobRunLink
     from airflow_dbjobs.operators.create_jobs import DatabricksCreateJobsOperator
     from airflow_dbjobs.operators.notebook import DatabricksNotebookOperator
     from airflow_dbjobs.operators.run_now import DatabricksRunNowOperator
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.operators.task import DatabricksTaskOperator
     from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
 else:
+    # These are here because DAG files import them from the official provider's operators.
+    _LINKS = ("XCOM_JOB_ID_KEY", "XCOM_RUN_ID_KEY", "XCOM_RUN_PAGE_URL_KEY", "DatabricksJobRunLink")
     __getattr__ = lazy_names(
         {
             "DatabricksSubmitRunOperator": "airflow_dbjobs.operators.submit_run",
@@ -22,11 +25,16 @@ else:
             "DatabricksNotebookOperator": "airflow_dbjobs.operators.notebook",
             "DatabricksTaskOperator": "airflow_dbjobs.operators.task",
             "DatabricksWorkflowTaskGroup": "airflow_dbjobs.operators.workflow",
+            **dict.fromkeys(_LINKS, "airflow_dbjobs.links"),
         }
     )
 
 __all__ = [
+    "XCOM_JOB_ID_KEY",
+    "XCOM_RUN_ID_KEY",
+    "XCOM_RUN_PAGE_URL_KEY",
     "DatabricksCreateJobsOperator",
+    "DatabricksJobRunLink",
     "DatabricksNotebookOperator",
     "DatabricksRunNowOperator",
     "DatabricksSubmitRunOperator",

@@ -35,6 +35,8 @@ class PayloadOperator(BaseOperator):
     # The fields of the payload that are parameters of the operator.
     payload_fields: ClassVar[tuple[str, ...]] = ()
     endpoint: ClassVar[str]
+    # Whether this is a user's subclass, whose constructor may set more fields after the check.
+    _is_subclassed: ClassVar[bool] = False
 
     template_ext: Sequence[str] = (".json-tpl",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"json": "json"}
@@ -65,6 +67,14 @@ class PayloadOperator(BaseOperator):
         self._reported_references: set[str] = set()
         # For `on_kill`.
         self._client: JobsClient | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._is_subclassed = not cls.__module__.startswith("airflow_dbjobs.")
+        if cls._is_subclassed:
+            from airflow_dbjobs.operators.overrides import refuse_overrides
+
+            refuse_overrides(cls)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -157,11 +167,6 @@ class PayloadOperator(BaseOperator):
             content = content.value
         environment = keeping_references(jinja_env or self.get_template_env())
         return super().render_template(content, context, environment, seen_oids)
-
-    @property
-    def _is_subclassed(self) -> bool:
-        """Whether this is a user's subclass, whose constructor may set more fields after the check."""
-        return not type(self).__module__.startswith("airflow_dbjobs.")
 
     def _build_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Return the request body from the rendered parameters. Raises ConfigurationError if it is wrong."""

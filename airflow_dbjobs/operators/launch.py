@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import conf, is_resumed_retry, task_deadline
-from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.links import DatabricksRunLink, push_link, push_run
 from airflow_dbjobs.operators.base import PayloadOperator
 from airflow_dbjobs.operators.deferral import defer_until_end
 from airflow_dbjobs.operators.parameters import parse_number
@@ -345,8 +345,7 @@ class LaunchOperator(PayloadOperator):
             if report:
                 airflow_compat.report_launch(ti, report, run.run_id)
             if self.do_xcom_push:
-                for key, value in {"run_id": run.run_id, "job_id": run.job_id, "run_page_url": run.page_url}.items():
-                    ti.xcom_push(key=key, value=value)
+                push_run(ti, run.run_id, run.job_id, run.page_url)
             push_link(ti, run.page_url)
         except Exception:
             self._hand_over_or_cancel(context, f"Airflow failed to store the launch of run {run.run_id}")

@@ -18,7 +18,7 @@ from airflow_dbjobs.airflow_compat import (
     task_deadline,
     was_rescheduled,
 )
-from airflow_dbjobs.links import DatabricksRunLink, push_link
+from airflow_dbjobs.links import DatabricksRunLink, push_link, push_run
 from airflow_dbjobs.operators.parameters import parse_number, suggesting_parameters
 
 if TYPE_CHECKING:
@@ -220,9 +220,7 @@ class DatabricksSensor(BaseSensorOperator):
         else:
             self.log.info("The API returned no page URL for run %d.", run.run_id)
         if self.do_xcom_push and condition.names_job and condition.run_id is not None:
-            values = {"run_id": condition.run_id, "job_id": run.job_id, "run_page_url": run.page_url}
-            for key, value in values.items():
-                ti.xcom_push(key=key, value=value)
+            push_run(ti, condition.run_id, run.job_id, run.page_url)
 
     def _finish_or_defer(
         self,

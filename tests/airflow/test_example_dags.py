@@ -39,8 +39,8 @@ def test_an_example_is_parsed_to_the_dag_of_its_name(file, monkeypatch):
 
 def test_the_examples_are_all_there():
     assert [file.stem for file in FILES] == [
-        "keep_job", "mapped_runs", "run_job_deferrable", "submit_notebook", "wait_for_job",
-        "wait_for_run",
+        "keep_job", "mapped_runs", "run_job_deferrable", "submit_notebook", "wait_for_job", "wait_for_run",
+        "workflow_group",
     ]  # fmt: skip
 
 
@@ -49,6 +49,8 @@ def test_the_examples_are_all_there():
     [
         ("submit_notebook", "/notebooks/word_count", "notebooks/word_count.py"),
         ("mapped_runs", "/jobs/load_table.py", "jobs/load_table.py"),
+        ("workflow_group", "/notebooks/sales", "notebooks/sales.py"),
+        ("workflow_group", "/notebooks/clean_up", "notebooks/clean_up.py"),
     ],
 )
 def test_what_an_example_runs_is_in_the_examples_workspace(name, field, file):
@@ -68,5 +70,6 @@ def test_the_examples_succeed_by_dag_test(tmp_path):
     # Beside what the operators have launched: the run of `nightly-load` and the one started elsewhere, for the sensors.
     assert Counter(run["run_name"] for run in runs) == {
         "count_words": 1, "daily-report": 1, "load": 3, "nightly-load": 1, "started elsewhere": 1, "weekly-report": 1,
+        "workflow_group.sales": 1,
     }  # fmt: skip
     assert {run["state"]["result_state"] for run in runs} == {"SUCCESS"}

@@ -15,17 +15,29 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "airflow.providers.databricks"
-COMPARED = ("DatabricksSubmitRunOperator", "DatabricksRunNowOperator", "DatabricksCreateJobsOperator")
+COMPARED = (
+    "DatabricksSubmitRunOperator", "DatabricksRunNowOperator", "DatabricksCreateJobsOperator",
+    "DatabricksNotebookOperator", "DatabricksTaskOperator", "DatabricksWorkflowTaskGroup",
+)  # fmt: skip
+NOT_COMPARED = ("Link", "Base", "Mixin", "BaseOperator", "Error")
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    classes = public_classes("operators") | public_classes("sensors")
+    classes = {
+        name: found
+        for kind in ("operators", "sensors", "hooks", "triggers")
+        for name, found in public_classes(kind).items()
+    }
     hook = import_module(f"{PACKAGE}.hooks.databricks").DatabricksHook
     names = {
         "version": version("apache-airflow-providers-databricks"),
         "operators": {
-            name: {"parameters": parameters(classes[name]), "templated": sorted(classes[name].template_fields)}
+            name: {
+                "parameters": parameters(classes[name]),
+                "templated": sorted(getattr(classes[name], "template_fields", ())),
+                "methods": methods(classes[name]),
+            }
             for name in COMPARED
         },
         "other classes": sorted(set(classes) - set(COMPARED)),
@@ -36,13 +48,13 @@ def main() -> None:
 
 
 def public_classes(kind: str) -> dict[str, Any]:
-    """Return the operators, sensors and task groups that are defined in the modules of a package, by name."""
+    """Return the public classes that are defined in the modules of a package, by name."""
     package = import_module(f"{PACKAGE}.{kind}")
     found = {}
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for name, defined in vars(import_module(info.name)).items():
             own = inspect.isclass(defined) and defined.__module__ == info.name and not inspect.isabstract(defined)
-            if own and name.startswith("Databricks") and not name.endswith(("Link", "Base", "Mixin", "BaseOperator")):
+            if own and name.startswith("Databricks") and not name.endswith(NOT_COMPARED):
                 found[name] = defined
     return found
 
@@ -50,14 +62,31 @@ def public_classes(kind: str) -> dict[str, Any]:
 def parameters(operator: type) -> list[str]:
     """Return what the operator and its own bases take by name, without what every operator of Airflow takes."""
     taken: set[str] = set()
-    for base in operator.__mro__:
-        if base.__module__.startswith(PACKAGE) and "__init__" in vars(base):
+    for base in own_bases(operator):
+        if "__init__" in vars(base):
             taken |= {
                 name
                 for name, parameter in inspect.signature(base.__init__).parameters.items()
                 if name != "self" and parameter.kind is not parameter.VAR_KEYWORD
             }
     return sorted(taken)
+
+
+def methods(operator: type) -> list[str]:
+    """Return the methods and properties of the operator and its own bases, which a subclass can override."""
+    found = {name: member for base in own_bases(operator) for name, member in vars(base).items()}
+    return sorted(
+        name
+        for name, member in found.items()
+        if not name.startswith("__") and (inspect.isroutine(member) or hasattr(member, "__get__"))
+    )
+
+
+def own_bases(operator: type) -> list[type]:
+    """Return the operator and those of its bases that are not for all operators."""
+    return [
+        base for base in operator.__mro__ if base.__module__.startswith(PACKAGE) or base.__name__ == "ResumableJobMixin"
+    ]
 
 
 if __name__ == "__main__":

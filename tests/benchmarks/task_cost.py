@@ -1,10 +1,11 @@
 """What a task costs Airflow: worker starts, time and CPU, for this provider and the official one.
 
 A real Airflow runs twenty deferred tasks, whose runs take ten seconds, for one provider after the other, and counts how
-many worker processes they start and how much CPU all its processes take. Then one task waits in a worker for a run of
-two seconds, with the default settings of each operator. The workspace is simulated, so that the runs cost nothing. Run
-by hand, with both providers installed: `PYTHONPATH=tests/support python tests/benchmarks/task_cost.py [--tasks 20]
-[--quick] [--output FILE]`. Exits 1 if ours is over budget.
+many worker processes they start, how many requests they send, and how much CPU all its processes take. Then twenty are
+the members of a workflow group, and one task waits in a worker for a run of two seconds, with the default settings of
+each operator. The workspace is simulated, so that the runs cost nothing. Run by hand, with both providers installed:
+`PYTHONPATH=tests/support python tests/benchmarks/task_cost.py [--tasks 20] [--quick] [--output FILE]`. Exits 1 if ours
+is over budget.
 """
 
 from __future__ import annotations
@@ -44,13 +45,15 @@ class Variant:
     module: str
     arguments: dict[str, object]
     short: bool = False
+    # Whether the tasks are the members of a workflow group; its launch is then one more.
+    group: bool = False
     # At most so many worker starts for each task, and so many seconds for the longest task; None: no budget.
     most_starts: float | None = None
     most_seconds: float | None = None
 
     def keeps_budget(self, cost: Cost, tasks: int) -> bool:
         """Return whether the tasks of this variant cost no more than they may."""
-        starts_kept = self.most_starts is None or cost.starts <= self.most_starts * tasks
+        starts_kept = self.most_starts is None or cost.starts <= self.most_starts * (tasks + self.group)
         return starts_kept and (self.most_seconds is None or cost.longest <= self.most_seconds)
 
     @property
@@ -67,12 +70,26 @@ class Variant:
     def dag(self, tasks: int) -> str:
         """Return the DAG file."""
         count = 1 if self.short else tasks
+        if self.group:
+            return self._group_dag(count)
         arguments = {"task_id": "run", "databricks_conn_id": self.connection, **self.arguments}
         payloads = [{**TASK, "run_name": f"{self.name} {number}"} for number in range(count)]
         return (
             f"from airflow.sdk import DAG\nfrom {self.module} import DatabricksSubmitRunOperator\n"
             f"with DAG({self.dag_id!r}, schedule=None):\n"
             f"    DatabricksSubmitRunOperator.partial(**{arguments!r}).expand(json={payloads!r})\n"
+        )
+
+    def _group_dag(self, members: int) -> str:
+        arguments = {"notebook_path": "/any", "source": "WORKSPACE", "existing_cluster_id": "any", **self.arguments}
+        workflow = f"{self.module}_workflow" if self.module == OFFICIAL else self.module
+        return (
+            f"from airflow.sdk import DAG\nfrom {self.module} import DatabricksNotebookOperator\n"
+            f"from {workflow} import DatabricksWorkflowTaskGroup\n"
+            f"with DAG({self.dag_id!r}, schedule=None):\n"
+            f"    with DatabricksWorkflowTaskGroup(group_id='group', databricks_conn_id={self.connection!r}):\n"
+            f"        for number in range({members}):\n"
+            f"            DatabricksNotebookOperator(task_id=f'run_{{number}}', **{arguments!r})\n"
         )
 
 
@@ -82,6 +99,8 @@ VARIANTS = (
     Variant("official, deferrable", OFFICIAL, _DEFERRED),
     Variant("ours, end_in_triggerer off", OURS, {**_DEFERRED, "end_in_triggerer": False}),
     Variant("ours, end_in_triggerer on", OURS, _DEFERRED, most_starts=1),
+    Variant("official, group", OFFICIAL, _DEFERRED, group=True),
+    Variant("ours, group", OURS, _DEFERRED, group=True, most_starts=1),
     Variant("official, synchronous", OFFICIAL, {}, short=True),
     Variant("ours, synchronous", OURS, {}, short=True, most_seconds=4),
 )
@@ -92,6 +111,7 @@ class Cost:
     """What the tasks of a variant have cost. `cpu` is what all processes took beyond what they take when idle."""
 
     starts: int
+    requests: int
     wall: float
     cpu: float
     shortest: float
@@ -140,12 +160,13 @@ def main() -> int:
 
 def measure_all(folder: Path, tasks: int) -> dict[Variant, Cost]:
     """Measure all variants on an Airflow of their own."""
-    connections = {}
+    connections, workspaces = {}, {}
     with ExitStack() as running:
         for length, seconds in (("long", LONG_SECONDS), ("short", SHORT_SECONDS)):
             root = folder / length
             root.mkdir()
             workspace = running.enter_context(SimulatedWorkspace(root, folder / f"{length}_logs", seconds))
+            workspaces[length] = workspace
             for provider, conn_type in (("official", "databricks"), ("ours", "databricks_jobs")):
                 connection = json.loads(workspace.connection) | {"conn_type": conn_type}
                 connections[f"{provider}_{length}"] = json.dumps(connection)
@@ -162,13 +183,15 @@ def measure_all(folder: Path, tasks: int) -> dict[Variant, Cost]:
         idle = idle_cpu(airflow)
         costs = {}
         for variant in VARIANTS:
-            costs[variant] = cost = measure(airflow, variant, idle)
+            workspace = workspaces["short" if variant.short else "long"]
+            costs[variant] = cost = measure(airflow, workspace, variant, idle)
             print(time.strftime("%H:%M:%S"), f"{variant.name}: {cost}", file=sys.stderr, flush=True)
         return costs
 
 
-def measure(airflow: AirflowStack, variant: Variant, idle: float) -> Cost:
+def measure(airflow: AirflowStack, workspace: WorkspaceServer, variant: Variant, idle: float) -> Cost:
     """Run the DAG of a variant once."""
+    earlier = sum(workspace.requests().values())
     before, began = cpu_seconds(airflow), time.monotonic()
     run = airflow.run_dag(variant.dag_id, timeout=TIMEOUT)
     wall = time.monotonic() - began
@@ -178,7 +201,8 @@ def measure(airflow: AirflowStack, variant: Variant, idle: float) -> Cost:
     if run.state != "success":
         raise RuntimeError(f"{variant.name}: the DAG run is {run.state}")
     durations = [task.duration or 0.0 for task in run.tasks]
-    return Cost(sum(map(airflow.worker_starts, run.tasks)), wall, cpu, min(durations), max(durations))
+    requests = sum(workspace.requests().values()) - earlier
+    return Cost(sum(map(airflow.worker_starts, run.tasks)), requests, wall, cpu, min(durations), max(durations))
 
 
 def idle_cpu(airflow: AirflowStack) -> float:
@@ -209,12 +233,19 @@ def table(costs: dict[Variant, Cost], tasks: int) -> str:
         f"\n{tasks} deferred tasks whose runs take {LONG_SECONDS} s, polled every {PERIOD_SECONDS} s; one synchronous"
         f" task whose run takes {SHORT_SECONDS} s, with default settings."
     )
-    lines = [about, "", "| | worker starts | wall | CPU beyond idle | a task takes |", "|---|---|---|---|---|"]
+    lines = [
+        about,
+        "",
+        "| | worker starts | requests | wall | CPU beyond idle | a task takes |",
+        "|---|---|---|---|---|---|",
+    ]
     for variant, cost in costs.items():
         takes = (
             f"{cost.shortest:.1f} to {cost.longest:.1f} s" if cost.shortest != cost.longest else f"{cost.longest:.1f} s"
         )
-        lines.append(f"| {variant.name} | {cost.starts} | {cost.wall:.1f} s | {cost.cpu:.1f} s | {takes} |")
+        lines.append(
+            f"| {variant.name} | {cost.starts} | {cost.requests} | {cost.wall:.1f} s | {cost.cpu:.1f} s | {takes} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -166,6 +167,34 @@ def assert_python_module(arguments: list[str], _: object) -> None:
         assert all(option in help_text for option in options)
 
 
+# Imports of the official provider, as DAG files have them, and what migrating.md makes of them.
+OFFICIAL_IMPORTS = """
+from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator, XCOM_RUN_ID_KEY
+from airflow.providers.databricks.operators.databricks_workflow import (
+    DatabricksWorkflowTaskGroup,
+)
+import airflow.providers.databricks.operators.databricks as official
+from airflow.providers.databricks.operators.databricks_sql import DatabricksSqlOperator
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
+"""
+CHANGED_IMPORTS = """
+from airflow_dbjobs.operators import DatabricksSubmitRunOperator, XCOM_RUN_ID_KEY
+from airflow_dbjobs.operators import (
+    DatabricksWorkflowTaskGroup,
+)
+import airflow_dbjobs.operators as official
+from airflow.providers.databricks.operators.databricks_sql import DatabricksSqlOperator
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
+"""
+
+
+def assert_sed(arguments: list[str], _: object) -> None:
+    *options, script, files = arguments
+    assert (options, files) == (["-i", "-E"], "dags/*.py")
+    done = subprocess.run(["sed", "-E", script], input=OFFICIAL_IMPORTS, capture_output=True, text=True, check=True)
+    assert done.stdout == CHANGED_IMPORTS
+
+
 def assert_hook(repositories: list[dict[str, Any]]) -> str:
     """Return what the only hook runs."""
     (repository,) = repositories
@@ -188,4 +217,5 @@ CHECKS = {
     "pip": assert_pip,
     "python": assert_python_module,
     ".ci/run": assert_file,
+    "sed": assert_sed,
 }

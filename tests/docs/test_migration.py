@@ -9,16 +9,18 @@ import fnmatch
 import inspect
 import json
 import re
+import subprocess
 
 import pytest
-from airflow_context import submit
-from documentation import ROOT, table, text_of
+from airflow_context import parsed, submit
+from documentation import ROOT, example, table, text_of
 
-from airflow_dbjobs import operators, sensors
+from airflow_dbjobs import NOT_OFFERED, hooks, operators, sensors, triggers
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import PayloadError, RunFailed
+from airflow_dbjobs.operators.overrides import REFUSED
 from airflow_dbjobs.payloads import check
 
 OFFICIAL = json.loads((ROOT / "tests" / "support" / "official_names.json").read_text())
@@ -33,12 +35,139 @@ def rows(heading: str) -> list[tuple[str, str]]:
     return [(first, second) for first, second in table("migrating", heading)]
 
 
-class TestOfficialClasses:
-    @pytest.mark.parametrize("name", OFFICIAL["other classes"])
-    def test_without_a_counterpart_are_documented_as_missing(self, name):
-        assert name in {name for first, _ in rows("official | instead") for name in quoted(first)}
-        assert not hasattr(operators, name)
-        assert not hasattr(sensors, name)
+def documented(heading: str) -> dict[str, str]:
+    """Return the official names in the table that begins with this heading, and what is said of each, as plain text."""
+    said = {name: second for first, second in rows(heading) for name in quoted(first)}
+    return {name: re.sub(r"\[([^]]+)]\([^)]+\)", r"\1", text).replace("`", "") for name, text in said.items()}
+
+
+class TestOfficialNames:
+    @pytest.mark.parametrize("name", [*OFFICIAL["operators"], "DatabricksJobRunLink"])
+    def test_of_what_is_offered_are_importable(self, name):
+        assert inspect.isclass(getattr(operators, name))
+        assert name in operators.__all__
+
+    def test_of_xcoms_are_importable(self):
+        keys = (operators.XCOM_RUN_ID_KEY, operators.XCOM_JOB_ID_KEY, operators.XCOM_RUN_PAGE_URL_KEY)
+        assert keys == ("run_id", "job_id", "run_page_url")
+        assert {"XCOM_RUN_ID_KEY", "XCOM_JOB_ID_KEY", "XCOM_RUN_PAGE_URL_KEY"} <= set(operators.__all__)
+
+    def test_without_a_counterpart_are_documented_as_missing(self):
+        said = documented("official | instead")
+        assert {name: said[name] for name in said if re.match("Databricks|_", name)} == NOT_OFFERED
+        assert set(OFFICIAL["other classes"]) <= set(NOT_OFFERED)
+
+    @pytest.mark.parametrize("package", [operators, sensors, hooks, triggers], ids=lambda package: package.__name__)
+    @pytest.mark.parametrize("name", NOT_OFFERED)
+    def test_without_a_counterpart_are_import_errors_that_say_what_to_use(self, name, package):
+        with pytest.raises(ImportError) as caught:
+            exec(f"from {package.__name__} import {name}")
+        assert f"airflow_dbjobs does not offer {name}. Use {NOT_OFFERED[name]}; or import it" in str(caught.value)
+
+    def test_that_are_misspelt_are_the_usual_errors(self):
+        assert not hasattr(operators, "DatabricksSubmitOperator")
+        with pytest.raises(ImportError, match="cannot import name 'DatabricksSubmitOperator'"):
+            exec("from airflow_dbjobs.operators import DatabricksSubmitOperator")
+
+
+# With what DAG files use most of the official provider.
+OFFICIAL_DAG = """
+from datetime import datetime, timedelta, timezone
+from airflow import DAG
+try:
+    from airflow.sdk import task_group
+except ImportError:
+    from airflow.decorators import task_group
+from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksNotebookOperator,
+    DatabricksRunNowOperator,
+    DatabricksSubmitRunOperator,
+    DatabricksTaskOperator,
+)
+from airflow.providers.databricks.operators.databricks_workflow import DatabricksWorkflowTaskGroup
+
+CLUSTER = {
+    "cluster_name": "", "spark_version": "15.4.x-scala2.12", "node_type_id": "Standard_D3_v2", "num_workers": "2",
+    "azure_attributes": {"availability": "ON_DEMAND_AZURE", "spot_bid_max_price": -1}, "spark_conf": {},
+    "ssh_public_keys": [], "custom_tags": {}, "spark_env_vars": {"PYSPARK_PYTHON": "/databricks/python3/bin/python3"},
+    "cluster_source": "JOB", "init_scripts": [], "runtime_engine": "STANDARD", "enable_elastic_disk": False,
+}
+
+class NightlyOperator(DatabricksRunNowOperator):
+    template_fields = (*DatabricksRunNowOperator.template_fields, "table")
+
+    def __init__(self, *, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+
+    def execute(self, context):
+        self.job_parameters = {"table": self.table}
+        super().execute(context)
+        return context["ti"].xcom_pull(task_ids=self.task_id, key=XCOM_RUN_PAGE_URL_KEY)
+
+with DAG("nightly", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)):
+    check = DatabricksSubmitRunOperator(
+        task_id="check", databricks_conn_id="databricks_default", existing_cluster_id="0923-164208-meows279",
+        spark_python_task={"python_file": "dbfs:/check.py", "parameters": ["{{ ds }}"]},
+        databricks_retry_limit=5, polling_period_seconds=30,
+    )
+    workflow = DatabricksWorkflowTaskGroup(
+        group_id="workflow", databricks_conn_id="databricks_default",
+        job_clusters=[{"job_cluster_key": "shared", "new_cluster": CLUSTER}],
+        notebook_packages=[{"pypi": {"package": "simplejson"}}], notebook_params={"start": "{{ ds }}"},
+        extra_job_params={"timeout_seconds": 3600, "email_notifications": {"on_failure": ["data@example.com"]}},
+    )
+    with workflow:
+        bronze = DatabricksNotebookOperator(
+            task_id="bronze", databricks_conn_id="databricks_default", notebook_path="/Shared/bronze",
+            notebook_packages=[{"pypi": {"package": "Faker"}}], source="WORKSPACE", job_cluster_key="shared",
+            execution_timeout=timedelta(hours=1),
+        )
+        gold = DatabricksTaskOperator(
+            task_id="gold", databricks_conn_id="databricks_default", job_cluster_key="shared",
+            task_config={"notebook_task": {"notebook_path": "/Shared/gold", "source": "WORKSPACE"}},
+        )
+
+        @task_group
+        def marts():
+            return DatabricksTaskOperator(
+                task_id="sales", databricks_conn_id="databricks_default", trigger_rule="all_done",
+                task_config={"sql_task": {"query": {"query_id": "d3773b5a"}, "warehouse_id": "368fe30b92228713"}},
+            )
+
+        bronze >> gold >> marts()
+    check >> workflow >> NightlyOperator(task_id="nightly", job_id=42, table="gold")
+"""
+
+
+class TestDagFile:
+    def test_of_the_official_provider_needs_only_other_imports(self, tmp_path):
+        (tmp_path / "dags").mkdir()
+        file = tmp_path / "dags" / "nightly.py"
+        file.write_text(OFFICIAL_DAG)
+        subprocess.run(example("sh", "sed -i -E"), shell=True, cwd=tmp_path, check=True)
+        bag = parsed(file)
+        assert bag.import_errors == {}
+        dag = bag.dags["nightly"]
+        modules = {type(task).__module__.partition(".")[0] for task in dag.tasks if task.task_id != "nightly"}
+        assert modules == {"airflow_dbjobs"}
+        assert dag.get_task("workflow.launch").upstream_task_ids == {"check"}
+        assert dag.get_task("workflow.bronze").upstream_task_ids == {"workflow.launch"}
+        assert dag.get_task("nightly").upstream_task_ids == {"workflow.marts.sales"}
+
+
+class TestOfficialMethods:
+    def test_without_a_counterpart_are_refused_in_subclasses(self):
+        assert documented("official method | instead") == REFUSED
+        official = {
+            (operator, method) for operator, known in OFFICIAL["operators"].items() for method in known["methods"]
+        }
+        assert {
+            (operator, method)
+            for operator, method in official
+            if method not in REFUSED and not hasattr(getattr(operators, operator), method)
+        } == set()
 
 
 class TestOfficialHookMethods:
@@ -74,7 +203,8 @@ class TestOfficialOperators:
 
     @pytest.mark.parametrize("operator", OFFICIAL["operators"])
     def test_template_fields_are_templated(self, operator):
-        assert set(getattr(operators, operator).template_fields) >= set(OFFICIAL["operators"][operator]["templated"])
+        templated = getattr(getattr(operators, operator), "template_fields", ())
+        assert set(templated) >= set(OFFICIAL["operators"][operator]["templated"])
 
     @pytest.mark.parametrize(
         "code", ["dbutils.notebook.exit('done')", "raise ValueError('why')"], ids=["success", "failure"]

@@ -12,10 +12,15 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.serialization.serialized_objects import SerializedDAG
 from airflow_context import TaskInstance
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, XCom
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseOperator, XCom
 from airflow_dbjobs.errors import ConfigurationError, RunLost
 from airflow_dbjobs.links import XCOM_KEY, DatabricksRunLink, push_link
-from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.operators import (
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksJobRunLink,
+    DatabricksRunNowOperator,
+    DatabricksSubmitRunOperator,
+)
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 
 KEY = TaskInstanceKey("nightly", "load", "manual__1", 1, -1)
@@ -75,6 +80,11 @@ class TestLink:
         # Airflow 3 reads the XCom of this name itself; Airflow 2 calls the link in a process that knows only the DAG.
         assert stored == {DatabricksRunLink().xcom_key: PAGE}
         assert DatabricksRunLink().get_link(make(DatabricksSubmitRunOperator), ti_key=KEY) == PAGE
+
+    def test_is_the_page_that_another_operator_pushed(self, stored):
+        # A DAG author's own operator has the link by its official name, and pushes what the official ones push.
+        stored[XCOM_RUN_PAGE_URL_KEY] = PAGE
+        assert DatabricksJobRunLink().get_link(BaseOperator(task_id="load"), ti_key=KEY) == PAGE
 
     def test_is_not_read_if_the_task_knows_the_page(self, stored):
         # Airflow 3 writes what this returns over the XCom when the task ends.

@@ -28,12 +28,14 @@ def resolved_spec(run: Run, task: TaskRun) -> Json:
         "job.id": run.job_id,
         "job_id": run.job_id,
         "job.run_id": run.run_id,
+        "job.repair_count": len(run.episodes) - 1,
         # The older name of the task run's id; for a run with the 2.0 shape, of the run's own id.
         "run_id": run.run_id if run.flat else task.run_id,
         "parent_run_id": run.run_id,
         "task.name": task.task_key,
         "task_key": task.task_key,
         "task.run_id": task.run_id,
+        "task.execution_count": task.attempt + 1,
         **{f"job.parameters.{name}": item["value"] for name, item in run.job_parameters.items()},
     }
 

@@ -135,6 +135,17 @@ class TestParameters:
             {"name": "kept", "default": "k", "value": "k"},
         ]
 
+    def test_references_count_attempts_and_repairs(self, client: Client, notebook) -> None:
+        notebook("count", "dbutils.notebook.exit(dbutils.widgets.get('r'))")
+        references = {"r": "{{task.execution_count}} {{job.repair_count}}"}
+        task = {"notebook_task": {"notebook_path": "/count", "base_parameters": references}}
+        run = client.finish(tasks=[{"task_key": "a", **task}, {"task_key": "b", **task}])
+        client.post("runs/repair", run_id=run["run_id"], rerun_tasks=["a"])
+        run = client.wait_for(run["run_id"])
+        tasks = sorted(run["tasks"], key=lambda task: (task["task_key"], task["attempt_number"]))
+        outputs = [client.get("runs/get-output", run_id=task["run_id"])["notebook_output"]["result"] for task in tasks]
+        assert outputs == ["1 0", "2 1", "1 0"]
+
     @pytest.mark.parametrize(
         "parameters",
         [
