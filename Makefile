@@ -7,6 +7,9 @@ PYTHONS = "$(PYTHON)" python3.13 python3.12 python3.11
 # As Debian calls it.
 CHROMIUM ?= chromium
 
+# Hundreds of processes import the same modules. Without bytecode each compiles them, and pytest rewrites all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
@@ -45,12 +48,15 @@ test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, 
 	@.venv-newest/bin/$(PIP_INSTALL) --editable ".[dev]" "apache-airflow==3.3.*"
 	.venv-newest/bin/python -m pytest -n 2 -m "not (airflow or browser)"
 
-# These rooms of the package import no Airflow, as import-linter checks. `test-3.3` tests them, `test-matrix` everywhere.
-WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement
+# What these test depends on no Airflow: rooms that import none, as import-linter checks, and what concerns tests and
+# errors only. `test-3.3` tests them, `test-matrix` everywhere.
+WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement test_errors.py test_leftovers.py
 
-# loadgroup: the tests that share one Airflow go to one worker. 3: on two cores, as that one mostly waits.
+# loadgroup: the tests that share one Airflow go to one worker, and so do those of a file. 3: on two cores, as those on
+# an Airflow mostly wait.
 test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
-	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%)
+	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%) \
+		--deselect tests/unit/test_fault_injection.py::TestCall
 
 test-3.3: .venv/installed .venv-official/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 3 --dist loadgroup

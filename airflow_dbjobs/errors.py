@@ -133,6 +133,19 @@ class WrongProtocol(Unreachable):
 class UnreadableReply(CallError):
     """The reply is not an answer to the request: no JSON object, truncated, too large, or about another run."""
 
+    remedy = (
+        ". The reply was not used. Check that the connection leads to the right server, and that no proxy or login page"
+        " answers in its place"
+    )
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message + self.remedy)
+
+    @property
+    def summary(self) -> str:
+        """What is wrong with the reply."""
+        return str(self).removesuffix(self.remedy)
+
 
 class NoRunToWaitFor(CallError):
     """A continuous job was asked to run. It restarts itself, so the answer contains no run."""

@@ -45,6 +45,14 @@ TOKEN = "local-token-of-the-tests"
 WORKSPACE_URL = "http://127.0.0.1:8765"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let xdist hand out whole files (--dist loadgroup): its scheduler gets slow with thousands of single tests."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_to_mask() -> None:
     """Let Airflow forget what other tests had it mask: where a secret has one letter, no later text can be read."""

@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests
+from airflow_dbjobs.errors import ApiError, ServerError, TooManyRequests, UnreadableReply
 
 if TYPE_CHECKING:
     from airflow_dbjobs.errors import CallError
@@ -87,7 +87,7 @@ def retry_decision(error: CallError, *, attempt: int, repeatable: bool, policy: 
         first_read = attempt == 1 and error.call.startswith("GET ")
         wait = policy.first_wait if first_read else policy.server_error_wait
         return _after(error, wait)
-    return Retry(error.summary if isinstance(error, ApiError) else str(error), wait)
+    return Retry(error.summary if isinstance(error, ApiError | UnreadableReply) else str(error), wait)
 
 
 def _after(error: ApiError, otherwise: float) -> Retry:

@@ -8,7 +8,7 @@ from airflow_dbjobs.client.auth.tokens import TokenAuth, TokenCache
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.sanitize import cleaned
 from airflow_dbjobs.client.session import HOST_REMEDY
-from airflow_dbjobs.errors import ApiError, CallError, JobsError, PermissionDenied, UnreadableReply
+from airflow_dbjobs.errors import ApiError, CallError, JobsError, PermissionDenied
 
 if TYPE_CHECKING:
     from airflow_dbjobs.client.jobs_client import JobsClient
@@ -54,8 +54,8 @@ def _check(transport: Transport, api_version: str, how: str) -> tuple[bool, str]
         denied = f"Authenticated as {me} at {_where(transport)} {how}, but jobs may not be listed:"
         return False, f"{denied if me else failed} {_sentence(error)}"
     except JobsError as error:
-        # After an HTML page, or an error without an error code of the API, the server may not be a workspace.
-        hint = f" {HOST_REMEDY}." if isinstance(error, UnreadableReply) or type(error) is ApiError else ""
+        # After an error without an error code of the API, the server may not be a workspace.
+        hint = f" {HOST_REMEDY}." if type(error) is ApiError else ""
         return False, f"{failed} {_sentence(error)}{hint}"
     me = _me(transport, deadline)
     who = f"as {me} at {_where(transport)} {how}" if me else f"at {_where(transport)} {how}; the name is not available"

@@ -118,6 +118,13 @@ class TestApiError:
         assert remedy in text
 
 
+class TestUnreadableReply:
+    def test_text_says_what_became_of_the_reply_and_what_to_check(self) -> None:
+        error = errors.UnreadableReply("GET jobs/get answered 200 without a JSON object")
+        assert str(error).startswith(f"{error.summary}. The reply was not used. Check ")
+        assert error.summary == "GET jobs/get answered 200 without a JSON object"
+
+
 class TestPickling:
     @pytest.mark.parametrize(
         "error",
@@ -125,6 +132,7 @@ class TestPickling:
             errors.ConfigurationError("why"),
             errors.PayloadError("jobs/run-now", ["- a: wrong."]),
             errors.Unreachable("why", sent=False),
+            errors.UnreadableReply("why"),
             errors.NotFound("GET jobs/get", 404, "A_CODE", "why", request_id="r-1", retry_after="7"),
             errors.RunTimedOut("why", run_id=7, page_url="https://x/7", result_state="TIMEDOUT"),
         ],

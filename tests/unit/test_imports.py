@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 
@@ -23,6 +24,7 @@ else:
     OPERATOR_BASES = "import airflow.models.baseoperator, airflow.models.baseoperatorlink, airflow.sensors.base"
 
 
+@cache
 def added(before: str, then: str) -> set[str]:
     """Return the modules that `then` loads in a new process which has executed `before`."""
     code = f"{before}\nimport sys; was = set(sys.modules)\n{then}\nprint('\\n', *(set(sys.modules) - was))"

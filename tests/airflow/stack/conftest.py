@@ -63,9 +63,13 @@ def airflow(
     folder = tmp_path_factory.mktemp("airflow")
     dags_folder = folder / "dags"
     dags_folder.mkdir()
+    # Airflow imports modules from there, if it is there when it starts.
+    (folder / "home" / "config").mkdir(parents=True)
     connections = {"databricks_default": workspace_server.connection}
-    metrics = variables_of(statsd.settings)
-    with AirflowStack(folder / "home", dags_folder, connections=connections, extra_env=metrics) as stack:
+    # Triggers move to another triggerer within seconds.
+    settings = {"triggerer.triggerer_health_check_threshold": "8", **statsd.settings}
+    environment = variables_of(settings)
+    with AirflowStack(folder / "home", dags_folder, connections=connections, extra_env=environment) as stack:
         yield stack
     assert processes_of(stack.home) == [], "Airflow was stopped and left these behind"
 

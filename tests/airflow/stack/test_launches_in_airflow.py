@@ -1,14 +1,17 @@
-"""Whose run it is on a real Airflow: workers lost or stopped, users who edit, clear and delete, two deployments."""
+"""Whose run it is on a real Airflow: workers lost or stopped, users who edit, clear and delete, two deployments.
+
+And what else takes a second Airflow, which is started once: a listener.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow_stack import AirflowStack
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from airflow_stack import DagRun, TaskInstance, WorkspaceServer
 
@@ -42,6 +45,24 @@ with DAG("{dag_id}", schedule={schedule!r}, start_date=datetime(2024, 1, 1), cat
             retries={retries},
             retry_delay=timedelta(seconds=1),
         )
+"""
+
+LISTENER = """
+import pathlib, types
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+listener = types.ModuleType("listener")
+
+@hookimpl
+def on_task_instance_success(previous_state, task_instance):
+    pathlib.Path("FOLDER", "heard of " + task_instance.task_id).touch()
+
+listener.on_task_instance_success = on_task_instance_success
+
+class Listening(AirflowPlugin):
+    name = "listening"
+    listeners = [listener]
 """
 
 
@@ -98,6 +119,19 @@ def stack(request: pytest.FixtureRequest) -> AirflowStack:
     """Return Airflow with a LocalExecutor; `make test-deployment` takes one as it is deployed, with Celery."""
     stack: AirflowStack = request.getfixturevalue(request.param)
     return stack
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
+    """Return a second Airflow, with a listener that follows tasks."""
+    folder = tmp_path_factory.mktemp("other")
+    for name in ("dags", "home/plugins"):
+        (folder / name).mkdir(parents=True)
+    (folder / "home" / "plugins" / "listening.py").write_text(LISTENER.replace("FOLDER", str(folder)))
+    connections = {"databricks_default": workspace_server.connection}
+    environment = {"DEPLOYMENT": "other "}
+    with AirflowStack(folder / "home", folder / "dags", connections=connections, extra_env=environment) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -185,28 +219,35 @@ def test_worker_that_is_stopped_with_all_its_processes(scene: Scene) -> None:
     assert scene.results("here") == ["SUCCESS"]
 
 
-def test_two_deployments(scene: Scene, tmp_path: Path, workspace_server: WorkspaceServer) -> None:
+def test_two_deployments(scene: Scene, other: AirflowStack) -> None:
     """The same DAG on both has the same scheduled run; one of the tasks is killed."""
-    (tmp_path / "dags").mkdir()
-    connections = {"databricks_default": workspace_server.connection}
-    environment: dict[str, Any] = {"DEPLOYMENT": "other "}
-    with AirflowStack(tmp_path / "home", tmp_path / "dags", connections=connections, extra_env=environment) as other:
-        there = Scene(other, workspace_server, scene.dag_id, scene.tasks)
-        runs = []
-        for side in (scene, there):
-            side.write(retries=1, schedule="@once")
-            side.airflow.wait_for_dag(side.dag_id)
-            side.airflow.api.unpause(side.dag_id)
-            runs.append(only_run(side))
-        assert runs[0].run_id == runs[1].run_id
-        task = scene.waits(runs[0], "here")
-        there.waits(runs[1], "here")
-        scene.airflow.api.set_state(task, "failed")
-        scene.airflow.wait_for("the run to be cancelled", lambda: scene.results("here") == ["CANCELED"] or None, 60)
-        assert there.results("here", "other ") == [None]
-        scene.open_gates()
-        assert there.ends(runs[1]) == {"here": "success"}
-        assert there.results("here", "other ") == ["SUCCESS"]
+    there = Scene(other, scene.workspace, scene.dag_id, scene.tasks)
+    runs = []
+    for side in (scene, there):
+        side.write(retries=1, schedule="@once")
+        side.airflow.wait_for_dag(side.dag_id)
+        side.airflow.api.unpause(side.dag_id)
+        runs.append(only_run(side))
+    assert runs[0].run_id == runs[1].run_id
+    task = scene.waits(runs[0], "here")
+    there.waits(runs[1], "here")
+    scene.airflow.api.set_state(task, "failed")
+    scene.airflow.wait_for("the run to be cancelled", lambda: scene.results("here") == ["CANCELED"] or None, 60)
+    assert there.results("here", "other ") == [None]
+    scene.open_gates()
+    assert there.ends(runs[1]) == {"here": "success"}
+    assert there.results("here", "other ") == ["SUCCESS"]
+
+
+def test_a_listener_follows_each_success_on_a_worker(other: AirflowStack, workspace_server: WorkspaceServer) -> None:
+    scene = Scene(other, workspace_server, "followed", ("deferred",))
+    run = scene.start(retries=0)
+    scene.open_gates()
+    assert scene.ends(run) == {"deferred": "success"}
+    task = other.api.dag_run(run).task("deferred")
+    assert other.worker_starts(task) == 2
+    assert (other.home.parent / "heard of deferred").exists()
+    assert "because a listener follows tasks." in other.api.log(task)
 
 
 def only_run(scene: Scene) -> DagRun:

@@ -175,16 +175,14 @@ hopeless()
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def material(workspace_server: WorkspaceServer, airflow: AirflowStack) -> None:
-    """Put the notebooks into the workspace and the DAGs into Airflow; the same files each time, so parsed once."""
+    """Put the notebooks into the workspace and the DAGs into Airflow."""
     folder = workspace_server.root / "notebooks"
     folder.mkdir(exist_ok=True)
     for name, source in NOTEBOOKS.items():
         (folder / name).write_text(source)
-    file = airflow.dags_folder / "provider.py"
-    if not file.exists():
-        airflow.add_dag(file.name, DAGS)
+    airflow.add_dag("provider.py", DAGS)
 
 
 def launched(airflow: AirflowStack, task: TaskInstance, timeout: float = 60) -> int:
@@ -397,33 +395,47 @@ def test_triggers_look_up_a_connection_that_only_airflows_database_has(
     assert airflow.api.xcom(run.task("run")) == "the file is there"
 
 
-@pytest.mark.parametrize(
-    ("conf", "expected"),
-    [
-        ({"conn_id": "nobody"}, [r"databricks_conn_id is 'nobody'", r"AIRFLOW_CONN_NOBODY"]),
-        ({"conn_id": "no_host"}, [r"Connection 'no_host': host is empty", r"workspace's URL"]),
-        ({"conn_id": "wrong_token"}, [r"PermissionDenied", r"answered 403", r"Check that the connection's token"]),
-        ({"notebook": None}, [r"PayloadError", r"\[TASK-PRESENT-2_1\]", r"Set one of notebook_task"]),
-        (
-            {"json": {"spark_python_task": {"python_file": "/x.py"}}},
-            [r"\[TASK-ONE-2_1\]: has notebook_task and spark_python_task", r"Keep only one"],
-        ),
-    ],
-    ids=["unknown-connection", "empty-host", "wrong-token", "no-task", "two-tasks"],
-)
-def test_bad_input_is_named_in_the_task_log_and_launches_nothing(
-    airflow: AirflowStack, workspace_server: WorkspaceServer, conf: dict[str, Any], expected: list[str]
-) -> None:
+BAD_INPUT: dict[str, dict[str, Any]] = {
+    "unknown-connection": {"conn_id": "nobody"},
+    "empty-host": {"conn_id": "no_host"},
+    "wrong-token": {"conn_id": "wrong_token"},
+    "no-task": {"notebook": None},
+    "two-tasks": {"json": {"spark_python_task": {"python_file": "/x.py"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def bad_runs(airflow: AirflowStack, workspace_server: WorkspaceServer) -> dict[str, DagRun]:
+    """Return a DAG run for each bad input, when all have ended; none has launched a run."""
     good = json.loads(workspace_server.connection)
     for conn_id, change in {"no_host": {"host": ""}, "wrong_token": {"password": "not-the-token"}}.items():
         define(airflow, {"connection_id": conn_id, **good, **change})
     active = active_runs(workspace_server)
-    run = airflow.run_dag("one_run", {"notebook": {"notebook_path": "/notebooks/sleeps"}, **conf})
+    notebook = {"notebook_path": "/notebooks/sleeps"}
+    runs = [airflow.trigger("one_run", {"notebook": notebook, **conf}) for conf in BAD_INPUT.values()]
+    ended = airflow.wait_for_runs(runs)
+    assert active_runs(workspace_server) <= active
+    return dict(zip(BAD_INPUT, ended, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("unknown-connection", [r"databricks_conn_id is 'nobody'", r"AIRFLOW_CONN_NOBODY"]),
+        ("empty-host", [r"Connection 'no_host': host is empty", r"workspace's URL"]),
+        ("wrong-token", [r"PermissionDenied", r"answered 403", r"Check that the connection's token"]),
+        ("no-task", [r"PayloadError", r"\[TASK-PRESENT-2_1\]", r"Set one of notebook_task"]),
+        ("two-tasks", [r"\[TASK-ONE-2_1\]: has notebook_task and spark_python_task", r"Keep only one"]),
+    ],
+)
+def test_bad_input_is_named_in_the_task_log_and_launches_nothing(
+    airflow: AirflowStack, bad_runs: dict[str, DagRun], name: str, expected: list[str]
+) -> None:
+    run = bad_runs[name]
     log = airflow.api.log(only_task(run))
     assert run.state == "failed"
     for pattern in expected:
         assert re.search(pattern, log), log
-    assert active_runs(workspace_server) == active
     assert airflow.api.extra_links(only_task(run)) == {LINK: None}
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_stack import AirflowStack, variables_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_stack import DagRun, TaskInstance, WorkspaceServer
+    from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("success")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
 QUICK = """# Databricks notebook source
 import json
@@ -66,12 +63,8 @@ def after_the_asset():
     keeps("the asset")
 
 @dag(schedule=None)
-def one():
-    run("one")
-
-@dag(schedule=None)
 def many():
-    notebooks = [{"notebook_path": "/quick", "base_parameters": {"who": str(number)}} for number in range(12)]
+    notebooks = [{"notebook_path": "/quick", "base_parameters": {"who": str(number)}} for number in range(6)]
     DatabricksSubmitRunOperator.partial(task_id="run", polling_period_seconds=0.5, deferrable=True).expand(
         notebook_task=notebooks
     )
@@ -84,19 +77,19 @@ def waiting():
     )
 
 @dag(schedule=None, render_template_as_native_obj=True)
-def sensors():
+def ended_sensors():
     how = {"deferrable": True, "poke_interval": 0.5}
     DatabricksRunSensor(task_id="of_a_run", run_id="{{ dag_run.conf.run_id }}", **how)
     DatabricksRunSensor(task_id="of_a_task", run_id="{{ dag_run.conf.run_id }}", task_key="wait", **how)
     DatabricksJobIdleSensor(task_id="idle", job_id="{{ dag_run.conf.job_id }}", **how)
 
-for make in (needs, after_the_asset, one, many, waiting, sensors):
+for make in (needs, after_the_asset, many, waiting, ended_sensors):
     make()
 """
 
 # Its trigger stops for good after it has stored the result, the first time that a file allows it.
 STOPPING_TRIGGER = """
-import asyncio, os, pathlib
+import asyncio, pathlib
 from airflow_dbjobs.triggers import run
 
 class StoppingTrigger(run.DatabricksRunTrigger):
@@ -105,7 +98,7 @@ class StoppingTrigger(run.DatabricksRunTrigger):
 
     async def _succeed(self):
         event = await super()._succeed()
-        allowed = pathlib.Path(os.environ["STOPS_BEFORE_FIRING"])
+        allowed = pathlib.Path("FOLDER", "stop")
         if event is not None and allowed.exists():
             allowed.rename(allowed.with_suffix(".stopped"))
             await asyncio.sleep(3600)
@@ -126,51 +119,21 @@ def stopped():
 stopped()
 """
 
-LISTENER = """
-import pathlib, types
-from airflow.listeners import hookimpl
-from airflow.plugins_manager import AirflowPlugin
-
-listener = types.ModuleType("listener")
-
-@hookimpl
-def on_task_instance_success(previous_state, task_instance):
-    pathlib.Path("FOLDER", "heard of " + task_instance.task_id).touch()
-
-listener.on_task_instance_success = on_task_instance_success
-
-class Listening(AirflowPlugin):
-    name = "listening"
-    listeners = [listener]
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("success")
 
 
-@pytest.fixture(scope="module")
-def stack(folder: Path, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
-    """Return an Airflow of its own, whose triggers move to another triggerer within seconds."""
+@pytest.fixture(scope="module", autouse=True)
+def material(airflow: AirflowStack, folder: Path, workspace_server: WorkspaceServer) -> None:
+    """Put the notebooks into the workspace, and the DAGs and the pool into Airflow."""
     for name, source in {"quick": QUICK, "waits": WAITS, "list": LIST}.items():
         (workspace_server.root / f"{name}.py").write_text(source)
-    for name in ("dags", "modules"):
-        (folder / name).mkdir()
-    (folder / "modules" / "stopping.py").write_text(STOPPING_TRIGGER)
-    (folder / "dags" / "success.py").write_text(DAGS.replace("FOLDER", str(folder)))
-    (folder / "dags" / "stopping_dag.py").write_text(STOPPING_DAG)
-    settings = {"core.parallelism": "8", "triggerer.triggerer_health_check_threshold": "8"}
-    environment = {
-        **variables_of(settings),
-        "PYTHONPATH": os.pathsep.join((str(folder / "modules"), os.environ.get("PYTHONPATH", ""))),
-        "STOPS_BEFORE_FIRING": str(folder / "stop"),
-    }
-    connections = {"databricks_default": workspace_server.connection}
-    with AirflowStack(folder / "home", folder / "dags", connections=connections, extra_env=environment) as airflow:
-        airflow.api.call("POST", "pools", body={"name": "of_one", "slots": 1})
-        airflow.wait_for_dag_files([folder / "dags" / "success.py", folder / "dags" / "stopping_dag.py"], 120)
-        yield airflow
+    (airflow.home / "config" / "stopping.py").write_text(STOPPING_TRIGGER.replace("FOLDER", str(folder)))
+    files = {"success.py": DAGS.replace("FOLDER", str(folder)), "stopping_dag.py": STOPPING_DAG}
+    airflow.api.call("POST", "pools", body={"name": "of_one", "slots": 1})
+    airflow.wait_for_dag_files([airflow.add_dag(*file) for file in files.items()], 120)
 
 
 def result_of(airflow: AirflowStack, task: TaskInstance) -> object:
@@ -181,31 +144,33 @@ def result_of(airflow: AirflowStack, task: TaskInstance) -> object:
 
 
 @pytest.fixture(scope="module")
-def needs(stack: AirflowStack) -> DagRun:
+def needs(airflow: AirflowStack) -> DagRun:
     """Return a DAG run with a task for each thing that may need a worker at a success."""
-    stack.api.unpause("after_the_asset")
-    run = stack.run_dag("needs", timeout=300)
+    airflow.api.unpause("after_the_asset")
+    run = airflow.run_dag("needs", timeout=300)
     assert run.state == "success", "\n".join(f"{task.name} {task.state}" for task in run.tasks)
     return run
 
 
 @pytest.mark.every_airflow
 class TestWhichTasks:
-    def test_a_plain_task_has_one_worker_and_all_that_a_worker_leaves(self, stack: AirflowStack, needs: DagRun) -> None:
+    def test_a_plain_task_has_one_worker_and_all_that_a_worker_leaves(
+        self, airflow: AirflowStack, needs: DagRun
+    ) -> None:
         task = needs.task("plain")
-        assert stack.worker_starts(task) == 1
-        assert stack.api.xcom(task) == stack.api.xcom(needs.task("keeps")) == {"who": "plain"}
-        run_id = stack.api.xcom(task, "run_id")
-        assert f"/runs/{run_id}" in str(stack.api.extra_links(task)["Databricks run"])
-        log = stack.api.log(task)
+        assert airflow.worker_starts(task) == 1
+        assert airflow.api.xcom(task) == airflow.api.xcom(needs.task("keeps")) == {"who": "plain"}
+        run_id = airflow.api.xcom(task, "run_id")
+        assert f"/runs/{run_id}" in str(airflow.api.extra_links(task)["Databricks run"])
+        log = airflow.api.log(task)
         assert f"Run {run_id} is TERMINATED/SUCCESS" in log
         assert f"Run {run_id} of job" in log
         assert "The task succeeds without resuming on a worker." in log
         assert (task.duration or 0) > 0
 
-    def test_a_task_without_result_stores_none(self, stack: AirflowStack, needs: DagRun) -> None:
+    def test_a_task_without_result_stores_none(self, airflow: AirflowStack, needs: DagRun) -> None:
         task = needs.task("no_xcom")
-        assert (stack.worker_starts(task), result_of(stack, task)) == (1, None)
+        assert (airflow.worker_starts(task), result_of(airflow, task)) == (1, None)
 
     @pytest.mark.parametrize(
         ("task_id", "reason"),
@@ -218,118 +183,101 @@ class TestWhichTasks:
         ],
     )
     def test_what_a_success_needs_runs_on_a_worker(
-        self, stack: AirflowStack, needs: DagRun, task_id: str, reason: str | None
+        self, airflow: AirflowStack, needs: DagRun, task_id: str, reason: str | None
     ) -> None:
         task = needs.task(task_id)
-        assert stack.worker_starts(task) == 2
-        assert result_of(stack, task) == ([1, 2] if task_id == "mapped_over" else {"who": task_id})
-        assert (f"because {reason}." in stack.api.log(task)) == (reason is not None)
+        assert airflow.worker_starts(task) == 2
+        assert result_of(airflow, task) == ([1, 2] if task_id == "mapped_over" else {"who": task_id})
+        assert (f"because {reason}." in airflow.api.log(task)) == (reason is not None)
 
-    def test_callbacks_and_assets_work_as_ever(self, stack: AirflowStack, needs: DagRun, folder: Path) -> None:
+    def test_callbacks_and_assets_work_as_ever(self, airflow: AirflowStack, needs: DagRun, folder: Path) -> None:
         assert (folder / "called back").exists()
         assert (folder / "post-executed").exists()
         assert [task.map_index for task in needs.tasks if task.task_id == "over_each"] == [0, 1]
 
         def triggered() -> bool | None:
-            return bool(stack.api.call("GET", "dags/after_the_asset/dagRuns")["dag_runs"]) or None
+            return bool(airflow.api.call("GET", "dags/after_the_asset/dagRuns")["dag_runs"]) or None
 
-        stack.wait_for("the DAG that waits for the asset", triggered, 60)
+        airflow.wait_for("the DAG that waits for the asset", triggered, 60)
 
-    def test_many_short_mapped_runs_succeed_with_one_worker_each(self, stack: AirflowStack) -> None:
-        run = stack.run_dag("many", timeout=300)
-        assert [task.state for task in run.tasks] == ["success"] * 12
-        assert [stack.worker_starts(task) for task in run.tasks] == [1] * 12
-        assert [stack.api.xcom(task) for task in run.tasks] == [{"who": str(task.map_index)} for task in run.tasks]
+    def test_many_short_mapped_runs_succeed_with_one_worker_each(self, airflow: AirflowStack) -> None:
+        run = airflow.run_dag("many", timeout=300)
+        assert [task.state for task in run.tasks] == ["success"] * 6
+        assert [airflow.worker_starts(task) for task in run.tasks] == [1] * 6
+        assert [airflow.api.xcom(task) for task in run.tasks] == [{"who": str(task.map_index)} for task in run.tasks]
 
     def test_sensors_end_in_the_triggerer_too(
-        self, stack: AirflowStack, workspace_server: WorkspaceServer, folder: Path
+        self, airflow: AirflowStack, workspace_server: WorkspaceServer, folder: Path
     ) -> None:
         gate = folder / "gate of the sensors"
         notebook = {"notebook_path": "/waits", "base_parameters": {"gate": str(gate)}}
         tasks = [{"task_key": "wait", "notebook_task": notebook}]
         job = workspace_server.call("POST", "jobs/create", {"name": "sensed in the triggerer", "tasks": tasks})
         run_id = workspace_server.call("POST", "jobs/run-now", job)["run_id"]
-        run = stack.trigger("sensors", {"run_id": run_id, **job})
+        run = airflow.trigger("ended_sensors", {"run_id": run_id, **job})
         for name in ("of_a_run", "of_a_task", "idle"):
-            stack.wait_for_task(run, name, "deferred")
+            airflow.wait_for_task(run, name, "deferred")
         gate.touch()
-        (run,) = stack.wait_for_runs([run])
+        (run,) = airflow.wait_for_runs([run])
         assert run.state == "success"
-        assert {task.name: (stack.worker_starts(task), result_of(stack, task)) for task in run.tasks} == {
+        assert {task.name: (airflow.worker_starts(task), result_of(airflow, task)) for task in run.tasks} == {
             "of_a_run": (1, "the gate is open"),
             "of_a_task": (1, "the gate is open"),
             "idle": (1, None),
         }
         for name in ("of_a_run", "idle"):
-            assert f"/runs/{run_id}" in str(stack.api.extra_links(run.task(name))["Databricks run"])
+            assert f"/runs/{run_id}" in str(airflow.api.extra_links(run.task(name))["Databricks run"])
 
 
 class TestUserActions:
-    def test_a_cleared_success_launches_again(self, stack: AirflowStack, needs: DagRun) -> None:
+    def test_a_cleared_success_launches_again(self, airflow: AirflowStack, needs: DagRun) -> None:
         before = needs.task("no_xcom")
-        stack.api.clear(before)
-        (run,) = stack.wait_for_runs([stack.api.dag_run(needs)], timeout=180)
+        airflow.api.clear(before)
+        (run,) = airflow.wait_for_runs([airflow.api.dag_run(needs)], timeout=180)
         after = run.task("no_xcom")
-        assert (after.state, after.try_number, stack.worker_starts(after)) == ("success", 2, 1)
+        assert (after.state, after.try_number, airflow.worker_starts(after)) == ("success", 2, 1)
 
     def test_a_marked_task_stays_marked_and_its_run_is_cancelled(
-        self, stack: AirflowStack, workspace_server: WorkspaceServer, folder: Path
+        self, airflow: AirflowStack, workspace_server: WorkspaceServer, folder: Path
     ) -> None:
-        run = stack.trigger("waiting", {"gate": str(folder / "gate that stays shut")})
-        task = stack.wait_for_task(run, "run", "deferred")
-        run_id = stack.api.xcom(task, "run_id")
-        stack.wait_for("the run to be watched", lambda: f"Run {run_id} is " in stack.api.log(task) or None, 60)
-        stack.api.set_state(task, "failed")
+        run = airflow.trigger("waiting", {"gate": str(folder / "gate that stays shut")})
+        task = airflow.wait_for_task(run, "run", "deferred")
+        run_id = airflow.api.xcom(task, "run_id")
+        airflow.wait_for("the run to be watched", lambda: f"Run {run_id} is " in airflow.api.log(task) or None, 60)
+        airflow.api.set_state(task, "failed")
 
         def cancelled() -> bool | None:
             state = workspace_server.call("GET", f"jobs/runs/get?run_id={run_id}")["state"]
             return state.get("result_state") == "CANCELED" or None
 
-        stack.wait_for("the run to be cancelled", cancelled, 60)
-        assert stack.api.dag_run(run).task("run").state == "failed"
+        airflow.wait_for("the run to be cancelled", cancelled, 60)
+        assert airflow.api.dag_run(run).task("run").state == "failed"
 
 
 class TestChaos:
     @pytest.mark.parametrize("how", ["killed", "paused"])
     def test_a_triggerer_lost_between_storing_and_firing_loses_nothing(
-        self, stack: AirflowStack, folder: Path, how: str
+        self, airflow: AirflowStack, folder: Path, how: str
     ) -> None:
         stop = folder / "stop"
         stopped = stop.with_suffix(".stopped")
         stopped.unlink(missing_ok=True)
         stop.touch()
-        run = stack.trigger("stopped")
-        stack.wait_for("the trigger to store its result", lambda: stopped.exists() or None, 120)
-        task = stack.wait_for_task(run, "run", "deferred")
-        assert stack.api.xcom(task) == {"who": "the only one"}
+        run = airflow.trigger("stopped")
+        airflow.wait_for("the trigger to store its result", lambda: stopped.exists() or None, 120)
+        task = airflow.wait_for_task(run, "run", "deferred")
+        assert airflow.api.xcom(task) == {"who": "the only one"}
         if how == "killed":
-            stack.kill("triggerer")
-            stack.start("triggerer")
+            airflow.kill("triggerer")
+            airflow.start("triggerer")
         else:
-            stack.pause("triggerer")
-            stack.start("triggerer-2")
-        (run,) = stack.wait_for_runs([run], timeout=180)
+            airflow.pause("triggerer")
+            airflow.start("triggerer-2")
+        (run,) = airflow.wait_for_runs([run], timeout=180)
         task = run.task("run")
         if how == "paused":
             # The first one may fire now, too.
-            stack.processes.resume()
-            stack.stop("triggerer-2")
-        assert (task.state, task.try_number, stack.worker_starts(task)) == ("success", 1, 1)
-        assert stack.api.xcom(task) == {"who": "the only one"}
-
-
-def test_a_listener_follows_each_success_on_a_worker(
-    tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer
-) -> None:
-    folder = tmp_path_factory.mktemp("listener")
-    (workspace_server.root / "quick.py").write_text(QUICK)
-    for name in ("dags", "home/plugins"):
-        (folder / name).mkdir(parents=True)
-    (folder / "home" / "plugins" / "listening.py").write_text(LISTENER.replace("FOLDER", str(folder)))
-    (folder / "dags" / "success.py").write_text(DAGS.replace("FOLDER", str(folder)))
-    connections = {"databricks_default": workspace_server.connection}
-    with AirflowStack(folder / "home", folder / "dags", connections=connections) as airflow:
-        (task,) = airflow.run_dag("one", timeout=300).tasks
-        assert (task.state, airflow.worker_starts(task)) == ("success", 2)
-        assert (folder / "heard of one").exists()
-        assert "because a listener follows tasks." in airflow.api.log(task)
+            airflow.processes.resume()
+            airflow.stop("triggerer-2")
+        assert (task.state, task.try_number, airflow.worker_starts(task)) == ("success", 1, 1)
+        assert airflow.api.xcom(task) == {"who": "the only one"}

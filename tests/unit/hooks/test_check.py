@@ -14,6 +14,7 @@ from token_server import CLIENT_ID, TOKEN_PATH, Trouble
 from airflow_dbjobs.client.auth.tokens import TokenCache
 from airflow_dbjobs.client.session import HOST_REMEDY
 from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.errors import UnreadableReply
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.hooks import check as connection_check
 from airflow_dbjobs.hooks.check import check
@@ -123,19 +124,19 @@ class TestTestButton:
         )
 
     @pytest.mark.parametrize(
-        "fault",
+        ("fault", "remedy"),
         [
-            {"status": 404, "body": "<html>nobody</html>"},
-            {"status": 200, "body": "<html>welcome</html>"},
-            {"cut": "before"},
+            ({"status": 404, "body": "<html>nobody</html>"}, f"{HOST_REMEDY}."),
+            ({"status": 200, "body": "<html>welcome</html>"}, f"{UnreadableReply.remedy}."),
+            ({"cut": "before"}, f"{HOST_REMEDY}."),
         ],
         ids=["404", "a page", "no answer"],
     )
-    def test_says_what_to_check_if_the_host_is_no_workspace(self, workspace, monkeypatch, fault) -> None:
+    def test_says_what_to_check_if_the_host_is_no_workspace(self, workspace, monkeypatch, fault, remedy) -> None:
         workspace.faults.append(Fault("list", **fault))
         works, said = press(monkeypatch, workspace.base_url, workspace.token)
         assert not works
-        assert said.endswith("Check the connection's host and port.")
+        assert said.endswith(remedy)
         assert said.count("Check") == 1
 
     @pytest.mark.parametrize("headers", [{}, {"Retry-After": "1"}], ids=["", "Retry-After"])
