@@ -172,6 +172,15 @@ class PayloadOperator(BaseOperator):
             version, strict = client.api_version, level == "strict"
             for warning in check(self.endpoint, payload, version, cloud=client.cloud, strict=strict):
                 self.log.warning("jobs/%s payload: %s", self.endpoint, warning)
+        return self._add_lineage(payload, client, context)
+
+    def _add_lineage(
+        self,
+        payload: dict[str, Any],
+        client: JobsClient,  # noqa: ARG002 (for overriding)
+        context: Context,  # noqa: ARG002 (likewise)
+    ) -> dict[str, Any]:
+        """Return the payload with what OpenLineage needs to know, if the user wants that."""
         return payload
 
     def _forward_dag_params(

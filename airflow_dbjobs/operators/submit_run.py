@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.airflow_compat import conf
 from airflow_dbjobs.operators.launch import LaunchOperator
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     :param timeout_seconds: the timeout of the run in seconds, enforced by Databricks; 0 or None for none.
     :param forward_dag_params: whether to add the DAG's params, as strings, to each task that accepts named parameters
         and has none.
+    :param openlineage_inject_transport_info: whether new clusters send OpenLineage events where Airflow sends its own,
+        with the same credentials; by default as Airflow's option ``[openlineage] spark_inject_transport_info``.
     :raises errors.PayloadError: when the DAG is parsed or before anything is sent, if the payload breaks a rule.
     :raises errors.ConfigurationError: likewise if another parameter is wrong.
     :raises errors.CallError: if the API gives no usable answer.
@@ -111,10 +114,14 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         git_source: One[GitSource] = None,
         performance_target: Text = None,
         forward_dag_params: bool = False,
+        openlineage_inject_transport_info: bool = conf.getboolean(
+            "openlineage", "spark_inject_transport_info", fallback=False
+        ),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
+        self.openlineage_inject_transport_info = openlineage_inject_transport_info
         self._set_payload_parameters(locals())
         self._check_early()
 
@@ -130,3 +137,11 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         from airflow_dbjobs.operators.dag_params import with_task_parameters
 
         return with_task_parameters(payload, self._dag_run_params(context)) if self.forward_dag_params else payload
+
+    def _add_lineage(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:
+        parent, transport = self.openlineage_inject_parent_job_info, self.openlineage_inject_transport_info
+        if not (parent or transport):
+            return payload
+        from airflow_dbjobs.operators.lineage import with_lineage
+
+        return with_lineage(payload, client, context, parent=parent, transport=transport)
