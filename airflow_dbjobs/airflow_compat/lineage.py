@@ -40,7 +40,9 @@ def parent_context(context: Context) -> str:
 
     macros: Any = untyped
     ti: Any = context["ti"]
-    namespace, root_namespace = macros.lineage_job_namespace(), macros.lineage_root_job_namespace(ti)
+    namespace = macros.lineage_job_namespace()
+    # The provider that Airflow 3.0 pins has no macro for it, and knows no other namespace.
+    root_namespace = getattr(macros, "lineage_root_job_namespace", lambda _: namespace)(ti)
     root: dict[str, Any] = {"namespace": root_namespace, "name": macros.lineage_root_job_name(ti)}
     if (root_namespace, root["name"]) == (namespace, ti.dag_id):
         root["facets"] = {"jobType": _DAG_TYPE}
@@ -63,19 +65,30 @@ def _root_job_type(context: Context) -> Any:
     return kind if isinstance(kind, dict) else None
 
 
+class _Secret(str):
+    """A text that neither the `repr` of a payload nor a traceback with local variables shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 def transport_properties(context: Context) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the properties with which a Spark application sends its events where Airflow does, and their secrets.
 
-    Airflow masks the secrets from now on.
+    Airflow's logs mask the secrets from now on.
     """
     from airflow.providers.openlineage.utils.spark import inject_transport_information_into_spark_properties
 
     from airflow_dbjobs.airflow_compat import mask_secret
 
     properties: dict[str, str] = inject_transport_information_into_spark_properties({}, context)
-    secrets = tuple(secret for name, value in properties.items() for secret in _secrets_in(name, str(value)))
+    found = {name: _secrets_in(name, str(value)) for name, value in properties.items()}
+    properties |= {name: _Secret(properties[name]) for name, secrets in found.items() if secrets}
+    secrets = tuple(_Secret(secret) for secrets in found.values() for secret in secrets)
     for secret in secrets:
-        mask_secret(secret)
+        mask_secret(str(secret))
     return properties, secrets
 
 
