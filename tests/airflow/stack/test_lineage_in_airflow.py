@@ -10,7 +10,6 @@ from airflow_stack import AirflowStack, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from airflow_stack import DagRun, WorkspaceServer
 
