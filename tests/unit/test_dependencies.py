@@ -53,8 +53,8 @@ class TestDependencies:
         )
 
     def test_include_no_other_provider(self):
-        # The constraints of the oldest Airflow 3 pin a common-compat that has little of what newer ones have. OpenLineage's
-        # own provider is used where it is installed.
+        # The constraints of the oldest Airflow 3 pin a common-compat that has little of what newer ones have.
+        # OpenLineage's provider is used where it is installed.
         sources = {file: file.read_text() for file in (ROOT / "airflow_dbjobs").rglob("*.py")}
         assert [
             str(file.relative_to(ROOT / "airflow_dbjobs"))
