@@ -228,7 +228,7 @@ class TestOperators:
         caplog.set_level(logging.INFO)
         scene.ti.max_tries = 1
         notebook = scene.notebook()
-        run_id = scene.lose_worker(lambda: submit(notebook_task=notebook, **flags))
+        run_id = scene.lose_worker(lambda: submit(notebook_task=notebook, **PARENT))
         scene.next_try()
         scene.open_gate()
         scene.run_task(lambda: submit(notebook_task=notebook, **flags))
