@@ -17,13 +17,14 @@ _DAG_TYPE = {**_TASK_TYPE, "jobType": "DAG"}
 
 
 def is_openlineage_listening() -> bool:
-    """Return whether the OpenLineage provider is installed, and sends events."""
+    """Return whether the OpenLineage provider is installed, and its listener sends events."""
     try:
         from airflow.providers.openlineage.conf import is_disabled
         from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
-    except ImportError:
+
+        return not is_disabled() and bool(get_openlineage_listener())
+    except Exception:  # noqa: BLE001 (also of a configuration that it cannot read)
         return False
-    return not is_disabled() and bool(get_openlineage_listener())
 
 
 def parent_properties(context: Context) -> dict[str, str]:

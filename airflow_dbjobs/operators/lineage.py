@@ -106,7 +106,7 @@ def _is_available() -> bool:
         return True
     log.warning(
         "Nothing of OpenLineage is added to the payload: the provider apache-airflow-providers-openlineage is not"
-        " installed, is disabled, or has no transport. Configure it, or set openlineage_inject_*_info=False."
+        " installed, is disabled, or has no valid transport. Configure it, or set openlineage_inject_*_info=False."
     )
     return False
 
