@@ -59,10 +59,10 @@ def parent_context(context: Context) -> str:
 
 
 def _root_job_type(context: Context) -> Any:
-    """Return the type of the job that started the DAG run, if its ``conf`` tells."""
+    """Return the type of the job that started the DAG run, if its ``conf`` has it."""
     conf = getattr(context["dag_run"], "conf", None)
-    told = conf.get("openlineage") if isinstance(conf, dict) else None
-    kind = told.get("rootParentJobType") if isinstance(told, dict) else None
+    inherited = conf.get("openlineage") if isinstance(conf, dict) else None
+    kind = inherited.get("rootParentJobType") if isinstance(inherited, dict) else None
     return kind if isinstance(kind, dict) else None
 
 

@@ -1,4 +1,4 @@
-"""OpenLineage: names the task as the parent of what it launches, and tells that where to send its events.
+"""OpenLineage: names the task as the parent of what it launches, and says where that sends its events.
 
 The parent goes into the parameters of the run, and with the transport into the Spark properties of its new clusters.
 What the payload already says about one of them is kept. No task fails because of its lineage.
