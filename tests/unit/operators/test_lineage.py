@@ -255,7 +255,7 @@ class TestCompat:
 
     @pytest.fixture(autouse=True)
     def _provider(self) -> None:
-        pytest.importorskip("airflow.providers.openlineage", reason="an extra of the tests, on an Airflow")
+        pytest.importorskip("airflow.providers.openlineage", reason="The OpenLineage provider is not installed")
 
     @pytest.mark.parametrize(
         ("conf", "facets"),
