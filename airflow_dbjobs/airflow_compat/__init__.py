@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         AirflowTaskTimeout,
         ParamValidationError,
     )
-    from airflow.sdk.log import redact
+    from airflow.sdk.log import mask_secret, redact
     from airflow.sdk.types import TaskInstanceKey
 
     from airflow_dbjobs.airflow_compat.launches import (
@@ -76,6 +76,7 @@ _EXCEPTIONS = (
     "AirflowException", "AirflowFailException", "AirflowNotFoundException", "AirflowSensorTimeout",
     "AirflowSkipException", "AirflowTaskTimeout", "ParamValidationError",
 )  # fmt: skip
+_MASKERS = ("airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker")
 _MODULES = {
     "BaseHook": ("airflow.sdk", "airflow.hooks.base"),
     "BaseOperator": ("airflow.sdk", "airflow.models.baseoperator"),
@@ -88,7 +89,7 @@ _MODULES = {
     "BaseXCom": ("airflow.sdk.bases.xcom",),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
     "SENSITIVE_FIELD_PLACEHOLDER": ("airflow.www.views",),
-    "redact": ("airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"),
+    **dict.fromkeys(("mask_secret", "redact"), _MASKERS),
     **dict.fromkeys(_EXCEPTIONS, ("airflow.sdk.exceptions", "airflow.exceptions")),
 }
 # The names of this room's own modules.

@@ -86,6 +86,8 @@ class Transport:
         self.clock = clock
         #: If set, called before each request and repeatedly during each wait; it ends them by raising an exception.
         self.interrupt: Callable[[], None] | None = None
+        #: What request bodies contain and errors must not, in addition to the credentials.
+        self.secrets: tuple[str, ...] = ()
         #: Records the attempts of calls while it is set.
         self.attempts: Attempts | None = None
         self._local = threading.local()
@@ -104,7 +106,7 @@ class Transport:
 
     def with_policy(self, policy: RetryPolicy, *, auth: AuthBase | None = None) -> Transport:
         """Return a transport to the same workspace with its own sessions, another policy and possibly another auth."""
-        return Transport(
+        transport = Transport(
             self.base_url,
             auth or self.auth,
             workspace_id=self.workspace_id,
@@ -113,6 +115,8 @@ class Transport:
             product=self.product,
             clock=self.clock,
         )
+        transport.secrets = self.secrets
+        return transport
 
     def pause(self, seconds: float) -> None:
         """Sleep, and raise what `interrupt` raises during that time."""
@@ -248,6 +252,7 @@ class Transport:
                     connect_seconds=self.policy.connect_timeout,
                     read_seconds=min(self.policy.read_timeout, left()),
                     total_seconds=min(self.policy.connect_timeout + self.policy.read_timeout, left()),
+                    secrets=self.secrets,
                     on_send=self._before_send,
                 )
                 self._note_server_clock(reply.header("Date"))

@@ -175,7 +175,7 @@ class PayloadOperator(BaseOperator):
         payload = {**self._default_payload(), **merge(self.json, self._payload_parameters())}
         payload = self._forward_dag_params(payload, client, context)
         self._check_payload(self.endpoint, payload, client)
-        return payload
+        return self._add_lineage(payload, client, context)
 
     def _check_payload(self, endpoint: str, payload: dict[str, Any], client: JobsClient) -> None:
         """Log the mistakes in a complete payload, or raise ConfigurationError for them."""
@@ -185,6 +185,15 @@ class PayloadOperator(BaseOperator):
             version, strict = client.api_version, level == "strict"
             for warning in check(endpoint, payload, version, cloud=client.cloud, strict=strict):
                 self.log.warning("jobs/%s payload: %s", endpoint, warning)
+
+    def _add_lineage(
+        self,
+        payload: dict[str, Any],
+        client: JobsClient,  # noqa: ARG002 (for overriding)
+        context: Context,  # noqa: ARG002 (likewise)
+    ) -> dict[str, Any]:
+        """Return the payload with what OpenLineage needs to know, if the user wants that."""
+        return payload
 
     def _forward_dag_params(
         self,

@@ -10,12 +10,12 @@ from airflow_dbjobs.payloads.job_parameters import size_of, to_text
 from airflow_dbjobs.payloads.rules.parameters import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 log = logging.getLogger(__name__)
 
 # The API accepts either job_parameters for a run, or these.
-_OTHER_PARAMETERS = (
+OTHER_PARAMETERS = (
     "jar_params",
     "notebook_params",
     "python_params",
@@ -26,11 +26,11 @@ _OTHER_PARAMETERS = (
     "pipeline_params",
 )
 # For each type of task the field with named parameters, and the fields that exclude it.
-_NAMED_PARAMETERS: dict[str, tuple[str, tuple[str, ...]]] = {
+NAMED_PARAMETERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "notebook_task": ("base_parameters", ()),
     "python_wheel_task": ("named_parameters", ("parameters",)),
     "sql_task": ("parameters", ("alert",)),
-    "run_job_task": ("job_parameters", _OTHER_PARAMETERS),
+    "run_job_task": ("job_parameters", OTHER_PARAMETERS),
 }
 _VALID_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -41,7 +41,7 @@ def with_job_parameters(payload: Mapping[str, Any], params: Mapping[str, Any], a
     Returns it unchanged if it has parameters of any kind, if `params` are too large, or with API 2.0, which has no job
     parameters.
     """
-    if api_version == "2.0" or any(name in payload for name in ("job_parameters", *_OTHER_PARAMETERS)):
+    if api_version == "2.0" or any(name in payload for name in ("job_parameters", *OTHER_PARAMETERS)):
         return dict(payload)
     forwarded = _to_texts(params)
     if not forwarded or _is_too_large(forwarded, "a run"):
@@ -63,25 +63,29 @@ def with_task_parameters(payload: Mapping[str, Any], params: Mapping[str, Any]) 
     forwarded = _to_texts(params)
     if not forwarded:
         return dict(payload)
-    filled = _fill_task(payload, forwarded)
-    tasks = payload.get("tasks")
+    return change_tasks(payload, lambda task: _fill_task(task, forwarded))
+
+
+def change_tasks(payload: Mapping[str, Any], change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Return a payload after `change` of what may be a task: itself, each of its tasks, and those in loops."""
+    changed = dict(change(payload))
+    tasks, loop = changed.get("tasks"), changed.get("for_each_task")
     if isinstance(tasks, list):
-        filled["tasks"] = [_fill_task(task, forwarded) if isinstance(task, dict) else task for task in tasks]
-    return filled
+        changed["tasks"] = [change_tasks(task, change) if isinstance(task, dict) else task for task in tasks]
+    if isinstance(loop, dict) and isinstance(loop.get("task"), dict):
+        changed["for_each_task"] = {**loop, "task": change_tasks(loop["task"], change)}
+    return changed
 
 
 def _fill_task(task: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
     filled = dict(task)
-    for kind, (field, excluding) in _NAMED_PARAMETERS.items():
+    for kind, (field, excluding) in NAMED_PARAMETERS.items():
         settings = filled.get(kind)
         if not isinstance(settings, dict) or any(name in settings for name in (field, *excluding)):
             continue
         if field == "job_parameters" and _is_too_large(params, f"the job of task {filled.get('task_key') or kind}"):
             continue
         filled[kind] = {**settings, field: dict(params)}
-    loop = filled.get("for_each_task")
-    if isinstance(loop, dict) and isinstance(loop.get("task"), dict):
-        filled["for_each_task"] = {**loop, "task": _fill_task(loop["task"], params)}
     return filled
 
 

@@ -48,6 +48,8 @@ class LaunchOperator(PayloadOperator):
         names the failed tasks.
     :param retry_on_cancel: whether Airflow retries the task after a person cancelled its run in Databricks.
     :param max_result_bytes: the maximum size of the result, in bytes. A larger one is truncated, with a warning.
+    :param openlineage_inject_parent_job_info: whether to name this task as the parent of the run in OpenLineage; by
+        default as Airflow's option ``[openlineage] spark_inject_parent_job_info``.
     :param do_xcom_push: whether to push ``run_id``, ``job_id`` and ``run_page_url`` to XCom at the launch, and to
         return the run's result.
     """
@@ -68,6 +70,9 @@ class LaunchOperator(PayloadOperator):
         fail_on_partial_success: bool = False,
         retry_on_cancel: bool = False,
         max_result_bytes: int = 1_000_000,
+        openlineage_inject_parent_job_info: bool = conf.getboolean(
+            "openlineage", "spark_inject_parent_job_info", fallback=False
+        ),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,6 +90,7 @@ class LaunchOperator(PayloadOperator):
         self.max_result_bytes = parse_number(
             "max_result_bytes", max_result_bytes, _MAX_RESULT_BYTES, at_least=1, whole=True
         )
+        self.openlineage_inject_parent_job_info = openlineage_inject_parent_job_info
         if on_skipped not in {"fail", "skip"}:
             raise ValueError(f"on_skipped is {on_skipped!r}; it must be 'fail' or 'skip'.")
         # For `on_kill`: the run, or the launcher that may be launching one.
@@ -312,6 +318,10 @@ class LaunchOperator(PayloadOperator):
                 self._hand_over_or_cancel(context, "The API did not answer the launch, and may have launched a run")
             raise without_harmful_retry(error) from error.__cause__
         self.log.info("%s", launched.message)
+        if launched.joined and self.openlineage_inject_parent_job_info:
+            from airflow_dbjobs.operators.lineage import log_parent
+
+            log_parent(launched.run)
         return launched
 
     def _successes(self) -> frozenset[Outcome]:
@@ -372,6 +382,12 @@ class LaunchOperator(PayloadOperator):
         if run.outcome is Outcome.PARTIAL_SUCCESS:
             self.log.warning("%s", partial_success_warning(run))
         return run_result(client, run, max_bytes=self.max_result_bytes) if self.do_xcom_push else None
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """Return the run, for OpenLineage's extractor, which calls this at the end of the task however it ends."""
+        from airflow_dbjobs.airflow_compat.lineage import run_lineage
+
+        return run_lineage(self.run_id, self.run_page_url)
 
     def _cancel(self, began: float | None = None) -> None:
         """Cancel the run within 4 s of `began` (monotonic seconds), by default of now."""

@@ -114,6 +114,13 @@ class DatabricksRunNowOperator(LaunchOperator):
             return payload
         return with_job_parameters(payload, self._dag_run_params(context), client.api_version)
 
+    def _add_lineage(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:
+        if not self.openlineage_inject_parent_job_info:
+            return payload
+        from airflow_dbjobs.operators.lineage import with_job_context
+
+        return with_job_context(payload, client, context)
+
     def _build_launch_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         payload = super()._build_launch_payload(client, context)
         name = payload.pop("job_name", None)

@@ -7,6 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.airflow_compat import conf
 from airflow_dbjobs.operators.launch import LaunchOperator
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         task id.
     :param workflow_run_metadata: ``conn_id``, ``job_id`` and ``run_id`` of a run, as the task ``launch`` of a workflow
         group returns them: the operator then launches no run, but waits for the task of this run that has its key.
+    :param openlineage_inject_transport_info: whether new clusters send OpenLineage events where Airflow sends its own,
+        with the same credentials; by default as Airflow's option ``[openlineage] spark_inject_transport_info``.
     :raises errors.PayloadError: when the DAG is parsed or before anything is sent, if the payload breaks a rule.
     :raises errors.ConfigurationError: likewise if another parameter is wrong.
     :raises errors.CallError: if the API gives no usable answer.
@@ -144,12 +147,16 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         forward_dag_params: bool = False,
         databricks_task_key: str | None = None,
         workflow_run_metadata: Any = None,
+        openlineage_inject_transport_info: bool = conf.getboolean(
+            "openlineage", "spark_inject_transport_info", fallback=False
+        ),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.forward_dag_params = forward_dag_params
         self._given_task_key = databricks_task_key
         self.workflow_run_metadata = workflow_run_metadata
+        self.openlineage_inject_transport_info = openlineage_inject_transport_info
         self._set_payload_parameters(locals())
         # Rendered, it may be None.
         self._is_in_other_run = workflow_run_metadata is not None
@@ -255,3 +262,11 @@ class DatabricksSubmitRunOperator(LaunchOperator):
         from airflow_dbjobs.operators.dag_params import with_task_parameters
 
         return with_task_parameters(payload, self._dag_run_params(context)) if self.forward_dag_params else payload
+
+    def _add_lineage(self, payload: dict[str, Any], client: JobsClient, context: Context) -> dict[str, Any]:
+        parent, transport = self.openlineage_inject_parent_job_info, self.openlineage_inject_transport_info
+        if not (parent or transport):
+            return payload
+        from airflow_dbjobs.operators.lineage import with_lineage
+
+        return with_lineage(payload, client, context, parent=parent, transport=transport)

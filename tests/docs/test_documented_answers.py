@@ -97,7 +97,8 @@ class TestOperators:
         undescribed = {name for name in defaults if not name.startswith("databricks_retry_")} - set(described)
         assert undescribed == {"self", "kwargs"} | ({"json"} if kind is PayloadOperator else set())
         # The defaults of these are described, not shown.
-        for name in set(described) - {"databricks_conn_id", "deferrable", "idempotency_token"}:
+        elsewhere = {"databricks_conn_id", "deferrable", "idempotency_token", "openlineage_inject_parent_job_info"}
+        for name in set(described) - elsewhere:
             assert ast.literal_eval(written[name].strip("`").replace(",", "")) == defaults[name], name
 
     def test_a_mapped_submit_launches_one_run_per_element(self, tmp_path: Path) -> None:

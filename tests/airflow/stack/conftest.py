@@ -31,6 +31,7 @@ collect_ignore = (
         "test_chaos.py",
         "test_deployment.py",
         "test_launches_in_airflow.py",
+        "test_lineage_in_airflow.py",
         "test_links_in_browser.py",
         "test_provider_in_airflow.py",
         "test_success_in_triggerer.py",

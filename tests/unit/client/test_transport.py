@@ -378,6 +378,20 @@ class TestReply:
         assert len(str(caught.value)) < 300
 
 
+def test_secrets_in_a_body_are_not_shown_by_a_transport_with_another_policy_either(
+    server: Server, connect: Connect
+) -> None:
+    transport = connect(server.url)
+    transport.secrets = ("key-in-the-body",)
+    server.replies = [Reply(400, {"error_code": "INVALID_PARAMETER_VALUE", "message": "key-in-the-body is wrong"})]
+    other = transport.with_policy(RetryPolicy())
+    with pytest.raises(ApiError) as refusal:
+        other.send("POST", "2.2/jobs/runs/submit", body={"spark_conf": "key-in-the-body"})
+    other.close()
+    assert refusal.value.message == "*** is wrong"
+    assert "key-in-the-body" not in str(refusal.value)
+
+
 class TestRequest:
     def test_names_its_caller_and_endpoint(self, server: Server, connect: Connect) -> None:
         transport = connect(server.url + "/", product="airflow/3.3")
