@@ -1,7 +1,7 @@
 """Which runs of a job have ended since the last look: what a look reads, and what is remembered until the next.
 
 The API lists runs by their start, and cannot list them by their end. So a look reads the list from the latest run back
-to the watermark's `floor`, active and ended runs alike, and reads those older runs one by one that were active before.
+to the watermark's `floor`, active and ended runs alike, and then those older runs that were active before.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS = ("SUCCESS", "SUCCESS_WITH_FAILURES", "FAILED", "TIMEDOUT", "CANCELED",
 
 # The least number of runs that a look reads, which is one page. A repair of one of them is noticed.
 PAGE = 24
-# How much later than its start a run may appear in the list.
+# How far behind the list may be: a run may appear in it late, or appear to be active after its end.
 _LISTING_LAG_MS = 60_000
 # The API accepts parameters of at most 10,000 bytes.
 _MAX_PARAMETERS_BYTES = 16_000
@@ -89,7 +89,7 @@ class Watermark:
     """What has to be remembered from one look to the next.
 
     Every run that started at `floor` or later is in `active`, or in `ended` with its start and end, or is new. Older
-    runs are in `active` if they have not ended yet.
+    runs are in `active` if they have not ended yet, and in `ended` if they have just ended.
     """
 
     floor: int
@@ -127,23 +127,22 @@ def advance(mark: Watermark, look: Look, max_age: float | None) -> tuple[list[Jo
     floor = _next_floor(look.listed, mark.floor)
     active = frozenset(run.run_id for run in runs if run.end is None)
     ended = {**mark.ended, **{run.run_id: (run.start, run.end) for run in runs if run.end is not None}}
-    kept = {run_id: times for run_id, times in ended.items() if times[0] >= floor or run_id in active}
+    recent = look.now - _LISTING_LAG_MS
+    kept = {
+        run_id: (start, end)
+        for run_id, (start, end) in ended.items()
+        if start >= floor or end >= recent or run_id in active
+    }
     return sorted(news, key=lambda run: (run.end, run.run_id)), Watermark(floor, active, kept)
 
 
 def _next_floor(listed: Sequence[JobRun], floor: int) -> int:
-    """Return the start back to which the next look should read the list: where that costs the fewest requests.
-
-    Active runs below it take a request each.
-    """
-    latest = sorted((run for run in listed if run.start), key=lambda run: run.start, reverse=True)
-    below, cheapest = sum(run.end is None for run in latest), math.inf
-    for count, run in enumerate(latest, 1):
-        below -= run.end is None
-        is_enough = count >= PAGE and run.start <= latest[0].start - _LISTING_LAG_MS
-        if (is_enough or count == len(latest)) and (cost := math.ceil(count / PAGE) + below) <= cheapest:
-            cheapest, floor = cost, run.start
-    return floor
+    """Return the start back to which the next look should read the list."""
+    latest = sorted((run.start for run in listed if run.start), reverse=True)
+    if not latest or len(listed) < PAGE:
+        return min([floor, *latest])
+    # Other runs that started with the last one of these may not have been read.
+    return next((start for start in latest[PAGE - 1 :] if start <= latest[0] - _LISTING_LAG_MS), latest[-1]) + 1
 
 
 def job_run(run: Run, job: WatchedJob) -> JobRun:
@@ -251,19 +250,19 @@ class _JobReader:
         try:
             job_id = await self._find_job()
             listed = await self._list(job_id, until=math.inf if mark is None else mark.floor)
-            others: dict[int, JobRun | None] = {}
-            if mark is None:
-                others.update(await self._list(job_id, until=-math.inf, active_only=True))
-            elif not (listed or mark.active):
+            if not (listed or (mark and mark.active)):
                 # The list of a job that does not exist is empty, too.
                 await self._call(lambda client: client.get_job(job_id))
         except (ConfigurationError, NotFound) as error:
             return Look((), (), self._now, problem=str(error))
-        for run_id in sorted(mark.active if mark else ()):
-            if run_id not in listed:
-                others[run_id] = await self._get(run_id)
-        older = [run for run_id, run in others.items() if run and run_id not in listed]
-        return Look(tuple(listed.values()), older, self._now, job_id, self._missing_task(listed.values()))
+        missing = mark.active - listed.keys() if mark else frozenset[int]()
+        found: dict[int, JobRun | None] = {}
+        if mark is None or len(missing) > 1:
+            found.update(await self._list(job_id, until=-math.inf, active_only=True))
+        for run_id in sorted(missing - found.keys()):
+            found[run_id] = await self._get(run_id)
+        others = [run for run_id, run in found.items() if run and run_id not in listed]
+        return Look(tuple(listed.values()), others, self._now, job_id, self._missing_task(listed.values()))
 
     def _missing_task(self, runs: Iterable[JobRun]) -> str:
         latest = next((run for run in runs if run.end is not None), None)
@@ -278,7 +277,8 @@ class _JobReader:
             try:
                 return request(client)
             finally:
-                self._now = _milliseconds(client.server_time(client.clock()))
+                # What happens during the look comes after it.
+                self._now = self._now or _milliseconds(client.server_time(client.clock()))
 
         return await self._poller.call(timed)
 

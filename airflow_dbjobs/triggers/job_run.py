@@ -57,7 +57,7 @@ class DatabricksJobRunTrigger(EventTriggerBase):  # type: ignore[misc] # it depe
     :param task_key: watch this task of the job's runs rather than the runs.
     :param results: the results that count, as the Jobs API names them; None: all.
     :param poll_interval: the time between two looks, in seconds.
-    :param max_age: ends that are older, in seconds or as a timedelta, are left out after an interruption; None: none are.
+    :param max_age: ends that are older, in seconds or as a timedelta, are left out after an interruption; None: never.
     """
 
     def __init__(
