@@ -89,12 +89,14 @@ class Watermark:
     """What has to be remembered from one look to the next.
 
     Every run that started at `floor` or later is in `active`, or in `ended` with its start and end, or is new. Older
-    runs are in `active` if they have not ended yet, and in `ended` if they have just ended.
+    runs are in `active` if they have not ended yet, and in `ended` if they have just ended. `as_of` is the server's
+    time of the latest look. All times are in epoch milliseconds.
     """
 
     floor: int
     active: frozenset[int] = frozenset()
     ended: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    as_of: int = field(default=0, compare=False)
 
     def is_news(self, run: JobRun) -> bool:
         """Return whether a run has ended since the last look; one that was repaired may end more than once."""
@@ -107,13 +109,13 @@ class Watermark:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values that `from_dict` reads."""
         ended = [[run_id, *times] for run_id, times in self.ended.items()]
-        return {"floor": self.floor, "active": sorted(self.active), "ended": ended}
+        return {"floor": self.floor, "active": sorted(self.active), "ended": ended, "as_of": self.as_of}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Watermark:
         """Return the watermark that `to_dict` wrote."""
         ended = {run_id: (start, end) for run_id, start, end in plain["ended"]}
-        return cls(plain["floor"], frozenset(plain["active"]), ended)
+        return cls(plain["floor"], frozenset(plain["active"]), ended, plain["as_of"])
 
 
 def advance(mark: Watermark, look: Look, max_age: float | None) -> tuple[list[JobRun], Watermark]:
@@ -128,12 +130,8 @@ def advance(mark: Watermark, look: Look, max_age: float | None) -> tuple[list[Jo
     active = frozenset(run.run_id for run in runs if run.end is None)
     ended = {**mark.ended, **{run.run_id: (run.start, run.end) for run in runs if run.end is not None}}
     recent = look.now - _LISTING_LAG_MS
-    kept = {
-        run_id: (start, end)
-        for run_id, (start, end) in ended.items()
-        if start >= floor or end >= recent or run_id in active
-    }
-    return sorted(news, key=lambda run: (run.end, run.run_id)), Watermark(floor, active, kept)
+    kept = {run_id: (start, end) for run_id, (start, end) in ended.items() if start >= floor or end >= recent}
+    return sorted(news, key=lambda run: (run.end, run.run_id)), Watermark(floor, active, kept, look.now)
 
 
 def _next_floor(listed: Sequence[JobRun], floor: int) -> int:

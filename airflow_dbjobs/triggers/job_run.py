@@ -163,7 +163,7 @@ class DatabricksJobRunTrigger(EventTriggerBase):  # type: ignore[misc] # it depe
                 await asyncio.sleep(STORE_WAIT_SECONDS)
                 continue
             self._report("store", "")
-            self._mark = self._stored = max(marks, key=lambda mark: mark.floor, default=None)
+            self._mark = self._stored = max(marks, key=lambda mark: mark.as_of, default=None)
             if self._mark is not None:
                 self.log.info("Watching %s again, with %d active runs.", self._name, len(self._mark.active))
             return

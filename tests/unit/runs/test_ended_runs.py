@@ -217,6 +217,19 @@ class TestEnds:
                 world.runs[run_id] = stale
             assert watcher.look() == []
 
+    def test_of_an_older_run_that_an_older_list_shows_active_again_is_not_repeated(self, world, watcher):
+        for _ in range(2 * PAGE):
+            world.start()
+        watcher.look()
+        world.end(PAGE + 1)
+        over = world.runs[PAGE + 1]
+        assert watcher.look() == [PAGE + 1]
+        world.now += 1
+        world.repair(PAGE + 1)
+        assert watcher.look() == []
+        world.runs[PAGE + 1] = over
+        assert watcher.look() == []
+
     def test_that_are_older_than_max_age_are_left_out_for_good(self, world):
         watcher = Watcher(world, max_age=60)
         old, new = world.start(), world.start()
