@@ -493,6 +493,11 @@ class AirflowApi:
         run = self.call("POST", f"dags/{dag_id}/dagRuns", body={"logical_date": None, "conf": dict(conf or {})})
         return DagRun(dag_id, run["dag_run_id"], run["state"])
 
+    def runs_of(self, dag_id: str) -> list[DagRun]:
+        """Return the runs of a DAG, without their tasks."""
+        runs = self._pages(f"dags/{dag_id}/dagRuns", "dag_runs")
+        return [DagRun(dag_id, run["dag_run_id"], run["state"]) for run in runs]
+
     def dag_run(self, run: DagRun) -> DagRun:
         """Return the run as it is now."""
         path = f"dags/{run.dag_id}/dagRuns/{run.run_id}"
