@@ -64,15 +64,7 @@ class Watching:
         tasks = [{"task_key": "wait", "notebook_task": notebook}]
         self.job_id = self.workspace.call("POST", "jobs/create", {**settings, "tasks": tasks})["job_id"]
         self.airflow.add_dag("job_run_events.py", DAGS)
-        self.airflow.wait_for_dag("after_the_end")
-        self.airflow.api.unpause("after_the_end")
-        self.wait_until_watched("triggerer", "from now on")
-
-    def wait_until_watched(self, triggerer: str, how: str) -> None:
-        text = f"Watching job 'watched'{',' if how[0] == 'f' else ''} {how}"
-        self.airflow.wait_for(
-            f"{triggerer} to watch", lambda: text in self.airflow.processes.tail(triggerer, 10_000) or None, 90
-        )
+        self.airflow.watch("after_the_end", "Watching job 'watched', from now on")
 
     def gate(self, name: str) -> str:
         return str(self._gates / name)
