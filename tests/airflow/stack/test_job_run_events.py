@@ -79,8 +79,8 @@ class Watching:
         return int(self.workspace.call("POST", "jobs/run-now", body)["run_id"])
 
     def payloads(self) -> list[dict[str, Any]]:
-        """Return what the asset's events carry, in their order."""
-        events = self.airflow.api.call("GET", "assets/events", params={"limit": 100, "order_by": "id"})
+        """Return what the asset's events carry."""
+        events = self.airflow.api.call("GET", "assets/events", params={"limit": 100})
         return [event["extra"]["payload"] for event in events["asset_events"] if event["name"] == "watched-job"]
 
     def wait_for_events(self, *run_ids: int) -> None:
