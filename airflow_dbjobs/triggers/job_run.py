@@ -128,7 +128,7 @@ class DatabricksJobRunTrigger(EventTriggerBase):  # type: ignore[misc] # it depe
             kind = type(error), getattr(error, "error_code", "")
             self._report("look", f"Looking at {self._name} failed; will retry: {str(error) or repr(error)}", kind)
             return []
-        self._report("look", f"{self._name} cannot be watched yet; will retry: {look.problem}" if look.problem else "")
+        self._report("look", f"Cannot watch {self._name} yet; will retry: {look.problem}" if look.problem else "")
         if self._mark is None:
             self.log.info("Watching %s, from now on, with %d active runs.", self._name, _active(look))
         ends, self._mark = advance(self._mark or Watermark(look.now), look, self.max_age)
@@ -195,7 +195,7 @@ class DatabricksJobRunTrigger(EventTriggerBase):  # type: ignore[misc] # it depe
             if problem:
                 self.log.warning("%s", problem)
             elif known:
-                self.log.info("%s is watched again: the previous problem is over.", self._name)
+                self.log.info("Watching %s works again.", self._name)
 
     def _counts(self, result: str) -> bool:
         return self.results is None or result in self.results

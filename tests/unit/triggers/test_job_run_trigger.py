@@ -256,8 +256,8 @@ class TestEvents:
 
         play(scene)
         out = capfd.readouterr().out
-        assert out.count("cannot be watched yet; will retry: job_name='nightly'") == 1
-        assert out.count("is watched again") == 1
+        assert out.count("Cannot watch job 'nightly' yet; will retry: job_name='nightly'") == 1
+        assert out.count("Watching job 'nightly' works again") == 1
 
     def test_of_many_watchers_take_the_requests_of_one(self, workspace, job_id, run):
         async def scene() -> None:
@@ -299,7 +299,7 @@ class TestTrouble:
         play(scene)
         out = capfd.readouterr().out
         assert out.count("Looking at job 'nightly' failed; will retry") == 1
-        assert out.count("job 'nightly' is watched again") == 1
+        assert out.count("Watching job 'nightly' works again") == 1
 
     def test_of_the_credentials_ends_with_new_ones(self, workspace, run, monkeypatch):
         async def scene() -> None:
