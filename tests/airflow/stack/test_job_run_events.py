@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from airflow_context import AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
@@ -80,7 +81,16 @@ class Watching:
 
     def payloads(self) -> list[dict[str, Any]]:
         """Return what the asset's events carry."""
-        events = self.airflow.api.call("GET", "assets/events", params={"limit": 100})
+        return self.airflow.wait_for("the list of events", self._payloads, 60)
+
+    def _payloads(self) -> list[dict[str, Any]] | None:
+        try:
+            events = self.airflow.api.call("GET", "assets/events", params={"limit": 100})
+        except requests.HTTPError as error:
+            # Airflow cannot list an event whose DAG run has not started yet.
+            if error.response.status_code == requests.codes.server_error:
+                return None
+            raise
         return [event["extra"]["payload"] for event in events["asset_events"] if event["name"] == "watched-job"]
 
     def wait_for_events(self, *run_ids: int) -> None:
