@@ -74,7 +74,8 @@ class Look(NamedTuple):
     """What a look found.
 
     `listed` are the latest runs with no gap between them, `others` older ones that were active before, unless they were
-    deleted. `now` is the server's time in epoch milliseconds. `problem` says why there can be no runs, "" if there can.
+    deleted. `now` is the server's time in epoch milliseconds. `job_id` is None if the job was not found. `problem` says
+    why nothing can be reported, "" if something can.
     """
 
     listed: Sequence[JobRun]
@@ -103,7 +104,8 @@ class Watermark:
         if run.end is None:
             return False
         if known := self.ended.get(run.run_id):
-            return known[1] != run.end
+            # The API may add when it ended.
+            return 0 not in (known[1], run.end) and known[1] != run.end
         return run.run_id in self.active or run.start >= self.floor
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +125,8 @@ def advance(mark: Watermark, look: Look, max_age: float | None) -> tuple[list[Jo
 
     Ends that are older than `max_age` seconds are left out.
     """
+    if look.job_id is None:
+        return [], mark
     runs = [*look.listed, *look.others]
     oldest = -math.inf if max_age is None else look.now - max_age * 1000
     news = [run for run in runs if run.event and mark.is_news(run) and (not run.end or run.end >= oldest)]

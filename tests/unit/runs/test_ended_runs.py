@@ -279,6 +279,27 @@ class TestEnds:
         assert len(world.calls) == 7
         assert world.calls.count("get") == 1, "only of the run that is not in the list of active runs"
 
+    def test_of_an_older_run_are_reported_although_the_job_was_not_found_for_a_while(self, world, watcher, monkeypatch):
+        long_run = world.start()
+        for _ in range(2 * PAGE):
+            world.now += 100_000
+            world.end(world.start())
+        world.now += 1
+        watcher.look()
+        world.end(long_run)
+        with monkeypatch.context() as renamed:
+            renamed.setattr(f"{__name__}.JOB", WatchedJob(None, "another name", None))
+            assert watcher.look() == []
+        assert watcher.look() == [long_run]
+
+    def test_with_no_time_are_reported_once(self, world, watcher):
+        watcher.look()
+        run_id = world.start()
+        world.runs[run_id] = (world.now, 0)
+        assert watcher.look() == [run_id]
+        world.end(run_id)
+        assert watcher.look() == []
+
     def test_need_no_job_to_begin_with(self, world, watcher, monkeypatch):
         monkeypatch.setattr(f"{__name__}.JOB", WatchedJob(None, "to be created", None))
         assert watcher.look() == []
@@ -388,7 +409,7 @@ class TestTask:
         seen = self._seen(None, **over)
         assert (seen.end, seen.event) == (3000, None)
         assert self._seen(None).end is None
-        assert advance(Watermark(0), Look((seen,), (), 4000), None) == (
+        assert advance(Watermark(0), Look((seen,), (), 4000, 7), None) == (
             [],
             Watermark(0, frozenset(), {1: (1000, 3000)}),
         )
