@@ -13,6 +13,7 @@ import pytest
 from airflow_context import FAST, connect, launch_endless, rebuilt, until
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.local_workspace import Fault
@@ -246,10 +247,10 @@ class TestEvents:
         out = capfd.readouterr().out
         assert out.count("has no task 'other' (keys are case-sensitive)") == 1
 
-    def test_are_of_a_job_that_is_created_later(self, client, capfd):
+    def test_are_of_a_job_that_is_created_later(self, client, workspace, capfd):
         async def scene() -> None:
             async with Watched(watching()) as watched:
-                await watched.looked(3)
+                await until(lambda: workspace.requests["list"] > 3)
                 job_id = await asyncio.to_thread(client.create_job, {"name": "nightly", "tasks": [TASK]})
                 run_id = await asyncio.to_thread(client.run_now, {"job_id": job_id})
                 await watched.reported(run_id)
@@ -350,8 +351,9 @@ class TestTrouble:
 
 @needs_airflow_3
 class TestStore:
-    def test_lets_the_next_trigger_continue(self, run):
+    def test_lets_the_next_trigger_continue(self, run, monkeypatch):
         store = Store()
+        server_time = Transport.server_time
 
         async def scene() -> None:
             async with Watched(store.of(watching())) as watched:
@@ -360,6 +362,8 @@ class TestStore:
                 await watched.reported(first)
                 await until(lambda: watched.trigger._stored == watched.trigger._mark)
             meanwhile = [await asyncio.to_thread(run) for _ in range(3)]
+            # So late that a trigger which begins now would report none of them.
+            monkeypatch.setattr(Transport, "server_time", lambda transport, at: server_time(transport, at) + 3600)
             async with Watched(store.of(watching(poll_interval=2 * FAST))) as watched:
                 await watched.reported(*meanwhile)
                 assert watched.run_ids == meanwhile
