@@ -66,6 +66,6 @@ def test_the_event_loop_imports_nothing_and_reads_no_file(trigger: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     opened = json.loads(done.stdout.splitlines()[-1])
-    assert opened["requests"] == 2
+    assert opened["requests"] >= 2
     assert "airflow_dbjobs.client.transport" in opened["threads"]
     assert opened["loop"] == []
