@@ -229,7 +229,7 @@ async def load() -> None:
 def _import_modules() -> None:
     import asgiref.sync  # noqa: F401
 
-    from airflow_dbjobs.runs import conditions, workflow_task  # noqa: F401
+    from airflow_dbjobs.runs import conditions, ended_runs, workflow_task  # noqa: F401
     from airflow_dbjobs.runs.polling import poller  # noqa: F401
 
     # Airflow reads a file for its first metric. A timer sends nothing before it is stopped.
@@ -237,12 +237,12 @@ def _import_modules() -> None:
         stats().timer("dbjobs.poller.lag")
 
 
-async def in_thread(call: Callable[[], object]) -> None:
-    """Make a call that asks Airflow, in a thread. Raises what it raises."""
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return what a call returns that asks Airflow, in a thread. Raises what it raises."""
     from asgiref.sync import sync_to_async
 
     # Airflow's supervisor can only be asked from a thread in which asgiref makes the call.
-    await run_to_completion(sync_to_async(call, thread_sensitive=False, executor=_executor)())
+    return await run_to_completion(sync_to_async(call, thread_sensitive=False, executor=_executor)())
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:

@@ -15,7 +15,7 @@ import yaml
 from airflow_context import AIRFLOW_V_3_3_PLUS
 from documentation import PAGES, ROOT, anchors, commands, examples, links, table, text_of
 
-from airflow_dbjobs.airflow_compat import conf
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, conf
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.hooks.extra import scheme_of
 from airflow_dbjobs.local_workspace.__main__ import _parse
@@ -49,6 +49,8 @@ class TestExamples:
     def test_in_python_run(self, code: str, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
         if re.search("retry_policy|RetryPolicy", code) and not AIRFLOW_V_3_3_PLUS:
             pytest.skip("Airflow 3.3 introduced retry policies")
+        if "AssetWatcher" in code and not AIRFLOW_V_3_0_PLUS:
+            pytest.skip("Airflow 3 introduced asset watchers")
         monkeypatch.setattr(workspace, "token", "dapi...")
         connection = {"conn_type": "databricks_jobs", "host": workspace.base_url, "password": workspace.token}
         monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))

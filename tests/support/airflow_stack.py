@@ -487,11 +487,20 @@ class AirflowApi:
         """Let the DAG's runs be scheduled."""
         self.call("PATCH", f"dags/{dag_id}", body={"is_paused": False})
 
+    def parse_again(self, dag_id: str) -> None:
+        """Let the DAG's file be parsed soon, although it has not changed."""
+        self.call("PUT", f"parseDagFile/{self.call('GET', f'dags/{dag_id}')['file_token']}")
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Create a DAG run."""
         # With no logical date, two runs of one DAG can be triggered in the same second.
         run = self.call("POST", f"dags/{dag_id}/dagRuns", body={"logical_date": None, "conf": dict(conf or {})})
         return DagRun(dag_id, run["dag_run_id"], run["state"])
+
+    def runs_of(self, dag_id: str) -> list[DagRun]:
+        """Return the runs of a DAG, without their tasks."""
+        runs = self._pages(f"dags/{dag_id}/dagRuns", "dag_runs")
+        return [DagRun(dag_id, run["dag_run_id"], run["state"]) for run in runs]
 
     def dag_run(self, run: DagRun) -> DagRun:
         """Return the run as it is now."""
@@ -774,6 +783,14 @@ class AirflowStack:
         self.wait_for_dag(dag_id)
         self.api.unpause(dag_id)
         return self.api.trigger(dag_id, conf)
+
+    def watch(self, dag_id: str, text: str, timeout: float = 90) -> None:
+        """Unpause a DAG that is scheduled by a watched asset, and wait until the triggerer logs that it watches."""
+        self.wait_for_dag(dag_id)
+        self.api.unpause(dag_id)
+        # Airflow begins to watch for a DAG that is active when it parses its file.
+        self.api.parse_again(dag_id)
+        self.wait_for(f"{text!r}", lambda: text in self.processes.tail("triggerer", sys.maxsize) or None, timeout)
 
     def run_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 120) -> DagRun:
         """Trigger a run and return it when it has ended, well or badly."""

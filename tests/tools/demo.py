@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,20 @@ PREPARATIONS: Mapping[str, Callable[[WorkspaceServer], dict[str, Any]]] = {
     "run_job_deferrable": create_daily_report,
     "wait_for_job": run_nightly_load,
     "wait_for_run": start_a_run,
+}
+
+
+def close_the_month(workspace: WorkspaceServer) -> None:
+    """Create the job whose end `start_after_job` is scheduled by, and run it as somebody else would."""
+    load = {"python_file": "/jobs/load_table.py", "parameters": ["--table", "{{job.parameters.table}}"]}
+    tasks = [{"task_key": "close", "spark_python_task": load}]
+    settings = {"name": "monthly-closing", "parameters": [{"name": "table", "default": "balances"}], "tasks": tasks}
+    workspace.call("POST", "jobs/run-now", workspace.call("POST", "jobs/create", settings))
+
+
+# The DAGs that are scheduled by events: what the triggerer logs when it watches for these, and what is to happen then.
+EVENTS: Mapping[str, tuple[str, Callable[[WorkspaceServer], None]]] = {
+    "start_after_job": ("Watching job 'monthly-closing'", close_the_month)
 }
 
 
@@ -144,14 +159,24 @@ def run(*, keep: bool) -> int:
 def run_examples(airflow: AirflowStack, workspace: WorkspaceServer, progress: Progress, folder: Path) -> list[DagRun]:
     """Run all DAGs of the examples, which are in this folder, side by side, until all have ended."""
     dag_ids = airflow.wait_for_dag_files(folder.glob("*.py"))
-    if unknown := PREPARATIONS.keys() - set(dag_ids):
+    if unknown := (PREPARATIONS.keys() | EVENTS.keys()) - set(dag_ids):
         raise DemoError(f"{folder} has no DAG {', '.join(sorted(unknown))}")
     progress.say(f"running {len(dag_ids)} DAGs: {', '.join(dag_ids)}")
     runs = []
     for dag_id in dag_ids:
-        prepare = PREPARATIONS.get(dag_id)
-        runs.append(airflow.trigger(dag_id, prepare(workspace) if prepare else None))
+        if dag_id not in EVENTS:
+            prepare = PREPARATIONS.get(dag_id)
+            runs.append(airflow.trigger(dag_id, prepare(workspace) if prepare else None))
+    for dag_id, (text, happen) in EVENTS.items():
+        airflow.watch(dag_id, text, RUNS_TIMEOUT)
+        happen(workspace)
+        runs += airflow.wait_for(f"{dag_id} to start", partial(started_by_event, airflow, dag_id), RUNS_TIMEOUT)
     return airflow.wait_for_runs(runs, RUNS_TIMEOUT, on_change=progress.task_changed)
+
+
+def started_by_event(airflow: AirflowStack, dag_id: str) -> list[DagRun] | None:
+    """Return the run of a DAG that starts by itself, None if it has not started yet."""
+    return airflow.api.runs_of(dag_id) or None
 
 
 def print_table(airflow: AirflowStack, runs: Sequence[DagRun]) -> None:

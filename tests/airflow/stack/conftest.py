@@ -30,6 +30,7 @@ collect_ignore = (
         "test_airflow_stack.py",
         "test_chaos.py",
         "test_deployment.py",
+        "test_job_run_events.py",
         "test_launches_in_airflow.py",
         "test_lineage_in_airflow.py",
         "test_links_in_browser.py",
