@@ -36,6 +36,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "task-decorators": [
             {"name": "databricks_submit", "class-name": "airflow_dbjobs.operators.taskflow.databricks_submit_task"},
+            {"name": "databricks_python", "class-name": "airflow_dbjobs.operators.taskflow.databricks_python_task"},
         ],
         "extra-links": ["airflow_dbjobs.links.DatabricksRunLink"],
         "config": {

@@ -1,10 +1,11 @@
-"""TaskFlow decorators: ``@task.databricks_submit``."""
+"""TaskFlow decorators: ``@task.databricks_submit`` and ``@task.databricks_python``."""
 
 from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_dbjobs.airflow_compat import DecoratedOperator, determine_kwargs, task_decorator_factory
 from airflow_dbjobs.operators.submit_run import DatabricksSubmitRunOperator
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.airflow_compat import Context, TaskDecorator
     from airflow_dbjobs.client.jobs_client import JobsClient
+    from airflow_dbjobs.operators.python_source import NotebookSource
+    from airflow_dbjobs.payloads import Environment
+    from airflow_dbjobs.payloads.field_types import One
 
 
 class _SubmitDecorated(DecoratedOperator, DatabricksSubmitRunOperator):
@@ -64,6 +68,66 @@ class DatabricksSubmitDecoratedOperator(_SubmitDecorated):
         )
 
 
+class DatabricksPythonDecoratedOperator(_SubmitDecorated):
+    """Runs a function as a notebook of a one-time run; made by ``@task.databricks_python``."""
+
+    custom_operator_name = "@task.databricks_python"
+    template_fields = (*_SubmitDecorated.template_fields, "environment", "folder")
+
+    def __init__(self, *, environment: One[Environment] = None, folder: str | None = None, **kwargs: Any) -> None:
+        self.environment = environment
+        self.folder = folder
+        # The path and the arguments are known when the task runs.
+        self._notebook_task: dict[str, Any] = {"notebook_path": "/"}
+        super().__init__(**kwargs)
+        self._check_call()
+
+    def _check_call(self) -> None:
+        from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.operators.python_source import check_arguments
+
+        check_arguments(self.python_callable, self.op_args, self.op_kwargs)
+        own = [name for name in self.payload_fields if name == "tasks" or name.endswith("_task")]
+        if given := [name for name in own if getattr(self, name) is not None]:
+            raise ConfigurationError(f"{given[0]}: @task.databricks_python makes the task of the run. Remove it.")
+
+    def _payload_parameters(self) -> dict[str, Any]:
+        if self.environment is None:
+            return {**super()._payload_parameters(), "notebook_task": self._notebook_task}
+        key = "default"
+        task = {"task_key": self.python_callable.__name__, "notebook_task": self._notebook_task, "environment_key": key}
+        environments = [{"environment_key": key, "spec": self.environment}]
+        return {**super()._payload_parameters(), "tasks": [task], "environments": environments}
+
+    def _build_launch_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
+        """Store the function in the workspace, also for the second launch of a try, and build the call of it."""
+        from airflow_dbjobs.operators.python_source import CALL_PARAMETER, bind, call_as_json, notebook_source
+
+        source = notebook_source(self.python_callable)
+        bound = bind(self.python_callable, self.op_args, self.op_kwargs, context)
+        parameters = {CALL_PARAMETER: call_as_json(source, self.python_callable, bound)}
+        self._notebook_task = {"notebook_path": self._store(client, source), "base_parameters": parameters}
+        return super()._build_launch_payload(client, context)
+
+    def _store(self, client: JobsClient, source: NotebookSource) -> str:
+        """Store the notebook and return its path, which differs from those of other sources."""
+        from airflow_dbjobs.client.workspace_files import home_folder, import_notebook
+        from airflow_dbjobs.errors import BadRequest, ConfigurationError, Conflict, NotFound, PermissionDenied
+
+        folder = self.folder
+        try:
+            folder = folder or f"{home_folder(client)}/airflow_dbjobs"
+            path = f"{folder.rstrip('/')}/{source.file_name}"
+            import_notebook(client, path, source.text)
+        except (BadRequest, Conflict, NotFound, PermissionDenied) as error:
+            raise ConfigurationError(
+                f"{source.name} could not be stored in {folder or 'the home folder'} of the workspace, so nothing was"
+                f" launched: {error.summary}: {error.message.rstrip('.')}. Check the token of the connection; its user"
+                " or service principal needs Can Edit on the folder. Set `folder` to use another one."
+            ) from error
+        return path
+
+
 def databricks_submit_task(
     python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
 ) -> TaskDecorator:
@@ -80,5 +144,32 @@ def databricks_submit_task(
         python_callable,
         multiple_outputs=multiple_outputs,
         decorated_operator_class=DatabricksSubmitDecoratedOperator,
+        **kwargs,
+    )
+
+
+def databricks_python_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """Run a function's own body as a notebook on Databricks: ``@task.databricks_python``.
+
+    Arguments and return value travel as JSON. The function uses nothing of its DAG file: modules are imported inside
+    it. Parameters are those of ``DatabricksSubmitRunOperator`` (``new_cluster``, ``existing_cluster_id``,
+    ``libraries``, ...; without a cluster it runs on serverless compute), and:
+
+    :param environment: a serverless environment with ``dependencies``, as ``payloads.Environment`` describes it.
+    :param folder: the folder of the workspace in which the notebook is stored; by default ``airflow_dbjobs`` in the
+        home folder of the connection's user or service principal. Who may edit it can change what runs.
+    :raises errors.ConfigurationError: when the DAG is parsed, if the function cannot run on Databricks.
+    """
+    if python_callable is None:
+        return cast("TaskDecorator", partial(databricks_python_task, multiple_outputs=multiple_outputs, **kwargs))
+    from airflow_dbjobs.operators.python_source import check_function
+
+    check_function(python_callable)
+    return task_decorator_factory(
+        python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=DatabricksPythonDecoratedOperator,
         **kwargs,
     )
