@@ -141,15 +141,20 @@ def _check_names(function: Any, source: str, node: ast.FunctionDef, line_offset:
     defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
     outer |= {name.id for default in defaults for name in ast.walk(default) if isinstance(name, ast.Name)}
     known = (vars(builtins).keys() - function.__globals__.keys()) | _DEFINED | {function.__name__}
-    names = sorted((item for item in ast.walk(node) if isinstance(item, ast.Name)), key=lambda item: -item.lineno)
-    lines = {item.id: item.lineno + line_offset for item in names}
-    if missing := sorted(outer - known, key=lambda name: (lines.get(name, 0), name)):
-        named = ", ".join(f"{name} (line {lines[name]})" if name in lines else name for name in missing)
+    if missing := outer - known:
+        uses = sorted((item.lineno, item.id) for item in ast.walk(node) if isinstance(item, ast.Name))
+        lines = {name: number + line_offset for number, name in reversed(uses) if name in missing}
         raise _error(
             function,
-            f"it uses {named}, which will not exist on Databricks, where only this function runs. Import modules and"
-            " define helpers inside it, and pass values as arguments",
+            f"it uses {', '.join(_with_lines(missing, lines))}, which will not exist on Databricks, where only this"
+            " function runs. Import modules and define helpers inside it, and pass values as arguments",
         )
+
+
+def _with_lines(names: set[str], lines: Mapping[str, int]) -> list[str]:
+    """Return the names, in the order of their first lines, with these."""
+    ordered = sorted(names, key=lambda name: (lines.get(name, 0), name))
+    return [f"{name} (line {lines[name]})" if name in lines else name for name in ordered]
 
 
 def _global_names(source: str) -> Iterator[str]:

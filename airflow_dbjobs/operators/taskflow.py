@@ -75,21 +75,23 @@ class DatabricksPythonDecoratedOperator(_SubmitDecorated):
     template_fields = (*_SubmitDecorated.template_fields, "environment", "folder")
 
     def __init__(self, *, environment: One[Environment] = None, folder: str | None = None, **kwargs: Any) -> None:
+        from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.operators.python_source import check_arguments
+
         self.environment = environment
         self.folder = folder
         # The path and the arguments are known when the task runs.
         self._notebook_task: dict[str, Any] = {"notebook_path": "/"}
+        own = [name for name, value in kwargs.items() if value and (name == "tasks" or name.endswith("_task"))]
+        if own:
+            raise ConfigurationError(f"{own[0]}: @task.databricks_python makes the task of the run. Remove it.")
         super().__init__(**kwargs)
-        self._check_call()
-
-    def _check_call(self) -> None:
-        from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.operators.python_source import check_arguments
-
+        clusters = [name for name in ("new_cluster", "existing_cluster_id", "libraries") if getattr(self, name)]
+        if clusters and environment is not None:
+            raise ConfigurationError(
+                f"{clusters[0]} and environment: an environment is for serverless compute. Remove one of them."
+            )
         check_arguments(self.python_callable, self.op_args, self.op_kwargs)
-        own = [name for name in self.payload_fields if name == "tasks" or name.endswith("_task")]
-        if given := [name for name in own if getattr(self, name) is not None]:
-            raise ConfigurationError(f"{given[0]}: @task.databricks_python makes the task of the run. Remove it.")
 
     def _payload_parameters(self) -> dict[str, Any]:
         if self.environment is None:
