@@ -128,6 +128,8 @@ def _notebook_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
         return text
     if isinstance(value, dict) and value.keys() == {RETURN_VALUE_KEY}:
         value = value[RETURN_VALUE_KEY]
+        if isinstance(value, str):
+            return _storable_text(value)
         return value if _fits_xcom(value) else json.dumps(value)
     # Numbers and words stay as the notebook passed them: 1.10 must not become 1.1.
     return value if isinstance(value, dict | list) and _fits_xcom(value) else text

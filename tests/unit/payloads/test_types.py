@@ -188,6 +188,13 @@ def load(day: str) -> SubmitRun:
     return {{"notebook_task": {{"notebook_path": "/a"}}}}
 
 
+@task.databricks_python(environment={{"environment_version": "4"}}, deferrable=True)
+def total(rows: list[int], factor: float = 1) -> float:
+    return sum(rows) * factor
+
+
+total([1, 2], factor=0.5)
+total.partial(factor=2).expand(rows=[[1], [2]])
 clean("2026-01-01") >> load.override(retries=2).expand(day=["2026-01-01"])
 """
 MISTAKES = """\
