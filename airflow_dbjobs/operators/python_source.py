@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CALL_PARAMETER = "airflow_call"
 # The limit of a task's base_parameters.
 MAX_CALL_BYTES = 1024 * 1024
+# dbutils.notebook.exit takes 5 MB.
+MAX_RESULT_BYTES = 5_000_000
 # What Databricks defines in a notebook.
 _DEFINED = frozenset({"dbutils", "display", "displayHTML", "getArgument", "spark", "sc", "sqlContext", "__name__"})
 _SEPARATORS = ("# COMMAND ----------", "# MAGIC")
@@ -68,47 +70,41 @@ dbutils.notebook.exit(_airflow_call({name}))
 """
 
 
-class NotebookSource(NamedTuple):
-    """A function as the source of a notebook, and the place of its ``def`` line."""
+class FunctionSource(NamedTuple):
+    """A function without its decorators: its name, its lines, and the place of its ``def``."""
 
     name: str
-    text: str
+    lines: str
     file: str
     line: int
 
     @property
-    def file_name(self) -> str:
+    def notebook(self) -> str:
+        """The source of a notebook that defines the function and calls it."""
+        from airflow_dbjobs.runs.result import RETURN_VALUE_KEY
+
+        call = _CALL.format(
+            parameter=CALL_PARAMETER, result=RETURN_VALUE_KEY, max_bytes=MAX_RESULT_BYTES, name=self.name
+        )
+        return f"{_HEADER}{self.lines.rstrip()}\n{call}"
+
+    @property
+    def notebook_name(self) -> str:
         """A name for the notebook that no other source has."""
-        return f"{self.name}_{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+        return f"{self.name}_{hashlib.sha256(self.notebook.encode()).hexdigest()[:16]}"
 
 
-def notebook_source(function: Callable[..., Any]) -> NotebookSource:
-    """Return a notebook that defines a function and calls it. Raises ConfigurationError if it cannot run there."""
-    from airflow_dbjobs.runs.result import RETURN_VALUE_KEY
-
-    function_lines, file, line = _checked_lines(function)
-    name = function.__name__
-    call = _CALL.format(parameter=CALL_PARAMETER, result=RETURN_VALUE_KEY, max_bytes=5_000_000, name=name)
-    return NotebookSource(name, f"{_HEADER}{function_lines.rstrip()}\n{call}", file, line)
-
-
-def check_function(function: Callable[..., Any]) -> None:
-    """Raise ConfigurationError if a function cannot run as a notebook."""
-    _checked_lines(function)
-
-
-def _checked_lines(function: Callable[..., Any]) -> tuple[str, str, int]:
-    """Return the source of a function without its decorators, the file, and the line of its ``def``."""
+def read_function(function: Callable[..., Any]) -> FunctionSource:
+    """Return the source of a function. Raises ConfigurationError if it cannot run as a notebook."""
     _check_kind(function)
-    file = inspect.getsourcefile(function) or ""
     try:
         lines, first_line = inspect.getsourcelines(function)
-    except OSError:
+        # Indented lines stay as they are, because they may be parts of multi-line strings.
+        opening = ["if True:\n"] if lines[0][:1].isspace() else []
+        tree = ast.parse("".join([*opening, *lines]))
+        node = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    except (OSError, SyntaxError, StopIteration):
         raise _error(function, "its source cannot be read. Define it in a file") from None
-    # Indented lines stay as they are, because they may be parts of multi-line strings.
-    opening = ["if True:\n"] if lines[0][:1].isspace() else []
-    tree = ast.parse("".join([*opening, *lines]))
-    node = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     offset = node.lineno - 1 - len(opening)
     lines = lines[offset:]
     for number, text in enumerate(lines):
@@ -116,7 +112,7 @@ def _checked_lines(function: Callable[..., Any]) -> tuple[str, str, int]:
             raise _error(function, f"line {first_line + offset + number} would end a cell of the notebook. Change it")
     source = "".join([*opening, *lines])
     _check_names(function, source, node, first_line - 1 - len(opening))
-    return source, file, first_line + offset
+    return FunctionSource(node.name, source, function.__code__.co_filename, first_line + offset)
 
 
 def _check_kind(function: Callable[..., Any]) -> None:
@@ -140,7 +136,7 @@ def _check_names(function: Any, source: str, node: ast.FunctionDef, line_offset:
         outer |= set(_global_names(source))
     defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
     outer |= {name.id for default in defaults for name in ast.walk(default) if isinstance(name, ast.Name)}
-    known = (vars(builtins).keys() - function.__globals__.keys()) | _DEFINED | {function.__name__}
+    known = (vars(builtins).keys() - function.__globals__.keys()) | _DEFINED | {node.name}
     if missing := outer - known:
         uses = sorted((item.lineno, item.id) for item in ast.walk(node) if isinstance(item, ast.Name))
         lines = {name: number + line_offset for number, name in reversed(uses) if name in missing}
@@ -191,7 +187,7 @@ def check_arguments(function: Callable[..., Any], args: Collection[Any], kwargs:
         _to_json(function, name, value, _known_or_plain)
 
 
-def call_as_json(source: NotebookSource, function: Callable[..., Any], bound: inspect.BoundArguments) -> str:
+def call_as_json(source: FunctionSource, function: Callable[..., Any], bound: inspect.BoundArguments) -> str:
     """Return the call of the function as JSON in ASCII. Raises ConfigurationError if it is none, or too large."""
     # Airflow's lazy lists are read once.
     bound.arguments = {name: _to_json(function, name, value, _plain) for name, value in bound.arguments.items()}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.airflow_compat import Context, TaskDecorator
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.operators.python_source import NotebookSource
+    from airflow_dbjobs.operators.python_source import FunctionSource
     from airflow_dbjobs.payloads import Environment
     from airflow_dbjobs.payloads.field_types import One
 
@@ -110,15 +110,15 @@ class DatabricksPythonDecoratedOperator(_SubmitDecorated):
 
     def _build_launch_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Store the function in the workspace, also for the second launch of a try, and build the call of it."""
-        from airflow_dbjobs.operators.python_source import CALL_PARAMETER, bind, call_as_json, notebook_source
+        from airflow_dbjobs.operators.python_source import CALL_PARAMETER, bind, call_as_json, read_function
 
-        source = notebook_source(self.python_callable)
+        source = read_function(self.python_callable)
         bound = bind(self.python_callable, self.op_args, self.op_kwargs, context)
         parameters = {CALL_PARAMETER: call_as_json(source, self.python_callable, bound)}
         self._notebook_task = {"notebook_path": self._store(client, source), "base_parameters": parameters}
         return super()._build_launch_payload(client, context)
 
-    def _store(self, client: JobsClient, source: NotebookSource) -> str:
+    def _store(self, client: JobsClient, source: FunctionSource) -> str:
         """Store the notebook and return its path, which differs from those of other sources."""
         from airflow_dbjobs.client.workspace_files import home_folder, import_notebook
         from airflow_dbjobs.errors import BadRequest, ConfigurationError, Conflict, NotFound, PermissionDenied
@@ -126,8 +126,8 @@ class DatabricksPythonDecoratedOperator(_SubmitDecorated):
         folder = self.folder
         try:
             folder = folder or f"{home_folder(client)}/airflow_dbjobs"
-            path = f"{folder.rstrip('/')}/{source.file_name}"
-            import_notebook(client, path, source.text)
+            path = f"{folder.rstrip('/')}/{source.notebook_name}"
+            import_notebook(client, path, source.notebook)
         except (BadRequest, Conflict, NotFound, PermissionDenied) as error:
             raise ConfigurationError(
                 f"{source.name} could not be stored in {folder or 'the home folder'} of the workspace, so nothing was"
@@ -173,9 +173,9 @@ def databricks_python_task(
     """
     if python_callable is None:
         return cast("TaskDecorator", partial(databricks_python_task, multiple_outputs=multiple_outputs, **kwargs))
-    from airflow_dbjobs.operators.python_source import check_function
+    from airflow_dbjobs.operators.python_source import read_function
 
-    check_function(python_callable)
+    read_function(python_callable)
     return task_decorator_factory(
         python_callable,
         multiple_outputs=multiple_outputs,

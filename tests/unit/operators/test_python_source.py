@@ -21,8 +21,7 @@ from airflow_dbjobs.operators.python_source import (
     bind,
     call_as_json,
     check_arguments,
-    check_function,
-    notebook_source,
+    read_function,
 )
 
 LIMIT = 3
@@ -36,7 +35,7 @@ def line_of(text: str) -> int:
 
 def refused(function: Any) -> str:
     with pytest.raises(ConfigurationError) as error:
-        check_function(function)
+        read_function(function)
     assert not error.value.worth_a_retry
     return str(error.value)
 
@@ -65,7 +64,7 @@ class TestNames:
             print(display, dbutils.widgets, js, Row, allowed, found, __name__, lambda x: x + total)
             return total
 
-        check_function(allowed)
+        read_function(allowed)
 
     def test_of_modules_and_values_of_the_dag_file_are_named_with_their_lines(self):
         def uses(rows: Any) -> Any:
@@ -178,14 +177,14 @@ class TestSource:
 not indented
             """
 
-        source = notebook_source(load)
-        lines = source.text.splitlines()
+        source = read_function(load)
+        lines = source.notebook.splitlines()
         (at,) = [number for number, line in enumerate(lines) if "def load" in line]
         start = source.line - 1
         assert lines[at : at + 7] == HERE.read_text().splitlines()[start : start + 7]
         assert (source.file, source.line, source.name) == (str(HERE), line_of("def load("), "load")
         assert lines[0] == "# Databricks notebook source"
-        compile(source.text, "notebook", "exec")
+        compile(source.notebook, "notebook", "exec")
 
     def test_has_no_decorators(self):
         from airflow_dbjobs.operators.taskflow import databricks_python_task as shipped
@@ -196,7 +195,7 @@ not indented
         def load() -> int:
             return 1
 
-        assert "deferrable" not in notebook_source(load.function).text
+        assert "deferrable" not in read_function(load.function).notebook
 
     def test_has_a_name_of_its_own(self):
         def make(code: str) -> str:
@@ -205,7 +204,7 @@ not indented
 
             linecache.cache["made.py"] = (0, None, code.splitlines(keepends=True), "made.py")
             exec(compile(code, "made.py", "exec"), namespace)
-            return notebook_source(namespace["load"]).file_name
+            return read_function(namespace["load"]).notebook_name
 
         first = make("def load():\n    return 1\n")
         assert first.startswith("load_")
@@ -215,7 +214,7 @@ not indented
 
 def call(function: Any, *args: Any, context: Any = (), **kwargs: Any) -> Any:
     """Return the call as it arrives."""
-    text = call_as_json(notebook_source(function), function, bind(function, args, kwargs, context))
+    text = call_as_json(read_function(function), function, bind(function, args, kwargs, context))
     return json.loads(text)
 
 
@@ -244,7 +243,7 @@ class TestArguments:
         assert call(takes, value)["args"] == [value if arrives is ... else arrives]
 
     def test_hold_nothing_that_databricks_would_replace(self):
-        text = call_as_json(notebook_source(takes), takes, bind(takes, ["{{job.id}} {{{ {{{{"], {}, ()))
+        text = call_as_json(read_function(takes), takes, bind(takes, ["{{job.id}} {{{ {{{{"], {}, ()))
         assert "{{" not in text
         assert text.isascii()
 
@@ -284,4 +283,4 @@ class TestArguments:
 
 
 def call_text(value: Any) -> str:
-    return call_as_json(notebook_source(takes), takes, bind(takes, [value], {}, ()))
+    return call_as_json(read_function(takes), takes, bind(takes, [value], {}, ()))

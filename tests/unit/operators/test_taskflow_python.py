@@ -12,7 +12,7 @@ from airflow_context import AIRFLOW_V_3_0_PLUS, FAST
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError, UserCodeFailed
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.operators.python_source import notebook_source
+from airflow_dbjobs.operators.python_source import read_function
 from airflow_dbjobs.operators.taskflow import databricks_python_task
 
 if AIRFLOW_V_3_0_PLUS:
@@ -69,7 +69,7 @@ class TestTask:
             shipped(echo, day).execute(scene.context)
         me = scene.workspace._user
         (file,) = (scene.root / "Users" / me / "airflow_dbjobs").iterdir()
-        assert file.read_text() == notebook_source(echo).text
+        assert file.read_text() == read_function(echo).notebook
         paths = {body["notebook_task"]["notebook_path"] for body in scene.sent}
         assert paths == {f"/Users/{me}/airflow_dbjobs/{file.stem}"}
 
@@ -85,7 +85,7 @@ class TestTask:
         operator.render_template_fields({**scene.context, "ds": "2026-01-01"})
         assert operator.execute(scene.context) == "2026-01-01"
         assert [file.stem for file in (scene.root / "Shared" / "2026-01-01").iterdir()] == [
-            notebook_source(echo).file_name
+            read_function(echo).notebook_name
         ]
         assert scene.workspace.requests["/api/2.0/preview/scim/v2/Me"] == 0
 
