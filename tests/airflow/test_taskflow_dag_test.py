@@ -29,13 +29,13 @@ def mapped():
     def names():
         return ["a", "bb", "ccc"]
 
-    @task.databricks_python(deferrable=True)
+    @task.databricks_python
     def length(name, factor, ds=None):
         import re
         assert re.fullmatch("[0-9-]{10}", ds)
         return len(name) * factor
 
-    @task.databricks_python
+    @task.databricks_python(deferrable=True)
     def total(lengths: list[int], day: str) -> dict[str, int]:
         return {"sum": sum(lengths), "digits": len(day)}
 

@@ -93,6 +93,13 @@ class TestTask:
         )
         assert [body["notebook_task"]["base_parameters"]["day"] for body in scene.sent] == ["monday", "tuesday"]
 
+    def test_keeps_nothing_that_the_function_returned_before(self, scene, load):
+        names = iter([{"run_name": "first"}, {}])
+        operator = submitting(lambda: {**load("monday"), "run_name": None, **next(names)}, task_id="load")
+        for _ in range(2):
+            operator.execute(scene.context)
+        assert [body["run_name"] for body in scene.sent] == ["first", "load"]
+
     @pytest.mark.parametrize("returned", [None, [], "/notebook"])
     def test_fails_without_a_retry_if_the_function_returns_no_mapping(self, scene, returned):
         def wrong() -> Any:
