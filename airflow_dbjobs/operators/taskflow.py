@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 class _SubmitDecorated(DecoratedOperator, DatabricksSubmitRunOperator):
     """Base of the operators that the decorators make, which differ in what they do with the function."""
 
+    custom_operator_name: str
     template_fields = (*DecoratedOperator.template_fields, *DatabricksSubmitRunOperator.template_fields)
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **DecoratedOperator.template_fields_renderers,
         **DatabricksSubmitRunOperator.template_fields_renderers,
     }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.workflow_group is not None or self._is_in_other_run:
+            from airflow_dbjobs.errors import ConfigurationError
+
+            raise ConfigurationError(
+                f"{self.task_id}: a task of {self.custom_operator_name} launches a run of its own, so it cannot be in a"
+                " workflow group. Move it out of the group."
+            )
 
     def execute(self, context: Context) -> Any:
         """Launch the run, without what Airflow's decorators do at this place.
@@ -41,11 +52,6 @@ class DatabricksSubmitDecoratedOperator(_SubmitDecorated):
     """Launches the one-time run that a function describes; made by ``@task.databricks_submit``."""
 
     custom_operator_name = "@task.databricks_submit"
-
-    @property
-    def _is_subclassed(self) -> bool:
-        """The rest of the payload is known when the function has been called."""
-        return True
 
     def _build_launch_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Call the function, also for the second launch of a try, and add what it returns to the parameters."""
@@ -73,6 +79,10 @@ class DatabricksSubmitDecoratedOperator(_SubmitDecorated):
             f"{self.python_callable.__name__} returned a value of type {type(returned).__name__}. It must return the"
             " payload of jobs/runs/submit, or some of its fields, as a mapping."
         )
+
+
+# The rest of the payload is known when the function has been called.
+DatabricksSubmitDecoratedOperator._is_subclassed = True  # noqa: SLF001
 
 
 class DatabricksPythonDecoratedOperator(_SubmitDecorated):

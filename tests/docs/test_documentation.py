@@ -5,8 +5,8 @@ from __future__ import annotations
 import configparser
 import json
 import re
-import subprocess
 import runpy
+import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit

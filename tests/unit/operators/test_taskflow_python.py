@@ -12,6 +12,7 @@ from airflow_context import AIRFLOW_V_3_0_PLUS, FAST
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError, UserCodeFailed
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.operators import DatabricksWorkflowTaskGroup
 from airflow_dbjobs.operators.python_source import read_function
 from airflow_dbjobs.operators.taskflow import databricks_python_task
 
@@ -151,6 +152,14 @@ class TestPayload:
     def test_has_no_other_task(self, field):
         with pytest.raises(ConfigurationError, match=f"^{field}: @task.databricks_python makes the task"):
             shipped(echo, 1, **{field: {"notebook_path": "/x"}})
+
+    def test_is_not_part_of_a_workflow_group(self):
+        with (
+            DAG("nightly", schedule=None),
+            DatabricksWorkflowTaskGroup(group_id="group"),
+            pytest.raises(ConfigurationError, match=r"group.echo: a task of @task.databricks_python launches a run of"),
+        ):
+            shipped(echo, 1)
 
     def test_has_no_argument_that_is_no_json_when_the_dag_is_parsed(self):
         with pytest.raises(ConfigurationError, match=r"echo cannot get value as JSON: .* type object"):
