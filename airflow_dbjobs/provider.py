@@ -34,6 +34,10 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_dbjobs.triggers"],
             }
         ],
+        "task-decorators": [
+            {"name": "databricks_submit", "class-name": "airflow_dbjobs.operators.taskflow.databricks_submit_task"},
+            {"name": "databricks_python", "class-name": "airflow_dbjobs.operators.taskflow.databricks_python_task"},
+        ],
         "extra-links": ["airflow_dbjobs.links.DatabricksRunLink"],
         "config": {
             CONNECTION_TYPE: {

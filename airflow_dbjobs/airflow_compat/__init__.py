@@ -27,6 +27,12 @@ if TYPE_CHECKING:
         TaskGroup,
         XComArg,
     )
+    from airflow.sdk.bases.decorator import (
+        DecoratedOperator,
+        TaskDecorator,
+        determine_kwargs,
+        task_decorator_factory,
+    )
     from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.definitions.taskgroup import MappedTaskGroup
     from airflow.sdk.exceptions import (
@@ -86,6 +92,9 @@ _MODULES = {
     "TaskGroup": ("airflow.sdk", "airflow.utils.task_group"),
     "MappedTaskGroup": ("airflow.sdk.definitions.taskgroup", "airflow.utils.task_group"),
     "XComArg": ("airflow.sdk", "airflow.models.xcom_arg"),
+    "DecoratedOperator": ("airflow.sdk.bases.decorator", "airflow.decorators.base"),
+    "task_decorator_factory": ("airflow.sdk.bases.decorator", "airflow.decorators.base"),
+    "determine_kwargs": ("airflow.sdk.bases.decorator", "airflow.utils.operator_helpers"),
     "BaseXCom": ("airflow.sdk.bases.xcom",),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
     "SENSITIVE_FIELD_PLACEHOLDER": ("airflow.www.views",),

@@ -77,6 +77,7 @@ class LocalWorkspace:
         if max_parallel_tasks < 1:
             raise WorkspaceError(f"max_parallel_tasks must be at least 1, not {max_parallel_tasks}.")
         folder = state_folder(root)
+        self._root = root.resolve()
         page_key = kept_secret(folder, PAGE_KEY)
         self.token = token
         self.base_url = base_url
@@ -96,7 +97,7 @@ class LocalWorkspace:
             os.close(self._lock_file)
             raise
         self._executor: AnyExecutor = (
-            Executor(root.resolve(), folder / "runs") if simulate is None else SimulatedExecutor(simulate, self._now_ms)
+            Executor(self._root, folder / "runs") if simulate is None else SimulatedExecutor(simulate, self._now_ms)
         )
         self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key)
         self._runner = Runner(self._store, self._executor, max_parallel_tasks)
@@ -193,6 +194,7 @@ class LocalWorkspace:
         context = RequestContext(
             store=self._store,
             executor=self._executor,
+            root=self._root,
             view=JsonView(self._store, self._pages.url, version),
             version=version,
             args=routes.arguments(request),

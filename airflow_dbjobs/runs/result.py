@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # XComs are stored in Airflow's database, and read by every task that uses them.
 MAX_RESULT_BYTES = 1_000_000
+# What a notebook returns as an object with this key alone is the value in it, of any type that JSON has.
+RETURN_VALUE_KEY = "airflow_return_value"
 # Airflow marks values that it has serialized itself with these keys, so it rejects them in values, and deeper nesting.
 _RESERVED_KEYS = frozenset({"__classname__", "__id__", "__type", "__var"})
 _MAX_DEPTH = 100
@@ -124,6 +126,11 @@ def _notebook_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    if isinstance(value, dict) and value.keys() == {RETURN_VALUE_KEY}:
+        value = value[RETURN_VALUE_KEY]
+        if isinstance(value, str):
+            return _storable_text(value)
+        return value if _fits_xcom(value) else json.dumps(value)
     # Numbers and words stay as the notebook passed them: 1.10 must not become 1.1.
     return value if isinstance(value, dict | list) and _fits_xcom(value) else text
 

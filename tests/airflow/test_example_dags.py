@@ -47,7 +47,8 @@ def test_an_example_is_parsed_to_the_dag_of_its_name(file, monkeypatch):
 def test_the_examples_are_all_there():
     by_event = EVENTS if AIRFLOW_V_3_0_PLUS else ()
     assert [file.stem for file in FILES] == [
-        "keep_job", "mapped_runs", "run_job_deferrable", *by_event, "submit_notebook", "wait_for_job", "wait_for_run",
+        "keep_job", "mapped_runs", "run_job_deferrable", *by_event, "submit_notebook", "taskflow", "wait_for_job",
+        "wait_for_run",
         "workflow_group",
     ]  # fmt: skip
 
@@ -56,6 +57,7 @@ def test_the_examples_are_all_there():
     ("name", "field", "file"),
     [
         ("submit_notebook", "/notebooks/word_count", "notebooks/word_count.py"),
+        ("taskflow", "/notebooks/word_count", "notebooks/word_count.py"),
         ("mapped_runs", "/jobs/load_table.py", "jobs/load_table.py"),
         ("workflow_group", "/notebooks/sales", "notebooks/sales.py"),
         ("workflow_group", "/notebooks/clean_up", "notebooks/clean_up.py"),
@@ -77,7 +79,7 @@ def test_the_examples_succeed_by_dag_test(tmp_path):
     assert ends == [f"{file.stem} success" for file in FILES], said
     # Beside what the operators have launched: the run of `nightly-load` and the one started elsewhere, for the sensors.
     assert Counter(run["run_name"] for run in runs) == {
-        "count_words": 1, "daily-report": 1, "load": 3, "nightly-load": 1, "started elsewhere": 1, "weekly-report": 1,
-        "workflow_group.sales": 1,
+        "add": 1, "count_words": 4, "daily-report": 1, "load": 3, "nightly-load": 1, "say 11 words": 1,
+        "started elsewhere": 1, "weekly-report": 1, "workflow_group.sales": 1,
     }  # fmt: skip
     assert {run["state"]["result_state"] for run in runs} == {"SUCCESS"}

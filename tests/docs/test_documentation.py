@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import runpy
 import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from airflow_dbjobs.local_workspace.__main__ import _parse
 from airflow_dbjobs.provider import get_provider_info
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_dbjobs.local_workspace import LocalWorkspace
 
 EXAMPLES = examples()
@@ -46,7 +49,9 @@ class TestExamples:
         assert [example.where for example in EXAMPLES if example.language not in known] == []
 
     @in_language("python")
-    def test_in_python_run(self, code: str, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_in_python_run(
+        self, code: str, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         if re.search("retry_policy|RetryPolicy", code) and not AIRFLOW_V_3_3_PLUS:
             pytest.skip("Airflow 3.3 introduced retry policies")
         if "AssetWatcher" in code and not AIRFLOW_V_3_0_PLUS:
@@ -54,7 +59,9 @@ class TestExamples:
         monkeypatch.setattr(workspace, "token", "dapi...")
         connection = {"conn_type": "databricks_jobs", "host": workspace.base_url, "password": workspace.token}
         monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
-        exec(code, {"__name__": "example"})
+        file = tmp_path / "example.py"
+        file.write_text(code, encoding="utf-8")
+        runpy.run_path(str(file), run_name="example")
 
     @in_language("json")
     def test_in_json_are_connections_that_authenticate(self, code: str, monkeypatch: pytest.MonkeyPatch) -> None:

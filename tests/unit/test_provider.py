@@ -26,7 +26,8 @@ def _paths() -> list[str]:
         for module in entry["python-modules"]
     ]  # fmt: skip
     hooks = [entry["hook-class-name"] for entry in info["connection-types"]]
-    return [*modules, *hooks, *info["extra-links"]]
+    decorators = [entry["class-name"] for entry in info["task-decorators"]]
+    return [*modules, *hooks, *decorators, *info["extra-links"]]
 
 
 class TestProviderInfo:

@@ -16,7 +16,8 @@ from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER
 if TYPE_CHECKING:
     from pathlib import Path
 
-_HEADER = "# Databricks notebook source"
+#: The first line of a notebook in source format.
+HEADER = "# Databricks notebook source"
 _SEPARATOR = "# COMMAND ----------"
 _MAGIC = re.compile(r"# MAGIC ?")
 _PREFIX = re.compile(r"^(dbfs:|file:(//)?|/Workspace(?=/))")
@@ -80,8 +81,8 @@ def find_notebook(root: Path, path: str, *, folder: Path | None = None) -> Path:
             first = lines.readline().strip().removeprefix("\ufeff")
     except OSError as error:
         raise WorkspaceFileError(f"{path!r} cannot be read: {error.strerror}.") from None
-    if first != _HEADER:
-        raise WorkspaceFileError(f"{path!r} is not a notebook: its first line is not {_HEADER!r}.")
+    if first != HEADER:
+        raise WorkspaceFileError(f"{path!r} is not a notebook: its first line is not {HEADER!r}.")
     return file
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from airflow_dbjobs.local_workspace.messages import MAX_BODY_BYTES, ApiError, Json, Reply, Request, json_reply
-from airflow_dbjobs.local_workspace.operations import jobs, permissions, runs
+from airflow_dbjobs.local_workspace.operations import jobs, permissions, runs, workspace_files
 from airflow_dbjobs.local_workspace.operations.context import RequestContext
 from airflow_dbjobs.local_workspace.operations.fields import decode
 
@@ -41,6 +41,11 @@ PERMISSIONS: Final[dict[tuple[str, str | None], Operation]] = {
     ("PATCH", None): permissions.update,
     ("GET", "/permissionLevels"): permissions.levels,
 }
+#: The Workspace API has version 2.0 only.
+WORKSPACE: Final[dict[tuple[str, str], Operation]] = {
+    ("POST", "/api/2.0/workspace/import"): workspace_files.import_,
+    ("POST", "/api/2.0/workspace/mkdirs"): workspace_files.mkdirs,
+}
 _JOBS_PATH: Final = re.compile(r"/api/(2\.[012])/jobs/([a-z/-]+)")
 _PERMISSIONS_PATH: Final = re.compile(r"/api/2\.0/permissions/jobs/([^/]+)(/permissionLevels)?")
 
@@ -62,6 +67,8 @@ def find_operation(request: Request) -> tuple[str, Operation] | None:
     if found := _PERMISSIONS_PATH.fullmatch(request.path):
         operation = PERMISSIONS.get((request.method, found[2]))
         return ("2.0", operation) if operation else None
+    if operation := WORKSPACE.get((request.method, request.path)):
+        return "2.0", operation
     found = _JOBS_PATH.fullmatch(request.path)
     if found is None or found[2] not in OPERATIONS:
         return None

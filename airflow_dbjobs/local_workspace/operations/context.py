@@ -12,6 +12,7 @@ from airflow_dbjobs.local_workspace.views.page_tokens import decode_token, encod
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
     from airflow_dbjobs.local_workspace.state.store import Store
@@ -24,10 +25,14 @@ _MAX_TOKEN_LENGTH: Final = 64
 
 @dataclass(frozen=True)
 class RequestContext:
-    """A request. `args` are its decoded query and body, `user` is the caller, `max_page` bounds the lists of runs."""
+    """A request. `args` are its decoded query and body, `user` is the caller, `max_page` bounds the lists of runs.
+
+    `root` is the folder of the workspace.
+    """
 
     store: Store
     executor: AnyExecutor
+    root: Path
     view: JsonView
     version: str
     args: Json

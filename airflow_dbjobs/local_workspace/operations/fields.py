@@ -22,14 +22,15 @@ _INTEGERS: Final = frozenset(
 _BOOLEANS: Final = frozenset(
     {
         "active_only", "completed_only", "expand_tasks", "include_history", "all_queued_runs",
-        "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled",
+        "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled", "overwrite",
     }
 )  # fmt: skip
 _STRINGS: Final = frozenset(
     {
         "name", "run_name", "idempotency_token", "task_key", "notebook_path", "python_file", "run_if",
         "page_token", "run_type", "existing_cluster_id", "views_to_export", "job_cluster_key", "outcome", "op",
-        "user_name", "group_name", "service_principal_name", "permission_level",
+        "user_name", "group_name", "service_principal_name", "permission_level", "path", "format", "language",
+        "content",
     }
 )  # fmt: skip
 #: Strings, although clients send numbers and booleans too.

@@ -36,6 +36,7 @@ collect_ignore = (
         "test_links_in_browser.py",
         "test_provider_in_airflow.py",
         "test_success_in_triggerer.py",
+        "test_taskflow_in_airflow.py",
     ]
 )
 

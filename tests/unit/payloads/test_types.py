@@ -12,6 +12,7 @@ from typing import is_typeddict
 import pytest
 
 from airflow_dbjobs import payloads
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.payloads import field_types, rules, schema
 from airflow_dbjobs.payloads.field_types import STRUCTURE, STRUCTURES
 
@@ -171,6 +172,31 @@ DatabricksSubmitRunOperator(task_id="c", tasks=[{**task, "task_key": f"c{number}
 DatabricksSubmitRunOperator.partial(task_id="d").expand(notebook_task=[NotebookTask(notebook_path="/a")])
 DatabricksCreateJobsOperator(task_id="e", name="e", tasks=[Task(task_key="a", job_cluster_key="c")], tags=path)
 """
+TASKFLOW = f"""\
+from {"airflow.sdk" if AIRFLOW_V_3_0_PLUS else "airflow.decorators"} import task
+
+from airflow_dbjobs.payloads import NotebookTask, SubmitRun
+
+
+@task.databricks_submit
+def clean(day: str) -> SubmitRun:
+    return SubmitRun(notebook_task=NotebookTask(notebook_path="/a", base_parameters={{"day": day}}))
+
+
+@task.databricks_submit(new_cluster={{"num_workers": 1}}, deferrable=True)
+def load(day: str) -> SubmitRun:
+    return {{"notebook_task": {{"notebook_path": "/a"}}}}
+
+
+@task.databricks_python(environment={{"environment_version": "4"}}, deferrable=True)
+def total(rows: list[int], factor: float = 1) -> float:
+    return sum(rows) * factor
+
+
+total([1, 2], factor=0.5)
+total.partial(factor=2).expand(rows=[[1], [2]])
+clean("2026-01-01") >> load.override(retries=2).expand(day=["2026-01-01"])
+"""
 MISTAKES = """\
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 from airflow_dbjobs.payloads import NewCluster, NotebookTask
@@ -185,13 +211,15 @@ DatabricksSubmitRunOperator(task_id="d", new_cluster=NotebookTask(notebook_path=
 
 @pytest.fixture(scope="module")
 def found_by_mypy(tmp_path_factory) -> list[str]:
-    """What mypy finds in the two DAG files, as `file:line`."""
+    """What mypy finds in the DAG files, as `file:line`."""
     folder = tmp_path_factory.mktemp("dags")
     (folder / "good.py").write_text(DAG_FILE)
+    (folder / "taskflow.py").write_text(TASKFLOW)
     (folder / "bad.py").write_text(MISTAKES)
     # With the settings, and so the cache, of `make check`: else mypy reads all of Airflow first, for half a minute.
     ours = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
-    command = [sys.executable, "-m", "mypy", "--strict", *ours, "--no-error-summary", "good.py", "bad.py"]
+    files = ["good.py", "taskflow.py", "bad.py"]
+    command = [sys.executable, "-m", "mypy", "--strict", *ours, "--no-error-summary", *files]
     done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=400)
     assert not done.stderr, done.stderr
     return [":".join(line.split(":")[:2]) for line in done.stdout.splitlines() if " error: " in line]

@@ -74,6 +74,22 @@ class TestNotebookResult:
             ("nul \0", "nul ?"),
             ('{"a": [9223372036854775807, "\\u00e9"]}', {"a": [9223372036854775807, "é"]}),
             ("[-9223372036854775808]", [-9223372036854775808]),
+            # What a function of a DAG file returned.
+            *[
+                (f'{{"airflow_return_value": {text}}}', value)
+                for text, value in (
+                    ("12", 12),
+                    ("1.10", 1.1),
+                    ("null", None),
+                    ('"12"', "12"),
+                    ('"nul \\u0000"', "nul ?"),
+                    ("[1]", [1]),
+                    ('{"airflow_return_value": 1}', {"airflow_return_value": 1}),
+                    ('{"__type": 1}', '{"__type": 1}'),
+                    ("9223372036854775808", "9223372036854775808"),
+                )
+            ],
+            ('{"airflow_return_value": 1, "b": 2}', {"airflow_return_value": 1, "b": 2}),
         ],
         ids=lambda text: repr(text)[:30],
     )
