@@ -187,7 +187,7 @@ class TestFirstTry:
         group.launch()
         group.begin("load")
         api.cancel_run(group.run_id)
-        api.wait_for_run(group.run_id, period=FAST)
+        api.wait_for_run(group.run_id, timeout=20, period=FAST)
         api.delete_run(group.run_id)
         with pytest.raises(RunLost, match=r"no longer exists.*clear etl\.launch"):
             group.resume("load")
@@ -555,7 +555,7 @@ class TestKill:
         else:
             active.dag_run_state = "failed"
         self.kill_trigger(active, "load")
-        assert api.wait_for_run(active.run_id, period=FAST).state.result_state == "CANCELED"
+        assert api.wait_for_run(active.run_id, timeout=20, period=FAST).state.result_state == "CANCELED"
 
     def test_of_a_triggerer_cancels_nothing(self, active: GroupScene, api: JobsClient) -> None:
         self.kill_trigger(active, "load")
