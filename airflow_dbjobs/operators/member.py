@@ -15,6 +15,7 @@ from airflow_dbjobs.airflow_compat import (
     success_arguments,
     task_deadline,
 )
+from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.wait import NO_LONGER_EXISTS, retry_through_outages, wait_for_run
 from airflow_dbjobs.errors import CallError, ConfigurationError, RunFailed, RunLost
 from airflow_dbjobs.links import push_link
@@ -134,7 +135,7 @@ class Member:
                 with self._with_remedy():
                     task = find_task(run, self._key)
                 self._operator._raise_if_killed()
-                if task is None and run.is_terminal:
+                if run.is_terminal and (task is None or run.outcome is Outcome.SKIPPED):
                     # The run never started.
                     return self._operator._finish(client, run)
                 if task is None:

@@ -193,8 +193,14 @@ class TestFirstTry:
             group.resume("load")
 
     @pytest.mark.parametrize("on_skipped", ["fail", "skip"])
+    @pytest.mark.parametrize("shows_tasks", [True, False])
     def test_of_a_run_that_never_started_ends_as_on_skipped_says(
-        self, group: GroupScene, api: JobsClient, deferrable: bool, on_skipped: str
+        self,
+        group: GroupScene,
+        monkeypatch: pytest.MonkeyPatch,
+        deferrable: bool,
+        on_skipped: str,
+        shows_tasks: bool,
     ) -> None:
         group.group = {"extra_job_params": {"queue": {"enabled": False}}}
         group.add("load", deferrable=deferrable, on_skipped=on_skipped)
@@ -203,6 +209,14 @@ class TestFirstTry:
         # Of a second DAG run.
         group.instances.clear()
         group.launch()
+        get_run = JobsClient.get_run
+        tasks = [{"task_key": "load", "run_id": 5, "state": {"life_cycle_state": "SKIPPED"}}] if shows_tasks else []
+
+        def shown(client: JobsClient, run_id: int, **kwargs: Any) -> Any:
+            run = get_run(client, run_id, **kwargs)
+            return type(run).from_json({**run.raw, "tasks": tasks})
+
+        monkeypatch.setattr(JobsClient, "get_run", shown)
         with pytest.raises(RunSkipped if on_skipped == "fail" else AirflowSkipException, match="max_concurrent_runs"):
             group.run("load")
 
