@@ -319,7 +319,7 @@ class Member:
 
         Siblings that fail, start again or were cleared at the same time may not have left their note yet.
         """
-        keys = {self._key}
+        keys, waited_for = {self._key}, set[str]()
         deadline = client.clock() + self._operator.polling_period_seconds + _SETTLING_SECONDS
         while True:
             undecided: set[str] = set()
@@ -328,7 +328,9 @@ class Member:
             undecided -= dependents(run, keys)
             if not undecided or client.clock() >= deadline:
                 return keys
-            self._log.info("Waiting for %s, which may need the same repair.", ", ".join(sorted(undecided)))
+            if undecided != waited_for:
+                waited_for = undecided
+                self._log.info("Waiting for %s, which may need the same repair.", ", ".join(sorted(undecided)))
             client.sleep(_SETTLING_PERIOD)
 
     def _siblings_due(self, run: Run) -> dict[str, bool | None]:

@@ -220,6 +220,18 @@ class TestFirstTry:
         with pytest.raises(RunSkipped if on_skipped == "fail" else AirflowSkipException, match="max_concurrent_runs"):
             group.run("load")
 
+    def test_waits_in_the_queue_behind_the_run_of_another_dag_run(self, group: GroupScene, api: JobsClient) -> None:
+        group.add("load", deferrable=True)
+        group.executor.held.add("load")
+        first = group.launch()
+        group.instances.clear()
+        assert group.launch() != first
+        group.begin("load")
+        assert str(api.get_run(group.run_id).state) == "QUEUED"
+        group.executor.held.clear()
+        assert group.run_on("load") == {"attempt": 0}
+        assert group.xcoms["etl.load", "run_id"] == group.task(api, "load").run_id
+
     def test_does_not_wait_if_the_user_does_not_want_that(self, group: GroupScene, api: JobsClient) -> None:
         group.add("load", wait_for_termination=False)
         group.executor.held.add("load")
