@@ -59,7 +59,8 @@ class Member:
         self._log = operator.log
         self._group: Any = operator.workflow_group
         self._launch_task_id: str = self._group.launch_task_id if self._group else ""
-        self._key = operator.databricks_task_key
+        # The operator that runs has been rendered: its key may not be that with which the job was made.
+        self._key = self._members().get(operator.task_id) or operator.databricks_task_key
         self._epoch = self._ti.max_tries or 0
         self._deadline: float | None = None
         # The group's run, and the attempt at the task that this try has seen.

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from airflow_context import FAST, WorkerLost, fire, until
-from group_scene import TOKEN, GroupScene, running
+from group_scene import TOKEN, GroupScene, MemberInstance, running
 from injected_clock import rule_all, shorten_waits
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, AirflowSkipException, AirflowTaskTimeout
@@ -109,6 +109,14 @@ class TestFirstTry:
             group.run("extract")
         assert failure.value.run_id == group.task(api, "extract").run_id
         assert group.repairs(api) == []
+
+    def test_has_the_key_with_which_the_job_was_made(self, group: GroupScene) -> None:
+        group.add("load")
+        group.launch()
+        operator = group.dag().get_task("etl.load").prepare_for_execution()
+        # As a template in its settings may be rendered.
+        operator._given_task_key = "rendered"
+        assert operator.execute({"ti": MemberInstance(group, "etl.load", 0)}) == {"attempt": 0}
 
     def test_ends_before_its_siblings(self, group: GroupScene, api: JobsClient, deferrable: bool) -> None:
         group.add("fast", deferrable=deferrable)
