@@ -15,6 +15,7 @@ from airflow_dbjobs.airflow_compat import (
     success_arguments,
     task_deadline,
 )
+from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.wait import NO_LONGER_EXISTS, retry_through_outages, wait_for_run
 from airflow_dbjobs.errors import CallError, ConfigurationError, RunFailed, RunLost
 from airflow_dbjobs.links import push_link
@@ -58,7 +59,8 @@ class Member:
         self._log = operator.log
         self._group: Any = operator.workflow_group
         self._launch_task_id: str = self._group.launch_task_id if self._group else ""
-        self._key = operator.databricks_task_key
+        # The operator that runs has been rendered: its key may not be that with which the job was made.
+        self._key = self._members().get(operator.task_id) or operator.databricks_task_key
         self._epoch = self._ti.max_tries or 0
         self._deadline: float | None = None
         # The group's run, and the attempt at the task that this try has seen.
@@ -134,7 +136,7 @@ class Member:
                 with self._with_remedy():
                     task = find_task(run, self._key)
                 self._operator._raise_if_killed()
-                if task is None and run.is_terminal:
+                if run.is_terminal and (task is None or run.outcome is Outcome.SKIPPED):
                     # The run never started.
                     return self._operator._finish(client, run)
                 if task is None:
@@ -318,7 +320,7 @@ class Member:
 
         Siblings that fail, start again or were cleared at the same time may not have left their note yet.
         """
-        keys = {self._key}
+        keys, waited_for = {self._key}, set[str]()
         deadline = client.clock() + self._operator.polling_period_seconds + _SETTLING_SECONDS
         while True:
             undecided: set[str] = set()
@@ -327,7 +329,9 @@ class Member:
             undecided -= dependents(run, keys)
             if not undecided or client.clock() >= deadline:
                 return keys
-            self._log.info("Waiting for %s, which may need the same repair.", ", ".join(sorted(undecided)))
+            if undecided != waited_for:
+                waited_for = undecided
+                self._log.info("Waiting for %s, which may need the same repair.", ", ".join(sorted(undecided)))
             client.sleep(_SETTLING_PERIOD)
 
     def _siblings_due(self, run: Run) -> dict[str, bool | None]:

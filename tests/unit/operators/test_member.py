@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from airflow_context import FAST, WorkerLost, fire, until
-from group_scene import TOKEN, GroupScene, running
+from group_scene import TOKEN, GroupScene, MemberInstance, running
 from injected_clock import rule_all, shorten_waits
 
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, AirflowSkipException, AirflowTaskTimeout
@@ -110,6 +110,14 @@ class TestFirstTry:
         assert failure.value.run_id == group.task(api, "extract").run_id
         assert group.repairs(api) == []
 
+    def test_has_the_key_with_which_the_job_was_made(self, group: GroupScene) -> None:
+        group.add("load")
+        group.launch()
+        operator = group.dag().get_task("etl.load").prepare_for_execution()
+        # As a template in its settings may be rendered.
+        operator._given_task_key = "rendered"
+        assert operator.execute({"ti": MemberInstance(group, "etl.load", 0)}) == {"attempt": 0}
+
     def test_ends_before_its_siblings(self, group: GroupScene, api: JobsClient, deferrable: bool) -> None:
         group.add("fast", deferrable=deferrable)
         group.add("slow")
@@ -187,14 +195,20 @@ class TestFirstTry:
         group.launch()
         group.begin("load")
         api.cancel_run(group.run_id)
-        api.wait_for_run(group.run_id, period=FAST)
+        api.wait_for_run(group.run_id, timeout=20, period=FAST)
         api.delete_run(group.run_id)
         with pytest.raises(RunLost, match=r"no longer exists.*clear etl\.launch"):
             group.resume("load")
 
     @pytest.mark.parametrize("on_skipped", ["fail", "skip"])
+    @pytest.mark.parametrize("shows_tasks", [True, False])
     def test_of_a_run_that_never_started_ends_as_on_skipped_says(
-        self, group: GroupScene, api: JobsClient, deferrable: bool, on_skipped: str
+        self,
+        group: GroupScene,
+        monkeypatch: pytest.MonkeyPatch,
+        deferrable: bool,
+        on_skipped: str,
+        shows_tasks: bool,
     ) -> None:
         group.group = {"extra_job_params": {"queue": {"enabled": False}}}
         group.add("load", deferrable=deferrable, on_skipped=on_skipped)
@@ -203,8 +217,28 @@ class TestFirstTry:
         # Of a second DAG run.
         group.instances.clear()
         group.launch()
+        get_run = JobsClient.get_run
+        tasks = [{"task_key": "load", "run_id": 5, "state": {"life_cycle_state": "SKIPPED"}}] if shows_tasks else []
+
+        def shown(client: JobsClient, run_id: int, **kwargs: Any) -> Any:
+            run = get_run(client, run_id, **kwargs)
+            return type(run).from_json({**run.raw, "tasks": tasks})
+
+        monkeypatch.setattr(JobsClient, "get_run", shown)
         with pytest.raises(RunSkipped if on_skipped == "fail" else AirflowSkipException, match="max_concurrent_runs"):
             group.run("load")
+
+    def test_waits_in_the_queue_behind_the_run_of_another_dag_run(self, group: GroupScene, api: JobsClient) -> None:
+        group.add("load", deferrable=True)
+        group.executor.held.add("load")
+        first = group.launch()
+        group.instances.clear()
+        assert group.launch() != first
+        group.begin("load")
+        assert str(api.get_run(group.run_id).state) == "QUEUED"
+        group.executor.held.clear()
+        assert group.run_on("load") == {"attempt": 0}
+        assert group.xcoms["etl.load", "run_id"] == group.task(api, "load").run_id
 
     def test_does_not_wait_if_the_user_does_not_want_that(self, group: GroupScene, api: JobsClient) -> None:
         group.add("load", wait_for_termination=False)
@@ -555,7 +589,7 @@ class TestKill:
         else:
             active.dag_run_state = "failed"
         self.kill_trigger(active, "load")
-        assert api.wait_for_run(active.run_id, period=FAST).state.result_state == "CANCELED"
+        assert api.wait_for_run(active.run_id, timeout=20, period=FAST).state.result_state == "CANCELED"
 
     def test_of_a_triggerer_cancels_nothing(self, active: GroupScene, api: JobsClient) -> None:
         self.kill_trigger(active, "load")
