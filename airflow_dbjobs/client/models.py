@@ -50,6 +50,10 @@ _RESULT_OF_TERMINATION_CODE = {
 _SKIPPED_TERMINATION_CODES = frozenset(
     {"SKIPPED", "DISABLED", "MAX_CONCURRENT_RUNS_EXCEEDED", "MAX_JOB_QUEUE_SIZE_EXCEEDED"}
 )
+# With one of these fields, a task that sets no limit is not retried.
+_FIELDS_WITHOUT_AUTOMATIC_RETRIES = (
+    "existing_cluster_id", "new_cluster", "job_cluster_key", "disable_auto_optimization",
+)  # fmt: skip
 _PAGE_BY_FRAGMENT = re.compile(r"(https?://[^/?#]+)/?(\?[^#]*)?#job/(\d+)/run/(\d+)/?")
 
 
@@ -200,6 +204,23 @@ class TaskRun:
             raw=cast("payloads.RunTask", task),
         )
 
+    @property
+    def may_be_retried(self) -> bool:
+        """True if Databricks may start another attempt after this finished one.
+
+        Serverless compute, that is a task without a cluster, retries tasks that set no limit, unless they forbid it.
+        Attempts are counted from 0, across repairs.
+        """
+        outcome, raw = self.state.outcome, self.raw
+        if self.state.result_state in NEVER_RAN or not (
+            outcome is Outcome.FAILED or (outcome is Outcome.TIMED_OUT and raw.get("retry_on_timeout"))
+        ):
+            return False
+        if raw.get("max_retries") is None:
+            return not any(raw.get(field) for field in _FIELDS_WITHOUT_AUTOMATIC_RETRIES)
+        limit = count(raw["max_retries"])
+        return limit < 0 or self.attempt_number < limit
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -241,6 +262,10 @@ class Run:
     def outcome(self) -> Outcome:
         """How the finished run ended."""
         return self.state.outcome
+
+    def is_final(self, task: TaskRun) -> bool:
+        """Return whether a task of this run has ended, and no other attempt will follow by itself."""
+        return task.state.is_terminal and (self.is_terminal or not task.may_be_retried)
 
     def only(self, task: TaskRun) -> Run:
         """Return the run of one task, as if it had been launched on its own."""

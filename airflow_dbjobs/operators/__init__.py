@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.operators.run_now import DatabricksRunNowOperator
     from airflow_dbjobs.operators.submit_run import DatabricksSubmitRunOperator
     from airflow_dbjobs.operators.task import DatabricksTaskOperator
-    from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
+    from airflow_dbjobs.operators.workflow.group import DatabricksWorkflowTaskGroup
 else:
     # These are here because DAG files import them from the official provider's operators.
     _LINKS = ("XCOM_JOB_ID_KEY", "XCOM_RUN_ID_KEY", "XCOM_RUN_PAGE_URL_KEY", "DatabricksJobRunLink")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.airflow_compat import Context
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.operators.member import Member
-    from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
+    from airflow_dbjobs.operators.workflow.group import DatabricksWorkflowTaskGroup
+    from airflow_dbjobs.operators.workflow.member import Member
     from airflow_dbjobs.payloads import (
         AiRuntimeTask,
         AlertTask,
@@ -177,7 +177,7 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     def _as_member(self, context: Context) -> Member | None:
         if self.workflow_group is None and not self._is_in_other_run:
             return None
-        from airflow_dbjobs.operators.member import Member
+        from airflow_dbjobs.operators.workflow.member import Member
 
         self._context, self._member = context, Member(self, context)
         return self._member

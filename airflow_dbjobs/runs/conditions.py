@@ -11,15 +11,14 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_dbjobs.client.models import ACTIVE_LIFE_CYCLE_STATES, LIFE_CYCLE_STATES, NEVER_RAN, RESULT_STATES, Outcome
-from airflow_dbjobs.client.response_fields import count
+from airflow_dbjobs.client.models import ACTIVE_LIFE_CYCLE_STATES, LIFE_CYCLE_STATES, RESULT_STATES
 from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.client.models import Run, TaskRun
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.client.retry import Patience
 
 DEFAULT_STATES = ("SUCCESS", "SUCCESS_WITH_FAILURES")
@@ -28,10 +27,6 @@ _RECENT_RUNS = 20
 # Epoch times from here on are milliseconds: as seconds this is the year 5138, as milliseconds it is 1973.
 _LEAST_MILLISECONDS = 1e11
 _DATE_DIGITS = 8
-# With one of these fields, a task that sets no limit is not retried.
-_FIELDS_WITHOUT_AUTOMATIC_RETRIES = (
-    "existing_cluster_id", "new_cluster", "job_cluster_key", "disable_auto_optimization",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,36 +356,14 @@ def _check_task(condition: RunCondition, run: Run, task_key: str) -> CheckResult
             f" Use one of its tasks: {keys}."
         )
     task_run, message = run.only(task), f"Task {task_key} of run {run.run_id} is {task.state}"
-    is_over = is_final(run, task)
+    is_over = run.is_final(task)
     if task.state.is_terminal and not is_over:
         return CheckResult(condition, None, f"{message} and may be retried", task_run)
     return CheckResult(condition, condition.verdict(task_run, is_over=is_over), message, task_run)
 
 
-def is_final(run: Run, task: TaskRun) -> bool:
-    """Return whether a task of a run has ended, and no other attempt will follow by itself."""
-    return task.state.is_terminal and (run.is_terminal or not _may_be_retried(task))
-
-
 def _active_run(runs: Iterable[Run]) -> Run | None:
     return next((run for run in islice(runs, _RECENT_RUNS) if not run.is_terminal), None)
-
-
-def _may_be_retried(task: TaskRun) -> bool:
-    """Return whether another attempt may follow this finished one.
-
-    Serverless compute, that is a task without a cluster, retries tasks that set no limit, unless they forbid it.
-    Attempts are counted from 0, across repairs.
-    """
-    outcome, raw = task.state.outcome, task.raw
-    if task.state.result_state in NEVER_RAN or not (
-        outcome is Outcome.FAILED or (outcome is Outcome.TIMED_OUT and raw.get("retry_on_timeout"))
-    ):
-        return False
-    if raw.get("max_retries") is None:
-        return not any(raw.get(field) for field in _FIELDS_WITHOUT_AUTOMATIC_RETRIES)
-    limit = count(raw["max_retries"])
-    return limit < 0 or task.attempt_number < limit
 
 
 def _normalized(name: object) -> str:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from airflow_dbjobs.client.models import NEVER_RAN, Run
 from airflow_dbjobs.client.response_fields import seconds
 from airflow_dbjobs.errors import ConfigurationError, NotFound
-from airflow_dbjobs.runs.conditions import is_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -152,7 +151,7 @@ def job_run(run: Run, job: WatchedJob) -> JobRun:
     task = next((task for task in run.tasks if task.task_key == job.task_key), None)
     subject = run if job.task_key is None else task
     start = _milliseconds(run.start_time or run.end_time)
-    if not (run.is_terminal if task is None else is_final(run, task)):
+    if not (run.is_terminal if task is None else run.is_final(task)):
         return JobRun(run.run_id, start, None)
     end = _milliseconds(seconds((subject or run).raw.get("end_time")))
     return JobRun(run.run_id, start, end, _event(run, subject) if subject else None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbjobs.client.models import NEVER_RAN, Outcome, RunState
 from airflow_dbjobs.client.pagination import objects
 from airflow_dbjobs.errors import ConfigurationError, JobsError
-from airflow_dbjobs.runs.conditions import CheckResult, RunCondition, is_final
+from airflow_dbjobs.runs.conditions import CheckResult, RunCondition
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -90,7 +90,7 @@ def next_step(
     """
     mine = Note(task.run_id, epoch, try_number)
     known = note if note and note.attempt == task.run_id else None
-    if not is_final(run, task):
+    if not run.is_final(task):
         step, left = _while_active(task, known, mine)
     elif _is_used_up(task, known, mine, successes):
         step, left = Step.REPAIR if run.is_terminal else Step.WAIT_FOR_RUN, replace(mine, stage=Stage.WANTS_REPAIR)
@@ -169,7 +169,7 @@ class TaskEndCondition(RunCondition):
             return CheckResult(self, run.is_terminal or None, f"Run {run.run_id} is {run.state} and has no tasks", run)
         subject = f"Task {self.task_key} of run {run.run_id} is {task.state}"
         if self.attempt is None:
-            met, message = is_final(run, task), subject
+            met, message = run.is_final(task), subject
         else:
             met, message = run.is_terminal or task.run_id != self.attempt, f"{subject}; the run is {run.state}"
         return CheckResult(self, met or None, message, run.only(task))

@@ -17,7 +17,7 @@ from airflow_dbjobs import operators
 from airflow_dbjobs.airflow_compat import BaseOperator, TaskGroup
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksWorkflowTaskGroup
-from airflow_dbjobs.operators.workflow_members import RUN_IF
+from airflow_dbjobs.operators.workflow.structure import RUN_IF
 from airflow_dbjobs.payloads.job_parameters import _FIELDS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.operators.workflow_members import depends_on, members_of, run_if
+from airflow_dbjobs.operators.workflow.structure import depends_on, members_of, run_if
 from airflow_dbjobs.payloads import merge
 from airflow_dbjobs.payloads.job_parameters import JobParameters, own_names, to_text, varies
 

@@ -77,7 +77,7 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
 
     def _check_parameters(self) -> None:
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.operators.workflow_members import check_place
+        from airflow_dbjobs.operators.workflow.structure import check_place
 
         check_place(self)
         extra = self.parameters["extra_job_params"]
@@ -114,8 +114,8 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
 
     def _add_launch(self) -> None:
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.operators.workflow_launch import WorkflowLaunchOperator
-        from airflow_dbjobs.operators.workflow_members import check_members, members_of, order
+        from airflow_dbjobs.operators.workflow.launch import WorkflowLaunchOperator
+        from airflow_dbjobs.operators.workflow.structure import check_members, members_of, order
 
         if self.dag.has_task(self.launch_task_id):
             raise ConfigurationError(

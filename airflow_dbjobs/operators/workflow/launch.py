@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators.run_now import DatabricksRunNowOperator
-from airflow_dbjobs.operators.workflow_job import build_job
-from airflow_dbjobs.operators.workflow_members import check_members, members_of, order, upstreams_outside
+from airflow_dbjobs.operators.workflow.job import build_job
+from airflow_dbjobs.operators.workflow.structure import check_members, members_of, order, upstreams_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.operators.base import PayloadOperator
-    from airflow_dbjobs.operators.workflow_job import WorkflowJob
+    from airflow_dbjobs.operators.workflow.job import WorkflowJob
 
 
 class WorkflowLaunchOperator(DatabricksRunNowOperator):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Iterator[GroupScene]:
     # What is waited for in vain takes a moment here, rather than seconds.
     shorten_waits(monkeypatch, FAST)
-    monkeypatch.setattr("airflow_dbjobs.operators.member._SETTLING_SECONDS", 5 * FAST)
+    monkeypatch.setattr("airflow_dbjobs.operators.workflow.member._SETTLING_SECONDS", 5 * FAST)
     yield from running(tmp_path / "scripted", monkeypatch, mocker)
 
 

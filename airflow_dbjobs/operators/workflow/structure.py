@@ -13,7 +13,7 @@ from airflow_dbjobs.payloads.rules.tasks import KEY
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_dbjobs.operators.workflow import DatabricksWorkflowTaskGroup
+    from airflow_dbjobs.operators.workflow.group import DatabricksWorkflowTaskGroup
 
     Members = Mapping[str, DatabricksSubmitRunOperator]
 
