@@ -6,6 +6,7 @@ pytest-xdist, and so on one Airflow.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import chaos
@@ -20,24 +21,13 @@ from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-# `AirflowStack` is of Airflow 3.
+# `AirflowStack` is of Airflow 3, and all but this file use it.
+_OF_AIRFLOW_2 = "test_airflow_2.py"
 collect_ignore = (
-    ["test_airflow_2.py"]
+    [_OF_AIRFLOW_2]
     if AIRFLOW_V_3_0_PLUS
-    else [
-        "test_airflow_stack.py",
-        "test_chaos.py",
-        "test_deployment.py",
-        "test_job_run_events.py",
-        "test_launches_in_airflow.py",
-        "test_lineage_in_airflow.py",
-        "test_links_in_browser.py",
-        "test_provider_in_airflow.py",
-        "test_success_in_triggerer.py",
-        "test_taskflow_in_airflow.py",
-    ]
+    else [path.name for path in Path(__file__).parent.glob("test_*.py") if path.name != _OF_AIRFLOW_2]
 )
 
 
