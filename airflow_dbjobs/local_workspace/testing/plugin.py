@@ -48,7 +48,10 @@ def _airflow_test_settings(airflow_test_home: Path | None) -> dict[str, str] | N
 
 
 @pytest.fixture
-def run_dag(databricks_workspace: ScriptedWorkspace, _airflow_test_settings: dict[str, str] | None) -> Iterator[DagRunner]:
+def run_dag(
+    databricks_workspace: ScriptedWorkspace,  # noqa: ARG001 - where its tasks launch runs
+    _airflow_test_settings: dict[str, str] | None,
+) -> Iterator[DagRunner]:
     """Return a function that runs a DAG, or the DAG of a file, in this process, and returns how it ended."""
     from .in_airflow import DagRunner, database
 

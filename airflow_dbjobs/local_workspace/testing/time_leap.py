@@ -7,6 +7,7 @@ import selectors
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
@@ -22,7 +23,7 @@ _SIGNAL_WAIT = 5.0
 
 
 class TimeLeap:
-    """Within its block, ``time.sleep`` of the thread that opened it and event loops of ``asyncio.run`` wait no real time.
+    """A block in which its thread's ``time.sleep``, and the event loops of ``asyncio.run``, wait no real time.
 
     ``time.time`` and ``time.monotonic`` are the real ones plus what was leapt over; ``datetime.now`` stays real.
     """
@@ -33,7 +34,7 @@ class TimeLeap:
         self._patches = mock.patch.multiple(
             time, time=self._shifted(time.time), monotonic=self._shifted(time.monotonic), sleep=self._sleep
         )
-        self._loop_patch = mock.patch.object(asyncio.events, "new_event_loop", lambda: LeapingLoop(self))
+        self._loop_patch = mock.patch.object(asyncio.events, "new_event_loop", partial(LeapingLoop, self))
 
     def __enter__(self) -> Self:
         self._patches.start()
@@ -85,7 +86,7 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         self._in_threads: set[Future[Any]] = set()
         super().__init__(_LeapingSelector(self))
 
-    def run_in_executor(self, executor: Executor | None, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Executor | None, func: Any, *args: Any) -> Any:  # type: ignore[override] # simpler
         """Run a function in a thread, during which no time is leapt over."""
         future = super().run_in_executor(executor, func, *args)
         self._in_threads.add(future)

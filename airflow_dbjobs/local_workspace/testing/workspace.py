@@ -135,7 +135,8 @@ class ScriptedWorkspace(LocalWorkspace):
     def launch(self, job: str | int, **job_parameters: str) -> int:
         """Start a run of a job as if somebody else did, for sensors to wait for; return its id."""
         with self._lock, self._store.changes():
-            found = next((item for item in self._store.jobs.values() if job in (item.job_id, item.settings["name"])), None)
+            jobs = {item.settings["name"]: item for item in self._store.jobs.values()} | self._store.jobs
+            found = jobs.get(job)
             if found is None:
                 raise LookupError(f"There is no job {job!r}; create it with job().")
             return launch.launch_job(self._store, found, {"job_parameters": job_parameters}, self._now_ms()).run_id
@@ -169,7 +170,9 @@ class ScriptedWorkspace(LocalWorkspace):
         if len(found) != times if times is not None else not found:
             wanted = f"{name!r}" if parameters is None else f"{name!r} with parameters {parameters!r}"
             expected = "at least once" if times is None else _times(times)
-            raise AssertionError(f"{wanted} was launched {_times(len(found))}, not {expected}.{self._listing(launched)}")
+            raise AssertionError(
+                f"{wanted} was launched {_times(len(found))}, not {expected}.{self._listing(launched)}"
+            )
         return found[-1] if found else None  # type: ignore[return-value] # only with times=0
 
     def assert_canceled(self, name: str | int) -> LaunchedRun:
