@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_dbjobs.operators import DatabricksSubmitRunOperator
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.sensors import DatabricksRunSensor
 
 try:
     from airflow.sdk import DAG
@@ -18,13 +22,22 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.testing.in_airflow import DagRunner
     from airflow_dbjobs.local_workspace.testing.workspace import ScriptedWorkspace
 
-pytestmark = [pytest.mark.every_airflow, pytest.mark.filterwarnings("default")]
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
+
+# All share the database of a session.
+pytestmark = [pytest.mark.every_airflow, pytest.mark.xdist_group("pytest_plugin")]
+if not AIRFLOW_V_3_0_PLUS:
+    # Creating its tables imports what warns.
+    pytestmark.append(pytest.mark.filterwarnings("default"))
 
 
-def dag_of(**fields: Any) -> Any:
+def dag_of(operator: Any = DatabricksSubmitRunOperator, **fields: Any) -> Any:
+    """Return a DAG with one task, "load", which by default submits a notebook."""
     notebook = {"notebook_path": "/load", "base_parameters": {"day": "{{ params.day }}"}}
+    if operator is DatabricksSubmitRunOperator:
+        fields = {"notebook_task": notebook, **fields}
     with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params={"day": "?"}) as dag:
-        DatabricksSubmitRunOperator(task_id="load", run_name="load", notebook_task=notebook, **fields)
+        operator(task_id="load", **fields)
     return dag
 
 
@@ -39,9 +52,11 @@ class TestRunDag:
         launched = databricks_workspace.assert_launched("load", times=1, parameters={"day": "2026-01-01"})
         assert 3600 <= launched.seconds < 3700
 
-    def test_retries_a_lost_cluster(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+    def test_retries_a_lost_cluster_at_once(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, deferrable: bool
+    ) -> None:
         databricks_workspace.task("load", error="Cluster lost", termination_code="CLUSTER_ERROR", times=1)
-        assert run_dag(dag_of(retries=1)).state == "success"
+        assert run_dag(dag_of(deferrable=deferrable, retries=1)).state == "success"
         databricks_workspace.assert_launched("load", times=2)
 
     def test_cancels_at_the_execution_timeout(
@@ -50,5 +65,73 @@ class TestRunDag:
         databricks_workspace.task("load", seconds=3600)
         run = run_dag(dag_of(deferrable=deferrable, execution_timeout=timedelta(minutes=10)))
         assert run.state == "failed"
-        databricks_workspace.assert_canceled("load")
+        assert 600 <= databricks_workspace.assert_canceled("load").seconds < 660
+        databricks_workspace.assert_nothing_active()
+
+    def test_waits_out_an_outage(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, deferrable: bool
+    ) -> None:
+        databricks_workspace.task("load", seconds=60)
+        databricks_workspace.outage(1200, "runs/*", after=30)
+        assert run_dag(dag_of(deferrable=deferrable)).state == "success"
+        databricks_workspace.assert_launched("load", times=1)
+
+    def test_runs_a_job_that_nobody_created(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        dag = dag_of(DatabricksRunNowOperator, job_id=123, job_parameters={"n": 7}, databricks_conn_id="mine")
+        assert run_dag(dag).state == "success"
+        databricks_workspace.assert_launched(123, times=1, parameters={"n": 7})
+
+    @pytest.mark.parametrize("mode", [{"deferrable": True}, {"mode": "poke"}, {"mode": "reschedule"}], ids=str)
+    def test_runs_sensors(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, mode: dict[str, Any]
+    ) -> None:
+        databricks_workspace.job("upstream")
+        databricks_workspace.task("upstream", seconds=3600)
+        run_id = databricks_workspace.launch("upstream")
+        began = time.monotonic()
+        assert run_dag(dag_of(DatabricksRunSensor, run_id=run_id, **mode)).state == "success"
+        assert 3600 <= time.monotonic() - began < 3800
+
+    @pytest.mark.parametrize("mode", [{"deferrable": True}, {"mode": "poke"}], ids=str)
+    def test_ends_sensors_at_their_timeout(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, mode: dict[str, Any]
+    ) -> None:
+        databricks_workspace.task("upstream", seconds=7200)
+        databricks_workspace.job("upstream")
+        run_id = databricks_workspace.launch("upstream")
+        assert run_dag(dag_of(DatabricksRunSensor, run_id=run_id, timeout=600, **mode)).state == "failed"
+
+    def test_leaves_the_dag_as_it_was(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        dag = dag_of(retries=1, retry_delay=timedelta(minutes=7))
+        run_dag(dag)
+        assert dag.get_task("load").retry_delay == timedelta(minutes=7)
+
+
+class TestExamples:
+    def test_pass_their_params_to_the_run(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        databricks_workspace.task("count_words", returns={"words": 1, "most_common": "rose"})
+        run = run_dag(EXAMPLES / "submit_notebook.py", conf={"text": "rose"})
+        assert run.result("tell") == "1 words, most of them 'rose'"
+        databricks_workspace.assert_launched("count_words", times=1, parameters={"text": "rose"})
+
+    def test_launch_a_run_for_each_element(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        databricks_workspace.task("load", error="no such table", times=1)
+        run = run_dag(EXAMPLES / "mapped_runs.py")
+        states = {"load[0]": "failed", "load[1]": "success", "load[2]": "success", "tables_to_load": "success"}
+        assert (run.state, run.states) == ("failed", states)
+        for table in ("customers", "orders", "items"):
+            databricks_workspace.assert_launched("load", times=1, parameters=["--table", table])
+
+    def test_keep_one_job(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        for _ in range(2):
+            assert run_dag(EXAMPLES / "keep_job.py", conf={"day": "2026-02-01"}).state == "success"
+        assert databricks_workspace.requests["create"] == 1
+        run = databricks_workspace.assert_launched("weekly-report", times=2, parameters={"day": "2026-02-01"})
+        assert run.tasks == {"load": "SUCCESS", "report": "SUCCESS"}
+
+    def test_wait_for_what_others_launch(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        databricks_workspace.job("nightly-load", tasks=["load", "report"])
+        databricks_workspace.task("nightly-load", seconds=600)
+        databricks_workspace.launch("nightly-load")
+        assert run_dag(EXAMPLES / "wait_for_job.py").states == {"idle": "success", "loaded": "success"}
         databricks_workspace.assert_nothing_active()

@@ -169,10 +169,8 @@ class ScriptedWorkspace(LocalWorkspace):
         found = [run for run in launched if _has(run, parameters)]
         if len(found) != times if times is not None else not found:
             wanted = f"{name!r}" if parameters is None else f"{name!r} with parameters {parameters!r}"
-            expected = "at least once" if times is None else _times(times)
-            raise AssertionError(
-                f"{wanted} was launched {_times(len(found))}, not {expected}.{self._listing(launched)}"
-            )
+            expected = "launches" if times is None else f"{times} launch{'es' * (times != 1)}"
+            raise AssertionError(f"Expected {expected} of {wanted}, found {len(found)}.{self._listing(launched)}")
         return found[-1] if found else None  # type: ignore[return-value] # only with times=0
 
     def assert_canceled(self, name: str | int) -> LaunchedRun:
@@ -184,7 +182,7 @@ class ScriptedWorkspace(LocalWorkspace):
 
     def assert_nothing_active(self) -> None:
         """Check that all runs have ended."""
-        self.tick()
+        self._settle()
         active = [self._shown(run) for run in self._all_runs() if run.active]
         if active:
             raise AssertionError(f"{len(active)} of {len(self.runs)} runs are still active.{self._listing(active)}")
@@ -204,13 +202,24 @@ class ScriptedWorkspace(LocalWorkspace):
 
     def handle(self, request: Request) -> Reply:
         """Bring the runs up to date, answer a request, and start what it launched."""
-        self.tick()
+        self._settle()
         try:
             return super().handle(request)
         finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tick until nothing changes: a task that takes no time ends in the tick after its start."""
+        states = None
+        while states != (states := self._states()):
             self.tick()
 
-    def _new_executor(self, folder: Path) -> ScriptedExecutor:  # noqa: ARG002 - as in the base class
+    def _states(self) -> list[str]:
+        with self._lock:
+            active = self._store.active_runs.values()
+            return [task.state.life for run in active for task in self._store.tasks_of(run)]
+
+    def _new_executor(self, root: Path, folder: Path) -> ScriptedExecutor:  # noqa: ARG002 - as in the base class
         return ScriptedExecutor(self._now_ms)
 
     def _call_api(self, request: Request) -> Reply:
@@ -225,7 +234,7 @@ class ScriptedWorkspace(LocalWorkspace):
         return sorted(self._store.runs.values(), key=lambda run: run.run_id)
 
     def _named(self, name: str | int) -> list[LaunchedRun]:
-        self.tick()
+        self._settle()
         runs = [(run, latest_attempts(self._store.tasks_of(run))) for run in self._all_runs()]
         return [
             self._shown(run, tasks.get(str(name)))
@@ -276,7 +285,3 @@ def _has(run: LaunchedRun, wanted: Parameters | None) -> bool:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _times(number: int) -> str:
-    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
