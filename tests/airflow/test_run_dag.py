@@ -46,6 +46,10 @@ def dag_of(operator: Any = DatabricksSubmitRunOperator, **fields: Any) -> Any:
     return dag
 
 
+def _airflow_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW")}
+
+
 class TestRunDag:
     def test_returns_what_a_script_returns(
         self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, deferrable: bool
@@ -120,7 +124,7 @@ class TestDatabase:
 
     def test_is_the_users_again_after_a_test(self, pytester: pytest.Pytester, passes: Callable[[], None]) -> None:
         settings: Any = import_module("airflow.settings")
-        before = settings.engine, settings.Session, settings.DAGS_FOLDER, dict(os.environ)
+        before = settings.engine, settings.Session, settings.DAGS_FOLDER, _airflow_variables()
         pytester.makepyfile("""
             from airflow import settings
 
@@ -128,7 +132,7 @@ class TestDatabase:
                 assert "/airflow0/airflow.db" in str(settings.engine.url)
         """)
         passes()
-        assert (settings.engine, settings.Session, settings.DAGS_FOLDER, dict(os.environ)) == before
+        assert (settings.engine, settings.Session, settings.DAGS_FOLDER, _airflow_variables()) == before
 
     def test_is_the_users_if_they_say_so(self, pytester: pytest.Pytester, passes: Callable[[], None]) -> None:
         pytester.makeconftest("""
