@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
-# All share the database of a session.
-pytestmark = [pytest.mark.airflow, pytest.mark.every_airflow, pytest.mark.xdist_group("pytest_plugin")]
+pytestmark = [pytest.mark.airflow, pytest.mark.every_airflow]
 if not AIRFLOW_V_3_0_PLUS:
     # Creating its tables imports what warns.
     pytestmark.append(pytest.mark.filterwarnings("default"))
