@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow_context import AIRFLOW_V_3_3_PLUS
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.local_workspace.testing import plugin
 from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksRunSensor
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 pytestmark = [pytest.mark.airflow, pytest.mark.every_airflow]
-if not AIRFLOW_V_3_0_PLUS:
-    # Creating its tables imports what warns.
-    pytestmark.append(pytest.mark.filterwarnings("default"))
+if not AIRFLOW_V_3_3_PLUS:
+    # They use what their own libraries have deprecated.
+    pytestmark.append(pytest.mark.filterwarnings("default::DeprecationWarning"))
 
 
 def dag_of(operator: Any = DatabricksSubmitRunOperator, **fields: Any) -> Any:

@@ -139,7 +139,9 @@ class ScriptedWorkspace(LocalWorkspace):
             found = jobs.get(job)
             if found is None:
                 raise LookupError(f"There is no job {job!r}; create it with job().")
-            return launch.launch_job(self._store, found, {"job_parameters": job_parameters}, self._now_ms()).run_id
+            run = launch.launch_job(self._store, found, {"job_parameters": job_parameters}, self._now_ms())
+        self._settle()
+        return run.run_id
 
     def fault(self, operation: str = "*", **how: Any) -> None:
         """Let requests fail, as docs/local-workspace.md describes: `status`, `cut`, `times`, `skip` and so on."""
