@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -160,16 +159,14 @@ def _survived_timeouts() -> Iterator[None]:
 @contextmanager
 def _without_waits(dag: Any) -> Iterator[None]:
     """Let Airflow wait for neither a retry nor a sensor in reschedule mode, as it does so by the time of day."""
-    changed: list[tuple[Any, str, Any]] = []
-    try:
-        for task in dag.tasks:
-            fields = getattr(task, "partial_kwargs", None)
-            fields = vars(task) if fields is None else fields
-            for name, value in {"retry_delay": timedelta(0), "mode": "poke"}.items():
-                if name in fields:
-                    changed.append((fields, name, fields[name]))
-                    fields[name] = value
-        yield
-    finally:
-        for fields, name, value in changed:
-            fields[name] = value
+    tasks = [getattr(task, "partial_kwargs", None) or vars(task) for task in dag.tasks]
+    rescheduled = [fields for fields in tasks if fields.get("mode") == "reschedule"]
+    task_instance = import_module("airflow.models.taskinstance").TaskInstance
+    with mock.patch.object(task_instance, "next_retry_datetime", lambda instance: instance.end_date):
+        try:
+            for fields in rescheduled:
+                fields["mode"] = "poke"
+            yield
+        finally:
+            for fields in rescheduled:
+                fields["mode"] = "reschedule"

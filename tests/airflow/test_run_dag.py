@@ -106,10 +106,20 @@ class TestRunDag:
         run_id = databricks_workspace.launch("upstream")
         assert run_dag(dag_of(DatabricksRunSensor, run_id=run_id, timeout=600)).state == "failed"
 
+    @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 introduced retry policies")
+    def test_does_not_wait_for_a_retry_policy(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner
+    ) -> None:
+        from airflow_dbjobs.retry_policy import DatabricksRetryPolicy
+
+        databricks_workspace.task("load", termination_code="WORKSPACE_RUN_LIMIT_EXCEEDED", times=1)
+        assert run_dag(dag_of(retries=1, retry_policy=DatabricksRetryPolicy())).state == "success"
+
     def test_leaves_the_dag_as_it_was(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
-        dag = dag_of(retries=1, retry_delay=timedelta(minutes=7))
+        databricks_workspace.job("upstream")
+        dag = dag_of(DatabricksRunSensor, run_id=databricks_workspace.launch("upstream"), mode="reschedule")
         run_dag(dag)
-        assert dag.get_task("load").retry_delay == timedelta(minutes=7)
+        assert dag.get_task("load").mode == "reschedule"
 
 
 class TestDatabase:
