@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.airflow_compat import Connection, dag_tests
+from airflow_dbjobs.client.clock import Clock
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
 from airflow_dbjobs.runs.polling.threads import DaemonThreads
@@ -67,6 +69,8 @@ def connected(workspace: ScriptedWorkspace) -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(clients_connected(workspace))
         patches.enter_context(mock.patch.object(DatabricksJobsHook, "get_connection", staticmethod(get_connection)))
+        # A wait that takes no time needs no interruption.
+        patches.enter_context(mock.patch.object(Clock, "piece", math.inf))
         patches.enter_context(mock.patch.object(DaemonThreads, "run", run_in_executor))
         yield
 

@@ -205,10 +205,10 @@ class ScriptedWorkspace(LocalWorkspace):
     def handle(self, request: Request) -> Reply:
         """Bring the runs up to date, answer a request, and start what it launched."""
         self._settle()
-        try:
-            return super().handle(request)
-        finally:
+        reply = super().handle(request)
+        if request.method == "POST":
             self._settle()
+        return reply
 
     def _settle(self) -> None:
         """Tick until nothing changes: a task that takes no time ends in the tick after its start."""
