@@ -188,3 +188,22 @@ class TestExamples:
         databricks_workspace.launch("nightly-load")
         assert run_dag(EXAMPLES / "wait_for_job.py").states == {"idle": "success", "loaded": "success"}
         databricks_workspace.assert_nothing_active()
+
+    def test_repair_a_workflow_group(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        databricks_workspace.task("emea", error="not yet", times=1)
+        databricks_workspace.task("emea", returns={"region": "emea", "day": "monday", "sales": 3}, seconds=600)
+        run = run_dag(EXAMPLES / "workflow_group.py", conf={"day": "2026-05-01"})
+        assert (run.state, run.result("tell")) == ("success", "sales of emea on monday: 3")
+        job = databricks_workspace.assert_launched(
+            "workflow_group.sales", times=1, parameters={"emea_day": "2026-05-01"}
+        )
+        assert job.tasks == dict.fromkeys(("extract", "emea", "apac", "load", "cleanup"), "SUCCESS")
+        assert databricks_workspace.requests["runs/repair"] == 1
+
+    def test_call_functions(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
+        databricks_workspace.task("count_words", returns=5)
+        databricks_workspace.task("add", returns=2)
+        run = run_dag(EXAMPLES / "taskflow.py")
+        assert (run.state, run.result("add")) == ("success", 2)
+        databricks_workspace.assert_launched("count_words", times=3)
+        databricks_workspace.assert_launched("say 2 words", times=1, parameters={"text": "word word "})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_dbjobs.local_workspace.messages import Json
+
+#: The notebook of a `@task.databricks_python` function has this parameter, and exits with an object of this key.
+_FUNCTION_PARAMETER: Final = "airflow_call"
+_FUNCTION_RESULT: Final = "airflow_return_value"
 
 
 @dataclass
@@ -89,6 +93,8 @@ class ScriptedExecutor(SimulatedExecutor):
             return super().output(task, max_log_bytes=max_log_bytes)
         has_failed = task.state.result == "FAILED"
         value = None if has_failed else script.returns
+        if value is not None and _FUNCTION_PARAMETER in task.spec["notebook_task"].get("base_parameters", {}):
+            value = {_FUNCTION_RESULT: value}
         return Output(
             script.logs,
             log_truncated=False,

@@ -103,7 +103,8 @@ class ScriptedWorkspace(LocalWorkspace):
         before it.
 
         :param name: The key of a task, or the name of a one-time run or a job, or the id of a job.
-        :param returns: What a notebook passes to `dbutils.notebook.exit`: a text, or anything that becomes JSON.
+        :param returns: What a notebook passes to `dbutils.notebook.exit`: a text, or anything that becomes JSON; or
+            what a decorated function returns.
         :param error: The message with which the task fails.
         :param termination_code: Why it fails, such as "CLUSTER_ERROR"; "RUN_EXECUTION_ERROR" by default.
         :param seconds: How long it takes.
@@ -221,7 +222,7 @@ class ScriptedWorkspace(LocalWorkspace):
             active = self._store.active_runs.values()
             return [task.state.life for run in active for task in self._store.tasks_of(run)]
 
-    def _new_executor(self, root: Path, folder: Path) -> ScriptedExecutor:  # noqa: ARG002 - as in the base class
+    def _new_executor(self, folder: Path) -> ScriptedExecutor:  # noqa: ARG002 - as in the base class
         return ScriptedExecutor(self._now_ms)
 
     def _call_api(self, request: Request) -> Reply:
