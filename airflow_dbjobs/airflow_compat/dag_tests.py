@@ -21,10 +21,7 @@ _DATABASE = (
     "SQL_ALCHEMY_CONN", "SQL_ALCHEMY_CONN_ASYNC", "DAGS_FOLDER", "engine", "async_engine", "Session",
     "NonScopedSession", "AsyncSession",
 )  # fmt: skip
-_BUNDLE = "dags-folder"
-_BUNDLES = (
-    f'[{{"name": "{_BUNDLE}", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {{}}}}]'
-)
+_BUNDLES = '[{"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}}]'
 
 # Makes the API server of this process, or returns the one that it made.
 _shared_api: Callable[[], Any] | None = None
@@ -67,7 +64,7 @@ def create_tables() -> None:
 
 def dag_in_file(file: Path, dag_id: str | None) -> Any:
     """Return the DAG of a file. Raises ValueError unless there is exactly one, or one with that id."""
-    bag = _dag_bag(file)
+    bag = _dag_bag(file.resolve(strict=True))
     if bag.import_errors:
         raise ValueError(f"{file} cannot be imported:\n" + "\n".join(map(str, bag.import_errors.values())))
     found = [dag for dag in bag.dags.values() if dag_id in (None, dag.dag_id)]
@@ -122,9 +119,10 @@ def _bring_to_database(dag: Any) -> None:
     sync = getattr(import_module(type(bag).__module__), "sync_bag_to_db", None)
     # Airflow 3.0 has no such function, and does without.
     if sync is not None:
-        import_module("airflow.dag_processing.bundles.manager").DagBundlesManager().sync_bundles_to_db()
+        manager = import_module("airflow.dag_processing.bundles.manager").DagBundlesManager()
+        manager.sync_bundles_to_db()
         bag.bag_dag(dag)
-        sync(bag, _BUNDLE, None)
+        sync(bag, next(iter(manager.get_all_dag_bundles())).name, None)
 
 
 @contextmanager

@@ -115,6 +115,15 @@ class TestRunDag:
         databricks_workspace.task("load", termination_code="WORKSPACE_RUN_LIMIT_EXCEEDED", times=1)
         assert run_dag(dag_of(retries=1, retry_policy=DatabricksRetryPolicy())).state == "success"
 
+    def test_names_the_dags_of_a_file(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ValueError, match=r"has the DAGs \['keep_job'\]; name one of them as dag_id"):
+            run_dag(EXAMPLES / "keep_job.py", dag_id="keep")
+        (tmp_path / "dag.py").write_text("from airflow import DAG\nraise ValueError('not today')")
+        with pytest.raises(ValueError, match=r"(?s)dag\.py cannot be imported:.*not today"):
+            run_dag(str(tmp_path / "dag.py"))
+
     def test_leaves_the_dag_as_it_was(self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner) -> None:
         databricks_workspace.job("upstream")
         dag = dag_of(DatabricksRunSensor, run_id=databricks_workspace.launch("upstream"), mode="reschedule")
