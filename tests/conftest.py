@@ -23,6 +23,7 @@ from in_process import connect_clients
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.testing import plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,8 @@ if find_spec("hypothesis"):
 
     register_profiles()
 
+pytest_plugins = ["pytester"]
+
 TOKEN = "local-token-of-the-tests"
 WORKSPACE_URL = "http://127.0.0.1:8765"
 
@@ -51,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the plugin also where this package is on the path only, and so has no entry point."""
+    if not config.pluginmanager.has_plugin("airflow_dbjobs"):
+        config.pluginmanager.register(plugin, "airflow_dbjobs")
 
 
 @pytest.fixture(autouse=True)

@@ -95,6 +95,7 @@ _MODULES = {
     "DecoratedOperator": ("airflow.sdk.bases.decorator", "airflow.decorators.base"),
     "task_decorator_factory": ("airflow.sdk.bases.decorator", "airflow.decorators.base"),
     "determine_kwargs": ("airflow.sdk.bases.decorator", "airflow.utils.operator_helpers"),
+    "Connection": ("airflow.sdk", "airflow.models.connection"),
     "BaseXCom": ("airflow.sdk.bases.xcom",),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
     "SENSITIVE_FIELD_PLACEHOLDER": ("airflow.www.views",),

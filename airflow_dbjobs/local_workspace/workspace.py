@@ -96,15 +96,18 @@ class LocalWorkspace:
         except WorkspaceError:
             os.close(self._lock_file)
             raise
-        self._executor: AnyExecutor = (
-            Executor(self._root, folder / "runs") if simulate is None else SimulatedExecutor(simulate, self._now_ms)
-        )
+        self._executor = self._new_executor(folder / "runs")
         self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key)
         self._runner = Runner(self._store, self._executor, max_parallel_tasks)
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
+
+    def _new_executor(self, folder: Path) -> AnyExecutor:
+        """Return what runs tasks: the files under the root, with `folder` for their output, or nothing."""
+        simulate = self._simulate
+        return Executor(self._root, folder) if simulate is None else SimulatedExecutor(simulate, self._now_ms)
 
     def __enter__(self) -> Self:
         self.start()

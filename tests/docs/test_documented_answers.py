@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from airflow_dbjobs import errors
 from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.hooks.fields import FIELDS
+from airflow_dbjobs.local_workspace.testing import plugin
 from airflow_dbjobs.operators import DatabricksRunNowOperator
 from airflow_dbjobs.operators.base import PayloadOperator
 from airflow_dbjobs.operators.launch import LaunchOperator
@@ -245,9 +247,11 @@ def test_the_project_with_tests_passes_its_tests(tmp_path: Path) -> None:
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment["PYTHONPATH"] = str(ROOT)
     environment["AIRFLOW__API_AUTH__JWT_SECRET"] = secrets.token_hex(32)  # as the page says of Airflow 3.2
+    if not entry_points(group="pytest11", name="airflow_dbjobs"):
+        environment["PYTEST_PLUGINS"] = plugin.__name__
     script = example("sh", "AIRFLOW__CORE__DAGS_FOLDER") + "python -m pytest -q -p no:cacheprovider\n"
     done = subprocess.run(
         ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "4 passed" in done.stdout

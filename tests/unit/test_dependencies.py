@@ -38,7 +38,9 @@ class TestDependencies:
         extras = project["optional-dependencies"]
         always, by_extra = (
             declared(project["dependencies"]),
-            declared([requirement for extra in ("local", "aws", "azure", "sdk") for requirement in extras[extra]]),
+            declared(
+                [requirement for extra in ("local", "testing", "aws", "azure", "sdk") for requirement in extras[extra]]
+            ),
         )
         assert imported() == always | by_extra | OF_AIRFLOW_2 | OF_OPENLINEAGE
 

@@ -53,7 +53,7 @@ class SimulatedExecutor:
 
         :raises CannotRunError: The parameter `simulated_seconds` or `simulated_result` is invalid.
         """
-        given = _parameters(run, spec)
+        given = named_parameters(run, spec)
         seconds = _seconds(given.get("simulated_seconds", self._seconds))
         result = given.get("simulated_result", "SUCCESS")
         if seconds is None:
@@ -102,7 +102,7 @@ class SimulatedExecutor:
 AnyExecutor: TypeAlias = Executor | SimulatedExecutor
 
 
-def _parameters(run: Run, spec: Json) -> Json:
+def named_parameters(run: Run, spec: Json) -> Json:
     """Return the named parameters of a task: job parameters override run-now's, which override the task's own."""
     kind = payload_fields(spec)[0]
     maps = [spec[kind].get(name) for name in _PARAMETER_MAPS]

@@ -1,0 +1,105 @@
+"""The executor of a scripted workspace: it runs no code, and a script says how each task ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+
+from .executor import MAX_LOG_BYTES, CannotRunError, Output
+from .simulation import SimulatedExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_dbjobs.local_workspace.messages import Json
+
+#: The notebook of a `@task.databricks_python` function has this parameter, and exits with an object of this key.
+_FUNCTION_PARAMETER: Final = "airflow_call"
+_FUNCTION_RESULT: Final = "airflow_return_value"
+
+
+@dataclass
+class Script:
+    """How tasks end. `name` is a task's key, the name of a job or a one-time run, or a job's id.
+
+    `times` is how many attempts at tasks still follow the script; None: all.
+    """
+
+    name: str | int
+    returns: Any = None
+    error: str = ""
+    termination_code: str = ""
+    seconds: float = 0.0
+    logs: str = ""
+    times: int | None = None
+    used: bool = False
+
+    def rank(self, run: Run, task: TaskRun) -> int:
+        """Return how well the script fits a task: 2 if it names the task, 1 if it names the run or job, else 0."""
+        return 2 if self.name == task.task_key else int(self.name in (run.run_name, run.job_id))
+
+    @property
+    def end(self) -> State:
+        """How the task ends."""
+        if not (self.error or self.termination_code):
+            return State("TERMINATED", "SUCCESS")
+        code = self.termination_code or "RUN_EXECUTION_ERROR"
+        life = "TERMINATED" if code == "RUN_EXECUTION_ERROR" else "INTERNAL_ERROR"
+        return State(life, "FAILED", self.error or f"The task failed with {code}.", code)
+
+
+class ScriptedExecutor(SimulatedExecutor):
+    """Ends each attempt at a task as the first script says that fits and has not been used up."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        super().__init__(0.0, now_ms)
+        self.scripts: list[Script] = []
+        self._script_of: dict[int, Script] = {}
+
+    def start(self, run: Run, task: TaskRun, spec: Json) -> None:
+        """Plan the end of a task that has just started.
+
+        :raises CannotRunError: The script is about a notebook, and the task is none.
+        """
+        super().start(run, task, spec)
+        fitting = [script for script in self.scripts if script.times != 0 and script.rank(run, task)]
+        if not fitting:
+            return
+        # Of those that fit equally well, the one that was written first.
+        script = max(fitting, key=lambda script: script.rank(run, task))
+        script.used = True
+        if script.times is not None:
+            script.times -= 1
+        if script.returns is not None and "notebook_task" not in spec:
+            message = f"The script of {script.name!r} returns a value, which of all tasks only a notebook does."
+            raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
+        self._script_of[task.run_id] = script
+        task.planned_end_ms = task.start_ms + round(script.seconds * 1000)
+        task.planned_result = script.end.result
+
+    def poll(self, task: TaskRun) -> State | None:
+        """Return how a task ended, or None while it is active."""
+        state = super().poll(task)
+        script = self._script_of.get(task.run_id)
+        return script.end if script and state and state.result in ("FAILED", "SUCCESS") else state
+
+    def output(self, task: TaskRun, *, max_log_bytes: int = MAX_LOG_BYTES) -> Output:
+        """Return what the script says."""
+        script = self._script_of.get(task.run_id)
+        if script is None or not task.state.terminal:
+            return super().output(task, max_log_bytes=max_log_bytes)
+        has_failed = task.state.result == "FAILED"
+        value = None if has_failed else script.returns
+        if value is not None and _FUNCTION_PARAMETER in task.spec["notebook_task"].get("base_parameters", {}):
+            value = {_FUNCTION_RESULT: value}
+        return Output(
+            script.logs,
+            log_truncated=False,
+            exit_value=value if value is None or isinstance(value, str) else json.dumps(value),
+            exit_value_truncated=False,
+            error=task.state.message if has_failed else None,
+            error_trace=f"Traceback (most recent call last):\n{task.state.message}" if has_failed else None,
+        )

@@ -1,0 +1,59 @@
+"""The fixtures, which pytest finds by an entry point. Nothing but pytest is imported before a test requests one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .in_airflow import DagRunner
+    from .workspace import ScriptedWorkspace
+
+
+@pytest.fixture
+def databricks_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedWorkspace]:
+    """Return a Databricks workspace that every connection of this test leads to, and in which no time is waited for.
+
+    Each task succeeds at once, unless the test says otherwise with ``databricks_workspace.task(...)``.
+    """
+    from .in_airflow import connected
+    from .time_leap import TimeLeap
+    from .workspace import ScriptedWorkspace
+
+    with TimeLeap(), ScriptedWorkspace(tmp_path_factory.mktemp("databricks")) as workspace:
+        with connected(workspace):
+            yield workspace
+        workspace.warn_of_unused_scripts()
+
+
+@pytest.fixture(scope="session")
+def airflow_test_home(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Return the folder of the database that `run_dag` uses, of this session and xdist worker.
+
+    Override this fixture to return None, and `run_dag` uses the database that Airflow is configured for.
+    """
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="session")
+def _airflow_test_settings(airflow_test_home: Path | None) -> dict[str, str] | None:
+    """Create the database of the session, and return the environment variables that lead Airflow to it."""
+    from .in_airflow import create_database
+
+    return create_database(airflow_test_home) if airflow_test_home else None
+
+
+@pytest.fixture
+def run_dag(
+    databricks_workspace: ScriptedWorkspace,  # noqa: ARG001 - where its tasks launch runs
+    _airflow_test_settings: dict[str, str] | None,
+) -> Iterator[DagRunner]:
+    """Return a function that runs a DAG, or the DAG of a file, in this process, and returns how it ended."""
+    from .in_airflow import DagRunner, database
+
+    with database(_airflow_test_settings):
+        yield DagRunner()

@@ -1,0 +1,34 @@
+"""What the pytest plugin costs those who do not use it, and what a test without a DAG has of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_dbjobs.hooks import DatabricksJobsHook
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.local_workspace.testing.workspace import ScriptedWorkspace
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+
+def test_it_imports_nothing_until_a_fixture_is_requested() -> None:
+    (module,) = PROJECT["entry-points"]["pytest11"].values()
+    code = f"import pytest, sys; was = set(sys.modules); import {module}; print(*(set(sys.modules) - was))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    packages = {name for name in done.stdout.split() if name.partition(".")[0] != "airflow_dbjobs"}
+    assert module in done.stdout.split()
+    assert packages <= {"__future__"}
+
+
+def test_a_hook_leads_to_the_workspace_whatever_its_connection(databricks_workspace: ScriptedWorkspace) -> None:
+    databricks_workspace.job("nightly")
+    databricks_workspace.connection_extra["api_version"] = "2.1"
+    with DatabricksJobsHook("no such connection").get_conn() as client:
+        assert client.api_version == "2.1"
+        client.run_now({"job_id": client.find_job_id("nightly")})
+    databricks_workspace.assert_launched("nightly", times=1)
