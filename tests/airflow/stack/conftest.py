@@ -1,7 +1,8 @@
-"""Airflow and a local workspace, started once for all tests that ask for them.
+"""Airflow and a local workspace, started once for all tests of a group.
 
-Tests that use `airflow` carry the marks `airflow` and `xdist_group("airflow")`: the group keeps them in one worker of
-pytest-xdist, and so on one Airflow.
+Tests that use `airflow` carry the marks `airflow` and `xdist_group("airflow")` or `xdist_group("airflow-2")`: a group is
+kept in one worker of pytest-xdist, and so on one Airflow. Two of them take turns with the tests of other workers better
+than one that takes twice as long.
 """
 
 from __future__ import annotations

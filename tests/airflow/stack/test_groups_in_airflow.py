@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from airflow_stack import AirflowStack, TaskInstance, WorkspaceServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow-2")]
 
 # The first attempts at the flaky tasks fail. The tasks that are gated end when the gate is open.
 NOTEBOOK = """# Databricks notebook source

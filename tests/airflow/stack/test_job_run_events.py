@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_stack import AirflowStack, WorkspaceServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow-2")]
 
 WAITS = """# Databricks notebook source
 import pathlib, time
@@ -131,6 +131,8 @@ def test_the_end_of_a_run_starts_a_dag_with_its_parameters(watching: Watching) -
 
     (after,) = airflow.wait_for_runs(airflow.wait_for("the DAG to start", started, 60))
     assert after.state == "success"
+    # It may have ended before it was seen for the first time.
+    after = airflow.api.dag_run(after)
     (payload,) = airflow.api.xcom(after.task("use"))
     assert payload["run_id"] == airflow.api.xcom(before.task("run"), "run_id")
     assert (payload["job_id"], payload["result"]) == (watching.job_id, "SUCCESS")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow-2")]
 
 QUICK = """# Databricks notebook source
 import json

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from airflow_stack import AirflowStack, WorkspaceServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow-2")]
 
 DAGS = """
 from airflow.sdk import dag, task
