@@ -389,8 +389,10 @@ class TestLaunch:
         assert task_of(settings, "load")["existing_cluster_id"] == "1-2-3"
 
     def test_joins_the_run_of_an_earlier_try(self, etl):
+        task = etl.scene.notebook()
+
         def members():
-            notebook(**etl.scene.notebook())
+            notebook(**task)
 
         etl.scene.ti.max_tries = 1
         run_id = etl.scene.lose_worker(lambda: etl.parse(members))
@@ -400,8 +402,10 @@ class TestLaunch:
         assert etl.writes() == 1
 
     def test_of_a_cleared_task_cancels_the_run_before(self, etl):
+        task = etl.scene.notebook()
+
         def members():
-            notebook(**etl.scene.notebook())
+            notebook(**task)
 
         etl.launch(members)
         before = etl.result["run_id"]
