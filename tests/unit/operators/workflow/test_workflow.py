@@ -388,6 +388,15 @@ class TestLaunch:
         assert etl.sent() == {"load_day": "2026-01-01"}
         assert task_of(settings, "load")["existing_cluster_id"] == "1-2-3"
 
+    @pytest.mark.parametrize(
+        ("given", "used"), [({}, "other"), ({"databricks_conn_id": "databricks_default"}, "databricks_default")]
+    )
+    def test_connects_by_the_default_args_unless_the_group_has_a_connection(self, etl, given, used):
+        defaults = {"databricks_conn_id": "other"}
+        assert etl.parse(notebook, dag_args={"default_args": defaults}, **given).databricks_conn_id == used
+        assert etl.parse(notebook, default_args=defaults, **given).databricks_conn_id == used
+        assert etl.parse(notebook).databricks_conn_id == "databricks_default"
+
     def test_joins_the_run_of_an_earlier_try(self, etl):
         def members():
             notebook(**etl.scene.notebook())
