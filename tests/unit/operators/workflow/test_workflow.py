@@ -203,6 +203,14 @@ class TestJob:
         assert settings["tags"] == {"day": "2026-01-01"}
         assert not settings["queue"]["enabled"]
 
+    def test_has_the_settings_that_a_subclass_returns(self, etl):
+        class Limited(DatabricksNotebookOperator):
+            def databricks_task(self) -> dict[str, Any]:
+                return {**super().databricks_task(), "timeout_seconds": 7}
+
+        settings = etl.launch(lambda: Limited(task_id="load", notebook_path="/load"))
+        assert task_of(settings, "load")["timeout_seconds"] == 7
+
     def test_gets_the_permissions(self, etl):
         etl.launch(notebook, access_control_list=[{"group_name": "ops", "permission_level": "CAN_MANAGE_RUN"}])
         granted = etl.client.get_permissions(etl.result["job_id"])["access_control_list"]
