@@ -40,6 +40,7 @@ NOT_OFFERED = {
         ("DatabricksSubmitRunDeferrableOperator", "DatabricksRunNowDeferrableOperator"),
         "the operator without Deferrable in its name, with deferrable=True",
     ),
+    "DatabricksTaskBaseOperator": "DatabricksTaskOperator: a subclass sets its task_config in __init__",
     **dict.fromkeys(
         ("_handle_databricks_operator_execution", "_handle_deferrable_databricks_operator_execution"),
         "super().execute(context), which also launches the run",

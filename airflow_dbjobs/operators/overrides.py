@@ -27,7 +27,11 @@ REFUSED = {
     **dict.fromkeys(
         _BUILDING, "Set self.json or a parameter's attribute in __init__, or in execute before super().execute(context)"
     ),
-    **dict.fromkeys(_TASKS, "Override databricks_task, which returns the settings of the task"),
+    **dict.fromkeys(
+        _TASKS,
+        "Set the parameters in __init__, or override databricks_task, which returns the settings of the task in a"
+        " workflow group",
+    ),
     **dict.fromkeys(_KEYS, "Pass databricks_task_key to the constructor"),
     **dict.fromkeys(
         _WAITING, "Override execute: super().execute(context) returns the result, or raises errors.RunFailed"

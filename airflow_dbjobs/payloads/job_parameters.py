@@ -53,13 +53,14 @@ class JobParameters:
     def hoist(self, task: Mapping[str, Any], task_key: str, path: str) -> dict[str, Any]:
         """Return a task's settings with references in the place of templates. `path` is where errors look for it."""
         return {
-            name: self._hoist_type(value, _FIELDS[name], task_key, f"{path}.{name}")
+            name: self.hoist_fields(value, _FIELDS[name], task_key, f"{path}.{name}")
             if name in _FIELDS and isinstance(value, dict)
             else self.fix(value, f"{path}.{name}")
             for name, value in task.items()
         }
 
-    def _hoist_type(self, settings: Mapping[str, Any], fields: tuple[str, ...], key: str, path: str) -> dict[str, Any]:
+    def hoist_fields(self, settings: Mapping[str, Any], fields: tuple[str, ...], key: str, path: str) -> dict[str, Any]:
+        """Return settings with references in the place of templates in these fields; `key` begins their names."""
         hoisted: dict[str, Any] = {}
         for name, value in settings.items():
             below = f"{path}.{name}"

@@ -25,7 +25,8 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
     All parameters may contain templates. Those in parameters of tasks travel as parameters of the job.
 
     :param group_id: the id of the group.
-    :param databricks_conn_id: the Airflow connection to the workspace.
+    :param databricks_conn_id: the Airflow connection to the workspace; by default that of the ``default_args``, else
+        ``databricks_default``.
     :param access_control_list: permissions that the job must have. Other permissions are kept.
     :param existing_clusters: accepted for DAGs of the official group; has no effect there either.
     :param extra_job_params: more settings of the job, as in the API reference of ``jobs/create``, except ``tasks``.
@@ -44,7 +45,7 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
 
     def __init__(
         self,
-        databricks_conn_id: str = "databricks_default",
+        databricks_conn_id: str | None = None,
         *,
         group_id: str,
         access_control_list: Many[JobAccessControlRequest] = None,
@@ -128,7 +129,8 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
             task_id="launch",
             dag=self.dag,
             task_group=self,
-            databricks_conn_id=self.databricks_conn_id,
+            # An argument that is given has precedence over the default_args.
+            **({"databricks_conn_id": self.databricks_conn_id} if self.databricks_conn_id else {}),
             parameters={name: value for name, value in self.parameters.items() if value not in NOTHING},
         )
         order(launch)

@@ -20,6 +20,7 @@ _ARGUMENTS = {
     "spark_python_task": "python_params",
     "spark_submit_task": "spark_submit_params",
 }
+_SHARED = ("notebook_params", *_ARGUMENTS.values())
 
 
 class WorkflowJob(NamedTuple):
@@ -47,11 +48,16 @@ def build_job(
     render = render or _unchanged
     group: Any = launch.task_group
     members = members_of(group)
-    tasks = {task_id: _fill(member.databricks_task(), task_id, parameters) for task_id, member in members.items()}
+    own = {task_id: member.databricks_task() for task_id, member in members.items()}
     extra = dict(parameters.get("extra_job_params", {}))
     declared, templates = _without_templates(extra.pop("parameters", ()))
-    hoisted = JobParameters({str(entry.get("name")) for entry in declared}.union(*map(own_names, tasks.values())))
-    values = {name: render(launch, template) for name, template in templates.items()}
+    names = {str(entry.get("name")) for entry in declared}
+    hoisted = JobParameters(names.union(parameters.get("notebook_params", ()), *map(own_names, own.values())))
+    # However many tasks get a template of the group, the job has one parameter for it.
+    shared = {name: parameters[name] for name in _SHARED if isinstance(parameters.get(name), (dict, list, tuple))}
+    parameters = {**parameters, **hoisted.hoist_fields(shared, _SHARED, "group", str(group.group_id))}
+    tasks = {task_id: _fill(task, task_id, parameters) for task_id, task in own.items()}
+    values = {name: render(launch, template) for name, template in {**templates, **hoisted.templates}.items()}
     settings = []
     for task_id, member in members.items():
         key, before = member.databricks_task_key, set(hoisted.templates)

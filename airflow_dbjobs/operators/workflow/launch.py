@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.operators.run_now import DatabricksRunNowOperator
 from airflow_dbjobs.operators.workflow.job import build_job
-from airflow_dbjobs.operators.workflow.structure import check_members, members_of, order, upstreams_outside
+from airflow_dbjobs.operators.workflow.structure import (
+    check_failure_rules,
+    check_members,
+    members_of,
+    order,
+    upstreams_outside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,6 +61,7 @@ class WorkflowLaunchOperator(DatabricksRunNowOperator):
         group: Any = self.task_group
         check_members(group, members_of(group))
         order(self)
+        check_failure_rules(members_of(group))
 
     def _build_launch_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         from airflow_dbjobs.client.ensure_job import ensure_job

@@ -17,7 +17,7 @@ from airflow_dbjobs.airflow_compat import (
 )
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.wait import NO_LONGER_EXISTS, retry_through_outages, wait_for_run
-from airflow_dbjobs.errors import CallError, ConfigurationError, RunFailed, RunLost
+from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, RunFailed, RunLost
 from airflow_dbjobs.links import push_link
 from airflow_dbjobs.runs.workflow_repair import dependents, read_with_repairs, repair_tasks
 from airflow_dbjobs.runs.workflow_task import (
@@ -74,8 +74,7 @@ class Member:
         """Find the task in the run that the group launched, and wait for its end."""
         metadata = self._metadata()
         if not metadata:
-            origin = f"{self._launch_task_id} launched no run" if self._launch_task_id else "There is no run"
-            raise AirflowSkipException(f"{origin}, so there is no task {self._key} to wait for.")
+            raise self._lack_of_run()
         try:
             self._run_id = int(metadata["run_id"])
         except (KeyError, TypeError, ValueError):
@@ -118,6 +117,17 @@ class Member:
                 f" {operator.execution_timeout}: {timed_out}. {run_page_url}"
             )
         return self._advance()
+
+    def _lack_of_run(self) -> Exception:
+        """Return how to end without a run: skipped if that is intended, else failed."""
+        launch = self._launch_task_id
+        problem = f"{launch} launched no run" if launch else "There is no run"
+        problem += f", so there is no task {self._key} to wait for."
+        state = airflow_compat.task_states(self._ti, [launch]).get(launch, "gone") if launch else "skipped"
+        # A user may have marked it as a success. A task with all_done begins after a failure, too, which must show.
+        if state in {"skipped", "success"}:
+            return AirflowSkipException(problem)
+        return JobsError(f"{problem} The state of {launch} is {state}. Clear it and what is downstream.")
 
     def _metadata(self) -> dict[str, Any]:
         """Return ``run_id`` and ``conn_id`` of the group's run; {} if there is none."""

@@ -169,6 +169,22 @@ def order(launch: BaseOperator) -> None:
             member.set_upstream(launch)
 
 
+def check_failure_rules(members: Members) -> None:
+    """Raise ConfigurationError if Airflow would skip a member that Databricks runs after a failure.
+
+    All that a member waits for outside its group has succeeded, because the launch waits for it. The order is complete.
+    """
+    for task_id, member in members.items():
+        inside, outside = member.upstream_task_ids & members.keys(), member.upstream_task_ids - members.keys()
+        rule = str(getattr(member.trigger_rule, "value", member.trigger_rule))
+        if outside and (rule == "all_failed" or (rule == "one_failed" and not inside)):
+            raise ConfigurationError(
+                f"{task_id}: trigger_rule {rule!r} never holds, because the task also waits for"
+                f" {', '.join(sorted(outside))}, without whose success the group's job is not launched. Let it wait for"
+                " tasks of the group only, and say so in the with block."
+            )
+
+
 def upstreams_outside(launch: BaseOperator) -> set[str]:
     """Return the tasks outside a group for which the group or a member waits.
 

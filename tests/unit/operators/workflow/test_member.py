@@ -136,9 +136,19 @@ class TestFirstTry:
         assert group.xcoms["etl.flaky", "run_id"] == group.task(api, "flaky").run_id
         assert group.repairs(api) == []
 
-    def test_is_skipped_if_nothing_was_launched(self, group: GroupScene) -> None:
+    @pytest.mark.parametrize("state", ["skipped", "success"])
+    def test_is_skipped_if_no_run_is_wanted(self, group: GroupScene, state: str) -> None:
         group.add("load")
+        group.states["etl.launch"] = state
         with pytest.raises(AirflowSkipException, match=r"etl\.launch launched no run"):
+            group.run("load")
+
+    @pytest.mark.parametrize("states", [{"etl.launch": "failed"}, {"etl.launch": "running"}, {}])
+    def test_fails_if_no_run_was_launched(self, group: GroupScene, states: dict[str, str]) -> None:
+        group.add("load", trigger_rule="all_done")
+        group.states.update(states)
+        state = states.get("etl.launch", "gone")
+        with pytest.raises(JobsError, match=rf"etl\.launch launched no run.* is {state}\. Clear it"):
             group.run("load")
 
     @pytest.mark.parametrize("rendered", [None, "", "None"])

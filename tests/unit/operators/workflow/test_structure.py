@@ -396,6 +396,24 @@ class TestInADagFile:
         (error,) = bag.import_errors.values()
         assert "Workflow group etl waits for check, which itself waits for etl.extract" in error
 
+    @pytest.mark.parametrize(
+        ("edges", "rule"),
+        [
+            ("", "one_failed"),
+            ("", "all_failed"),
+            ("[extract, check] >> load", "all_failed"),
+            ("check >> load", "one_failed"),
+        ],
+    )
+    def test_refuses_a_rule_that_never_holds(self, tmp_path, edges, rule):
+        bag = self.bag(tmp_path, f"    load.trigger_rule = {rule!r}\n    {edges}\n")
+        (error,) = bag.import_errors.values()
+        assert f"etl.load: trigger_rule '{rule}' never holds" in error
+
+    def test_accepts_a_rule_that_holds_after_a_failure(self, tmp_path):
+        bag = self.bag(tmp_path, "    load.trigger_rule = 'one_failed'\n    [extract, check] >> load\n")
+        assert bag.import_errors == {}
+
     def test_is_stored_and_copied(self, tmp_path):
         dag = self.bag(tmp_path, "    check >> etl\n    extract >> load\n").dags["nightly"]
         serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG

@@ -185,15 +185,15 @@ class TestJob:
         assert a["notebook_task"]["base_parameters"] == {
             "own": "1",
             "both": "own",
-            "group": "{{job.parameters.a_group}}",
+            "group": "{{job.parameters.group_group}}",
         }
         assert a["libraries"] == [{"jar": "b.jar"}, {"jar": "c.jar"}]
         assert task_of(settings, "b")["spark_python_task"]["parameters"] == ["p"]
-        assert task_of(settings, "c")["spark_jar_task"]["parameters"] == ["j", "{{job.parameters.c_parameters_1}}"]
+        assert task_of(settings, "c")["spark_jar_task"]["parameters"] == ["j", "{{job.parameters.group_jar_params_1}}"]
         assert task_of(settings, "d")["spark_submit_task"]["parameters"] == ["s"]
         assert task_of(settings, "e")["spark_python_task"]["parameters"] == ["own"]
-        assert f["notebook_task"]["base_parameters"] == {"both": "group", "group": "{{job.parameters.f_group}}"}
-        assert etl.sent() == {"a_group": "2026-01-01", "c_parameters_1": "2026-01-01", "f_group": "2026-01-01"}
+        assert f["notebook_task"]["base_parameters"] == {"both": "group", "group": "{{job.parameters.group_group}}"}
+        assert etl.sent() == {"group_group": "2026-01-01", "group_jar_params_1": "2026-01-01"}
         assert "notebook_params" not in etl.scene.sent[-1]
 
     def test_has_more_settings_that_win(self, etl):
@@ -202,6 +202,14 @@ class TestJob:
         assert (settings["name"], settings["max_concurrent_runs"]) == ("mine", 3)
         assert settings["tags"] == {"day": "2026-01-01"}
         assert not settings["queue"]["enabled"]
+
+    def test_has_the_settings_that_a_subclass_returns(self, etl):
+        class Limited(DatabricksNotebookOperator):
+            def databricks_task(self) -> dict[str, Any]:
+                return {**super().databricks_task(), "timeout_seconds": 7}
+
+        settings = etl.launch(lambda: Limited(task_id="load", notebook_path="/load"))
+        assert task_of(settings, "load")["timeout_seconds"] == 7
 
     def test_gets_the_permissions(self, etl):
         etl.launch(notebook, access_control_list=[{"group_name": "ops", "permission_level": "CAN_MANAGE_RUN"}])
@@ -343,6 +351,14 @@ class TestLaunch:
         etl.launch(lambda: notebook(notebook_params={"x": "{{ ds }}", "y": "{{job.run_id}}"}))
         assert "become settings" not in log_text()
 
+    def test_sends_a_parameter_of_the_group_once(self, etl):
+        etl.launch(lambda: [notebook("a"), notebook("b")], notebook_params={"text": "{{ 'x' * 6000 }}"})
+        assert etl.sent() == {"group_text": "x" * 6000}
+
+    def test_renders_parameters_of_the_group_as_those_of_the_launch(self, etl):
+        etl.launch(notebook, notebook_params={"by": "{{ task.task_id }}"})
+        assert etl.sent() == {"group_by": "etl.launch"}
+
     def test_refuses_too_large_parameters_before_it_writes(self, etl):
         with pytest.raises(ConfigurationError, match=r"have 12,0\d\d bytes.*largest: load_x \(12,000 bytes\)"):
             etl.launch(lambda: notebook(notebook_params={"x": "{{ 'x' * 12000 if ds }}"}))
@@ -387,6 +403,15 @@ class TestLaunch:
         assert etl.result["run_id"] == etl.scene.ti.xcom["run_id"]
         assert etl.sent() == {"load_day": "2026-01-01"}
         assert task_of(settings, "load")["existing_cluster_id"] == "1-2-3"
+
+    @pytest.mark.parametrize(
+        ("given", "used"), [({}, "other"), ({"databricks_conn_id": "databricks_default"}, "databricks_default")]
+    )
+    def test_connects_by_the_default_args_unless_the_group_has_a_connection(self, etl, given, used):
+        defaults = {"databricks_conn_id": "other"}
+        assert etl.parse(notebook, dag_args={"default_args": defaults}, **given).databricks_conn_id == used
+        assert etl.parse(notebook, default_args=defaults, **given).databricks_conn_id == used
+        assert etl.parse(notebook).databricks_conn_id == "databricks_default"
 
     def test_joins_the_run_of_an_earlier_try(self, etl):
         task = etl.scene.notebook()
