@@ -1,8 +1,7 @@
 """Airflow and a local workspace, started once for all tests of a group.
 
-Tests that use `airflow` carry the marks `airflow` and `xdist_group("airflow")` or `xdist_group("airflow-2")`: a group is
-kept in one worker of pytest-xdist, and so on one Airflow. Two of them take turns with the tests of other workers better
-than one that takes twice as long.
+Tests that use `airflow` carry the mark `airflow` and that of a group, `xdist_group("airflow")` or "airflow-2": a group
+stays in one worker of pytest-xdist, and so on one Airflow. With two of them no worker is the last for long.
 """
 
 from __future__ import annotations
