@@ -45,6 +45,10 @@ with DAG("killed_group", schedule=None, start_date=datetime(2024, 1, 1)):
         member("gated", False)
         member("deferred_and_gated", True)
 
+with DAG("group_at_once", schedule=None, start_date=datetime(2024, 1, 1)):
+    with DatabricksWorkflowTaskGroup(group_id="etl"):
+        member("at_once_gated", True) >> member("after", False)
+
 with DAG("workflow_group", schedule=None, start_date=datetime(2024, 1, 1)):
     with DatabricksWorkflowTaskGroup(group_id="etl"):
         flaky = [member("flaky", True), member("flaky_gated", False)]
@@ -121,9 +125,34 @@ def test_retries_and_clears_of_members(airflow: AirflowStack, workspace_server: 
     assert [task.try_number for task in ended.tasks if task.task_id != "etl.load"].count(1) == 3
 
 
+def test_two_dag_runs_at_once(airflow: AirflowStack, workspace_server: WorkspaceServer, folder: Path) -> None:
+    """The second one's run is queued behind the first one's, and each has its own parameters."""
+    days = ("monday", "tuesday")
+    (folder / "gate").unlink(missing_ok=True)
+    runs = [airflow.trigger("group_at_once", {"day": day}) for day in days]
+
+    def launched() -> list[str] | None:
+        states = [run["state"]["life_cycle_state"] for run in runs_of_group(workspace_server, "group_at_once")]
+        return sorted(states) if sorted(states) == ["QUEUED", "RUNNING"] else None
+
+    airflow.wait_for("one run to be active and one to be queued", launched, 120)
+    (folder / "gate").touch()
+    ended = airflow.wait_for_runs(runs, 120)
+    assert [airflow.api.xcom(run.task("etl.after"))["day"] for run in ended] == list(days)
+    assert [task.try_number for run in ended for task in run.tasks] == [1] * 6
+    launches = runs_of_group(workspace_server, "group_at_once")
+    assert len(launches) == 2
+    assert len({run["job_id"] for run in launches}) == 1
+
+
+def runs_of_group(workspace: WorkspaceServer, dag_id: str) -> list[dict[str, Any]]:
+    """Return the runs of a DAG's group."""
+    return [run for run in workspace.runs() if run["run_name"] == f"{dag_id}.etl"]
+
+
 def group_run(workspace: WorkspaceServer, dag_id: str) -> dict[str, Any]:
     """Return the only run of a DAG's group."""
-    (run,) = [run for run in workspace.runs() if run["run_name"] == f"{dag_id}.etl"]
+    (run,) = runs_of_group(workspace, dag_id)
     shown: dict[str, Any] = workspace.call("GET", f"jobs/runs/get?run_id={run['run_id']}&include_history=true")
     return shown
 
