@@ -52,16 +52,14 @@ test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, 
 # errors only. `test-3.3` tests them, `test-matrix` everywhere.
 WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement test_errors.py test_leftovers.py
 
-# loadgroup: the tests that share one Airflow go to one worker, and so do those of a file; in the order of the folders, as
-# those on an Airflow take longest and have to begin first. 3: on two cores, as they mostly wait.
-PYTEST_GROUPS = -n 3 --dist loadgroup --no-loadscope-reorder
-
+# loadgroup: the tests that share one Airflow go to one worker, and so do those of a file. 3: on two cores, as those on
+# an Airflow mostly wait.
 test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
-	.venv-2.11/bin/python -m pytest $(PYTEST_GROUPS) $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%) \
+	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%) \
 		--deselect tests/unit/test_fault_injection.py::TestCall
 
 test-3.3: .venv/installed .venv-official/installed ## All tests on Airflow 3.3, those on a running Airflow among them
-	.venv/bin/python -m pytest $(PYTEST_GROUPS)
+	.venv/bin/python -m pytest -n 3 --dist loadgroup
 
 # A random one. It is shown in the command that make prints.
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))

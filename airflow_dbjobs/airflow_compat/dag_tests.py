@@ -23,9 +23,6 @@ _DATABASE = (
 )  # fmt: skip
 _BUNDLES = '[{"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}}]'
 
-# Makes the API server of this process, or returns the one that it made.
-_shared_api: Callable[[], Any] | None = None
-
 
 def settings_of(home: Path) -> dict[str, str]:
     """Return the environment variables by which Airflow keeps its database, DAGs and logs in a folder of the tests."""
@@ -128,11 +125,15 @@ def _bring_to_database(dag: Any) -> None:
 @contextmanager
 def _one_api() -> Iterator[None]:
     """Let all tasks share the API server in this process, as from Airflow 3.3 on: making one takes a second."""
-    global _shared_api  # noqa: PLW0603 (a process needs one)
     module = import_module("airflow.api_fastapi.execution_api.app")
-    _shared_api = _shared_api or cache(module.InProcessExecutionAPI)
-    with mock.patch.object(module, "InProcessExecutionAPI", _shared_api):
+    with mock.patch.object(module, "InProcessExecutionAPI", _shared_api()):
         yield
+
+
+@cache
+def _shared_api() -> Callable[[], Any]:
+    """Return what makes the API server of this process, or returns the one that it made."""
+    return cache(import_module("airflow.api_fastapi.execution_api.app").InProcessExecutionAPI)
 
 
 @contextmanager

@@ -282,11 +282,11 @@ class JobsClient(Workspace):
     def repair_run(self, payload: Body) -> int:
         """Run tasks of a finished run again (``jobs/runs/repair``, from 2.1); return the repair_id.
 
-        Every repair except the first needs ``latest_repair_id``; if the payload has no such field, it is read from the
-        run, and None says that the run must not have been repaired. The
-        API refuses a second repair with the same id, so the call can be retried. If its reply was lost, a repair that
-        is new in the run's history counts as this one, although another caller may have made it at that moment. A
-        repair does not inherit the parameters of the run: pass them again.
+        Every repair except the first needs ``latest_repair_id``. If the payload has no such field, it is read from the
+        run; None says that the run must not have been repaired. The API refuses a second repair with the same id, so
+        the call can be retried. If its reply was lost, a repair that is new in the run's history counts as this one,
+        although another caller may have made it at that moment. A repair does not inherit the parameters of the run:
+        pass them again.
         """
         if self.api_version == "2.0":
             raise ConfigurationError("jobs/runs/repair needs api_version 2.1 or 2.2.")
