@@ -9,7 +9,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+_TASK_VALUES = "task_values.json"
 
 
 def write_json(file: Path, content: object) -> None:
@@ -35,14 +38,38 @@ def write_program(
     file: Path,
     root: Path,
     arguments: list[str] | None = None,
-    widgets: dict[str, str] | None = None,
+    widgets: Mapping[str, str] | None = None,
+    task_folders: Mapping[str, Path] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> None:
-    """Describe a task's program to its subprocess: `kind` is "python" or "notebook"."""
+    """Describe a task's program to its subprocess.
+
+    :param kind: "python" or "notebook".
+    :param task_folders: The folder of the newest attempt at each task of the run, by task key:
+        `dbutils.jobs.taskValues` reads the values that those tasks have set.
+    :param context: What the program may know of its run: `job_id`, `run_id` (of the task run), `parent_run_id`,
+        `task_key`, `user` and `notebook_path`, as far as they are known.
+    """
     program = {
         "kind": kind,
         "file": str(file),
         "root": str(root),
         "arguments": arguments or [],
-        "widgets": widgets or {},
+        "widgets": dict(widgets or {}),
+        "task_folders": {key: str(path) for key, path in (task_folders or {}).items()},
+        "context": dict(context or {}),
     }
     write_json(folder / "program.json", program)
+
+
+def read_task_values(folder: Path) -> dict[str, Any]:
+    """Return what the program of a task folder has set by `dbutils.jobs.taskValues`: JSON values, by name."""
+    return read_json(folder / _TASK_VALUES)
+
+
+def set_task_value(folder: Path, name: str, value: object) -> None:
+    """Set a value that later tasks of the run can read.
+
+    :raises TypeError: JSON cannot represent the value.
+    """
+    write_json(folder / _TASK_VALUES, {**read_task_values(folder), name: value})
