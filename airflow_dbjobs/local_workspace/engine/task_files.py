@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _TASK_VALUES = "task_values.json"
@@ -35,29 +35,32 @@ def write_program(
     folder: Path,
     *,
     kind: str,
-    file: Path,
     root: Path,
-    arguments: list[str] | None = None,
+    file: Path | None = None,
+    arguments: Sequence[str] = (),
     widgets: Mapping[str, str] | None = None,
     task_folders: Mapping[str, Path] | None = None,
     context: Mapping[str, Any] | None = None,
+    **details: object,
 ) -> None:
     """Describe a task's program to its subprocess.
 
-    :param kind: "python" or "notebook".
-    :param task_folders: The folder of the newest attempt at each task of the run, by task key:
+    :param kind: "python", "notebook", or the name of a module in `programs`, which may need `details`.
+    :param file: The Python file or notebook.
+    :param task_folders: The folder of the newest attempt at each task upstream, by task key:
         `dbutils.jobs.taskValues` reads the values that those tasks have set.
     :param context: What the program may know of its run: `job_id`, `run_id` (of the task run), `parent_run_id`,
         `task_key`, `user` and `notebook_path`, as far as they are known.
     """
     program = {
         "kind": kind,
-        "file": str(file),
         "root": str(root),
-        "arguments": arguments or [],
+        "file": str(file) if file else None,
+        "arguments": list(arguments),
         "widgets": dict(widgets or {}),
         "task_folders": {key: str(path) for key, path in (task_folders or {}).items()},
         "context": dict(context or {}),
+        **details,
     }
     write_json(folder / "program.json", program)
 
