@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
+from .environments import INSTALLING
 from .errors import CannotRunError
 from .kinds import KINDS, Start, describe
 from .scheduler import stop_message
-from .task_files import read_json, read_task_values, write_program
+from .task_files import read_failure, read_json, read_task_values, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,16 +31,19 @@ if TYPE_CHECKING:
 MAX_LOG_BYTES = 5 * 1024 * 1024
 _VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
 _SCRIPT = Path(__file__).with_name("task_process.py")
-#: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language.
-#: Others are withheld, as Airflow and its providers keep secrets in variables of any name.
+#: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language,
+#: and to install libraries. Others are withheld, as Airflow and its providers keep secrets in variables of any name.
 _ENVIRONMENT = frozenset(
     {
         "HOME",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
         "JAVA_HOME",
         "LANG",
         "LANGUAGE",
         "LD_LIBRARY_PATH",
         "LOGNAME",
+        "NO_PROXY",
         "PATH",
         "PYTHONPATH",
         "SHELL",
@@ -49,8 +53,12 @@ _ENVIRONMENT = frozenset(
         "TZ",
         "USER",
         "VIRTUAL_ENV",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
     }
 )
+_ENVIRONMENT_PREFIXES = ("LC_", "PIP_", "UV_")
 
 
 @dataclass(frozen=True)
@@ -119,18 +127,22 @@ class Executor:
         return self._folder / str(task.run_id)
 
     def poll(self, task: TaskRun) -> State | None:
-        """Return how a program ended, or None while it runs."""
+        """Return how a program ended, its state if that has changed while it runs, else None."""
         folder = self._folder_of(task)
         ended = read_json(folder / "exit.json")
         if not ended:
             if _alive(folder):
-                return None
+                message = "Installing libraries." if (folder / INSTALLING).exists() else ""
+                changed = task.state.life == "RUNNING" and task.state.message != message
+                return State("RUNNING", message=message) if changed else None
             # It may have ended between these two checks.
             ended = read_json(folder / "exit.json")
         if task.state.life == "TERMINATING" and task.stop:
             return State("TERMINATED", task.stop, stop_message(task.stop))
         if not ended:
             return State("INTERNAL_ERROR", "FAILED", _VANISHED)
+        if failure := read_failure(folder):
+            return State("INTERNAL_ERROR", "FAILED", failure["message"], failure["code"])
         if ended["code"] == 0:
             return State("TERMINATED", "SUCCESS")
         return State("TERMINATED", "FAILED", "The task's code failed; see the error in the output of this task run.")
@@ -170,7 +182,7 @@ class Executor:
             log_truncated=truncated,
             exit_value=result.get("exit_value"),
             exit_value_truncated=result.get("truncated", False),
-            error=result.get("error") or _exit_error(code),
+            error=read_failure(folder).get("message") or result.get("error") or _exit_error(code),
             error_trace=result.get("error_trace"),
         )
 
@@ -216,7 +228,11 @@ def _supervise(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    allowed = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+    allowed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    }
     # The log is read while the program runs.
     return {**allowed, "PYTHONUNBUFFERED": "1"}
 

@@ -73,8 +73,7 @@ def _task_value(key: str, name: str, values: Json) -> str:
     if name not in values:
         message = f"Task {key!r} has not set the value {name!r}, which this task refers to."
         raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
-    value = values[name]
-    return value if isinstance(value, str) else json.dumps(value)
+    return _text(values[name])
 
 
 def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
@@ -87,9 +86,22 @@ def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
 
 
 def arguments(run: Run, python_task: Json) -> list[str]:
-    """Return the arguments of a Python file: run-now's parameters replace the task's own."""
+    """Return the arguments of a Python file or wheel: run-now's parameters replace the task's own."""
     values: list[Any] = run.overrides.get("python_params") or python_task.get("parameters", [])
-    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return [_text(value) for value in values]
+
+
+def wheel_arguments(run: Run, wheel_task: Json) -> list[str]:
+    """Return the arguments of a wheel: a list, or `--name=value` for named parameters, to which the job's are added."""
+    named = {**wheel_task.get("named_parameters", {}), **run.overrides.get("python_named_params", {})}
+    if not named:
+        return arguments(run, wheel_task)
+    named |= {name: item["value"] for name, item in run.job_parameters.items()}
+    return [f"--{name}={_text(value)}" for name, value in named.items()]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def condition_outcome(condition: Json) -> bool:

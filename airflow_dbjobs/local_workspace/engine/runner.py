@@ -94,8 +94,13 @@ class Runner:
             return
         if task.state.life == "RUNNING" and self._executor.start_was_lost(task):
             self._execute(run, task)
-        elif state := self._executor.poll(task):
+            return
+        state = self._executor.poll(task)
+        if state and state.terminal:
             self._end(task, state)
+        elif state:
+            task.state = state
+            self._store.save(task)
         elif task.state.life == "TERMINATING":
             self._executor.stop(task)
 

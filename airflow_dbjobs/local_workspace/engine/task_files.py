@@ -6,13 +6,15 @@ Imported by the subprocess of every task, so it imports the standard library onl
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _TASK_VALUES = "task_values.json"
+_FAILURE = "failure.json"
 
 
 def write_json(file: Path, content: object) -> None:
@@ -29,6 +31,21 @@ def read_json(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def fail(folder: Path, code: str, message: str) -> NoReturn:
+    """End the task's program, and let the task end as INTERNAL_ERROR with a termination code.
+
+    For what keeps the user's code from running; an error of that code is none.
+    """
+    print(message, file=sys.stderr)  # noqa: T201 - what the program prints is its log
+    write_json(folder / _FAILURE, {"code": code, "message": message})
+    sys.exit(1)
+
+
+def read_failure(folder: Path) -> dict[str, str]:
+    """Return the `code` and `message` of `fail`, or an empty object."""
+    return read_json(folder / _FAILURE)
 
 
 def write_program(
