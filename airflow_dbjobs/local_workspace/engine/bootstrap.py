@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import linecache
 import os
@@ -56,17 +57,8 @@ def run(folder: Path) -> int:
     a failure.
     """
     program = json.loads((folder / "program.json").read_text())
-    file = Path(program["file"])
-    os.chdir(file.parent)
-    sys.path.insert(0, str(file.parent))
-    sys.argv = [str(file), *program["arguments"]]
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    main.__file__ = str(file)
     try:
-        if program["kind"] == "notebook":
-            _Notebook(Path(program["root"]), program["widgets"], folder, main.__dict__).execute(file)
-        else:
-            exec(_compile(file.read_bytes(), str(file)), main.__dict__)  # noqa: S102 - running the user's code
+        _execute(program, folder)
     except NotebookExit as exit_:
         value = str(exit_.args[0]).encode(errors="replace")
         result = value[:_MAX_RESULT_BYTES].decode(errors="ignore")
@@ -77,6 +69,24 @@ def run(folder: Path) -> int:
         _report(error, folder)
         return 1
     return 0
+
+
+def _execute(program: dict[str, Any], folder: Path) -> None:
+    kind = program["kind"]
+    if kind not in ("notebook", "python"):
+        os.chdir(program["root"])
+        importlib.import_module(f"{__package__}.programs.{kind}").run(program, folder)
+        return
+    file = Path(program["file"])
+    os.chdir(file.parent)
+    sys.path.insert(0, str(file.parent))
+    sys.argv = [str(file), *program["arguments"]]
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__file__ = str(file)
+    if kind == "notebook":
+        _Notebook(Path(program["root"]), program["widgets"], folder, main.__dict__).execute(file)
+    else:
+        exec(_compile(file.read_bytes(), str(file)), main.__dict__)  # noqa: S102 - running the user's code
 
 
 def _compile(code: str | bytes, filename: str) -> types.CodeType:
@@ -100,7 +110,7 @@ def _report(error: BaseException, folder: Path) -> None:
     summary = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = summary
     while link is not None:
-        kept = [frame for frame in link.stack if Path(frame.filename).parent != _HERE]
+        kept = [frame for frame in link.stack if _HERE not in Path(frame.filename).parents]
         link.stack = traceback.StackSummary.from_list(kept)
         link = link.__cause__ or link.__context__
     trace = "".join(summary.format())

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER
+from airflow_dbjobs.local_workspace.state.paths import OutsideRootError, PlaceError, place_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 HEADER = "# Databricks notebook source"
 _SEPARATOR = "# COMMAND ----------"
 _MAGIC = re.compile(r"# MAGIC ?")
-_PREFIX = re.compile(r"^(dbfs:|file:(//)?|/Workspace(?=/))")
 #: Magics that change the Python environment. Here that is the user's own, so they are skipped, with a note in the log.
 _SKIPPED = frozenset({"pip", "conda", "restart_python", "matplotlib", "load_ext", "autoreload"})
 
@@ -46,25 +45,22 @@ class Cell:
 def find_file(root: Path, path: str, *, folder: Path | None = None, suffixes: tuple[str, ...] = ("",)) -> Path:
     """Return the file of the workspace that `path` names.
 
-    Absolute paths start at the root, relative ones at `folder` or the root. The prefixes `dbfs:`, `file:` and
-    `/Workspace` are dropped. `suffixes` are tried in order.
+    Relative paths start at `folder` or the root, and `place_of` says where others are. What `dbfs:/x` names may also be
+    `x` below the root. `suffixes` are tried in order.
 
     :raises WorkspaceFileError: There is no such file, or it is outside the root after following symbolic links.
     """
-    root = root.resolve()
-    bare = _PREFIX.sub("", path)
-    start = root if bare.startswith("/") or folder is None else folder
-    for suffix in suffixes:
-        try:
-            file = (start / (bare.lstrip("/") + suffix)).resolve()
-            found = file.is_file()
-        except (ValueError, RuntimeError, OSError):
-            # The path has invalid characters, a loop of links, or is too long.
-            continue
-        if not file.is_relative_to(root) or file.is_relative_to(root / STATE_FOLDER):
-            raise WorkspaceFileError(f"{path!r} is outside the root folder of the local workspace; it was not run.")
-        if found:
-            return file
+    for name in dict.fromkeys((path, path.removeprefix("dbfs:"))):
+        for suffix in suffixes:
+            try:
+                file = place_of(root, name + suffix, folder=folder)
+                found = file.is_file()
+            except OutsideRootError as error:
+                raise WorkspaceFileError(f"{str(error)[:-1]}; it was not run.") from None
+            except (PlaceError, OSError):
+                continue
+            if found:
+                return file
     raise WorkspaceFileError(f"{path!r} was not found under the root folder of the local workspace.")
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from . import bootstrap
+from . import bootstrap, environments
 from .task_files import write_json
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def main(folder: Path, lock: int) -> None:
         for descriptor in (lock, lifeline, source, output):
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        environments.enter(folder)
         sys.exit(bootstrap.run(folder))
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
