@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import traceback
-import types
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .runtime.dbutils import DBUtils
 from .runtime.errors import NotebookExit
-from .runtime.names import offer_modules
+from .secrets_file import redactor
 from .task_files import write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: The API returns the first 5 MB of a notebook's exit value.
 _MAX_RESULT_BYTES = 5 * 1024 * 1024
@@ -26,46 +21,34 @@ _MAX_TRACE = 1_000_000
 _HERE = Path(__file__).resolve().parent
 
 
-def run(folder: Path, hide: Callable[[str], str] = str) -> int:
+def run(folder: Path) -> int:
     """Run the program that `folder/program.json` describes; return its exit code.
 
     It writes results to `folder/result.json`: `exit_value` and `truncated` of a notebook, `error` and `error_trace` of
-    a failure. `hide` takes secrets out of them.
+    a failure.
     """
     program = json.loads((folder / "program.json").read_text())
-    file = Path(program["file"])
-    os.chdir(file.parent)
-    sys.path.insert(0, str(file.parent))
-    sys.argv = [str(file), *program["arguments"]]
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    main.__file__ = str(file)
-    dbutils = DBUtils(folder, program)
-    offer_modules(dbutils)
-    result: dict[str, object] = {}
-    code = 0
+    os.chdir(program["root"])
+    code, exit_value, error, trace = 0, None, "", ""
     try:
-        if program["kind"] == "notebook":
-            # Imported here, as Python files do not need it, and every task should start fast.
-            from .runtime.notebook import Notebook
-
-            Notebook(Path(program["root"]), dbutils, main.__dict__).run(file)
-        else:
-            # The user's code must not inherit the __future__ imports of this module.
-            exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - running the user's code
+        importlib.import_module(f"{__package__}.programs.{program['kind']}").run(program, folder)
     except NotebookExit as exit_:
-        value = hide(str(exit_.args[0])).encode(errors="replace")
-        text = value[:_MAX_RESULT_BYTES].decode(errors="ignore")
-        result = {"exit_value": text, "truncated": len(value) > _MAX_RESULT_BYTES}
+        exit_value = str(exit_.args[0])
     except SystemExit as exit_:
         code, error = _exit_code(exit_)
-        result = {"error": _cut(hide(error), _MAX_ERROR)} if code else {}
-    except BaseException as error:  # noqa: BLE001 - any exception of the program is its error
-        trace = _traceback(error)
+    except BaseException as raised:  # noqa: BLE001 - any exception of the program is its error
+        code, error, trace = 1, _one_line(raised), _traceback(raised)
         sys.stderr.write(trace)
-        code = 1
-        result = {"error": _cut(hide(_one_line(error)), _MAX_ERROR), "error_trace": _cut(hide(trace), _MAX_TRACE)}
-    if result:
-        write_json(folder / "result.json", result)
+    # A notebook that runs another one gets its result as it is.
+    hide = str if program.get("nested") else redactor(Path(program["root"])).text
+    if exit_value is not None:
+        value = hide(exit_value).encode(errors="replace")
+        text = value[:_MAX_RESULT_BYTES].decode(errors="ignore")
+        write_json(folder / "result.json", {"exit_value": text, "truncated": len(value) > _MAX_RESULT_BYTES})
+    elif code:
+        result = {"error": _cut(hide(error), _MAX_ERROR)}
+        traced = {"error_trace": _cut(hide(trace), _MAX_TRACE)} if trace else {}
+        write_json(folder / "result.json", result | traced)
     return code
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import bootstrap
+from . import bootstrap, environments
 from .secrets_file import redactor
 from .task_files import read_json, write_json
 
@@ -42,7 +42,8 @@ def main(folder: Path, lock: int) -> None:
         for descriptor in (lock, lifeline, source, output):
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        sys.exit(bootstrap.run(folder, hide=secrets.text))
+        environments.enter(folder)
+        sys.exit(bootstrap.run(folder))
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
     with contextlib.suppress(PermissionError, ProcessLookupError):

@@ -17,7 +17,7 @@ class Context:
 
     def __init__(self, program: Mapping[str, Any]) -> None:
         known = program["context"]
-        path = Path(program["file"]).relative_to(Path(program["root"]).resolve()).with_suffix("")
+        notebook = Path(program["file"]).relative_to(Path(program["root"]).resolve()).with_suffix("")
         self._tags = {
             name: str(value)
             for name, value in {
@@ -27,7 +27,7 @@ class Context:
                 "multitaskParentRunId": known.get("parent_run_id"),
                 "taskKey": known.get("task_key"),
                 "user": known.get("user"),
-                "notebookPath": f"/{path}",
+                "notebookPath": f"/{notebook}",
             }.items()
             if value is not None
         }

@@ -103,9 +103,9 @@ class NotebookUtils:
         widgets = {name: str(value) for name, value in (arguments or {}).items()}
         with tempfile.TemporaryDirectory(prefix="notebook-", dir=self._folder) as scratch:
             folder = Path(scratch)
-            write_program(
-                folder, kind="notebook", file=file, root=root, widgets=widgets, context=self._program["context"]
-            )
+            context = self._program["context"]
+            # Nested: this program gets the result as it is.
+            write_program(folder, kind="notebook", file=file, root=root, widgets=widgets, context=context, nested=True)
             command = [sys.executable, "-P", str(_SCRIPT), scratch]
             try:
                 code = subprocess.run(command, check=False, timeout=timeout_seconds or None).returncode

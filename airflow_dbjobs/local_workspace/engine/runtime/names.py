@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.local_workspace.engine.spark_session import LazySession
 
+from .dbutils import DBUtils
 from .display import display, displayHTML
 from .errors import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from types import ModuleType
-
-    from .dbutils import DBUtils
 
 _NO_CONTEXT = ": Spark Connect has no SparkContext and no RDDs; use DataFrames"
 
@@ -50,28 +50,29 @@ def provided_names(dbutils: DBUtils) -> dict[str, Any]:
     }
 
 
-def offer_modules(dbutils: DBUtils) -> None:
-    """Let programs import the modules of the Databricks Runtime.
+def provide(program: dict[str, Any], folder: Path) -> DBUtils:
+    """Let a program import the modules of the Databricks Runtime; return its `dbutils`.
 
     `databricks.sdk.runtime` and `pyspark.dbutils` are ours, also where the packages around them are installed: the
     SDK's own would sign in to a workspace in the cloud. The others are for machines without these packages.
     """
+    dbutils = DBUtils(folder, program)
 
     def runtime() -> dict[str, Any]:
         return provided_names(dbutils)
 
-    class DBUtils:
-        """Stands for the class whose only object is the program's dbutils."""
+    class TheDBUtils:
+        """Stands for the class DBUtils, whose only object is that of the program."""
 
         def __new__(cls, *_: object) -> Any:
             return dbutils
 
-    sys.meta_path.insert(
-        0, _Modules({"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": DBUtils}})
-    )
+    overrides = {"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": TheDBUtils}}
+    sys.meta_path.insert(0, _Modules(overrides))
     sys.meta_path.append(
         _Modules({"databricks": dict, "databricks.sdk": dict, "databricks.connect": _databricks_connect})
     )
+    return dbutils
 
 
 def _databricks_connect() -> dict[str, Any]:

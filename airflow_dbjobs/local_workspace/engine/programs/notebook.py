@@ -1,4 +1,4 @@
-"""Runs the cells of notebooks."""
+"""The program of a `notebook_task`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.local_workspace.engine.cells import Cell, read_cells
 from airflow_dbjobs.local_workspace.engine.notebooks import find_notebook
+from airflow_dbjobs.local_workspace.engine.runtime.display import display
+from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedError
+from airflow_dbjobs.local_workspace.engine.runtime.names import provide, provided_names
 
-from .display import display
-from .errors import NotSupportedError
-from .names import provided_names
+from .python import main_namespace
 
 if TYPE_CHECKING:
-    from .dbutils import DBUtils
+    from airflow_dbjobs.local_workspace.engine.runtime.dbutils import DBUtils
+
+
+def run(program: dict[str, Any], folder: Path) -> None:
+    """Run a notebook in the namespace of `__main__`."""
+    dbutils = provide(program, folder)
+    Notebook(Path(program["root"]), dbutils, main_namespace(program)).run(Path(program["file"]))
 
 
 class Notebook:
@@ -66,7 +73,7 @@ class Notebook:
 
     def _sql(self, cell: Cell) -> None:
         # Imported here, as few notebooks need it, and every task should start fast.
-        from .sql import split_statements, substitute, used_parameters
+        from airflow_dbjobs.local_workspace.engine.runtime.sql import split_statements, substitute, used_parameters
 
         values = self._dbutils.widgets.getAll()
         frame = None
