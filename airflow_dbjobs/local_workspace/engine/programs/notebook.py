@@ -73,14 +73,16 @@ class Notebook:
 
     def _sql(self, cell: Cell) -> None:
         # Imported here, as few notebooks need it, and every task should start fast.
-        from airflow_dbjobs.local_workspace.engine.runtime.sql import split_statements, substitute, used_parameters
+        from airflow_dbjobs.local_workspace.engine.runtime import sql
 
-        values = self._dbutils.widgets.getAll()
         frame = None
-        for statement in split_statements(cell.text):
-            text = substitute(statement, values)
+        for statement in sql.split_statements(cell.text):
+            if sql.changes_widgets(statement, self._dbutils.widgets):
+                continue
+            values = self._dbutils.widgets.getAll()
+            text = sql.substitute(statement, values)
             try:
-                frame = self._namespace["spark"].sql(text, args=used_parameters(text, values) or None)
+                frame = self._namespace["spark"].sql(text, args=sql.used_parameters(text, values) or None)
             except Exception as error:
                 error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
                 raise
@@ -92,8 +94,12 @@ class Notebook:
     def _fs(self, text: str) -> None:
         for line in text.splitlines():
             if line.strip():
-                command, *arguments = shlex.split(line)
-                display(getattr(self._dbutils.fs, command)(*arguments))
+                command, *words = shlex.split(line)
+                options = dict(word[2:].split("=", 1) for word in words if word.startswith("--"))
+                named = {name: int(value) if value.isdigit() else value == "true" for name, value in options.items()}
+                if "-r" in words:
+                    named["recurse"] = True
+                display(getattr(self._dbutils.fs, command)(*(word for word in words if word[0] != "-"), **named))
 
     def _inline(self, line: str, file: Path) -> None:
         path, *words = shlex.split(line)

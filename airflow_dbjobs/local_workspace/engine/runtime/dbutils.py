@@ -12,6 +12,7 @@ from airflow_dbjobs.local_workspace.engine.notebooks import WorkspaceFileError, 
 from airflow_dbjobs.local_workspace.engine.task_files import read_json, write_program
 
 from .errors import Missing, NotebookExit, NotebookRunError
+from .utility import Utility
 from .widgets import Widgets
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).resolve().parents[1] / "task_process.py"
 
 
-class DBUtils:
+class DBUtils(Utility):
     """`dbutils` of one program.
 
     :param folder: The folder of the task.
@@ -38,9 +39,7 @@ class DBUtils:
         self.widgets = Widgets(program["widgets"])
         self.notebook = NotebookUtils(folder, program)
         self.credentials = Missing("dbutils.credentials")
-        self.library = SimpleNamespace(
-            restartPython=_skipped("restartPython"), installPyPI=_skipped("installPyPI"), install=_skipped("install")
-        )
+        self.library = Library()
 
     @cached_property
     def fs(self) -> FileSystem:
@@ -71,14 +70,19 @@ class DBUtils:
         return SimpleNamespace(summarize=summarize)
 
 
-def _skipped(name: str) -> Any:
-    def skip(*_: object, **__: object) -> None:
-        print(f"The local workspace skips dbutils.library.{name}.")  # noqa: T201 - what the program prints is its log
+class Library(Utility):
+    """`dbutils.library`. The Python environment is the user's own here, so nothing changes it."""
 
-    return skip
+    def restartPython(self) -> None:  # noqa: N802 - Databricks' name
+        """Do nothing but say so."""
+        print("The local workspace skips dbutils.library.restartPython.")  # noqa: T201 - what the program prints is its log
+
+    def installPyPI(self, package: str, *_: object, **__: object) -> None:  # noqa: N802 - Databricks' name
+        """Do nothing but say so."""
+        print(f"The local workspace skips dbutils.library.installPyPI({package!r}).")  # noqa: T201 - as above
 
 
-class NotebookUtils:
+class NotebookUtils(Utility):
     """`dbutils.notebook`."""
 
     def __init__(self, folder: Path, program: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from airflow_dbjobs.local_workspace.state.paths import PlaceError, place_of
 
 from .errors import NotSupportedError
+from .utility import Utility
 
 _MISSING = "java.io.FileNotFoundException: No such file or directory"
 
@@ -38,23 +39,23 @@ class MountInfo(NamedTuple):
     encryptionType: str = ""  # noqa: N815 - Databricks' name
 
 
-class FileSystem:
+class FileSystem(Utility):
     """`dbutils.fs`: a path without a scheme is in DBFS, in a volume or in the workspace's files."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def ls(self, path: str) -> list[FileInfo]:
+    def ls(self, path: str = "/") -> list[FileInfo]:
         """Return what a folder has, or the file itself."""
         place = self._existing(path)
         if place.is_dir():
             return [_info(item, f"{self._shown(path).rstrip('/')}/{item.name}") for item in sorted(place.iterdir())]
         return [_info(place, self._shown(path))]
 
-    def head(self, file: str, max_bytes: int = 65536) -> str:
+    def head(self, file: str, maxBytes: int = 65536) -> str:  # noqa: N803 - Databricks' name
         """Return the beginning of a file."""
         with self._existing(file).open("rb") as content:
-            return content.read(max_bytes).decode(errors="replace")
+            return content.read(maxBytes).decode(errors="replace")
 
     def put(self, file: str, contents: str, overwrite: bool = False) -> bool:
         """Write text to a file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from .display import display, displayHTML
 from .errors import Missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -68,7 +68,7 @@ def provide(program: dict[str, Any], folder: Path) -> DBUtils:
             return dbutils
 
     overrides = {"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": TheDBUtils}}
-    sys.meta_path.insert(0, _Modules(overrides))
+    sys.meta_path[:0] = [_Modules(overrides), _DataFrames()]
     sys.meta_path.append(
         _Modules({"databricks": dict, "databricks.sdk": dict, "databricks.connect": _databricks_connect})
     )
@@ -102,3 +102,19 @@ class _Modules:
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module).update(self._contents[module.__name__]())
+
+
+class _DataFrames:
+    """A finder that gives Spark's DataFrames the method `display`, as Databricks does, when a program imports them."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
+        spec = PathFinder.find_spec(name, path) if name == "pyspark.sql.connect.dataframe" else None
+        if spec and spec.loader:
+            execute = spec.loader.exec_module
+
+            def execute_and_add(module: ModuleType) -> None:
+                execute(module)
+                module.DataFrame.display = display
+
+            spec.loader.exec_module = execute_and_add  # type: ignore[method-assign]
+        return spec

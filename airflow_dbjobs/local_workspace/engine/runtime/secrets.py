@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_dbjobs.local_workspace.engine.secrets_file import SECRETS_FILE, read_secrets
 
+from .utility import Utility
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,7 +24,7 @@ class SecretMetadata(NamedTuple):
     key: str
 
 
-class Secrets:
+class Secrets(Utility):
     """`dbutils.secrets`, from a file in the workspace's root."""
 
     def __init__(self, root: Path) -> None:

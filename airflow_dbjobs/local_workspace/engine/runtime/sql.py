@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .widgets import Widgets
+
 #: Strings, quoted names and comments, in which nothing counts; and what does.
 _TOKENS = re.compile(
     r"""
@@ -16,6 +18,11 @@ _TOKENS = re.compile(
     | (?<![:\w]) : (?P<marker> [A-Za-z_]\w* )
     """,
     re.VERBOSE | re.DOTALL,
+)
+_WIDGET = re.compile(
+    r"""\s* (?: CREATE \s+ WIDGET \s+ \w+ \s+ (?P<name>\w+) \s+ DEFAULT \s+ (?P<quote>['"]) (?P<default>.*?) (?P=quote)
+    | REMOVE \s+ WIDGET \s+ (?P<removed>\w+) )""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:\{([\w.-]+)\}|(\w+))")
@@ -42,3 +49,13 @@ def used_parameters(statement: str, values: Mapping[str, str]) -> dict[str, str]
 def substitute(text: str, values: Mapping[str, str]) -> str:
     """Replace `${name}` and `$name` by values. Others stay: they may be variables of Spark's configuration."""
     return _VARIABLE.sub(lambda found: values.get(found[1] or found[2], found[0]), text)
+
+
+def changes_widgets(statement: str, widgets: Widgets) -> bool:
+    """Do what a statement such as `CREATE WIDGET TEXT name DEFAULT ''` says; return whether it was one."""
+    found = _WIDGET.match(_COMMENT.sub("", statement))
+    if found and found["name"]:
+        widgets.text(found["name"], found["default"])
+    elif found:
+        widgets.remove(found["removed"])
+    return found is not None

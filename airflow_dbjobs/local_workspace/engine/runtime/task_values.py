@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.local_workspace.engine.task_files import read_task_values, set_task_value
 
+from .utility import Utility
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 _MAX_BYTES = 48 * 1024
 
 
-class TaskValues:
+class TaskValues(Utility):
     """`dbutils.jobs.taskValues`.
 
     :param folder: The folder of this task.

@@ -6,12 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from .errors import InputWidgetNotDefinedError
+from .utility import Utility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-class Widgets:
+class Widgets(Utility):
     """`dbutils.widgets`: the notebook's parameters, which override the defaults that the notebook defines."""
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
