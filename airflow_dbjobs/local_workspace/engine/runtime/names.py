@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.engine.spark_session import LazySession
 
@@ -68,7 +68,7 @@ def provide(program: dict[str, Any], folder: Path) -> DBUtils:
             return dbutils
 
     overrides = {"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": TheDBUtils}}
-    sys.meta_path[:0] = [_Modules(overrides), _DataFrames()]
+    sys.meta_path[:0] = [_Modules(overrides), _Spark()]
     sys.meta_path.append(
         _Modules({"databricks": dict, "databricks.sdk": dict, "databricks.connect": _databricks_connect})
     )
@@ -104,17 +104,32 @@ class _Modules:
         vars(module).update(self._contents[module.__name__]())
 
 
-class _DataFrames:
-    """A finder that gives Spark's DataFrames the method `display`, as Databricks does, when a program imports them."""
+def _complete_dataframes(module: ModuleType) -> None:
+    module.DataFrame.display = display
+
+
+def _complete_sessions(module: ModuleType) -> None:
+    # `@udf("long")` needs a session, also if it is what a program does first.
+    module.SparkSession.active = classmethod(lambda _: LazySession().session())
+
+
+class _Spark:
+    """A finder that changes modules of Spark when a program imports them, so that they are as on Databricks."""
+
+    _CHANGES: Final = {
+        "pyspark.sql.connect.dataframe": _complete_dataframes,
+        "pyspark.sql.connect.session": _complete_sessions,
+    }
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
-        spec = PathFinder.find_spec(name, path) if name == "pyspark.sql.connect.dataframe" else None
-        if spec and spec.loader:
+        change = self._CHANGES.get(name)
+        spec = PathFinder.find_spec(name, path) if change else None
+        if change and spec and spec.loader:
             execute = spec.loader.exec_module
 
-            def execute_and_add(module: ModuleType) -> None:
+            def execute_and_change(module: ModuleType) -> None:
                 execute(module)
-                module.DataFrame.display = display
+                change(module)
 
-            spec.loader.exec_module = execute_and_add  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
         return spec
