@@ -68,7 +68,7 @@ def provide(program: dict[str, Any], folder: Path) -> DBUtils:
             return dbutils
 
     overrides = {"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": TheDBUtils}}
-    sys.meta_path[:0] = [_Modules(overrides), _DataFrames()]
+    sys.meta_path[:0] = [_Modules(overrides), _Completed()]
     sys.meta_path.append(
         _Modules({"databricks": dict, "databricks.sdk": dict, "databricks.connect": _databricks_connect})
     )
@@ -104,17 +104,35 @@ class _Modules:
         vars(module).update(self._contents[module.__name__]())
 
 
-class _DataFrames:
-    """A finder that gives Spark's DataFrames the method `display`, as Databricks does, when a program imports them."""
+class _Completed:
+    """A finder that adds to modules of Spark what Databricks has, when a program imports them."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
-        spec = PathFinder.find_spec(name, path) if name == "pyspark.sql.connect.dataframe" else None
-        if spec and spec.loader:
+        add = _ADDITIONS.get(name)
+        spec = PathFinder.find_spec(name, path) if add else None
+        if add and spec and spec.loader:
             execute = spec.loader.exec_module
 
             def execute_and_add(module: ModuleType) -> None:
                 execute(module)
-                module.DataFrame.display = display
+                add(module)
 
             spec.loader.exec_module = execute_and_add  # type: ignore[method-assign]
         return spec
+
+
+def _add_display(module: Any) -> None:
+    module.DataFrame.display = display
+
+
+def _add_session(module: Any) -> None:
+    """Let functions that need a session, such as `udf` with the name of a type, find one before `spark` was used."""
+    active = module.SparkSession.active
+
+    def active_or_new() -> Any:
+        return active() if module.SparkSession.getActiveSession() else LazySession().session()
+
+    module.SparkSession.active = staticmethod(active_or_new)
+
+
+_ADDITIONS = {"pyspark.sql.connect.dataframe": _add_display, "pyspark.sql.connect.session": _add_session}
