@@ -1,7 +1,7 @@
 """The schemas, tables and views that all Spark sessions of a workspace share, also those of later runs.
 
-Sail has a catalog for each session, in memory. So the workspace keeps, in a file, the statements that define what a session
-has created, and runs them in all other sessions. The data are files below the workspace's state, and stay where they are.
+Sail has a catalog for each session, in memory. So the workspace keeps, in a file, the statements that define what a
+session has created, and runs them in all other sessions. The data are files, which stay where they are.
 """
 
 from __future__ import annotations

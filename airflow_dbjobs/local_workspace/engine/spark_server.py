@@ -7,11 +7,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
+
+from .executor import program_environment
 
 #: The values of --spark.
 Engine = Literal["auto", "sail", "pyspark", "none"]
@@ -76,6 +78,8 @@ class SparkServer:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Functions in queries are users' code too.
+                env=program_environment(),
                 start_new_session=True,
             )
 
@@ -106,14 +110,13 @@ def _free_port(kept: Path) -> int:
 
     Programs that outlive a workspace find the server of the next one at the same port.
     """
-    for port in (int(kept.read_text()) if kept.exists() else 0, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            port = probe.getsockname()[1]
-        kept.write_text(str(port))
-        return port
-    raise OSError("this machine has no free port")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(kept.read_text())))
+        except (OSError, ValueError):
+            # There is no such file, or another program has the port.
+            probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    kept.write_text(str(port))
+    return port
