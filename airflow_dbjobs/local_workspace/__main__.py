@@ -61,6 +61,7 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
             simulate=options.simulate,
             max_page=options.max_page,
             spark="none" if options.simulate is not None else options.spark,
+            spark_catalogs=options.spark_catalogs.split(","),
         )
     except WorkspaceError:
         listener.close()
@@ -88,6 +89,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="the largest page of runs/list in API 2.0 (default: %(default)s)",
     )
     add("--spark", choices=ENGINES, default="auto", help="what runs Spark code (default: sail or pyspark if installed)")
+    add("--spark-catalogs", default="main", metavar="NAME,...", help="catalogs that code names (default: %(default)s)")
     return parser.parse_args(argv)
 
 

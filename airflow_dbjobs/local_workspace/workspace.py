@@ -54,6 +54,7 @@ class LocalWorkspace:
     :param max_page: The largest page of runs/list in API 2.0 (newer real servers have 25). Later versions never exceed
         25.
     :param spark: What runs the Spark code of tasks: "sail", "pyspark", "none", or "auto", the first that is installed.
+    :param spark_catalogs: The names of catalogs in addition to `main`, `workspace` and `hive_metastore`.
     :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
         empty; `spark` is not installed; or `simulate`, `max_page` or `max_parallel_tasks` is out of range.
     """
@@ -69,6 +70,7 @@ class LocalWorkspace:
         simulate: float | None = None,
         max_page: int = 1000,
         spark: Engine = "none",
+        spark_catalogs: Sequence[str] = (),
     ) -> None:
         if not token.strip():
             raise WorkspaceError("The token is empty; a workspace runs code, so it needs one.")
@@ -93,7 +95,7 @@ class LocalWorkspace:
         self._simulate = simulate
         self._max_page = max_page
         self._user = auth.user_name()
-        self._spark = SparkServer(folder / "spark", spark)
+        self._spark = SparkServer(folder / "spark", spark, spark_catalogs)
         self._failures = FailureLog()
         self._lock_file = lock_folder(folder)
         try:

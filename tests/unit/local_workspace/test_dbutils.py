@@ -152,9 +152,11 @@ class TestSecrets:
 
 class TestTaskValues:
     def test_are_read_by_other_tasks(self, tmp_path: Path) -> None:
-        TaskValues(tmp_path, {}).set("rows", {"n": [1, None]})
-        TaskValues(tmp_path, {}).set("more", 2)
-        values = TaskValues(tmp_path / "other", {"load": str(tmp_path)})
+        own = TaskValues(tmp_path, "load", {})
+        own.set("rows", {"n": [1, None]})
+        own.set("more", 2)
+        assert own.get("load", "more") == 2
+        values = TaskValues(tmp_path / "other", "other", {"load": str(tmp_path)})
         assert values.get("load", "rows", debugValue=0) == {"n": [1, None]}
         assert values.get(taskKey="load", key="no", default=3) == 3
         assert values.get("no", "rows", 4) == 4
@@ -162,12 +164,12 @@ class TestTaskValues:
     @pytest.mark.parametrize(("task", "missing"), [("load", "value 'no' of task 'load'"), ("no", "task 'no'")])
     def test_missing_ones_fail(self, tmp_path: Path, task: str, missing: str) -> None:
         with pytest.raises(ValueError, match=missing):
-            TaskValues(tmp_path, {"load": str(tmp_path)}).get(task, "no", debugValue=1)
+            TaskValues(tmp_path, "load", {}).get(task, "no", debugValue=1)
 
     @pytest.mark.parametrize(("value", "message"), [({1}, "as JSON"), ("x" * 50_000, "50002 bytes")])
     def test_others_than_small_json_are_refused(self, tmp_path: Path, value: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            TaskValues(tmp_path, {}).set("x", value)
+            TaskValues(tmp_path, "load", {}).set("x", value)
 
 
 class TestContext:

@@ -108,20 +108,20 @@ class TestSail:
         write(
             "save.py",
             begin + "spark.range(3).write.saveAsTable('saved')\nspark.range(9).createOrReplaceTempView('mine')\n"
-            "spark.sql('CREATE SCHEMA dev.sales')\n"
-            "spark.range(2).write.format('parquet').partitionBy('id').saveAsTable('dev.sales.parts')\n"
+            "spark.sql('CREATE SCHEMA main.sales')\n"
+            "spark.range(2).selectExpr('id', 'id AS part').write.format('parquet').partitionBy('part').saveAsTable('main.sales.parts')\n"
             "spark.sql('CREATE VIEW twice AS SELECT id * 2 AS id FROM saved')\n",
         )
         write(
             "read.py",
-            begin + "print(spark.table('saved').count(), spark.table('dev.sales.parts').count(), end=' ')\n"
+            begin + "print(spark.table('saved').count(), spark.table('main.sales.parts').count(), end=' ')\n"
             "print(spark.sql('SELECT max(id) FROM twice').first()[0], spark.catalog.tableExists('mine'))\n"
-            "spark.sql('UPDATE saved SET id = 7 WHERE id = 0')\nspark.sql('DROP TABLE dev.sales.parts')\n",
+            "spark.sql('UPDATE saved SET id = 7 WHERE id = 0')\nspark.sql('DROP TABLE main.sales.parts')\n",
         )
         write(
             "late.py",
             begin + "print(spark.sql('SELECT max(id) FROM saved').first()[0], end=' ')\n"
-            "print(spark.catalog.tableExists('dev.sales.parts'))",
+            "print(spark.catalog.tableExists('main.sales.parts'))",
         )
         chain = [python("save"), python("read", depends_on=[{"task_key": "save"}])]
         run = spark_client.finish(tasks=[*chain, python("late", depends_on=[{"task_key": "read"}])])
@@ -172,7 +172,9 @@ class TestSail:
         eventually(lambda: not server_pid(root), "the end of the Spark server")
 
     def test_a_program_that_outlives_its_server_learns_that_its_session_is_lost(
-        self, start: Start, write  # noqa: F811
+        self,
+        start: Start,
+        write,  # noqa: F811
     ) -> None:
         write(
             "f.py",

@@ -111,7 +111,7 @@ def _complete_dataframes(module: ModuleType) -> None:
 
 def _complete_sessions(module: ModuleType) -> None:
     # `@udf("long")` needs a session, also if it is what a program does first.
-    module.SparkSession.active = classmethod(lambda cls: cls.builder.getOrCreate())
+    module.SparkSession.active = classmethod(lambda _: LazySession().session())
 
 
 class _Spark:
