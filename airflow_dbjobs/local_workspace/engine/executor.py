@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.local_workspace.messages import Json
 
+    from .spark_server import SparkServer
+
 #: The API returns the last 5 MB of a log.
 MAX_LOG_BYTES = 5 * 1024 * 1024
 _VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
@@ -78,8 +80,9 @@ class Executor:
 
     starts_programs: Final = True
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, spark: SparkServer | None = None) -> None:
         self._root = root
+        self._spark = spark
         self._folder = folder
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
         self._started: set[int] = set()
@@ -115,9 +118,13 @@ class Executor:
                 "notebook_path": spec.get("notebook_task", {}).get("notebook_path"),
             }
             write_program(folder, root=self._root, task_folders=task_folders, context=context, **program)
-            self._supervisors[task.run_id] = _supervise(folder)
+            self._supervisors[task.run_id] = _supervise(folder, self._spark.environment() if self._spark else {})
         except OSError as error:
             raise CannotRunError(f"This machine could not start the program: {error}", "CLOUD_FAILURE") from None
+
+    def spark_label(self) -> str:
+        """Return what runs the Spark code of tasks, in words; "" if nothing does."""
+        return self._spark.label() if self._spark else ""
 
     def task_values(self, task: TaskRun | None) -> Json | None:
         """Return the values that a task run has set for others; None if there is no such task run."""
@@ -206,7 +213,7 @@ class Executor:
                 os.kill(int((folder / "pid").read_text()), number)
 
 
-def _supervise(folder: Path) -> subprocess.Popen[bytes]:
+def _supervise(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start the supervisor of a task folder. It inherits a lock, whose release shows that the supervisor has ended."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -218,7 +225,7 @@ def _supervise(folder: Path) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={**program_environment(), **environment},
                 pass_fds=(lock,),
                 # In a new session, as Ctrl-C must only stop the server.
                 start_new_session=True,
@@ -227,7 +234,8 @@ def _supervise(folder: Path) -> subprocess.Popen[bytes]:
         os.close(lock)
 
 
-def _environment() -> dict[str, str]:
+def program_environment() -> dict[str, str]:
+    """Return what programs get of the server's environment."""
     allowed = {
         name: value
         for name, value in os.environ.items()

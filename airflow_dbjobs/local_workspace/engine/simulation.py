@@ -64,6 +64,10 @@ class SimulatedExecutor:
         task.planned_end_ms = task.start_ms + round(seconds * 1000)
         task.planned_result = result
 
+    def spark_label(self) -> str:
+        """Return "": there are no programs."""
+        return ""
+
     def task_values(self, task: TaskRun | None) -> Json | None:  # noqa: ARG002 - as Executor
         """Return None: no program has set any."""
         return None

@@ -7,13 +7,16 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.local_workspace.engine.runtime.names import provide
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 
-def run(program: dict[str, Any], folder: Path) -> None:  # noqa: ARG001 - as other kinds of programs
+def run(program: dict[str, Any], folder: Path) -> None:
     """Call the entry point with the arguments in `sys.argv`."""
+    provide(program, folder)
     sys.argv = [program["package"], *program["arguments"]]
     _function(program["package"], program["entry_point"])()
 
