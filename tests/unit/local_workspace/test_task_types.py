@@ -14,7 +14,22 @@ from .wheels import build_wheel
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHOW_ARGUMENTS = "import sys\n\ndef main():\n    print(sys.argv)\n"
+ETL = """
+import sys
+
+def main():
+    print(sys.argv)
+
+def fail():
+    raise ValueError("no rows")
+
+def leave():
+    sys.exit(3)
+
+def count():
+    from databricks.sdk.runtime import dbutils
+    dbutils.jobs.taskValues.set("rows", 3)
+"""
 
 
 def wheel_task(entry_point: str = "main", **fields: object) -> dict[str, object]:
@@ -27,7 +42,7 @@ def etl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = build_wheel(
         tmp_path,
         "etl",
-        SHOW_ARGUMENTS + "\ndef fail():\n    raise ValueError('no rows')\n\ndef leave():\n    sys.exit(3)\n",
+        ETL,
         entry_points="[console_scripts]\nrun-etl = etl:main\n\n[databricks]\nnightly = etl:main\n",
     )
     with zipfile.ZipFile(wheel) as archive:
@@ -72,6 +87,14 @@ class TestWheel:
         assert output["error"] == "ValueError: no rows"
         assert "etl.py" in output["error_trace"]
         assert "package.py" not in output["error_trace"]
+
+    def test_has_the_modules_of_the_runtime(self, client: Client) -> None:
+        show = {"package_name": "etl", "entry_point": "main", "parameters": ["{{tasks.count.values.rows}}"]}
+        tasks = [
+            {"task_key": "count", **wheel_task("count")},
+            {"task_key": "show", "python_wheel_task": show, "depends_on": [{"task_key": "count"}]},
+        ]
+        assert client.output(client.finish(tasks=tasks), "show")["logs"] == "['etl', '3']\n"
 
     def test_exit_code_is_its_result(self, client: Client) -> None:
         run = client.finish(**wheel_task("leave"))
@@ -181,27 +204,20 @@ class TestOtherType:
 
 class TestTaskValues:
     SET = """
-    import json, pathlib, sys
-    values = {"rows": 3, "name": "a b", "rest": {"x": [True]}}
-    pathlib.Path(sys.argv[1], "task_values.json").write_text(json.dumps(values))
+    from databricks.sdk.runtime import dbutils
+    for name, value in {"rows": 3, "name": "a b", "rest": {"x": [True]}}.items():
+        dbutils.jobs.taskValues.set(name, value)
     """
 
-    def submit(self, client: Client, root: Path, *references: str) -> dict[str, object]:
+    def submit(self, client: Client, *references: str) -> dict[str, Any]:
         """Run `set`, then `get` with references to the values of `set` through a task between them."""
-        runs = root / ".airflow_dbjobs" / "runs"
         print_arguments = {"python_file": "/show.py", "parameters": list(references)}
+        after_set = {"depends_on": [{"task_key": "set"}]}
         tasks = [
-            {
-                "task_key": "set",
-                "spark_python_task": {"python_file": "/set.py", "parameters": [f"{runs}/{{{{task.run_id}}}}"]},
-            },
-            {"task_key": "between", "depends_on": [{"task_key": "set"}], **condition("1", "1")},
+            {"task_key": "set", "spark_python_task": {"python_file": "/set.py"}},
+            {"task_key": "between", **after_set, **condition("1", "1")},
             {"task_key": "get", "depends_on": [{"task_key": "between"}], "spark_python_task": print_arguments},
-            {
-                "task_key": "check",
-                "depends_on": [{"task_key": "set"}],
-                **condition("{{tasks.set.values.rows}}", "3"),
-            },
+            {"task_key": "check", **after_set, **condition("{{tasks.set.values.rows}}", "3")},
         ]
         return client.finish(tasks=tasks)
 
@@ -210,22 +226,22 @@ class TestTaskValues:
         write("set.py", self.SET)
         write("show.py", "import json, sys\nprint(json.dumps(sys.argv[1:]))")
 
-    def test_are_what_references_to_them_become(self, client: Client, root: Path) -> None:
+    def test_are_what_references_to_them_become(self, client: Client) -> None:
         names = ("rows", "name", "rest")
-        run = self.submit(client, root, *(f"<{{{{ tasks.set.values.{name} }}}}>" for name in names), "{{tasks.set.x}}")
+        run = self.submit(client, *(f"<{{{{ tasks.set.values.{name} }}}}>" for name in names), "{{tasks.set.x}}")
         shown = json.loads(client.output(run, "get")["logs"])
         assert shown == ["<3>", "<a b>", '<{"x": [true]}>', "{{tasks.set.x}}"]
         check = next(task for task in run["tasks"] if task["task_key"] == "check")
         assert check["condition_task"]["outcome"] == "true"
 
-    def test_that_was_not_set_is_an_internal_error(self, client: Client, root: Path) -> None:
-        run = self.submit(client, root, "{{tasks.set.values.absent}}")
+    def test_that_was_not_set_is_an_internal_error(self, client: Client) -> None:
+        run = self.submit(client, "{{tasks.set.values.absent}}")
         assert results(run)["get"] == "FAILED"
         message = next(task["state"]["state_message"] for task in run["tasks"] if task["task_key"] == "get")
         assert message == "Task 'set' has not set the value 'absent', which this task refers to."
 
     def test_folders_of_tasks_upstream_are_passed_to_the_program(self, client: Client, root: Path) -> None:
-        run = self.submit(client, root)
+        run = self.submit(client)
         ids = {task["task_key"]: task["run_id"] for task in run["tasks"]}
         runs = root / ".airflow_dbjobs" / "runs"
         program = json.loads((runs / str(ids["get"]) / "program.json").read_text())
