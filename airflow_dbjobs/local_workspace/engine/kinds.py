@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
 
 _NO_DBT: Final = (
-    "There is no dbt. Install dbt with an adapter so that it is on the PATH of the local workspace, or name them in the "
-    "task's libraries."
+    "There is no dbt. Install dbt with an adapter so that it is on the PATH of the local workspace, or name them in the"
+    " task's libraries."
 )
 
 
@@ -72,10 +72,7 @@ def _wheel(start: Start) -> Json:
 
 def _dbt(start: Start) -> Json:
     task = start.spec["dbt_task"]
-    commands = [shlex.split(command) for command in start.run.overrides.get("dbt_commands") or task["commands"]]
-    if any(command[:1] != ["dbt"] for command in commands):
-        message = "Each command of a dbt_task must start with 'dbt'."
-        raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
+    commands = [_dbt_command(command) for command in start.run.overrides.get("dbt_commands") or task["commands"]]
     project = _folder_with("dbt_project.yml", start.root, task.get("project_directory", "/"))
     environment = {
         variable: task[field]
@@ -87,11 +84,21 @@ def _dbt(start: Start) -> Json:
     return {
         "kind": "commands",
         "commands": commands,
-        "folder": str(project),
+        "working_folder": str(project),
         "environment": environment,
         "if_missing": _NO_DBT,
         "libraries": start.python_libraries(),
     }
+
+
+def _dbt_command(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise CannotRunError(f"{command!r} is not a command: {error}.", "INVALID_RUN_CONFIGURATION") from None
+    if words[:1] != ["dbt"]:
+        raise CannotRunError(f"{command!r} does not start with 'dbt'.", "INVALID_RUN_CONFIGURATION")
+    return words
 
 
 def _folder_with(name: str, root: Path, path: str, folder: Path | None = None) -> Path:
