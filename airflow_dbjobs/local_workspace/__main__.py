@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .engine.spark_server import ENGINES
 from .state.folder import TOKEN, WorkspaceError, kept_secret, state_folder
 from .workspace import LocalWorkspace
 
@@ -59,6 +60,7 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
             max_parallel_tasks=options.max_parallel_tasks,
             simulate=options.simulate,
             max_page=options.max_page,
+            spark="none" if options.simulate is not None else options.spark,
         )
     except WorkspaceError:
         listener.close()
@@ -85,6 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="the largest page of runs/list in API 2.0 (default: %(default)s)",
     )
+    add("--spark", choices=ENGINES, default="auto", help="what runs Spark code (default: sail or pyspark if installed)")
     return parser.parse_args(argv)
 
 
@@ -101,10 +104,11 @@ def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: floa
         "extra": {"retry_budget": _RETRY_BUDGET},
     }
     simulated = "" if simulate is None else f"Tasks are simulated: each takes {simulate:g} s and succeeds.\n"
+    spark = f"Spark: {workspace.spark_label}.\n" if workspace.spark_label else ""
     sys.stdout.write(
         f"The local workspace is running. To connect Airflow to it:\n\n"
         f"export AIRFLOW_CONN_DATABRICKS_DEFAULT='{json.dumps(connection)}'\n\n"
-        f"{simulated}Runs can be seen at {workspace.pages_url}\n"
+        f"{simulated}{spark}Runs can be seen at {workspace.pages_url}\n"
     )
     sys.stdout.flush()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from .engine.executor import Executor
 from .engine.runner import Runner
 from .engine.simulation import MAX_SECONDS, AnyExecutor, SimulatedExecutor
+from .engine.spark_server import SparkServer
 from .failure_log import FailureLog
 from .faults import Fault, parse_faults
 from .http import auth, routes
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from .engine.spark_server import Engine
     from .http.adapter import WorkspaceAdapter
     from .messages import Json
 
@@ -51,8 +53,9 @@ class LocalWorkspace:
         `simulated_seconds` and `simulated_result` override that. None runs the tasks.
     :param max_page: The largest page of runs/list in API 2.0 (newer real servers have 25). Later versions never exceed
         25.
+    :param spark: What runs the Spark code of tasks: "sail", "pyspark", "none", or "auto", the first that is installed.
     :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
-        empty; or `simulate`, `max_page` or `max_parallel_tasks` is out of range.
+        empty; `spark` is not installed; or `simulate`, `max_page` or `max_parallel_tasks` is out of range.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class LocalWorkspace:
         max_parallel_tasks: int = 64,
         simulate: float | None = None,
         max_page: int = 1000,
+        spark: Engine = "none",
     ) -> None:
         if not token.strip():
             raise WorkspaceError("The token is empty; a workspace runs code, so it needs one.")
@@ -89,6 +93,7 @@ class LocalWorkspace:
         self._simulate = simulate
         self._max_page = max_page
         self._user = auth.user_name()
+        self._spark = SparkServer(folder / "spark", spark)
         self._failures = FailureLog()
         self._lock_file = lock_folder(folder)
         try:
@@ -107,7 +112,9 @@ class LocalWorkspace:
     def _new_executor(self, folder: Path) -> AnyExecutor:
         """Return what runs tasks: the files under the root, with `folder` for their output, or nothing."""
         simulate = self._simulate
-        return Executor(self._root, folder) if simulate is None else SimulatedExecutor(simulate, self._now_ms)
+        return (
+            Executor(self._root, folder, self._spark) if simulate is None else SimulatedExecutor(simulate, self._now_ms)
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -118,6 +125,9 @@ class LocalWorkspace:
 
     def start(self) -> None:
         """Start the thread that advances runs."""
+        if any(task.started for run in self._store.active_runs.values() for task in self._store.tasks_of(run)):
+            # Their programs may wait for the Spark server, which has ended with the earlier workspace.
+            self._spark.environment()
         self._thread = threading.Thread(target=self._keep_ticking, name="local-workspace", daemon=True)
         self._thread.start()
 
@@ -135,7 +145,13 @@ class LocalWorkspace:
             try:
                 self._store.close()
             finally:
+                self._spark.close()
                 os.close(self._lock_file)
+
+    @property
+    def spark_label(self) -> str:
+        """What runs the Spark code of tasks, in words; "" if nothing does."""
+        return self._spark.label()
 
     @property
     def pages_url(self) -> str:

@@ -20,7 +20,7 @@ from airflow_dbjobs.local_workspace.engine.simulation import SimulatedExecutor
 from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksWorkflowTaskGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import pytest
@@ -45,8 +45,8 @@ class ScriptedExecutor(SimulatedExecutor):
         self.failures: dict[str, int] = defaultdict(int)
         self.held: set[str] = set()
 
-    def start(self, run: RunRecord, task: TaskRecord, spec: Json) -> None:
-        super().start(run, task, spec)
+    def start(self, run: RunRecord, task: TaskRecord, spec: Json, upstream: Iterable[TaskRecord] = ()) -> None:
+        super().start(run, task, spec, upstream)
         if self.failures[task.task_key] > 0:
             self.failures[task.task_key] -= 1
             task.planned_result = "FAILED"

@@ -14,31 +14,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
-from . import parameters
-from .notebooks import WorkspaceFileError, find_file, find_notebook
+from .environments import INSTALLING
+from .errors import CannotRunError
+from .kinds import KINDS, Start, describe
 from .scheduler import stop_message
-from .task_files import read_json, write_program
+from .task_files import read_failure, read_json, read_task_values, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_dbjobs.local_workspace.messages import Json
 
+    from .spark_server import SparkServer
+
 #: The API returns the last 5 MB of a log.
 MAX_LOG_BYTES = 5 * 1024 * 1024
 _VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
 _SCRIPT = Path(__file__).with_name("task_process.py")
-#: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language.
-#: Others are withheld, as Airflow and its providers keep secrets in variables of any name.
+#: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language,
+#: and to install libraries. Others are withheld, as Airflow and its providers keep secrets in variables of any name.
 _ENVIRONMENT = frozenset(
     {
         "HOME",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
         "JAVA_HOME",
         "LANG",
         "LANGUAGE",
         "LD_LIBRARY_PATH",
         "LOGNAME",
+        "NO_PROXY",
         "PATH",
         "PYTHONPATH",
         "SHELL",
@@ -48,16 +55,12 @@ _ENVIRONMENT = frozenset(
         "TZ",
         "USER",
         "VIRTUAL_ENV",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
     }
 )
-
-
-class CannotRunError(Exception):
-    """A task cannot start. `code` is its termination code."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
+_ENVIRONMENT_PREFIXES = ("LC_", "PIP_", "UV_")
 
 
 @dataclass(frozen=True)
@@ -77,59 +80,76 @@ class Executor:
 
     starts_programs: Final = True
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, spark: SparkServer | None = None) -> None:
         self._root = root
+        self._spark = spark
         self._folder = folder
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
         self._started: set[int] = set()
 
     def can_run(self, kind: str) -> bool:
         """Return whether tasks with this payload start a program."""
-        return kind in ("notebook_task", "spark_python_task")
+        return kind in KINDS
 
     def count_running(self) -> int:
         """Return how many of the programs that this server has started are still running."""
         self._supervisors = {task: process for task, process in self._supervisors.items() if process.poll() is None}
         return len(self._supervisors)
 
-    def start(self, run: Run, task: TaskRun, spec: Json) -> None:
-        """Start the program of a notebook or Python task; `spec` is the task with its references replaced.
+    def start(self, run: Run, task: TaskRun, spec: Json, upstream: Iterable[TaskRun] = ()) -> None:
+        """Start the program of a task.
 
-        :raises CannotRunError: The task's file is not under the root, or the process could not be started.
+        `spec` is the task with its references replaced, and `upstream` the latest attempts at the tasks it depends on.
+
+        :raises CannotRunError: What the task needs is not there, or the process could not be started.
         """
-        folder = self._folder / str(task.run_id)
+        folder = self._folder_of(task)
         self._started.add(task.run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if "notebook_task" in spec:
-                file = find_notebook(self._root, spec["notebook_task"]["notebook_path"])
-                widgets = parameters.widget_values(run, spec["notebook_task"])
-                write_program(folder, kind="notebook", file=file, root=self._root, widgets=widgets)
-                # runs/export returns this copy, as the user may edit the file later.
-                shutil.copyfile(file, folder / "source")
-            else:
-                file = find_file(self._root, spec["spark_python_task"]["python_file"])
-                arguments = parameters.arguments(run, spec["spark_python_task"])
-                write_program(folder, kind="python", file=file, root=self._root, arguments=arguments)
-            self._supervisors[task.run_id] = _supervise(folder)
-        except WorkspaceFileError as error:
-            raise CannotRunError(str(error), "RESOURCE_NOT_FOUND") from None
+            program = describe(payload_fields(spec)[0], Start(run, task, spec, self._root, folder))
+            task_folders = {item.task_key: self._folder_of(item) for item in upstream}
+            context = {
+                "job_id": run.job_id,
+                "run_id": task.run_id,
+                "parent_run_id": run.run_id,
+                "task_key": task.task_key,
+                "user": run.creator,
+                "notebook_path": spec.get("notebook_task", {}).get("notebook_path"),
+            }
+            write_program(folder, root=self._root, task_folders=task_folders, context=context, **program)
+            self._supervisors[task.run_id] = _supervise(folder, self._spark.environment() if self._spark else {})
         except OSError as error:
             raise CannotRunError(f"This machine could not start the program: {error}", "CLOUD_FAILURE") from None
 
+    def spark_label(self) -> str:
+        """Return what runs the Spark code of tasks, in words; "" if nothing does."""
+        return self._spark.label() if self._spark else ""
+
+    def task_values(self, task: TaskRun | None) -> Json | None:
+        """Return the values that a task run has set for others; None if there is no such task run."""
+        return read_task_values(self._folder_of(task)) if task else None
+
+    def _folder_of(self, task: TaskRun) -> Path:
+        return self._folder / str(task.run_id)
+
     def poll(self, task: TaskRun) -> State | None:
-        """Return how a program ended, or None while it runs."""
-        folder = self._folder / str(task.run_id)
+        """Return how a program ended, its state if that has changed while it runs, else None."""
+        folder = self._folder_of(task)
         ended = read_json(folder / "exit.json")
         if not ended:
             if _alive(folder):
-                return None
+                message = "Installing libraries." if (folder / INSTALLING).exists() else ""
+                changed = task.state.life == "RUNNING" and task.state.message != message
+                return State("RUNNING", message=message) if changed else None
             # It may have ended between these two checks.
             ended = read_json(folder / "exit.json")
         if task.state.life == "TERMINATING" and task.stop:
             return State("TERMINATED", task.stop, stop_message(task.stop))
         if not ended:
             return State("INTERNAL_ERROR", "FAILED", _VANISHED)
+        if failure := read_failure(folder):
+            return State("INTERNAL_ERROR", "FAILED", failure["message"], failure["code"])
         if ended["code"] == 0:
             return State("TERMINATED", "SUCCESS")
         return State("TERMINATED", "FAILED", "The task's code failed; see the error in the output of this task run.")
@@ -139,7 +159,7 @@ class Executor:
         if task.planned_end_ms is not None:
             # The task was simulated, so its code must not run now.
             return False
-        folder = self._folder / str(task.run_id)
+        folder = self._folder_of(task)
         return task.run_id not in self._started and not (folder / "pid").exists() and not _alive(folder)
 
     def stop(self, task: TaskRun) -> None:
@@ -160,7 +180,7 @@ class Executor:
 
     def output(self, task: TaskRun, *, max_log_bytes: int = MAX_LOG_BYTES) -> Output:
         """Return the output of a task run so far."""
-        folder = self._folder / str(task.run_id)
+        folder = self._folder_of(task)
         log, truncated = _tail(folder / "log.txt", max_log_bytes)
         result = read_json(folder / "result.json")
         code = read_json(folder / "exit.json").get("code", 0)
@@ -169,18 +189,18 @@ class Executor:
             log_truncated=truncated,
             exit_value=result.get("exit_value"),
             exit_value_truncated=result.get("truncated", False),
-            error=result.get("error") or _exit_error(code),
+            error=read_failure(folder).get("message") or result.get("error") or _exit_error(code),
             error_trace=result.get("error_trace"),
         )
 
     def source(self, task: TaskRun) -> str | None:
         """Return the source of the notebook that a task run executed, in its version of that time; None without one."""
-        file = self._folder / str(task.run_id) / "source"
+        file = self._folder_of(task) / "source"
         return file.read_text(errors="replace") if file.exists() else None
 
     def remove(self, task: TaskRun) -> None:
         """Delete the files of a task run."""
-        shutil.rmtree(self._folder / str(task.run_id), ignore_errors=True)
+        shutil.rmtree(self._folder_of(task), ignore_errors=True)
 
     def _signal(self, task_id: int, number: signal.Signals) -> None:
         folder = self._folder / str(task_id)
@@ -193,7 +213,7 @@ class Executor:
                 os.kill(int((folder / "pid").read_text()), number)
 
 
-def _supervise(folder: Path) -> subprocess.Popen[bytes]:
+def _supervise(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start the supervisor of a task folder. It inherits a lock, whose release shows that the supervisor has ended."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -205,7 +225,7 @@ def _supervise(folder: Path) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={**program_environment(), **environment},
                 pass_fds=(lock,),
                 # In a new session, as Ctrl-C must only stop the server.
                 start_new_session=True,
@@ -214,8 +234,13 @@ def _supervise(folder: Path) -> subprocess.Popen[bytes]:
         os.close(lock)
 
 
-def _environment() -> dict[str, str]:
-    allowed = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+def program_environment() -> dict[str, str]:
+    """Return what programs get of the server's environment."""
+    allowed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    }
     # The log is read while the program runs.
     return {**allowed, "PYTHONUNBUFFERED": "1"}
 

@@ -6,7 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from .errors import CannotRunError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
 
@@ -22,8 +26,14 @@ def job_parameters(settings: Json, given: Json) -> dict[str, Json]:
     return merged | {name: {"value": value} for name, value in given.items() if name not in declared}
 
 
-def resolved_spec(run: Run, task: TaskRun) -> Json:
-    """Return a task with its dynamic value references, such as `{{job.run_id}}`, replaced; unknown ones stay."""
+def resolved_spec(run: Run, task: TaskRun, values_of: Callable[[str], Json | None] = lambda _: None) -> Json:
+    """Return a task with its dynamic value references, such as `{{job.run_id}}`, replaced; unknown ones stay.
+
+    `values_of` returns the values that the task with a key has set, and None if they are not known: then references to
+    them stay.
+
+    :raises CannotRunError: A task upstream has not set the value that is referred to.
+    """
     known = {
         "job.id": run.job_id,
         "job_id": run.job_id,
@@ -39,10 +49,16 @@ def resolved_spec(run: Run, task: TaskRun) -> Json:
         **{f"job.parameters.{name}": item["value"] for name, item in run.job_parameters.items()},
     }
 
+    def referenced(found: re.Match[str]) -> str:
+        key, _, name = found[1].removeprefix("tasks.").partition(".values.")
+        if name and (values := values_of(key)) is not None:
+            return _task_value(key, name, values)
+        return str(known.get(found[1], found[0]))
+
     def replaced(value: Any) -> Any:
         match value:
             case str():
-                return _REFERENCE.sub(lambda found: str(known.get(found[1], found[0])), value)
+                return _REFERENCE.sub(referenced, value)
             case list():
                 return [replaced(item) for item in value]
             case dict():
@@ -51,6 +67,13 @@ def resolved_spec(run: Run, task: TaskRun) -> Json:
 
     resolved: Json = replaced(task.spec)
     return resolved
+
+
+def _task_value(key: str, name: str, values: Json) -> str:
+    if name not in values:
+        message = f"Task {key!r} has not set the value {name!r}, which this task refers to."
+        raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
+    return _text(values[name])
 
 
 def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
@@ -63,9 +86,22 @@ def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
 
 
 def arguments(run: Run, python_task: Json) -> list[str]:
-    """Return the arguments of a Python file: run-now's parameters replace the task's own."""
+    """Return the arguments of a Python file or wheel: run-now's parameters replace the task's own."""
     values: list[Any] = run.overrides.get("python_params") or python_task.get("parameters", [])
-    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return [_text(value) for value in values]
+
+
+def wheel_arguments(run: Run, wheel_task: Json) -> list[str]:
+    """Return the arguments of a wheel: a list, or `--name=value` for named parameters, to which the job's are added."""
+    named = {**wheel_task.get("named_parameters", {}), **run.overrides.get("python_named_params", {})}
+    if not named:
+        return arguments(run, wheel_task)
+    named |= {name: item["value"] for name, item in run.job_parameters.items()}
+    return [f"--{name}={_text(value)}" for name, value in named.items()]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def condition_outcome(condition: Json) -> bool:

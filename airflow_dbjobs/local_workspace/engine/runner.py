@@ -10,11 +10,13 @@ from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
 from . import launch, parameters
-from .executor import CannotRunError
-from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_check, next_steps
+from .errors import CannotRunError
+from .kinds import KINDS
+from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_check, next_steps, upstream_of
 from .timers import RunTimers
 
 if TYPE_CHECKING:
+    from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.state.store import Store
 
     from .simulation import AnyExecutor
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 
 #: Starting a process takes milliseconds, in which no request is answered, so each tick starts only a few.
 _STARTS_PER_TICK = 8
-_RUNNABLE = "notebook_task, spark_python_task, condition_task and run_job_task"
+_RUNNABLE = f"{', '.join(KINDS)}, condition_task and run_job_task"
 
 
 class Runner:
@@ -92,8 +94,13 @@ class Runner:
             return
         if task.state.life == "RUNNING" and self._executor.start_was_lost(task):
             self._execute(run, task)
-        elif state := self._executor.poll(task):
+            return
+        state = self._executor.poll(task)
+        if state and state.terminal:
             self._end(task, state)
+        elif state:
+            task.state = state
+            self._store.save(task)
         elif task.state.life == "TERMINATING":
             self._executor.stop(task)
 
@@ -132,8 +139,7 @@ class Runner:
 
     def _start(self, run: Run, task: TaskRun) -> bool:
         kind = payload_fields(task.spec)[0]
-        executes = self._executor.can_run(kind)
-        needs_slot = executes and self._executor.starts_programs
+        needs_slot = self._executor.can_run(kind) and self._executor.starts_programs
         if needs_slot and self._free_slots <= 0:
             if task.state.life == "PENDING":
                 return False
@@ -148,21 +154,26 @@ class Runner:
             # Committed before the start: a server that dies in between must not start the program twice.
             self._store.commit()
             self._free_slots -= 1
-        if executes:
-            self._execute(run, task)
-        else:
-            self._run_inline(run, task, kind)
+        self._execute(run, task)
         return True
 
     def _execute(self, run: Run, task: TaskRun) -> None:
+        kind = payload_fields(task.spec)[0]
+        upstream = upstream_of(task, self._store.tasks_of(run))
         try:
-            self._executor.start(run, task, parameters.resolved_spec(run, task))
+            spec = parameters.resolved_spec(run, task, lambda key: self._executor.task_values(upstream.get(key)))
+            if self._executor.can_run(kind):
+                self._executor.start(run, task, spec, upstream.values())
+            else:
+                self._run_inline(run, task, kind, spec[kind])
         except CannotRunError as error:
             self._end(task, State("INTERNAL_ERROR", "FAILED", str(error), error.code))
 
-    def _run_inline(self, run: Run, task: TaskRun, kind: str) -> None:
-        """Run a task that needs no program."""
-        payload = parameters.resolved_spec(run, task)[kind]
+    def _run_inline(self, run: Run, task: TaskRun, kind: str, payload: Json) -> None:
+        """Run a task that needs no program.
+
+        :raises CannotRunError: The local workspace cannot run such a task, or its job does not exist.
+        """
         if kind == "condition_task":
             try:
                 task.outcome = "true" if parameters.condition_outcome(payload) else "false"
@@ -173,14 +184,11 @@ class Runner:
         elif kind == "run_job_task":
             job = self._store.jobs.get(payload["job_id"])
             if job is None:
-                message = f"Job {payload['job_id']} does not exist."
-                self._end(task, State("INTERNAL_ERROR", "FAILED", message, "RESOURCE_NOT_FOUND"))
-            else:
-                child = launch.launch_job(self._store, job, payload, self._now_ms, parent=run)
-                task.child_run_id = child.run_id
+                raise CannotRunError(f"Job {payload['job_id']} does not exist.", "RESOURCE_NOT_FOUND")
+            task.child_run_id = launch.launch_job(self._store, job, payload, self._now_ms, parent=run).run_id
         else:
             message = f"The local workspace cannot run a {kind}; it can run {_RUNNABLE}."
-            self._end(task, State("INTERNAL_ERROR", "FAILED", message, "INVALID_RUN_CONFIGURATION"))
+            raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
 
     def _stop(self, task: TaskRun, result: str) -> None:
         task.stop = result

@@ -110,6 +110,20 @@ def latest_attempts(attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
     return {task.task_key: task for task in attempts}
 
 
+def upstream_of(task: TaskRun, attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
+    """Return the latest attempts at the tasks that `task` depends on, directly or through others, by task key."""
+    latest = latest_attempts(attempts)
+    found: dict[str, TaskRun] = {}
+    ahead = upstream_keys(task.spec)
+    while ahead:
+        key = ahead.pop()
+        # The run may be one of a part of the job's tasks.
+        if key in latest and key not in found:
+            found[key] = latest[key]
+            ahead += upstream_keys(latest[key].spec)
+    return found
+
+
 def wants_retry(task: TaskRun) -> bool:
     """Return whether an ended task run is retried."""
     limit = task.spec.get("max_retries", 0)

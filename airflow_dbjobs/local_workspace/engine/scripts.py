@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 
-from .executor import MAX_LOG_BYTES, CannotRunError, Output
+from .errors import CannotRunError
+from .executor import MAX_LOG_BYTES, Output
 from .simulation import SimulatedExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from airflow_dbjobs.local_workspace.messages import Json
 
@@ -59,12 +60,12 @@ class ScriptedExecutor(SimulatedExecutor):
         self.scripts: list[Script] = []
         self._script_of: dict[int, Script] = {}
 
-    def start(self, run: Run, task: TaskRun, spec: Json) -> None:
+    def start(self, run: Run, task: TaskRun, spec: Json, upstream: Iterable[TaskRun] = ()) -> None:
         """Plan the end of a task that has just started.
 
         :raises CannotRunError: The script is about a notebook, and the task is none.
         """
-        super().start(run, task, spec)
+        super().start(run, task, spec, upstream)
         fitting = [script for script in self.scripts if script.times != 0 and script.rank(run, task)]
         if not fitting:
             return

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
-from .executor import MAX_LOG_BYTES, CannotRunError, Executor, Output
+from .errors import CannotRunError
+from .executor import MAX_LOG_BYTES, Executor, Output
 from .scheduler import stop_message
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SimulatedExecutor:
         """Return 0: there are no programs."""
         return 0
 
-    def start(self, run: Run, task: TaskRun, spec: Json) -> None:
+    def start(self, run: Run, task: TaskRun, spec: Json, upstream: Iterable[TaskRun] = ()) -> None:  # noqa: ARG002 - as Executor
         """Plan the end of a task that has just started; `spec` is the task with its references replaced.
 
         :raises CannotRunError: The parameter `simulated_seconds` or `simulated_result` is invalid.
@@ -62,6 +63,14 @@ class SimulatedExecutor:
             raise _bad_parameter("simulated_result", given, " or ".join(RESULTS))
         task.planned_end_ms = task.start_ms + round(seconds * 1000)
         task.planned_result = result
+
+    def spark_label(self) -> str:
+        """Return "": there are no programs."""
+        return ""
+
+    def task_values(self, task: TaskRun | None) -> Json | None:  # noqa: ARG002 - as Executor
+        """Return None: no program has set any."""
+        return None
 
     def poll(self, task: TaskRun) -> State | None:
         """Return how a task ended, or None while it is active."""

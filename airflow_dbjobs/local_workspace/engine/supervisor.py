@@ -11,13 +11,11 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from . import bootstrap
-from .task_files import write_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from . import bootstrap, environments
+from .secrets_file import redactor
+from .task_files import read_json, write_json
 
 GRACE_SECONDS = 2
 #: The size of a log after which only the end of the further output is kept. The API returns the last 5 MB.
@@ -34,6 +32,7 @@ def main(folder: Path, lock: int) -> None:
     signals = {signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     group, lifeline = _fork_guard(lock)
+    secrets = redactor(Path(read_json(folder / "program.json")["root"]))
     source, output = os.pipe()
     program = os.fork()
     if program == 0:
@@ -43,6 +42,7 @@ def main(folder: Path, lock: int) -> None:
         for descriptor in (lock, lifeline, source, output):
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        environments.enter(folder)
         sys.exit(bootstrap.run(folder))
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
@@ -69,8 +69,8 @@ def main(folder: Path, lock: int) -> None:
     signal.signal(signal.SIGCHLD, notice_end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     log = Log(1)
-    while status is None and _copy(source, log):
-        pass
+    while status is None and (text := _read(source)) != b"":
+        log.add(secrets.add(text or b""))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     if status is None:
         # The program has closed its output, but is still running.
@@ -82,7 +82,8 @@ def main(folder: Path, lock: int) -> None:
     # The last output may still be in the pipe. Processes that left the group and hold it open are not waited for.
     os.set_blocking(source, False)
     with contextlib.suppress(BlockingIOError):
-        log.add(os.read(source, 2**20))
+        log.add(secrets.add(os.read(source, 2**20)))
+    log.add(secrets.close())
     log.close()
     _write_end(folder, os.waitstatus_to_exitcode(status))
 
@@ -150,14 +151,12 @@ class Log:
                 text = text[os.write(self._file, text) :]
 
 
-def _copy(source: int, log: Log) -> bool:
-    """Wait for output and copy it to the log; return whether there may be more."""
+def _read(source: int) -> bytes | None:
+    """Wait for output; return it, nothing at its end, or None if there may be some later."""
     # With a timeout, because a signal that arrives just before the wait does not interrupt it.
     if not select.select([source], [], [], 1)[0]:
-        return True
-    text = os.read(source, _CHUNK_BYTES)
-    log.add(text)
-    return bool(text)
+        return None
+    return os.read(source, _CHUNK_BYTES)
 
 
 def _signal_group(group: int, number: int) -> None:

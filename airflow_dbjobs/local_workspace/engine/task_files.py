@@ -6,10 +6,15 @@ Imported by the subprocess of every task, so it imports the standard library onl
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+_TASK_VALUES = "task_values.json"
+_FAILURE = "failure.json"
 
 
 def write_json(file: Path, content: object) -> None:
@@ -28,21 +33,63 @@ def read_json(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def fail(folder: Path, code: str, message: str) -> NoReturn:
+    """End the task's program, and let the task end as INTERNAL_ERROR with a termination code.
+
+    For what keeps the user's code from running; an error of that code is none.
+    """
+    print(message, file=sys.stderr)  # noqa: T201 - what the program prints is its log
+    write_json(folder / _FAILURE, {"code": code, "message": message})
+    sys.exit(1)
+
+
+def read_failure(folder: Path) -> dict[str, str]:
+    """Return the `code` and `message` of `fail`, or an empty object."""
+    return read_json(folder / _FAILURE)
+
+
 def write_program(
     folder: Path,
     *,
     kind: str,
-    file: Path,
     root: Path,
-    arguments: list[str] | None = None,
-    widgets: dict[str, str] | None = None,
+    file: Path | None = None,
+    arguments: Sequence[str] = (),
+    widgets: Mapping[str, str] | None = None,
+    task_folders: Mapping[str, Path] | None = None,
+    context: Mapping[str, Any] | None = None,
+    **details: object,
 ) -> None:
-    """Describe a task's program to its subprocess: `kind` is "python" or "notebook"."""
+    """Describe a task's program to its subprocess.
+
+    :param kind: "python", "notebook", or the name of a module in `programs`, which may need `details`.
+    :param file: The Python file or notebook.
+    :param task_folders: The folder of the newest attempt at each task upstream, by task key:
+        `dbutils.jobs.taskValues` reads the values that those tasks have set.
+    :param context: What the program may know of its run: `job_id`, `run_id` (of the task run), `parent_run_id`,
+        `task_key`, `user` and `notebook_path`, as far as they are known.
+    """
     program = {
         "kind": kind,
-        "file": str(file),
         "root": str(root),
-        "arguments": arguments or [],
-        "widgets": widgets or {},
+        "file": str(file) if file else None,
+        "arguments": list(arguments),
+        "widgets": dict(widgets or {}),
+        "task_folders": {key: str(path) for key, path in (task_folders or {}).items()},
+        "context": dict(context or {}),
+        **details,
     }
     write_json(folder / "program.json", program)
+
+
+def read_task_values(folder: Path) -> dict[str, Any]:
+    """Return what the program of a task folder has set by `dbutils.jobs.taskValues`: JSON values, by name."""
+    return read_json(folder / _TASK_VALUES)
+
+
+def set_task_value(folder: Path, name: str, value: object) -> None:
+    """Set a value that later tasks of the run can read.
+
+    :raises TypeError: JSON cannot represent the value.
+    """
+    write_json(folder / _TASK_VALUES, {**read_task_values(folder), name: value})

@@ -29,6 +29,8 @@ _RUN_IF_RULES: Final = frozenset(
 _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "notebook_task": ("notebook_path",),
     "spark_python_task": ("python_file",),
+    "python_wheel_task": ("package_name", "entry_point"),
+    "dbt_task": ("commands",),
     "condition_task": ("op", "left", "right"),
     "run_job_task": ("job_id",),
 }

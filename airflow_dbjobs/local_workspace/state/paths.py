@@ -1,8 +1,54 @@
-"""Where the state is kept. Imported by the subprocess of every task, so it imports the standard library only."""
+"""Where files of the workspace and its state are kept.
+
+Imported by the subprocess of every task, so it imports the standard library only.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: The folder, inside the workspace's root, that holds its state.
 STATE_FOLDER: Final = ".airflow_dbjobs"
+_SCHEME: Final = re.compile(r"(dbfs|file):(?://(?=/))?")
+_WORKSPACE: Final = re.compile(r"/+Workspace(?=/|$)")
+_VOLUMES: Final = re.compile(r"/+dbfs/+Volumes(?=/|$)")
+
+
+class PlaceError(ValueError):
+    """A path that no file can have: it has invalid characters, a loop of links, or is too long."""
+
+
+class OutsideRootError(PlaceError):
+    """A path that leaves the workspace's root, or enters the folder of its state."""
+
+
+def place_of(root: Path, path: str, *, folder: Path | None = None) -> Path:
+    """Return the place below the root that a path of Databricks stands for; it need not exist.
+
+    `dbfs:/x` and `/dbfs/x` are `dbfs/x` below the root. `/Volumes/x`, with or without `dbfs:` or `/dbfs` before it, is
+    `Volumes/x`. `/x`, `/Workspace/x` and `file:/x` are `x`. A relative path starts at `folder`, or at the root.
+
+    :raises OutsideRootError: The place is outside the root or in the state folder, after following symbolic links.
+    :raises PlaceError: No file can have this path.
+    """
+    bare = path
+    if scheme := _SCHEME.match(path):
+        bare = ("/dbfs/" if scheme[1] == "dbfs" else "") + path[scheme.end() :]
+    if found := _VOLUMES.match(bare):
+        bare = "/Volumes" + bare[found.end() :]
+    elif found := _WORKSPACE.match(bare):
+        bare = "/" + bare[found.end() :]
+    try:
+        root = root.resolve()
+        start = folder if folder and not bare.startswith("/") else root
+        place = (start / bare.lstrip("/")).resolve()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise PlaceError(f"{path!r} cannot be a path: {getattr(error, 'strerror', None) or error}.") from None
+    # A file system may take names in any case for the same one.
+    if not place.is_relative_to(root) or STATE_FOLDER in map(str.casefold, place.relative_to(root).parts[:1]):
+        raise OutsideRootError(f"{path!r} is outside the root folder of the local workspace.")
+    return place

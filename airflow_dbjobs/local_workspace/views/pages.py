@@ -108,6 +108,7 @@ class Pages:
             ("Duration", _duration(run)),
             ("Job", _text(run.job_id) + (" (one-time run)" if run.run_type == "SUBMIT_RUN" else "")),
             ("Parameters", _json(parameters)),
+            ("Spark", _text(self._executor.spark_label())),
         ]
         attempts = self._store.tasks_of(run)
         newest = list(latest_attempts(attempts).values())

@@ -1,0 +1,90 @@
+"""What pip must install for a task: its `libraries`, and the dependencies of its serverless environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER
+
+from .errors import CannotRunError
+from .notebooks import WorkspaceFileError, find_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_dbjobs.local_workspace.messages import Json
+    from airflow_dbjobs.local_workspace.state.records import Run
+
+#: A line of a requirements file that names a file of the workspace, and not a URL or a package of an index.
+_FILE = re.compile(r"(dbfs:|file:|\.{0,2}/|[^:@]+\.(whl|zip|tar\.gz)$)")
+_INCLUDED = re.compile(r"(-r|--requirement)[ =]\s*(.+)")
+_COMMENT = re.compile(r"(^|\s)#.*")
+
+
+def python_libraries(run: Run, spec: Json, root: Path) -> Json | None:
+    """Return what `environments.enter` is to install for a task, and where; None if there is nothing.
+
+    :raises CannotRunError: A file does not exist, or the settings are not valid.
+    """
+    lines: list[str] = []
+    own_index: list[list[str]] = []
+    notes: list[str] = []
+    try:
+        for library in spec.get("libraries", []):
+            match library:
+                case {"pypi": {"package": str(package), "repo": str(repo)}} if repo:
+                    own_index.append([f"--index-url {repo}", package])
+                case {"pypi": {"package": str(package)}}:
+                    lines.append(package)
+                case {"whl": str(path)}:
+                    lines.append(str(find_file(root, path)))
+                case {"requirements": str(path)}:
+                    lines += _requirements(root, find_file(root, path))
+                case _:
+                    notes.append(_note(library))
+        lines += _lines(root, _dependencies(run, spec))
+    except WorkspaceFileError as error:
+        raise CannotRunError(f"A library cannot be installed: {error}", "LIBRARY_INSTALLATION_ERROR") from None
+    installs = [lines, *own_index] if lines else own_index
+    if not (installs or notes):
+        return None
+    return {"installs": installs, "notes": notes, "cache": str(root / STATE_FOLDER / "environments")}
+
+
+def _note(library: Any) -> str:
+    """Return what the log says about a library that is not one for Python."""
+    return f"Skipped, as only Python libraries can be installed here: {json.dumps(library)}"
+
+
+def _dependencies(run: Run, spec: Json) -> list[str]:
+    """Return the dependencies in the serverless environment that a task names."""
+    key = spec.get("environment_key")
+    if key is None:
+        return []
+    environments = run.settings.get("environments", [])
+    for environment in environments:
+        if environment.get("environment_key") == key:
+            return list(environment.get("spec", {}).get("dependencies", []))
+    known = ", ".join(repr(item.get("environment_key")) for item in environments) or "none"
+    message = f"Field 'environment_key' names {key!r}, which is not in 'environments'; there: {known}."
+    raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
+
+
+def _requirements(root: Path, file: Path) -> list[str]:
+    text = file.read_text(encoding="utf-8-sig", errors="replace").replace("\\\n", " ")
+    return _lines(root, text.splitlines(), file.parent)
+
+
+def _lines(root: Path, lines: list[str], folder: Path | None = None) -> list[str]:
+    """Return lines of a requirements file with the files of the workspace as pip finds them on this machine."""
+    found: list[str] = []
+    for line in (_COMMENT.sub("", line).strip() for line in lines):
+        if included := _INCLUDED.match(line):
+            found += _requirements(root, find_file(root, included[2], folder=folder))
+        elif _FILE.match(line):
+            found.append(str(find_file(root, line, folder=folder)))
+        elif line:
+            found.append(line)
+    return found

@@ -1,0 +1,118 @@
+"""The program of a `notebook_task`."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbjobs.local_workspace.engine.cells import Cell, read_cells
+from airflow_dbjobs.local_workspace.engine.notebooks import find_notebook
+from airflow_dbjobs.local_workspace.engine.runtime.display import display
+from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedError
+from airflow_dbjobs.local_workspace.engine.runtime.names import provide, provided_names
+
+from .python import main_namespace
+
+if TYPE_CHECKING:
+    from airflow_dbjobs.local_workspace.engine.runtime.dbutils import DBUtils
+
+
+def run(program: dict[str, Any], folder: Path) -> None:
+    """Run a notebook in the namespace of `__main__`."""
+    dbutils = provide(program, folder)
+    Notebook(Path(program["root"]), dbutils, main_namespace(program)).run(Path(program["file"]))
+
+
+class Notebook:
+    """Runs notebooks in one namespace, which gets the names that Databricks provides."""
+
+    def __init__(self, root: Path, dbutils: DBUtils, namespace: dict[str, Any]) -> None:
+        self._root = root
+        self._dbutils = dbutils
+        self._namespace = namespace
+        namespace.update(provided_names(dbutils))
+
+    def run(self, file: Path) -> None:
+        """Run a notebook, cell by cell."""
+        for cell in read_cells(file):
+            match cell.kind:
+                case "python":
+                    self._python(cell)
+                case "sql":
+                    self._sql(cell)
+                case "sh":
+                    _shell(cell.text)
+                case "fs":
+                    self._fs(cell.text)
+                case "run":
+                    self._inline(cell.text, file)
+                case "note":
+                    print(cell.text)  # noqa: T201 - what the program prints is its log
+                case _:
+                    raise NotSupportedError(
+                        f"{cell.filename}, line {cell.first_line}: the local workspace cannot run {cell.text} cells"
+                    )
+
+    def _python(self, cell: Cell) -> None:
+        name = cell.filename
+        # Leading blank lines keep the line numbers of the file, so that tracebacks point to the right place.
+        code = "\n" * (cell.first_line - 1) + cell.text
+        if not Path(name).is_file():
+            linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        # The user's code must not inherit the __future__ imports of this module.
+        tree: Any = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec", dont_inherit=True), self._namespace)  # noqa: S102 - running the user's code
+        if last:
+            value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
+            if value is not None:
+                print(repr(value))  # noqa: T201 - what the program prints is its log
+
+    def _sql(self, cell: Cell) -> None:
+        # Imported here, as few notebooks need it, and every task should start fast.
+        from airflow_dbjobs.local_workspace.engine.runtime import sql
+
+        frame = None
+        for statement in sql.split_statements(cell.text):
+            if sql.changes_widgets(statement, self._dbutils.widgets):
+                continue
+            values = self._dbutils.widgets.getAll()
+            text = sql.substitute(statement, values)
+            try:
+                frame = self._namespace["spark"].sql(text, args=sql.used_parameters(text, values) or None)
+            except Exception as error:
+                error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
+                raise
+        if frame is not None:
+            self._namespace["_sqldf"] = frame
+            if frame.columns:
+                display(frame)
+
+    def _fs(self, text: str) -> None:
+        for line in text.splitlines():
+            if line.strip():
+                command, *words = shlex.split(line)
+                options = dict(word[2:].split("=", 1) for word in words if word.startswith("--"))
+                named = {name: int(value) if value.isdigit() else value == "true" for name, value in options.items()}
+                if "-r" in words:
+                    named["recurse"] = True
+                display(getattr(self._dbutils.fs, command)(*(word for word in words if word[0] != "-"), **named))
+
+    def _inline(self, line: str, file: Path) -> None:
+        path, *words = shlex.split(line)
+        arguments = dict(word.removeprefix("$").partition("=")[::2] for word in words)
+        with self._dbutils.widgets.overridden(arguments):
+            self.run(find_notebook(self._root, path, folder=file.parent))
+
+
+def _shell(script: str) -> None:
+    # As above.
+    import subprocess
+
+    with subprocess.Popen(["/bin/bash", "-c", script], stdin=subprocess.DEVNULL) as shell:
+        code = shell.wait()
+    if code:
+        print(f"The shell ended with code {code}.")  # noqa: T201 - Databricks does not fail the notebook

@@ -1,0 +1,164 @@
+"""`dbutils.fs`: DBFS and volumes are folders in the workspace's root."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow_dbjobs.local_workspace.state.paths import PlaceError, place_of
+
+from .errors import NotSupportedError
+from .utility import Utility
+
+_MISSING = "java.io.FileNotFoundException: No such file or directory"
+
+
+class FileInfo(NamedTuple):
+    """An item of `dbutils.fs.ls`."""
+
+    path: str
+    name: str
+    size: int
+    modificationTime: int  # noqa: N815 - Databricks' name
+
+    def isDir(self) -> bool:  # noqa: N802 - Databricks' name
+        """Return whether this is a folder."""
+        return self.name.endswith("/")
+
+    def isFile(self) -> bool:  # noqa: N802 - Databricks' name
+        """Return whether this is a file."""
+        return not self.isDir()
+
+
+class MountInfo(NamedTuple):
+    """An item of `dbutils.fs.mounts`."""
+
+    mountPoint: str  # noqa: N815 - Databricks' name
+    source: str
+    encryptionType: str = ""  # noqa: N815 - Databricks' name
+
+
+class FileSystem(Utility):
+    """`dbutils.fs`: a path without a scheme is in DBFS, in a volume or in the workspace's files."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def ls(self, path: str = "/") -> list[FileInfo]:
+        """Return what a folder has, or the file itself."""
+        place = self._existing(path)
+        if place.is_dir():
+            return [_info(item, f"{self._shown(path).rstrip('/')}/{item.name}") for item in sorted(place.iterdir())]
+        return [_info(place, self._shown(path))]
+
+    def head(self, file: str, maxBytes: int = 65536) -> str:  # noqa: N803 - Databricks' name
+        """Return the beginning of a file."""
+        with self._existing(file).open("rb") as content:
+            return content.read(maxBytes).decode(errors="replace")
+
+    def put(self, file: str, contents: str, overwrite: bool = False) -> bool:
+        """Write text to a file."""
+        place = self._place(file)
+        if place.exists() and not overwrite:
+            raise FileExistsError(f"{file} already exists; pass overwrite=True")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        print(f"Wrote {place.write_bytes(contents.encode())} bytes.")  # noqa: T201 - what Databricks prints
+        return True
+
+    def mkdirs(self, dir: str) -> bool:  # noqa: A002 - Databricks' name
+        """Create a folder and those above it."""
+        self._place(dir).mkdir(parents=True, exist_ok=True)
+        return True
+
+    def rm(self, dir: str, recurse: bool = False) -> bool:  # noqa: A002 - Databricks' signature
+        """Delete a file or folder; return whether there was one."""
+        place = self._place(dir)
+        if place.is_dir():
+            if not recurse and any(place.iterdir()):
+                raise OSError(f"{dir} is a folder that is not empty; pass recurse=True")
+            shutil.rmtree(place)
+            return True
+        found = place.exists()
+        place.unlink(missing_ok=True)
+        return found
+
+    def cp(self, source: str, dest: str, recurse: bool = False) -> bool:
+        """Copy a file, into a folder if there is one at `dest`; a folder with all it has with `recurse`."""
+        origin, target = self._existing(source), self._place(dest)
+        if origin.is_dir():
+            if not recurse:
+                raise OSError(f"{source} is a folder; pass recurse=True")
+            shutil.copytree(origin, target, dirs_exist_ok=True)
+            return True
+        if target.is_dir() or dest.endswith("/"):
+            target /= origin.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(origin, target)
+        return True
+
+    def mv(self, source: str, dest: str, recurse: bool = False) -> bool:
+        """Move a file or, with `recurse`, a folder."""
+        self.cp(source, dest, recurse)
+        return self.rm(source, recurse)
+
+    def mount(self, source: str, mount_point: str, *_: object, **__: object) -> bool:
+        """Create the folder that stands for a mount. Nothing of `source` comes into it."""
+        place = self._place(mount_point)
+        place.mkdir(parents=True, exist_ok=True)
+        print(f"The local workspace does not mount {source}: {mount_point} is the folder {place}.")  # noqa: T201 - for the log
+        return True
+
+    updateMount = mount  # noqa: N815 - Databricks' name
+
+    def unmount(self, mount_point: str) -> bool:
+        """Delete the folder that stands for a mount if it is empty."""
+        place = self._existing(mount_point)
+        if not any(place.iterdir()):
+            place.rmdir()
+        return True
+
+    def mounts(self) -> list[MountInfo]:
+        """Return the folders that stand for mounts."""
+        folder = place_of(self._root, "dbfs:/mnt")
+        return [MountInfo(f"/mnt/{item.name}", str(item)) for item in sorted(folder.glob("*")) if item.is_dir()]
+
+    def refreshMounts(self) -> bool:  # noqa: N802 - Databricks' name
+        """Do nothing: mounts are folders."""
+        return True
+
+    def _place(self, path: str) -> Path:
+        scheme, colon, rest = path.partition(":")
+        if colon and "/" not in scheme and scheme not in ("dbfs", "file"):
+            raise NotSupportedError(f"the local workspace has no access to {path}: it has no cloud storage")
+        if scheme == "file" and not rest.lstrip("/").startswith("Workspace/"):
+            # The disk of the machine itself, where the program may read and write anyway.
+            return Path("/" + rest.lstrip("/"))
+        return place_of(self._root, self._shown(path))
+
+    def _shown(self, path: str) -> str:
+        """Return a path with its scheme, as `ls` shows it."""
+        if path.startswith(("dbfs:", "file:")):
+            scheme, _, rest = path.partition(":")
+            return f"{scheme}:/{rest.lstrip('/')}"
+        bare = "/" + path.lstrip("/")
+        return f"file:{bare}" if bare.startswith("/Workspace/") else f"dbfs:{bare}"
+
+    def _existing(self, path: str) -> Path:
+        try:
+            place = self._place(path)
+        except PlaceError as error:
+            raise FileNotFoundError(f"{_MISSING} {path}: {error}") from None
+        if self._shown(path) == "dbfs:/":
+            # DBFS itself always exists.
+            place.mkdir(exist_ok=True)
+        if not place.exists():
+            raise FileNotFoundError(f"{_MISSING} {path}; the local workspace looked for {place}")
+        return place
+
+
+def _info(place: Path, path: str) -> FileInfo:
+    status = place.stat()
+    folder = "/" if place.is_dir() else ""
+    size = 0 if folder else status.st_size
+    return FileInfo(path + folder, place.name + folder, size, int(status.st_mtime * 1000))

@@ -1,0 +1,199 @@
+"""Spark in tasks: real servers of Sail (`make test-spark`), and what a workspace without an engine says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.engine import spark_server
+from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
+
+from .conftest import mounted
+from .support import TOKEN, Client, eventually, results
+from .test_server import Start, start  # noqa: F401 - a fixture
+
+Run = Callable[..., str]
+
+
+def python(path: str, **task: Any) -> dict[str, Any]:
+    return {"task_key": path, "spark_python_task": {"python_file": f"/{path}.py"}, **task}
+
+
+def server_pid(root: Path) -> int:
+    """Return the process id of the Spark server of the workspace that serves `root`."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"spark_process.py sail {root.resolve()}/"], check=False, capture_output=True, text=True
+    )
+    return int(found.stdout or 0)
+
+
+@pytest.fixture
+def spark_client(root: Path) -> Iterator[Client]:
+    """Return a client of a workspace whose tasks have a Spark."""
+    with LocalWorkspace(root, token=TOKEN, spark="sail") as workspace:
+        yield mounted(workspace)
+
+
+@pytest.fixture
+def output_of(notebook: Callable[[str, str], None]) -> Run:
+    """Return a function that runs a notebook, and returns its exit value."""
+
+    def run(client: Client, code: str) -> str:
+        notebook("cell", textwrap.dedent(code))
+        ended = client.finish(notebook_task={"notebook_path": "/cell"})
+        output = client.output(ended)
+        assert ended["state"]["result_state"] == "SUCCESS", output.get("error_trace", output)
+        return str(output["notebook_output"].get("result", ""))
+
+    return run
+
+
+class TestWithoutEngine:
+    def test_using_spark_fails_with_what_to_install(self, client: Client, notebook) -> None:
+        notebook("n", "print('before')\nspark.sql('SELECT 1')")
+        run = client.finish(notebook_task={"notebook_path": "/n"})
+        output = client.output(run)
+        assert run["state"]["result_state"] == "FAILED"
+        assert "pip install 'airflow-dbjobs[spark]'" in output["error"]
+
+    def test_an_engine_that_is_not_installed_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)
+        with pytest.raises(WorkspaceError, match=r"pip install 'airflow-dbjobs\[spark\]'"):
+            LocalWorkspace(root, token=TOKEN, spark="sail")
+        with pytest.raises(WorkspaceError, match="Java 17"):
+            LocalWorkspace(root, token=TOKEN, spark="pyspark")
+
+    def test_auto_is_none_where_nothing_is_installed(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)
+        workspace = LocalWorkspace(root, token=TOKEN, spark="auto")
+        assert workspace.spark_label == ""
+        workspace.close()
+
+
+@pytest.mark.spark
+class TestSail:
+    def test_notebook_uses_dataframes_sql_and_functions(self, spark_client: Client, output_of: Run) -> None:
+        value = output_of(
+            spark_client,
+            """
+            from pyspark.sql import functions as F
+
+            @F.udf("long")
+            def plus_one(x):
+                return x + 1
+
+            spark.range(4).withColumn("even", F.col("id") % 2 == 0).createOrReplaceTempView("numbers")
+            row = spark.sql("SELECT sum(id) AS total FROM numbers WHERE even").first()
+            dbutils.notebook.exit(f"{row.total} {[r[0] for r in spark.range(3).select(plus_one('id')).collect()]}")
+            """,
+        )
+        assert value == "2 [1, 2, 3]"
+
+    def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:  # noqa: F811
+        write("f.py", "print(1)")
+        _, client = start("--spark", "sail", announced="Spark: Sail 0.7")
+        run = client.finish(spark_python_task={"python_file": "/f.py"})
+        assert "not Apache Spark" in client.session.get(run["run_page_url"]).text
+
+    def test_tasks_share_tables_and_not_temporary_views(self, spark_client: Client, write) -> None:
+        begin = "from pyspark.sql import SparkSession\nspark = SparkSession.builder.getOrCreate()\n"
+        write(
+            "save.py",
+            begin + "spark.range(3).write.saveAsTable('saved')\nspark.range(9).createOrReplaceTempView('mine')\n"
+            "spark.sql('CREATE SCHEMA dev.sales')\n"
+            "spark.range(2).write.format('parquet').partitionBy('id').saveAsTable('dev.sales.parts')\n"
+            "spark.sql('CREATE VIEW twice AS SELECT id * 2 AS id FROM saved')\n",
+        )
+        write(
+            "read.py",
+            begin + "print(spark.table('saved').count(), spark.table('dev.sales.parts').count(), end=' ')\n"
+            "print(spark.sql('SELECT max(id) FROM twice').first()[0], spark.catalog.tableExists('mine'))\n"
+            "spark.sql('UPDATE saved SET id = 7 WHERE id = 0')\nspark.sql('DROP TABLE dev.sales.parts')\n",
+        )
+        write(
+            "late.py",
+            begin + "print(spark.sql('SELECT max(id) FROM saved').first()[0], end=' ')\n"
+            "print(spark.catalog.tableExists('dev.sales.parts'))",
+        )
+        chain = [python("save"), python("read", depends_on=[{"task_key": "save"}])]
+        run = spark_client.finish(tasks=[*chain, python("late", depends_on=[{"task_key": "read"}])])
+        assert results(run) == dict.fromkeys(["save", "read", "late"], "SUCCESS"), [
+            spark_client.output(run, key).get("error_trace") for key in ("save", "read", "late")
+        ]
+        assert spark_client.output(run, "read")["logs"].endswith("3 2 4 False\n")
+        assert spark_client.output(run, "late")["logs"].endswith("7 False\n")
+
+    def test_two_tasks_at_once_do_not_disturb_each_other(self, spark_client: Client, write) -> None:
+        for name in ("one", "two"):
+            write(
+                f"{name}.py",
+                f"""
+                import pathlib, time
+                from pyspark.sql import SparkSession
+                spark = SparkSession.builder.getOrCreate()
+                spark.sql("SELECT '{name}' AS name").createOrReplaceTempView("view")
+                pathlib.Path("{name}").touch()
+                while not (pathlib.Path("one").exists() and pathlib.Path("two").exists()): time.sleep(.01)
+                spark.table("view").write.saveAsTable("from_{name}")
+                print(spark.table("view").first().name, spark.table("from_{name}").first().name)
+                """,
+            )
+        run = spark_client.finish(tasks=[python("one"), python("two")])
+        assert spark_client.output(run, "one")["logs"].endswith("one one\n")
+        assert spark_client.output(run, "two")["logs"].endswith("two two\n")
+
+    def test_tables_survive_a_restart_of_the_workspace(self, root: Path, output_of: Run) -> None:
+        with LocalWorkspace(root, token=TOKEN, spark="sail") as first:
+            output_of(mounted(first), "spark.range(5).write.saveAsTable('main.default.kept')")
+        with LocalWorkspace(root, token=TOKEN, spark="sail") as second:
+            count = "dbutils.notebook.exit(str(spark.table('main.default.kept').count()))"
+            assert output_of(mounted(second), count) == "5"
+
+    def test_a_killed_server_is_started_again(self, root: Path, spark_client: Client, output_of: Run) -> None:
+        output_of(spark_client, "spark.range(5).write.saveAsTable('kept')")
+        os.kill(server_pid(root), signal.SIGKILL)
+        assert output_of(spark_client, "dbutils.notebook.exit(str(spark.table('kept').count()))") == "5"
+
+    def test_no_server_outlives_a_killed_workspace(self, root: Path, start: Start, write) -> None:  # noqa: F811
+        write("f.py", "print(1)")
+        server, client = start("--spark", "sail")
+        client.finish(spark_python_task={"python_file": "/f.py"})
+        pid = server_pid(root)
+        assert pid
+        server.kill()
+        eventually(lambda: not server_pid(root), "the end of the Spark server")
+
+    def test_a_program_that_outlives_its_server_learns_that_its_session_is_lost(
+        self, start: Start, write  # noqa: F811
+    ) -> None:
+        write(
+            "f.py",
+            """
+            import pathlib, time
+            from pyspark.sql import SparkSession
+            spark = SparkSession.builder.getOrCreate()
+            spark.range(3).createOrReplaceTempView("view")
+            pathlib.Path("begun").touch()
+            while not pathlib.Path("go").exists(): time.sleep(.01)
+            spark.table("view").count()
+            """,
+        )
+        server, client = start("--spark", "sail")
+        run_id = client.submit(spark_python_task={"python_file": "/f.py"})
+        folder = Path(server.args[server.args.index("--root") + 1])
+        eventually((folder / "begun").exists)
+        server.kill()
+        server.wait()
+        _, client = start("--spark", "sail")
+        (folder / "go").touch()
+        run = client.wait_for(run_id)
+        assert run["state"]["result_state"] == "FAILED"
+        assert "has been restarted" in client.output(run)["error_trace"]
