@@ -14,8 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_dbjobs.local_workspace.messages import MAX_BODY_BYTES, ApiError, Reply, Request
+from airflow_dbjobs.local_workspace.messages import ApiError, Reply, Request
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
+
+from .routes import body_limit
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -141,16 +143,19 @@ class _App:
 
     async def _reply(self, request: starlette.requests.Request) -> Reply:
         body = bytearray()
+        # Not `request.url.path`, which ends at a question mark in the name of a file.
+        path: str = request.scope["path"]
+        limit = body_limit(path)
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                message = f"The body is larger than {MAX_BODY_BYTES} bytes."
+            if len(body) > limit:
+                message = f"The body is larger than {limit} bytes."
                 return ApiError(message, code="MALFORMED_REQUEST").reply()
         return await run_in_threadpool(
             self._handler.handle,
             Request(
                 method=request.method,
-                path=request.url.path,
+                path=path,
                 query=dict(request.query_params),
                 headers=dict(request.headers),
                 body=bytes(body),
