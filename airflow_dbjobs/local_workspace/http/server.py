@@ -20,6 +20,8 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 from .routes import body_limit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import Receive, Scope, Send
 
     from airflow_dbjobs.local_workspace.messages import Handler
@@ -67,14 +69,8 @@ def address(listener: socket.socket) -> tuple[str, int]:
     return f"[{host}]" if ":" in host else host, port
 
 
-def url(listener: socket.socket) -> str:
-    """Return the URL of a listening socket."""
-    host, port = address(listener)
-    return f"http://{host}:{port}"
-
-
-def serve(handler: Handler, listener: socket.socket) -> None:
-    """Serve requests on `listener` until SIGTERM or SIGINT."""
+def serve(handler: Handler, listener: socket.socket, certificate: tuple[Path, Path] | None) -> None:
+    """Serve requests on `listener` until SIGTERM or SIGINT, by TLS if there are a certificate and its key."""
     # uvicorn raises the signal again after its shutdown; these handlers let it return instead.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -86,6 +82,8 @@ def serve(handler: Handler, listener: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        ssl_certfile=certificate[0] if certificate else None,
+        ssl_keyfile=certificate[1] if certificate else None,
         # The workspace sets the Date header, from its own clock.
         date_header=False,
         # A reply that a fault delays must not delay the shutdown.
