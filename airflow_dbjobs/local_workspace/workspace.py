@@ -19,7 +19,7 @@ from .faults import Fault, parse_faults
 from .http import auth, routes
 from .messages import ApiError, Reply, Request, json_reply
 from .operations import bulk
-from .operations.context import RequestContext
+from .operations.context import Memory, RequestContext
 from .state.folder import PAGE_KEY, WorkspaceError, kept_secret, lock_folder, state_folder
 from .state.store import Store
 from .views.json_view import JsonView
@@ -95,6 +95,7 @@ class LocalWorkspace:
         self._user = auth.user_name()
         self._spark = SparkServer(folder / "spark", spark)
         self._failures = FailureLog()
+        self._memory = Memory()
         self._lock_file = lock_folder(folder)
         try:
             self._store = Store(folder / "workspace.sqlite3")
@@ -202,8 +203,6 @@ class LocalWorkspace:
         return self._pages.find(request) or routes.not_found(request)
 
     def _call_api(self, request: Request) -> Reply:
-        if (request.method, request.path) == ("GET", "/api/2.0/preview/scim/v2/Me"):
-            return json_reply(auth.me(self._user))
         if (answer := self._control(request)) is not None:
             return json_reply(answer)
         found = routes.find_operation(request)
@@ -211,6 +210,8 @@ class LocalWorkspace:
             return routes.not_found(request)
         version, operation = found
         context = RequestContext(
+            request=request,
+            memory=self._memory,
             store=self._store,
             executor=self._executor,
             root=self._root,
@@ -221,7 +222,8 @@ class LocalWorkspace:
             now_ms=self._now_ms(),
             max_page=self._max_page,
         )
-        return json_reply(operation(context))
+        result = operation(context)
+        return result if isinstance(result, Reply) else json_reply(result)
 
     def _control(self, request: Request) -> Json | None:
         """Answer requests to this workspace's own API, for tests and benchmarks; return None for other requests."""
