@@ -21,6 +21,7 @@ from airflow_dbjobs.payloads.bundles import (
     is_relative,
     jobs_of,
     map_paths,
+    merge_elements,
     read_bundle,
     root_of,
     targets_of,
@@ -86,7 +87,7 @@ def problems(payload: Any, endpoint: str | None, version: str) -> list[Finding]:
 
 
 def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[bool, str]]:
-    """Yield for each finding in a file, or in the bundle it belongs to, whether it is an error, and the line to print."""
+    """Yield for each finding in a file, or in its bundle, whether it is an error, and the line to print."""
     try:
         documents = read(file)
         if endpoint is None and is_part(documents[0].payload):
@@ -109,7 +110,7 @@ def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[boo
 def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
     """Yield what `report` does, with the places of the fields in the bundle's files instead of those in a job."""
     for target in targets_of(bundle) or [default_target(bundle)]:
-        for job in jobs_of(with_target(bundle, target)).values():
+        for job in map(merge_elements, jobs_of(with_target(bundle, target)).values()):
             nodes = dict(job.by_path())
             payload = map_paths(job, _unknown_if_relative).map(_as_text).plain()
             for finding in problems(payload, "create", version):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.payloads.files import read
+from airflow_dbjobs.payloads.templates import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ FILE_NAMES = ("databricks.yml", "databricks.yaml", "bundle.yml", "bundle.yaml")
 _SECTIONS = ("bundle", "resources", "targets", "variables")
 # What of these a target has is merged with what the bundle has.
 _MERGED = ("bundle", "workspace", "presets", "resources")
-# Elements of these lists are merged if they have the same key; those of other lists are appended.
+# Lists of a job whose elements are merged if they have the same key; those of other lists are appended.
 _KEYS = {"tasks": "task_key", "job_clusters": "job_cluster_key", "parameters": "name"}
 # Fields of a job in a bundle that are no settings: other APIs have them, or only the deployment.
 _NOT_SETTINGS = ("permissions", "lifecycle")
@@ -177,33 +178,44 @@ def _refuse_redefinition(parts: Iterable[Node]) -> None:
                     raise ConfigurationError(f"{node.place}: is defined twice, also in {other}. Rename one.")
 
 
-def _merged(base: Node, given: Node, key: str | None = None) -> Node:
-    """Return `base` with what `given` has: mappings are merged, lists appended, other values replaced.
-
-    `key` is the field by which elements of these lists are merged.
-    """
+def _merged(base: Node, given: Node) -> Node:
+    """Return `base` with what `given` has: mappings are merged, lists appended, other values replaced."""
     if given.value is None:
         return base
     if isinstance(base.value, dict) and isinstance(given.value, dict):
         made = dict(base.value)
         for name, node in given.value.items():
-            made[name] = _merged(made[name], node, _KEYS.get(name)) if name in made else node
+            made[name] = _merged(made[name], node) if name in made else node
         return replace(base, value=made)
     if isinstance(base.value, list) and isinstance(given.value, list):
-        return replace(base, value=_with_elements(base.value, given.value, key))
+        return replace(base, value=[*base.value, *given.value])
     return given
 
 
-def _with_elements(base: list[Node], given: list[Node], key: str | None) -> list[Node]:
-    made = list(base)
-    for node in given:
-        name = node.get(key) if key else None
-        same = (at for at, other in enumerate(base) if name and (of := other.get(key or "")) and of.value == name.value)
-        at = next(same, None)
-        if at is None:
+def merge_elements(job: Node) -> Node:
+    """Return a job with what a target has for a task, a cluster or a parameter merged with what the bundle has for it.
+
+    A list is UNKNOWN if that depends on a reference (``${var.x}``) which is not replaced yet.
+    """
+    lists = {name: (node, key) for name, key in _KEYS.items() if isinstance((node := job.get(name) or job).value, list)}
+    made = {name: replace(node, value=_elements(node.value, key)) for name, (node, key) in lists.items()}
+    return replace(job, value=job.value | made)
+
+
+def _elements(nodes: list[Node], key: str) -> list[Node] | str:
+    made: list[Node] = []
+    for node in nodes:
+        name = node.get(key)
+        # Two elements of one list remain two: that is a mistake.
+        others = [other for other in made if other.path.rpartition("[")[0] != node.path.rpartition("[")[0]]
+        names = [of.value for other in others if (of := other.get(key))]
+        if others and any("${" in str(value) for value in [*names, name and name.value]):
+            return UNKNOWN
+        same = next((other for other in others if name and (of := other.get(key)) and of.value == name.value), None)
+        if same is None:
             made.append(node)
         else:
-            made[at] = _merged(made[at], node)
+            made[made.index(same)] = _merged(same, node)
     return made
 
 
