@@ -22,6 +22,7 @@ from airflow_dbjobs.payloads.bundles import (
     jobs_of,
     map_paths,
     merge_elements,
+    node_of,
     read_bundle,
     root_of,
     targets_of,
@@ -92,7 +93,9 @@ def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[boo
         documents = read(file)
         if endpoint is None and is_part(documents[0].payload):
             with depth_reported:
-                yield from _report_bundle(read_bundle(root_of(file)), version)
+                root = root_of(file)
+                content = node_of(documents[0], file) if root == file else None
+                yield from _report_bundle(read_bundle(root, content), version)
             return
     except ConfigurationError as error:
         yield True, str(error)

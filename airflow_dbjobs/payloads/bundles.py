@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.files import read
+from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.templates import UNKNOWN
 
 if TYPE_CHECKING:
@@ -103,15 +103,20 @@ class Node:
 
 def read_nodes(file: Path, *, may_be_empty: bool = False) -> list[Node]:
     """Return the documents of a JSON or YAML file. Raises ConfigurationError if it cannot be read."""
+    return [node_of(document, file) for document in read(file, may_be_empty=may_be_empty)]
 
-    def node(value: Any, path: str, line_of: Callable[[str], int]) -> Node:
+
+def node_of(document: Document, file: Path) -> Node:
+    """Return a document of a file as a node."""
+
+    def node(value: Any, path: str) -> Node:
         if isinstance(value, dict):
-            value = {str(name): node(item, f"{path}.{name}".lstrip("."), line_of) for name, item in value.items()}
+            value = {str(name): node(item, f"{path}.{name}".lstrip(".")) for name, item in value.items()}
         elif isinstance(value, list):
-            value = [node(item, f"{path}[{index}]", line_of) for index, item in enumerate(value)]
-        return Node(value, file, line_of(path), path)
+            value = [node(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return Node(value, file, document.line_of(path), path)
 
-    return [node(document.payload, "", document.line_of) for document in read(file, may_be_empty=may_be_empty)]
+    return node(document.payload, "")
 
 
 def is_part(payload: object) -> bool:
@@ -134,12 +139,13 @@ def root_of(file: Path) -> Path:
     return file
 
 
-def read_bundle(file: Path) -> Node:
-    """Return a bundle: the root file, or a single part, with what it includes.
+def read_bundle(file: Path, root: Node | None = None) -> Node:
+    """Return a bundle: the root file, or a single part, with what it includes. `root` is the content of the file.
 
     Raises ConfigurationError if a file cannot be read or is no part of a bundle, or two define the same resource.
     """
-    parts = [_part(file), *map(_part, _included(_part(file)))]
+    root = root or _part(file)
+    parts = [root, *map(_part, _included(root))]
     _refuse_redefinition(parts)
     bundle = parts[0]
     for part in parts[1:]:

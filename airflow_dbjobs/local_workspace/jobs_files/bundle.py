@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.local_workspace.operations.fields import STRINGS
 from airflow_dbjobs.payloads.bundles import (
     Node,
     default_target,
@@ -80,7 +82,7 @@ def jobs_of_bundle(
     notes = [*_skipped(bundle)]
     jobs = []
     for key, job in jobs_of(bundle).items():
-        made = merge_elements(references.resolved(job))
+        made = merge_elements(references.resolved(job)).map(_as_text)
         made = map_paths(made, _localizer(root, folder, deployed, notes.append))
         jobs.append(FileJob(key, job_ids[key], made.plain(), str(file.resolve()), job.place))
     notes += [
@@ -88,6 +90,12 @@ def jobs_of_bundle(
         for name, place in references.unknown.items()
     ]
     return jobs, notes
+
+
+def _as_text(node: Node, names: tuple[str, ...]) -> Node:
+    """Return a number or boolean in a field of strings as the text that a deployment makes of it."""
+    is_text = bool(names) and names[-1] in STRINGS and isinstance(node.value, int | float)
+    return replace(node, value=json.dumps(node.value)) if is_text else node
 
 
 def _skipped(bundle: Node) -> Iterator[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.errors import ConfigurationError
@@ -13,17 +15,15 @@ from airflow_dbjobs.local_workspace.operations.fields import decode
 from airflow_dbjobs.local_workspace.operations.validation import check_settings
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 from airflow_dbjobs.local_workspace.state.records import Job
-from airflow_dbjobs.payloads.bundles import FILE_NAMES, is_part, read_nodes, root_file
+from airflow_dbjobs.payloads.bundles import FILE_NAMES, Node, is_part, read_nodes, root_file
 
 from .bundle import FileJob, jobs_of_bundle, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.operations.context import RequestContext
-    from airflow_dbjobs.payloads.bundles import Node
 
 _API_VERSION = "2.2"
 _SUFFIXES = (".json", ".yml", ".yaml")
@@ -44,8 +44,12 @@ class JobsFiles:
 
     @property
     def root(self) -> Path | None:
-        """The folder of the first bundle, if there is one."""
-        return next((file.parent for path in self.paths if (file := _bundle_file(path))), None)
+        """The folder of the first bundle, with the folders that it synchronizes; None if there is no bundle."""
+        file = next(filter(None, map(_bundle_file, self.paths)), None)
+        if file is None:
+            return None
+        paths = (read_nodes(file)[0].get("sync", "paths") or Node([], file, 1)).plain() or []
+        return Path(os.path.commonpath([(file.parent / str(path)).resolve() for path in (".", *paths)]))
 
     def read(self, root: Path, *, user: str, host: str) -> tuple[list[FileJob], list[str]]:
         """Return the jobs of the files, checked, and notes about what is not as in the cloud.
