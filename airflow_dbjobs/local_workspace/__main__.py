@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .engine.spark_server import ENGINES
+from .jobs_files.loading import JobsFiles, chosen_id
 from .state.certificate import kept_certificate
 from .state.folder import TOKEN, WorkspaceError, kept_secret, state_folder
 from .workspace import LocalWorkspace
@@ -65,6 +66,7 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
             simulate=options.simulate,
             max_page=options.max_page,
             spark="none" if options.simulate is not None else options.spark,
+            jobs=options.jobs,
         )
     except WorkspaceError:
         listener.close()
@@ -78,7 +80,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Serve a folder as a Databricks workspace: its Jobs API runs the notebooks and Python files in it.",
     )
     add = parser.add_argument
-    add("--root", type=Path, required=True, help="the folder to serve")
+    add("--root", type=Path, help="the folder to serve (default: the folder of the bundle in --jobs)")
+    add(
+        "--jobs", type=Path, action="append", default=[], help="a bundle, or a file or folder with the settings of jobs"
+    )
+    add("--target", default="", help="the target of the bundle (default: its default target)")
+    add("--job-id", type=chosen_id, action="append", default=[], metavar="KEY=ID", help="the id of a job in --jobs")
     add("--host", default="127.0.0.1", help="127.0.0.1, localhost or ::1 (default: %(default)s)")
     add("--port", type=int, default=8765, help="0 picks a free port (default: %(default)s)")
     add("--token", help=f"the API token (default: ${TOKEN_VARIABLE}, or one that is generated and kept in the root)")
@@ -93,7 +100,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--spark", choices=ENGINES, default="auto", help="what runs Spark code (default: sail or pyspark if installed)")
     add("--tls", action="store_true", help="serve HTTPS, with a certificate that is made and kept in the root")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.jobs = JobsFiles(options.jobs, options.target, dict(options.job_id))
+    options.root = options.root or options.jobs.root
+    if options.root is None:
+        parser.error("the following arguments are required: --root (or --jobs with a bundle)")
+    return options
 
 
 def _scheme(tls: object) -> str:
@@ -121,9 +133,18 @@ def _announce(
     sys.stdout.write(
         f"The local workspace is running. To connect Airflow to it:\n\n"
         f"export AIRFLOW_CONN_DATABRICKS_DEFAULT={shlex.quote(json.dumps(connection))}\n\n"
-        f"{trust}{simulated}{spark}Runs can be seen at {workspace.pages_url}\n"
+        f"{trust}{_file_jobs(workspace)}{simulated}{spark}Runs can be seen at {workspace.pages_url}\n"
     )
     sys.stdout.flush()
+
+
+def _file_jobs(workspace: LocalWorkspace) -> str:
+    """Describe the jobs that were read from files."""
+    jobs = [
+        f"  job_id {job.job_id}, {job.settings.get('name', 'Untitled')!r}: {job.place}\n" for job in workspace.file_jobs
+    ]
+    notes = [f"  {note}\n" for note in workspace.file_notes]
+    return "".join([*(["Jobs from files:\n", *jobs] if jobs else []), *(["Notes:\n", *notes] if notes else []), "\n"])
 
 
 def _fail(message: str) -> int:

@@ -25,7 +25,7 @@ _BOOLEANS: Final = frozenset(
         "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled",
     }
 )  # fmt: skip
-_STRINGS: Final = frozenset(
+STRINGS: Final = frozenset(
     {
         "name", "run_name", "idempotency_token", "task_key", "notebook_path", "python_file", "run_if",
         "page_token", "run_type", "existing_cluster_id", "views_to_export", "job_cluster_key", "outcome", "op",
@@ -164,7 +164,7 @@ _FLAT_READERS: Final[_Readers] = (
 _READERS: Final[_Readers] = (
     (_INTEGERS, _integer),
     (_BOOLEANS, _boolean),
-    (_STRINGS, _string),
+    (STRINGS, _string),
     (_VALUES, _value),
     (_STRING_ARRAYS, _string_array),
     (_VALUE_ARRAYS, _value_array),

@@ -37,6 +37,9 @@ def state_folder(root: Path) -> Path:
     with _as_workspace_error(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         _close_to_others(folder)
+        # The root may be a bundle: its deployment leaves out what Git ignores, and so the token.
+        if not (ignored := folder / ".gitignore").exists():
+            ignored.write_text("*\n")
     return folder
 
 
