@@ -109,7 +109,7 @@ class LocalWorkspace:
             os.close(self._lock_file)
             raise
         self._executor = self._new_executor(folder / "runs")
-        self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key)
+        self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key, now_ms=self._now_ms)
         self._runner = Runner(self._store, self._executor, max_parallel_tasks)
         self._lock = threading.RLock()
         self._wake = threading.Event()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
 
 _NO_DBT: Final = (
-    "There is no dbt. Install dbt with an adapter so that it is on the PATH of the local workspace, or name them in the "
-    "task's libraries."
+    "There is no dbt. Install dbt with an adapter so that it is on the PATH of the local workspace, or name them in the"
+    " task's libraries."
 )
 
 
