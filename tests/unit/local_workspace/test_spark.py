@@ -176,8 +176,8 @@ class TestSail:
 
     def test_a_program_that_outlives_its_server_learns_that_its_session_is_lost(
         self,
-        start: Start,
-        write,  # noqa: F811
+        start: Start,  # noqa: F811
+        write,
     ) -> None:
         write(
             "f.py",
