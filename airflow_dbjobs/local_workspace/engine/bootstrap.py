@@ -20,8 +20,8 @@ _MAX_ERROR = 10_000
 _MAX_TRACE = 1_000_000
 _CLOUD_PATHS = ("/dbfs/", "/Volumes/", "/Workspace/")
 _HINT = (
-    "The local workspace keeps /dbfs and /Volumes in {root}, which is /Workspace. dbutils.fs knows that, open does not: "
-    "make links to these folders at the root of this machine's disk."
+    "The local workspace keeps /dbfs and /Volumes in {root}, which is /Workspace. dbutils.fs knows that, open does not:"
+    " make links to these folders at the root of this machine's disk."
 )
 _HERE = Path(__file__).resolve().parent
 

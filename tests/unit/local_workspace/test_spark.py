@@ -8,7 +8,7 @@ import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +18,10 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually, results
-from .test_server import Start, start  # noqa: F401 - a fixture
+from .test_server import start  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from .test_server import Start
 
 Run = Callable[..., str]
 
@@ -173,8 +176,8 @@ class TestSail:
 
     def test_a_program_that_outlives_its_server_learns_that_its_session_is_lost(
         self,
-        start: Start,
-        write,  # noqa: F811
+        start: Start,  # noqa: F811
+        write,
     ) -> None:
         write(
             "f.py",
