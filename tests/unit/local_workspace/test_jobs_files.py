@@ -6,18 +6,23 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_dbjobs.client import JobsClient, Outcome
+from airflow_dbjobs.client import JobsClient
+from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.local_workspace import LocalWorkspace
 from airflow_dbjobs.local_workspace.jobs_files.loading import JobsFiles
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import Write, mounted
 from .support import TOKEN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS = {"name": "load", "tasks": [{"task_key": "a", "notebook_task": {"notebook_path": "/a"}}]}
 
 BUNDLE = """\
 bundle: {name: sales}
@@ -252,10 +257,8 @@ class TestIds:
 
 
 class TestFiles:
-    SETTINGS = {"name": "load", "tasks": [{"task_key": "a", "notebook_task": {"notebook_path": "/a"}}]}
-
     def test_an_exported_job_keeps_its_id(self, root: Path, write: Write) -> None:
-        write("jobs/load.json", json.dumps({"job_id": 77, "created_time": 1, "settings": self.SETTINGS}))
+        write("jobs/load.json", json.dumps({"job_id": 77, "created_time": 1, "settings": SETTINGS}))
         write("jobs/flat.yaml", "name: flat\nnotebook_task: {notebook_path: /a}\n")
         write("jobs/README.md", "no job")
         ids = ids_by_name(root, root / "jobs")
@@ -265,7 +268,7 @@ class TestFiles:
 
     def test_replace_the_settings_of_a_job_with_their_id(self, root: Path, write: Write) -> None:
         with LocalWorkspace(root, token=TOKEN) as ws:
-            job_id = mounted(ws).post("create", **self.SETTINGS, timeout_seconds=9, tags={"a": "b"})["job_id"]
+            job_id = mounted(ws).post("create", **SETTINGS, timeout_seconds=9, tags={"a": "b"})["job_id"]
             exported = mounted(ws).get("get", job_id=job_id)
         del exported["settings"]["tags"]
         write("load.json", json.dumps(exported))
