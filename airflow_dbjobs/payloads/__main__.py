@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.body import TEXT_PARAMETERS, depth_reported, to_json
+from airflow_dbjobs.payloads.body import depth_reported, to_json
 from airflow_dbjobs.payloads.bundles import (
     Node,
     default_target,
@@ -23,6 +22,7 @@ from airflow_dbjobs.payloads.bundles import (
     map_paths,
     merge_elements,
     node_of,
+    parameters_as_texts,
     read_bundle,
     root_of,
     targets_of,
@@ -115,7 +115,7 @@ def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
     for target in targets_of(bundle) or [default_target(bundle)]:
         for job in map(merge_elements, jobs_of(with_target(bundle, target)).values()):
             nodes = dict(job.by_path())
-            payload = map_paths(job, _unknown_if_relative).map(_as_text).plain()
+            payload = parameters_as_texts(map_paths(job, _unknown_if_relative)).plain()
             for finding in problems(payload, "create", version):
                 known = nearest(finding.path, nodes)
                 node, missing = nodes[known], finding.path.removeprefix(known).lstrip(".")
@@ -125,12 +125,6 @@ def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
 
 def _unknown_if_relative(node: Node) -> Node:
     return replace(node, value=UNKNOWN) if is_relative(node.value) else node
-
-
-def _as_text(node: Node, names: tuple[str, ...]) -> Node:
-    """Return a number or boolean among the parameters of code as the text that the deployment makes of it."""
-    is_parameter = isinstance(node.value, int | float) and not TEXT_PARAMETERS.isdisjoint(names)
-    return replace(node, value=json.dumps(node.value)) if is_parameter else node
 
 
 def _line(place: str, finding: Finding) -> tuple[bool, str]:

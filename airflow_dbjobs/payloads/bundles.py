@@ -6,12 +6,14 @@ this module, too.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.payloads.body import TEXT_PARAMETERS
 from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.templates import UNKNOWN
 
@@ -274,6 +276,16 @@ def map_paths(job: Node, change: Callable[[Node], Node]) -> Node:
         return replace(new, value=f"{flag} {new.value}") if flag else new
 
     return job if job.get("git_source") else job.map(changed)
+
+
+def parameters_as_texts(job: Node) -> Node:
+    """Return a job with the texts that a deployment makes of numbers and booleans among the parameters of code."""
+
+    def text(node: Node, names: tuple[str, ...]) -> Node:
+        is_parameter = isinstance(node.value, int | float) and not TEXT_PARAMETERS.isdisjoint(names)
+        return replace(node, value=json.dumps(node.value)) if is_parameter else node
+
+    return job.map(text)
 
 
 def _task_field(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from airflow_dbjobs.payloads.bundles import (
     jobs_of,
     map_paths,
     merge_elements,
+    parameters_as_texts,
     read_bundle,
     with_target,
 )
@@ -86,7 +87,7 @@ def jobs_of_bundle(
     notes = [*_skipped(bundle)]
     jobs = []
     for key, job in jobs_of(bundle).items():
-        made = merge_elements(references.resolved(job)).map(_as_text)
+        made = parameters_as_texts(merge_elements(references.resolved(job))).map(_as_text)
         made = map_paths(made, _localizer(root, folder, deployed, notes.append))
         jobs.append(FileJob(key, job_ids[key], made.plain(), str(file.resolve()), job.place))
     notes += [

@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from documentation import ROOT, text_of
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Outcome
@@ -18,9 +20,6 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import Write, mounted
 from .support import TOKEN
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SETTINGS = {"name": "load", "tasks": [{"task_key": "a", "notebook_task": {"notebook_path": "/a"}}]}
 
@@ -297,6 +296,17 @@ class TestFiles:
         assert message(root, root / "no.json") == "no.json: cannot be read: No such file or directory."
         (root / "empty").mkdir()
         assert message(root, root / "empty").startswith("empty: has neither a databricks.yml nor jobs")
+
+
+class TestDocumentedExample:
+    def test_is_loaded_as_the_page_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(ROOT)
+        files = JobsFiles([Path("example_dags/workspace")])
+        assert files.root == ROOT / "example_dags" / "workspace"
+        jobs, left_out = files.read(files.root, user="jo", host="")
+        lines = [f"  job_id {job.job_id}, {job.settings['name']!r}: {job.place}" for job in jobs]
+        assert "\n".join(["```text", "Jobs from files:", *lines, "```"]) in text_of("local-jobs")
+        assert left_out == []
 
 
 class TestServer:
