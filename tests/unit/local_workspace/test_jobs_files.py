@@ -208,6 +208,16 @@ class TestBundle:
         write("databricks.yml", f"sync: {{paths: [../shared]}}\n{BUNDLE}")
         assert JobsFiles([bundle]).root == bundle.parent
 
+    def test_a_deployment_leaves_out_the_state(self, bundle: Path) -> None:
+        opened(bundle).close()
+        assert (bundle / ".airflow_dbjobs" / ".gitignore").read_text() == "*\n"
+
+    def test_numbers_among_parameters_become_texts(self, bundle: Path, write: Write) -> None:
+        write("resources/nightly.yml", NIGHTLY.replace('"${HOME}"', "5, true").replace("name: nightly", "name: 5"))
+        job = read(bundle)["nightly"]
+        assert job["tasks"][0]["spark_python_task"]["parameters"][3:] == ["5", "true"]
+        assert job["name"] == "5"
+
 
 class TestIds:
     def test_stay_the_same_and_jobs_are_not_duplicated(self, bundle: Path, write: Write) -> None:

@@ -136,6 +136,13 @@ class TestTargets:
             with_target(bundle, "c")
 
 
+class TestValues:
+    def test_are_those_of_newer_yaml(self, tmp_path: Path) -> None:
+        text = "resources: {jobs: {a: {day: 2026-01-01, at: 12:30, at_second: 1:12:30.5, rows: 1_000, share: 0.5}}}\n"
+        job = jobs_of(read_bundle(write(tmp_path, "databricks.yml", text)))["a"].plain()
+        assert job == {"day": "2026-01-01", "at": "12:30", "at_second": "1:12:30.5", "rows": 1000, "share": 0.5}
+
+
 class TestIncludes:
     def test_a_part_leads_to_the_root(self, folder: Path) -> None:
         assert root_of(Path("resources/nightly.job.yml")) == Path("databricks.yml")
