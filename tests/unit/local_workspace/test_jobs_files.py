@@ -32,6 +32,7 @@ variables:
   cluster:
     type: complex
     default: {num_workers: 1, spark_conf: {a.b: "${var.day}"}}
+  key: {default: load}
   policy: {lookup: {cluster_policy: Personal}}
   unset: {description: without a value}
 targets:
@@ -42,7 +43,7 @@ targets:
     variables:
       day: friday
       cluster: {num_workers: 9}
-    resources: {jobs: {nightly: {max_concurrent_runs: 2}}}
+    resources: {jobs: {nightly: {max_concurrent_runs: 2, tasks: [{task_key: "${var.key}", max_retries: 3}]}}}
 """
 NIGHTLY = """\
 resources:
@@ -108,6 +109,7 @@ class TestBundle:
         jobs = read(bundle)
         assert jobs["nightly"]["max_concurrent_runs"] == 2
         (task,) = jobs["nightly"]["tasks"]
+        assert task["max_retries"] == 3
         assert task["spark_python_task"] == {
             "python_file": "/src/load.py",
             "parameters": ["on friday", "sales/prod", str(bundle), "${HOME}"],
@@ -155,6 +157,11 @@ class TestBundle:
     def test_paths_lead_to_the_files_of_the_bundle(self, bundle: Path, write: Write, path: str, found: str) -> None:
         write("resources/nightly.yml", NIGHTLY.replace("../src/load.py", path))
         assert read(bundle)["nightly"]["tasks"][0]["spark_python_task"]["python_file"] == found
+
+    def test_a_path_in_a_variable_is_relative_to_the_file_that_uses_it(self, bundle: Path, write: Write) -> None:
+        write("databricks.yml", BUNDLE.replace("variables:", "variables:\n  file: {default: ../src/load.py}", 1))
+        write("resources/nightly.yml", NIGHTLY.replace("../src/load.py", "${var.file}"))
+        assert read(bundle)["nightly"]["tasks"][0]["spark_python_task"]["python_file"] == "/src/load.py"
 
     def test_a_pattern_means_the_newest_file(self, bundle: Path, write: Write) -> None:
         write("resources/nightly.yml", NIGHTLY + "          libraries: [{whl: ../dist/*.whl}]\n")

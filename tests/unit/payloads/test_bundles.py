@@ -219,6 +219,17 @@ class TestChecker:
             "databricks.yml:19: targets.prod.resources.jobs.nightly.tasks[0].timeout_seconds [RANGE-TIMEOUT]: is -1"
         ]
 
+    def test_finds_a_key_that_one_list_has_twice(self, folder: Path, capsys) -> None:
+        write(
+            folder,
+            "resources/nightly.job.yml",
+            f"{NIGHTLY}        - {{task_key: load, notebook_task: {{notebook_path: /a}}}}\n",
+        )
+        assert check("--no-warnings", "databricks.yml") == 1
+        assert any(
+            line.startswith("resources/nightly.job.yml:18: ") and "TASKKEY-UNIQUE" in line for line in lines(capsys)
+        )
+
     def test_names_the_place_of_what_is_missing(self, folder: Path, capsys) -> None:
         write(folder, "resources/nightly.job.yml", NIGHTLY.replace("            notebook_path: ../src/load.py\n", ""))
         assert check("--no-warnings", "databricks.yml") == 1
