@@ -147,6 +147,8 @@ def _preset(job: Node, presets: Mapping[str, Any]) -> Node:
     if prefix := presets.get("name_prefix"):
         name = settings.get("name") or replace(job, value="")
         settings["name"] = replace(name, value=f"{prefix}{name.value}")
+    # A deployment turns queueing on, unless the job says otherwise.
+    settings.setdefault("queue", replace(job, value={"enabled": replace(job, value=True)}))
     add(settings, "max_concurrent_runs", presets.get("jobs_max_concurrent_runs"))
     if tags := presets.get("tags"):
         node = settings.get("tags") or replace(job, value={})

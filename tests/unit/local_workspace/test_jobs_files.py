@@ -107,7 +107,7 @@ def ids_by_name(root: Path, *paths: Path, **options: Any) -> dict[str, int]:
 class TestBundle:
     def test_values_of_the_target_are_filled_in(self, bundle: Path) -> None:
         jobs = read(bundle)
-        assert jobs["nightly"]["max_concurrent_runs"] == 2
+        assert (jobs["nightly"]["max_concurrent_runs"], jobs["nightly"]["queue"]) == (2, {"enabled": True})
         (task,) = jobs["nightly"]["tasks"]
         assert task["max_retries"] == 3
         assert task["spark_python_task"] == {
