@@ -40,6 +40,7 @@ _PATHS = {
 }
 _DEPENDENCIES = ("environments", "*", "spec", "dependencies", "*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_SUFFIXES = (".yml", ".yaml", ".json")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -132,13 +133,19 @@ def root_file(folder: Path) -> Path | None:
 
 
 def root_of(file: Path) -> Path:
-    """Return the root file of the bundle that includes a file, or the file itself if none does."""
+    """Return the root file of the bundle that includes a file, or the file itself if none does.
+
+    A root file that cannot be read counts as one that does.
+    """
     here = Path.cwd()
-    for folder in file.absolute().parents:
-        if root := root_file(folder.relative_to(here) if folder.is_relative_to(here) else folder):
-            included = {path.resolve() for path in _included(_part(root))}
-            return root if file.resolve() in included else file
-    return file
+    folders = file.absolute().parents
+    roots = (root_file(folder.relative_to(here) if folder.is_relative_to(here) else folder) for folder in folders)
+    root = next(filter(None, roots), file)
+    try:
+        included = file.suffix in _SUFFIXES and file.resolve() in {path.resolve() for path in _included(_part(root))}
+    except ConfigurationError:
+        return root
+    return root if included else file
 
 
 def read_bundle(file: Path, root: Node | None = None) -> Node:

@@ -121,8 +121,8 @@ class TestRepository:
         others = {
             re.split("[>=]", name)[0].removeprefix("apache-") for name in set(PROJECT["dependencies"]) - set(packages)
         }
-        python, *arguments = hook["entry"].split()
-        assert (python, arguments) == ("python", ["-m", "airflow_dbjobs.payloads"])
+        python, *arguments = [*hook["entry"].split(), *hook["args"]]
+        assert (python, *arguments) == ("python", "-m", "airflow_dbjobs.payloads", "--bundles-only")
         code = (
             f"import runpy, sys; sys.modules |= dict.fromkeys({sorted(others)!r});"
             f" runpy.run_module({arguments[1]!r}, run_name='__main__')"
@@ -130,7 +130,12 @@ class TestRepository:
         bundle = "example_dags/workspace/databricks.yml"
         assert re.search(hook["files"], bundle)
         done = subprocess.run(
-            [sys.executable, "-c", code, bundle], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, "-c", code, *arguments[2:], bundle],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -237,6 +237,23 @@ class TestChecker:
         place = "resources.jobs.nightly.tasks[0].notebook_task.notebook_path"
         assert first.startswith(f"resources/nightly.job.yml:14: {place} [NB-")
 
+    def test_can_ignore_what_is_no_part_of_a_bundle(self, folder: Path, capsys) -> None:
+        other = write(folder, "other/template.yml", "Role: !Sub a\n")
+        assert check(other) == 1
+        capsys.readouterr()
+        assert check("--bundles-only", other) == 0
+        assert check("--bundles-only", other, "resources/nightly.job.yml") == 1
+        (line,) = lines(capsys)
+        assert "timeout_seconds" in line
+
+    def test_reads_a_bundle_once_for_all_its_files(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = []
+        monkeypatch.setattr(
+            "airflow_dbjobs.payloads.__main__.read_bundle", lambda *_: read.append(1) or read_bundle(*_)
+        )
+        assert check("databricks.yml", folder / "resources" / "nightly.job.yml", "resources/nightly.job.yml") == 1
+        assert read == [1]
+
     def test_accepts_what_a_deployment_replaces(self, tmp_path: Path, capsys) -> None:
         assert check(write(tmp_path, "job.yml", NIGHTLY)) == 0
         assert lines(capsys) == []
