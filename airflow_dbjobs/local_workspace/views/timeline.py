@@ -65,7 +65,8 @@ def spans(periods: Sequence[tuple[int, int]]) -> list[Span]:
     Each gets its share of the axis by its duration, but enough to be seen.
     """
     durations = [max(end - start, 1) for start, end in periods]
-    room = 100 - _BREAK * (len(periods) - 1)
+    gap = min(_BREAK, 30 / len(periods))
+    room = 100 - gap * (len(periods) - 1)
     least = min(_LEAST, room / len(periods) / 2)
     spare = room - least * len(periods)
     found: list[Span] = []
@@ -73,7 +74,7 @@ def spans(periods: Sequence[tuple[int, int]]) -> list[Span]:
     for (start, _), duration in zip(periods, durations, strict=True):
         width = least + spare * duration / sum(durations)
         found.append(Span(start, start + duration, left, width))
-        left += width + _BREAK
+        left += width + gap
     return found
 
 
