@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
 SCREENSHOTS = Path(__file__).parents[3] / ".screenshots"
-#: Prints more than a page shows of a log, and then goes on until the file exists whose path it is given.
+#: Prints more than a page shows of a log, and then keeps printing until the file exists whose path it is given.
 FOLLOWED = """
 import pathlib, sys, time
 for number in range(20_000):
