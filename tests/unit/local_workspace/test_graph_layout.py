@@ -101,7 +101,7 @@ class TestShape:
         assert boxes["end"].y == pytest.approx(sum(ends) / 2)
 
     def test_lines_do_not_cross_where_they_need_not(self) -> None:
-        boxes = laid_out(graph({"a": "", "b": "", "c": "", "z": "a", "y": "b", "x": "c"})).boxes
+        boxes = laid_out(graph({"a": "", "b": "", "c": "", "x": "c", "y": "b", "z": "a"})).boxes
         assert [boxes[key].y for key in "abc"] == [boxes[key].y for key in "zyx"]
 
     def test_outcomes_label_the_first_part_of_a_line_each_once(self) -> None:
