@@ -56,12 +56,11 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
 
     token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
-    host, port = server.address(listener)
     try:
         workspace = LocalWorkspace(
             options.root,
             token=token,
-            base_url=f"{_scheme(options.tls)}://{host}:{port}",
+            base_url=server.url(listener, tls=options.tls),
             max_parallel_tasks=options.max_parallel_tasks,
             simulate=options.simulate,
             max_page=options.max_page,
@@ -108,10 +107,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _scheme(tls: object) -> str:
-    return "https" if tls else "http"
-
-
 def _announce(
     workspace: LocalWorkspace, listener: socket.socket, simulate: float | None, certificate: tuple[Path, Path] | None
 ) -> None:
@@ -122,7 +117,7 @@ def _announce(
         "conn_type": "databricks_jobs",
         "host": host,
         "port": port,
-        "schema": _scheme(certificate),
+        "schema": "https" if certificate else "http",
         "password": workspace.token,
         "extra": {"retry_budget": _RETRY_BUDGET, **({"verify": str(certificate[0])} if certificate else {})},
     }
