@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -37,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .http import server
 
     try:
-        workspace, listener = _open(options)
-        certificate = kept_certificate(state_folder(options.root)) if options.tls else None
+        workspace, listener, certificate = _open(options)
     except WorkspaceError as error:
         return _fail(str(error))
     workspace.start()
@@ -51,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
+def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket, tuple[Path, Path] | None]:
     from .http import server
 
     token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
-    try:
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(listener.close)
         workspace = LocalWorkspace(
             options.root,
             token=token,
@@ -67,10 +68,10 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
             spark="none" if options.simulate is not None else options.spark,
             jobs=options.jobs,
         )
-    except WorkspaceError:
-        listener.close()
-        raise
-    return workspace, listener
+        on_failure.callback(workspace.close, leave_running=True)
+        certificate = kept_certificate(state_folder(options.root)) if options.tls else None
+        on_failure.pop_all()
+    return workspace, listener, certificate
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -115,6 +115,12 @@ class _Connection(H11Protocol):
             self.open_transports.pop(self.client, None)
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        # TLS ends when both sides have said so, and clients that are idle do not.
+        if self.transport.is_closing() and self.transport.get_extra_info("ssl_object"):
+            self.transport.abort()
+
 
 class _App:
     """The ASGI application."""
