@@ -92,6 +92,11 @@ class TestPut:
         assert error(post(client, "put", path=path)) == (400, "INVALID_PARAMETER_VALUE")
         assert sorted(root.parent.rglob("*a")) == before
 
+    def test_takes_names_of_any_length(self, client: Client, root: Path) -> None:
+        name = "a" * 255
+        assert post(client, "put", path=f"/{name}").json() == {}
+        assert [file.name for file in (root / "dbfs").iterdir()] == [name]
+
     def test_refuses_folders(self, client: Client) -> None:
         post(client, "mkdirs", path="/a/b")
         post(client, "put", path="/file")
