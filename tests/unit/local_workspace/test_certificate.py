@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from airflow_dbjobs.local_workspace import __main__
+from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
 from airflow_dbjobs.local_workspace.state.certificate import kept_certificate
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError, state_folder
 
-from .support import Client
+from .support import TOKEN, Client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +51,13 @@ def test_is_made_again_if_it_is_damaged(folder: Path, name: str, damage: str) ->
     assert made(folder) != first
 
 
+def test_is_made_again_if_its_key_belongs_to_another(folder: Path, tmp_path: Path) -> None:
+    first = made(folder)
+    made(tmp_path)
+    (tmp_path / "tls-key.pem").rename(folder / "tls-key.pem")
+    assert made(folder) != first
+
+
 def test_is_made_again_if_others_could_read_its_key(root: Path, folder: Path) -> None:
     first = made(folder)
     folder.chmod(0o755)
@@ -68,6 +75,8 @@ def test_that_cannot_be_written_is_one_message(
     monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda *_: pytest.fail("it serves"))
     assert __main__.main(["--root", str(root), "--port", "0", "--tls"]) == 2
     assert "Is a directory" in capsys.readouterr().err
+    # Nothing is left open.
+    LocalWorkspace(root, token=TOKEN).close()
 
 
 def test_the_server_speaks_tls_and_only_for_its_names(start: Start, root: Path) -> None:
