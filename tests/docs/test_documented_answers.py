@@ -25,6 +25,7 @@ from airflow_dbjobs import errors
 from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.hooks.fields import FIELDS
+from airflow_dbjobs.local_workspace.http.routes import OPERATIONS
 from airflow_dbjobs.local_workspace.testing import plugin
 from airflow_dbjobs.operators import DatabricksRunNowOperator
 from airflow_dbjobs.operators.base import PayloadOperator
@@ -214,6 +215,14 @@ class TestClient:
 def test_every_field_of_a_connection_is_described() -> None:
     pages = text_of("connection") + text_of("authentication")
     assert [field.name for field in FIELDS if f"`{field.name}`" not in pages] == []
+
+
+@pytest.mark.parametrize("api", ["Workspace", "DBFS", "Clusters", "Libraries"])
+def test_the_operations_of_the_local_workspace_are_described(api: str) -> None:
+    (described,) = (row for row in table("local-workspace", "API | Operations") if row[0].startswith(f"{api} "))
+    prefix = f"{api.lower()}/"
+    served = {name.removeprefix(prefix): versions for (_, name), (_, versions) in OPERATIONS.items() if prefix in name}
+    assert served == dict.fromkeys(quoted(described[1]), tuple(re.findall(r"\d\.\d", described[0])))
 
 
 def test_the_defaults_of_a_connection_are_those_in_use() -> None:
