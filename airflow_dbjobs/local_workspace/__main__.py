@@ -66,6 +66,7 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket, t
             simulate=options.simulate,
             max_page=options.max_page,
             spark="none" if options.simulate is not None else options.spark,
+            spark_catalogs=options.spark_catalogs.split(","),
             jobs=options.jobs,
         )
         on_failure.callback(workspace.close, leave_running=True)
@@ -99,6 +100,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="the largest page of runs/list in API 2.0 (default: %(default)s)",
     )
     add("--spark", choices=ENGINES, default="auto", help="what runs Spark code (default: sail or pyspark if installed)")
+    add("--spark-catalogs", default="main", metavar="NAME,...", help="catalogs that code names (default: %(default)s)")
     add("--tls", action="store_true", help="serve HTTPS, with a certificate that is made and kept in the root")
     options = parser.parse_args(argv)
     options.jobs = JobsFiles(options.jobs, options.target, dict(options.job_id))

@@ -56,6 +56,7 @@ class LocalWorkspace:
     :param max_page: The largest page of runs/list in API 2.0 (newer real servers have 25). Later versions never exceed
         25.
     :param spark: What runs the Spark code of tasks: "sail", "pyspark", "none", or "auto", the first that is installed.
+    :param spark_catalogs: The names of catalogs in addition to `main`, `workspace` and `hive_metastore`.
     :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
         empty; `spark` is not installed; a file of `jobs` is wrong; or `simulate`, `max_page` or `max_parallel_tasks` is
         out of range.
@@ -72,6 +73,7 @@ class LocalWorkspace:
         simulate: float | None = None,
         max_page: int = 1000,
         spark: Engine = "none",
+        spark_catalogs: Sequence[str] = (),
         jobs: JobsFiles | None = None,
     ) -> None:
         if not token.strip():
@@ -97,7 +99,7 @@ class LocalWorkspace:
         self._simulate = simulate
         self._max_page = max_page
         self._user = auth.user_name()
-        self._spark = SparkServer(folder / "spark", spark)
+        self._spark = SparkServer(folder / "spark", spark, spark_catalogs)
         #: The jobs of the files, and what is not as in the cloud.
         self.file_jobs, self.file_notes = jobs.read(self._root, user=self._user, host=base_url) if jobs else ([], [])
         self._failures = FailureLog()

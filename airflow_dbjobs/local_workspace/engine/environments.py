@@ -11,10 +11,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +70,13 @@ def _environment(libraries: dict[str, Any], installing: Path) -> Path:
         # Of tasks that need the same libraries at the same time, one installs them.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not complete.exists():
+            # What a killed task has left.
             shutil.rmtree(environment, ignore_errors=True)
-            _install(environment, libraries["installs"], lock.fileno())
+            try:
+                _install(environment, libraries["installs"], lock.fileno())
+            except InstallationError:
+                shutil.rmtree(environment, ignore_errors=True)
+                raise
             complete.touch()
     installing.unlink()
     return environment
@@ -85,7 +92,8 @@ def _key(installs: list[list[str]]) -> str:
 
 
 def _files(installs: list[list[str]]) -> Iterator[Path]:
-    return (Path(line) for lines in installs for line in lines if line.startswith("/"))
+    """Return the files that are installed, without the extras of their packages."""
+    return (Path(line.partition("[")[0]) for lines in installs for line in lines if line.startswith("/"))
 
 
 def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
@@ -97,9 +105,9 @@ def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
     # be those of the Python that the server's environment was made from.
     added = [f"import site; site.addsitedir({folder!r})\n" for folder in _site_folders()]
     (packages / "server_environment.pth").write_text("".join(added))
-    install = [*_installer(environment / "bin" / "python"), "install"]
-    if files := [str(file) for file in _files(installs)]:
-        # pip takes a file for installed if the server's environment has the same version of its package.
+    install = _installer(environment / "bin" / "python")
+    if files := [str(file) for file in _files(installs) if _is_installed(file)]:
+        # Else pip would keep what the server has, if the version is the same.
         _run([*install, "--no-deps", "--force-reinstall", *files], lock)
     for number, lines in enumerate(installs):
         requirements = environment / f"requirements-{number}.txt"
@@ -108,13 +116,26 @@ def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
 
 
 def _installer(python: Path) -> list[str]:
-    """Return the pip of the server's environment, as it takes the packages there for installed; else uv."""
+    """Return the command that installs into the environment of an interpreter.
+
+    It is the pip of the server's environment, which takes packages for installed that are there, or uv.
+    """
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-P", "-m", "pip", "--python", str(python)]
+        # Conflicts with other packages of the server do not concern the task.
+        return [str(python), "-P", "-m", "pip", "install", "--no-warn-conflicts", "--progress-bar=off"]
     if uv := shutil.which("uv"):
         # Environments that uv makes have no pip.
-        return [uv, "pip", "--python", str(python)]
+        return [uv, "pip", "install", "--python", str(python)]
     raise InstallationError("the local workspace runs in an environment without pip, and there is no uv on the PATH")
+
+
+def _is_installed(file: Path) -> bool:
+    """Return whether the server's environment has some version of the package in a file."""
+    try:
+        metadata.distribution(re.split(r"-\d", file.name)[0])
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _site_folders() -> list[str]:

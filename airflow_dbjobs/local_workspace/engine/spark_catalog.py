@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 from .task_files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-#: The first one is the default. Names with other catalogs work too, as schemas within the default catalog.
-CATALOGS = ("spark_catalog", "main", "hive_metastore", "workspace")
-#: SQL that may define something. Temporary views do not matter, but are rare enough.
-_DEFINES = re.compile(rb"\b(create|drop|alter|replace)\b", re.IGNORECASE)
-#: A new schema within another one, as in `CREATE SCHEMA dev.sales`: only a list of the schemas in `dev` has it.
-_NESTED = re.compile(rb"\b(?:schema|database)\s+(?:if\s+not\s+exists\s+)?`?(\w+)`?\s*\.", re.IGNORECASE)
+#: SQL that may define something. The byte before it, in a request, may be a letter: it is the length of the text.
+_DEFINES = re.compile(rb"(create|drop|alter|replace)\b", re.IGNORECASE)
+_NEW_SCHEMA = re.compile(rb"create\s+(?:schema|database)\s+(?:if\s+not\s+exists\s+)?`?(\w+)`?\s*\.", re.IGNORECASE)
 _PROPERTY = re.compile(r"option\.(\w+)=(.*?)(?=, [\w.]+=|\]$)")
 
 #: The statements, by what they define: "SCHEMA `main`.`sales`", "TABLE …" or "VIEW …".
@@ -58,15 +55,21 @@ def may_define(command: bytes) -> bool:
     return _DEFINES.search(command) is not None
 
 
-class SessionCatalog:
-    """The catalog of one session; `spark` is a SparkSession for it."""
+def unknown_catalog(command: bytes, names: Sequence[str]) -> str | None:
+    """Return the catalog, none of `names`, that `CREATE SCHEMA catalog.schema` names: to Sail it is a schema."""
+    found = (name.decode().lower() for name in _NEW_SCHEMA.findall(command))
+    return next((name for name in found if name not in names), None)
 
-    def __init__(self, spark: Any) -> None:
+
+class SessionCatalog:
+    """The catalogs with these names of one session; `spark` is a SparkSession for it."""
+
+    def __init__(self, spark: Any, names: Sequence[str]) -> None:
         self._spark = spark
+        self._names = names
         self._lock = threading.Lock()
         #: What it holds beyond an empty catalog, as far as is known.
         self._definitions: Definitions = {}
-        self._parents = set(CATALOGS)
 
     def become(self, wanted: Definitions) -> None:
         """Change the catalog so that it holds `wanted`."""
@@ -93,17 +96,15 @@ class SessionCatalog:
         text = command.lower()
         with self._lock:
             before = self._definitions
-            schemas = dict(self._schemas(text))
+            schemas = dict(self._schemas())
             tables = [item for key in schemas for item in self._tables(key.partition(" ")[2], text)]
             self._definitions = schemas | dict(tables)
             return before, self._definitions
 
-    def _schemas(self, text: bytes) -> Iterator[tuple[str, str]]:
-        nested = {name.decode() for name in _NESTED.findall(text)} - set(CATALOGS)
-        self._parents |= {f"{CATALOGS[0]}.{name}" for name in nested}
-        for parent in sorted(self._parents):
-            for row in self._spark.sql(f"SHOW SCHEMAS IN {parent}").collect():
-                name = ".".join(map(_quoted, [parent.partition(".")[0], *row.name.split(".")]))
+    def _schemas(self) -> Iterator[tuple[str, str]]:
+        for catalog in self._names:
+            for row in self._spark.sql(f"SHOW SCHEMAS IN {_quoted(catalog)}").collect():
+                name = f"{_quoted(catalog)}.{_quoted(row.name)}"
                 yield f"SCHEMA {name}", f"CREATE SCHEMA IF NOT EXISTS {name}"
 
     def _tables(self, schema: str, text: bytes) -> Iterator[tuple[str, str]]:

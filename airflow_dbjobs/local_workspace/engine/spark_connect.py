@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from .spark_catalog import CATALOGS, SessionCatalog, SharedCatalog, may_define
+from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: A call occupies a thread while it lasts; threads start when they are needed.
@@ -23,12 +23,18 @@ _LOST = (
     "[INVALID_HANDLE.SESSION_CHANGED] The Spark server of the local workspace has been restarted, and the session of "
     "this program ended with it: its temporary views and settings are lost, saved tables are not. Run the task again."
 )
+_NO_CATALOG = (
+    "[NO_SUCH_CATALOG_EXCEPTION] The local workspace has no catalog {0!r}. Start it with --spark-catalogs {0}."
+)
 
 
-def serve(engine: str, folder: Path, port: int) -> None:
-    """Serve at a port of this machine, with the tables in `folder`; does not return."""
+def serve(engine: str, folder: Path, port: int, catalogs: Sequence[str]) -> None:
+    """Serve at a port of this machine, with the tables in `folder`; does not return.
+
+    The first of `catalogs` is the default one.
+    """
     if engine == "sail":
-        _serve_sail(folder, port)
+        _serve_sail(folder, port, catalogs)
     else:
         _serve_apache_spark(folder, port)
 
@@ -55,32 +61,47 @@ def _serve_apache_spark(folder: Path, port: int) -> None:
     threading.Event().wait()
 
 
-def _serve_sail(folder: Path, port: int) -> None:
+def _serve_sail(folder: Path, port: int, catalogs: Sequence[str]) -> None:
     """Start Sail, and a proxy in front of it.
 
     The proxy does what Sail leaves to others: sessions share their tables, tables are Delta tables by default, as on
     Databricks, and a session that ended with an earlier server is reported as lost.
     """
-    catalogs = (f'{{name="{name}", type="memory", initial_database=["default"]}}' for name in CATALOGS)
-    os.environ["SAIL_CATALOG__LIST"] = f"[{', '.join(catalogs)}]"
-    os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = CATALOGS[0]
+    empty = (f'{{name="{name}", type="memory", initial_database=["default"]}}' for name in catalogs)
+    os.environ["SAIL_CATALOG__LIST"] = f"[{', '.join(empty)}]"
+    os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = catalogs[0]
     os.environ["SAIL_SPARK__SESSION_TIMEOUT_SECS"] = str(_SESSION_SECONDS)
     import grpc
+
+    proxy: Future[Proxy] = Future()
+    server = grpc.server(ThreadPoolExecutor(_MAX_CALLS), options=_OPTIONS)
+    server.add_generic_rpc_handlers([_Waiting(proxy)])
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    # Before Sail, which takes a second: a client that finds no server waits longer each time.
+    server.start()
     from pysail.spark import SparkConnectServer
 
     sail = SparkConnectServer()
     sail.start(background=True)
-    server = grpc.server(ThreadPoolExecutor(_MAX_CALLS), options=_OPTIONS)
-    server.add_generic_rpc_handlers([Proxy(folder, "{}:{}".format(*sail.listening_address))])
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    server.start()
+    proxy.set_result(Proxy(folder, "{}:{}".format(*sail.listening_address), catalogs))
     server.wait_for_termination()
+
+
+class _Waiting:
+    """A handler of gRPC that is not there yet."""
+
+    def __init__(self, handler: Future[Proxy]) -> None:
+        self._handler = handler
+
+    def service(self, call: Any) -> Any:
+        """Wait for the handler, and return what it does."""
+        return self._handler.result().service(call)
 
 
 class Proxy:
     """Passes calls on to the server at `address`: a handler of gRPC."""
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(self, folder: Path, address: str, catalogs: Sequence[str]) -> None:
         import grpc
         from pyspark.sql.connect.proto import base_pb2
 
@@ -88,6 +109,7 @@ class Proxy:
         self._requests = {method.name: getattr(base_pb2, method.input_type.name) for method in methods}
         self._warehouse = folder / "warehouse"
         self._address = address
+        self._names = catalogs
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._shared = SharedCatalog(folder / "catalog.json")
         self._sessions: dict[str, Any] = {}
@@ -110,6 +132,8 @@ class Proxy:
             context.add_callback(upstream.cancel)
             try:
                 if name == "ExecutePlan" and _may_define(request):
+                    if unknown := unknown_catalog(first, self._names):
+                        context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NO_CATALOG.format(unknown))
                     answers = list(upstream)
                     self._shared.learn(catalog, first)
                     yield from answers
@@ -142,7 +166,7 @@ class Proxy:
         session = SparkSession.builder.remote(f"sc://{self._address}/;session_id={request.session_id}").create()
         session.conf.set("spark.sql.warehouse.dir", str(self._warehouse))
         session.conf.set("spark.sql.sources.default", "delta")
-        return SessionCatalog(session)
+        return SessionCatalog(session, self._names)
 
 
 def _may_define(request: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The script of a workspace's Spark Connect server: `spark_process.py ENGINE FOLDER PORT`.
+"""The script of a workspace's Spark Connect server: `spark_process.py ENGINE FOLDER PORT CATALOG...`.
 
 It is run by path, so that users' functions, which run in it, do not have this package on their import path. It ends
 with its standard input, which the workspace holds open: however a workspace ends, no server outlives it.
@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 
-def main(engine: str, folder: Path, port: int) -> None:
+def main(engine: str, folder: Path, port: int, catalogs: list[str]) -> None:
     """Serve until the standard input ends."""
     threading.Thread(target=_end_with_workspace, daemon=True).start()
     package_home = str(Path(__file__).resolve().parents[3])
@@ -20,7 +20,7 @@ def main(engine: str, folder: Path, port: int) -> None:
     from airflow_dbjobs.local_workspace.engine import spark_connect
 
     sys.path.remove(package_home)
-    spark_connect.serve(engine, folder, port)
+    spark_connect.serve(engine, folder, port, catalogs)
 
 
 def _end_with_workspace() -> None:
@@ -29,4 +29,4 @@ def _end_with_workspace() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

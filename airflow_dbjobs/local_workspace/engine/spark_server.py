@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
+import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .executor import program_environment
+from .spark_session import spark_home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: The values of --spark.
 Engine = Literal["auto", "sail", "pyspark", "none"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+#: The catalogs that every workspace has; the first is the default one.
+_CATALOGS = ("spark_catalog", "hive_metastore", "main", "workspace")
+#: A server that ends within this time, in seconds, cannot be started.
+_SOON = 2.0
 _SCRIPT = Path(__file__).with_name("spark_process.py")
 _SAIL = ("pysail", "pyspark", "grpc")
 _INSTALL = {
@@ -27,18 +37,24 @@ _INSTALL = {
 
 
 class SparkServer:
-    """At most one server process. `folder` is for its log, its tables, and the port, which a restart keeps.
+    """A server process, started when it is first needed, and again if it dies.
 
-    Not thread-safe: the workspace holds its lock.
+    `folder` is for its log, its tables and its port; `catalogs` are names of catalogs in addition to the usual ones.
 
-    :raises WorkspaceError: `engine` is not installed.
+    :raises WorkspaceError: `engine` is not installed, or a name of a catalog is not one.
     """
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, catalogs: Sequence[str] = ()) -> None:
+        if strange := [name for name in catalogs if not re.fullmatch(r"[a-z_][a-z0-9_]*", name)]:
+            raise WorkspaceError(f"{strange[0]!r} cannot be the name of a catalog; use small letters, digits and _.")
         self._folder = folder
+        self._catalogs = [*_CATALOGS, *(name for name in catalogs if name not in _CATALOGS)]
         self._engine = _chosen(engine)
-        self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: threading.Thread | None = None
+        self._closing = False
+        self._lock = threading.Lock()
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which programs find the server, which is started if it does not run.
@@ -47,8 +63,11 @@ class SparkServer:
         """
         if self._engine == "none":
             return {}
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        if self._keeper is None or not self._keeper.is_alive():
+            self._folder.mkdir(exist_ok=True)
+            self._port = _free_port(self._folder / "port")
+            self._keeper = threading.Thread(target=self._keep_running, name="spark-server", daemon=True)
+            self._keeper.start()
         # Sessions would stay in the server's memory when their programs have ended.
         return {"SPARK_REMOTE": f"sc://127.0.0.1:{self._port}", "SPARK_CONNECT_RELEASE_SESSION_ON_EXIT": "true"}
 
@@ -63,17 +82,30 @@ class SparkServer:
 
     def close(self) -> None:
         """Stop the server."""
-        if self._process is not None and self._process.stdin:
-            self._process.stdin.close()
-            self._process.wait()
-            self._process = None
+        with self._lock:
+            self._closing = True
+            if self._process and self._process.stdin:
+                self._process.stdin.close()
+        if self._keeper:
+            self._keeper.join()
 
-    def _start(self) -> None:
-        self._folder.mkdir(exist_ok=True)
-        self._port = _free_port(self._folder / "port")
-        with (self._folder / "server.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT), self._engine, str(self._folder), str(self._port)],
+    def _keep_running(self) -> None:
+        """Start the server whenever it has died, unless it died soon: then the next task tries again."""
+        died_soon = False
+        while not died_soon:
+            begun = time.monotonic()
+            with self._lock:
+                if self._closing:
+                    return
+                self._process = self._launch()
+            with self._process as process:
+                process.wait()
+            died_soon = time.monotonic() - begun < _SOON
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with (self._folder / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", str(_SCRIPT), self._engine, str(self._folder), str(self._port), *self._catalogs],
                 # Only this process holds the other end: the server ends with it.
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -96,13 +128,6 @@ def _is_installed(engine: str) -> bool:
     if engine == "sail":
         return all(map(importlib.util.find_spec, _SAIL))
     return spark_home() is not None and importlib.util.find_spec("grpc") is not None
-
-
-def spark_home() -> Path | None:
-    """Return the folder of an Apache Spark that can run: with its JARs, which pyspark-client lacks, and a Java."""
-    found = importlib.util.find_spec("pyspark")
-    home = Path(found.origin).parent if found and found.origin else None
-    return home if home and (home / "jars").is_dir() and shutil.which("java") else None
 
 
 def _free_port(kept: Path) -> int:

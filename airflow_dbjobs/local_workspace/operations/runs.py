@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_dbjobs.local_workspace.engine import launch
 from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
+
+#: The tasks whose log is a part of their output.
+_LOGGED: Final = {"python_wheel_task", "spark_jar_task", "spark_python_task"}
 
 
 def run_now(context: RequestContext) -> Json:
@@ -148,8 +151,11 @@ def get_output(context: RequestContext) -> Json:
         shown["notebook_output"] = {"truncated": output.exit_value_truncated}
         if output.exit_value is not None:
             shown["notebook_output"]["result"] = output.exit_value
-    elif "spark_python_task" in task.spec:
+    elif _LOGGED & task.spec.keys():
         shown |= {"logs": output.log, "logs_truncated": output.log_truncated}
+    elif "sql_task" in task.spec:
+        link = {"output_link": metadata["run_page_url"], "warehouse_id": task.spec["sql_task"].get("warehouse_id")}
+        shown["sql_output"] = {"query_output": link}
     elif task.child_run_id is not None:
         shown["run_job_output"] = {"run_id": task.child_run_id}
     if task.state.result == "FAILED":

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from .support import Client
+
+
+@pytest.fixture
+def log_of(root: Path) -> Callable[[], str]:
+    """Return a function that reads the log of the only task run."""
+
+    def read() -> str:
+        (log,) = (root / ".airflow_dbjobs" / "runs").glob("*/log.txt")
+        return log.read_text()
+
+    return read
 
 
 def run_notebook(client: Client, path: str, **base_parameters: str) -> dict:
@@ -70,10 +84,45 @@ class TestCells:
         )
         assert run_notebook(client, "/main")["notebook_output"]["result"] == "8"
 
-    @pytest.mark.parametrize("magic", ["%sql", "%scala", "%sh", "%fs"])
+    @pytest.mark.parametrize("magic", ["%scala", "%r", "%html"])
     def test_unsupported_magic_fails(self, client: Client, notebook, magic: str) -> None:
         notebook("main", f"# MAGIC {magic}\n# MAGIC whatever 1")
         assert f"cannot run {magic} cells" in run_notebook(client, "/main")["error"]
+
+    def test_run_takes_arguments(self, client: Client, notebook) -> None:
+        notebook("lib", "dbutils.widgets.text('env', 'dev')\nenv = dbutils.widgets.get('env')")
+        notebook(
+            "main", '# MAGIC %run ./lib $env="the test"\ndbutils.notebook.exit(env + str(dbutils.widgets.getAll()))'
+        )
+        assert run_notebook(client, "/main", env="x")["notebook_output"]["result"] == "the test{'env': 'x'}"
+
+    def test_output_of_cells_is_logged(self, client: Client, notebook, log_of) -> None:
+        notebook(
+            "main",
+            """
+            dbutils.fs.put("/tmp/a.txt", "1,2", True)
+            # COMMAND ----------
+            # MAGIC %fs head --maxBytes=1 /tmp/a.txt
+            # COMMAND ----------
+            # MAGIC %sh
+            # MAGIC for n in 1 2; do echo $n; done
+            # MAGIC exit 3
+            # COMMAND ----------
+            # MAGIC %fs rm -r /tmp
+            # COMMAND ----------
+            None
+            # COMMAND ----------
+            "a" + "b"
+            """,
+        )
+        client.finish(notebook_task={"notebook_path": "/main"})
+        assert log_of() == "Wrote 3 bytes.\nTrue\n1\n1\n2\nThe shell ended with code 3.\nTrue\n'ab'\n"
+
+    def test_sql_needs_spark(self, client: Client, notebook) -> None:
+        notebook("main", "# MAGIC %sql\n# MAGIC select 1;")
+        output = run_notebook(client, "/main")
+        assert output["error"].startswith("NoSparkError: this local workspace has no Spark")
+        assert "main.py, line 2: select 1" in output["error_trace"]
 
     def test_error_has_the_line_of_the_file(self, client: Client, notebook) -> None:
         notebook("main", "x = 1\n# COMMAND ----------\n\nx / 0")
@@ -146,12 +195,66 @@ class TestDbutils:
         notebook("main", f"dbutils.notebook.run('./child', {timeout})")
         assert error in run_notebook(client, "/main")["error"]
 
-    @pytest.mark.parametrize("call", ["jobs.taskValues.set('a', 1)", "fs.ls('/')", "secrets.get('a', 'b')"])
-    def test_unsupported_part_fails_by_name(self, client: Client, notebook, call: str) -> None:
-        notebook("main", f"dbutils.{call}")
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            ("dbutils.credentials.assumeRole('x')", "no dbutils.credentials"),
+            ("sc.parallelize([])", "no sc.parallelize: "),
+        ],
+    )
+    def test_unsupported_part_fails_by_name(self, client: Client, notebook, call: str, message: str) -> None:
+        notebook("main", call)
         assert run_notebook(client, "/main")["error"].startswith(
-            "NotSupportedError: the local workspace has no dbutils."
+            f"NotSupportedError: the local workspace has {message}"
         )
+
+    def test_values_reach_later_tasks(self, client: Client, notebook) -> None:
+        notebook("load", "dbutils.jobs.taskValues.set('rows', [1, 2])")
+        notebook("report", "dbutils.notebook.exit(dbutils.jobs.taskValues.get('load', 'rows', debugValue=0))")
+        load = {"task_key": "load", "notebook_task": {"notebook_path": "/load"}}
+        report = {
+            "task_key": "report",
+            "notebook_task": {"notebook_path": "/report"},
+            "depends_on": [{"task_key": "load"}],
+        }
+        run = client.finish(tasks=[load, report])
+        assert client.output(run, "report")["notebook_output"]["result"] == "[1, 2]"
+
+    def test_knows_its_run(self, client: Client, notebook) -> None:
+        notebook("etl/main", "dbutils.notebook.exit(dbutils.notebook.getContext().toJson())")
+        run = client.finish(notebook_task={"notebook_path": "/etl/main"})
+        context = json.loads(client.output(run)["notebook_output"]["result"])
+        assert context["extraContext"]["notebook_path"] == "/etl/main"
+        assert context["tags"]["multitaskParentRunId"] == str(run["run_id"])
+        assert context["currentRunId"]["id"] == run["tasks"][-1]["run_id"]
+
+
+class TestModules:
+    CODE = """
+        import json, sys
+        from databricks.sdk.runtime import dbutils, display, getArgument, spark
+        import databricks.sdk.runtime as runtime
+        from databricks.connect import DatabricksSession
+        dbutils.fs.mkdirs("/x")
+        print([item.name for item in runtime.dbutils.fs.ls("/")], type(spark).__name__)
+        try:
+            DatabricksSession.builder.serverless().getOrCreate()
+        except NotImplementedError as error:
+            print(type(error).__name__)
+        """
+
+    def test_of_the_runtime_work_in_a_python_file(self, client: Client, write) -> None:
+        write("file.py", self.CODE)
+        run = client.finish(spark_python_task={"python_file": "/file.py"})
+        assert client.output(run)["logs"] == "['x/'] LazySession\nNoSparkError\n"
+
+    def test_of_the_runtime_are_those_of_the_notebook(self, client: Client, notebook) -> None:
+        notebook("main", "import databricks.sdk.runtime as r\ndbutils.notebook.exit(r.dbutils is dbutils)")
+        assert run_notebook(client, "/main")["notebook_output"]["result"] == "True"
+
+    def test_missing_file_of_databricks_is_explained(self, client: Client, notebook, root: Path) -> None:
+        notebook("main", "open('/Volumes/a/b/c/x.csv')")
+        assert f"keeps /dbfs and /Volumes in {root}" in run_notebook(client, "/main")["error_trace"]
 
 
 class TestPath:

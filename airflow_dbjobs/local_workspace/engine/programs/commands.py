@@ -22,6 +22,6 @@ def run(program: dict[str, Any], folder: Path) -> None:
             fail(folder, "INVALID_RUN_CONFIGURATION", program["if_missing"])
         print(f"$ {shlex.join(command)}", flush=True)  # noqa: T201 - what the program prints is its log
         environment = {**os.environ, **program["environment"]}
-        code = subprocess.run(command, check=False, cwd=program["folder"], env=environment).returncode
+        code = subprocess.run(command, check=False, cwd=program["working_folder"], env=environment).returncode
         if code:
             sys.exit(f"`{shlex.join(command)}` ended with code {code}")

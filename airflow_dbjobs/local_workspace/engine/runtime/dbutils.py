@@ -60,7 +60,8 @@ class DBUtils(Utility):
         """Values of the run's tasks."""
         from .task_values import TaskValues
 
-        return SimpleNamespace(taskValues=TaskValues(self._folder, self._program["task_folders"]))
+        key, others = self._program["context"].get("task_key", ""), self._program["task_folders"]
+        return SimpleNamespace(taskValues=TaskValues(self._folder, key, others))
 
     @cached_property
     def data(self) -> SimpleNamespace:

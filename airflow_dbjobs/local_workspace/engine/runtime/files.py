@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_dbjobs.local_workspace.state.paths import PlaceError, place_of
 
 from .errors import NotSupportedError
+from .places import full_path, local_place
 from .utility import Utility
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MISSING = "java.io.FileNotFoundException: No such file or directory"
 
@@ -49,8 +52,8 @@ class FileSystem(Utility):
         """Return what a folder has, or the file itself."""
         place = self._existing(path)
         if place.is_dir():
-            return [_info(item, f"{self._shown(path).rstrip('/')}/{item.name}") for item in sorted(place.iterdir())]
-        return [_info(place, self._shown(path))]
+            return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in sorted(place.iterdir())]
+        return [_info(place, full_path(path))]
 
     def head(self, file: str, maxBytes: int = 65536) -> str:  # noqa: N803 - Databricks' name
         """Return the beginning of a file."""
@@ -128,28 +131,17 @@ class FileSystem(Utility):
         return True
 
     def _place(self, path: str) -> Path:
-        scheme, colon, rest = path.partition(":")
-        if colon and "/" not in scheme and scheme not in ("dbfs", "file"):
+        place = local_place(self._root, path)
+        if place is None:
             raise NotSupportedError(f"the local workspace has no access to {path}: it has no cloud storage")
-        if scheme == "file" and not rest.lstrip("/").startswith("Workspace/"):
-            # The disk of the machine itself, where the program may read and write anyway.
-            return Path("/" + rest.lstrip("/"))
-        return place_of(self._root, self._shown(path))
-
-    def _shown(self, path: str) -> str:
-        """Return a path with its scheme, as `ls` shows it."""
-        if path.startswith(("dbfs:", "file:")):
-            scheme, _, rest = path.partition(":")
-            return f"{scheme}:/{rest.lstrip('/')}"
-        bare = "/" + path.lstrip("/")
-        return f"file:{bare}" if bare.startswith("/Workspace/") else f"dbfs:{bare}"
+        return place
 
     def _existing(self, path: str) -> Path:
         try:
             place = self._place(path)
         except PlaceError as error:
             raise FileNotFoundError(f"{_MISSING} {path}: {error}") from None
-        if self._shown(path) == "dbfs:/":
+        if full_path(path) == "dbfs:/":
             # DBFS itself always exists.
             place.mkdir(exist_ok=True)
         if not place.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from airflow_dbjobs.local_workspace.engine.spark_session import LazySession
 from .dbutils import DBUtils
 from .display import display, displayHTML
 from .errors import Missing
+from .places import complete_plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from types import ModuleType
 
 _NO_CONTEXT = ": Spark Connect has no SparkContext and no RDDs; use DataFrames"
@@ -68,7 +69,7 @@ def provide(program: dict[str, Any], folder: Path) -> DBUtils:
             return dbutils
 
     overrides = {"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": TheDBUtils}}
-    sys.meta_path[:0] = [_Modules(overrides), _DataFrames()]
+    sys.meta_path[:0] = [_Modules(overrides), _Spark(Path(program["root"]))]
     sys.meta_path.append(
         _Modules({"databricks": dict, "databricks.sdk": dict, "databricks.connect": _databricks_connect})
     )
@@ -104,17 +105,34 @@ class _Modules:
         vars(module).update(self._contents[module.__name__]())
 
 
-class _DataFrames:
-    """A finder that gives Spark's DataFrames the method `display`, as Databricks does, when a program imports them."""
+def _complete_dataframes(module: ModuleType) -> None:
+    module.DataFrame.display = display
+
+
+def _complete_sessions(module: ModuleType) -> None:
+    # `@udf("long")` needs a session, also if it is what a program does first.
+    module.SparkSession.active = classmethod(lambda _: LazySession().session())
+
+
+class _Spark:
+    """A finder that changes modules of Spark when a program imports them, so that they are as on Databricks."""
+
+    def __init__(self, root: Path) -> None:
+        self._changes: dict[str, Callable[[ModuleType], None]] = {
+            "pyspark.sql.connect.dataframe": _complete_dataframes,
+            "pyspark.sql.connect.plan": lambda module: complete_plans(module, root),
+            "pyspark.sql.connect.session": _complete_sessions,
+        }
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
-        spec = PathFinder.find_spec(name, path) if name == "pyspark.sql.connect.dataframe" else None
-        if spec and spec.loader:
+        change = self._changes.get(name)
+        spec = PathFinder.find_spec(name, path) if change else None
+        if change and spec and spec.loader:
             execute = spec.loader.exec_module
 
-            def execute_and_add(module: ModuleType) -> None:
+            def execute_and_change(module: ModuleType) -> None:
                 execute(module)
-                module.DataFrame.display = display
+                change(module)
 
-            spec.loader.exec_module = execute_and_add  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
         return spec

@@ -20,13 +20,13 @@ _MAX_BYTES = 48 * 1024
 class TaskValues(Utility):
     """`dbutils.jobs.taskValues`.
 
-    :param folder: The folder of this task.
-    :param task_folders: The folder of each task of the run, by task key.
+    :param folder: The folder of this task, whose key is `task_key`.
+    :param task_folders: The folders of the tasks upstream, by task key.
     """
 
-    def __init__(self, folder: Path, task_folders: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, task_key: str, task_folders: Mapping[str, str]) -> None:
         self._folder = folder
-        self._task_folders = task_folders
+        self._task_folders = {**task_folders, task_key: str(folder)}
 
     def set(self, key: str, value: Any) -> None:
         """Set a value that later tasks of the run can read.
@@ -49,6 +49,6 @@ class TaskValues(Utility):
         folder = self._task_folders.get(taskKey)
         values = read_task_values(Path(folder)) if folder else {}
         if key not in values and default is None:
-            missing = f"value {key!r} of task {taskKey!r}" if folder else f"task {taskKey!r} in this run"
+            missing = f"value {key!r} of task {taskKey!r}" if folder else f"task {taskKey!r} upstream in this run"
             raise ValueError(f"there is no {missing}, and no default was given")
         return values.get(key, default)
