@@ -43,3 +43,7 @@ class Missing:
             # Python looks for these when it inspects or copies an object.
             raise AttributeError(name)
         raise NotSupportedError(f"the local workspace has no {self._name}.{name}{self._remedy}")
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        """Raise NotSupportedError."""
+        raise NotSupportedError(f"the local workspace has no {self._name}{self._remedy}")

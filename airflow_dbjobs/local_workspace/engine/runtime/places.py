@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
+import functools
+import io
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +23,49 @@ _IN_SQL = re.compile(
     |\b(?:avro|binaryFile|csv|delta|json|orc|parquet|text)\.`)([^'`]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+#: `USE name` sets the schema, which Sail only knows by its longer form.
+_USE = re.compile(r"\A\s*USE\s+(?!(?:CATALOG|DATABASE|NAMESPACE|SCHEMA)\b)", re.IGNORECASE)
+#: The folders at the root of a disk of Databricks that Python's own functions reach, too.
+_FOLDERS = re.compile(r"/(?:dbfs|Volumes|Workspace|databricks-datasets)(?=/|$)")
+_FILE_FUNCTIONS = (
+    *("access", "chmod", "listdir", "lstat", "makedirs", "mkdir", "open", "remove", "rename", "replace", "rmdir"),
+    *("scandir", "stat", "truncate", "unlink", "utime"),
+)
+
+
+def redirect_files(root: Path) -> None:
+    """Let Python's functions find DBFS, volumes and the workspace's files where this machine has no such folders."""
+    inside = f"{root.resolve()}/"
+    lstat = os.lstat
+
+    def redirected(path: Any) -> Any:
+        text = os.fspath(path) if isinstance(path, (str, Path)) else ""
+        found = _FOLDERS.match(text)
+        if not found or text.startswith(inside):
+            return path
+        with contextlib.suppress(OSError, ValueError):
+            # A Mac has its disks in /Volumes.
+            lstat("/".join(text.split("/")[:3]))
+            return path
+        # DBFS itself always exists.
+        (root / "dbfs").mkdir(exist_ok=True)
+        return str(place_of(root, f"dbfs:{text}" if found[0] == "/databricks-datasets" else text))
+
+    def changed(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*paths: Any, **options: Any) -> Any:
+            return function(*map(redirected, paths[:2]), *paths[2:], **options)
+
+        for capable in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
+            if function in capable:
+                capable.add(call)
+        return call
+
+    builtins.open = io.open = changed(open)
+    for name in _FILE_FUNCTIONS:
+        setattr(os, name, changed(getattr(os, name)))
 
 
 def full_path(path: str) -> str:
@@ -56,7 +104,8 @@ def complete_plans(module: ModuleType, root: Path) -> None:
         if getattr(plan, "path", None):
             plan.path = local(plan.path)
         if hasattr(plan, "_query"):
-            plan._query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
+            query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
+            plan._query = _USE.sub("USE SCHEMA ", query)  # noqa: SLF001 - as above
 
     for kind, method in (
         (module.DataSource, "plan"),
