@@ -14,7 +14,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium test-deployment explore chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-spark test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium test-deployment explore chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -34,6 +34,10 @@ test: test-client test-lowest test-2.11 test-3.3 ## All tests, with the oldest v
 
 test-client: .venv-client/installed ## The client in an environment without Airflow
 	.venv-client/bin/python tests/tools/without_airflow.py
+
+# -n 2: each test has a server of its own, and mostly waits.
+test-spark: .venv-spark/installed ## Spark in the tasks of a local workspace, on Sail, in an environment without Airflow
+	.venv-spark/bin/python -m pytest -n 2 -m spark --confcutdir=tests/unit/local_workspace tests/unit/local_workspace/test_spark.py
 
 # A client, an operator, a trigger, the checker and the workspace.
 LOWEST_TESTS = client/test_client client/test_transport hooks/test_hooks operators/test_operators triggers/test_triggers \
@@ -136,6 +140,16 @@ endef
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-client
 	@.venv-client/bin/$(PIP_INSTALL) --constraint .ci/constraints-airflow-3.3.txt requests tenacity
 	@.venv-client/bin/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+# Without the constraints, which Airflow needs: Spark's client wants its own versions.
+.venv-spark/installed: pyproject.toml
+	@echo "Installing Spark for the local workspace into .venv-spark (two minutes)"
+	@python=$$(.ci/find-python 3.11 3.13 $(PYTHONS)) && "$$python" -m venv --clear $(@D)
+	@$(@D)/bin/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+		print(*extras["local"], *extras["spark"], sep="\n")' >$(@D)/requirements.txt
+	@$(@D)/bin/$(PIP_INSTALL) --requirement $(@D)/requirements.txt pytest pytest-xdist pyyaml requests
+	@$(@D)/bin/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
 .venv-lowest/installed: pyproject.toml .ci/lowest .ci/constraints-airflow-2.11.txt

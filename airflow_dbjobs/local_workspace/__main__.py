@@ -6,12 +6,15 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .engine.spark_server import ENGINES
+from .jobs_files.loading import JobsFiles, chosen_id
+from .state.certificate import kept_certificate
 from .state.folder import TOKEN, WorkspaceError, kept_secret, state_folder
 from .workspace import LocalWorkspace
 
@@ -28,18 +31,19 @@ TOKEN_VARIABLE = "AIRFLOW_DBJOBS_LOCAL_TOKEN"  # noqa: S105 - the name of a vari
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _parse(argv)
-    for module in ("starlette", "uvicorn"):
+    for module in ("starlette", "uvicorn", *(["cryptography"] if options.tls else [])):
         if importlib.util.find_spec(module) is None:
             return _fail(f"{module} is not installed: pip install '.[local]' in a clone, or 'airflow-dbjobs[local]'.")
     from .http import server
 
     try:
         workspace, listener = _open(options)
+        certificate = kept_certificate(state_folder(options.root)) if options.tls else None
     except WorkspaceError as error:
         return _fail(str(error))
     workspace.start()
-    _announce(workspace, listener, options.simulate)
-    server.serve(workspace, listener)
+    _announce(workspace, listener, options.simulate, certificate)
+    server.serve(workspace, listener, certificate)
     try:
         workspace.close(leave_running=True)
     except sqlite3.Error as error:
@@ -52,16 +56,18 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
 
     token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
+    host, port = server.address(listener)
     try:
         workspace = LocalWorkspace(
             options.root,
             token=token,
-            base_url=server.url(listener),
+            base_url=f"{_scheme(options.tls)}://{host}:{port}",
             max_parallel_tasks=options.max_parallel_tasks,
             simulate=options.simulate,
             max_page=options.max_page,
             spark="none" if options.simulate is not None else options.spark,
             spark_catalogs=options.spark_catalogs.split(","),
+            jobs=options.jobs,
         )
     except WorkspaceError:
         listener.close()
@@ -75,7 +81,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Serve a folder as a Databricks workspace: its Jobs API runs the notebooks and Python files in it.",
     )
     add = parser.add_argument
-    add("--root", type=Path, required=True, help="the folder to serve")
+    add("--root", type=Path, help="the folder to serve (default: the folder of the bundle in --jobs)")
+    add(
+        "--jobs", type=Path, action="append", default=[], help="a bundle, or a file or folder with the settings of jobs"
+    )
+    add("--target", default="", help="the target of the bundle (default: its default target)")
+    add("--job-id", type=chosen_id, action="append", default=[], metavar="KEY=ID", help="the id of a job in --jobs")
     add("--host", default="127.0.0.1", help="127.0.0.1, localhost or ::1 (default: %(default)s)")
     add("--port", type=int, default=8765, help="0 picks a free port (default: %(default)s)")
     add("--token", help=f"the API token (default: ${TOKEN_VARIABLE}, or one that is generated and kept in the root)")
@@ -90,10 +101,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--spark", choices=ENGINES, default="auto", help="what runs Spark code (default: sail or pyspark if installed)")
     add("--spark-catalogs", default="main", metavar="NAME,...", help="catalogs that code names (default: %(default)s)")
-    return parser.parse_args(argv)
+    add("--tls", action="store_true", help="serve HTTPS, with a certificate that is made and kept in the root")
+    options = parser.parse_args(argv)
+    options.jobs = JobsFiles(options.jobs, options.target, dict(options.job_id))
+    options.root = options.root or options.jobs.root
+    if options.root is None:
+        parser.error("the following arguments are required: --root (or --jobs with a bundle)")
+    return options
 
 
-def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: float | None) -> None:
+def _scheme(tls: object) -> str:
+    return "https" if tls else "http"
+
+
+def _announce(
+    workspace: LocalWorkspace, listener: socket.socket, simulate: float | None, certificate: tuple[Path, Path] | None
+) -> None:
     from .http import server
 
     host, port = server.address(listener)
@@ -101,18 +124,29 @@ def _announce(workspace: LocalWorkspace, listener: socket.socket, simulate: floa
         "conn_type": "databricks_jobs",
         "host": host,
         "port": port,
-        "schema": "http",
+        "schema": _scheme(certificate),
         "password": workspace.token,
-        "extra": {"retry_budget": _RETRY_BUDGET},
+        "extra": {"retry_budget": _RETRY_BUDGET, **({"verify": str(certificate[0])} if certificate else {})},
     }
     simulated = "" if simulate is None else f"Tasks are simulated: each takes {simulate:g} s and succeeds.\n"
     spark = f"Spark: {workspace.spark_label}.\n" if workspace.spark_label else ""
+    file = shlex.quote(str(certificate[0])) if certificate else ""
+    trust = f"Other clients trust it with REQUESTS_CA_BUNDLE={file} or curl --cacert {file}\n" if file else ""
     sys.stdout.write(
         f"The local workspace is running. To connect Airflow to it:\n\n"
-        f"export AIRFLOW_CONN_DATABRICKS_DEFAULT='{json.dumps(connection)}'\n\n"
-        f"{simulated}{spark}Runs can be seen at {workspace.pages_url}\n"
+        f"export AIRFLOW_CONN_DATABRICKS_DEFAULT={shlex.quote(json.dumps(connection))}\n\n"
+        f"{trust}{_file_jobs(workspace)}{simulated}{spark}Runs can be seen at {workspace.pages_url}\n"
     )
     sys.stdout.flush()
+
+
+def _file_jobs(workspace: LocalWorkspace) -> str:
+    """Describe the jobs that were read from files."""
+    jobs = [
+        f"  job_id {job.job_id}, {job.settings.get('name', 'Untitled')!r}: {job.place}\n" for job in workspace.file_jobs
+    ]
+    notes = [f"  {note}\n" for note in workspace.file_notes]
+    return "".join([*(["Jobs from files:\n", *jobs] if jobs else []), *(["Notes:\n", *notes] if notes else []), "\n"])
 
 
 def _fail(message: str) -> int:

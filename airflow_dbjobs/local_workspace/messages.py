@@ -13,6 +13,8 @@ Json = dict[str, Any]
 
 #: The largest request body that is accepted, as in the cloud's Jobs API.
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+#: The largest body that holds a file. databricks-sdk sends larger files in parts, to storage that is not here.
+MAX_FILE_BYTES: Final = 50 * 1024 * 1024
 
 
 @dataclass(frozen=True)

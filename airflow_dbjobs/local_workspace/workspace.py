@@ -19,7 +19,7 @@ from .faults import Fault, parse_faults
 from .http import auth, routes
 from .messages import ApiError, Reply, Request, json_reply
 from .operations import bulk
-from .operations.context import RequestContext
+from .operations.context import Memory, RequestContext
 from .state.folder import PAGE_KEY, WorkspaceError, kept_secret, lock_folder, state_folder
 from .state.store import Store
 from .views.json_view import JsonView
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .engine.spark_server import Engine
     from .http.adapter import WorkspaceAdapter
+    from .jobs_files.loading import JobsFiles
     from .messages import Json
 
 _TICK_SECONDS = 0.05
@@ -51,12 +52,14 @@ class LocalWorkspace:
     :param max_parallel_tasks: How many programs run at a time; more tasks wait as PENDING.
     :param simulate: Run no code: each task takes this many seconds and succeeds, unless its parameters
         `simulated_seconds` and `simulated_result` override that. None runs the tasks.
+    :param jobs: The files whose jobs the workspace has from the start.
     :param max_page: The largest page of runs/list in API 2.0 (newer real servers have 25). Later versions never exceed
         25.
     :param spark: What runs the Spark code of tasks: "sail", "pyspark", "none", or "auto", the first that is installed.
     :param spark_catalogs: The names of catalogs in addition to `main`, `workspace` and `hive_metastore`.
     :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
-        empty; `spark` is not installed; or `simulate`, `max_page` or `max_parallel_tasks` is out of range.
+        empty; `spark` is not installed; a file of `jobs` is wrong; or `simulate`, `max_page` or `max_parallel_tasks` is
+        out of range.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class LocalWorkspace:
         max_page: int = 1000,
         spark: Engine = "none",
         spark_catalogs: Sequence[str] = (),
+        jobs: JobsFiles | None = None,
     ) -> None:
         if not token.strip():
             raise WorkspaceError("The token is empty; a workspace runs code, so it needs one.")
@@ -96,7 +100,10 @@ class LocalWorkspace:
         self._max_page = max_page
         self._user = auth.user_name()
         self._spark = SparkServer(folder / "spark", spark, spark_catalogs)
+        #: The jobs of the files, and what is not as in the cloud.
+        self.file_jobs, self.file_notes = jobs.read(self._root, user=self._user, host=base_url) if jobs else ([], [])
         self._failures = FailureLog()
+        self._memory = Memory()
         self._lock_file = lock_folder(folder)
         try:
             self._store = Store(folder / "workspace.sqlite3")
@@ -104,12 +111,20 @@ class LocalWorkspace:
             os.close(self._lock_file)
             raise
         self._executor = self._new_executor(folder / "runs")
-        self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key)
+        self._pages = Pages(self._store, self._executor, base_url=base_url, key=page_key, now_ms=self._now_ms)
         self._runner = Runner(self._store, self._executor, max_parallel_tasks)
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._save_file_jobs()
+
+    def _save_file_jobs(self) -> None:
+        if self.file_jobs:
+            from .jobs_files.loading import save
+
+            with self._store.changes():
+                save(self.file_jobs, self._context)
 
     def _new_executor(self, folder: Path) -> AnyExecutor:
         """Return what runs tasks: the files under the root, with `folder` for their output, or nothing."""
@@ -204,26 +219,29 @@ class LocalWorkspace:
         return self._pages.find(request) or routes.not_found(request)
 
     def _call_api(self, request: Request) -> Reply:
-        if (request.method, request.path) == ("GET", "/api/2.0/preview/scim/v2/Me"):
-            return json_reply(auth.me(self._user))
         if (answer := self._control(request)) is not None:
             return json_reply(answer)
         found = routes.find_operation(request)
         if found is None:
             return routes.not_found(request)
         version, operation = found
-        context = RequestContext(
+        result = operation(self._context(version, routes.arguments(request), request))
+        return result if isinstance(result, Reply) else json_reply(result)
+
+    def _context(self, version: str, args: Json, request: Request | None = None) -> RequestContext:
+        return RequestContext(
+            request=request or Request("POST", "/"),
+            memory=self._memory,
             store=self._store,
             executor=self._executor,
             root=self._root,
             view=JsonView(self._store, self._pages.url, version),
             version=version,
-            args=routes.arguments(request),
+            args=args,
             user=self._user,
             now_ms=self._now_ms(),
             max_page=self._max_page,
         )
-        return json_reply(operation(context))
 
     def _control(self, request: Request) -> Json | None:
         """Answer requests to this workspace's own API, for tests and benchmarks; return None for other requests."""

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.body import depth_reported, to_json
+from airflow_dbjobs.payloads.body import TEXT_PARAMETERS, depth_reported, to_json
+from airflow_dbjobs.payloads.bundles import (
+    Node,
+    default_target,
+    is_part,
+    is_relative,
+    jobs_of,
+    map_paths,
+    merge_elements,
+    node_of,
+    read_bundle,
+    root_of,
+    targets_of,
+    with_target,
+)
 from airflow_dbjobs.payloads.field_types import printable
-from airflow_dbjobs.payloads.files import Document, read
+from airflow_dbjobs.payloads.files import nearest, read
 from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
 from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
-from airflow_dbjobs.payloads.templates import mask_texts
+from airflow_dbjobs.payloads.templates import UNKNOWN, mask_texts
 from airflow_dbjobs.payloads.validation import VERSIONS, Finding, findings
 
 EPILOG = """\
@@ -48,12 +65,12 @@ def endpoint_of(payload: Mapping[str, Any]) -> str | None:
     return "create" if any(str(name).endswith("_task") for name in names) else None
 
 
-def problems(document: Document, endpoint: str | None, version: str) -> list[Finding]:
+def problems(payload: Any, endpoint: str | None, version: str) -> list[Finding]:
     """Return the findings in a payload. Raises ConfigurationError if its endpoint cannot be determined.
 
     Strings with substitutions of a Databricks bundle (``${var.x}``) are not checked.
     """
-    payload, prefix = document.payload, ""
+    prefix = ""
     if endpoint is None and isinstance(payload, Mapping):
         if "job_id" in payload and isinstance(payload.get("settings"), Mapping):
             payload, prefix, endpoint = payload["settings"], "settings", "create"
@@ -71,21 +88,53 @@ def problems(document: Document, endpoint: str | None, version: str) -> list[Fin
 
 
 def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[bool, str]]:
-    """Yield for each finding in a file whether it is an error, and the line to print."""
+    """Yield for each finding in a file, or in its bundle, whether it is an error, and the line to print."""
     try:
         documents = read(file)
+        if endpoint is None and is_part(documents[0].payload):
+            with depth_reported:
+                root = root_of(file)
+                content = node_of(documents[0], file) if root == file else None
+                yield from _report_bundle(read_bundle(root, content), version)
+            return
     except ConfigurationError as error:
         yield True, str(error)
         return
     for document in documents:
         try:
-            found = problems(document, endpoint, version)
+            found = problems(document.payload, endpoint, version)
         except ConfigurationError as error:
             yield True, f"{file}:{document.line_of('')}: {error}"
             continue
         for finding in sorted(found, key=lambda finding: document.line_of(finding.path)):
-            mark = "" if finding.is_error else "warning: "
-            yield finding.is_error, f"{file}:{document.line_of(finding.path)}: {mark}{finding}"
+            yield _line(f"{file}:{document.line_of(finding.path)}", finding)
+
+
+def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
+    """Yield what `report` does, with the places of the fields in the bundle's files instead of those in a job."""
+    for target in targets_of(bundle) or [default_target(bundle)]:
+        for job in map(merge_elements, jobs_of(with_target(bundle, target)).values()):
+            nodes = dict(job.by_path())
+            payload = map_paths(job, _unknown_if_relative).map(_as_text).plain()
+            for finding in problems(payload, "create", version):
+                known = nearest(finding.path, nodes)
+                node, missing = nodes[known], finding.path.removeprefix(known).lstrip(".")
+                path = f"{node.path}.{missing}".removesuffix(".").replace(".[", "[")
+                yield _line(f"{node.file}:{node.line}", finding._replace(path=path))
+
+
+def _unknown_if_relative(node: Node) -> Node:
+    return replace(node, value=UNKNOWN) if is_relative(node.value) else node
+
+
+def _as_text(node: Node, names: tuple[str, ...]) -> Node:
+    """Return a number or boolean among the parameters of code as the text that the deployment makes of it."""
+    is_parameter = isinstance(node.value, int | float) and not TEXT_PARAMETERS.isdisjoint(names)
+    return replace(node, value=json.dumps(node.value)) if is_parameter else node
+
+
+def _line(place: str, finding: Finding) -> tuple[bool, str]:
+    return finding.is_error, f"{place}: {'' if finding.is_error else 'warning: '}{finding}"
 
 
 def list_rules() -> Iterator[str]:
@@ -132,11 +181,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.files:
         parser.error("no files given")
     failed = False
-    for file in options.files:
-        for is_error, line in report(file, options.endpoint, options.api_version):
-            failed = failed or is_error
-            if is_error or options.warnings:
-                _print(line)
+    reports = (report(file, options.endpoint, options.api_version) for file in options.files)
+    # A bundle may be read for several of the files, and most mistakes are in all its targets.
+    for is_error, line in dict.fromkeys(chain.from_iterable(reports)):
+        failed = failed or is_error
+        if is_error or options.warnings:
+            _print(line)
     return 1 if failed else 0
 
 

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]  # its stubs are a package of their 
 from airflow_dbjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 
@@ -25,9 +25,14 @@ class Document:
 
     def line_of(self, path: str) -> int:
         """Return the line of a field; for a missing field, the line of the structure that lacks it."""
-        while path and path not in self.lines:
-            path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return self.lines.get(path, 1)
+        return self.lines.get(nearest(path, self.lines), 1)
+
+
+def nearest(path: str, known: Container[str]) -> str:
+    """Return the path of the innermost known structure that has `path`; "" if there is none."""
+    while path and path not in known:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return path
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped, see above
@@ -55,7 +60,7 @@ class _TooManyAliases(Exception):
     """The aliases of a file expand to too many values."""
 
 
-def read(file: Path) -> list[Document]:
+def read(file: Path, *, may_be_empty: bool = False) -> list[Document]:
     """Return the payloads of a file; YAML may contain several documents. ``-`` reads JSON or YAML from standard input.
 
     Raises ConfigurationError if the file cannot be read or contains no payload.
@@ -89,7 +94,7 @@ def read(file: Path) -> list[Document]:
         raise ConfigurationError(
             f"{file}: contains a value that cannot be read: it does not match its YAML tag, or has too many digits."
         ) from error
-    if not documents:
+    if not documents and not may_be_empty:
         raise ConfigurationError(f"{file}: contains no payload.")
     return documents
 

@@ -208,9 +208,7 @@ class TestClient:
         call = 'transport.call("GET", "2.0/clusters/list", repeatable=True)'
         assert call in text_of("client")
         assert call in text_of("migrating")
-        # The local workspace has no such endpoint: the request arrived, and as it is written.
-        with pytest.raises(errors.ApiError, match=r"404: Bad Target: /api/2\.0/clusters/list"):
-            eval(f"client.{call}", {"client": client})
+        assert "clusters" in eval(f"client.{call}", {"client": client})
 
 
 def test_every_field_of_a_connection_is_described() -> None:

@@ -338,7 +338,9 @@ class WorkspaceServer:
 
     def start(self) -> None:
         """Start the server, again after `kill`: it is the same workspace, at the same place."""
-        options = ("--root", str(self.root), "--port", str(self._port), "--token", self._token)
+        options = ["--root", str(self.root), "--port", str(self._port), "--token", self._token]
+        if (self.root / "databricks.yml").exists():
+            options += ["--jobs", str(self.root)]
         self.processes.start("workspace", sys.executable, "-m", "airflow_dbjobs.local_workspace", *options)
         self.processes.wait_for("the local workspace", lambda: self.call("GET", "jobs/list"), timeout=30)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from airflow_dbjobs.client.transport import Transport
+from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,3 +26,5 @@ def connect_clients(monkeypatch: pytest.MonkeyPatch, adapter: Callable[[], BaseA
         return session
 
     monkeypatch.setattr(Transport, "_new_session", connected)
+    # The workspaces of other tests have the same address. What slowed their pollers down would last for ten minutes.
+    monkeypatch.setattr(TokenBucket, "_shared", WeakValueDictionary())

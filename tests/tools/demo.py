@@ -29,13 +29,6 @@ RUNS_TIMEOUT = 300
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def create_daily_report(workspace: WorkspaceServer) -> dict[str, Any]:
-    """Create the job that `run_job_deferrable` runs by its name."""
-    notebook = {"task_key": "report", "notebook_task": {"notebook_path": "/notebooks/report"}}
-    workspace.call("POST", "jobs/create", {"name": "daily-report", "tasks": [notebook]})
-    return {}
-
-
 def start_a_run(workspace: WorkspaceServer) -> dict[str, Any]:
     """Start the run that `wait_for_run` waits for, as somebody else would."""
     load = {"python_file": "/jobs/load_table.py", "parameters": ["--table", "suppliers"]}
@@ -44,35 +37,23 @@ def start_a_run(workspace: WorkspaceServer) -> dict[str, Any]:
     return {"run_id": run["run_id"]}
 
 
-def run_nightly_load(workspace: WorkspaceServer) -> dict[str, Any]:
-    """Create the job that `wait_for_job` waits for, and run it as somebody else would."""
-    load = {"python_file": "/jobs/load_table.py", "parameters": ["--table", "orders"]}
-    job = workspace.call(
-        "POST", "jobs/create", {"name": "nightly-load", "tasks": [{"task_key": "load", "spark_python_task": load}]}
-    )
-    workspace.call("POST", "jobs/run-now", job)
+def run_job(workspace: WorkspaceServer, name: str) -> dict[str, Any]:
+    """Run a job of the workspace's bundle as somebody else would."""
+    (job,) = workspace.call("GET", f"jobs/list?name={name}")["jobs"]
+    workspace.call("POST", "jobs/run-now", {"job_id": job["job_id"]})
     return {}
 
 
 # What must be there before a DAG is triggered; it returns the conf of the DAG run. Other DAGs need nothing.
 PREPARATIONS: Mapping[str, Callable[[WorkspaceServer], dict[str, Any]]] = {
-    "run_job_deferrable": create_daily_report,
-    "wait_for_job": run_nightly_load,
+    "wait_for_job": partial(run_job, name="nightly-load"),
     "wait_for_run": start_a_run,
 }
 
 
-def close_the_month(workspace: WorkspaceServer) -> None:
-    """Create the job whose end `start_after_job` is scheduled by, and run it as somebody else would."""
-    load = {"python_file": "/jobs/load_table.py", "parameters": ["--table", "{{job.parameters.table}}"]}
-    tasks = [{"task_key": "close", "spark_python_task": load}]
-    settings = {"name": "monthly-closing", "parameters": [{"name": "table", "default": "balances"}], "tasks": tasks}
-    workspace.call("POST", "jobs/run-now", workspace.call("POST", "jobs/create", settings))
-
-
 # The DAGs that are scheduled by events: what the triggerer logs when it watches for these, and what is to happen then.
-EVENTS: Mapping[str, tuple[str, Callable[[WorkspaceServer], None]]] = {
-    "start_after_job": ("Watching job 'monthly-closing'", close_the_month)
+EVENTS: Mapping[str, tuple[str, Callable[[WorkspaceServer], object]]] = {
+    "start_after_job": ("Watching job 'monthly-closing'", partial(run_job, name="monthly-closing"))
 }
 
 

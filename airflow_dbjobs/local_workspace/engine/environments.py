@@ -70,8 +70,13 @@ def _environment(libraries: dict[str, Any], installing: Path) -> Path:
         # Of tasks that need the same libraries at the same time, one installs them.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not complete.exists():
+            # What a killed task has left.
             shutil.rmtree(environment, ignore_errors=True)
-            _install(environment, libraries["installs"], lock.fileno())
+            try:
+                _install(environment, libraries["installs"], lock.fileno())
+            except InstallationError:
+                shutil.rmtree(environment, ignore_errors=True)
+                raise
             complete.touch()
     installing.unlink()
     return environment
@@ -87,7 +92,8 @@ def _key(installs: list[list[str]]) -> str:
 
 
 def _files(installs: list[list[str]]) -> Iterator[Path]:
-    return (Path(line) for lines in installs for line in lines if line.startswith("/"))
+    """Return the files that are installed, without the extras of their packages."""
+    return (Path(line.partition("[")[0]) for lines in installs for line in lines if line.startswith("/"))
 
 
 def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
@@ -116,7 +122,7 @@ def _installer(python: Path) -> list[str]:
     """
     if importlib.util.find_spec("pip"):
         # Conflicts with other packages of the server do not concern the task.
-        return [str(python), "-P", "-m", "pip", "install", "--no-warn-conflicts"]
+        return [str(python), "-P", "-m", "pip", "install", "--no-warn-conflicts", "--progress-bar=off"]
     if uv := shutil.which("uv"):
         # Environments that uv makes have no pip.
         return [uv, "pip", "install", "--python", str(python)]

@@ -11,6 +11,7 @@ from . import parameters
 from .errors import CannotRunError
 from .libraries import python_libraries
 from .notebooks import WorkspaceFileError, find_file, find_notebook
+from .spark_session import spark_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 _NO_DBT: Final = (
     "There is no dbt. Install dbt with an adapter so that it is on the PATH of the local workspace, or name them in the"
     " task's libraries."
+)
+_NO_FILE: Final = (
+    "The local workspace runs a sql_task with a file only: queries, dashboards and alerts are objects of Databricks"
+    " SQL, which it does not have."
+)
+_NO_SPARK: Final = (
+    "needs Apache Spark with its JARs and Java: install pyspark 4 (not pyspark-client) in the environment of the local "
+    "workspace, and a Java from version 17 on."
 )
 
 
@@ -91,6 +100,53 @@ def _dbt(start: Start) -> Json:
     }
 
 
+def _sql(start: Start) -> Json:
+    task = start.spec["sql_task"]
+    if "file" not in task:
+        raise CannotRunError(_NO_FILE, "INVALID_RUN_CONFIGURATION")
+    file = find_file(start.root, task["file"]["path"])
+    return {"kind": "sql", "file": file, "parameters": parameters.sql_values(start.run, task)}
+
+
+def _jar(start: Start) -> Json:
+    task = start.spec["spark_jar_task"]
+    jars = [
+        str(find_file(start.root, library["jar"])) for library in start.spec.get("libraries", []) if "jar" in library
+    ]
+    options = ["--class", task["main_class_name"], "--jars", ",".join(jars)]
+    # The name of no file: all classes are in the libraries.
+    words = [*options, "spark-internal", *parameters.jvm_arguments(start.run, "jar_params", task)]
+    return _spark_submit(start, "A spark_jar_task", words)
+
+
+def _submit(start: Start) -> Json:
+    words = parameters.jvm_arguments(start.run, "spark_submit_params", start.spec["spark_submit_task"])
+    return _spark_submit(start, "A spark_submit_task", [_local_path(start.root, word) for word in words])
+
+
+def _local_path(root: Path, word: str) -> str:
+    """Return a parameter of spark-submit with a file of the workspace as a path of this machine."""
+    try:
+        return str(find_file(root, word)) if "/" in word else word
+    except WorkspaceFileError:
+        return word
+
+
+def _spark_submit(start: Start, task: str, words: list[str]) -> Json:
+    home = spark_home()
+    if home is None:
+        raise CannotRunError(f"{task} {_NO_SPARK}", "INVALID_RUN_CONFIGURATION")
+    # A Spark of its own, not the server for which the variable is.
+    command = ["env", "-u", "SPARK_REMOTE", str(home / "bin" / "spark-submit"), "--master", "local[*]", *words]
+    return {
+        "kind": "commands",
+        "commands": [command],
+        "working_folder": str(start.root),
+        "environment": {"SPARK_HOME": str(home)},
+        "if_missing": _NO_SPARK,
+    }
+
+
 def _dbt_command(command: str) -> list[str]:
     try:
         words = shlex.split(command)
@@ -113,6 +169,9 @@ KINDS: Final[dict[str, Callable[[Start], Json]]] = {
     "spark_python_task": _python_file,
     "python_wheel_task": _wheel,
     "dbt_task": _dbt,
+    "sql_task": _sql,
+    "spark_jar_task": _jar,
+    "spark_submit_task": _submit,
 }
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.state.records import Run
 
-#: A line of a requirements file that names a file of the workspace, and not a URL or a package of an index.
-_FILE = re.compile(r"(dbfs:|file:|\.{0,2}/|[^:@]+\.(whl|zip|tar\.gz)$)")
+#: Lines of a requirements file: a file, and perhaps extras of its package; a folder; and others.
+_ARCHIVE = re.compile(r"((?:dbfs:|file:)?[^:@]+\.(?:whl|zip|tar\.gz))(\[.*\])?")
+_FOLDER = re.compile(r"(?:-e|--editable)[ =]\s*(.+)|((?:dbfs:|file:|\.{0,2}/).+)")
 _INCLUDED = re.compile(r"(-r|--requirement)[ =]\s*(.+)")
 _COMMENT = re.compile(r"(^|\s)#.*")
 
@@ -66,7 +67,7 @@ def _dependencies(run: Run, spec: Json) -> list[str]:
     environments = run.settings.get("environments", [])
     for environment in environments:
         if environment.get("environment_key") == key:
-            return list(environment.get("spec", {}).get("dependencies", []))
+            return [str(line) for line in (environment.get("spec") or {}).get("dependencies", [])]
     known = ", ".join(repr(item.get("environment_key")) for item in environments) or "none"
     message = f"Field 'environment_key' names {key!r}, which is not in 'environments'; there: {known}."
     raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
@@ -83,8 +84,19 @@ def _lines(root: Path, lines: list[str], folder: Path | None = None) -> list[str
     for line in (_COMMENT.sub("", line).strip() for line in lines):
         if included := _INCLUDED.match(line):
             found += _requirements(root, find_file(root, included[2], folder=folder))
-        elif _FILE.match(line):
-            found.append(str(find_file(root, line, folder=folder)))
+        elif archive := _ARCHIVE.fullmatch(line):
+            found.append(f"{find_file(root, archive[1], folder=folder)}{archive[2] or ''}")
+        elif project := _FOLDER.match(line):
+            # Editable, as the environment is used again when the project has changed.
+            found.append(f"-e {_project(root, project[1] or project[2], folder)}")
         elif line:
             found.append(line)
     return found
+
+
+def _project(root: Path, path: str, folder: Path | None) -> Path | str:
+    """Return the folder of a project in the workspace, or the path as it is: it may be one of this machine or a URL."""
+    try:
+        return find_file(root, f"{path.rstrip('/')}/pyproject.toml", folder=folder).parent
+    except WorkspaceFileError:
+        return path

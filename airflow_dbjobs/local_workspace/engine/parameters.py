@@ -104,6 +104,18 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def sql_values(run: Run, sql_task: Json) -> dict[str, str]:
+    """Return the parameters of a SQL file: job parameters override run-now's, which override the task's own."""
+    values = {**sql_task.get("parameters", {}), **run.overrides.get("sql_params", {})}
+    values |= {name: item["value"] for name, item in run.job_parameters.items()}
+    return {name: _text(value) for name, value in values.items()}
+
+
+def jvm_arguments(run: Run, override: str, task: Json) -> list[str]:
+    """Return the arguments of a task in a JVM: those in the field `override` of run-now replace the task's own."""
+    return [_text(value) for value in run.overrides.get(override) or task.get("parameters", [])]
+
+
 def condition_outcome(condition: Json) -> bool:
     """Evaluate a condition task: equality compares strings, the other operators compare numbers.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog
@@ -72,15 +72,30 @@ def _serve_sail(folder: Path, port: int, catalogs: Sequence[str]) -> None:
     os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = catalogs[0]
     os.environ["SAIL_SPARK__SESSION_TIMEOUT_SECS"] = str(_SESSION_SECONDS)
     import grpc
+
+    proxy: Future[Proxy] = Future()
+    server = grpc.server(ThreadPoolExecutor(_MAX_CALLS), options=_OPTIONS)
+    server.add_generic_rpc_handlers([_Waiting(proxy)])
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    # Before Sail, which takes a second: a client that finds no server waits longer each time.
+    server.start()
     from pysail.spark import SparkConnectServer
 
     sail = SparkConnectServer()
     sail.start(background=True)
-    server = grpc.server(ThreadPoolExecutor(_MAX_CALLS), options=_OPTIONS)
-    server.add_generic_rpc_handlers([Proxy(folder, "{}:{}".format(*sail.listening_address), catalogs)])
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    server.start()
+    proxy.set_result(Proxy(folder, "{}:{}".format(*sail.listening_address), catalogs))
     server.wait_for_termination()
+
+
+class _Waiting:
+    """A handler of gRPC that is not there yet."""
+
+    def __init__(self, handler: Future[Proxy]) -> None:
+        self._handler = handler
+
+    def service(self, call: Any) -> Any:
+        """Wait for the handler, and return what it does."""
+        return self._handler.result().service(call)
 
 
 class Proxy:

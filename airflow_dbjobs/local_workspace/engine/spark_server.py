@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .executor import program_environment
+from .spark_session import spark_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,13 +128,6 @@ def _is_installed(engine: str) -> bool:
     if engine == "sail":
         return all(map(importlib.util.find_spec, _SAIL))
     return spark_home() is not None and importlib.util.find_spec("grpc") is not None
-
-
-def spark_home() -> Path | None:
-    """Return the folder of an Apache Spark that can run: with its JARs, which pyspark-client lacks, and a Java."""
-    found = importlib.util.find_spec("pyspark")
-    home = Path(found.origin).parent if found and found.origin else None
-    return home if home and (home / "jars").is_dir() and shutil.which("java") else None
 
 
 def _free_port(kept: Path) -> int:

@@ -5,13 +5,24 @@ Imported by the subprocess of every task, so it imports the standard library onl
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
-_MISSING = (
+#: What to do where there is no Spark.
+MISSING = (
     "this local workspace has no Spark: install an engine for it (pip install 'airflow-dbjobs[spark]') and start the "
     "workspace with --spark auto"
 )
+
+
+def spark_home() -> Path | None:
+    """Return the folder of an Apache Spark that can run: with its JARs, which pyspark-client lacks, and a Java."""
+    found = importlib.util.find_spec("pyspark")
+    home = Path(found.origin).parent if found and found.origin else None
+    return home if home and (home / "jars").is_dir() and shutil.which("java") else None
 
 
 class NoSparkError(NotImplementedError):
@@ -30,11 +41,11 @@ class LazySession:
         :raises NoSparkError: The workspace has no engine, or this Python has no pyspark.
         """
         if "SPARK_REMOTE" not in os.environ:
-            raise NoSparkError(_MISSING)
+            raise NoSparkError(MISSING)
         try:
             from pyspark.sql import SparkSession
         except ImportError as error:
-            raise NoSparkError(f"{_MISSING}. Importing pyspark failed: {error}") from error
+            raise NoSparkError(f"{MISSING}. Importing pyspark failed: {error}") from error
         return SparkSession.builder.getOrCreate()
 
     def __getattr__(self, name: str) -> Any:

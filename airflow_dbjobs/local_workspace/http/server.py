@@ -14,10 +14,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_dbjobs.local_workspace.messages import MAX_BODY_BYTES, ApiError, Reply, Request
+from airflow_dbjobs.local_workspace.messages import ApiError, Reply, Request
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
+from .routes import body_limit
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import Receive, Scope, Send
 
     from airflow_dbjobs.local_workspace.messages import Handler
@@ -65,14 +69,8 @@ def address(listener: socket.socket) -> tuple[str, int]:
     return f"[{host}]" if ":" in host else host, port
 
 
-def url(listener: socket.socket) -> str:
-    """Return the URL of a listening socket."""
-    host, port = address(listener)
-    return f"http://{host}:{port}"
-
-
-def serve(handler: Handler, listener: socket.socket) -> None:
-    """Serve requests on `listener` until SIGTERM or SIGINT."""
+def serve(handler: Handler, listener: socket.socket, certificate: tuple[Path, Path] | None) -> None:
+    """Serve requests on `listener` until SIGTERM or SIGINT, by TLS if there are a certificate and its key."""
     # uvicorn raises the signal again after its shutdown; these handlers let it return instead.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -84,6 +82,8 @@ def serve(handler: Handler, listener: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        ssl_certfile=certificate[0] if certificate else None,
+        ssl_keyfile=certificate[1] if certificate else None,
         # The workspace sets the Date header, from its own clock.
         date_header=False,
         # A reply that a fault delays must not delay the shutdown.
@@ -141,16 +141,19 @@ class _App:
 
     async def _reply(self, request: starlette.requests.Request) -> Reply:
         body = bytearray()
+        # Not `request.url.path`, which ends at a question mark in the name of a file.
+        path: str = request.scope["path"]
+        limit = body_limit(path)
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                message = f"The body is larger than {MAX_BODY_BYTES} bytes."
+            if len(body) > limit:
+                message = f"The body is larger than {limit} bytes."
                 return ApiError(message, code="MALFORMED_REQUEST").reply()
         return await run_in_threadpool(
             self._handler.handle,
             Request(
                 method=request.method,
-                path=request.url.path,
+                path=path,
                 query=dict(request.query_params),
                 headers=dict(request.headers),
                 body=bytes(body),

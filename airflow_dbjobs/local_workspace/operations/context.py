@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_dbjobs.local_workspace.engine.simulation import AnyExecutor
+    from airflow_dbjobs.local_workspace.messages import Request
     from airflow_dbjobs.local_workspace.state.store import Store
     from airflow_dbjobs.local_workspace.views.json_view import JsonView
 
@@ -23,12 +24,26 @@ Item = TypeVar("Item", Job, Run)
 _MAX_TOKEN_LENGTH: Final = 64
 
 
+@dataclass
+class Memory:
+    """What requests leave for later ones until the server ends.
+
+    `uploads` are the files that `dbfs/create` has opened, by handle. `terminated` are the ids of clusters.
+    """
+
+    uploads: dict[int, Path] = field(default_factory=dict)
+    terminated: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class RequestContext:
     """A request. `args` are its decoded query and body, `user` is the caller, `max_page` bounds the lists of runs.
 
-    `root` is the folder of the workspace.
+    `request` is the request as it came. `root` is the folder of the workspace.
     """
+
+    request: Request
+    memory: Memory
 
     store: Store
     executor: AnyExecutor

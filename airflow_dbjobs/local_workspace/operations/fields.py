@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_dbjobs.local_workspace.messages import ApiError
+from airflow_dbjobs.local_workspace.messages import ApiError, Json
 from airflow_dbjobs.local_workspace.state.settings import RUN_PARAMETERS
 
 if TYPE_CHECKING:
@@ -22,15 +22,14 @@ _INTEGERS: Final = frozenset(
 _BOOLEANS: Final = frozenset(
     {
         "active_only", "completed_only", "expand_tasks", "include_history", "all_queued_runs",
-        "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled", "overwrite",
+        "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled",
     }
 )  # fmt: skip
-_STRINGS: Final = frozenset(
+STRINGS: Final = frozenset(
     {
         "name", "run_name", "idempotency_token", "task_key", "notebook_path", "python_file", "run_if",
         "page_token", "run_type", "existing_cluster_id", "views_to_export", "job_cluster_key", "outcome", "op",
-        "user_name", "group_name", "service_principal_name", "permission_level", "path", "format", "language",
-        "content",
+        "user_name", "group_name", "service_principal_name", "permission_level",
     }
 )  # fmt: skip
 #: Strings, although clients send numbers and booleans too.
@@ -49,6 +48,12 @@ _OBJECTS: Final = frozenset(
         "pipeline_params", "health", "run_as",
     }
 )  # fmt: skip
+#: What the other APIs have, none of whose fields is nested.
+_FLAT_INTEGERS: Final = frozenset({"handle", "offset", "length", "notebooks_modified_after"})
+_FLAT_BOOLEANS: Final = frozenset({"overwrite", "recursive", "direct_download"})
+_FLAT_STRINGS: Final = frozenset(
+    {"path", "format", "language", "content", "contents", "data", "source_path", "destination_path", "cluster_id"}
+)
 #: Task payloads whose `parameters` are an array of values; in other payloads they may be a map.
 _PARAMETER_ARRAYS: Final = frozenset({"spark_python_task", "spark_jar_task", "spark_submit_task", "python_wheel_task"})
 
@@ -66,6 +71,16 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {name: _field(name, item) for name, item in value.items() if not _absent(name, item)}
+
+
+def decode_flat(arguments: Json) -> Json:
+    """Return the arguments of a request to the other APIs, converted as in `decode`; nulls count as absent."""
+    readers = {name: read for names, read in _FLAT_READERS for name in names}
+    return {
+        name: readers[name](name, value) if name in readers else value
+        for name, value in arguments.items()
+        if value is not None
+    }
 
 
 def _absent(name: str, value: Any) -> bool:
@@ -106,6 +121,10 @@ def _expect(name: str, value: Any, kind: type, words: str) -> Any:
     return value
 
 
+def _string(name: str, value: Any) -> str:
+    return str(_expect(name, value, str, "a string"))
+
+
 def _value(name: str, value: Any) -> str:
     if isinstance(value, dict | list):
         raise _malformed(name, value, "a string, a number or a boolean")
@@ -136,10 +155,16 @@ def _malformed(name: str, value: Any, words: str) -> ApiError:
     return ApiError(f"Field '{name}' must be {words}, not {json.dumps(value)[:100]}.", code="MALFORMED_REQUEST")
 
 
-_READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Any], Any]], ...]] = (
+_Readers = tuple[tuple[frozenset[str], "Callable[[str, Any], Any]"], ...]
+_FLAT_READERS: Final[_Readers] = (
+    (_FLAT_INTEGERS, _integer),
+    (_FLAT_BOOLEANS, _boolean),
+    (_FLAT_STRINGS, _string),
+)
+_READERS: Final[_Readers] = (
     (_INTEGERS, _integer),
     (_BOOLEANS, _boolean),
-    (_STRINGS, lambda name, value: _expect(name, value, str, "a string")),
+    (STRINGS, _string),
     (_VALUES, _value),
     (_STRING_ARRAYS, _string_array),
     (_VALUE_ARRAYS, _value_array),

@@ -153,6 +153,9 @@ def get_output(context: RequestContext) -> Json:
             shown["notebook_output"]["result"] = output.exit_value
     elif _LOGGED & task.spec.keys():
         shown |= {"logs": output.log, "logs_truncated": output.log_truncated}
+    elif "sql_task" in task.spec:
+        link = {"output_link": metadata["run_page_url"], "warehouse_id": task.spec["sql_task"].get("warehouse_id")}
+        shown["sql_output"] = {"query_output": link}
     elif task.child_run_id is not None:
         shown["run_job_output"] = {"run_id": task.child_run_id}
     if task.state.result == "FAILED":

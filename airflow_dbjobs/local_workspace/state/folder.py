@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Files in the state folder: the API token, and the key in the URLs of pages.
-SECRETS = TOKEN, PAGE_KEY = "token", "page-key"
+#: Files in the state folder: the API token, the key in the URLs of pages, and the private key for TLS.
+SECRETS = TOKEN, PAGE_KEY, TLS_KEY = "token", "page-key", "tls-key.pem"
 #: The mode bits that give access to anyone but the owner.
 _OTHERS: Final = 0o077
 
@@ -37,6 +37,9 @@ def state_folder(root: Path) -> Path:
     with _as_workspace_error(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         _close_to_others(folder)
+        # The root may be a bundle: its deployment leaves out what Git ignores, and so the token.
+        if not (ignored := folder / ".gitignore").exists():
+            ignored.write_text("*\n")
     return folder
 
 

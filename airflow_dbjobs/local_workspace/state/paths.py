@@ -48,7 +48,16 @@ def place_of(root: Path, path: str, *, folder: Path | None = None) -> Path:
         place = (start / bare.lstrip("/")).resolve()
     except (ValueError, RuntimeError, OSError) as error:
         raise PlaceError(f"{path!r} cannot be a path: {getattr(error, 'strerror', None) or error}.") from None
-    # A file system may take names in any case for the same one.
-    if not place.is_relative_to(root) or STATE_FOLDER in map(str.casefold, place.relative_to(root).parts[:1]):
+    if not is_inside(root, place):
         raise OutsideRootError(f"{path!r} is outside the root folder of the local workspace.")
     return place
+
+
+def is_inside(root: Path, place: Path) -> bool:
+    """Return whether a place leads to one below the resolved root, or to the root itself, and not to the state."""
+    try:
+        place = place.resolve()
+    except (RuntimeError, OSError):
+        return False
+    # A file system may take names in any case for the same one.
+    return place.is_relative_to(root) and STATE_FOLDER not in map(str.casefold, place.relative_to(root).parts[:1])

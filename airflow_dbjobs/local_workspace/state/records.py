@@ -46,6 +46,8 @@ class Job:
     #: Each has one of user_name, group_name and service_principal_name, and a permission_level. None: the creator is
     #: the owner, and there are no other grants.
     grants: list[Json] | None = None
+    #: The bundle, file or folder that it was read from.
+    source: str | None = None
 
 
 @dataclass

@@ -61,6 +61,9 @@ class Store:
     def new_id(self) -> int:
         """Return an id that was never used before."""
         self._next_id += 1
+        # Jobs of files, and of tests, may have chosen ids.
+        while self._next_id - 1 in self.jobs:
+            self._next_id += 1
         return self._next_id - 1
 
     def tasks_of(self, run: Run) -> list[TaskRun]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from airflow_dbjobs.airflow_compat import Connection, dag_tests
 from airflow_dbjobs.client.clock import Clock
 from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
+from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 from airflow_dbjobs.runs.polling.threads import DaemonThreads
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ def connected(workspace: ScriptedWorkspace) -> Iterator[None]:
         # A wait that takes no time needs no interruption.
         patches.enter_context(mock.patch.object(Clock, "piece", math.inf))
         patches.enter_context(mock.patch.object(DaemonThreads, "run", run_in_executor))
+        # All these workspaces have one address, but each test has a time of its own: after a test that has leapt over
+        # an hour, a poller with the bucket of that test would wait for an hour.
+        patches.enter_context(mock.patch.object(TokenBucket, "_shared", WeakValueDictionary()))
         yield
 
 

@@ -16,9 +16,9 @@ from airflow_dbjobs.local_workspace.engine.runtime.places import local_place
 from airflow_dbjobs.local_workspace.engine.runtime.secrets import Secrets
 from airflow_dbjobs.local_workspace.engine.runtime.sql import (
     changes_widgets,
+    fill_in,
     split_statements,
     substitute,
-    used_parameters,
 )
 from airflow_dbjobs.local_workspace.engine.runtime.task_values import TaskValues
 from airflow_dbjobs.local_workspace.engine.runtime.widgets import Widgets
@@ -208,7 +208,7 @@ class TestSql:
 
     def test_parameters_are_those_that_are_marked(self) -> None:
         values = {"a": "1", "b": "2"}
-        assert used_parameters("select :a, ':b', x::b, '12:b'", values) == {"a": "1"}
+        assert fill_in("select :a, ':b', x::b, :c, '12:b'", values) == "select '1', ':b', x::b, :c, '12:b'"
         assert substitute("select * from ${b}.$a where x = '${c}' and $d", values) == (
             "select * from 2.1 where x = '${c}' and $d"
         )

@@ -107,10 +107,10 @@ class TestFailure:
         assert run["state"]["result_state"] == "FAILED"
         assert client.output(run)["error"] == error
 
-    def test_task_type_that_needs_the_cloud(self, client: Client) -> None:
+    def test_task_type_that_needs_a_jvm(self, client: Client) -> None:
         run = client.finish(spark_jar_task={"main_class_name": "com.example.Main"})
         assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
-        assert "cannot run a spark_jar_task" in run["state"]["state_message"]
+        assert "A spark_jar_task needs Apache Spark with its JARs and Java" in run["state"]["state_message"]
 
     def test_huge_error_is_shortened(self, client: Client, write, root: Path) -> None:
         write("file.py", "raise ValueError('begin' + 'x' * 10_000_000 + 'end')")

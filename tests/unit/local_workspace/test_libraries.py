@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_dbjobs.local_workspace.engine import libraries
+
+from . import support
 from .support import Client, eventually
 from .wheels import build_wheel
 
@@ -19,10 +22,30 @@ if TYPE_CHECKING:
 SHOW = {"spark_python_task": {"python_file": "/show.py"}}
 TINY = {"libraries": [{"whl": "/dist/tiny-1.0-py3-none-any.whl"}]}
 
+#: A build backend that needs no package: it makes wheels of a line that adds a folder to the import path.
+BACKEND = """
+import pathlib, zipfile
+
+def build_editable(folder, *_):
+    info = "tiny-2.0.dist-info/"
+    files = {
+        "tiny.pth": str(pathlib.Path("src").resolve()),
+        info + "METADATA": "Metadata-Version: 2.1\\nName: tiny\\nVersion: 2.0\\n",
+        info + "WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        info + "RECORD": "",
+    }
+    with zipfile.ZipFile(pathlib.Path(folder, "tiny-2.0-py3-none-any.whl"), "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+    return "tiny-2.0-py3-none-any.whl"
+"""
+
 
 @pytest.fixture(autouse=True)
 def files(write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a program into the workspace; nothing may be downloaded."""
+    # pip takes seconds, and more on a busy machine.
+    monkeypatch.setattr(support, "DEADLINE", 60)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     write("show.py", "import tiny\nprint(tiny.TEXT)")
 
@@ -77,6 +100,18 @@ class TestInstalled:
         run = client.finish(tasks=[task], environments=[{"environment_key": "default", "spec": spec}])
         assert last_line(client, run) == "tiny 1"
 
+    def test_project_in_the_workspace_follows_its_files(self, client: Client, write) -> None:
+        write(
+            "project/pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]'
+        )
+        write("project/backend.py", BACKEND)
+        write("project/src/tiny.py", "TEXT = 'first'")
+        environment = {"environment_key": "default", "spec": {"dependencies": ["--editable /project"]}}
+        task = {"tasks": [{"task_key": "show", "environment_key": "default", **SHOW}], "environments": [environment]}
+        assert last_line(client, client.finish(**task)) == "first"
+        write("project/src/tiny.py", "TEXT = 'second'")
+        assert last_line(client, client.finish(**task)) == "second"
+
     def test_package_with_its_own_index(self, client: Client, root: Path, monkeypatch) -> None:
         # It would win over the index.
         monkeypatch.delenv("PIP_NO_INDEX")
@@ -102,6 +137,28 @@ class TestInstalled:
         assert note.startswith("[local workspace] Skipped, as only Python libraries can be installed here:")
         assert "org.jsoup:jsoup:1.7.2" in note
         assert printed == "ran"
+
+
+class TestDependency:
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("pandas==2.0  # pinned", "pandas==2.0"),
+            ("tiny @ https://example.com/tiny.whl", "tiny @ https://example.com/tiny.whl"),
+            ("https://example.com/tiny.zip#egg=tiny", "https://example.com/tiny.zip#egg=tiny"),
+            ("--extra-index-url https://example.com/simple", "--extra-index-url https://example.com/simple"),
+            ("/Workspace/lib/tiny.whl", "{root}/lib/tiny.whl"),
+            ("lib/tiny.whl[more]", "{root}/lib/tiny.whl[more]"),
+            ("/project/", "-e {root}/project"),
+            ("./project", "-e {root}/project"),
+            ("--editable=/Workspace/project", "-e {root}/project"),
+            ("-e git+https://example.com/tiny.git", "-e git+https://example.com/tiny.git"),
+        ],
+    )
+    def test_is_what_pip_understands_on_this_machine(self, root: Path, write, line: str, expected: str) -> None:
+        write("lib/tiny.whl", "")
+        write("project/pyproject.toml", "")
+        assert libraries._lines(root, [line, "# a comment", ""]) == [expected.format(root=root)]
 
 
 class TestEnvironment:
@@ -195,8 +252,8 @@ def index(root: Path, tiny: Path) -> Iterator[Index]:
 class TestStop:
     def test_during_the_installation(self, client: Client, root: Path, index: Index, monkeypatch) -> None:
         monkeypatch.delenv("PIP_NO_INDEX")
-        libraries = [{"pypi": {"package": "tiny", "repo": f"http://127.0.0.1:{index.server_port}"}}]
-        first, second = (client.submit(**SHOW, libraries=libraries) for _ in range(2))
+        wanted = [{"pypi": {"package": "tiny", "repo": f"http://127.0.0.1:{index.server_port}"}}]
+        first, second = (client.submit(**SHOW, libraries=wanted) for _ in range(2))
         eventually(index.asked.is_set)
         for run_id in (first, second):
             eventually(lambda run_id=run_id: self.message(client, run_id) == "Installing libraries.")
@@ -206,7 +263,7 @@ class TestStop:
             assert client.wait_for(run_id)["state"]["result_state"] == "CANCELED"
         assert not [folder for folder in environments(root) if (folder / "complete").exists()]
         index.released.set()
-        run_id = client.submit(**SHOW, libraries=libraries)
+        run_id = client.submit(**SHOW, libraries=wanted)
         assert last_line(client, client.wait_for(run_id)) == "tiny 1"
         assert self.message(client, run_id) == ""
 

@@ -196,7 +196,7 @@ class TestRoutes:
     def test_there_are_no_others(self, client: Client, job_id: int, method: str, path: str) -> None:
         path = path.format(job_id)
         reply = client.send(method, path)
-        assert (reply.status_code, reply.json()) == (404, {"error": f"Bad Target: {path}"})
+        assert (reply.status_code, reply.json()["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
 
     def test_grants_survive_a_restart(self, root: Path) -> None:
         with LocalWorkspace(root, token=TOKEN) as ws:

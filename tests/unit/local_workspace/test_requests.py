@@ -81,10 +81,34 @@ class TestRoutes:
             ("POST", "/"),
         ],
     )
-    def test_unknown_route_is_a_bad_target(self, client: Client, method: str, path: str) -> None:
+    def test_unknown_route_does_not_exist(self, client: Client, method: str, path: str) -> None:
         response = client.send(method, path)
         assert response.status_code == 404
-        assert response.json() == {"error": f"Bad Target: {path}"}
+        assert response.json()["error_code"] == "ENDPOINT_NOT_FOUND"
+        assert f"does not serve {method} {path}." in response.json()["message"]
+
+    @pytest.mark.parametrize(
+        ("method", "path", "meant"),
+        [
+            ("GET", "/api/2.1/jobs/runs/lst", "GET /api/2.1/jobs/runs/list"),
+            ("GET", "/api/2.2/jobs/create", "POST /api/2.2/jobs/create"),
+            ("POST", "/api/2.0/jobs/runs/repair", "POST /api/2.2/jobs/runs/repair"),
+            ("GET", "/2.1/jobs/list", "GET /api/2.2/jobs/list"),
+            ("GET", "/api/2.0/permission/jobs/7", "GET /api/2.0/permissions/jobs/{job_id}"),
+        ],
+    )
+    def test_unknown_route_is_answered_with_what_was_meant(
+        self, client: Client, method: str, path: str, meant: str
+    ) -> None:
+        assert f"Did you mean {meant}" in client.send(method, path).json()["message"]
+
+    def test_unknown_route_is_answered_with_what_there_is(self, client: Client) -> None:
+        message = client.send("GET", "/api/2.0/sql/warehouses").json()["message"]
+        assert "Did you mean" not in message
+        assert message.endswith(
+            "It serves jobs/* (2.0, 2.1, 2.2), permissions/jobs/{job_id} (2.0), workspace/* (2.0), dbfs/* (2.0), "
+            "fs/* (2.0), clusters/* (2.0, 2.1), libraries/* (2.0), preview/scim/v2/Me (2.0)."
+        )
 
     def test_replies_have_a_date(self, stepped: LocalWorkspace, clock: Clock) -> None:
         client = mounted(stepped)

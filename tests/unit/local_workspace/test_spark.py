@@ -8,7 +8,7 @@ import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +18,10 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually, results
-from .test_server import Start, start  # noqa: F401 - a fixture
+from .test_server import start  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from .test_server import Start
 
 Run = Callable[..., str]
 
@@ -64,6 +67,15 @@ class TestWithoutEngine:
         assert run["state"]["result_state"] == "FAILED"
         assert "pip install 'airflow-dbjobs[spark]'" in output["error"]
 
+    def test_sql_task_needs_spark_and_a_file(self, client: Client, write) -> None:
+        write("q.sql", "SELECT 1")
+        state = client.finish(sql_task={"warehouse_id": "w", "file": {"path": "/q.sql"}})["state"]
+        assert state["life_cycle_state"] == "INTERNAL_ERROR"
+        assert state["state_message"].startswith("A sql_task needs Spark, and this local workspace has no Spark")
+        state = client.finish(sql_task={"warehouse_id": "w", "query": {"query_id": "q"}})["state"]
+        assert state["life_cycle_state"] == "INTERNAL_ERROR"
+        assert "with a file only" in state["state_message"]
+
     def test_an_engine_that_is_not_installed_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)
         with pytest.raises(WorkspaceError, match=r"pip install 'airflow-dbjobs\[spark\]'"):
@@ -97,6 +109,27 @@ class TestSail:
         )
         assert value == "2 [1, 2, 3]"
 
+    def test_sql_file_gets_parameters_and_shows_results(self, root: Path, write, start: Start) -> None:  # noqa: F811
+        write(
+            "q.sql",
+            """
+            -- Two ways; to name a parameter
+            CREATE TABLE sold AS SELECT :region AS region, 'this; that' AS note;
+            SELECT * FROM sold WHERE region = {{ region }};
+            """,
+        )
+        _, client = start("--spark", "sail")
+        task = {"warehouse_id": "w", "file": {"path": "/q.sql"}, "parameters": {"region": "l'Oréal"}}
+        run = client.finish(sql_task=task)
+        page = client.session.get(run["run_page_url"]).text
+        assert run["state"]["result_state"] == "SUCCESS", page
+        assert client.output(run)["sql_output"]["query_output"]["warehouse_id"] == "w"
+        assert "| l&#x27;Oréal | this; that |" in page
+        write("q.sql", "SELECT 1;\nSELECT missing_column;\nCREATE TABLE never AS SELECT 1")
+        run = client.finish(sql_task=task)
+        assert run["state"]["result_state"] == "FAILED"
+        assert "missing_column" in client.output(run)["error"]
+
     def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:  # noqa: F811
         write("f.py", "print(1)")
         _, client = start("--spark", "sail", announced="Spark: Sail 0.7")
@@ -109,7 +142,8 @@ class TestSail:
             "save.py",
             begin + "spark.range(3).write.saveAsTable('saved')\nspark.range(9).createOrReplaceTempView('mine')\n"
             "spark.sql('CREATE SCHEMA main.sales')\n"
-            "spark.range(2).selectExpr('id', 'id AS part').write.format('parquet').partitionBy('part').saveAsTable('main.sales.parts')\n"
+            "parts = spark.range(2).selectExpr('id', 'id AS part').write.format('parquet').partitionBy('part')\n"
+            "parts.saveAsTable('main.sales.parts')\n"
             "spark.sql('CREATE VIEW twice AS SELECT id * 2 AS id FROM saved')\n",
         )
         write(
@@ -173,8 +207,8 @@ class TestSail:
 
     def test_a_program_that_outlives_its_server_learns_that_its_session_is_lost(
         self,
-        start: Start,
-        write,  # noqa: F811
+        start: Start,  # noqa: F811
+        write,
     ) -> None:
         write(
             "f.py",

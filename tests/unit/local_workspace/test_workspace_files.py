@@ -64,7 +64,7 @@ class TestImport:
         ("path", "fields"),
         [
             ("hello", {}), ("", {}), ("/", {}), ("/../hello", {}), ("/.airflow_dbjobs/hello", {}), ("/a\0", {}),
-            ("/hello", {"language": "SCALA"}), ("/hello", {"format": "JUPYTER"}), ("/hello", {"content": "%"}),
+            ("/hello", {"language": "RUBY"}), ("/hello", {"format": "JUPYTER"}), ("/hello", {"content": "%"}),
             ("/hello", {"content": base64.b64encode(b"\xff").decode()}), ("/" + "a" * 300, {}),
         ],
     )  # fmt: skip

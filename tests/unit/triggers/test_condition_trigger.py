@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -37,8 +36,6 @@ TASK = {"task_key": "load", "condition_task": {"op": "EQUAL_TO", "left": "1", "r
 @pytest.fixture(autouse=True)
 def _connection(workspace, monkeypatch):
     connect(monkeypatch, workspace.base_url, workspace.token)
-    # A reduced rate would last for ten minutes.
-    monkeypatch.setattr(TokenBucket, "_shared", weakref.WeakValueDictionary())
 
 
 @pytest.fixture

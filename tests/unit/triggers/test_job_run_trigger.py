@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import weakref
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from airflow_dbjobs.client.transport import Transport
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.errors import ConfigurationError
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 from airflow_dbjobs.triggers import DatabricksJobRunTrigger, job_run
 
 if TYPE_CHECKING:
@@ -32,7 +30,6 @@ PARAMETERS = [{"name": "day", "default": "today"}, {"name": "size", "default": "
 @pytest.fixture(autouse=True)
 def _fast(workspace, monkeypatch):
     connect(monkeypatch, workspace.base_url, workspace.token)
-    monkeypatch.setattr(TokenBucket, "_shared", weakref.WeakValueDictionary())
     monkeypatch.setattr(job_run, "_LEAST_POLL_INTERVAL", 0.0)
     monkeypatch.setattr(job_run, "PASSING_ON_SECONDS", 0.01)
     monkeypatch.setattr(job_run, "STORE_WAIT_SECONDS", 0.01)

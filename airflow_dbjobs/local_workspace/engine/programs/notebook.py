@@ -82,7 +82,7 @@ class Notebook:
             values = self._dbutils.widgets.getAll()
             text = sql.substitute(statement, values)
             try:
-                frame = self._namespace["spark"].sql(text, args=sql.used_parameters(text, values) or None)
+                frame = self._namespace["spark"].sql(sql.fill_in(text, values))
             except Exception as error:
                 error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
                 raise

@@ -40,10 +40,16 @@ def split_statements(text: str) -> list[str]:
     return [statement.strip() for statement in statements if _COMMENT.sub("", statement).strip()]
 
 
-def used_parameters(statement: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Return those of the values that a statement has a marker for, such as `:name`."""
-    names = {token["marker"] for token in _TOKENS.finditer(statement)}
-    return {name: value for name, value in values.items() if name in names}
+def fill_in(statement: str, values: Mapping[str, str]) -> str:
+    """Replace the markers of parameters, such as `:name`, by literals: Sail takes parameters in queries only."""
+    return _TOKENS.sub(
+        lambda token: literal(values[token["marker"]]) if token["marker"] in values else token[0], statement
+    )
+
+
+def literal(text: str) -> str:
+    """Return SQL's literal of a text."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def substitute(text: str, values: Mapping[str, str]) -> str:
