@@ -20,24 +20,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .task_files import fail, read_json
+from .task_files import INSTALLING, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A file of this name in a task's folder exists while its libraries are installed.
-INSTALLING = "installing"
 _SCRIPT = Path(__file__).with_name("task_process.py")
 
 
-def enter(folder: Path) -> None:
-    """Continue in the environment with the libraries of a task; return if it has none.
+def enter(folder: Path, libraries: dict[str, Any]) -> None:
+    """Continue in the environment with the libraries of a task; return if there is nothing to install.
 
     If they cannot be installed, the task ends.
     """
-    libraries = read_json(folder / "program.json").get("libraries")
-    if not libraries:
-        return
     for note in libraries["notes"]:
         _say(note)
     if not libraries["installs"]:

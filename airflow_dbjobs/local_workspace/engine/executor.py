@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Final
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
-from .environments import INSTALLING
 from .errors import CannotRunError
 from .kinds import KINDS, Start, describe
 from .scheduler import stop_message
-from .task_files import read_failure, read_json, read_task_values, write_program
+from .task_files import INSTALLING, read_failure, read_json, read_task_values, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import bootstrap, environments
+from . import bootstrap
 from .secrets_file import redactor
 from .task_files import read_json, write_json
 
@@ -32,7 +32,8 @@ def main(folder: Path, lock: int) -> None:
     signals = {signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     group, lifeline = _fork_guard(lock)
-    secrets = redactor(Path(read_json(folder / "program.json")["root"]))
+    description = read_json(folder / "program.json")
+    secrets = redactor(Path(description["root"]))
     source, output = os.pipe()
     program = os.fork()
     if program == 0:
@@ -42,7 +43,11 @@ def main(folder: Path, lock: int) -> None:
         for descriptor in (lock, lifeline, source, output):
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        environments.enter(folder)
+        if description.get("libraries"):
+            # Imported here, as few tasks need it, and every task should start fast.
+            from .environments import enter
+
+            enter(folder, description["libraries"])
         sys.exit(bootstrap.run(folder))
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
