@@ -75,21 +75,21 @@ class Notebook:
         # Imported here, as few notebooks need it, and every task should start fast.
         from airflow_dbjobs.local_workspace.engine.runtime import sql
 
+        text = ""
         frame = None
-        for statement in sql.split_statements(cell.text):
-            if sql.changes_widgets(statement, self._dbutils.widgets):
-                continue
-            values = self._dbutils.widgets.getAll()
-            text = sql.substitute(statement, values)
-            try:
-                frame = self._namespace["spark"].sql(sql.fill_in(text, values))
-            except Exception as error:
-                error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
-                raise
-        if frame is not None:
+        try:
+            for statement in sql.split_statements(cell.text):
+                if sql.changes_widgets(statement, self._dbutils.widgets):
+                    continue
+                values = self._dbutils.widgets.getAll()
+                text = sql.fill_in(sql.substitute(statement, values), values)
+                frame = self._namespace["spark"].sql(text)
             self._namespace["_sqldf"] = frame
-            if frame.columns:
+            if frame is not None and frame.columns:
                 display(frame)
+        except Exception as error:
+            error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
+            raise
 
     def _fs(self, text: str) -> None:
         for line in text.splitlines():
