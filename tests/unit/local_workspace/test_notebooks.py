@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .support import documented
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -290,6 +292,14 @@ class TestFiles:
     def test_outside_of_the_root_are_refused(self, client: Client, notebook) -> None:
         notebook("main", "open('/dbfs/../../secret')")
         assert "is outside the root folder" in run_notebook(client, "/main")["error"]
+
+
+class TestDocumentation:
+    def test_example_logs_what_the_page_shows(self, client: Client, write, log_of) -> None:
+        for file in ("load.py", "secrets.toml"):
+            write(file, documented(f"# {file}"))
+        assert run_notebook(client, "/load")["notebook_output"]["result"] == "2 rows"
+        assert log_of().partition("\n")[2] == documented("Wrote 21 bytes.")
 
 
 class TestPath:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .support import documented
 from .test_spark import output_of, spark_client  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ class TestSql:
         run = spark_client.finish(notebook_task={"notebook_path": "/main"})
         trace = spark_client.output(run)["error_trace"]
         assert "main.py, line 4: select * from nowhere" in trace
+
+
+class TestDocumentation:
+    def test_example_runs(self, spark_client: Client, output_of: Run) -> None:  # noqa: F811 - fixtures
+        code = documented("# report.py").removeprefix("# Databricks notebook source\n")
+        assert output_of(spark_client, code) == "42"
 
 
 class TestPaths:
