@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 from . import bootstrap
 from .secrets_file import redactor
@@ -43,12 +44,7 @@ def main(folder: Path, lock: int) -> None:
         for descriptor in (lock, lifeline, source, output):
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        if description.get("libraries"):
-            # Imported here, as few tasks need it, and every task should start fast.
-            from .environments import enter
-
-            enter(folder, description["libraries"])
-        sys.exit(bootstrap.run(folder))
+        _run_program(folder, description)
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
     with contextlib.suppress(PermissionError, ProcessLookupError):
@@ -91,6 +87,16 @@ def main(folder: Path, lock: int) -> None:
     log.add(secrets.close())
     log.close()
     _write_end(folder, os.waitstatus_to_exitcode(status))
+
+
+def _run_program(folder: Path, description: dict[str, Any]) -> NoReturn:
+    """Run the program in this process, in the environment with its libraries if it has some."""
+    if libraries := description.get("libraries"):
+        # Imported here, as few tasks need it, and every task should start fast.
+        from .environments import enter
+
+        enter(folder, libraries)
+    sys.exit(bootstrap.run(folder))
 
 
 def _write_end(folder: Path, code: int) -> None:
