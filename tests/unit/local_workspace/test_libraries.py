@@ -282,6 +282,8 @@ class TestStop:
             eventually(lambda: self.message(client, run_id) == "Installing libraries.")
             index.released.set()
             assert last_line(client, client.wait_for(run_id)) == "tiny 1"
+        # Only its parent, which is this process, can see its end.
+        first._executor.kill([])
 
     def message(self, client: Client, run_id: int) -> str:
         text: str = client.get("runs/get", run_id=run_id)["tasks"][0]["state"]["state_message"]
