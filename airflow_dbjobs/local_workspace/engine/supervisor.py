@@ -39,8 +39,12 @@ def main(folder: Path, lock: int) -> None:
     program = os.fork()
     if program == 0:
         os.setpgid(0, group)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for descriptor in (lock, lifeline, source, output):
+            os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        _become_program(folder, description, output, (lock, lifeline, source))
+        _run_program(folder, description)
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
     with contextlib.suppress(PermissionError, ProcessLookupError):
@@ -85,17 +89,13 @@ def main(folder: Path, lock: int) -> None:
     _write_end(folder, os.waitstatus_to_exitcode(status))
 
 
-def _become_program(folder: Path, description: dict[str, Any], output: int, others: tuple[int, ...]) -> NoReturn:
-    """Run the program in this process, with `output` for what it prints, and without `others`."""
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    for descriptor in (*others, output):
-        os.close(descriptor)
-    if description.get("libraries"):
+def _run_program(folder: Path, description: dict[str, Any]) -> NoReturn:
+    """Run the program in this process, in the environment with its libraries if it has some."""
+    if libraries := description.get("libraries"):
         # Imported here, as few tasks need it, and every task should start fast.
         from .environments import enter
 
-        enter(folder, description["libraries"])
+        enter(folder, libraries)
     sys.exit(bootstrap.run(folder))
 
 

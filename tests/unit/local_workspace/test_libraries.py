@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_dbjobs.local_workspace import LocalWorkspace
 from airflow_dbjobs.local_workspace.engine import libraries
 
 from . import support
-from .support import Client, eventually
+from .conftest import mounted
+from .support import TOKEN, Client, eventually
 from .wheels import build_wheel
 
 if TYPE_CHECKING:
@@ -266,6 +268,22 @@ class TestStop:
         run_id = client.submit(**SHOW, libraries=wanted)
         assert last_line(client, client.wait_for(run_id)) == "tiny 1"
         assert self.message(client, run_id) == ""
+
+    def test_of_the_server_does_not_end_the_installation(self, root: Path, index: Index, monkeypatch) -> None:
+        monkeypatch.delenv("PIP_NO_INDEX")
+        library = {"pypi": {"package": "tiny", "repo": f"http://127.0.0.1:{index.server_port}"}}
+        first = LocalWorkspace(root, token=TOKEN)
+        first.start()
+        run_id = mounted(first).submit(**SHOW, libraries=[library])
+        eventually(index.asked.is_set)
+        first.close(leave_running=True)
+        with LocalWorkspace(root, token=TOKEN) as second:
+            client = mounted(second)
+            eventually(lambda: self.message(client, run_id) == "Installing libraries.")
+            index.released.set()
+            assert last_line(client, client.wait_for(run_id)) == "tiny 1"
+        # Only its parent, which is this process, can see its end.
+        first._executor.kill([])
 
     def message(self, client: Client, run_id: int) -> str:
         text: str = client.get("runs/get", run_id=run_id)["tasks"][0]["state"]["state_message"]
