@@ -13,7 +13,7 @@ from airflow_dbjobs.local_workspace.engine.spark_session import LazySession
 from .dbutils import DBUtils
 from .display import display, displayHTML
 from .errors import Missing
-from .places import complete_plans, redirect_files
+from .places import redirect_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -121,6 +121,13 @@ def _complete_dataframes(module: ModuleType) -> None:
     module.DataFrame.display = display
 
 
+def _complete_plans(module: ModuleType, root: Path) -> None:
+    # Imported here, as programs without Spark should start fast.
+    from .spark_plans import complete_plans
+
+    complete_plans(module, root)
+
+
 def _complete_sessions(module: ModuleType) -> None:
     # `@udf("long")` needs a session, also if it is what a program does first.
     module.SparkSession.active = classmethod(lambda _: LazySession().session())
@@ -132,7 +139,7 @@ class _Spark:
     def __init__(self, root: Path) -> None:
         self._changes: dict[str, Callable[[ModuleType], None]] = {
             "pyspark.sql.connect.dataframe": _complete_dataframes,
-            "pyspark.sql.connect.plan": lambda module: complete_plans(module, root),
+            "pyspark.sql.connect.plan": lambda module: _complete_plans(module, root),
             "pyspark.sql.connect.session": _complete_sessions,
         }
 
