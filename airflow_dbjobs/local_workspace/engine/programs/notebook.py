@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import linecache
 import shlex
+
+# As in cells.py.
+from _ast import Expr, Expression, PyCF_ONLY_AST
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +65,11 @@ class Notebook:
         if not Path(name).is_file():
             linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         # The user's code must not inherit the __future__ imports of this module.
-        tree: Any = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        tree: Any = compile(code, name, "exec", PyCF_ONLY_AST, dont_inherit=True)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
         exec(compile(tree, name, "exec", dont_inherit=True), self._namespace)  # noqa: S102 - running the user's code
         if last:
-            value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
+            value = eval(compile(Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
             if value is not None:
                 print(repr(value))  # noqa: T201 - what the program prints is its log
 
