@@ -114,6 +114,8 @@ class TestCells:
             # COMMAND ----------
             None
             # COMMAND ----------
+            "not shown";
+            # COMMAND ----------
             "a" + "b"
             """,
         )

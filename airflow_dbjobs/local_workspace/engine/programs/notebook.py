@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import shlex
 
 # As in cells.py.
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 def run(program: dict[str, Any], folder: Path) -> None:
     """Run a notebook in the namespace of `__main__`."""
     dbutils = provide(program, folder)
+    # Figures must not open windows, which would wait for somebody to close them.
+    os.environ.setdefault("MPLBACKEND", "Agg")
     Notebook(Path(program["root"]), dbutils, main_namespace(program)).run(Path(program["file"]))
 
 
@@ -70,7 +73,7 @@ class Notebook:
         exec(compile(tree, name, "exec", dont_inherit=True), self._namespace)  # noqa: S102 - running the user's code
         if last:
             value = eval(compile(Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
-            if value is not None:
+            if value is not None and not cell.text.rstrip().endswith(";"):
                 print(repr(value))  # noqa: T201 - what the program prints is its log
 
     def _sql(self, cell: Cell) -> None:
