@@ -71,8 +71,8 @@ SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 explore: .venv/installed ## Hypothesis tests with ten times as many, random examples (half an hour); SEED=number repeats them
 	.venv/bin/python -m pytest -n 2 -m hypothesis tests/unit/runs --hypothesis-profile=explore --hypothesis-seed=$(SEED)
 
-test-browser: needs-chromium .venv/browser ## The links in Airflow's UI, clicked in Chromium; CHROMIUM=command, screenshots in .screenshots
-	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/airflow/stack
+test-browser: needs-chromium .venv/browser ## The links in Airflow's UI and the pages of the local workspace, in Chromium; CHROMIUM=command, screenshots in .screenshots
+	@CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest -m browser tests/airflow/stack tests/unit/local_workspace
 
 needs-chromium:
 	@command -v "$(CHROMIUM)" >/dev/null || { \

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before anything imports Airflow: its home is a folder of this run, not the developer's, and it logs no wall of text.
@@ -16,6 +17,10 @@ if "AIRFLOW_HOME" not in os.environ:
     os.environ["AIRFLOW_HOME"] = _home.name
     atexit.register(_home.cleanup)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+# This process has it on its path by pytest's configuration; those that it starts inherit it.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent / "support" / "airflow_config"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 import pytest
 from in_process import connect_clients
@@ -27,7 +32,6 @@ from airflow_dbjobs.local_workspace.testing import plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from airflow_context import Scene
     from described_runs import Write

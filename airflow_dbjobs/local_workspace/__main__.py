@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -37,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .http import server
 
     try:
-        workspace, listener = _open(options)
-        certificate = kept_certificate(state_folder(options.root)) if options.tls else None
+        workspace, listener, certificate = _open(options)
     except WorkspaceError as error:
         return _fail(str(error))
     workspace.start()
@@ -51,17 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
+def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket, tuple[Path, Path] | None]:
     from .http import server
 
     token = options.token or os.environ.get(TOKEN_VARIABLE) or kept_secret(state_folder(options.root), TOKEN)
     listener = server.bind(options.host, options.port)
-    host, port = server.address(listener)
-    try:
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(listener.close)
         workspace = LocalWorkspace(
             options.root,
             token=token,
-            base_url=f"{_scheme(options.tls)}://{host}:{port}",
+            base_url=server.url(listener, tls=options.tls),
             max_parallel_tasks=options.max_parallel_tasks,
             simulate=options.simulate,
             max_page=options.max_page,
@@ -69,10 +69,10 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket]:
             spark_catalogs=options.spark_catalogs.split(","),
             jobs=options.jobs,
         )
-    except WorkspaceError:
-        listener.close()
-        raise
-    return workspace, listener
+        on_failure.callback(workspace.close, leave_running=True)
+        certificate = kept_certificate(state_folder(options.root)) if options.tls else None
+        on_failure.pop_all()
+    return workspace, listener, certificate
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -110,10 +110,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _scheme(tls: object) -> str:
-    return "https" if tls else "http"
-
-
 def _announce(
     workspace: LocalWorkspace, listener: socket.socket, simulate: float | None, certificate: tuple[Path, Path] | None
 ) -> None:
@@ -124,7 +120,7 @@ def _announce(
         "conn_type": "databricks_jobs",
         "host": host,
         "port": port,
-        "schema": _scheme(certificate),
+        "schema": "https" if certificate else "http",
         "password": workspace.token,
         "extra": {"retry_budget": _RETRY_BUDGET, **({"verify": str(certificate[0])} if certificate else {})},
     }

@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 import subprocess
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -112,6 +113,32 @@ class TestRepository:
         assert assert_hook(config["repos"]) == "make check"
         assert "lets `make check` run before each commit" in text_of("CONTRIBUTING")
 
+    def test_has_a_hook_that_needs_nothing_but_what_it_installs(self) -> None:
+        (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+        flag, *packages = hook["additional_dependencies"]
+        assert flag == "--no-deps"
+        assert set(packages) < set(PROJECT["dependencies"])
+        others = {
+            re.split("[>=]", name)[0].removeprefix("apache-") for name in set(PROJECT["dependencies"]) - set(packages)
+        }
+        python, *arguments = [*hook["entry"].split(), *hook["args"]]
+        assert (python, *arguments) == ("python", "-m", "airflow_dbjobs.payloads", "--bundles-only")
+        code = (
+            f"import runpy, sys; sys.modules |= dict.fromkeys({sorted(others)!r});"
+            f" runpy.run_module({arguments[1]!r}, run_name='__main__')"
+        )
+        bundle = "example_dags/workspace/databricks.yml"
+        assert re.search(hook["files"], bundle)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments[2:], bundle],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
     @pytest.mark.parametrize(("page", "heading"), [("CONTRIBUTING", "You look for"), ("architecture", "Room | Job")])
     def test_has_the_package_contents_that_the_pages_name(self, page: str, heading: str) -> None:
         named = {name for row in table(page, heading) for name in re.findall(r"`([\w/.]+)`", " ".join(row[:2]))}
@@ -156,18 +183,25 @@ def assert_make(arguments: list[str], _: object) -> None:
 
 
 def assert_pip(arguments: list[str], _: object) -> None:
+    if "--constraint" in arguments:
+        where = arguments.index("--constraint")
+        assert (ROOT / arguments[where + 1]).is_file()
+        arguments = arguments[:where] + arguments[where + 2 :]
     packages = [word for word in arguments[1:] if not word.startswith("-")]
     if len(packages) > 1:
         # The tests without Airflow run with these alone.
         assert " ".join(packages) in (ROOT / "Makefile").read_text(encoding="utf-8")
         return
     (package,) = packages
-    assert package == "." or package in {f".[{extra}]" for extra in PROJECT["optional-dependencies"]}
+    extras = set(package.removeprefix(".").strip("[]").split(",")) - {""}
+    assert extras <= set(PROJECT["optional-dependencies"])
 
 
 def assert_python_module(arguments: list[str], _: object) -> None:
     flag, module, *options = arguments
     assert flag == "-m"
+    if module in ("venv", "pytest"):
+        return
     if module == "airflow_dbjobs.local_workspace":
         assert _parse(options).root
     else:
@@ -208,10 +242,21 @@ def assert_hook(repositories: list[dict[str, Any]]) -> str:
     """Return what the only hook runs."""
     (repository,) = repositories
     (hook,) = repository["hooks"]
-    assert (repository["repo"], hook["language"]) == ("local", "system")
+    if repository["repo"] != "local":
+        assert repository["rev"]
+        (published,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+        hook = {**published, **hook}
+        assert (hook["id"], hook["language"]) == (published["id"], "python")
+    else:
+        assert hook["language"] == "system"
     command, *arguments = hook["entry"].split()
     CHECKS[command](arguments, None)
     return str(hook["entry"])
+
+
+def assert_activation(arguments: list[str], _: object) -> None:
+    (script,) = arguments
+    assert re.fullmatch(r"\.venv[\w-]*/bin/activate", script)
 
 
 def assert_file(arguments: list[str], _: object) -> None:
@@ -225,6 +270,8 @@ CHECKS = {
     "make": assert_make,
     "pip": assert_pip,
     "python": assert_python_module,
+    "python3": assert_python_module,
+    ".": assert_activation,
     ".ci/run": assert_file,
     "sed": assert_sed,
 }

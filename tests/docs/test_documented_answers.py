@@ -25,6 +25,7 @@ from airflow_dbjobs import errors
 from airflow_dbjobs.airflow_compat import AirflowFailException
 from airflow_dbjobs.client.wait import wait_for_run
 from airflow_dbjobs.hooks.fields import FIELDS
+from airflow_dbjobs.local_workspace.http.routes import OPERATIONS
 from airflow_dbjobs.local_workspace.testing import plugin
 from airflow_dbjobs.operators import DatabricksRunNowOperator
 from airflow_dbjobs.operators.base import PayloadOperator
@@ -216,6 +217,14 @@ def test_every_field_of_a_connection_is_described() -> None:
     assert [field.name for field in FIELDS if f"`{field.name}`" not in pages] == []
 
 
+@pytest.mark.parametrize("api", ["Workspace", "DBFS", "Clusters", "Libraries"])
+def test_the_operations_of_the_local_workspace_are_described(api: str) -> None:
+    (described,) = (row for row in table("local-workspace", "API | Operations") if row[0].startswith(f"{api} "))
+    prefix = f"{api.lower()}/"
+    served = {name.removeprefix(prefix): versions for (_, name), (_, versions) in OPERATIONS.items() if prefix in name}
+    assert served == dict.fromkeys(quoted(described[1]), tuple(re.findall(r"\d\.\d", described[0])))
+
+
 def test_the_defaults_of_a_connection_are_those_in_use() -> None:
     rows = {name: row[1] for row in table("connection", "Field | Value") for name in quoted(row[0])}
     numbers = {field.name: field.default for field in FIELDS if field.kind == "number" and field.name in rows}
@@ -241,15 +250,16 @@ def test_the_project_with_tests_passes_its_tests(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "count_words.py").write_text(example("python", "def count_words():"))
     shutil.copytree(ROOT / "example_dags" / "workspace", tmp_path / "workspace")
+    shutil.copytree(ROOT / "example_dags", tmp_path / "example_dags")
     environment = clean_environment()
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment["PYTHONPATH"] = str(ROOT)
     environment["AIRFLOW__API_AUTH__JWT_SECRET"] = secrets.token_hex(32)  # as the page says of Airflow 3.2
     if not entry_points(group="pytest11", name="airflow_dbjobs"):
         environment["PYTEST_PLUGINS"] = plugin.__name__
-    script = example("sh", "AIRFLOW__CORE__DAGS_FOLDER") + "python -m pytest -q -p no:cacheprovider\n"
+    script = example("sh", "$PWD/dags") + "python -m pytest -q -p no:cacheprovider\n"
     done = subprocess.run(
         ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "6 passed" in done.stdout

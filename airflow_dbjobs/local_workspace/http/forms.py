@@ -28,10 +28,10 @@ def read_form(request: Request) -> Json:
     boundary = _parameter("content-type", request.headers["content-type"], "boundary")
     if not boundary:
         raise ApiError("The form has no boundary.", code="MALFORMED_REQUEST")
-    _, *parts, end = (b"\r\n" + request.body).split(b"\r\n--" + boundary.encode())
-    if not parts or not end.startswith(b"--"):
+    parts = (b"\r\n" + request.body).split(b"\r\n--" + boundary.encode())
+    if len(parts) == 1 or not parts[-1].startswith(b"--"):
         raise ApiError("The form is not complete.", code="MALFORMED_REQUEST")
-    return dict(_field(part) for part in parts)
+    return dict(_field(part) for part in parts[1:-1])
 
 
 def _field(part: bytes) -> tuple[str, str]:

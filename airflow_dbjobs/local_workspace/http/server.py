@@ -69,7 +69,13 @@ def address(listener: socket.socket) -> tuple[str, int]:
     return f"[{host}]" if ":" in host else host, port
 
 
-def serve(handler: Handler, listener: socket.socket, certificate: tuple[Path, Path] | None) -> None:
+def url(listener: socket.socket, *, tls: bool = False) -> str:
+    """Return the URL of a listening socket."""
+    host, port = address(listener)
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def serve(handler: Handler, listener: socket.socket, certificate: tuple[Path, Path] | None = None) -> None:
     """Serve requests on `listener` until SIGTERM or SIGINT, by TLS if there are a certificate and its key."""
     # uvicorn raises the signal again after its shutdown; these handlers let it return instead.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,6 +114,12 @@ class _Connection(H11Protocol):
         if self.client:
             self.open_transports.pop(self.client, None)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        # TLS ends when both sides have said so, and clients that are idle do not.
+        if self.transport.is_closing() and self.transport.get_extra_info("ssl_object"):
+            self.transport.abort()
 
 
 class _App:

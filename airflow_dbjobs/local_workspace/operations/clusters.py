@@ -9,6 +9,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbjobs.local_workspace.views.json_view import CLUSTER_ID
+
 from . import files
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from .context import RequestContext
 
-_CLUSTER_ID: Final = "local-cluster"
 _NODE_TYPE: Final = "local"
 _ZONE: Final = "local"
 _MADE_UP: Final = "Made up by the local workspace: tasks run as processes of this machine."
@@ -35,7 +36,7 @@ def get(context: RequestContext) -> Json:
 
 def list_(context: RequestContext) -> Json:
     """List one cluster."""
-    return {"clusters": [_show(context, _CLUSTER_ID)]}
+    return {"clusters": [_show(context, CLUSTER_ID)]}
 
 
 def create(context: RequestContext) -> Json:  # noqa: ARG001 - an operation

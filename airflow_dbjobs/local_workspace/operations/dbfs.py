@@ -106,7 +106,7 @@ def delete(context: RequestContext) -> Json:
 
 def move(context: RequestContext) -> Json:
     """Move a file or a folder to a path that does not exist, or into a folder."""
-    path, place = _existing(context, "source_path")
+    _, place = _existing(context, "source_path")
     target_path = _path(context, "destination_path")
     with files.api_errors(target_path):
         target = files.locate(context, target_path)
@@ -114,8 +114,6 @@ def move(context: RequestContext) -> Json:
             target /= place.name
         if target.exists():
             raise ApiError(f"{target_path} already exists.", code=files.EXISTS)
-        if target.is_relative_to(place):
-            raise ApiError(f"{path} cannot be moved into itself.")
         place.rename(target)
     return {}
 

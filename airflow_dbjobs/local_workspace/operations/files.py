@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError
-from airflow_dbjobs.local_workspace.state.paths import PlaceError, is_inside, place_of
+from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER, PlaceError, is_inside, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,8 @@ def content_of(context: RequestContext, name: str, limit: int | None = None) -> 
 
 def write(place: Path, content: bytes) -> None:
     """Write a file in one step, as a run may be reading it."""
-    scratch = place.with_name(f".{place.name}.new")
+    # One name for all: requests are answered one at a time, and a longer name could be too long.
+    scratch = place.with_name(f"{STATE_FOLDER}.new")
     try:
         scratch.write_bytes(content)
         if place.exists():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CHARACTER: Final = 7.9
 _MAX_CHARACTERS: Final = 26
 #: So that the state and duration below the key fit.
-_MIN_WIDTH: Final = 172
+_MIN_WIDTH: Final = 196
 _PADDING: Final = 14
 
 

@@ -38,7 +38,10 @@ _TERMINATION: Final[Mapping[str | None, tuple[str, str]]] = {
     "DISABLED": ("DISABLED", "SUCCESS"),
 }
 _RUN_SETTINGS: Final = ("schedule", "job_clusters", "git_source", "description")
+#: The id of clusters that runs and jobs bring along, none of which exists.
+CLUSTER_ID: Final = "local-cluster"
 _CLUSTER_FIELDS: Final = ("existing_cluster_id", "new_cluster", "libraries")
+_CLUSTERS: Final = ("existing_cluster_id", "new_cluster", "job_cluster_key")
 
 
 class JsonView:
@@ -152,6 +155,8 @@ class JsonView:
             **self._states(task.state, task.stop),
             **_durations(task),
         }
+        if task.started and not task.spec.keys().isdisjoint(_CLUSTERS):
+            entry["cluster_instance"] = {"cluster_id": task.spec.get("existing_cluster_id", CLUSTER_ID)}
         if task.outcome is not None:
             entry["condition_task"] = {**entry["condition_task"], "outcome": task.outcome}
         if task.child_run_id is not None:

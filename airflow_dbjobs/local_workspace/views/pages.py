@@ -86,9 +86,10 @@ class Pages:
         return document("Local workspace", body, live=True, active=bool(self._store.active_runs))
 
     def _job_cells(self, job: Job, runs: Sequence[Run]) -> list[str]:
-        count = str(len(tasks_of(job.settings)))
+        count = len(tasks_of(job.settings))
+        tasks = f"{count} task" if count == 1 else f"{count} tasks"
         latest = time_text(runs[0].start_ms) if runs else ""
-        return [self._links.job(job), count, self._strip(runs[:_SHORT_STRIP]), latest]
+        return [self._links.job(job), tasks, self._strip(runs[:_SHORT_STRIP]), latest]
 
     def _of_job(self, job_id: int) -> Reply:
         job = self._store.jobs.get(job_id)

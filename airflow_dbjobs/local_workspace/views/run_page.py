@@ -166,7 +166,7 @@ class RunPages:
             # Without the rest of the line that has been cut.
             log = log.partition("\n")[2] or log
             link = f'<a href="{text(self._links.log_path(run.job_id, task.run_id))}">whole log</a>'
-            note = f"<p>The last {_LOG_TAIL // 1000} kB; the {link} is text.</p>"
+            note = f"<p>These are its last {_LOG_TAIL // 1000} kB. Open the {link} as text.</p>"
         # HTML drops the first newline, so a log that begins with one keeps it.
         return f'{note}<div class="log" tabindex="0" role="region" aria-label="Log"><pre>\n{text(log)}</pre></div>'
 

@@ -31,6 +31,8 @@ _MAX_TICKS: Final = 5
 #: The width of what is left out between a run and its repair, and the least width of either, in percent.
 _BREAK: Final = 3.0
 _LEAST: Final = 16.0
+#: Half the width of a tick's label on a phone, in percent.
+_EDGE: Final = 8.0
 #: The width of a character of a label on a phone, in percent.
 _CHARACTER: Final = 2.1
 
@@ -63,7 +65,8 @@ def spans(periods: Sequence[tuple[int, int]]) -> list[Span]:
     Each gets its share of the axis by its duration, but enough to be seen.
     """
     durations = [max(end - start, 1) for start, end in periods]
-    room = 100 - _BREAK * (len(periods) - 1)
+    gap = min(_BREAK, 30 / len(periods))
+    room = 100 - gap * (len(periods) - 1)
     least = min(_LEAST, room / len(periods) / 2)
     spare = room - least * len(periods)
     found: list[Span] = []
@@ -71,7 +74,7 @@ def spans(periods: Sequence[tuple[int, int]]) -> list[Span]:
     for (start, _), duration in zip(periods, durations, strict=True):
         width = least + spare * duration / sum(durations)
         found.append(Span(start, start + duration, left, width))
-        left += width + _BREAK
+        left += width + gap
     return found
 
 
@@ -93,19 +96,21 @@ def timeline(run: Run, attempts: Sequence[TaskRun], now_ms: int, href: Callable[
 
 
 def _axis(axis: Sequence[Span]) -> str:
-    ticks = [_tick(place, label) for span in axis for place, label in span.ticks()]
-    repairs = [
-        f'<span class="repair" style="left:{span.left:.2f}%">Repair {number}</span>'
-        for number, span in enumerate(axis)
-        if number
-    ]
-    return "".join(ticks + repairs)
+    if len(axis) == 1:
+        return "".join(_tick(place, label) for place, label in axis[0].ticks() if _EDGE <= place <= 100 - _EDGE)
+    return "".join(_part(span, f"Repair {number}" if number else "Run") for number, span in enumerate(axis))
 
 
 def _tick(place: float, label: str) -> str:
-    # At the ends of the axis a label is next to its tick, not below it.
-    side = "first" if place < 6 else "last" if place > 94 else ""  # noqa: PLR2004 - half a label, in percent
-    return f'<span class="tick {side}" style="left:{place:.2f}%">{label}</span>'
+    return f'<span class="tick" style="left:{place:.2f}%">{label}</span>'
+
+
+def _part(span: Span, name: str) -> str:
+    """Return the heading of the run or a repair, with the time at which it began, and its other ticks."""
+    right = span.left + span.width - _EDGE
+    ticks = "".join(_tick(place, label) for place, label in span.ticks() if span.left + 3 * _EDGE <= place <= right)
+    start = _tick_text(span.start_ms, _SECOND)
+    return f'<div class="part" style="left:{span.left:.2f}%;width:{span.width:.2f}%">{name}<br>{start}</div>{ticks}'
 
 
 def _tick_text(ms: int, step: int) -> str:
@@ -156,9 +161,15 @@ def _bar(task: TaskRun, bar: tuple[float, float], room: tuple[float, float], now
     label = f"{look.sign} {duration}"
     needed = len(label) * _CHARACTER
     before, after = room
-    side = "in" if end - start >= needed else "after" if after - end >= needed else "before"
-    if side == "before" and start - before < needed:
-        label = ""
+    if end - start >= needed:
+        side = "in"
+    elif after - end >= needed:
+        side = "after"
+    elif start - before >= needed:
+        side = "before"
+    else:
+        # On a wide screen it may fit.
+        side = "in narrow"
     return (
         f'<a class="bar {look.css}" style="left:{start:.2f}%;width:{end - start:.2f}%" href="{text(href)}" '
         f'title="{text(title)}" aria-label="{text(title)}"><span class="{side}">{label}</span></a>'

@@ -480,7 +480,7 @@ class TestConnection:
     def test_of_the_local_workspace_gives_up_within_seconds(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, conn_of: Any
     ) -> None:
-        monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda _, listener: listener.close())
+        monkeypatch.setattr("airflow_dbjobs.local_workspace.http.server.serve", lambda *args: args[1].close())
         assert local_workspace.main(["--root", str(tmp_path), "--port", "0"]) == 0
         variable, connection = re.search(r"^export (\w+)='(.*)'$", capsys.readouterr().out, re.MULTILINE).groups()
         monkeypatch.setenv(variable, connection)

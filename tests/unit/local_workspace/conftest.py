@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[str, str], None]
 Advance = Callable[[float], None]
+Start = Callable[..., tuple["subprocess.Popen[str]", Client]]
 
 
 @pytest.fixture
@@ -56,6 +61,41 @@ def workspace(root: Path) -> Iterator[LocalWorkspace]:
 @pytest.fixture
 def client(workspace: LocalWorkspace) -> Client:
     return mounted(workspace)
+
+
+@pytest.fixture
+def start(root: Path) -> Iterator[Start]:
+    """Return a function that starts a server and returns its process and a client of it."""
+    servers = []
+
+    def begin(*options: str, announced: str = "") -> tuple[subprocess.Popen[str], Client]:
+        arguments = ["--root", str(root), "--port", "0", "--token", TOKEN, *options]
+        module = [sys.executable, "-m", "airflow_dbjobs.local_workspace"]
+        server = subprocess.Popen([*module, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        servers.append(server)
+        assert server.stdout is not None
+        text = ""
+        while "Runs can be seen at" not in text:
+            line = server.stdout.readline()
+            assert line, server.communicate()
+            text += line
+        assert announced in text
+        connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
+        assert connection["conn_type"] == "databricks_jobs"
+        verify = connection["extra"].pop("verify", True)
+        assert connection["extra"] == {"retry_budget": 20}
+        url = f"{connection['schema']}://{connection['host']}:{connection['port']}"
+        client = Client(url, token=connection["password"])
+        client.session.verify = verify
+        return server, client
+
+    yield begin
+    for server in servers:
+        server.kill()
+        server.communicate()
+    # End the programs that the servers have left running.
+    with LocalWorkspace(root, token=TOKEN):
+        pass
 
 
 class Clock:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -21,43 +19,8 @@ from airflow_dbjobs.local_workspace.failure_log import FailureLog
 from .conftest import mounted
 from .support import DEADLINE, TOKEN, Client, eventually
 
-Start = Callable[..., tuple["subprocess.Popen[str]", Client]]
-
-
-def command(root: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "airflow_dbjobs.local_workspace", "--root", str(root), *options]
-
-
-@pytest.fixture
-def start(root: Path) -> Iterator[Start]:
-    """Return a function that starts a server and returns its process and a client of it."""
-    servers = []
-
-    def begin(*options: str, announced: str = "") -> tuple[subprocess.Popen[str], Client]:
-        arguments = command(root, "--port", "0", "--token", TOKEN, *options)
-        server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        servers.append(server)
-        assert server.stdout is not None
-        text = ""
-        while "Runs can be seen at" not in text:
-            line = server.stdout.readline()
-            assert line, server.communicate()
-            text += line
-        assert announced in text
-        connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
-        assert connection["conn_type"] == "databricks_jobs"
-        assert connection["extra"] == {"retry_budget": 20}
-        return server, Client(
-            f"{connection['schema']}://{connection['host']}:{connection['port']}", token=connection["password"]
-        )
-
-    yield begin
-    for server in servers:
-        server.kill()
-        server.communicate()
-    # End the programs that the servers have left running.
-    with LocalWorkspace(root, token=TOKEN):
-        pass
+if TYPE_CHECKING:
+    from .conftest import Start
 
 
 class TestServer:

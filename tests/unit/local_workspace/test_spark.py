@@ -18,10 +18,9 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import mounted
 from .support import TOKEN, Client, eventually, results
-from .test_server import start  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
-    from .test_server import Start
+    from .conftest import Start
 
 Run = Callable[..., str]
 
@@ -109,7 +108,7 @@ class TestSail:
         )
         assert value == "2 [1, 2, 3]"
 
-    def test_sql_file_gets_parameters_and_shows_results(self, root: Path, write, start: Start) -> None:  # noqa: F811
+    def test_sql_file_gets_parameters_and_shows_results(self, root: Path, write, start: Start) -> None:
         write(
             "q.sql",
             """
@@ -130,7 +129,7 @@ class TestSail:
         assert run["state"]["result_state"] == "FAILED"
         assert "missing_column" in client.output(run)["error"]
 
-    def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:  # noqa: F811
+    def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:
         write("f.py", "print(1)")
         _, client = start("--spark", "sail", announced="Spark: Sail 0.7")
         run = client.finish(spark_python_task={"python_file": "/f.py"})
@@ -196,7 +195,7 @@ class TestSail:
         os.kill(server_pid(root), signal.SIGKILL)
         assert output_of(spark_client, "dbutils.notebook.exit(str(spark.table('kept').count()))") == "5"
 
-    def test_no_server_outlives_a_killed_workspace(self, root: Path, start: Start, write) -> None:  # noqa: F811
+    def test_no_server_outlives_a_killed_workspace(self, root: Path, start: Start, write) -> None:
         write("f.py", "print(1)")
         server, client = start("--spark", "sail")
         client.finish(spark_python_task={"python_file": "/f.py"})
@@ -207,7 +206,7 @@ class TestSail:
 
     def test_a_program_that_outlives_its_server_learns_that_its_session_is_lost(
         self,
-        start: Start,  # noqa: F811
+        start: Start,
         write,
     ) -> None:
         write(
