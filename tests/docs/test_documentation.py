@@ -156,18 +156,25 @@ def assert_make(arguments: list[str], _: object) -> None:
 
 
 def assert_pip(arguments: list[str], _: object) -> None:
+    if "--constraint" in arguments:
+        where = arguments.index("--constraint")
+        assert (ROOT / arguments[where + 1]).is_file()
+        arguments = arguments[:where] + arguments[where + 2 :]
     packages = [word for word in arguments[1:] if not word.startswith("-")]
     if len(packages) > 1:
         # The tests without Airflow run with these alone.
         assert " ".join(packages) in (ROOT / "Makefile").read_text(encoding="utf-8")
         return
     (package,) = packages
-    assert package == "." or package in {f".[{extra}]" for extra in PROJECT["optional-dependencies"]}
+    extras = set(package.removeprefix(".").strip("[]").split(",")) - {""}
+    assert extras <= set(PROJECT["optional-dependencies"])
 
 
 def assert_python_module(arguments: list[str], _: object) -> None:
     flag, module, *options = arguments
     assert flag == "-m"
+    if module in ("venv", "pytest"):
+        return
     if module == "airflow_dbjobs.local_workspace":
         assert _parse(options).root
     else:
@@ -214,6 +221,11 @@ def assert_hook(repositories: list[dict[str, Any]]) -> str:
     return str(hook["entry"])
 
 
+def assert_activation(arguments: list[str], _: object) -> None:
+    (script,) = arguments
+    assert re.fullmatch(r"\.venv[\w-]*/bin/activate", script)
+
+
 def assert_file(arguments: list[str], _: object) -> None:
     assert arguments == []
     assert (ROOT / ".ci" / "run").is_file()
@@ -225,6 +237,8 @@ CHECKS = {
     "make": assert_make,
     "pip": assert_pip,
     "python": assert_python_module,
+    "python3": assert_python_module,
+    ".": assert_activation,
     ".ci/run": assert_file,
     "sed": assert_sed,
 }

@@ -241,15 +241,16 @@ def test_the_project_with_tests_passes_its_tests(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "count_words.py").write_text(example("python", "def count_words():"))
     shutil.copytree(ROOT / "example_dags" / "workspace", tmp_path / "workspace")
+    shutil.copytree(ROOT / "example_dags", tmp_path / "example_dags")
     environment = clean_environment()
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment["PYTHONPATH"] = str(ROOT)
     environment["AIRFLOW__API_AUTH__JWT_SECRET"] = secrets.token_hex(32)  # as the page says of Airflow 3.2
     if not entry_points(group="pytest11", name="airflow_dbjobs"):
         environment["PYTEST_PLUGINS"] = plugin.__name__
-    script = example("sh", "AIRFLOW__CORE__DAGS_FOLDER") + "python -m pytest -q -p no:cacheprovider\n"
+    script = example("sh", "$PWD/dags") + "python -m pytest -q -p no:cacheprovider\n"
     done = subprocess.run(
         ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "6 passed" in done.stdout

@@ -78,7 +78,11 @@ def jobs_of_bundle(
     }
     bundle = _with_presets(bundle, target, user)
     references = References(bundle, target, known)
-    deployed = references.resolved(replace(bundle, value="${workspace.root_path}/files")).value
+    try:
+        deployed = references.resolved(replace(bundle, value="${workspace.root_path}/files")).value
+    except ConfigurationError:
+        # No job needs it, or the same mistake is found in the job.
+        deployed = str(folder)
     notes = [*_skipped(bundle)]
     jobs = []
     for key, job in jobs_of(bundle).items():

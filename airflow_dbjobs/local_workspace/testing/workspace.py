@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.engine import launch, parameters
@@ -14,13 +15,13 @@ from airflow_dbjobs.local_workspace.engine.scripts import Script, ScriptedExecut
 from airflow_dbjobs.local_workspace.engine.simulation import named_parameters
 from airflow_dbjobs.local_workspace.faults import Fault
 from airflow_dbjobs.local_workspace.http import routes
+from airflow_dbjobs.local_workspace.jobs_files.loading import JobsFiles, save
 from airflow_dbjobs.local_workspace.state.records import Job
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 from airflow_dbjobs.local_workspace.workspace import LocalWorkspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from airflow_dbjobs.local_workspace.messages import Json, Reply, Request
     from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
@@ -132,6 +133,18 @@ class ScriptedWorkspace(LocalWorkspace):
             )
             self._store.save(job)
         return job.job_id
+
+    def load_jobs(self, path: str | Path, *, target: str = "", ids: Mapping[str, int] | None = None) -> None:
+        """Create the jobs of a bundle, or of files with a job each, as the server does with `--jobs`.
+
+        :param target: The target of the bundle; its default one if empty.
+        :param ids: The ids of jobs by their keys, for DAGs that run them by id.
+        :raises WorkspaceError: A file cannot be read, or a job is invalid.
+        """
+        files = JobsFiles([Path(path)], target, ids or {})
+        jobs, _ = files.read(files.root or Path(path).resolve(), user=self._user, host=self.base_url)
+        with self._lock, self._store.changes():
+            save(jobs, self._context)
 
     def launch(self, job: str | int, **job_parameters: str) -> int:
         """Start a run of a job as if somebody else did, for sensors to wait for; return its id."""

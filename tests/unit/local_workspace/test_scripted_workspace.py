@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 from airflow_dbjobs.local_workspace.testing.time_leap import TimeLeap
 from airflow_dbjobs.local_workspace.testing.workspace import ScriptedWorkspace, UnusedScriptWarning
 
@@ -201,3 +202,23 @@ class TestAssertions:
         assert scripted.assert_canceled("slow").run_id == run_id
         with pytest.raises(AssertionError, match="'load' was not cancelled"):
             scripted.assert_canceled("load")
+
+
+class TestLoadJobs:
+    def test_creates_the_jobs_of_a_bundle(self, client: Client, scripted: ScriptedWorkspace, tmp_path: Path) -> None:
+        (tmp_path / "load.py").write_text("# Databricks notebook source")
+        (tmp_path / "databricks.yml").write_text(
+            "bundle: {name: etl}\n"
+            "targets: {dev: {}, prod: {variables: {day: friday}}}\n"
+            "variables: {day: {default: monday}}\n"
+            "resources: {jobs: {nightly: {name: nightly, tasks: [{task_key: load, notebook_task:\n"
+            "  {notebook_path: ./load.py, base_parameters: {day: '${var.day}'}}}]}}}\n"
+        )
+        scripted.load_jobs(tmp_path, target="prod", ids={"nightly": 7})
+        scripted.task("load", returns="done")
+        client.post("run-now", job_id=7)
+        assert scripted.assert_launched("nightly", times=1, parameters={"day": "friday"}).state == "SUCCESS"
+
+    def test_says_which_file_is_wrong(self, scripted: ScriptedWorkspace, tmp_path: Path) -> None:
+        with pytest.raises(WorkspaceError, match="missing"):
+            scripted.load_jobs(tmp_path / "missing")
