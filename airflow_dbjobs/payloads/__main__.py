@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_dbjobs.errors import ConfigurationError
-from airflow_dbjobs.payloads.body import TEXT_PARAMETERS, depth_reported, to_json
+from airflow_dbjobs.payloads.body import depth_reported, to_json
 from airflow_dbjobs.payloads.bundles import (
+    FILE_NAMES,
     Node,
     default_target,
     is_part,
@@ -23,6 +23,7 @@ from airflow_dbjobs.payloads.bundles import (
     map_paths,
     merge_elements,
     node_of,
+    parameters_as_texts,
     read_bundle,
     root_of,
     targets_of,
@@ -88,14 +89,12 @@ def problems(payload: Any, endpoint: str | None, version: str) -> list[Finding]:
 
 
 def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[bool, str]]:
-    """Yield for each finding in a file, or in its bundle, whether it is an error, and the line to print."""
+    """Yield for each finding in a file, or a bundle's root file, whether it is an error, and the line to print."""
     try:
         documents = read(file)
         if endpoint is None and is_part(documents[0].payload):
             with depth_reported:
-                root = root_of(file)
-                content = node_of(documents[0], file) if root == file else None
-                yield from _report_bundle(read_bundle(root, content), version)
+                yield from _report_bundle(read_bundle(file, node_of(documents[0], file)), version)
             return
     except ConfigurationError as error:
         yield True, str(error)
@@ -115,7 +114,7 @@ def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
     for target in targets_of(bundle) or [default_target(bundle)]:
         for job in map(merge_elements, jobs_of(with_target(bundle, target)).values()):
             nodes = dict(job.by_path())
-            payload = map_paths(job, _unknown_if_relative).map(_as_text).plain()
+            payload = parameters_as_texts(map_paths(job, _unknown_if_relative)).plain()
             for finding in problems(payload, "create", version):
                 known = nearest(finding.path, nodes)
                 node, missing = nodes[known], finding.path.removeprefix(known).lstrip(".")
@@ -125,12 +124,6 @@ def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
 
 def _unknown_if_relative(node: Node) -> Node:
     return replace(node, value=UNKNOWN) if is_relative(node.value) else node
-
-
-def _as_text(node: Node, names: tuple[str, ...]) -> Node:
-    """Return a number or boolean among the parameters of code as the text that the deployment makes of it."""
-    is_parameter = isinstance(node.value, int | float) and not TEXT_PARAMETERS.isdisjoint(names)
-    return replace(node, value=json.dumps(node.value)) if is_parameter else node
 
 
 def _line(place: str, finding: Finding) -> tuple[bool, str]:
@@ -172,6 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--api-version", choices=VERSIONS, default=VERSIONS[0], help="default: %(default)s")
     parser.add_argument("--no-warnings", dest="warnings", action="store_false", help="print errors only")
+    parser.add_argument(
+        "--bundles-only", action="store_true", help="ignore files that are neither databricks.yml nor included by one"
+    )
     parser.add_argument("--rules", action="store_true", help="list the rules and exit")
     options = parser.parse_args(arguments)
     if options.rules:
@@ -181,8 +177,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.files:
         parser.error("no files given")
     failed = False
-    reports = (report(file, options.endpoint, options.api_version) for file in options.files)
-    # A bundle may be read for several of the files, and most mistakes are in all its targets.
+    # Several of the files may belong to one bundle.
+    files = options.files if options.endpoint else dict.fromkeys(map(root_of, options.files))
+    reports = (
+        report(file, options.endpoint, options.api_version)
+        for file in files
+        if file.name in FILE_NAMES or not options.bundles_only
+    )
+    # Most mistakes in a bundle are in all its targets.
     for is_error, line in dict.fromkeys(chain.from_iterable(reports)):
         failed = failed or is_error
         if is_error or options.warnings:

@@ -6,12 +6,14 @@ this module, too.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import ConfigurationError
+from airflow_dbjobs.payloads.body import TEXT_PARAMETERS
 from airflow_dbjobs.payloads.files import Document, read
 from airflow_dbjobs.payloads.templates import UNKNOWN
 
@@ -38,6 +40,7 @@ _PATHS = {
 }
 _DEPENDENCIES = ("environments", "*", "spec", "dependencies", "*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_SUFFIXES = (".yml", ".yaml", ".json")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -130,13 +133,19 @@ def root_file(folder: Path) -> Path | None:
 
 
 def root_of(file: Path) -> Path:
-    """Return the root file of the bundle that includes a file, or the file itself if none does."""
+    """Return the root file of the bundle that includes a file, or the file itself if none does.
+
+    A root file that cannot be read counts as one that does.
+    """
     here = Path.cwd()
-    for folder in file.absolute().parents:
-        if root := root_file(folder.relative_to(here) if folder.is_relative_to(here) else folder):
-            included = {path.resolve() for path in _included(_part(root))}
-            return root if file.resolve() in included else file
-    return file
+    folders = file.absolute().parents
+    roots = (root_file(folder.relative_to(here) if folder.is_relative_to(here) else folder) for folder in folders)
+    root = next(filter(None, roots), file)
+    try:
+        included = file.suffix in _SUFFIXES and file.resolve() in {path.resolve() for path in _included(_part(root))}
+    except ConfigurationError:
+        return root
+    return root if included else file
 
 
 def read_bundle(file: Path, root: Node | None = None) -> Node:
@@ -274,6 +283,16 @@ def map_paths(job: Node, change: Callable[[Node], Node]) -> Node:
         return replace(new, value=f"{flag} {new.value}") if flag else new
 
     return job if job.get("git_source") else job.map(changed)
+
+
+def parameters_as_texts(job: Node) -> Node:
+    """Return a job with the texts that a deployment makes of numbers and booleans among the parameters of code."""
+
+    def text(node: Node, names: tuple[str, ...]) -> Node:
+        is_parameter = isinstance(node.value, int | float) and not TEXT_PARAMETERS.isdisjoint(names)
+        return replace(node, value=json.dumps(node.value)) if is_parameter else node
+
+    return job.map(text)
 
 
 def _task_field(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -35,8 +35,16 @@ def nearest(path: str, known: Container[str]) -> str:
     return path
 
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped, see above
-    """Loads JSON types only: dates stay strings."""
+    """Loads JSON types only: dates stay strings, and so do times such as 12:30, numbers to base 60 in YAML 1.1."""
+
+    def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)
+        is_time = kind is yaml.ScalarNode and ":" in value and tag in _NUMBERS
+        return "tag:yaml.org,2002:str" if is_time else tag
 
 
 _Loader.yaml_implicit_resolvers = {

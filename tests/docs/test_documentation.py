@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 import subprocess
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -112,6 +113,32 @@ class TestRepository:
         assert assert_hook(config["repos"]) == "make check"
         assert "lets `make check` run before each commit" in text_of("CONTRIBUTING")
 
+    def test_has_a_hook_that_needs_nothing_but_what_it_installs(self) -> None:
+        (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+        flag, *packages = hook["additional_dependencies"]
+        assert flag == "--no-deps"
+        assert set(packages) < set(PROJECT["dependencies"])
+        others = {
+            re.split("[>=]", name)[0].removeprefix("apache-") for name in set(PROJECT["dependencies"]) - set(packages)
+        }
+        python, *arguments = [*hook["entry"].split(), *hook["args"]]
+        assert (python, *arguments) == ("python", "-m", "airflow_dbjobs.payloads", "--bundles-only")
+        code = (
+            f"import runpy, sys; sys.modules |= dict.fromkeys({sorted(others)!r});"
+            f" runpy.run_module({arguments[1]!r}, run_name='__main__')"
+        )
+        bundle = "example_dags/workspace/databricks.yml"
+        assert re.search(hook["files"], bundle)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments[2:], bundle],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
     @pytest.mark.parametrize(("page", "heading"), [("CONTRIBUTING", "You look for"), ("architecture", "Room | Job")])
     def test_has_the_package_contents_that_the_pages_name(self, page: str, heading: str) -> None:
         named = {name for row in table(page, heading) for name in re.findall(r"`([\w/.]+)`", " ".join(row[:2]))}
@@ -215,7 +242,13 @@ def assert_hook(repositories: list[dict[str, Any]]) -> str:
     """Return what the only hook runs."""
     (repository,) = repositories
     (hook,) = repository["hooks"]
-    assert (repository["repo"], hook["language"]) == ("local", "system")
+    if repository["repo"] != "local":
+        assert repository["rev"]
+        (published,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+        hook = {**published, **hook}
+        assert (hook["id"], hook["language"]) == (published["id"], "python")
+    else:
+        assert hook["language"] == "system"
     command, *arguments = hook["entry"].split()
     CHECKS[command](arguments, None)
     return str(hook["entry"])

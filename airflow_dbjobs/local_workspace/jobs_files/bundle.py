@@ -18,6 +18,7 @@ from airflow_dbjobs.payloads.bundles import (
     jobs_of,
     map_paths,
     merge_elements,
+    parameters_as_texts,
     read_bundle,
     with_target,
 )
@@ -86,7 +87,7 @@ def jobs_of_bundle(
     notes = [*_skipped(bundle)]
     jobs = []
     for key, job in jobs_of(bundle).items():
-        made = merge_elements(references.resolved(job)).map(_as_text)
+        made = parameters_as_texts(merge_elements(references.resolved(job))).map(_as_text)
         made = map_paths(made, _localizer(root, folder, deployed, notes.append))
         jobs.append(FileJob(key, job_ids[key], made.plain(), str(file.resolve()), job.place))
     notes += [
@@ -146,6 +147,8 @@ def _preset(job: Node, presets: Mapping[str, Any]) -> Node:
     if prefix := presets.get("name_prefix"):
         name = settings.get("name") or replace(job, value="")
         settings["name"] = replace(name, value=f"{prefix}{name.value}")
+    # A deployment turns queueing on, unless the job says otherwise.
+    settings.setdefault("queue", replace(job, value={"enabled": replace(job, value=True)}))
     add(settings, "max_concurrent_runs", presets.get("jobs_max_concurrent_runs"))
     if tags := presets.get("tags"):
         node = settings.get("tags") or replace(job, value={})

@@ -48,7 +48,11 @@ class JobsFiles:
         file = next(filter(None, map(_bundle_file, self.paths)), None)
         if file is None:
             return None
-        paths = (read_nodes(file)[0].get("sync", "paths") or Node([], file, 1)).plain() or []
+        try:
+            paths = (read_nodes(file)[0].get("sync", "paths") or Node([], file, 1)).plain() or []
+        except ConfigurationError:
+            # `read` reports it.
+            return file.parent
         return Path(os.path.commonpath([(file.parent / str(path)).resolve() for path in (".", *paths)]))
 
     def read(self, root: Path, *, user: str, host: str) -> tuple[list[FileJob], list[str]]:

@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from documentation import ROOT, text_of
 
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.models import Outcome
@@ -18,9 +20,6 @@ from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import Write, mounted
 from .support import TOKEN
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SETTINGS = {"name": "load", "tasks": [{"task_key": "a", "notebook_task": {"notebook_path": "/a"}}]}
 
@@ -33,6 +32,7 @@ variables:
   cluster:
     type: complex
     default: {num_workers: 1, spark_conf: {a.b: "${var.day}"}}
+  key: {default: load}
   policy: {lookup: {cluster_policy: Personal}}
   unset: {description: without a value}
 targets:
@@ -43,7 +43,7 @@ targets:
     variables:
       day: friday
       cluster: {num_workers: 9}
-    resources: {jobs: {nightly: {max_concurrent_runs: 2}}}
+    resources: {jobs: {nightly: {max_concurrent_runs: 2, tasks: [{task_key: "${var.key}", max_retries: 3}]}}}
 """
 NIGHTLY = """\
 resources:
@@ -107,8 +107,9 @@ def ids_by_name(root: Path, *paths: Path, **options: Any) -> dict[str, int]:
 class TestBundle:
     def test_values_of_the_target_are_filled_in(self, bundle: Path) -> None:
         jobs = read(bundle)
-        assert jobs["nightly"]["max_concurrent_runs"] == 2
+        assert (jobs["nightly"]["max_concurrent_runs"], jobs["nightly"]["queue"]) == (2, {"enabled": True})
         (task,) = jobs["nightly"]["tasks"]
+        assert task["max_retries"] == 3
         assert task["spark_python_task"] == {
             "python_file": "/src/load.py",
             "parameters": ["on friday", "sales/prod", str(bundle), "${HOME}"],
@@ -156,6 +157,11 @@ class TestBundle:
     def test_paths_lead_to_the_files_of_the_bundle(self, bundle: Path, write: Write, path: str, found: str) -> None:
         write("resources/nightly.yml", NIGHTLY.replace("../src/load.py", path))
         assert read(bundle)["nightly"]["tasks"][0]["spark_python_task"]["python_file"] == found
+
+    def test_a_path_in_a_variable_is_relative_to_the_file_that_uses_it(self, bundle: Path, write: Write) -> None:
+        write("databricks.yml", BUNDLE.replace("variables:", "variables:\n  file: {default: ../src/load.py}", 1))
+        write("resources/nightly.yml", NIGHTLY.replace("../src/load.py", "${var.file}"))
+        assert read(bundle)["nightly"]["tasks"][0]["spark_python_task"]["python_file"] == "/src/load.py"
 
     def test_a_pattern_means_the_newest_file(self, bundle: Path, write: Write) -> None:
         write("resources/nightly.yml", NIGHTLY + "          libraries: [{whl: ../dist/*.whl}]\n")
@@ -208,6 +214,16 @@ class TestBundle:
         assert JobsFiles([bundle / "resources"]).root is None
         write("databricks.yml", f"sync: {{paths: [../shared]}}\n{BUNDLE}")
         assert JobsFiles([bundle]).root == bundle.parent
+
+    def test_a_deployment_leaves_out_the_state(self, bundle: Path) -> None:
+        opened(bundle).close()
+        assert (bundle / ".airflow_dbjobs" / ".gitignore").read_text() == "*\n"
+
+    def test_numbers_among_parameters_become_texts(self, bundle: Path, write: Write) -> None:
+        write("resources/nightly.yml", NIGHTLY.replace('"${HOME}"', "5, true").replace("name: nightly", "name: 5"))
+        job = read(bundle)["nightly"]
+        assert job["tasks"][0]["spark_python_task"]["parameters"][3:] == ["5", "true"]
+        assert job["name"] == "5"
 
 
 class TestIds:
@@ -297,6 +313,17 @@ class TestFiles:
         assert message(root, root / "no.json") == "no.json: cannot be read: No such file or directory."
         (root / "empty").mkdir()
         assert message(root, root / "empty").startswith("empty: has neither a databricks.yml nor jobs")
+
+
+class TestDocumentedExample:
+    def test_is_loaded_as_the_page_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(ROOT)
+        files = JobsFiles([Path("example_dags/workspace")])
+        assert files.root == ROOT / "example_dags" / "workspace"
+        jobs, left_out = files.read(files.root, user="jo", host="")
+        lines = [f"  job_id {job.job_id}, {job.settings['name']!r}: {job.place}" for job in jobs]
+        assert "\n".join(["```text", "Jobs from files:", *lines, "```"]) in text_of("local-jobs")
+        assert left_out == []
 
 
 class TestServer:

@@ -136,6 +136,13 @@ class TestTargets:
             with_target(bundle, "c")
 
 
+class TestValues:
+    def test_are_those_of_newer_yaml(self, tmp_path: Path) -> None:
+        text = "resources: {jobs: {a: {day: 2026-01-01, at: 12:30, at_second: 1:12:30.5, rows: 1_000, share: 0.5}}}\n"
+        job = jobs_of(read_bundle(write(tmp_path, "databricks.yml", text)))["a"].plain()
+        assert job == {"day": "2026-01-01", "at": "12:30", "at_second": "1:12:30.5", "rows": 1000, "share": 0.5}
+
+
 class TestIncludes:
     def test_a_part_leads_to_the_root(self, folder: Path) -> None:
         assert root_of(Path("resources/nightly.job.yml")) == Path("databricks.yml")
@@ -212,12 +219,40 @@ class TestChecker:
             "databricks.yml:19: targets.prod.resources.jobs.nightly.tasks[0].timeout_seconds [RANGE-TIMEOUT]: is -1"
         ]
 
+    def test_finds_a_key_that_one_list_has_twice(self, folder: Path, capsys) -> None:
+        write(
+            folder,
+            "resources/nightly.job.yml",
+            f"{NIGHTLY}        - {{task_key: load, notebook_task: {{notebook_path: /a}}}}\n",
+        )
+        assert check("--no-warnings", "databricks.yml") == 1
+        assert any(
+            line.startswith("resources/nightly.job.yml:18: ") and "TASKKEY-UNIQUE" in line for line in lines(capsys)
+        )
+
     def test_names_the_place_of_what_is_missing(self, folder: Path, capsys) -> None:
         write(folder, "resources/nightly.job.yml", NIGHTLY.replace("            notebook_path: ../src/load.py\n", ""))
         assert check("--no-warnings", "databricks.yml") == 1
         (first, *_) = lines(capsys)
         place = "resources.jobs.nightly.tasks[0].notebook_task.notebook_path"
         assert first.startswith(f"resources/nightly.job.yml:14: {place} [NB-")
+
+    def test_can_ignore_what_is_no_part_of_a_bundle(self, folder: Path, capsys) -> None:
+        other = write(folder, "other/template.yml", "Role: !Sub a\n")
+        assert check(other) == 1
+        capsys.readouterr()
+        assert check("--bundles-only", other) == 0
+        assert check("--bundles-only", other, "resources/nightly.job.yml") == 1
+        (line,) = lines(capsys)
+        assert "timeout_seconds" in line
+
+    def test_reads_a_bundle_once_for_all_its_files(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = []
+        monkeypatch.setattr(
+            "airflow_dbjobs.payloads.__main__.read_bundle", lambda *_: read.append(1) or read_bundle(*_)
+        )
+        assert check("databricks.yml", folder / "resources" / "nightly.job.yml", "resources/nightly.job.yml") == 1
+        assert read == [1]
 
     def test_accepts_what_a_deployment_replaces(self, tmp_path: Path, capsys) -> None:
         assert check(write(tmp_path, "job.yml", NIGHTLY)) == 0
