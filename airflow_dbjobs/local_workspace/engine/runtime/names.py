@@ -13,12 +13,13 @@ from airflow_dbjobs.local_workspace.engine.spark_session import LazySession
 from .dbutils import DBUtils
 from .display import display, displayHTML
 from .errors import Missing
-from .places import complete_plans
+from .places import redirect_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
+_NO_DELTA_TABLE = ": it needs Java; MERGE INTO, UPDATE and DELETE in SQL, and DataFrame.mergeInto, work on Delta tables"
 _NO_CONTEXT = ": Spark Connect has no SparkContext and no RDDs; use DataFrames"
 
 
@@ -58,6 +59,8 @@ def provide(program: dict[str, Any], folder: Path) -> DBUtils:
     SDK's own would sign in to a workspace in the cloud. The others are for machines without these packages.
     """
     dbutils = DBUtils(folder, program)
+    root = Path(program["root"])
+    redirect_files(root)
 
     def runtime() -> dict[str, Any]:
         return provided_names(dbutils)
@@ -69,10 +72,8 @@ def provide(program: dict[str, Any], folder: Path) -> DBUtils:
             return dbutils
 
     overrides = {"databricks.sdk.runtime": runtime, "pyspark.dbutils": lambda: {"DBUtils": TheDBUtils}}
-    sys.meta_path[:0] = [_Modules(overrides), _Spark(Path(program["root"]))]
-    sys.meta_path.append(
-        _Modules({"databricks": dict, "databricks.sdk": dict, "databricks.connect": _databricks_connect})
-    )
+    sys.meta_path[:0] = [_Modules(overrides), _Spark(root)]
+    sys.meta_path.append(_Modules(_FALLBACKS))
     return dbutils
 
 
@@ -87,6 +88,17 @@ def _databricks_connect() -> dict[str, Any]:
             return lambda *_, **__: self
 
     return {"DatabricksSession": SimpleNamespace(builder=Builder())}
+
+
+#: What to import where the real packages are not installed.
+_FALLBACKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "databricks": dict,
+    "databricks.connect": _databricks_connect,
+    "databricks.sdk": lambda: {"WorkspaceClient": Missing("WorkspaceClient", ": install databricks-sdk")},
+    # Many programs import it that do not need it for what they do.
+    "delta": lambda: {"DeltaTable": Missing("DeltaTable", _NO_DELTA_TABLE)},
+    "delta.tables": lambda: {"DeltaTable": Missing("DeltaTable", _NO_DELTA_TABLE)},
+}
 
 
 class _Modules:
@@ -109,6 +121,13 @@ def _complete_dataframes(module: ModuleType) -> None:
     module.DataFrame.display = display
 
 
+def _complete_plans(module: ModuleType, root: Path) -> None:
+    # Imported here, as programs without Spark should start fast.
+    from .spark_plans import complete_plans
+
+    complete_plans(module, root)
+
+
 def _complete_sessions(module: ModuleType) -> None:
     # `@udf("long")` needs a session, also if it is what a program does first.
     module.SparkSession.active = classmethod(lambda _: LazySession().session())
@@ -120,7 +139,7 @@ class _Spark:
     def __init__(self, root: Path) -> None:
         self._changes: dict[str, Callable[[ModuleType], None]] = {
             "pyspark.sql.connect.dataframe": _complete_dataframes,
-            "pyspark.sql.connect.plan": lambda module: complete_plans(module, root),
+            "pyspark.sql.connect.plan": lambda module: _complete_plans(module, root),
             "pyspark.sql.connect.session": _complete_sessions,
         }
 
