@@ -92,8 +92,7 @@ def _files(installs: list[list[str]]) -> Iterator[Path]:
 
 
 def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
-    names = ", ".join(Path(line).name if line.startswith("/") else line for lines in installs for line in lines)
-    _say(f"Installing {names}")
+    _say(f"Installing {', '.join(_shown(line) for lines in installs for line in lines)}")
     _run([sys.executable, "-P", "-m", "venv", "--without-pip", str(environment)], lock)
     packages = next(environment.glob("lib/python*/site-packages"))
     # The packages of the server's environment are there as well, after the task's own. `--system-site-packages` would
@@ -108,6 +107,11 @@ def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
         requirements = environment / f"requirements-{number}.txt"
         requirements.write_text("\n".join(lines))
         _run([*install, "-r", str(requirements)], lock)
+
+
+def _shown(line: str) -> str:
+    """Return a line of a requirements file for the log, where pip hides passwords, too."""
+    return Path(line).name if line.startswith("/") else re.sub(r"//[^/\s]*@", "//****@", line)
 
 
 def _installer(python: Path) -> list[str]:
@@ -140,16 +144,18 @@ def _site_folders() -> list[str]:
 
 def _run(command: list[str], lock: int) -> None:
     """Run a command with its output in the log. It inherits the lock, which others get after its end only."""
-    error = ""
+    error = last = ""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=(lock,)
     ) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)  # noqa: T201 - what the program prints is its log
-            if line.casefold().startswith("error"):
-                error = line.strip()
+            last = line.strip() or last
+            # pip's error may be followed by advice, and its own failure by a traceback.
+            if last.startswith("ERROR: ") and last != "ERROR: Exception:":
+                error = last
     if process.returncode:
-        raise InstallationError(error or f"{' '.join(command[:3])} ended with code {process.returncode}")
+        raise InstallationError(error or last or f"{' '.join(command)} ended with code {process.returncode}")
 
 
 def _say(text: str) -> None:

@@ -33,7 +33,8 @@ MAX_LOG_BYTES = 5 * 1024 * 1024
 _VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
 _SCRIPT = Path(__file__).with_name("task_process.py")
 #: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language,
-#: and to install libraries. Others are withheld, as Airflow and its providers keep secrets in variables of any name.
+#: to install libraries, and for profiles of dbt. Others are withheld, as Airflow and its providers keep secrets in
+#: variables of any name.
 _ENVIRONMENT = frozenset(
     {
         "HOME",
@@ -59,7 +60,7 @@ _ENVIRONMENT = frozenset(
         "no_proxy",
     }
 )
-_ENVIRONMENT_PREFIXES = ("LC_", "PIP_", "UV_")
+_ENVIRONMENT_PREFIXES = ("DBT_", "LC_", "PIP_", "UV_")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ _NO_SPARK: Final = (
     "needs Apache Spark with its JARs and Java: install pyspark 4 (not pyspark-client) in the environment of the local "
     "workspace, and a Java from version 17 on."
 )
+_LOCAL: Final = ["--master", "local[*]", "--conf", "spark.ui.enabled=false"]
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,12 @@ def _spark_submit(start: Start, task: str, words: list[str]) -> Json:
     if home is None:
         raise CannotRunError(f"{task} {_NO_SPARK}", "INVALID_RUN_CONFIGURATION")
     # A Spark of its own, not the server for which the variable is.
-    command = ["env", "-u", "SPARK_REMOTE", str(home / "bin" / "spark-submit"), "--master", "local[*]", *words]
+    command = ["env", "-u", "SPARK_REMOTE", str(home / "bin" / "spark-submit"), *_LOCAL, *words]
     return {
         "kind": "commands",
         "commands": [command],
         "working_folder": str(start.root),
-        "environment": {"SPARK_HOME": str(home)},
+        "environment": {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1"},
         "if_missing": _NO_SPARK,
     }
 

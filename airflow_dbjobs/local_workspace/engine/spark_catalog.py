@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 #: SQL that may define something. The byte before it, in a request, may be a letter: it is the length of the text.
 _DEFINES = re.compile(rb"(create|drop|alter|replace)\b", re.IGNORECASE)
 _NEW_SCHEMA = re.compile(rb"create\s+(?:schema|database)\s+(?:if\s+not\s+exists\s+)?`?(\w+)`?\s*\.", re.IGNORECASE)
+#: What Sail's parser does not take: `USE sales`, `USE main.sales`, `USE IDENTIFIER('sales')`, `USE CATALOG 'main'`.
+_USE = re.compile(
+    r"""\s* USE \s+ (?: (?P<kind>CATALOG|SCHEMA|DATABASE|NAMESPACE) \s+ )?
+    (?: IDENTIFIER \s* \( \s* )? (?P<name> [`'"\w.]+ ) (?: \s* \) )? [\s;]*""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _PROPERTY = re.compile(r"option\.(\w+)=(.*?)(?=, [\w.]+=|\]$)")
 
 #: The statements, by what they define: "SCHEMA `main`.`sales`", "TABLE …" or "VIEW …".
@@ -40,7 +46,11 @@ class SharedCatalog:
 
     def learn(self, session: SessionCatalog, command: bytes) -> None:
         """Note what a command has changed in the catalog of its session."""
-        before, after = session.look(command)
+        try:
+            before, after = session.look(command)
+        except Exception as error:  # noqa: BLE001 - the command has succeeded, and its program is to know that
+            sys.stderr.write(f"What a command has changed could not be found out: {error}\n")
+            return
         changed = {key: statement for key, statement in after.items() if before.get(key) != statement}
         gone = before.keys() - after.keys()
         if not changed and not gone:
@@ -53,6 +63,15 @@ class SharedCatalog:
 def may_define(command: bytes) -> bool:
     """Return whether SQL, as the bytes of a request, may define or drop something that sessions share."""
     return _DEFINES.search(command) is not None
+
+
+def use_statements(statement: str) -> list[str]:
+    """Return what Sail takes for a USE statement; nothing if it is another one."""
+    found = _USE.fullmatch(statement)
+    names = re.findall(r"\w+", found["name"]) if found else []
+    if found and (found["kind"] or "").upper() == "CATALOG":
+        return [f"USE CATALOG {_quoted(name)}" for name in names]
+    return [f"USE {kind} {_quoted(name)}" for kind, name in zip(("SCHEMA", "CATALOG"), names[::-1], strict=False)][::-1]
 
 
 def unknown_catalog(command: bytes, names: Sequence[str]) -> str | None:
@@ -85,9 +104,17 @@ class SessionCatalog:
                     self._run(wanted[key])
             self._definitions = wanted
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._spark.client.close()
+
+    def execute(self, statement: str) -> None:
+        """Run a statement in the session."""
+        self._spark.sql(statement)
+
     def _run(self, statement: str) -> None:
         try:
-            self._spark.sql(statement)
+            self.execute(statement)
         except Exception as error:  # noqa: BLE001 - the files of a table may be gone; the other tables are not
             sys.stderr.write(f"{statement} failed: {error}\n")
 

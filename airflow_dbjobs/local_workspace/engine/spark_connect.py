@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog
+from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog, use_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,14 +41,13 @@ def serve(engine: str, folder: Path, port: int, catalogs: Sequence[str]) -> None
 
 def _serve_apache_spark(folder: Path, port: int) -> None:
     """Start a JVM with Spark Connect, which ends with this process."""
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     from pyspark.sql import SparkSession
 
     settings = {
         "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": port,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.warehouse.dir": folder / "warehouse",
         # Where the names of tables are kept.
@@ -112,7 +111,7 @@ class Proxy:
         self._names = catalogs
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._shared = SharedCatalog(folder / "catalog.json")
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, SessionCatalog] = {}
         self._lock = threading.Lock()
 
     def service(self, call: Any) -> Any:
@@ -127,6 +126,12 @@ class Proxy:
             first = next(messages)
             request = self._requests[name].FromString(first)
             catalog = self._catalog(request, context)
+            if name == "ExecutePlan" and (use := use_statements(request.plan.command.sql_command.input.sql.query)):
+                # Of several statements that Sail takes instead, the last is left to the request.
+                for statement in use[:-1]:
+                    catalog.execute(statement)
+                request.plan.command.sql_command.input.sql.query = use[-1]
+                first = request.SerializeToString()
             # On the wire, a call with one message or answer is a stream of one.
             upstream = self._channel.stream_stream(call.method)(itertools.chain([first], messages))
             context.add_callback(upstream.cancel)
@@ -143,11 +148,11 @@ class Proxy:
                 context.set_trailing_metadata(error.trailing_metadata())
                 context.abort(error.code(), error.details())
             if name == "ReleaseSession":
-                self._sessions.pop(request.session_id, None)
+                self._sessions.pop(request.session_id).close()
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
-    def _catalog(self, request: Any, context: Any) -> Any:
+    def _catalog(self, request: Any, context: Any) -> SessionCatalog:
         """Return the catalog of the session that a request belongs to, with what other sessions have defined."""
         import grpc
 
@@ -160,7 +165,7 @@ class Proxy:
         self._shared.update(catalog)
         return catalog
 
-    def _new_session(self, request: Any) -> Any:
+    def _new_session(self, request: Any) -> SessionCatalog:
         from pyspark.sql import SparkSession
 
         session = SparkSession.builder.remote(f"sc://{self._address}/;session_id={request.session_id}").create()

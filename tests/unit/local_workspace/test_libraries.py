@@ -254,7 +254,7 @@ def index(root: Path, tiny: Path) -> Iterator[Index]:
 class TestStop:
     def test_during_the_installation(self, client: Client, root: Path, index: Index, monkeypatch) -> None:
         monkeypatch.delenv("PIP_NO_INDEX")
-        wanted = [{"pypi": {"package": "tiny", "repo": f"http://127.0.0.1:{index.server_port}"}}]
+        wanted = [{"pypi": {"package": "tiny", "repo": f"http://user:secret@127.0.0.1:{index.server_port}"}}]
         first, second = (client.submit(**SHOW, libraries=wanted) for _ in range(2))
         eventually(index.asked.is_set)
         for run_id in (first, second):
@@ -266,8 +266,10 @@ class TestStop:
         assert not [folder for folder in environments(root) if (folder / "complete").exists()]
         index.released.set()
         run_id = client.submit(**SHOW, libraries=wanted)
-        assert last_line(client, client.wait_for(run_id)) == "tiny 1"
+        run = client.wait_for(run_id)
+        assert last_line(client, run) == "tiny 1"
         assert self.message(client, run_id) == ""
+        assert "secret" not in client.output(run)["logs"]
 
     def test_of_the_server_does_not_end_the_installation(self, root: Path, index: Index, monkeypatch) -> None:
         monkeypatch.delenv("PIP_NO_INDEX")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
-from airflow_dbjobs.local_workspace.engine import spark_server
+from airflow_dbjobs.local_workspace.engine import spark_catalog, spark_server
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
 from .conftest import mounted
@@ -87,6 +87,24 @@ class TestWithoutEngine:
         workspace = LocalWorkspace(root, token=TOKEN, spark="auto")
         assert workspace.spark_label == ""
         workspace.close()
+
+
+class TestUseStatements:
+    @pytest.mark.parametrize(
+        ("statement", "translated"),
+        [
+            ("use sales", ["USE SCHEMA `sales`"]),
+            (" USE main.`sales` ; ", ["USE CATALOG `main`", "USE SCHEMA `sales`"]),
+            ("USE DATABASE main.sales", ["USE CATALOG `main`", "USE SCHEMA `sales`"]),
+            ("USE IDENTIFIER( 'sales' )", ["USE SCHEMA `sales`"]),
+            ("use catalog 'main'", ["USE CATALOG `main`"]),
+            ("USE SCHEMA sales", ["USE SCHEMA `sales`"]),
+            ("SELECT 'use x'", []),
+            ("USE a b", []),
+        ],
+    )
+    def test_are_translated_to_what_sail_takes(self, statement: str, translated: list[str]) -> None:
+        assert spark_catalog.use_statements(statement) == translated
 
 
 @pytest.mark.spark
