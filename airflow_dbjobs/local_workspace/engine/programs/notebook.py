@@ -15,7 +15,8 @@ from airflow_dbjobs.local_workspace.engine.cells import Cell, read_cells
 from airflow_dbjobs.local_workspace.engine.notebooks import find_notebook
 from airflow_dbjobs.local_workspace.engine.runtime.display import display
 from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedError
-from airflow_dbjobs.local_workspace.engine.runtime.names import provide, provided_names
+from airflow_dbjobs.local_workspace.engine.runtime.modules import provide
+from airflow_dbjobs.local_workspace.engine.runtime.names import provided_names
 
 from .python import main_namespace
 
