@@ -37,7 +37,7 @@ test-client: .venv-client/installed ## The client in an environment without Airf
 
 # -n 2: each test has a server of its own, and mostly waits.
 test-spark: .venv-spark/installed ## Spark in the tasks of a local workspace, on Sail, in an environment without Airflow
-	.venv-spark/bin/python -m pytest -n 2 -m spark --confcutdir=tests/unit/local_workspace tests/unit/local_workspace/test_spark.py
+	.venv-spark/bin/python -m pytest -n 2 -m spark --confcutdir=tests/unit/local_workspace tests/unit/local_workspace/test_spark*.py
 
 # A client, an operator, a trigger, the checker and the workspace.
 LOWEST_TESTS = client/test_client client/test_transport hooks/test_hooks operators/test_operators triggers/test_triggers \

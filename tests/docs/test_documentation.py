@@ -46,7 +46,7 @@ def in_language(language: str) -> Any:
 
 class TestExamples:
     def test_are_in_a_language_that_is_tested(self) -> None:
-        known = {"python", "sh", "json", "ini", "yaml", "text"}
+        known = {"python", "sh", "json", "ini", "yaml", "toml", "text"}
         assert [example.where for example in EXAMPLES if example.language not in known] == []
 
     @in_language("python")

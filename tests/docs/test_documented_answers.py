@@ -219,7 +219,7 @@ def test_every_field_of_a_connection_is_described() -> None:
 
 @pytest.mark.parametrize("api", ["Workspace", "DBFS", "Clusters", "Libraries"])
 def test_the_operations_of_the_local_workspace_are_described(api: str) -> None:
-    (described,) = (row for row in table("local-workspace", "API | Operations") if row[0].startswith(f"{api} "))
+    (described,) = (row for row in table("local-apis", "API | Operations") if row[0].startswith(f"{api} "))
     prefix = f"{api.lower()}/"
     served = {name.removeprefix(prefix): versions for (_, name), (_, versions) in OPERATIONS.items() if prefix in name}
     assert served == dict.fromkeys(quoted(described[1]), tuple(re.findall(r"\d\.\d", described[0])))

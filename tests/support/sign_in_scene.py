@@ -46,6 +46,10 @@ IDENTITY_PATH = "/metadata/identity/oauth2/token"
 _FOREIGN_VARIABLES = ("AWS_", "AZURE_", "DATABRICKS_", "ARM_", "MSI_", "IDENTITY_", "IMDS_", "GOOGLE_", "ACTIONS_")
 
 
+# What botocore has read of itself, once instead of for each token: that takes half a second.
+_botocore_files: dict[str, Any] = {}
+
+
 @dataclass
 class SignIn:
     """The fields of a connection, and where its tokens come from."""
@@ -122,7 +126,15 @@ class SignInScene:
 
     def use_aws(self, **variables: str) -> None:
         """Let the server be AWS, or skip the test where there is no botocore."""
-        pytest.importorskip("botocore")
+        loader = pytest.importorskip("botocore.loaders").JSONFileLoader
+        load_file = loader.load_file
+
+        def load_once(self: object, path: str) -> Any:
+            if path not in _botocore_files:
+                _botocore_files[path] = load_file(self, path)
+            return _botocore_files[path]
+
+        self.monkeypatch.setattr(loader, "load_file", load_once)
         self.use(AWS_ENDPOINT_URL_STS=self.server.url, **variables)
 
     # --- the schemes ---

@@ -18,11 +18,6 @@ _MAX_RESULT_BYTES = 5 * 1024 * 1024
 #: The longest error and traceback that are kept, in characters.
 _MAX_ERROR = 10_000
 _MAX_TRACE = 1_000_000
-_CLOUD_PATHS = ("/dbfs/", "/Volumes/", "/Workspace/")
-_HINT = (
-    "The local workspace keeps /dbfs and /Volumes in {root}, which is /Workspace. dbutils.fs knows that, open does not:"
-    " make links to these folders at the root of this machine's disk."
-)
 _HERE = Path(__file__).resolve().parent
 
 
@@ -42,8 +37,6 @@ def run(folder: Path) -> int:
     except SystemExit as exit_:
         code, error = _exit_code(exit_)
     except BaseException as raised:  # noqa: BLE001 - any exception of the program is its error
-        if isinstance(raised, OSError) and str(raised.filename).startswith(_CLOUD_PATHS):
-            raised.add_note(_HINT.format(root=program["root"]))
         code, error, trace = 1, _one_line(raised), _traceback(raised)
         sys.stderr.write(trace)
     # A notebook that runs another one gets its result as it is.

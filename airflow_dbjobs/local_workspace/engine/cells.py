@@ -5,9 +5,11 @@ Imported by the subprocess of every task, so it imports the standard library onl
 
 from __future__ import annotations
 
-import ast
 import json
 import re
+
+# The part of ast that is in C: the rest is not needed, and slow to import.
+from _ast import PyCF_ONLY_AST
 from typing import TYPE_CHECKING, NamedTuple
 
 from .notebooks import COMMENTS
@@ -134,7 +136,7 @@ def _python(code: list[str], filename: str, first_line: int) -> Iterator[Cell]:
 
 def _is_python(code: str) -> bool:
     try:
-        ast.parse(code)
+        compile(code, "cell", "exec", PyCF_ONLY_AST, dont_inherit=True)
     except SyntaxError:
         return False
     return True

@@ -20,24 +20,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .task_files import fail, read_json
+from .task_files import INSTALLING, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A file of this name in a task's folder exists while its libraries are installed.
-INSTALLING = "installing"
 _SCRIPT = Path(__file__).with_name("task_process.py")
 
 
-def enter(folder: Path) -> None:
-    """Continue in the environment with the libraries of a task; return if it has none.
+def enter(folder: Path, libraries: dict[str, Any]) -> None:
+    """Continue in the environment with the libraries of a task; return if there is nothing to install.
 
     If they cannot be installed, the task ends.
     """
-    libraries = read_json(folder / "program.json").get("libraries")
-    if not libraries:
-        return
     for note in libraries["notes"]:
         _say(note)
     if not libraries["installs"]:
@@ -97,8 +92,7 @@ def _files(installs: list[list[str]]) -> Iterator[Path]:
 
 
 def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
-    names = ", ".join(Path(line).name if line.startswith("/") else line for lines in installs for line in lines)
-    _say(f"Installing {names}")
+    _say(f"Installing {', '.join(_shown(line) for lines in installs for line in lines)}")
     _run([sys.executable, "-P", "-m", "venv", "--without-pip", str(environment)], lock)
     packages = next(environment.glob("lib/python*/site-packages"))
     # The packages of the server's environment are there as well, after the task's own. `--system-site-packages` would
@@ -113,6 +107,11 @@ def _install(environment: Path, installs: list[list[str]], lock: int) -> None:
         requirements = environment / f"requirements-{number}.txt"
         requirements.write_text("\n".join(lines))
         _run([*install, "-r", str(requirements)], lock)
+
+
+def _shown(line: str) -> str:
+    """Return a line of a requirements file for the log, where pip hides passwords, too."""
+    return Path(line).name if line.startswith("/") else re.sub(r"//[^/\s]*@", "//****@", line)
 
 
 def _installer(python: Path) -> list[str]:
@@ -145,16 +144,18 @@ def _site_folders() -> list[str]:
 
 def _run(command: list[str], lock: int) -> None:
     """Run a command with its output in the log. It inherits the lock, which others get after its end only."""
-    error = ""
+    error = last = ""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=(lock,)
     ) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)  # noqa: T201 - what the program prints is its log
-            if line.casefold().startswith("error"):
-                error = line.strip()
+            last = line.strip() or last
+            # pip's error may be followed by advice, and its own failure by a traceback.
+            if last.startswith("ERROR: ") and last != "ERROR: Exception:":
+                error = last
     if process.returncode:
-        raise InstallationError(error or f"{' '.join(command[:3])} ended with code {process.returncode}")
+        raise InstallationError(error or last or f"{' '.join(command)} ended with code {process.returncode}")
 
 
 def _say(text: str) -> None:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Final
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
-from .environments import INSTALLING
 from .errors import CannotRunError
 from .kinds import KINDS, Start, describe
 from .scheduler import stop_message
-from .task_files import read_failure, read_json, read_task_values, write_program
+from .task_files import INSTALLING, read_failure, read_json, read_task_values, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +33,8 @@ MAX_LOG_BYTES = 5 * 1024 * 1024
 _VANISHED = "The process of this task vanished without leaving a result: it was killed, or the disk is full."
 _SCRIPT = Path(__file__).with_name("task_process.py")
 #: The variables of the server's environment that programs get: enough to find the interpreter, libraries and language,
-#: and to install libraries. Others are withheld, as Airflow and its providers keep secrets in variables of any name.
+#: to install libraries, and for profiles of dbt. Others are withheld, as Airflow and its providers keep secrets in
+#: variables of any name.
 _ENVIRONMENT = frozenset(
     {
         "HOME",
@@ -60,7 +60,7 @@ _ENVIRONMENT = frozenset(
         "no_proxy",
     }
 )
-_ENVIRONMENT_PREFIXES = ("LC_", "PIP_", "UV_")
+_ENVIRONMENT_PREFIXES = ("DBT_", "LC_", "PIP_", "UV_")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ Imported by the subprocess of every task, so it imports the standard library onl
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,10 @@ MISSING = (
 
 def spark_home() -> Path | None:
     """Return the folder of an Apache Spark that can run: with its JARs, which pyspark-client lacks, and a Java."""
+    # Imported here, as few programs need them, and every task should start fast.
+    import importlib.util
+    import shutil
+
     found = importlib.util.find_spec("pyspark")
     home = Path(found.origin).parent if found and found.origin else None
     return home if home and (home / "jars").is_dir() and shutil.which("java") else None

@@ -12,8 +12,9 @@ import select
 import signal
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
-from . import bootstrap, environments
+from . import bootstrap
 from .secrets_file import redactor
 from .task_files import read_json, write_json
 
@@ -32,7 +33,8 @@ def main(folder: Path, lock: int) -> None:
     signals = {signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     group, lifeline = _fork_guard(lock)
-    secrets = redactor(Path(read_json(folder / "program.json")["root"]))
+    description = read_json(folder / "program.json")
+    secrets = redactor(Path(description["root"]))
     source, output = os.pipe()
     program = os.fork()
     if program == 0:
@@ -42,8 +44,7 @@ def main(folder: Path, lock: int) -> None:
         for descriptor in (lock, lifeline, source, output):
             os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        environments.enter(folder)
-        sys.exit(bootstrap.run(folder))
+        _run_program(folder, description)
     os.close(output)
     # Parent and child both do this, as either may be first; it fails if the program has already ended.
     with contextlib.suppress(PermissionError, ProcessLookupError):
@@ -86,6 +87,16 @@ def main(folder: Path, lock: int) -> None:
     log.add(secrets.close())
     log.close()
     _write_end(folder, os.waitstatus_to_exitcode(status))
+
+
+def _run_program(folder: Path, description: dict[str, Any]) -> NoReturn:
+    """Run the program in this process, in the environment with its libraries if it has some."""
+    if libraries := description.get("libraries"):
+        # Imported here, as few tasks need it, and every task should start fast.
+        from .environments import enter
+
+        enter(folder, libraries)
+    sys.exit(bootstrap.run(folder))
 
 
 def _write_end(folder: Path, code: int) -> None:

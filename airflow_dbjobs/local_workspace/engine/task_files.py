@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+#: A file of this name exists while the libraries of a task are installed.
+INSTALLING = "installing"
 _TASK_VALUES = "task_values.json"
 _FAILURE = "failure.json"
 

@@ -6,6 +6,7 @@ stays in one worker of pytest-xdist, and so on one Airflow. With two of them no 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,24 @@ collect_ignore = (
     if AIRFLOW_V_3_0_PLUS
     else [path.name for path in Path(__file__).parent.glob("test_*.py") if path.name != _OF_AIRFLOW_2]
 )
+
+LISTENER = """
+import pathlib, types
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+listener = types.ModuleType("listener")
+
+@hookimpl
+def on_task_instance_success(previous_state, task_instance):
+    pathlib.Path("FOLDER", "heard of " + task_instance.task_id).touch()
+
+listener.on_task_instance_success = on_task_instance_success
+
+class Listening(AirflowPlugin):
+    name = "listening"
+    listeners = [listener]
+"""
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +84,23 @@ def airflow(
     with AirflowStack(folder / "home", dags_folder, connections=connections, extra_env=environment) as stack:
         yield stack
     assert processes_of(stack.home) == [], "Airflow was stopped and left these behind"
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
+    """Return a second Airflow, on which listeners follow tasks: a plugin's, and OpenLineage's.
+
+    OpenLineage's events are in the file `events` next to its home.
+    """
+    folder = tmp_path_factory.mktemp("other")
+    for name in ("dags", "home/plugins"):
+        (folder / name).mkdir(parents=True)
+    (folder / "home" / "plugins" / "listening.py").write_text(LISTENER.replace("FOLDER", str(folder)))
+    connections = {"databricks_default": workspace_server.connection}
+    transport = {"type": "file", "log_file_path": str(folder / "events"), "append": True}
+    environment = {"DEPLOYMENT": "other ", **variables_of({"openlineage.transport": json.dumps(transport)})}
+    with AirflowStack(folder / "home", folder / "dags", connections=connections, extra_env=environment) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

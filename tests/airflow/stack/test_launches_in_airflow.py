@@ -1,19 +1,13 @@
-"""Whose run it is on a real Airflow: workers lost or stopped, users who edit, clear and delete, two deployments.
-
-And what else takes a second Airflow, which is started once: a listener.
-"""
+"""Whose run it is on a real Airflow: workers lost or stopped, users who edit, clear and delete, two deployments."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_stack import AirflowStack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from airflow_stack import DagRun, TaskInstance, WorkspaceServer
+    from airflow_stack import AirflowStack, DagRun, TaskInstance, WorkspaceServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
@@ -45,24 +39,6 @@ with DAG("{dag_id}", schedule={schedule!r}, start_date=datetime(2024, 1, 1), cat
             retries={retries},
             retry_delay=timedelta(seconds=1),
         )
-"""
-
-LISTENER = """
-import pathlib, types
-from airflow.listeners import hookimpl
-from airflow.plugins_manager import AirflowPlugin
-
-listener = types.ModuleType("listener")
-
-@hookimpl
-def on_task_instance_success(previous_state, task_instance):
-    pathlib.Path("FOLDER", "heard of " + task_instance.task_id).touch()
-
-listener.on_task_instance_success = on_task_instance_success
-
-class Listening(AirflowPlugin):
-    name = "listening"
-    listeners = [listener]
 """
 
 
@@ -119,19 +95,6 @@ def stack(request: pytest.FixtureRequest) -> AirflowStack:
     """Return Airflow with a LocalExecutor; `make test-deployment` takes one as it is deployed, with Celery."""
     stack: AirflowStack = request.getfixturevalue(request.param)
     return stack
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
-    """Return a second Airflow, with a listener that follows tasks."""
-    folder = tmp_path_factory.mktemp("other")
-    for name in ("dags", "home/plugins"):
-        (folder / name).mkdir(parents=True)
-    (folder / "home" / "plugins" / "listening.py").write_text(LISTENER.replace("FOLDER", str(folder)))
-    connections = {"databricks_default": workspace_server.connection}
-    environment = {"DEPLOYMENT": "other "}
-    with AirflowStack(folder / "home", folder / "dags", connections=connections, extra_env=environment) as stack:
-        yield stack
 
 
 @pytest.fixture

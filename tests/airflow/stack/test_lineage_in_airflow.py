@@ -6,14 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_stack import AirflowStack, variables_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from airflow_stack import AirflowStack, DagRun, WorkspaceServer
 
-    from airflow_stack import DagRun, WorkspaceServer
-
-pytestmark = [pytest.mark.airflow, pytest.mark.every_airflow, pytest.mark.xdist_group("lineage")]
+pytestmark = [pytest.mark.airflow, pytest.mark.every_airflow, pytest.mark.xdist_group("airflow")]
 
 NOTEBOOK = """# Databricks notebook source
 assert dbutils.widgets.get("fails") == "no", "no rows"
@@ -31,51 +28,40 @@ def run(task_id, fails="no"):
     )
 
 @dag(schedule=None)
-def followed():
+def followed_by_openlineage():
     run("good")
     run("bad", "yes")
 
-followed()
+followed_by_openlineage()
 """
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, workspace_server: WorkspaceServer) -> Iterator[AirflowStack]:
-    """Return an Airflow of its own, which sends its events to a file next to its home."""
-    folder = tmp_path_factory.mktemp("lineage")
+def followed(other: AirflowStack, workspace_server: WorkspaceServer) -> DagRun:
     (workspace_server.root / "lineage.py").write_text(NOTEBOOK)
-    (folder / "dags").mkdir()
-    (folder / "dags" / "lineage.py").write_text(DAGS)
-    transport = {"type": "file", "log_file_path": str(folder / "events"), "append": True}
-    environment = variables_of({"openlineage.transport": json.dumps(transport)})
-    connections = {"databricks_default": workspace_server.connection}
-    with AirflowStack(folder / "home", folder / "dags", connections=connections, extra_env=environment) as airflow:
-        airflow.wait_for_dag_files([folder / "dags" / "lineage.py"], 120)
-        yield airflow
+    other.wait_for_dag_files([other.add_dag("lineage.py", DAGS)], 120)
+    return other.run_dag("followed_by_openlineage", timeout=300)
 
 
-@pytest.fixture(scope="module")
-def followed(stack: AirflowStack) -> DagRun:
-    return stack.run_dag("followed", timeout=300)
-
-
-def end_of(stack: AirflowStack, name: str) -> dict[str, Any] | None:
+def end_of(airflow: AirflowStack, name: str) -> dict[str, Any] | None:
     """Return the event of the end of the job `name`, if it has come."""
-    events = map(json.loads, (stack.home.parent / "events").read_text().splitlines())
+    events = map(json.loads, (airflow.home.parent / "events").read_text().splitlines())
     return next((event for event in events if event["job"]["name"] == name and event["eventType"] != "START"), None)
 
 
 @pytest.mark.parametrize(("task_id", "state"), [("good", "success"), ("bad", "failed")])
 def test_a_deferred_task_ends_on_a_worker_with_an_event_that_names_its_run(
-    stack: AirflowStack, followed: DagRun, workspace_server: WorkspaceServer, task_id: str, state: str
+    other: AirflowStack, followed: DagRun, workspace_server: WorkspaceServer, task_id: str, state: str
 ) -> None:
     task = followed.task(task_id)
     assert task.state == state
-    assert "even after a success, because a listener follows tasks." in stack.api.log(task)
+    assert "even after a success, because a listener follows tasks." in other.api.log(task)
 
-    event = stack.wait_for("the event of the task's end", lambda: end_of(stack, f"followed.{task_id}"), 30)
+    event = other.wait_for(
+        "the event of the task's end", lambda: end_of(other, f"followed_by_openlineage.{task_id}"), 30
+    )
     assert event["eventType"] == ("FAIL" if state == "failed" else "COMPLETE")
-    run_id = stack.api.xcom(task, "run_id")
+    run_id = other.api.xcom(task, "run_id")
     assert event["run"]["facets"]["externalQuery"]["externalQueryId"] == str(run_id)
     assert ("no rows" in json.dumps(event["run"]["facets"].get("errorMessage"))) == (state == "failed")
     run = workspace_server.call("GET", f"jobs/runs/get?run_id={run_id}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
@@ -20,6 +22,13 @@ DEADLINE = 20.0
 #: How long a simulated task takes by default.
 SIMULATED_SECONDS = 10
 NOTEBOOK = {"notebook_task": {"notebook_path": "/no/such/notebook"}}
+
+
+def documented(first_line: str) -> str:
+    """Return the example in docs/local-notebooks.md that begins with a line, without that line."""
+    page = (Path(__file__).parents[3] / "docs" / "local-notebooks.md").read_text()
+    (example,) = re.findall(rf"^```\w+\n{re.escape(first_line)}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return str(example)
 
 
 def eventually(condition: Callable[[], T], what: str = "the condition") -> T:

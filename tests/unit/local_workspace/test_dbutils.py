@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedErr
 from airflow_dbjobs.local_workspace.engine.runtime.files import FileInfo, FileSystem
 from airflow_dbjobs.local_workspace.engine.runtime.places import local_place
 from airflow_dbjobs.local_workspace.engine.runtime.secrets import Secrets
+from airflow_dbjobs.local_workspace.engine.runtime.spark_plans import complete_plans
 from airflow_dbjobs.local_workspace.engine.runtime.sql import (
     changes_widgets,
     fill_in,
@@ -118,6 +120,40 @@ class TestPlaces:
     def test_outside_the_root_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(OutsideRootError):
             local_place(tmp_path, "/../../x")
+
+
+class TestPlans:
+    @pytest.fixture
+    def plans(self, tmp_path: Path) -> ModuleType:
+        """Return a module with classes like those of Spark's plans, completed for a workspace."""
+        module = ModuleType("plans")
+        for name in ("DataSource", "WriteOperation", "SQL"):
+            send = dict.fromkeys(("plan", "command"), vars)
+            setattr(module, name, type(name, (SimpleNamespace,), send))
+        complete_plans(module, tmp_path)
+        return module
+
+    def test_have_paths_of_this_machine_however_often_they_are_sent(self, plans: Any, tmp_path: Path) -> None:
+        source = plans.DataSource(_paths=["/mnt/x/", "s3://b/x"], _options={"Path": "/Volumes/a/b/c", "sep": "/"})
+        for _ in range(2):
+            assert source.plan() == {
+                "_paths": [f"{tmp_path}/dbfs/mnt/x/", "s3://b/x"],
+                "_options": {"Path": f"{tmp_path}/Volumes/a/b/c", "sep": "/"},
+            }
+        assert plans.WriteOperation(path="dbfs:/x").command() == {"path": f"{tmp_path}/dbfs/x"}
+
+    @pytest.mark.parametrize(
+        ("query", "sent"),
+        [
+            ("create table t (x int) location '/mnt/t'", "create table t (x int) location '{}/dbfs/mnt/t'"),
+            ("SELECT '/mnt' FROM csv.`/mnt/a.csv`", "SELECT '/mnt' FROM csv.`{}/dbfs/mnt/a.csv`"),
+            ("COPY INTO t FROM '/Volumes/a/b/c'", "COPY INTO t FROM '{}/Volumes/a/b/c'"),
+            ("use bronze", "USE SCHEMA bronze"),
+            ("use catalog main", "use catalog main"),
+        ],
+    )
+    def test_of_sql_have_them_too(self, plans: Any, tmp_path: Path, query: str, sent: str) -> None:
+        assert plans.SQL(_query=query).plan() == {"_query": sent.format(tmp_path)}
 
 
 class TestSecrets:

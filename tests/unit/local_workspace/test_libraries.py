@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_dbjobs.local_workspace import LocalWorkspace
 from airflow_dbjobs.local_workspace.engine import libraries
 
 from . import support
-from .support import Client, eventually
+from .conftest import mounted
+from .support import TOKEN, Client, eventually
 from .wheels import build_wheel
 
 if TYPE_CHECKING:
@@ -252,7 +254,7 @@ def index(root: Path, tiny: Path) -> Iterator[Index]:
 class TestStop:
     def test_during_the_installation(self, client: Client, root: Path, index: Index, monkeypatch) -> None:
         monkeypatch.delenv("PIP_NO_INDEX")
-        wanted = [{"pypi": {"package": "tiny", "repo": f"http://127.0.0.1:{index.server_port}"}}]
+        wanted = [{"pypi": {"package": "tiny", "repo": f"http://user:secret@127.0.0.1:{index.server_port}"}}]
         first, second = (client.submit(**SHOW, libraries=wanted) for _ in range(2))
         eventually(index.asked.is_set)
         for run_id in (first, second):
@@ -264,8 +266,26 @@ class TestStop:
         assert not [folder for folder in environments(root) if (folder / "complete").exists()]
         index.released.set()
         run_id = client.submit(**SHOW, libraries=wanted)
-        assert last_line(client, client.wait_for(run_id)) == "tiny 1"
+        run = client.wait_for(run_id)
+        assert last_line(client, run) == "tiny 1"
         assert self.message(client, run_id) == ""
+        assert "secret" not in client.output(run)["logs"]
+
+    def test_of_the_server_does_not_end_the_installation(self, root: Path, index: Index, monkeypatch) -> None:
+        monkeypatch.delenv("PIP_NO_INDEX")
+        library = {"pypi": {"package": "tiny", "repo": f"http://127.0.0.1:{index.server_port}"}}
+        first = LocalWorkspace(root, token=TOKEN)
+        first.start()
+        run_id = mounted(first).submit(**SHOW, libraries=[library])
+        eventually(index.asked.is_set)
+        first.close(leave_running=True)
+        with LocalWorkspace(root, token=TOKEN) as second:
+            client = mounted(second)
+            eventually(lambda: self.message(client, run_id) == "Installing libraries.")
+            index.released.set()
+            assert last_line(client, client.wait_for(run_id)) == "tiny 1"
+        # Only its parent, which is this process, can see its end.
+        first._executor.kill([])
 
     def message(self, client: Client, run_id: int) -> str:
         text: str = client.get("runs/get", run_id=run_id)["tasks"][0]["state"]["state_message"]

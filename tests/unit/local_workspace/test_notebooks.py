@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .support import documented
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -111,6 +113,8 @@ class TestCells:
             # MAGIC %fs rm -r /tmp
             # COMMAND ----------
             None
+            # COMMAND ----------
+            "not shown";
             # COMMAND ----------
             "a" + "b"
             """,
@@ -252,9 +256,52 @@ class TestModules:
         notebook("main", "import databricks.sdk.runtime as r\ndbutils.notebook.exit(r.dbutils is dbutils)")
         assert run_notebook(client, "/main")["notebook_output"]["result"] == "True"
 
-    def test_missing_file_of_databricks_is_explained(self, client: Client, notebook, root: Path) -> None:
-        notebook("main", "open('/Volumes/a/b/c/x.csv')")
-        assert f"keeps /dbfs and /Volumes in {root}" in run_notebook(client, "/main")["error_trace"]
+    @pytest.mark.parametrize("module", ["delta", "delta.tables"])
+    @pytest.mark.parametrize("use", ["DeltaTable.forName(spark, 'x')", "DeltaTable(spark)"])
+    def test_of_delta_say_what_to_use_instead(self, client: Client, notebook, module: str, use: str) -> None:
+        notebook("main", f"from {module} import *\n{use}")
+        error = run_notebook(client, "/main")["error"]
+        assert error.startswith("NotSupportedError: the local workspace has no DeltaTable")
+        assert "it needs Java; MERGE INTO" in error
+
+
+class TestFiles:
+    def test_of_databricks_are_found_by_pythons_functions(self, client: Client, notebook, root: Path) -> None:
+        notebook(
+            "main",
+            """
+            import glob, os, pathlib, shutil
+            dbutils.fs.put("/Volumes/c/s/v/x.csv", "1,2")
+            with open("/dbfs/y.csv", "w") as file:
+                file.write(open("/Volumes/c/s/v/x.csv").read())
+            pathlib.Path("/Volumes/c/s/v/new").mkdir()
+            os.makedirs("/dbfs/a/b")
+            shutil.copy("/dbfs/y.csv", "/dbfs/a/b")
+            found = glob.glob("/dbfs/**/*.csv", recursive=True)
+            shutil.rmtree("/dbfs/a")
+            exist = os.path.isdir("/Volumes/c/s/v/new"), os.path.exists("/dbfs/a")
+            dbutils.notebook.exit([found, os.listdir("/dbfs"), exist])
+            """,
+        )
+        result = run_notebook(client, "/main")["notebook_output"]["result"]
+        assert result == "[['/dbfs/y.csv', '/dbfs/a/b/y.csv'], ['y.csv'], (True, False)]"
+        assert (root / "dbfs/y.csv").read_text() == "1,2"
+
+    def test_that_are_missing_are_named_by_their_place(self, client: Client, notebook, root: Path) -> None:
+        notebook("main", "open('/Workspace/x/y.csv')")
+        assert run_notebook(client, "/main")["error"].endswith(f"No such file or directory: '{root}/x/y.csv'")
+
+    def test_outside_of_the_root_are_refused(self, client: Client, notebook) -> None:
+        notebook("main", "open('/dbfs/../../secret')")
+        assert "is outside the root folder" in run_notebook(client, "/main")["error"]
+
+
+class TestDocumentation:
+    def test_example_logs_what_the_page_shows(self, client: Client, write, log_of) -> None:
+        for file in ("load.py", "secrets.toml"):
+            write(file, documented(f"# {file}"))
+        assert run_notebook(client, "/load")["notebook_output"]["result"] == "2 rows"
+        assert log_of().partition("\n")[2] == documented("Wrote 21 bytes.")
 
 
 class TestPath:

@@ -288,6 +288,6 @@ ours = "airflow_dbjobs.local_workspace."
 print({"requests", "sqlite3"} & sys.modules.keys(), sorted(m.removeprefix(ours) for m in sys.modules if ours in m))
 """
         shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-        modules = ["bootstrap", "notebooks", "supervisor", "task_files"]
-        expected = ["engine", *(f"engine.{module}" for module in modules), "state", "state.paths"]
+        modules = ["bootstrap", "runtime", "runtime.errors", "secrets_file", "supervisor", "task_files"]
+        expected = ["engine", *(f"engine.{module}" for module in modules)]
         assert shown == f"set() {expected}\n"

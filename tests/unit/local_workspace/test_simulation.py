@@ -16,6 +16,8 @@ from .support import NOTEBOOK, SIMULATED_SECONDS, TOKEN, Client, results, settle
 if TYPE_CHECKING:
     from pathlib import Path
 
+WHEEL = {"package_name": "p", "entry_point": "e"}
+
 
 @pytest.fixture
 def client(simulated: LocalWorkspace) -> Client:
@@ -30,7 +32,7 @@ class TestTasks:
             {"spark_python_task": {"python_file": "/no/such/file.py", "parameters": ["a"]}},
             {"spark_jar_task": {"main_class_name": "com.example.Main", "parameters": ["a"]}},
             {"sql_task": {"warehouse_id": "w", "query": {"query_id": "q"}, "parameters": {"day": "mon"}}},
-            {"python_wheel_task": {"package_name": "p", "entry_point": "e"}},
+            {"python_wheel_task": WHEEL},
             {"some_future_task": {}},
         ],
     )
@@ -75,8 +77,8 @@ class TestTasks:
             (simulated_task(5), {"job_parameters": {"simulated_seconds": "1"}}, 1),
             ({"sql_task": {"warehouse_id": "w", "parameters": {"simulated_seconds": 5}}}, {}, 5),
             ({"sql_task": {"warehouse_id": "w"}}, {"sql_params": {"simulated_seconds": "1"}}, 1),
-            ({"python_wheel_task": {"named_parameters": {"simulated_seconds": "5"}}}, {}, 5),
-            ({"python_wheel_task": {}}, {"python_named_params": {"simulated_seconds": "1"}}, 1),
+            ({"python_wheel_task": {**WHEEL, "named_parameters": {"simulated_seconds": "5"}}}, {}, 5),
+            ({"python_wheel_task": WHEEL}, {"python_named_params": {"simulated_seconds": "1"}}, 1),
             # Neither arguments in a list nor parameters of notebooks apply to a jar.
             (
                 {"spark_jar_task": {"parameters": ["simulated_seconds=5"]}},

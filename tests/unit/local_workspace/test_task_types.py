@@ -161,11 +161,14 @@ class TestDbt:
         assert client.output(run)["error"] == "SystemExit: `dbt test` ended with code 1"
         assert "dbt run" not in log_of(dbt, run)
 
-    def test_commands_of_run_now_replace_its_own(self, client: Client, dbt: Path) -> None:
+    def test_gets_its_variables_and_the_commands_of_run_now(
+        self, client: Client, dbt: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DBT_PROFILES_DIR", "/theirs")
         job = {"name": "job", "dbt_task": {"commands": ["dbt run"], "project_directory": "shop"}}
         job_id = client.post("create", **job)["job_id"]
         run = client.wait_for(client.post("run-now", job_id=job_id, dbt_commands=["dbt seed"])["run_id"])
-        assert log_of(dbt, run).startswith("$ dbt seed\n")
+        assert log_of(dbt, run).startswith("$ dbt seed\ndbt seed in shop with /theirs")
 
     def test_without_dbt_is_an_internal_error(
         self, client: Client, write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

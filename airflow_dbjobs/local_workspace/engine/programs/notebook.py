@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import linecache
+import os
 import shlex
+
+# As in cells.py.
+from _ast import Expr, Expression, PyCF_ONLY_AST
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,8 @@ from airflow_dbjobs.local_workspace.engine.cells import Cell, read_cells
 from airflow_dbjobs.local_workspace.engine.notebooks import find_notebook
 from airflow_dbjobs.local_workspace.engine.runtime.display import display
 from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedError
-from airflow_dbjobs.local_workspace.engine.runtime.names import provide, provided_names
+from airflow_dbjobs.local_workspace.engine.runtime.modules import provide
+from airflow_dbjobs.local_workspace.engine.runtime.names import provided_names
 
 from .python import main_namespace
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 def run(program: dict[str, Any], folder: Path) -> None:
     """Run a notebook in the namespace of `__main__`."""
     dbutils = provide(program, folder)
+    # Figures must not open windows, which would wait for somebody to close them.
+    os.environ.setdefault("MPLBACKEND", "Agg")
     Notebook(Path(program["root"]), dbutils, main_namespace(program)).run(Path(program["file"]))
 
 
@@ -63,33 +69,33 @@ class Notebook:
         if not Path(name).is_file():
             linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         # The user's code must not inherit the __future__ imports of this module.
-        tree: Any = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        tree: Any = compile(code, name, "exec", PyCF_ONLY_AST, dont_inherit=True)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
         exec(compile(tree, name, "exec", dont_inherit=True), self._namespace)  # noqa: S102 - running the user's code
         if last:
-            value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
-            if value is not None:
+            value = eval(compile(Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
+            if value is not None and not cell.text.rstrip().endswith(";"):
                 print(repr(value))  # noqa: T201 - what the program prints is its log
 
     def _sql(self, cell: Cell) -> None:
         # Imported here, as few notebooks need it, and every task should start fast.
         from airflow_dbjobs.local_workspace.engine.runtime import sql
 
+        text = ""
         frame = None
-        for statement in sql.split_statements(cell.text):
-            if sql.changes_widgets(statement, self._dbutils.widgets):
-                continue
-            values = self._dbutils.widgets.getAll()
-            text = sql.substitute(statement, values)
-            try:
-                frame = self._namespace["spark"].sql(sql.fill_in(text, values))
-            except Exception as error:
-                error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
-                raise
-        if frame is not None:
+        try:
+            for statement in sql.split_statements(cell.text):
+                if sql.changes_widgets(statement, self._dbutils.widgets):
+                    continue
+                values = self._dbutils.widgets.getAll()
+                text = sql.fill_in(sql.substitute(statement, values), values)
+                frame = self._namespace["spark"].sql(text)
             self._namespace["_sqldf"] = frame
-            if frame.columns:
+            if frame is not None and frame.columns:
                 display(frame)
+        except Exception as error:
+            error.add_note(f"In the SQL cell at {cell.filename}, line {cell.first_line}: {text}")
+            raise
 
     def _fs(self, text: str) -> None:
         for line in text.splitlines():

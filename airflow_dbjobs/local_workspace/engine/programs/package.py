@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.local_workspace.engine.runtime.names import provide
+from airflow_dbjobs.local_workspace.engine.runtime.modules import provide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

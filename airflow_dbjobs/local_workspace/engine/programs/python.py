@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from airflow_dbjobs.local_workspace.engine.runtime.names import provide
+from airflow_dbjobs.local_workspace.engine.runtime.modules import provide
 
 
 def run(program: dict[str, Any], folder: Path) -> None:

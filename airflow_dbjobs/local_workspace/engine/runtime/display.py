@@ -30,10 +30,11 @@ def displayHTML(html: object) -> None:  # noqa: N802 - Databricks' name
 
 def _shown(thing: Any) -> str:
     module = type(thing).__module__
-    if module.startswith("pyspark.") and hasattr(thing, "toPandas"):
+    package = module.partition(".")[0]
+    if package == "pyspark" and hasattr(thing, "toPandas"):
         # A stream has no rows to collect.
         return repr(thing) if thing.isStreaming else _table(thing.columns, thing.limit(_MAX_ROWS + 1).collect())
-    if module.startswith("pandas."):
+    if package == "pandas":
         frame = thing.to_frame() if hasattr(thing, "to_frame") else thing
         if hasattr(frame, "itertuples"):
             return _table([str(name) for name in frame.columns], frame.itertuples(index=False))
@@ -68,4 +69,4 @@ def _cell(value: Any) -> str:
 
 def summarize(df: Any, precise: bool = False) -> None:  # noqa: ARG001 - Databricks' signature
     """Print statistics of a DataFrame's columns."""
-    display(df.describe().reset_index() if type(df).__module__.startswith("pandas.") else df.summary())
+    display(df.describe().reset_index() if type(df).__module__.startswith("pandas") else df.summary())

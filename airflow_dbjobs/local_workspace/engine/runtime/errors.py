@@ -39,7 +39,11 @@ class Missing:
         self._remedy = remedy
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):
             # Python looks for these when it inspects or copies an object.
             raise AttributeError(name)
         raise NotSupportedError(f"the local workspace has no {self._name}.{name}{self._remedy}")
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        """Raise NotSupportedError."""
+        raise NotSupportedError(f"the local workspace has no {self._name}{self._remedy}")

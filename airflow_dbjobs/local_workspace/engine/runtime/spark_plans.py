@@ -1,0 +1,61 @@
+"""What must change in the plans of Spark's programs for the workspace's server."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from .places import local_place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+#: Paths in SQL: after a keyword, or in place of a table's name.
+_IN_SQL = re.compile(
+    r"""((?:\bLOCATION|\bCOPY\s+INTO|\bFROM|\bread_files\s*\()\s*'
+    |\b(?:avro|binaryFile|csv|delta|json|orc|parquet|text)\.`)([^'`]+)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+#: `USE name` sets the schema, which Sail only knows by its longer form.
+_USE = re.compile(r"\A\s*USE\s+(?!(?:CATALOG|DATABASE|NAMESPACE|SCHEMA)\b)", re.IGNORECASE)
+
+
+def complete_plans(module: ModuleType, root: Path) -> None:
+    """Let Spark's plans have paths of this machine: the server knows no others."""
+    inside = f"{root.resolve()}/"
+
+    def local(path: str) -> str:
+        # A plan may be sent more than once.
+        place = None if path.startswith(inside) else local_place(root, path)
+        return f"{place}/" if place and path.endswith("/") else str(place or path)
+
+    def with_paths(plan: Any) -> None:
+        if options := getattr(plan, "_options", None) or getattr(plan, "options", None):
+            options.update({name: local(value) for name, value in options.items() if name.lower() == "path"})
+        if getattr(plan, "_paths", None):
+            plan._paths = [local(path) for path in plan._paths]  # noqa: SLF001 - there is no public way
+        if getattr(plan, "path", None):
+            plan.path = local(plan.path)
+        if hasattr(plan, "_query"):
+            query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
+            plan._query = _USE.sub("USE SCHEMA ", query)  # noqa: SLF001 - as above
+
+    for kind, method in (
+        (module.DataSource, "plan"),
+        (module.WriteOperation, "command"),
+        (module.SQL, "plan"),
+        (module.SQL, "command"),
+    ):
+        _before(kind, method, with_paths)
+
+
+def _before(kind: type, method: str, action: Any) -> None:
+    """Let a method do something to its object first."""
+    original = getattr(kind, method)
+
+    def changed(self: Any, *arguments: Any, **options: Any) -> Any:
+        action(self)
+        return original(self, *arguments, **options)
+
+    setattr(kind, method, changed)
