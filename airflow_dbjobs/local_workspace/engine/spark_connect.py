@@ -8,7 +8,10 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.local_workspace.state.paths import PlaceError
+
 from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog, use_statements
+from .spark_paths import localize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,6 +109,7 @@ class Proxy:
 
         methods = base_pb2.DESCRIPTOR.services_by_name["SparkConnectService"].methods
         self._requests = {method.name: getattr(base_pb2, method.input_type.name) for method in methods}
+        self._root = folder.parents[1]
         self._warehouse = folder / "warehouse"
         self._address = address
         self._names = catalogs
@@ -126,19 +130,13 @@ class Proxy:
             first = next(messages)
             request = self._requests[name].FromString(first)
             catalog = self._catalog(request, context)
-            if name == "ExecutePlan" and (use := use_statements(request.plan.command.sql_command.input.sql.query)):
-                # Of several statements that Sail takes instead, the last is left to the request.
-                for statement in use[:-1]:
-                    catalog.execute(statement)
-                request.plan.command.sql_command.input.sql.query = use[-1]
-                first = request.SerializeToString()
+            if name in ("ExecutePlan", "AnalyzePlan"):
+                first = self._adapted(request, first, catalog, context)
             # On the wire, a call with one message or answer is a stream of one.
             upstream = self._channel.stream_stream(call.method)(itertools.chain([first], messages))
             context.add_callback(upstream.cancel)
             try:
                 if name == "ExecutePlan" and _may_define(request):
-                    if unknown := unknown_catalog(first, self._names):
-                        context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NO_CATALOG.format(unknown))
                     answers = list(upstream)
                     self._shared.learn(catalog, first)
                     yield from answers
@@ -151,6 +149,26 @@ class Proxy:
                 self._sessions.pop(request.session_id).close()
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+    def _adapted(self, request: Any, data: bytes, catalog: SessionCatalog, context: Any) -> bytes:
+        """Return a request, whose bytes are `data`, as Sail takes it."""
+        import grpc
+
+        if unknown := unknown_catalog(data, self._names):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NO_CATALOG.format(unknown))
+        try:
+            data = localize(request, data, self._root)
+        except PlaceError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        # A request to analyze a plan has no command.
+        sql = request.plan.command.sql_command.input.sql if hasattr(request, "plan") else None
+        if sql and (use := use_statements(sql.query)):
+            # Of several statements that Sail takes instead, the last is left to the request.
+            for statement in use[:-1]:
+                catalog.execute(statement)
+            sql.query = use[-1]
+            data = request.SerializeToString()
+        return data
 
     def _catalog(self, request: Any, context: Any) -> SessionCatalog:
         """Return the catalog of the session that a request belongs to, with what other sessions have defined."""

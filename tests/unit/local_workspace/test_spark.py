@@ -82,6 +82,10 @@ class TestWithoutEngine:
         with pytest.raises(WorkspaceError, match="Java 17"):
             LocalWorkspace(root, token=TOKEN, spark="pyspark")
 
+    def test_a_name_that_no_catalog_can_have_is_refused(self, root: Path) -> None:
+        with pytest.raises(WorkspaceError, match="'a-b' cannot be the name of a catalog"):
+            LocalWorkspace(root, token=TOKEN, spark_catalogs=["dev", "a-b"])
+
     def test_auto_is_none_where_nothing_is_installed(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)
         workspace = LocalWorkspace(root, token=TOKEN, spark="auto")
@@ -109,6 +113,18 @@ class TestUseStatements:
 
 @pytest.mark.spark
 class TestSail:
+    def test_schema_in_an_unknown_catalog_is_refused(self, root: Path, output_of: Run) -> None:
+        code = """
+            try:
+                spark.sql("CREATE SCHEMA IF NOT EXISTS prod.sales")
+            except Exception as error:
+                dbutils.notebook.exit(str(error))
+            """
+        with LocalWorkspace(root, token=TOKEN, spark="sail", spark_catalogs=["dev"]) as workspace:
+            client = mounted(workspace)
+            assert "Start it with --spark-catalogs prod" in output_of(client, code)
+            assert output_of(client, code.replace("prod", "dev")) == ""
+
     def test_notebook_uses_dataframes_sql_and_functions(self, spark_client: Client, output_of: Run) -> None:
         value = output_of(
             spark_client,
@@ -147,6 +163,31 @@ class TestSail:
         assert run["state"]["result_state"] == "FAILED"
         assert "missing_column" in client.output(run)["error"]
 
+    def test_paths_of_dbfs_and_volumes_are_below_the_root(
+        self, root: Path, spark_client: Client, output_of: Run
+    ) -> None:
+        value = output_of(
+            spark_client,
+            """
+            dbutils.fs.put("dbfs:/in.csv", "a\\n1\\n2\\n")
+            rows = spark.read.csv("dbfs:/in.csv", header=True)
+            rows.write.parquet("/Volumes/main/default/files/out")
+            rows.write.format("delta").option("path", "dbfs:/tables/t").saveAsTable("external")
+            counts = [
+                spark.read.format("parquet").load("/Volumes/main/default/files/out").count(),
+                spark.sql("SELECT * FROM delta.`dbfs:/tables/t` WHERE a <> '/dbfs/x'").count(),
+            ]
+            try:
+                spark.read.csv("dbfs:/../../x").count()
+            except Exception as error:
+                counts.append("outside the root folder" in str(error))
+            dbutils.notebook.exit(str(counts))
+            """,
+        )
+        assert value == "[2, 2, True]"
+        assert list((root / "Volumes/main/default/files/out").glob("*.parquet"))
+        assert (root / "dbfs/tables/t/_delta_log").is_dir()
+
     def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:
         write("f.py", "print(1)")
         _, client = start("--spark", "sail", announced="Spark: Sail 0.7")
@@ -172,7 +213,8 @@ class TestSail:
         write(
             "late.py",
             begin + "print(spark.sql('SELECT max(id) FROM saved').first()[0], end=' ')\n"
-            "print(spark.catalog.tableExists('main.sales.parts'))",
+            "print(spark.catalog.tableExists('main.sales.parts'))\n"
+            "spark.sql('USE main.sales')\nprint(spark.sql('SELECT current_schema()').first()[0])",
         )
         chain = [python("save"), python("read", depends_on=[{"task_key": "save"}])]
         run = spark_client.finish(tasks=[*chain, python("late", depends_on=[{"task_key": "read"}])])
@@ -180,7 +222,7 @@ class TestSail:
             spark_client.output(run, key).get("error_trace") for key in ("save", "read", "late")
         ]
         assert spark_client.output(run, "read")["logs"].endswith("3 2 4 False\n")
-        assert spark_client.output(run, "late")["logs"].endswith("7 False\n")
+        assert spark_client.output(run, "late")["logs"].endswith("7 False\nsales\n")
 
     def test_two_tasks_at_once_do_not_disturb_each_other(self, spark_client: Client, write) -> None:
         for name in ("one", "two"):
