@@ -67,8 +67,8 @@ if TYPE_CHECKING:
         is_run_wanted,
         is_run_wanted_within,
         is_worker_stopping,
+        states_of_tasks,
         task_state,
-        task_states,
         was_rescheduled,
     )
     from airflow_dbjobs.airflow_compat.xcoms import read_xcom, store_xcom
@@ -102,7 +102,7 @@ _MODULES = {
     **dict.fromkeys(("mask_secret", "redact"), _MASKERS),
     **dict.fromkeys(_EXCEPTIONS, ("airflow.sdk.exceptions", "airflow.exceptions")),
 }
-# The names of this room's own modules.
+# The names of this room's own modules. None is that of a module, which would hide it once it is imported.
 _OWN = {
     "launches": (
         "is_resumed_retry", "launch_identity", "next_launch_number", "report_launch", "reported_launches",
@@ -111,7 +111,8 @@ _OWN = {
     "metrics": ("emit_metric", "stats"),
     "task_end": ("settling_seconds", "store_result", "success_arguments", "task_success_event"),
     "task_states": (
-        "is_run_wanted", "is_run_wanted_within", "is_worker_stopping", "task_state", "task_states", "was_rescheduled",
+        "is_run_wanted", "is_run_wanted_within", "is_worker_stopping", "states_of_tasks", "task_state",
+        "was_rescheduled",
     ),
     "xcoms": ("read_xcom", "store_xcom"),
 }  # fmt: skip

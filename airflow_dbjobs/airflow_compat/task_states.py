@@ -60,12 +60,12 @@ def is_run_wanted(task_instance: Any, launch_task_id: str) -> bool:
 
     It is not if that task was cleared or marked as failed, or the DAG run was stopped.
     """
-    states = task_states(task_instance, [launch_task_id])
+    states = states_of_tasks(task_instance, [launch_task_id])
     # After a clear, a DAG run is queued for a moment.
     return states.get(launch_task_id) == "success" and _dag_run_state(task_instance) in {"running", "queued"}
 
 
-def task_states(task_instance: Any, task_ids: Sequence[str] = ()) -> dict[str, str]:
+def states_of_tasks(task_instance: Any, task_ids: Sequence[str] = ()) -> dict[str, str]:
     """Return the present states of tasks of the same DAG run, by default of all; "cleared" for one that has none."""
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

@@ -104,7 +104,7 @@ class GroupScene:
         compat = "airflow_dbjobs.airflow_compat"
         mocker.patch(f"{compat}.store_xcom", side_effect=self._store)
         mocker.patch(f"{compat}.read_xcom", side_effect=self._read)
-        mocker.patch(f"{compat}.task_states", side_effect=lambda *_: self.states_in_airflow())
+        mocker.patch(f"{compat}.states_of_tasks", side_effect=lambda *_: self.states_in_airflow())
         mocker.patch(f"{compat}.is_run_wanted", side_effect=self._is_run_wanted)
         mocker.patch(f"{compat}.is_run_wanted_within", side_effect=lambda _, *args: self._is_run_wanted(*args))
         mocker.patch(f"{compat}.task_state", side_effect=lambda ti, **_: self.states[ti.task_id])

@@ -123,7 +123,7 @@ class Member:
         launch = self._launch_task_id
         problem = f"{launch} launched no run" if launch else "There is no run"
         problem += f", so there is no task {self._key} to wait for."
-        state = airflow_compat.task_states(self._ti, [launch]).get(launch, "gone") if launch else "skipped"
+        state = airflow_compat.states_of_tasks(self._ti, [launch]).get(launch, "gone") if launch else "skipped"
         # A user may have marked it as a success. A task with all_done begins after a failure, too, which must show.
         if state in {"skipped", "success"}:
             return AirflowSkipException(problem)
@@ -347,7 +347,7 @@ class Member:
     def _siblings_due(self, run: Run) -> dict[str, bool | None]:
         """Return which siblings need a repair, or may (None)."""
         try:
-            states = airflow_compat.task_states(self._ti)
+            states = airflow_compat.states_of_tasks(self._ti)
         except Exception as error:  # noqa: BLE001 (Airflow may raise anything; each sibling can have its own repair)
             self._log.warning("Reading the states of other tasks from Airflow failed: %r", error)
             return {}
