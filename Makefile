@@ -55,12 +55,14 @@ test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, 
 # What these test depends on no Airflow: rooms that import none, as import-linter checks, and what concerns tests and
 # errors only. `test-3.3` tests them, `test-matrix` everywhere.
 WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement test_errors.py test_leftovers.py
+# Nor does what these classes test: how long calls, launches and polls are retried. What kills do does, and stays.
+FAULTS_WITHOUT_AIRFLOW = TestCall TestLaunch TestOutage TestRejectedCredentials
 
 # loadgroup: the tests that share one Airflow go to one worker, and so do those of a file. 3: on two cores, as those on
 # an Airflow mostly wait.
 test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
 	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%) \
-		--deselect tests/unit/test_fault_injection.py::TestCall
+		$(FAULTS_WITHOUT_AIRFLOW:%=--deselect tests/unit/test_fault_injection.py::%)
 
 test-3.3: .venv/installed .venv-official/installed ## All tests on Airflow 3.3, those on a running Airflow among them
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
