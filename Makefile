@@ -14,7 +14,7 @@ PIP_INSTALL = python -m pip --disable-pip-version-check install --quiet
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-client test-spark test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium test-deployment explore chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
+.PHONY: help demo check test test-client test-airflow test-spark test-lowest test-newest test-2.11 test-3.3 test-matrix test-browser needs-chromium test-deployment explore chaos corpus bench bench-imports bench-parse bench-breakage official-names clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -30,7 +30,7 @@ check: .venv/installed ## Lint, formatting, types, and which room may import whi
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: test-client test-lowest test-2.11 test-3.3 ## All tests, with the oldest versions too: without Airflow, on Airflow 2.11, on Airflow 3.3
+test: test-client test-lowest test-2.11 test-3.3 ## All tests but those that run Airflow, with the oldest versions too: without Airflow, on 2.11, on 3.3
 
 test-client: .venv-client/installed ## The client in an environment without Airflow
 	.venv-client/bin/python tests/tools/without_airflow.py
@@ -58,14 +58,22 @@ WITHOUT_AIRFLOW = client local_workspace payloads runs sdk_agreement test_errors
 # Nor does what these classes test: how long calls, launches and polls are retried. What kills do does, and stays.
 FAULTS_WITHOUT_AIRFLOW = TestCall TestLaunch TestOutage TestRejectedCredentials
 
-# loadgroup: the tests that share one Airflow go to one worker, and so do those of a file. 3: on two cores, as those on
-# an Airflow mostly wait.
-test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11, also on a running one
-	.venv-2.11/bin/python -m pytest -n 3 --dist loadgroup $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%) \
+# loadgroup: the tests that share one Airflow go to one worker, and so do those of a file. 3: on two cores, as many of
+# them mostly wait.
+PYTEST = python -m pytest -n 3 --dist loadgroup
+# What other targets run. -m replaces the expression in pyproject.toml.
+ELSEWHERE = browser or deployment or spark
+
+test-2.11: .venv-2.11/installed ## What depends on Airflow, tested on Airflow 2.11
+	.venv-2.11/bin/$(PYTEST) -m "not (airflow or $(ELSEWHERE))" $(WITHOUT_AIRFLOW:%=--ignore=tests/unit/%) \
 		$(FAULTS_WITHOUT_AIRFLOW:%=--deselect tests/unit/test_fault_injection.py::%)
 
-test-3.3: .venv/installed .venv-official/installed ## All tests on Airflow 3.3, those on a running Airflow among them
-	.venv/bin/python -m pytest -n 3 --dist loadgroup
+test-3.3: .venv/installed ## All tests on Airflow 3.3 but those that run it
+	.venv/bin/$(PYTEST) -m "not (airflow or $(ELSEWHERE))"
+
+test-airflow: .venv-2.11/installed .venv/installed .venv-official/installed ## Airflow 2.11 and 3.3 run: scheduler, triggerer, workers that are killed, dag.test()
+	.venv-2.11/bin/$(PYTEST) -m "airflow and not ($(ELSEWHERE))"
+	.venv/bin/$(PYTEST) -m "airflow and not ($(ELSEWHERE))"
 
 # A random one. It is shown in the command that make prints.
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
