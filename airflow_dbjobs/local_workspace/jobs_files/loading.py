@@ -20,7 +20,7 @@ from airflow_dbjobs.payloads.bundles import FILE_NAMES, Node, is_part, read_node
 from .bundle import FileJob, jobs_of_bundle, stable_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.operations.context import RequestContext
@@ -54,6 +54,11 @@ class JobsFiles:
             # `read` reports it.
             return file.parent
         return Path(os.path.commonpath([(file.parent / str(path)).resolve() for path in (".", *paths)]))
+
+    @property
+    def sources(self) -> set[str]:
+        """What the paths name: the `source` of their jobs."""
+        return {str((_bundle_file(path) or path).resolve()) for path in self.paths}
 
     def read(self, root: Path, *, user: str, host: str) -> tuple[list[FileJob], list[str]]:
         """Return the jobs of the files, checked, and notes about what is not as in the cloud.
@@ -93,6 +98,8 @@ class JobsFiles:
         seen: dict[int, FileJob] = {}
         for job in jobs:
             if (other := seen.setdefault(job.job_id, job)) is not job:
+                if job.place == other.place:
+                    raise WorkspaceError(f"{job.place}: --jobs names the file of this job twice. Name it once.")
                 raise WorkspaceError(
                     f"{job.place} and {other.place} both have the id {job.job_id}. Give one another: --job-id"
                     f" {job.key}=ID."
@@ -110,10 +117,10 @@ def chosen_id(text: str) -> tuple[str, int]:
     return key, int(number)
 
 
-def save(jobs: Sequence[FileJob], context: Callable[[str, Json], RequestContext]) -> None:
+def save(jobs: Sequence[FileJob], sources: Container[str], context: Callable[[str, Json], RequestContext]) -> None:
     """Create or reset the jobs in the workspace, and delete those that their files had when they were last read.
 
-    `context` makes the context of a request from its API version and arguments.
+    `sources` are what `--jobs` named, and `context` makes the context of a request from its API version and arguments.
     """
     for job in jobs:
         request = context(_API_VERSION, {"job_id": job.job_id, "new_settings": job.settings})
@@ -122,7 +129,7 @@ def save(jobs: Sequence[FileJob], context: Callable[[str, Json], RequestContext]
         request.store.save(saved)
         operations.reset(request)
     store = context(_API_VERSION, {}).store
-    ids, sources = {job.job_id for job in jobs}, {job.source for job in jobs}
+    ids = {job.job_id for job in jobs}
     for stale in [job.job_id for job in store.jobs.values() if job.source in sources and job.job_id not in ids]:
         operations.delete(context(_API_VERSION, {"job_id": stale}))
 
