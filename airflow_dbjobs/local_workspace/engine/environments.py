@@ -152,7 +152,7 @@ def _run(command: list[str], lock: int) -> None:
             print(line, end="", flush=True)  # noqa: T201 - what the program prints is its log
             last = line.strip() or last
             # pip's error may be followed by advice, and its own failure by a traceback.
-            if last.startswith("ERROR: ") and last != "ERROR: Exception:":
+            if last.startswith(("ERROR: ", "× ")) and last != "ERROR: Exception:":
                 error = last
     if process.returncode:
         raise InstallationError(error or last or f"{' '.join(command)} ended with code {process.returncode}")

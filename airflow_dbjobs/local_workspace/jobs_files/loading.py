@@ -66,6 +66,8 @@ class JobsFiles:
         :param root: The folder of the workspace.
         :raises WorkspaceError: A file cannot be read, a job is invalid, or an id is not that of a single job.
         """
+        if len(self.sources) < len(self.paths):
+            raise WorkspaceError(f"--jobs names a bundle, file or folder twice: {', '.join(map(str, self.paths))}.")
         jobs, notes = [], []
         try:
             for path in self.paths:
@@ -98,8 +100,6 @@ class JobsFiles:
         seen: dict[int, FileJob] = {}
         for job in jobs:
             if (other := seen.setdefault(job.job_id, job)) is not job:
-                if job.place == other.place:
-                    raise WorkspaceError(f"{job.place}: --jobs names the file of this job twice. Name it once.")
                 raise WorkspaceError(
                     f"{job.place} and {other.place} both have the id {job.job_id}. Give one another: --job-id"
                     f" {job.key}=ID."

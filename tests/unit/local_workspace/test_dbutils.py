@@ -26,6 +26,9 @@ from airflow_dbjobs.local_workspace.engine.runtime.task_values import TaskValues
 from airflow_dbjobs.local_workspace.engine.runtime.widgets import Widgets
 from airflow_dbjobs.local_workspace.state.paths import OutsideRootError
 
+CIRCULAR: list[Any] = []
+CIRCULAR.append(CIRCULAR)
+
 
 @pytest.fixture
 def fs(tmp_path: Path) -> FileSystem:
@@ -51,6 +54,11 @@ class TestFiles:
         assert (folder.path, folder.name, folder.size) == ("dbfs:/Volumes/c/s/v/a/", "a/", 0)
         assert (file.isFile(), file.isDir(), folder.isFile(), folder.isDir()) == (True, False, False, True)
         assert fs.ls("/Volumes/c/s/v/b.txt") == [file]
+
+    def test_ls_leaves_out_links_that_lead_nowhere(self, fs: FileSystem, tmp_path: Path) -> None:
+        fs.put("/a.txt", "")
+        (tmp_path / "dbfs" / "link").symlink_to("missing")
+        assert [item.name for item in fs.ls("/")] == ["a.txt"]
 
     def test_missing_path_is_named_as_notebooks_look_for_it(self, fs: FileSystem) -> None:
         with pytest.raises(FileNotFoundError, match=r"java\.io\.FileNotFoundException.* /no such"):
@@ -106,6 +114,7 @@ class TestPlaces:
             ("x", "dbfs/x"),
             ("/Volumes/a/b/c", "Volumes/a/b/c"),
             ("/Workspace/x", "x"),
+            ("/Workspace", ""),
             ("file:/Workspace/x", "x"),
             ("/mnt/x/*.csv", "dbfs/mnt/x/*.csv"),
         ],
@@ -202,7 +211,9 @@ class TestTaskValues:
         with pytest.raises(ValueError, match=missing):
             TaskValues(tmp_path, "load", {}).get(task, "no", debugValue=1)
 
-    @pytest.mark.parametrize(("value", "message"), [({1}, "as JSON"), ("x" * 50_000, "50002 bytes")])
+    @pytest.mark.parametrize(
+        ("value", "message"), [({1}, "as JSON"), (CIRCULAR, "'x' cannot"), ("x" * 50_000, "50002 bytes")]
+    )
     def test_others_than_small_json_are_refused(self, tmp_path: Path, value: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             TaskValues(tmp_path, "load", {}).set("x", value)

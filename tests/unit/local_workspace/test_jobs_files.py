@@ -228,12 +228,14 @@ class TestBundle:
         assert job["tasks"][0]["spark_python_task"]["parameters"][3:] == ["5", "true"]
         assert job["name"] == "5"
 
-
     @pytest.mark.parametrize(
         ("more", "expected"),
         [
             ("presets: {tags: [x]}", "presets.tags: must be a mapping, not list."),
-            ("presets: {name_prefix: x}\nresources: {jobs: {a: {name: [x]}}}", "Field 'name' must be a string, not [\"x\"]"),
+            (
+                "presets: {name_prefix: x}\nresources: {jobs: {a: {name: [x]}}}",
+                "Field 'name' must be a string, not [\"x\"]",
+            ),
             (
                 "variables:\n  v0: {default: ''}\n"
                 + "".join(f"  v{n}: {{default: '{f'${{var.v{n - 1}}}' * 10}'}}\n" for n in range(1, 10))
@@ -242,9 +244,7 @@ class TestBundle:
             ),
         ],
     )
-    def test_mistakes_in_a_root_file_name_their_place(
-        self, root: Path, write: Write, more: str, expected: str
-    ) -> None:
+    def test_mistakes_in_a_root_file_name_their_place(self, root: Path, write: Write, more: str, expected: str) -> None:
         write("databricks.yml", f"bundle: {{name: b}}\n{more}")
         text = message(root, target="default")
         assert text.startswith("databricks.yml:")
@@ -292,8 +292,8 @@ class TestIds:
         assert ids_by_name(bundle) == {}
 
     def test_of_a_file_named_twice_are_refused(self, bundle: Path) -> None:
-        expected = "resources/nightly.yml:4: resources.jobs.nightly: --jobs names the file of this job twice."
-        assert expected in message(bundle, bundle, bundle / "databricks.yml")
+        expected = "--jobs names a bundle, file or folder twice: src/.., databricks.yml."
+        assert message(bundle, bundle / "src" / "..", bundle / "databricks.yml") == expected
 
     @pytest.mark.parametrize(
         ("ids", "expected"),

@@ -52,7 +52,9 @@ class FileSystem(Utility):
         """Return what a folder has, or the file itself."""
         place = self._existing(path)
         if place.is_dir():
-            return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in sorted(place.iterdir())]
+            # Without links that lead nowhere.
+            items = [item for item in sorted(place.iterdir()) if item.exists()]
+            return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in items]
         return [_info(place, full_path(path))]
 
     def head(self, file: str, maxBytes: int = 65536) -> str:  # noqa: N803 - Databricks' name
