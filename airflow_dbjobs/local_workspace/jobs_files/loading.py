@@ -68,6 +68,11 @@ class JobsFiles:
         """
         if len(self.sources) < len(self.paths):
             raise WorkspaceError(f"--jobs names a bundle, file or folder twice: {', '.join(map(str, self.paths))}.")
+        for key, number in self.ids.items():
+            if not _is_id(number):
+                raise WorkspaceError(
+                    f"The id of the job {key!r} must be an integer from 1 to 2**63 - 1, not {number!r}."
+                )
         jobs, notes = [], []
         try:
             for path in self.paths:
@@ -144,6 +149,10 @@ def _files(path: Path) -> list[Path]:
     if not files:
         raise ConfigurationError(f"{path}: has neither a {FILE_NAMES[0]} nor jobs as JSON or YAML files.")
     return files
+
+
+def _is_id(number: object) -> bool:
+    return type(number) is int and 0 < number < 2**63
 
 
 def _id(node: Node) -> int:

@@ -84,7 +84,7 @@ def notes(folder: Path) -> list[str]:
     return JobsFiles([folder]).read(folder, user="jo", host="")[1]
 
 
-def message(folder: Path, *paths: Path, target: str = "prod", ids: dict[str, int] | None = None) -> str:
+def message(folder: Path, *paths: Path, target: str = "prod", ids: dict[str, Any] | None = None) -> str:
     """Return the message with which the files are refused, without their folder."""
     with pytest.raises(WorkspaceError) as raised:
         JobsFiles(paths or [folder], target, ids or {}).read(folder, user="jo", host="")
@@ -299,10 +299,13 @@ class TestIds:
         ("ids", "expected"),
         [
             ({"nightly": 5, "chained": 5}, "both have the id 5. Give one another: --job-id chained=ID."),
+            ({"nightly": "5"}, "The id of the job 'nightly' must be an integer from 1 to 2**63 - 1, not '5'."),
+            ({"nightly": 0}, "not 0."),
+            ({"nightly": True}, "not True."),
             ({"nihgtly": 5}, "--job-id names nihgtly; the jobs of the files are: chained, nightly."),
         ],
     )
-    def test_that_are_wrong_are_refused(self, bundle: Path, ids: dict[str, int], expected: str) -> None:
+    def test_that_are_wrong_are_refused(self, bundle: Path, ids: dict[str, Any], expected: str) -> None:
         assert expected in message(bundle, ids=ids)
 
 

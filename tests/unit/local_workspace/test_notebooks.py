@@ -98,6 +98,11 @@ class TestCells:
         )
         assert run_notebook(client, "/main", env="x")["notebook_output"]["result"] == "the test{'env': 'x'}"
 
+    def test_an_error_of_grpc_is_named_by_its_message(self, client: Client, notebook) -> None:
+        text = '<_Rendezvous of RPC that terminated with:\\n\\tstatus = 9\\n\\tdetails = "no session"\\n>'
+        notebook("main", f"raise RuntimeError('{text}')")
+        assert run_notebook(client, "/main")["error"] == "RuntimeError: no session"
+
     def test_run_of_a_running_notebook_fails(self, client: Client, notebook) -> None:
         notebook("main", "# MAGIC %run ./lib\n# COMMAND ----------\n# MAGIC %run ./lib")
         notebook("lib", "# MAGIC %run ./main")
