@@ -85,6 +85,21 @@ class TestFiles:
         assert fs.rm("/a", True)
         assert not (tmp_path / "dbfs/a").exists()
 
+    @pytest.mark.parametrize("path", ["/Workspace", "file:/Workspace/", "dbfs:/..", "root", "parent"])
+    def test_rm_spares_the_workspace_itself(self, fs: FileSystem, tmp_path: Path, path: str) -> None:
+        fs.put("/a/x.txt", "x")
+        path = {"root": f"file:{tmp_path}", "parent": f"file:{tmp_path}/dbfs/../.."}.get(path, path)
+        with pytest.raises(OSError, match="is not deleted: the root folder of the local workspace is"):
+            fs.rm(path, True)
+        assert fs.head("/a/x.txt") == "x"
+
+    @pytest.mark.parametrize("dest", ["/a", "/a/b/c"])
+    def test_mv_into_itself_changes_nothing(self, fs: FileSystem, dest: str) -> None:
+        fs.put("/a/x.txt", "x")
+        with pytest.raises(OSError, match="/a cannot be copied into itself: /a"):
+            fs.mv("/a", dest, True)
+        assert [item.name for item in fs.ls("/a")] == ["x.txt"]
+
     def test_mounts_are_folders(self, fs: FileSystem, capsys: pytest.CaptureFixture[str]) -> None:
         assert fs.mounts() == []
         fs.mount(source="wasbs://c@a.blob.core.windows.net", mount_point="/mnt/raw", extra_configs={"key": "secret"})
