@@ -206,6 +206,11 @@ class TestSecrets:
         with pytest.raises(ValueError, match=r"secrets\.toml"):
             Secrets(tmp_path).listScopes()
 
+    def test_a_file_that_is_no_text_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "secrets.toml").write_bytes(b"\xff")
+        with pytest.raises(ValueError, match=r"^secrets\.toml is not text in UTF-8$"):
+            Secrets(tmp_path).listScopes()
+
     def test_without_a_file_there_are_none(self, tmp_path: Path) -> None:
         assert Secrets(tmp_path).listScopes() == []
 
