@@ -67,7 +67,9 @@ class JobsFiles:
         :raises WorkspaceError: A file cannot be read, a job is invalid, or an id is not that of a single job.
         """
         if len(self.sources) < len(self.paths):
-            raise WorkspaceError(f"--jobs names a bundle, file or folder twice: {', '.join(map(str, self.paths))}.")
+            raise WorkspaceError(
+                f"--jobs names a bundle, file or folder twice: {', '.join(map(str, self.paths))}. Name it once."
+            )
         for key, number in self.ids.items():
             if not _is_id(number):
                 raise WorkspaceError(

@@ -292,7 +292,7 @@ class TestIds:
         assert ids_by_name(bundle) == {}
 
     def test_of_a_file_named_twice_are_refused(self, bundle: Path) -> None:
-        expected = "--jobs names a bundle, file or folder twice: src/.., databricks.yml."
+        expected = "--jobs names a bundle, file or folder twice: src/.., databricks.yml. Name it once."
         assert message(bundle, bundle / "src" / "..", bundle / "databricks.yml") == expected
 
     @pytest.mark.parametrize(
