@@ -117,14 +117,14 @@ class LocalWorkspace:
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._save_file_jobs()
+        self._save_file_jobs(jobs.sources if jobs else set())
 
-    def _save_file_jobs(self) -> None:
-        if self.file_jobs:
+    def _save_file_jobs(self, sources: set[str]) -> None:
+        if sources:
             from .jobs_files.loading import save
 
             with self._store.changes():
-                save(self.file_jobs, self._context)
+                save(self.file_jobs, sources, self._context)
 
     def _new_executor(self, folder: Path) -> AnyExecutor:
         """Return what runs tasks: the files under the root, with `folder` for their output, or nothing."""

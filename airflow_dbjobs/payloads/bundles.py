@@ -174,7 +174,10 @@ def _included(root: Node) -> list[Path]:
     """Return the files that a root file includes. As in the Databricks CLI, ``**`` matches one folder."""
     found: dict[Path, None] = {}
     folder = root.file.parent
-    for node in (root.get("include") or replace(root, value=[])).value or []:
+    include = root.get("include") or replace(root, value=[])
+    if not isinstance(include.value, list | None):
+        raise ConfigurationError(f"{include.place}: must be a list of paths.")
+    for node in include.value or []:
         pattern = str(node.value).replace("**", "*").removeprefix("./")
         try:
             matches = sorted(folder.glob(pattern)) if _GLOB.search(pattern) else [folder / pattern]
@@ -253,7 +256,9 @@ def with_target(bundle: Node, name: str) -> Node:
     """Return the bundle with what a target overrides, except for variables. Raises ConfigurationError."""
     target = bundle.get("targets", name)
     if target is None and (name != "default" or targets_of(bundle)):
-        raise ConfigurationError(f"{bundle.file}: has no target {name!r}. Name one of {', '.join(targets_of(bundle))}.")
+        names = ", ".join(targets_of(bundle))
+        remedy = f"Name one of {names}" if names else "Name none, as it has no targets"
+        raise ConfigurationError(f"{bundle.file}: has no target {name!r}. {remedy}.")
     overrides = {field: node for field in _MERGED if (node := target and target.get(field))}
     return _merged(bundle, replace(bundle, value=overrides))
 

@@ -18,6 +18,8 @@ _MAX_RESULT_BYTES = 5 * 1024 * 1024
 #: The longest error and traceback that are kept, in characters.
 _MAX_ERROR = 10_000
 _MAX_TRACE = 1_000_000
+#: In an error of gRPC, and so of Spark Connect, this precedes the message, which is not in the first line.
+_GRPC = "\tdetails = "
 _HERE = Path(__file__).resolve().parent
 
 
@@ -72,8 +74,10 @@ def _traceback(error: BaseException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    lines = str(error).strip().splitlines()
+    if details := [line for line in lines if line.startswith(_GRPC)]:
+        lines = [details[0].removeprefix(_GRPC).strip('"')]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _cut(text: str, limit: int) -> str:

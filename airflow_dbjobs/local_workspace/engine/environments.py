@@ -25,6 +25,8 @@ from .task_files import INSTALLING, fail
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: What the lines with an error begin with: pip's own, and those about a package that cannot be built.
+_ERRORS = ("ERROR: ", "\N{MULTIPLICATION SIGN} ")
 _SCRIPT = Path(__file__).with_name("task_process.py")
 
 
@@ -152,7 +154,7 @@ def _run(command: list[str], lock: int) -> None:
             print(line, end="", flush=True)  # noqa: T201 - what the program prints is its log
             last = line.strip() or last
             # pip's error may be followed by advice, and its own failure by a traceback.
-            if last.startswith("ERROR: ") and last != "ERROR: Exception:":
+            if last.startswith(_ERRORS) and last != "ERROR: Exception:":
                 error = last
     if process.returncode:
         raise InstallationError(error or last or f"{' '.join(command)} ended with code {process.returncode}")

@@ -23,6 +23,8 @@ def read_secrets(root: Path) -> dict[str, dict[str, str]]:
         text = (root / SECRETS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError:
+        raise ValueError(f"{SECRETS_FILE} is not text in UTF-8") from None
     # Imported here, as most workspaces have no secrets, and every task should start fast.
     import tomllib
 

@@ -119,9 +119,10 @@ def _short(user: str) -> str:
 def _with_presets(bundle: Node, target: str, user: str) -> Node:
     """Return the bundle with the presets of the target applied to its jobs, and those that its mode implies."""
     presets = {name: node.plain() for name, node in bundle.fields("presets").items()}
+    presets["tags"] = {name: node.plain() for name, node in bundle.fields("presets", "tags").items()}
     mode = bundle.get("targets", target, "mode") or bundle.get("bundle", "mode")
     if mode and mode.value == "development":
-        tags = {"dev": _short(user), **(presets.get("tags") or {})}
+        tags = {"dev": _short(user), **presets["tags"]}
         presets = {
             "name_prefix": f"[dev {_short(user)}] ",
             "jobs_max_concurrent_runs": _DEVELOPMENT_RUNS,
@@ -146,7 +147,8 @@ def _preset(job: Node, presets: Mapping[str, Any]) -> Node:
 
     if prefix := presets.get("name_prefix"):
         name = settings.get("name") or replace(job, value="")
-        settings["name"] = replace(name, value=f"{prefix}{name.value}")
+        if not isinstance(name.value, dict | list):
+            settings["name"] = replace(name, value=f"{prefix}{name.value}")
     # A deployment turns queueing on, unless the job says otherwise.
     settings.setdefault("queue", replace(job, value={"enabled": replace(job, value=True)}))
     add(settings, "max_concurrent_runs", presets.get("jobs_max_concurrent_runs"))
@@ -181,13 +183,18 @@ def _localizer(root: Path, folder: Path, deployed: str, note: Callable[[str], No
             path = root / text.removeprefix(f"{root}/")
         else:
             return node
-        path = _newest(path).resolve()
+        try:
+            path = _newest(path).resolve()
+            exists = any(path.with_name(path.name + suffix).exists() for suffix in ("", ".py", ".ipynb"))
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"{node.place}: {text!r} cannot be a path: {reason}.") from None
         if not path.is_relative_to(root):
             raise ConfigurationError(
                 f"{node.place}: {text!r} is outside the root folder, {root}. Start with a --root that holds both:"
                 f" --root {os.path.commonpath((root, path))}"
             )
-        if not any(path.with_name(path.name + suffix).exists() for suffix in ("", ".py", ".ipynb")):
+        if not exists:
             note(f"{node.place}: there is no file {path}.")
         return replace(node, value=f"/{path.relative_to(root).as_posix()}")
 

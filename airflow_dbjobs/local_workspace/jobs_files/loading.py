@@ -20,7 +20,7 @@ from airflow_dbjobs.payloads.bundles import FILE_NAMES, Node, is_part, read_node
 from .bundle import FileJob, jobs_of_bundle, stable_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from airflow_dbjobs.local_workspace.messages import Json
     from airflow_dbjobs.local_workspace.operations.context import RequestContext
@@ -55,12 +55,26 @@ class JobsFiles:
             return file.parent
         return Path(os.path.commonpath([(file.parent / str(path)).resolve() for path in (".", *paths)]))
 
+    @property
+    def sources(self) -> set[str]:
+        """What the paths name: the `source` of their jobs."""
+        return {str((_bundle_file(path) or path).resolve()) for path in self.paths}
+
     def read(self, root: Path, *, user: str, host: str) -> tuple[list[FileJob], list[str]]:
         """Return the jobs of the files, checked, and notes about what is not as in the cloud.
 
         :param root: The folder of the workspace.
         :raises WorkspaceError: A file cannot be read, a job is invalid, or an id is not that of a single job.
         """
+        if len(self.sources) < len(self.paths):
+            raise WorkspaceError(
+                f"--jobs names a bundle, file or folder twice: {', '.join(map(str, self.paths))}. Name it once."
+            )
+        for key, number in self.ids.items():
+            if not _is_id(number):
+                raise WorkspaceError(
+                    f"The id of the job {key!r} must be an integer from 1 to 2**63 - 1, not {number!r}."
+                )
         jobs, notes = [], []
         try:
             for path in self.paths:
@@ -110,10 +124,10 @@ def chosen_id(text: str) -> tuple[str, int]:
     return key, int(number)
 
 
-def save(jobs: Sequence[FileJob], context: Callable[[str, Json], RequestContext]) -> None:
+def save(jobs: Sequence[FileJob], sources: Container[str], context: Callable[[str, Json], RequestContext]) -> None:
     """Create or reset the jobs in the workspace, and delete those that their files had when they were last read.
 
-    `context` makes the context of a request from its API version and arguments.
+    `sources` are what `--jobs` named, and `context` makes the context of a request from its API version and arguments.
     """
     for job in jobs:
         request = context(_API_VERSION, {"job_id": job.job_id, "new_settings": job.settings})
@@ -122,7 +136,7 @@ def save(jobs: Sequence[FileJob], context: Callable[[str, Json], RequestContext]
         request.store.save(saved)
         operations.reset(request)
     store = context(_API_VERSION, {}).store
-    ids, sources = {job.job_id for job in jobs}, {job.source for job in jobs}
+    ids = {job.job_id for job in jobs}
     for stale in [job.job_id for job in store.jobs.values() if job.source in sources and job.job_id not in ids]:
         operations.delete(context(_API_VERSION, {"job_id": stale}))
 
@@ -137,6 +151,10 @@ def _files(path: Path) -> list[Path]:
     if not files:
         raise ConfigurationError(f"{path}: has neither a {FILE_NAMES[0]} nor jobs as JSON or YAML files.")
     return files
+
+
+def _is_id(number: object) -> bool:
+    return type(number) is int and 0 < number < 2**63
 
 
 def _id(node: Node) -> int:

@@ -19,6 +19,8 @@ _REFERENCE = re.compile(r"\$\{([^\W\d_][\w-]*(?:\.[^\W\d_][\w-]*|\[\d+\])*)\}")
 _NAME = re.compile(r"[^.\[\]]+")
 #: Where references begin. Others, such as `${HOME}`, are none of the bundle.
 _SECTIONS = ("bundle", "workspace", "variables", "resources")
+#: A few lines of variables that consist of each other can expand to billions of values.
+_MAX_REPLACED = 100_000
 _DEFINITION = {"default", "lookup", "type", "description"}
 
 
@@ -34,6 +36,7 @@ class References:
         self._bundle = bundle
         self._target = target
         self._known = known
+        self._replaced_count = 0
         #: References that only a real workspace can replace, and where each is first. They stay as they are.
         self.unknown: dict[str, str] = {}
 
@@ -69,6 +72,11 @@ class References:
         """Return the value of a reference in `node`, or None if it is unknown."""
         if reference in active:
             raise ConfigurationError(f"{node.place}: ${{{reference}}} leads to itself. Replace one of the references.")
+        self._replaced_count += 1
+        if self._replaced_count > _MAX_REPLACED:
+            raise ConfigurationError(
+                f"{node.place}: the references expand to more than {_MAX_REPLACED:,} values. Write smaller variables."
+            )
         if reference in self._known:
             return replace(node, value=self._known[reference])
         section, *names = _NAME.findall(reference)

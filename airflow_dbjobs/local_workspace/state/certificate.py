@@ -41,7 +41,7 @@ def _is_valid(certificate: Path, key: Path, now: datetime) -> bool:
     try:
         kept = x509.load_pem_x509_certificate(certificate.read_bytes())
         private = load_pem_private_key(key.read_bytes(), password=None)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, TypeError, ValueError):
         return False
     return kept.public_key() == private.public_key() and kept.not_valid_after_utc - now > _LEAST
 

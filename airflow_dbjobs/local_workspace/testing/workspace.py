@@ -144,7 +144,7 @@ class ScriptedWorkspace(LocalWorkspace):
         files = JobsFiles([Path(path)], target, ids or {})
         jobs, _ = files.read(files.root or Path(path).resolve(), user=self._user, host=self.base_url)
         with self._lock, self._store.changes():
-            save(jobs, self._context)
+            save(jobs, files.sources, self._context)
 
     def launch(self, job: str | int, **job_parameters: str) -> int:
         """Start a run of a job as if somebody else did, for sensors to wait for; return its id."""

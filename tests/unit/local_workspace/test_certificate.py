@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from airflow_dbjobs.local_workspace import LocalWorkspace, __main__
 from airflow_dbjobs.local_workspace.state.certificate import kept_certificate
@@ -48,6 +54,14 @@ def test_is_kept_until_it_is_about_to_expire(folder: Path) -> None:
 def test_is_made_again_if_it_is_damaged(folder: Path, name: str, damage: str) -> None:
     first = made(folder)
     (folder / name).write_text(damage)
+    assert made(folder) != first
+
+
+def test_is_made_again_if_its_key_has_a_password(folder: Path) -> None:
+    first = made(folder)
+    key = load_pem_private_key((folder / "tls-key.pem").read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (folder / "tls-key.pem").write_bytes(locked)
     assert made(folder) != first
 
 

@@ -26,6 +26,9 @@ from airflow_dbjobs.local_workspace.engine.runtime.task_values import TaskValues
 from airflow_dbjobs.local_workspace.engine.runtime.widgets import Widgets
 from airflow_dbjobs.local_workspace.state.paths import OutsideRootError
 
+CIRCULAR: list[Any] = []
+CIRCULAR.append(CIRCULAR)
+
 
 @pytest.fixture
 def fs(tmp_path: Path) -> FileSystem:
@@ -52,6 +55,11 @@ class TestFiles:
         assert (file.isFile(), file.isDir(), folder.isFile(), folder.isDir()) == (True, False, False, True)
         assert fs.ls("/Volumes/c/s/v/b.txt") == [file]
 
+    def test_ls_leaves_out_links_that_lead_nowhere(self, fs: FileSystem, tmp_path: Path) -> None:
+        fs.put("/a.txt", "")
+        (tmp_path / "dbfs" / "link").symlink_to("missing")
+        assert [item.name for item in fs.ls("/")] == ["a.txt"]
+
     def test_missing_path_is_named_as_notebooks_look_for_it(self, fs: FileSystem) -> None:
         with pytest.raises(FileNotFoundError, match=r"java\.io\.FileNotFoundException.* /no such"):
             fs.ls("/no such")
@@ -76,6 +84,21 @@ class TestFiles:
         assert not fs.rm("/a/b/x.txt")
         assert fs.rm("/a", True)
         assert not (tmp_path / "dbfs/a").exists()
+
+    @pytest.mark.parametrize("path", ["/Workspace", "file:/Workspace/", "dbfs:/..", "root", "parent"])
+    def test_rm_spares_the_workspace_itself(self, fs: FileSystem, tmp_path: Path, path: str) -> None:
+        fs.put("/a/x.txt", "x")
+        path = {"root": f"file:{tmp_path}", "parent": f"file:{tmp_path}/dbfs/../.."}.get(path, path)
+        with pytest.raises(OSError, match="is not deleted: the root folder of the local workspace is"):
+            fs.rm(path, True)
+        assert fs.head("/a/x.txt") == "x"
+
+    @pytest.mark.parametrize("dest", ["/a", "/a/b/c"])
+    def test_mv_into_itself_changes_nothing(self, fs: FileSystem, dest: str) -> None:
+        fs.put("/a/x.txt", "x")
+        with pytest.raises(OSError, match="/a cannot be copied into itself: /a"):
+            fs.mv("/a", dest, True)
+        assert [item.name for item in fs.ls("/a")] == ["x.txt"]
 
     def test_mounts_are_folders(self, fs: FileSystem, capsys: pytest.CaptureFixture[str]) -> None:
         assert fs.mounts() == []
@@ -106,6 +129,7 @@ class TestPlaces:
             ("x", "dbfs/x"),
             ("/Volumes/a/b/c", "Volumes/a/b/c"),
             ("/Workspace/x", "x"),
+            ("/Workspace", ""),
             ("file:/Workspace/x", "x"),
             ("/mnt/x/*.csv", "dbfs/mnt/x/*.csv"),
         ],
@@ -182,6 +206,11 @@ class TestSecrets:
         with pytest.raises(ValueError, match=r"secrets\.toml"):
             Secrets(tmp_path).listScopes()
 
+    def test_a_file_that_is_no_text_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "secrets.toml").write_bytes(b"\xff")
+        with pytest.raises(ValueError, match=r"^secrets\.toml is not text in UTF-8$"):
+            Secrets(tmp_path).listScopes()
+
     def test_without_a_file_there_are_none(self, tmp_path: Path) -> None:
         assert Secrets(tmp_path).listScopes() == []
 
@@ -202,7 +231,9 @@ class TestTaskValues:
         with pytest.raises(ValueError, match=missing):
             TaskValues(tmp_path, "load", {}).get(task, "no", debugValue=1)
 
-    @pytest.mark.parametrize(("value", "message"), [({1}, "as JSON"), ("x" * 50_000, "50002 bytes")])
+    @pytest.mark.parametrize(
+        ("value", "message"), [({1}, "as JSON"), (CIRCULAR, "'x' cannot"), ("x" * 50_000, "50002 bytes")]
+    )
     def test_others_than_small_json_are_refused(self, tmp_path: Path, value: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             TaskValues(tmp_path, "load", {}).set("x", value)

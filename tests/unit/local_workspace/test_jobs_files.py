@@ -84,7 +84,7 @@ def notes(folder: Path) -> list[str]:
     return JobsFiles([folder]).read(folder, user="jo", host="")[1]
 
 
-def message(folder: Path, *paths: Path, target: str = "prod", ids: dict[str, int] | None = None) -> str:
+def message(folder: Path, *paths: Path, target: str = "prod", ids: dict[str, Any] | None = None) -> str:
     """Return the message with which the files are refused, without their folder."""
     with pytest.raises(WorkspaceError) as raised:
         JobsFiles(paths or [folder], target, ids or {}).read(folder, user="jo", host="")
@@ -194,6 +194,9 @@ class TestBundle:
                 "../..",
                 "resources/nightly.yml:9: resources.jobs.nightly.tasks[0].spark_python_task.python_file",
             ),
+            ("../src/load.py", '"../\\0.py"', "python_file: '../\\x00.py' cannot be a path: embedded null byte."),
+            ("../src/load.py", "../" + 300 * "n", "cannot be a path: File name too long."),
+            ("../src/load.py", "../**[*", "python_file: '../**[*' cannot be a path: "),
             ("task_key: load", "task_key: a b", "resources/nightly.yml:4: resources.jobs.nightly: Field 'task_key' mu"),
         ],
     )
@@ -224,6 +227,28 @@ class TestBundle:
         job = read(bundle)["nightly"]
         assert job["tasks"][0]["spark_python_task"]["parameters"][3:] == ["5", "true"]
         assert job["name"] == "5"
+
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            ("presets: {tags: [x]}", "presets.tags: must be a mapping, not list."),
+            (
+                "presets: {name_prefix: x}\nresources: {jobs: {a: {name: [x]}}}",
+                "Field 'name' must be a string, not [\"x\"]",
+            ),
+            (
+                "variables:\n  v0: {default: ''}\n"
+                + "".join(f"  v{n}: {{default: '{f'${{var.v{n - 1}}}' * 10}'}}\n" for n in range(1, 10))
+                + "resources: {jobs: {a: {name: '${var.v9}'}}}",
+                "the references expand to more than 100,000 values.",
+            ),
+        ],
+    )
+    def test_mistakes_in_a_root_file_name_their_place(self, root: Path, write: Write, more: str, expected: str) -> None:
+        write("databricks.yml", f"bundle: {{name: b}}\n{more}")
+        text = message(root, target="default")
+        assert text.startswith("databricks.yml:")
+        assert expected in text
 
 
 class TestIds:
@@ -261,14 +286,26 @@ class TestIds:
         write("resources/nightly.yml", NIGHTLY.partition("    chained")[0])
         assert set(ids_by_name(bundle)) == {"by hand", "nightly"}
 
+    def test_the_last_job_that_left_its_file_goes_too(self, bundle: Path, write: Write) -> None:
+        opened(bundle).close()
+        write("databricks.yml", "bundle: {name: sales}\ntargets: {prod: }\n")
+        assert ids_by_name(bundle) == {}
+
+    def test_of_a_file_named_twice_are_refused(self, bundle: Path) -> None:
+        expected = "--jobs names a bundle, file or folder twice: src/.., databricks.yml. Name it once."
+        assert message(bundle, bundle / "src" / "..", bundle / "databricks.yml") == expected
+
     @pytest.mark.parametrize(
         ("ids", "expected"),
         [
             ({"nightly": 5, "chained": 5}, "both have the id 5. Give one another: --job-id chained=ID."),
+            ({"nightly": "5"}, "The id of the job 'nightly' must be an integer from 1 to 2**63 - 1, not '5'."),
+            ({"nightly": 0}, "not 0."),
+            ({"nightly": True}, "not True."),
             ({"nihgtly": 5}, "--job-id names nihgtly; the jobs of the files are: chained, nightly."),
         ],
     )
-    def test_that_are_wrong_are_refused(self, bundle: Path, ids: dict[str, int], expected: str) -> None:
+    def test_that_are_wrong_are_refused(self, bundle: Path, ids: dict[str, Any], expected: str) -> None:
         assert expected in message(bundle, ids=ids)
 
 

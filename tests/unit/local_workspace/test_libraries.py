@@ -194,6 +194,16 @@ class TestFailure:
         monkeypatch.setenv("PIP_FIND_LINKS", str(tiny.parent))
         assert last_line(client, client.finish(**SHOW, **wanted)) == "tiny 1"
 
+    def test_project_that_cannot_be_built(self, client: Client, write) -> None:
+        write(
+            "project/pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]'
+        )
+        write("project/backend.py", "def build_editable(*_): 1 / 0")
+        write("requirements.txt", "-e /project")
+        _, message = self.failed(client.finish(**SHOW, libraries=[{"requirements": "/requirements.txt"}]))
+        assert message.startswith("The libraries of this task could not be installed: ")
+        assert message.endswith(" Encountered error while generating package metadata.")
+
     def test_missing_wheel(self, client: Client) -> None:
         code, message = self.failed(client.finish(**SHOW, **TINY))
         assert code == "LIBRARY_INSTALLATION_ERROR"

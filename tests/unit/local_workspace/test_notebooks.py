@@ -98,6 +98,18 @@ class TestCells:
         )
         assert run_notebook(client, "/main", env="x")["notebook_output"]["result"] == "the test{'env': 'x'}"
 
+    def test_an_error_of_grpc_is_named_by_its_message(self, client: Client, notebook) -> None:
+        text = '<_Rendezvous of RPC that terminated with:\\n\\tstatus = 9\\n\\tdetails = "no session"\\n>'
+        notebook("main", f"raise RuntimeError('{text}')")
+        assert run_notebook(client, "/main")["error"] == "RuntimeError: no session"
+
+    def test_run_of_a_running_notebook_fails(self, client: Client, notebook) -> None:
+        notebook("main", "# MAGIC %run ./lib\n# COMMAND ----------\n# MAGIC %run ./lib")
+        notebook("lib", "# MAGIC %run ./main")
+        assert "%run ./main in lib.py: that notebook is already running" in run_notebook(client, "/main")["error"]
+        notebook("lib", "n = 1")
+        assert "error" not in run_notebook(client, "/main")
+
     def test_output_of_cells_is_logged(self, client: Client, notebook, log_of) -> None:
         notebook(
             "main",
@@ -198,6 +210,10 @@ class TestDbutils:
         notebook("child", child)
         notebook("main", f"dbutils.notebook.run('./child', {timeout})")
         assert error in run_notebook(client, "/main")["error"]
+
+    def test_a_notebook_that_runs_itself_comes_to_an_end(self, client: Client, notebook) -> None:
+        notebook("main", "dbutils.notebook.run('./main')")
+        assert "20 notebooks wait for each other" in run_notebook(client, "/main")["error"]
 
     @pytest.mark.parametrize(
         ("call", "message"),

@@ -82,8 +82,11 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def stop(root: Path) -> Path:
-    return root / "stop"
+def stop(root: Path) -> Iterator[Path]:
+    file = root / "stop"
+    yield file
+    # The program of a test that failed must not print for ever.
+    file.touch()
 
 
 @pytest.fixture

@@ -135,6 +135,11 @@ class TestTargets:
         with pytest.raises(ConfigurationError, match=r"no target 'c'. Name one of a, b\."):
             with_target(bundle, "c")
 
+    def test_that_are_not_there_cannot_be_named(self, tmp_path: Path) -> None:
+        bundle = read_bundle(write(tmp_path, "databricks.yml", "bundle: {name: x}\n"))
+        with pytest.raises(ConfigurationError, match=r"has no target 'c'. Name none, as it has no targets\."):
+            with_target(bundle, "c")
+
 
 class TestValues:
     def test_are_those_of_newer_yaml(self, tmp_path: Path) -> None:
@@ -179,6 +184,12 @@ class TestIncludes:
     def test_a_file_that_is_missing_is_named(self) -> None:
         write(Path(), "databricks.yml", "include: [resources/missing.yml]\n")
         with pytest.raises(ConfigurationError, match=r"resources/missing.yml: cannot be read"):
+            read_bundle(Path("databricks.yml"))
+
+    @pytest.mark.usefixtures("folder")
+    def test_must_be_a_list(self) -> None:
+        write(Path(), "databricks.yml", "include: resources/nightly.job.yml\n")
+        with pytest.raises(ConfigurationError, match=r"databricks.yml:1: include: must be a list of paths\."):
             read_bundle(Path("databricks.yml"))
 
 

@@ -39,10 +39,12 @@ class Notebook:
         self._root = root
         self._dbutils = dbutils
         self._namespace = namespace
+        self._running: list[Path] = []
         namespace.update(provided_names(dbutils))
 
     def run(self, file: Path) -> None:
         """Run a notebook, cell by cell."""
+        self._running.append(file)
         for cell in read_cells(file):
             match cell.kind:
                 case "python":
@@ -61,6 +63,7 @@ class Notebook:
                     raise NotSupportedError(
                         f"{cell.filename}, line {cell.first_line}: the local workspace cannot run {cell.text} cells"
                     )
+        self._running.pop()
 
     def _python(self, cell: Cell) -> None:
         name = cell.filename
@@ -111,7 +114,10 @@ class Notebook:
         path, *words = shlex.split(line)
         arguments = dict(word.removeprefix("$").partition("=")[::2] for word in words)
         with self._dbutils.widgets.overridden(arguments):
-            self.run(find_notebook(self._root, path, folder=file.parent))
+            found = find_notebook(self._root, path, folder=file.parent)
+            if found in self._running:
+                raise RecursionError(f"%run {path} in {file.name}: that notebook is already running")
+            self.run(found)
 
 
 def _shell(script: str) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .files import FileSystem
     from .secrets import Secrets
 
+#: As many notebooks may run each other; each is a process, so one that runs itself would fill the memory.
+_MAX_DEPTH = 20
 _SCRIPT = Path(__file__).resolve().parents[1] / "task_process.py"
 
 
@@ -101,6 +103,9 @@ class NotebookUtils(Utility):
         import tempfile
 
         root = Path(self._program["root"])
+        depth = self._program.get("nested", 0) + 1
+        if depth > _MAX_DEPTH:
+            raise NotebookRunError(f"{path} was not run: {_MAX_DEPTH} notebooks wait for each other, one by the other")
         try:
             file = find_notebook(root, path, folder=Path.cwd())
         except WorkspaceFileError as error:
@@ -110,7 +115,7 @@ class NotebookUtils(Utility):
             folder = Path(scratch)
             context = self._program["context"]
             # Nested: this program gets the result as it is.
-            write_program(folder, kind="notebook", file=file, root=root, widgets=widgets, context=context, nested=True)
+            write_program(folder, kind="notebook", file=file, root=root, widgets=widgets, context=context, nested=depth)
             command = [sys.executable, "-P", str(_SCRIPT), scratch]
             try:
                 code = subprocess.run(command, check=False, timeout=timeout_seconds or None).returncode

@@ -52,7 +52,9 @@ class FileSystem(Utility):
         """Return what a folder has, or the file itself."""
         place = self._existing(path)
         if place.is_dir():
-            return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in sorted(place.iterdir())]
+            # Without links that lead nowhere.
+            items = [item for item in sorted(place.iterdir()) if item.exists()]
+            return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in items]
         return [_info(place, full_path(path))]
 
     def head(self, file: str, maxBytes: int = 65536) -> str:  # noqa: N803 - Databricks' name
@@ -78,6 +80,8 @@ class FileSystem(Utility):
         """Delete a file or folder; return whether there was one."""
         place = self._place(dir)
         if place.is_dir():
+            if self._root.resolve().is_relative_to(place.resolve()):
+                raise OSError(f"{dir} is not deleted: the root folder of the local workspace is {self._root}")
             if not recurse and any(place.iterdir()):
                 raise OSError(f"{dir} is a folder that is not empty; pass recurse=True")
             shutil.rmtree(place)
@@ -92,6 +96,8 @@ class FileSystem(Utility):
         if origin.is_dir():
             if not recurse:
                 raise OSError(f"{source} is a folder; pass recurse=True")
+            if target.resolve().is_relative_to(origin.resolve()):
+                raise OSError(f"{source} cannot be copied into itself: {dest}")
             shutil.copytree(origin, target, dirs_exist_ok=True)
             return True
         if target.is_dir() or dest.endswith("/"):

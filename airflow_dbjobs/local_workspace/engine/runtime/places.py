@@ -61,7 +61,11 @@ def full_path(path: str) -> str:
     if colon and "/" not in scheme:
         return f"{scheme}:/{rest.lstrip('/')}" if scheme in ("dbfs", "file") else path
     bare = "/" + path.lstrip("/")
-    return f"file:{bare}" if bare.startswith("/Workspace/") else f"dbfs:{bare}"
+    return f"file:{bare}" if _is_in_workspace(bare) else f"dbfs:{bare}"
+
+
+def _is_in_workspace(path: str) -> bool:
+    return path == "/Workspace" or path.startswith("/Workspace/")
 
 
 def local_place(root: Path, path: str) -> Path | None:
@@ -69,7 +73,7 @@ def local_place(root: Path, path: str) -> Path | None:
     scheme, _, rest = full_path(path).partition(":")
     if scheme not in ("dbfs", "file"):
         return None
-    if scheme == "dbfs" or rest.startswith("/Workspace/"):
+    if scheme == "dbfs" or _is_in_workspace(rest):
         return place_of(root, f"{scheme}:{rest}")
     # The disk of the machine itself, where the program may read and write anyway.
     return Path(rest)

@@ -35,7 +35,7 @@ class TaskValues(Utility):
         """
         try:
             size = len(json.dumps(value).encode())
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"task value {key!r} cannot be represented as JSON: {error}") from None
         if size > _MAX_BYTES:
             raise ValueError(f"task value {key!r} has {size} bytes of JSON; {_MAX_BYTES} are allowed")
