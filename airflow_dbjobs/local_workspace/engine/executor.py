@@ -115,7 +115,6 @@ class Executor:
                 "parent_run_id": run.run_id,
                 "task_key": task.task_key,
                 "user": run.creator,
-                "notebook_path": spec.get("notebook_task", {}).get("notebook_path"),
             }
             write_program(folder, root=self._root, task_folders=task_folders, context=context, **program)
             self._supervisors[task.run_id] = _supervise(folder, self._spark.environment() if self._spark else {})
@@ -123,7 +122,7 @@ class Executor:
             raise CannotRunError(f"This machine could not start the program: {error}", "CLOUD_FAILURE") from None
 
     def spark_label(self) -> str:
-        """Return what runs the Spark code of tasks, in words; "" if nothing does."""
+        """Return the name of what runs the Spark code of tasks; "" if nothing does."""
         return self._spark.label() if self._spark else ""
 
     def task_values(self, task: TaskRun | None) -> Json | None:

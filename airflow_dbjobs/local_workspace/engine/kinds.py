@@ -103,10 +103,11 @@ def _dbt(start: Start) -> Json:
 
 def _sql(start: Start) -> Json:
     task = start.spec["sql_task"]
-    if "file" not in task:
-        raise CannotRunError(_NO_FILE, "INVALID_RUN_CONFIGURATION")
-    file = find_file(start.root, task["file"]["path"])
-    return {"kind": "sql", "file": file, "parameters": parameters.sql_values(start.run, task)}
+    match task:
+        case {"file": {"path": str(path)}}:
+            file = find_file(start.root, path)
+            return {"kind": "sql", "file": file, "parameters": parameters.sql_values(start.run, task)}
+    raise CannotRunError(_NO_FILE, "INVALID_RUN_CONFIGURATION")
 
 
 def _jar(start: Start) -> Json:
@@ -116,12 +117,12 @@ def _jar(start: Start) -> Json:
     ]
     options = ["--class", task["main_class_name"], "--jars", ",".join(jars)]
     # The name of no file: all classes are in the libraries.
-    words = [*options, "spark-internal", *parameters.jvm_arguments(start.run, "jar_params", task)]
+    words = [*options, "spark-internal", *parameters.arguments(start.run, task, "jar_params")]
     return _spark_submit(start, "A spark_jar_task", words)
 
 
 def _submit(start: Start) -> Json:
-    words = parameters.jvm_arguments(start.run, "spark_submit_params", start.spec["spark_submit_task"])
+    words = parameters.arguments(start.run, start.spec["spark_submit_task"], "spark_submit_params")
     return _spark_submit(start, "A spark_submit_task", [_local_path(start.root, word) for word in words])
 
 

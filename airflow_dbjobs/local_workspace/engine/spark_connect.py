@@ -53,6 +53,8 @@ def _serve_apache_spark(folder: Path, port: int) -> None:
         "spark.connect.grpc.binding.port": port,
         "spark.ui.enabled": "false",
         "spark.sql.warehouse.dir": folder / "warehouse",
+        # Otherwise in the folder in which the workspace was started.
+        "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={folder / 'derby.log'}",
         # Where the names of tables are kept.
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
     }
@@ -138,7 +140,7 @@ class Proxy:
             try:
                 if name == "ExecutePlan" and _may_define(request):
                     answers = list(upstream)
-                    self._shared.learn(catalog, first)
+                    self._shared.record(catalog, first)
                     yield from answers
                 else:
                     yield from upstream

@@ -72,7 +72,7 @@ class SparkServer:
         return {"SPARK_REMOTE": f"sc://127.0.0.1:{self._port}", "SPARK_CONNECT_RELEASE_SESSION_ON_EXIT": "true"}
 
     def label(self) -> str:
-        """Return what runs Spark code, for people; "" if nothing does."""
+        """Return the name of what runs Spark code; "" if nothing does."""
         match self._engine:
             case "sail":
                 return f"Sail {version('pysail')}, not Apache Spark"

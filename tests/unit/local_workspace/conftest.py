@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[str, str], None]
 Advance = Callable[[float], None]
+Run = Callable[..., str]
 Start = Callable[..., tuple["subprocess.Popen[str]", Client]]
 
 
@@ -61,6 +62,27 @@ def workspace(root: Path) -> Iterator[LocalWorkspace]:
 @pytest.fixture
 def client(workspace: LocalWorkspace) -> Client:
     return mounted(workspace)
+
+
+@pytest.fixture
+def spark_client(root: Path) -> Iterator[Client]:
+    """Return a client of a workspace whose tasks have a Spark."""
+    with LocalWorkspace(root, token=TOKEN, spark="sail") as workspace:
+        yield mounted(workspace)
+
+
+@pytest.fixture
+def output_of(notebook: Write) -> Run:
+    """Return a function that runs a notebook, and returns its exit value."""
+
+    def run(client: Client, code: str) -> str:
+        notebook("cell", textwrap.dedent(code))
+        ended = client.finish(notebook_task={"notebook_path": "/cell"})
+        output = client.output(ended)
+        assert ended["state"]["result_state"] == "SUCCESS", output.get("error_trace", output)
+        return str(output["notebook_output"].get("result", ""))
+
+    return run
 
 
 @pytest.fixture

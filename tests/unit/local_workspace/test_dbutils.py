@@ -148,8 +148,6 @@ class TestPlans:
             ("create table t (x int) location '/mnt/t'", "create table t (x int) location '{}/dbfs/mnt/t'"),
             ("SELECT '/mnt' FROM csv.`/mnt/a.csv`", "SELECT '/mnt' FROM csv.`{}/dbfs/mnt/a.csv`"),
             ("COPY INTO t FROM '/Volumes/a/b/c'", "COPY INTO t FROM '{}/Volumes/a/b/c'"),
-            ("use bronze", "USE SCHEMA bronze"),
-            ("use catalog main", "use catalog main"),
         ],
     )
     def test_of_sql_have_them_too(self, plans: Any, tmp_path: Path, query: str, sent: str) -> None:
@@ -217,7 +215,6 @@ class TestContext:
             "parent_run_id": 8,
             "task_key": "load",
             "user": "ada",
-            "notebook_path": None,
         }
         file = str(tmp_path / "etl/load.py")
         return {"root": str(tmp_path), "file": file, "widgets": {}, "task_folders": {}, "context": context}
@@ -231,6 +228,11 @@ class TestContext:
         assert context.tags().apply("multitaskParentRunId") == "8"
         assert context.browserHostName().getOrElse(None) is None
         assert json.loads(context.toJson())["currentRunId"] == {"id": 9}
+
+    def test_of_a_wheel_has_no_path(self, program: dict[str, Any]) -> None:
+        context = Context(program | {"file": None})
+        assert not context.notebookPath().isDefined()
+        assert json.loads(context.toJson())["extraContext"] == {"notebook_path": None}
 
     def test_does_not_invent_what_only_the_cloud_has(self, program: dict[str, Any]) -> None:
         with pytest.raises(NotSupportedError, match="'apiToken'"):

@@ -187,7 +187,7 @@ class TestBundle:
                 "${var.no}",
                 "resources.jobs.nightly.tasks[0].spark_python_task.parameters[3]: there is no var",
             ),
-            ("${HOME}", "x ${var.cluster}", "parameters[3]: ${var.cluster} is no text; it must be the whole value"),
+            ("${HOME}", "x ${var.cluster}", "parameters[3]: ${var.cluster} is not a text; it must be"),
             ("name: nightly", "name: '${resources.jobs.nightly.name}'", "${resources.jobs.nightly.name} leads to its"),
             (
                 "../src",

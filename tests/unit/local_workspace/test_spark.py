@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import textwrap
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +18,7 @@ from .conftest import mounted
 from .support import TOKEN, Client, eventually, results
 
 if TYPE_CHECKING:
-    from .conftest import Start
-
-Run = Callable[..., str]
+    from .conftest import Run, Start
 
 
 def python(path: str, **task: Any) -> dict[str, Any]:
@@ -35,27 +31,6 @@ def server_pid(root: Path) -> int:
         ["pgrep", "-f", f"spark_process.py sail {root.resolve()}/"], check=False, capture_output=True, text=True
     )
     return int(found.stdout or 0)
-
-
-@pytest.fixture
-def spark_client(root: Path) -> Iterator[Client]:
-    """Return a client of a workspace whose tasks have a Spark."""
-    with LocalWorkspace(root, token=TOKEN, spark="sail") as workspace:
-        yield mounted(workspace)
-
-
-@pytest.fixture
-def output_of(notebook: Callable[[str, str], None]) -> Run:
-    """Return a function that runs a notebook, and returns its exit value."""
-
-    def run(client: Client, code: str) -> str:
-        notebook("cell", textwrap.dedent(code))
-        ended = client.finish(notebook_task={"notebook_path": "/cell"})
-        output = client.output(ended)
-        assert ended["state"]["result_state"] == "SUCCESS", output.get("error_trace", output)
-        return str(output["notebook_output"].get("result", ""))
-
-    return run
 
 
 class TestWithoutEngine:
@@ -71,9 +46,10 @@ class TestWithoutEngine:
         state = client.finish(sql_task={"warehouse_id": "w", "file": {"path": "/q.sql"}})["state"]
         assert state["life_cycle_state"] == "INTERNAL_ERROR"
         assert state["state_message"].startswith("A sql_task needs Spark, and this local workspace has no Spark")
-        state = client.finish(sql_task={"warehouse_id": "w", "query": {"query_id": "q"}})["state"]
-        assert state["life_cycle_state"] == "INTERNAL_ERROR"
-        assert "with a file only" in state["state_message"]
+        for other in ({"query": {"query_id": "q"}}, {"file": {}}):
+            state = client.finish(sql_task={"warehouse_id": "w", **other})["state"]
+            assert state["life_cycle_state"] == "INTERNAL_ERROR"
+            assert "with a file only" in state["state_message"]
 
     def test_an_engine_that_is_not_installed_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)

@@ -17,8 +17,6 @@ _IN_SQL = re.compile(
     |\b(?:avro|binaryFile|csv|delta|json|orc|parquet|text)\.`)([^'`]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-#: `USE name` sets the schema, which Sail only knows by its longer form.
-_USE = re.compile(r"\A\s*USE\s+(?!(?:CATALOG|DATABASE|NAMESPACE|SCHEMA)\b)", re.IGNORECASE)
 
 
 def complete_plans(module: ModuleType, root: Path) -> None:
@@ -38,8 +36,7 @@ def complete_plans(module: ModuleType, root: Path) -> None:
         if getattr(plan, "path", None):
             plan.path = local(plan.path)
         if hasattr(plan, "_query"):
-            query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
-            plan._query = _USE.sub("USE SCHEMA ", query)  # noqa: SLF001 - as above
+            plan._query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
 
     for kind, method in (
         (module.DataSource, "plan"),
