@@ -17,9 +17,9 @@ from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
 from .errors import CannotRunError
-from .kinds import KINDS, Start, describe
 from .scheduler import stop_message
 from .task_files import INSTALLING, read_failure, read_json, read_task_values, write_program
+from .task_types import TASK_TYPES, TaskStart, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +89,7 @@ class Executor:
 
     def can_run(self, kind: str) -> bool:
         """Return whether tasks with this payload start a program."""
-        return kind in KINDS
+        return kind in TASK_TYPES
 
     def count_running(self) -> int:
         """Return how many of the programs that this server has started are still running."""
@@ -107,7 +107,7 @@ class Executor:
         self._started.add(task.run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            program = describe(payload_fields(spec)[0], Start(run, task, spec, self._root, folder))
+            program = describe(payload_fields(spec)[0], TaskStart(run, task, spec, self._root, folder))
             task_folders = {item.task_key: self._folder_of(item) for item in upstream}
             context = {
                 "job_id": run.job_id,

@@ -13,7 +13,7 @@ from airflow_dbjobs.local_workspace.engine.runtime.context import Context
 from airflow_dbjobs.local_workspace.engine.runtime.dbutils import DBUtils
 from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedError
 from airflow_dbjobs.local_workspace.engine.runtime.files import FileInfo, FileSystem
-from airflow_dbjobs.local_workspace.engine.runtime.places import local_place
+from airflow_dbjobs.local_workspace.engine.runtime.paths import local_path
 from airflow_dbjobs.local_workspace.engine.runtime.secrets import Secrets
 from airflow_dbjobs.local_workspace.engine.runtime.spark_plans import complete_plans
 from airflow_dbjobs.local_workspace.engine.runtime.sql import (
@@ -111,15 +111,15 @@ class TestPlaces:
         ],
     )
     def test_are_below_the_root(self, tmp_path: Path, path: str, place: str) -> None:
-        assert local_place(tmp_path, path) == tmp_path / place
+        assert local_path(tmp_path, path) == tmp_path / place
 
     def test_of_other_schemes(self, tmp_path: Path) -> None:
-        assert local_place(tmp_path, "file:///etc/hosts") == Path("/etc/hosts")
-        assert local_place(tmp_path, "abfss://a@b/x") is None
+        assert local_path(tmp_path, "file:///etc/hosts") == Path("/etc/hosts")
+        assert local_path(tmp_path, "abfss://a@b/x") is None
 
     def test_outside_the_root_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(OutsideRootError):
-            local_place(tmp_path, "/../../x")
+            local_path(tmp_path, "/../../x")
 
 
 class TestPlans:

@@ -166,7 +166,7 @@ class TestSail:
 
     def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:
         write("f.py", "print(1)")
-        _, client = start("--spark", "sail", announced="Spark: Sail 0.7")
+        _, client = start("--spark", "sail", announced=["Spark: Sail 0.7"])
         run = client.finish(spark_python_task={"python_file": "/f.py"})
         assert "not Apache Spark" in client.session.get(run["run_page_url"]).text
 

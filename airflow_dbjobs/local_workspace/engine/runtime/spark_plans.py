@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .places import local_place
+from .paths import local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def complete_plans(module: ModuleType, root: Path) -> None:
 
     def local(path: str) -> str:
         # A plan may be sent more than once.
-        place = None if path.startswith(inside) else local_place(root, path)
+        place = None if path.startswith(inside) else local_path(root, path)
         return f"{place}/" if place and path.endswith("/") else str(place or path)
 
     def with_paths(plan: Any) -> None:

@@ -64,7 +64,7 @@ def full_path(path: str) -> str:
     return f"file:{bare}" if bare.startswith("/Workspace/") else f"dbfs:{bare}"
 
 
-def local_place(root: Path, path: str) -> Path | None:
+def local_path(root: Path, path: str) -> Path | None:
     """Return where a path is on this machine; None if its scheme is one of cloud storage."""
     scheme, _, rest = full_path(path).partition(":")
     if scheme not in ("dbfs", "file"):
