@@ -127,7 +127,7 @@ class TestPlans:
     def plans(self, tmp_path: Path) -> ModuleType:
         """Return a module with classes like those of Spark's plans, completed for a workspace."""
         module = ModuleType("plans")
-        for name in ("DataSource", "WriteOperation", "SQL"):
+        for name in ("DataSource", "WriteOperation", "CreateTable", "SQL"):
             send = dict.fromkeys(("plan", "command"), vars)
             setattr(module, name, type(name, (SimpleNamespace,), send))
         complete_plans(module, tmp_path)
@@ -141,6 +141,7 @@ class TestPlans:
                 "_options": {"Path": f"{tmp_path}/Volumes/a/b/c", "sep": "/"},
             }
         assert plans.WriteOperation(path="dbfs:/x").command() == {"path": f"{tmp_path}/dbfs/x"}
+        assert plans.CreateTable(_path="/x").plan() == {"_path": f"{tmp_path}/dbfs/x"}
 
     @pytest.mark.parametrize(
         ("query", "sent"),

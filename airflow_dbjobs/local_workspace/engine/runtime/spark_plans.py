@@ -33,14 +33,16 @@ def complete_plans(module: ModuleType, root: Path) -> None:
             options.update({name: local(value) for name, value in options.items() if name.lower() == "path"})
         if getattr(plan, "_paths", None):
             plan._paths = [local(path) for path in plan._paths]  # noqa: SLF001 - there is no public way
-        if getattr(plan, "path", None):
-            plan.path = local(plan.path)
+        for name in ("path", "_path"):
+            if path := getattr(plan, name, None):
+                setattr(plan, name, local(path))
         if hasattr(plan, "_query"):
             plan._query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
 
     for kind, method in (
         (module.DataSource, "plan"),
         (module.WriteOperation, "command"),
+        (module.CreateTable, "plan"),
         (module.SQL, "plan"),
         (module.SQL, "command"),
     ):
