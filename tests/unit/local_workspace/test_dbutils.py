@@ -149,6 +149,7 @@ class TestPlans:
             ("create table t (x int) location '/mnt/t'", "create table t (x int) location '{}/dbfs/mnt/t'"),
             ("SELECT '/mnt' FROM csv.`/mnt/a.csv`", "SELECT '/mnt' FROM csv.`{}/dbfs/mnt/a.csv`"),
             ("COPY INTO t FROM '/Volumes/a/b/c'", "COPY INTO t FROM '{}/Volumes/a/b/c'"),
+            ("SELECT extract(year FROM '2026-11-30')", "SELECT extract(year FROM '2026-11-30')"),
         ],
     )
     def test_of_sql_have_them_too(self, plans: Any, tmp_path: Path, query: str, sent: str) -> None:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-#: Paths in SQL: after a keyword, or in place of a table's name.
+#: Paths in SQL: after a keyword, or in place of a table's name. What `extract(year FROM '...')` takes is not a path.
 _IN_SQL = re.compile(
-    r"""((?:\bLOCATION|\bCOPY\s+INTO|\bFROM|\bread_files\s*\()\s*'
+    r"""((?:\bLOCATION|\bCOPY\s+INTO|\bFROM(?=\s*'(?:/|\w+:/))|\bread_files\s*\()\s*'
     |\b(?:avro|binaryFile|csv|delta|json|orc|parquet|text)\.`)([^'`]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
