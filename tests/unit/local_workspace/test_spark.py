@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,34 @@ class TestUseStatements:
     )
     def test_are_translated_to_what_sail_takes(self, statement: str, translated: list[str]) -> None:
         assert spark_catalog.use_statements(statement) == translated
+
+
+class TestRestart:
+    def test_after_an_early_death_waits_for_a_task(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        launched: list[subprocess.Popen[bytes]] = []
+
+        def launch(_: object) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+            launched.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+            return launched[-1]
+
+        monkeypatch.setattr(spark_server, "_is_installed", lambda _: True)
+        monkeypatch.setattr(spark_server, "_SOON", 1e6)
+        monkeypatch.setattr(spark_server.SparkServer, "_launch", launch)
+        server = spark_server.SparkServer(root / "spark", "sail")
+        server.environment()
+        eventually(lambda: launched)
+        # A task that starts before anybody has noticed the death.
+        server.environment()
+        launched[0].kill()
+        eventually(lambda: len(launched) == 2)
+        launched[1].kill()
+        eventually(lambda: server._keeper is None)
+        assert len(launched) == 2
+        server.environment()
+        eventually(lambda: len(launched) == 3)
+        server.close()
+        assert launched[2].returncode == 0
 
 
 @pytest.mark.spark
