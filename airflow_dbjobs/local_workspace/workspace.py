@@ -52,11 +52,11 @@ class LocalWorkspace:
     :param max_parallel_tasks: How many programs run at a time; more tasks wait as PENDING.
     :param simulate: Run no code: each task takes this many seconds and succeeds, unless its parameters
         `simulated_seconds` and `simulated_result` override that. None runs the tasks.
-    :param jobs: The files whose jobs the workspace has from the start.
     :param max_page: The largest page of runs/list in API 2.0 (newer real servers have 25). Later versions never exceed
         25.
     :param spark: What runs the Spark code of tasks: "sail", "pyspark", "none", or "auto", the first that is installed.
     :param spark_catalogs: The names of catalogs in addition to `main`, `workspace` and `hive_metastore`.
+    :param jobs: The files whose jobs the workspace creates or resets at its start.
     :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
         empty; `spark` is not installed; a file of `jobs` is wrong; or `simulate`, `max_page` or `max_parallel_tasks` is
         out of range.
@@ -127,11 +127,10 @@ class LocalWorkspace:
                 save(self.file_jobs, sources, self._context)
 
     def _new_executor(self, folder: Path) -> AnyExecutor:
-        """Return what runs tasks: the files under the root, with `folder` for their output, or nothing."""
-        simulate = self._simulate
-        return (
-            Executor(self._root, folder, self._spark) if simulate is None else SimulatedExecutor(simulate, self._now_ms)
-        )
+        """Return what runs tasks: their code, with `folder` for its output, or a simulation."""
+        if self._simulate is None:
+            return Executor(self._root, folder, self._spark)
+        return SimulatedExecutor(self._simulate, self._now_ms)
 
     def __enter__(self) -> Self:
         self.start()
@@ -167,7 +166,7 @@ class LocalWorkspace:
 
     @property
     def spark_label(self) -> str:
-        """What runs the Spark code of tasks, in words; "" if nothing does."""
+        """The name of what runs the Spark code of tasks; "" if nothing does."""
         return self._spark.label()
 
     @property

@@ -45,6 +45,7 @@ Without --endpoint, the fields of a payload determine its endpoint:
   run-now      job_id or job_name
   runs/submit  run_name or idempotency_token
   create       name, tasks, or the fields of a single task
+  create       bundle, resources, targets or variables: the jobs of a Databricks bundle are checked, for each target
 Exit code: 0 if there are no errors (warnings are allowed), 1 if a file breaks a rule or cannot be read.
 """
 _REPAIR = {"rerun_tasks", "rerun_all_failed_tasks", "latest_repair_id"}

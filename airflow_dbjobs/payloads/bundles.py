@@ -70,7 +70,7 @@ class Node:
         return node
 
     def fields(self, *names: str) -> dict[str, Node]:
-        """Return the mapping below this node; it is empty if there is none. Raises ConfigurationError if it is none."""
+        """Return the mapping below this node, empty if absent. Raises ConfigurationError if it is not a mapping."""
         node = self.get(*names)
         if node is None or node.value is None:
             return {}
@@ -182,7 +182,7 @@ def _included(root: Node) -> list[Path]:
         try:
             matches = sorted(folder.glob(pattern)) if _GLOB.search(pattern) else [folder / pattern]
         except (ValueError, NotImplementedError) as error:
-            raise ConfigurationError(f"{node.place}: {pattern!r} is no pattern of paths in the bundle.") from error
+            raise ConfigurationError(f"{node.place}: {pattern!r} is not a pattern of paths in the bundle.") from error
         found.update(dict.fromkeys(path for path in matches if path.name not in FILE_NAMES or path.parent != folder))
     return list(found)
 
@@ -264,7 +264,7 @@ def with_target(bundle: Node, name: str) -> Node:
 
 
 def jobs_of(bundle: Node) -> dict[str, Node]:
-    """Return the settings of the jobs, by their keys. Raises ConfigurationError if one is no mapping."""
+    """Return the settings of the jobs, by their keys. Raises ConfigurationError if one is not a mapping."""
     jobs = bundle.fields("resources", "jobs")
     return {
         key: replace(job, value={name: node for name, node in job.fields().items() if name not in _NOT_SETTINGS})

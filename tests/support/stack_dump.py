@@ -30,7 +30,7 @@ def stacks() -> str:
 
 
 def _awaited(awaitable: Any) -> Iterator[tuple[FrameType, int]]:
-    """Walk from a coroutine to what it awaits: of one that is suspended, its task knows the first frame only."""
+    """Follow a coroutine to what it awaits: the task of a suspended one knows the first frame only."""
     while awaitable is not None:
         kind = next((kind for kind in _KINDS if hasattr(awaitable, f"{kind}_frame")), None)
         if kind is None:

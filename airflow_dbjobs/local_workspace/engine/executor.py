@@ -17,9 +17,9 @@ from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
 from .errors import CannotRunError
-from .kinds import KINDS, Start, describe
 from .scheduler import stop_message
 from .task_files import INSTALLING, read_failure, read_json, read_task_values, write_program
+from .task_types import TASK_TYPES, TaskStart, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +89,7 @@ class Executor:
 
     def can_run(self, kind: str) -> bool:
         """Return whether tasks with this payload start a program."""
-        return kind in KINDS
+        return kind in TASK_TYPES
 
     def count_running(self) -> int:
         """Return how many of the programs that this server has started are still running."""
@@ -107,7 +107,7 @@ class Executor:
         self._started.add(task.run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            program = describe(payload_fields(spec)[0], Start(run, task, spec, self._root, folder))
+            program = describe(payload_fields(spec)[0], TaskStart(run, task, spec, self._root, folder))
             task_folders = {item.task_key: self._folder_of(item) for item in upstream}
             context = {
                 "job_id": run.job_id,
@@ -115,7 +115,6 @@ class Executor:
                 "parent_run_id": run.run_id,
                 "task_key": task.task_key,
                 "user": run.creator,
-                "notebook_path": spec.get("notebook_task", {}).get("notebook_path"),
             }
             write_program(folder, root=self._root, task_folders=task_folders, context=context, **program)
             self._supervisors[task.run_id] = _supervise(folder, self._spark.environment() if self._spark else {})
@@ -123,7 +122,7 @@ class Executor:
             raise CannotRunError(f"This machine could not start the program: {error}", "CLOUD_FAILURE") from None
 
     def spark_label(self) -> str:
-        """Return what runs the Spark code of tasks, in words; "" if nothing does."""
+        """Return the name of what runs the Spark code of tasks; "" if nothing does."""
         return self._spark.label() if self._spark else ""
 
     def task_values(self, task: TaskRun | None) -> Json | None:

@@ -12,8 +12,8 @@ from airflow_dbjobs.local_workspace.state.paths import OutsideRootError, PlaceEr
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The first line of a notebook in source format.
-HEADER = "# Databricks notebook source"
+#: The first line of a notebook in source format, after the sign of a comment.
+HEADER = "Databricks notebook source"
 #: What comments begin with in the notebooks that can run, by their extension.
 COMMENTS = {".py": "#", ".sql": "--"}
 _OTHERS = (".scala", ".r", ".R")
@@ -60,7 +60,7 @@ def find_notebook(root: Path, path: str, *, folder: Path | None = None) -> Path:
             first = lines.readline().strip().removeprefix("\ufeff")
     except OSError as error:
         raise WorkspaceFileError(f"{path!r} cannot be read: {error.strerror}.") from None
-    header = COMMENTS.get(file.suffix, "#") + HEADER.removeprefix("#")
+    header = f"{COMMENTS.get(file.suffix, '#')} {HEADER}"
     if first != header:
         raise WorkspaceFileError(f"{path!r} is not a notebook: its first line is not {header!r}.")
     return file

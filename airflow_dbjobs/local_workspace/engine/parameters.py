@@ -78,42 +78,36 @@ def _task_value(key: str, name: str, values: Json) -> str:
 
 def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:
     """Return the widgets of a notebook: job parameters override run-now's, which override the task's own."""
-    return {
-        **notebook_task.get("base_parameters", {}),
-        **run.overrides.get("notebook_params", {}),
-        **{name: item["value"] for name, item in run.job_parameters.items()},
-    }
+    return _named(run, notebook_task.get("base_parameters", {}), "notebook_params")
 
 
-def arguments(run: Run, python_task: Json) -> list[str]:
-    """Return the arguments of a Python file or wheel: run-now's parameters replace the task's own."""
-    values: list[Any] = run.overrides.get("python_params") or python_task.get("parameters", [])
-    return [_text(value) for value in values]
+def sql_values(run: Run, sql_task: Json) -> dict[str, str]:
+    """Return the parameters of a SQL file, merged in the same way."""
+    values = _named(run, sql_task.get("parameters", {}), "sql_params")
+    return {name: _text(value) for name, value in values.items()}
+
+
+def arguments(run: Run, task: Json, override: str = "python_params") -> list[str]:
+    """Return the arguments of a program: run-now's, in the field `override`, replace the task's own."""
+    return [_text(value) for value in run.overrides.get(override) or task.get("parameters", [])]
 
 
 def wheel_arguments(run: Run, wheel_task: Json) -> list[str]:
     """Return the arguments of a wheel: a list, or `--name=value` for named parameters, to which the job's are added."""
-    named = {**wheel_task.get("named_parameters", {}), **run.overrides.get("python_named_params", {})}
-    if not named:
+    own = wheel_task.get("named_parameters", {})
+    if not (own or run.overrides.get("python_named_params")):
         return arguments(run, wheel_task)
-    named |= {name: item["value"] for name, item in run.job_parameters.items()}
-    return [f"--{name}={_text(value)}" for name, value in named.items()]
+    return [f"--{name}={_text(value)}" for name, value in _named(run, own, "python_named_params").items()]
+
+
+def _named(run: Run, own: Json, override: str) -> Json:
+    """Return named parameters: job parameters override run-now's, in `override`, which override the task's `own`."""
+    job_values = {name: item["value"] for name, item in run.job_parameters.items()}
+    return {**own, **run.overrides.get(override, {}), **job_values}
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def sql_values(run: Run, sql_task: Json) -> dict[str, str]:
-    """Return the parameters of a SQL file: job parameters override run-now's, which override the task's own."""
-    values = {**sql_task.get("parameters", {}), **run.overrides.get("sql_params", {})}
-    values |= {name: item["value"] for name, item in run.job_parameters.items()}
-    return {name: _text(value) for name, value in values.items()}
-
-
-def jvm_arguments(run: Run, override: str, task: Json) -> list[str]:
-    """Return the arguments of a task in a JVM: those in the field `override` of run-now replace the task's own."""
-    return [_text(value) for value in run.overrides.get(override) or task.get("parameters", [])]
 
 
 def condition_outcome(condition: Json) -> bool:

@@ -11,8 +11,8 @@ from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
 from . import launch, parameters
 from .errors import CannotRunError
-from .kinds import KINDS
 from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_check, next_steps, upstream_of
+from .task_types import TASK_TYPES
 from .timers import RunTimers
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 #: Starting a process takes milliseconds, in which no request is answered, so each tick starts only a few.
 _STARTS_PER_TICK = 8
-_RUNNABLE = f"{', '.join(KINDS)}, condition_task and run_job_task"
+_RUNNABLE = f"{', '.join(TASK_TYPES)}, condition_task and run_job_task"
 
 
 class Runner:

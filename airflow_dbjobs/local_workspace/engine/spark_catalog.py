@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from .runtime.sql import literal
 from .task_files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -42,14 +43,16 @@ class SharedCatalog:
 
     def update(self, session: SessionCatalog) -> None:
         """Define in a session what others have defined since."""
-        session.become(self._definitions)
+        session.apply(self._definitions)
 
-    def learn(self, session: SessionCatalog, command: bytes) -> None:
+    def record(self, session: SessionCatalog, command: bytes) -> None:
         """Note what a command has changed in the catalog of its session."""
         try:
-            before, after = session.look(command)
+            before, after = session.reread(command)
         except Exception as error:  # noqa: BLE001 - the command has succeeded, and its program is to know that
-            sys.stderr.write(f"What a command has changed could not be found out: {error}\n")
+            sys.stderr.write(
+                f"Other sessions will not see what a command has changed: reading the catalog failed: {error}\n"
+            )
             return
         changed = {key: statement for key, statement in after.items() if before.get(key) != statement}
         gone = before.keys() - after.keys()
@@ -90,7 +93,7 @@ class SessionCatalog:
         #: What it holds beyond an empty catalog, as far as is known.
         self._definitions: Definitions = {}
 
-    def become(self, wanted: Definitions) -> None:
+    def apply(self, wanted: Definitions) -> None:
         """Change the catalog so that it holds `wanted`."""
         with self._lock:
             if wanted == self._definitions:
@@ -105,7 +108,7 @@ class SessionCatalog:
             self._definitions = wanted
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection of the session."""
         self._spark.client.close()
 
     def execute(self, statement: str) -> None:
@@ -118,7 +121,7 @@ class SessionCatalog:
         except Exception as error:  # noqa: BLE001 - the files of a table may be gone; the other tables are not
             sys.stderr.write(f"{statement} failed: {error}\n")
 
-    def look(self, command: bytes) -> tuple[Definitions, Definitions]:
+    def reread(self, command: bytes) -> tuple[Definitions, Definitions]:
         """Return what the catalog held before `command`, and what it holds now."""
         text = command.lower()
         with self._lock:
@@ -157,16 +160,12 @@ class SessionCatalog:
         statement += f" USING {facts['Provider']}"
         options = dict(_PROPERTY.findall(facts.get("Table Properties", "")))
         if options and facts["Provider"] != "delta":
-            statement += f" OPTIONS ({', '.join(f'{name} {_literal(value)}' for name, value in options.items())})"
+            statement += f" OPTIONS ({', '.join(f'{name} {literal(value)}' for name, value in options.items())})"
         partitions = [_quoted(column.name) for column in columns if column.isPartition]
         if partitions and facts["Provider"] != "delta":
             statement += f" PARTITIONED BY ({', '.join(partitions)})"
-        return f"{statement} LOCATION {_literal(facts['Location'])}"
+        return f"{statement} LOCATION {literal(facts['Location'])}"
 
 
 def _quoted(name: str) -> str:
     return f"`{name}`"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -8,10 +8,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs.local_workspace.state.paths import PlaceError
-
 from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog, use_statements
-from .spark_paths import localize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,6 +50,8 @@ def _serve_apache_spark(folder: Path, port: int) -> None:
         "spark.connect.grpc.binding.port": port,
         "spark.ui.enabled": "false",
         "spark.sql.warehouse.dir": folder / "warehouse",
+        # Otherwise in the folder in which the workspace was started.
+        "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={folder / 'derby.log'}",
         # Where the names of tables are kept.
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
     }
@@ -109,7 +108,6 @@ class Proxy:
 
         methods = base_pb2.DESCRIPTOR.services_by_name["SparkConnectService"].methods
         self._requests = {method.name: getattr(base_pb2, method.input_type.name) for method in methods}
-        self._root = folder.parents[1]
         self._warehouse = folder / "warehouse"
         self._address = address
         self._names = catalogs
@@ -130,7 +128,7 @@ class Proxy:
             first = next(messages)
             request = self._requests[name].FromString(first)
             catalog = self._catalog(request, context)
-            if name in ("ExecutePlan", "AnalyzePlan"):
+            if name == "ExecutePlan":
                 first = self._adapted(request, first, catalog, context)
             # On the wire, a call with one message or answer is a stream of one.
             upstream = self._channel.stream_stream(call.method)(itertools.chain([first], messages))
@@ -138,7 +136,7 @@ class Proxy:
             try:
                 if name == "ExecutePlan" and _may_define(request):
                     answers = list(upstream)
-                    self._shared.learn(catalog, first)
+                    self._shared.record(catalog, first)
                     yield from answers
                 else:
                     yield from upstream
@@ -156,14 +154,9 @@ class Proxy:
 
         if unknown := unknown_catalog(data, self._names):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NO_CATALOG.format(unknown))
-        try:
-            data = localize(request, data, self._root)
-        except PlaceError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        # A request to analyze a plan has no command.
-        sql = request.plan.command.sql_command.input.sql if hasattr(request, "plan") else None
-        if sql and (use := use_statements(sql.query)):
-            # Of several statements that Sail takes instead, the last is left to the request.
+        sql = request.plan.command.sql_command.input.sql
+        if use := use_statements(sql.query):
+            # Of several statements that Sail takes instead, the request becomes the last.
             for statement in use[:-1]:
                 catalog.execute(statement)
             sql.query = use[-1]

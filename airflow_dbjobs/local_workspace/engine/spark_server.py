@@ -54,6 +54,8 @@ class SparkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: threading.Thread | None = None
         self._closing = False
+        #: Whether a task needs the server that has been launched last, or the next one.
+        self._wanted = False
         self._lock = threading.Lock()
 
     def environment(self) -> dict[str, str]:
@@ -63,16 +65,18 @@ class SparkServer:
         """
         if self._engine == "none":
             return {}
-        if self._keeper is None or not self._keeper.is_alive():
-            self._folder.mkdir(exist_ok=True)
-            self._port = _free_port(self._folder / "port")
-            self._keeper = threading.Thread(target=self._keep_running, name="spark-server", daemon=True)
-            self._keeper.start()
+        with self._lock:
+            self._wanted = True
+            if self._keeper is None:
+                self._folder.mkdir(exist_ok=True)
+                self._port = _free_port(self._folder / "port")
+                self._keeper = threading.Thread(target=self._keep_running, name="spark-server", daemon=True)
+                self._keeper.start()
         # Sessions would stay in the server's memory when their programs have ended.
         return {"SPARK_REMOTE": f"sc://127.0.0.1:{self._port}", "SPARK_CONNECT_RELEASE_SESSION_ON_EXIT": "true"}
 
     def label(self) -> str:
-        """Return what runs Spark code, for people; "" if nothing does."""
+        """Return the name of what runs Spark code; "" if nothing does."""
         match self._engine:
             case "sail":
                 return f"Sail {version('pysail')}, not Apache Spark"
@@ -86,21 +90,26 @@ class SparkServer:
             self._closing = True
             if self._process and self._process.stdin:
                 self._process.stdin.close()
-        if self._keeper:
-            self._keeper.join()
+            keeper = self._keeper
+        if keeper:
+            keeper.join()
 
     def _keep_running(self) -> None:
-        """Start the server whenever it has died, unless it died soon: then the next task tries again."""
-        died_soon = False
-        while not died_soon:
+        """Start the server whenever it has died, but after an early death only if a task has needed it since."""
+        while True:
             begun = time.monotonic()
             with self._lock:
                 if self._closing:
                     return
+                self._wanted = False
                 self._process = self._launch()
             with self._process as process:
                 process.wait()
             died_soon = time.monotonic() - begun < _SOON
+            with self._lock:
+                if died_soon and not self._wanted:
+                    self._keeper = None
+                    return
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with (self._folder / "server.log").open("ab") as log:

@@ -38,7 +38,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def fail(folder: Path, code: str, message: str) -> NoReturn:
     """End the task's program, and let the task end as INTERNAL_ERROR with a termination code.
 
-    For what keeps the user's code from running; an error of that code is none.
+    For what keeps the user's code from running, not for errors of that code.
     """
     print(message, file=sys.stderr)  # noqa: T201 - what the program prints is its log
     write_json(folder / _FAILURE, {"code": code, "message": message})
@@ -69,7 +69,7 @@ def write_program(
     :param task_folders: The folder of the newest attempt at each task upstream, by task key:
         `dbutils.jobs.taskValues` reads the values that those tasks have set.
     :param context: What the program may know of its run: `job_id`, `run_id` (of the task run), `parent_run_id`,
-        `task_key`, `user` and `notebook_path`, as far as they are known.
+        `task_key` and `user`, as far as they are known.
     """
     program = {
         "kind": kind,

@@ -35,7 +35,7 @@ from .forms import is_form, read_form
 Operation = Callable[[RequestContext], Json | Reply]
 
 _2_0: Final = ("2.0",)
-_2_1: Final = ("2.0", "2.1")
+_TO_2_1: Final = ("2.0", "2.1")
 _ALL: Final = ("2.0", "2.1", "2.2")
 #: The function and the API versions of each operation, by method and by the path after the version.
 OPERATIONS: Final[dict[tuple[str, str], tuple[Operation, tuple[str, ...]]]] = {
@@ -83,21 +83,21 @@ OPERATIONS: Final[dict[tuple[str, str], tuple[Operation, tuple[str, ...]]]] = {
     ("GET", "fs/directories/{path}"): (volumes.list_folder, _2_0),
     ("HEAD", "fs/directories/{path}"): (volumes.find_folder, _2_0),
     ("DELETE", "fs/directories/{path}"): (volumes.delete_folder, _2_0),
-    ("GET", "clusters/list"): (clusters.list_, _2_1),
-    ("GET", "clusters/get"): (clusters.get, _2_1),
-    ("POST", "clusters/create"): (clusters.create, _2_1),
-    ("POST", "clusters/start"): (clusters.start, _2_1),
-    ("POST", "clusters/restart"): (clusters.start, _2_1),
-    ("POST", "clusters/delete"): (clusters.terminate, _2_1),
-    ("POST", "clusters/permanent-delete"): (clusters.terminate, _2_1),
-    ("POST", "clusters/edit"): (clusters.accept, _2_1),
-    ("POST", "clusters/resize"): (clusters.accept, _2_1),
-    ("POST", "clusters/pin"): (clusters.accept, _2_1),
-    ("POST", "clusters/unpin"): (clusters.accept, _2_1),
-    ("POST", "clusters/events"): (clusters.events, _2_1),
-    ("GET", "clusters/spark-versions"): (clusters.spark_versions, _2_1),
-    ("GET", "clusters/list-node-types"): (clusters.node_types, _2_1),
-    ("GET", "clusters/list-zones"): (clusters.zones, _2_1),
+    ("GET", "clusters/list"): (clusters.list_, _TO_2_1),
+    ("GET", "clusters/get"): (clusters.get, _TO_2_1),
+    ("POST", "clusters/create"): (clusters.create, _TO_2_1),
+    ("POST", "clusters/start"): (clusters.start, _TO_2_1),
+    ("POST", "clusters/restart"): (clusters.start, _TO_2_1),
+    ("POST", "clusters/delete"): (clusters.terminate, _TO_2_1),
+    ("POST", "clusters/permanent-delete"): (clusters.terminate, _TO_2_1),
+    ("POST", "clusters/edit"): (clusters.accept, _TO_2_1),
+    ("POST", "clusters/resize"): (clusters.accept, _TO_2_1),
+    ("POST", "clusters/pin"): (clusters.accept, _TO_2_1),
+    ("POST", "clusters/unpin"): (clusters.accept, _TO_2_1),
+    ("POST", "clusters/events"): (clusters.events, _TO_2_1),
+    ("GET", "clusters/spark-versions"): (clusters.spark_versions, _TO_2_1),
+    ("GET", "clusters/list-node-types"): (clusters.node_types, _TO_2_1),
+    ("GET", "clusters/list-zones"): (clusters.zones, _TO_2_1),
     ("POST", "libraries/install"): (clusters.accept, _2_0),
     ("POST", "libraries/uninstall"): (clusters.accept, _2_0),
     ("GET", "libraries/cluster-status"): (clusters.library_statuses, _2_0),

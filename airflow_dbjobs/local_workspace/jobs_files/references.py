@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"\$\{([^\W\d_][\w-]*(?:\.[^\W\d_][\w-]*|\[\d+\])*)\}")
 _NAME = re.compile(r"[^.\[\]]+")
-#: Where references begin. Others, such as `${HOME}`, are none of the bundle.
+#: Where references begin. Others, such as `${HOME}`, do not belong to the bundle.
 _SECTIONS = ("bundle", "workspace", "variables", "resources")
 #: A few lines of variables that consist of each other can expand to billions of values.
 _MAX_REPLACED = 100_000
@@ -62,7 +62,7 @@ class References:
         def text(match: re.Match[str]) -> str:
             found = self._value(match[1], node, active)
             if found and isinstance(found.value, dict | list):
-                raise ConfigurationError(f"{node.place}: {match[0]} is no text; it must be the whole value of a field.")
+                raise ConfigurationError(f"{node.place}: {match[0]} is not a text; it must be a field's whole value.")
             value = found.value if found else match[0]
             return value if isinstance(value, str) else json.dumps(value)
 

@@ -68,12 +68,12 @@ def events(context: RequestContext) -> Json:
     return {"events": [], "total_count": 0}
 
 
-def spark_versions(context: RequestContext) -> Json:  # noqa: ARG001
+def spark_versions(context: RequestContext) -> Json:  # noqa: ARG001 - as above
     """List versions of the Databricks runtime."""
     return {"versions": [{"key": key, "name": name} for key, name in _SPARK_VERSIONS.items()]}
 
 
-def node_types(context: RequestContext) -> Json:  # noqa: ARG001
+def node_types(context: RequestContext) -> Json:  # noqa: ARG001 - as above
     """List one type of node: this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     node = {
@@ -90,7 +90,7 @@ def node_types(context: RequestContext) -> Json:  # noqa: ARG001
     return {"node_types": [node]}
 
 
-def zones(context: RequestContext) -> Json:  # noqa: ARG001
+def zones(context: RequestContext) -> Json:  # noqa: ARG001 - as above
     """List one zone."""
     return {"zones": [_ZONE], "default_zone": _ZONE}
 
@@ -100,7 +100,7 @@ def library_statuses(context: RequestContext) -> Json:
     return {"cluster_id": files.required(context, "cluster_id"), "library_statuses": []}
 
 
-def all_library_statuses(context: RequestContext) -> Json:  # noqa: ARG001
+def all_library_statuses(context: RequestContext) -> Json:  # noqa: ARG001 - as above
     """Return the libraries of all clusters: none."""
     return {"statuses": []}
 

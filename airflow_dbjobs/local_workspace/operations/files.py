@@ -32,7 +32,7 @@ def required(context: RequestContext, name: str) -> Any:
 def locate(context: RequestContext, path: str) -> Path:
     """Return the place below the root that an absolute path stands for."""
     if not path.startswith(("/", "dbfs:/")):
-        raise ApiError(f"A path must be absolute, not {path!r}.")
+        raise ApiError(f"Field 'path' must be an absolute path, not {path!r}.")
     try:
         return place_of(context.root, path)
     except PlaceError as error:

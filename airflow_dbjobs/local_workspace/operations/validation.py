@@ -31,6 +31,7 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "spark_python_task": ("python_file",),
     "python_wheel_task": ("package_name", "entry_point"),
     "dbt_task": ("commands",),
+    "spark_jar_task": ("main_class_name",),
     "condition_task": ("op", "left", "right"),
     "run_job_task": ("job_id",),
 }

@@ -12,6 +12,7 @@ import json
 from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbjobs.local_workspace.engine.notebooks import HEADER
 from airflow_dbjobs.local_workspace.messages import MAX_BODY_BYTES, ApiError, Json, Reply
 
 from . import files
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 #: The extension of notebooks in source format, and how their first line starts, by language.
 _LANGUAGES: Final = {"PYTHON": (".py", "#"), "SQL": (".sql", "--"), "SCALA": (".scala", "//"), "R": (".r", "#")}
-_HEADER: Final = "Databricks notebook source"
 _JUPYTER: Final = ".ipynb"
 _EXTENSIONS: Final = (*(extension for extension, _ in _LANGUAGES.values()), _JUPYTER)
 _IMPORTED: Final = ("SOURCE", "JUPYTER", "AUTO", "RAW")
@@ -117,7 +117,7 @@ def _as_stored(context: RequestContext, place: Path, kind: str, content: bytes) 
         if language not in _LANGUAGES:
             raise ApiError(f"Field 'language' must be one of {', '.join(_LANGUAGES)}, not {language!r}.")
         extension, comment = _LANGUAGES[language]
-        header = f"{comment} {_HEADER}"
+        header = f"{comment} {HEADER}"
         text = _text(content)
         return _with_extension(place, extension), (text if text.startswith(header) else f"{header}\n{text}").encode()
     if kind == "JUPYTER" or (kind == "AUTO" and place.suffix == _JUPYTER):
@@ -164,7 +164,7 @@ def _language(file: Path) -> str | None:
         return "PYTHON"
     for language, (extension, comment) in _LANGUAGES.items():
         if file.suffix.lower() == extension and file.is_file():
-            return language if _starts_with(file, f"{comment} {_HEADER}".encode()) else None
+            return language if _starts_with(file, f"{comment} {HEADER}".encode()) else None
     return None
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 BOX_HEIGHT: Final = 46
 #: The horizontal space between boxes, in which lines bend and carry the outcomes of conditions.
@@ -128,13 +128,20 @@ def _parts(graph: Graph, columns: list[list[_Item]]) -> dict[tuple[_Item, _Item]
 def _order(columns: list[list[_Item]], before: Mapping[_Item, list[_Item]], after: Mapping[_Item, list[_Item]]) -> None:
     """Order each column by the mean position of its neighbours, alternately from both sides: fewer lines cross."""
     position = {item: float(index) for column in columns for index, item in enumerate(column)}
+    for column, neighbours in _sweeps(columns, before, after):
+        wanted = {item: _mean((position[other] for other in neighbours[item]), position[item]) for item in column}
+        column.sort(key=wanted.__getitem__)
+        position |= {item: float(index) for index, item in enumerate(column)}
+
+
+def _sweeps(
+    columns: list[list[_Item]], before: Mapping[_Item, list[_Item]], after: Mapping[_Item, list[_Item]]
+) -> Iterator[tuple[list[_Item], Mapping[_Item, list[_Item]]]]:
+    """Yield all columns some times, alternately from both sides, each with the neighbours on the side it comes from."""
     for sweep in range(_SWEEPS):
         forward = sweep % 2 == 0
-        neighbours = before if forward else after
         for column in columns if forward else reversed(columns):
-            wanted = {item: _mean((position[other] for other in neighbours[item]), position[item]) for item in column}
-            column.sort(key=wanted.__getitem__)
-            position |= {item: float(index) for index, item in enumerate(column)}
+            yield column, before if forward else after
 
 
 def _rows(
@@ -144,12 +151,9 @@ def _rows(
     y: dict[_Item, float] = {}
     for column in columns:
         y |= zip(column, _spread([0.0] * len(column), [_height(item) for item in column]), strict=True)
-    for sweep in range(_SWEEPS):
-        forward = sweep % 2 == 0
-        neighbours = before if forward else after
-        for column in columns if forward else reversed(columns):
-            wanted = [_mean((y[other] for other in neighbours[item]), y[item]) for item in column]
-            y |= zip(column, _spread(wanted, [_height(item) for item in column]), strict=True)
+    for column, neighbours in _sweeps(columns, before, after):
+        wanted = [_mean((y[other] for other in neighbours[item]), y[item]) for item in column]
+        y |= zip(column, _spread(wanted, [_height(item) for item in column]), strict=True)
     top = min((y[item] - _height(item) / 2 for item in y), default=0)
     return {item: value - top + _MARGIN for item, value in y.items()}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: The advance of a character of the monospaced font, in which the width of a key is known without measuring it.
 _CHARACTER: Final = 7.9
 _MAX_CHARACTERS: Final = 26
-#: So that the state and duration below the key fit.
+#: The state and duration below the key need this.
 _MIN_WIDTH: Final = 196
 _PADDING: Final = 14
 

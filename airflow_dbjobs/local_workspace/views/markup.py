@@ -116,12 +116,12 @@ def table(names: Sequence[str], rows: Iterable[tuple[object, Sequence[str]]], *,
 
 
 def time_text(ms: int) -> str:
-    """Return a time of the epoch in words."""
+    """Return an epoch time in milliseconds as text."""
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def duration_text(ms: int) -> str:
-    """Return a duration in words, in the two largest units."""
+    """Return a duration as text, in its two largest units."""
     minutes, seconds = divmod(max(ms, 0) // 1000, 60)
     if not minutes:
         return f"{max(ms, 0) / 1000:.1f} s"

@@ -88,7 +88,7 @@ class RunPages:
         if len(run.episodes) > 1:
             body += f"<h2>Repairs</h2>{self._repairs(run, attempts)}"
         if len(newest) == 1:
-            # So that this page has all about the only task.
+            # The page of the only task would add nothing else.
             body += self._output(run, newest[0])
         name = f"Run {run.run_id}: "
         return document(

@@ -1,7 +1,7 @@
 """What Airflow imports in the tests before all else: of the versions of its execution API, it offers the newest only.
 
-Each process that has this API makes the routes of all its versions anew at the first request, for which Airflow 3.3
-needs six seconds, and all that asks in the tests is of the same release.
+Each process that serves this API makes the routes of all its versions at the first request. Airflow 3.3 needs six
+seconds for that, and all clients in the tests are of the same release.
 """
 
 from __future__ import annotations

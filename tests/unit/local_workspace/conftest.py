@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[str, str], None]
 Advance = Callable[[float], None]
+Run = Callable[..., str]
 Start = Callable[..., tuple["subprocess.Popen[str]", Client]]
 
 
@@ -64,12 +65,37 @@ def client(workspace: LocalWorkspace) -> Client:
 
 
 @pytest.fixture
+def spark_client(root: Path) -> Iterator[Client]:
+    """Return a client of a workspace whose tasks have a Spark."""
+    with LocalWorkspace(root, token=TOKEN, spark="sail") as workspace:
+        yield mounted(workspace)
+
+
+@pytest.fixture
+def output_of(notebook: Write) -> Run:
+    """Return a function that runs a notebook, and returns its exit value."""
+
+    def run(client: Client, code: str) -> str:
+        notebook("cell", textwrap.dedent(code))
+        ended = client.finish(notebook_task={"notebook_path": "/cell"})
+        output = client.output(ended)
+        assert ended["state"]["result_state"] == "SUCCESS", output.get("error_trace", output)
+        return str(output["notebook_output"].get("result", ""))
+
+    return run
+
+
+@pytest.fixture
 def start(root: Path) -> Iterator[Start]:
-    """Return a function that starts a server and returns its process and a client of it."""
+    """Return a function that starts a server and returns its process and a client of it.
+
+    The server must print each text in `announced`. With `--jobs` its root is that of the bundle.
+    """
     servers = []
 
-    def begin(*options: str, announced: str = "") -> tuple[subprocess.Popen[str], Client]:
-        arguments = ["--root", str(root), "--port", "0", "--token", TOKEN, *options]
+    def begin(*options: str, announced: Sequence[str] = ()) -> tuple[subprocess.Popen[str], Client]:
+        folder = [] if "--jobs" in options else ["--root", str(root)]
+        arguments = [*folder, "--port", "0", "--token", TOKEN, *options]
         module = [sys.executable, "-m", "airflow_dbjobs.local_workspace"]
         server = subprocess.Popen([*module, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         servers.append(server)
@@ -79,7 +105,7 @@ def start(root: Path) -> Iterator[Start]:
             line = server.stdout.readline()
             assert line, server.communicate()
             text += line
-        assert announced in text
+        assert [part for part in announced if part not in text] == []
         connection = json.loads(re.search(r"AIRFLOW_CONN_DATABRICKS_DEFAULT='(.*)'", text)[1])
         assert connection["conn_type"] == "databricks_jobs"
         verify = connection["extra"].pop("verify", True)

@@ -36,7 +36,7 @@ BYTES = bytes(range(256)) * 10_000
 @pytest.fixture
 def sdk(start: Start, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkspaceClient]:
     """Return a client that knows the server's certificate by the variable that the server prints."""
-    _, client = start("--tls", announced="Other clients trust it with REQUESTS_CA_BUNDLE=")
+    _, client = start("--tls", announced=["Other clients trust it with REQUESTS_CA_BUNDLE="])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(root / ".airflow_dbjobs" / "tls-certificate.pem"))
     config = Config(host=client.base_url, token=TOKEN, auth_type="pat", retry_timeout_seconds=20)
     client = WorkspaceClient(config=config)

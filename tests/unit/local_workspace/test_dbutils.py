@@ -13,7 +13,7 @@ from airflow_dbjobs.local_workspace.engine.runtime.context import Context
 from airflow_dbjobs.local_workspace.engine.runtime.dbutils import DBUtils
 from airflow_dbjobs.local_workspace.engine.runtime.errors import NotSupportedError
 from airflow_dbjobs.local_workspace.engine.runtime.files import FileInfo, FileSystem
-from airflow_dbjobs.local_workspace.engine.runtime.places import local_place
+from airflow_dbjobs.local_workspace.engine.runtime.paths import local_path
 from airflow_dbjobs.local_workspace.engine.runtime.secrets import Secrets
 from airflow_dbjobs.local_workspace.engine.runtime.spark_plans import complete_plans
 from airflow_dbjobs.local_workspace.engine.runtime.sql import (
@@ -135,15 +135,15 @@ class TestPlaces:
         ],
     )
     def test_are_below_the_root(self, tmp_path: Path, path: str, place: str) -> None:
-        assert local_place(tmp_path, path) == tmp_path / place
+        assert local_path(tmp_path, path) == tmp_path / place
 
     def test_of_other_schemes(self, tmp_path: Path) -> None:
-        assert local_place(tmp_path, "file:///etc/hosts") == Path("/etc/hosts")
-        assert local_place(tmp_path, "abfss://a@b/x") is None
+        assert local_path(tmp_path, "file:///etc/hosts") == Path("/etc/hosts")
+        assert local_path(tmp_path, "abfss://a@b/x") is None
 
     def test_outside_the_root_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(OutsideRootError):
-            local_place(tmp_path, "/../../x")
+            local_path(tmp_path, "/../../x")
 
 
 class TestPlans:
@@ -151,7 +151,7 @@ class TestPlans:
     def plans(self, tmp_path: Path) -> ModuleType:
         """Return a module with classes like those of Spark's plans, completed for a workspace."""
         module = ModuleType("plans")
-        for name in ("DataSource", "WriteOperation", "SQL"):
+        for name in ("DataSource", "WriteOperation", "CreateTable", "SQL"):
             send = dict.fromkeys(("plan", "command"), vars)
             setattr(module, name, type(name, (SimpleNamespace,), send))
         complete_plans(module, tmp_path)
@@ -165,6 +165,7 @@ class TestPlans:
                 "_options": {"Path": f"{tmp_path}/Volumes/a/b/c", "sep": "/"},
             }
         assert plans.WriteOperation(path="dbfs:/x").command() == {"path": f"{tmp_path}/dbfs/x"}
+        assert plans.CreateTable(_path="/x").plan() == {"_path": f"{tmp_path}/dbfs/x"}
 
     @pytest.mark.parametrize(
         ("query", "sent"),
@@ -172,8 +173,7 @@ class TestPlans:
             ("create table t (x int) location '/mnt/t'", "create table t (x int) location '{}/dbfs/mnt/t'"),
             ("SELECT '/mnt' FROM csv.`/mnt/a.csv`", "SELECT '/mnt' FROM csv.`{}/dbfs/mnt/a.csv`"),
             ("COPY INTO t FROM '/Volumes/a/b/c'", "COPY INTO t FROM '{}/Volumes/a/b/c'"),
-            ("use bronze", "USE SCHEMA bronze"),
-            ("use catalog main", "use catalog main"),
+            ("SELECT extract(year FROM '2026-11-30')", "SELECT extract(year FROM '2026-11-30')"),
         ],
     )
     def test_of_sql_have_them_too(self, plans: Any, tmp_path: Path, query: str, sent: str) -> None:
@@ -248,7 +248,6 @@ class TestContext:
             "parent_run_id": 8,
             "task_key": "load",
             "user": "ada",
-            "notebook_path": None,
         }
         file = str(tmp_path / "etl/load.py")
         return {"root": str(tmp_path), "file": file, "widgets": {}, "task_folders": {}, "context": context}
@@ -262,6 +261,11 @@ class TestContext:
         assert context.tags().apply("multitaskParentRunId") == "8"
         assert context.browserHostName().getOrElse(None) is None
         assert json.loads(context.toJson())["currentRunId"] == {"id": 9}
+
+    def test_of_a_wheel_has_no_path(self, program: dict[str, Any]) -> None:
+        context = Context(program | {"file": None})
+        assert not context.notebookPath().isDefined()
+        assert json.loads(context.toJson())["extraContext"] == {"notebook_path": None}
 
     def test_does_not_invent_what_only_the_cloud_has(self, program: dict[str, Any]) -> None:
         with pytest.raises(NotSupportedError, match="'apiToken'"):

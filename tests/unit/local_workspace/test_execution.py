@@ -112,6 +112,10 @@ class TestFailure:
         assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
         assert "A spark_jar_task needs Apache Spark with its JARs and Java" in run["state"]["state_message"]
 
+    def test_jar_without_a_class_is_refused(self, client: Client) -> None:
+        error = client.refused("POST", "runs/submit", {"spark_jar_task": {"parameters": ["a"]}})
+        assert "main_class_name" in error["message"]
+
     def test_huge_error_is_shortened(self, client: Client, write, root: Path) -> None:
         write("file.py", "raise ValueError('begin' + 'x' * 10_000_000 + 'end')")
         run = client.finish(spark_python_task=python("/file.py"))

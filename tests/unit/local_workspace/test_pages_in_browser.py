@@ -184,7 +184,7 @@ def test_pages_fit(browser: Browser, server: tuple[Client, str], width: int, sch
         "run": run["run_page_url"],
         "task": run["tasks"][1]["run_page_url"],
     }
-    with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:
         page = context.new_page()
         for name, url in pages.items():
             page.goto(url)

@@ -40,7 +40,7 @@ class TestServer:
 
     def test_simulates_and_announces_it(self, start: Start) -> None:
         server, client = start(
-            "--simulate", "0.2", "--max-page", "3", announced="Tasks are simulated: each takes 0.2 s"
+            "--simulate", "0.2", "--max-page", "3", announced=["Tasks are simulated: each takes 0.2 s"]
         )
         run = client.finish(spark_python_task={"python_file": "/missing.py"})
         assert run["state"]["result_state"] == "SUCCESS"

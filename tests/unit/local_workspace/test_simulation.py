@@ -81,7 +81,7 @@ class TestTasks:
             ({"python_wheel_task": WHEEL}, {"python_named_params": {"simulated_seconds": "1"}}, 1),
             # Neither arguments in a list nor parameters of notebooks apply to a jar.
             (
-                {"spark_jar_task": {"parameters": ["simulated_seconds=5"]}},
+                {"spark_jar_task": {"main_class_name": "M", "parameters": ["simulated_seconds=5"]}},
                 {"notebook_params": {"simulated_seconds": "1"}},
                 SIMULATED_SECONDS,
             ),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import textwrap
-from collections.abc import Callable, Iterator
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,7 @@ from .conftest import mounted
 from .support import TOKEN, Client, eventually, results
 
 if TYPE_CHECKING:
-    from .conftest import Start
-
-Run = Callable[..., str]
+    from .conftest import Run, Start
 
 
 def python(path: str, **task: Any) -> dict[str, Any]:
@@ -35,27 +32,6 @@ def server_pid(root: Path) -> int:
         ["pgrep", "-f", f"spark_process.py sail {root.resolve()}/"], check=False, capture_output=True, text=True
     )
     return int(found.stdout or 0)
-
-
-@pytest.fixture
-def spark_client(root: Path) -> Iterator[Client]:
-    """Return a client of a workspace whose tasks have a Spark."""
-    with LocalWorkspace(root, token=TOKEN, spark="sail") as workspace:
-        yield mounted(workspace)
-
-
-@pytest.fixture
-def output_of(notebook: Callable[[str, str], None]) -> Run:
-    """Return a function that runs a notebook, and returns its exit value."""
-
-    def run(client: Client, code: str) -> str:
-        notebook("cell", textwrap.dedent(code))
-        ended = client.finish(notebook_task={"notebook_path": "/cell"})
-        output = client.output(ended)
-        assert ended["state"]["result_state"] == "SUCCESS", output.get("error_trace", output)
-        return str(output["notebook_output"].get("result", ""))
-
-    return run
 
 
 class TestWithoutEngine:
@@ -71,9 +47,10 @@ class TestWithoutEngine:
         state = client.finish(sql_task={"warehouse_id": "w", "file": {"path": "/q.sql"}})["state"]
         assert state["life_cycle_state"] == "INTERNAL_ERROR"
         assert state["state_message"].startswith("A sql_task needs Spark, and this local workspace has no Spark")
-        state = client.finish(sql_task={"warehouse_id": "w", "query": {"query_id": "q"}})["state"]
-        assert state["life_cycle_state"] == "INTERNAL_ERROR"
-        assert "with a file only" in state["state_message"]
+        for other in ({"query": {"query_id": "q"}}, {"file": {}}):
+            state = client.finish(sql_task={"warehouse_id": "w", **other})["state"]
+            assert state["life_cycle_state"] == "INTERNAL_ERROR"
+            assert "with a file only" in state["state_message"]
 
     def test_an_engine_that_is_not_installed_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)
@@ -109,6 +86,34 @@ class TestUseStatements:
     )
     def test_are_translated_to_what_sail_takes(self, statement: str, translated: list[str]) -> None:
         assert spark_catalog.use_statements(statement) == translated
+
+
+class TestRestart:
+    def test_after_an_early_death_waits_for_a_task(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        launched: list[subprocess.Popen[bytes]] = []
+
+        def launch(_: object) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+            launched.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+            return launched[-1]
+
+        monkeypatch.setattr(spark_server, "_is_installed", lambda _: True)
+        monkeypatch.setattr(spark_server, "_SOON", 1e6)
+        monkeypatch.setattr(spark_server.SparkServer, "_launch", launch)
+        server = spark_server.SparkServer(root / "spark", "sail")
+        server.environment()
+        eventually(lambda: launched)
+        # A task that starts before anybody has noticed the death.
+        server.environment()
+        launched[0].kill()
+        eventually(lambda: len(launched) == 2)
+        launched[1].kill()
+        eventually(lambda: server._keeper is None)
+        assert len(launched) == 2
+        server.environment()
+        eventually(lambda: len(launched) == 3)
+        server.close()
+        assert launched[2].returncode == 0
 
 
 @pytest.mark.spark
@@ -190,7 +195,7 @@ class TestSail:
 
     def test_page_and_announcement_say_what_runs_it(self, root: Path, write, start: Start) -> None:
         write("f.py", "print(1)")
-        _, client = start("--spark", "sail", announced="Spark: Sail 0.7")
+        _, client = start("--spark", "sail", announced=["Spark: Sail 0.7"])
         run = client.finish(spark_python_task={"python_file": "/f.py"})
         assert "not Apache Spark" in client.session.get(run["run_page_url"]).text
 

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .support import documented
-from .test_spark import output_of, spark_client  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .conftest import Run
     from .support import Client
-    from .test_spark import Run
 
 pytestmark = pytest.mark.spark
 
 
 @pytest.fixture
-def log_of(root: Path, output_of: Run, spark_client: Client):  # noqa: F811 - a fixture
+def log_of(root: Path, output_of: Run, spark_client: Client):
     """Return a function that runs a notebook, and returns its log without the warnings of libraries."""
 
     def run(code: str) -> str:
@@ -62,7 +61,7 @@ class TestSql:
             """)
         assert log.endswith(TABLE + "'bronze'\n")
 
-    def test_error_names_the_cell(self, spark_client: Client, notebook) -> None:  # noqa: F811 - a fixture
+    def test_error_names_the_cell(self, spark_client: Client, notebook) -> None:
         notebook("main", "x = 1\n# COMMAND ----------\n# MAGIC %sql select * from nowhere")
         run = spark_client.finish(notebook_task={"notebook_path": "/main"})
         trace = spark_client.output(run)["error_trace"]
@@ -70,7 +69,7 @@ class TestSql:
 
 
 class TestDocumentation:
-    def test_example_runs(self, spark_client: Client, output_of: Run) -> None:  # noqa: F811 - fixtures
+    def test_example_runs(self, spark_client: Client, output_of: Run) -> None:
         code = documented("# report.py").removeprefix("# Databricks notebook source\n")
         assert output_of(spark_client, code) == "42"
 
@@ -92,7 +91,7 @@ class TestPaths:
 
 
 class TestFunctions:
-    def test_that_need_a_session_find_one(self, spark_client: Client, output_of: Run) -> None:  # noqa: F811 - fixtures
+    def test_that_need_a_session_find_one(self, spark_client: Client, output_of: Run) -> None:
         code = """
             from pyspark.sql.functions import pandas_udf
             @pandas_udf("long")

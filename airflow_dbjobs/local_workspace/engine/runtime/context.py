@@ -17,7 +17,6 @@ class Context:
 
     def __init__(self, program: Mapping[str, Any]) -> None:
         known = program["context"]
-        notebook = Path(program["file"]).relative_to(Path(program["root"]).resolve()).with_suffix("")
         self._tags = {
             name: str(value)
             for name, value in {
@@ -27,7 +26,7 @@ class Context:
                 "multitaskParentRunId": known.get("parent_run_id"),
                 "taskKey": known.get("task_key"),
                 "user": known.get("user"),
-                "notebookPath": f"/{notebook}",
+                "notebookPath": _path(program),
             }.items()
             if value is not None
         }
@@ -39,7 +38,7 @@ class Context:
     def toJson(self) -> str:  # noqa: N802 - Databricks' name
         """Return all values as JSON."""
         run = {"id": int(self._tags["currentRunId"])} if "currentRunId" in self._tags else None
-        extra = {"notebook_path": self._tags["notebookPath"]}
+        extra = {"notebook_path": self._tags.get("notebookPath")}
         return json.dumps({"tags": self._tags, "extraContext": extra, "currentRunId": run})
 
     safeToJson = toJson  # noqa: N815 - Databricks' name
@@ -48,6 +47,13 @@ class Context:
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda: Option("user" if name == "userName" else name, self._tags)
+
+
+def _path(program: Mapping[str, Any]) -> str | None:
+    """Return the path of the notebook or Python file in the workspace; the program of a wheel has none."""
+    if program["file"] is None:
+        return None
+    return f"/{Path(program['file']).relative_to(Path(program['root']).resolve()).with_suffix('')}"
 
 
 class Tags:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_dbjobs.local_workspace.state.paths import PlaceError, place_of
 
 from .errors import NotSupportedError
-from .places import full_path, local_place
+from .paths import full_path, local_path
 from .utility import Utility
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class FileSystem(Utility):
         return True
 
     def _place(self, path: str) -> Path:
-        place = local_place(self._root, path)
+        place = local_path(self._root, path)
         if place is None:
             raise NotSupportedError(f"the local workspace has no access to {path}: it has no cloud storage")
         return place

@@ -14,7 +14,7 @@ from .dbutils import DBUtils
 from .display import display
 from .errors import Missing
 from .names import provided_names
-from .places import redirect_files
+from .paths import redirect_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +79,7 @@ class _Modules:
         self._contents = contents
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
-        return ModuleSpec(name, self, is_package=True) if name in self._contents else None  # type: ignore[arg-type]
+        return ModuleSpec(name, self, is_package=True) if name in self._contents else None  # type: ignore[arg-type] # for the import system this suffices
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Let Python create the module."""
@@ -124,5 +124,5 @@ class _Spark:
                 execute(module)
                 change(module)
 
-            spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_change  # type: ignore[method-assign] # of this loader only
         return spec

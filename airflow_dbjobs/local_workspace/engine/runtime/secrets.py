@@ -32,7 +32,13 @@ class Secrets(Utility):
 
     def get(self, scope: str, key: str) -> str:
         """Return a secret; raise LookupError if there is none."""
-        return self._value(self._scope(scope), scope, key)
+        secrets = self._scope(scope)
+        if key not in secrets:
+            file = self._root / SECRETS_FILE
+            raise LookupError(
+                f"Secret does not exist with scope: {scope} and key: {key}; add it to [{scope}] in {file}"
+            )
+        return secrets[key]
 
     def getBytes(self, scope: str, key: str) -> bytes:  # noqa: N802 - Databricks' name
         """Return a secret in UTF-8."""
@@ -51,11 +57,3 @@ class Secrets(Utility):
         if scope not in scopes:
             raise LookupError(f"Secret scope {scope!r} does not exist; add [{scope}] to {self._root / SECRETS_FILE}")
         return scopes[scope]
-
-    def _value(self, secrets: dict[str, str], scope: str, key: str) -> str:
-        if key not in secrets:
-            file = self._root / SECRETS_FILE
-            raise LookupError(
-                f"Secret does not exist with scope: {scope} and key: {key}; add it to [{scope}] in {file}"
-            )
-        return secrets[key]

@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .places import local_place
+from .paths import local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-#: Paths in SQL: after a keyword, or in place of a table's name.
+#: Paths in SQL: after a keyword, or in place of a table's name. What `extract(year FROM '...')` takes is not a path.
 _IN_SQL = re.compile(
-    r"""((?:\bLOCATION|\bCOPY\s+INTO|\bFROM|\bread_files\s*\()\s*'
+    r"""((?:\bLOCATION|\bCOPY\s+INTO|\bFROM(?=\s*'(?:/|\w+:/))|\bread_files\s*\()\s*'
     |\b(?:avro|binaryFile|csv|delta|json|orc|parquet|text)\.`)([^'`]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-#: `USE name` sets the schema, which Sail only knows by its longer form.
-_USE = re.compile(r"\A\s*USE\s+(?!(?:CATALOG|DATABASE|NAMESPACE|SCHEMA)\b)", re.IGNORECASE)
 
 
 def complete_plans(module: ModuleType, root: Path) -> None:
@@ -27,7 +25,7 @@ def complete_plans(module: ModuleType, root: Path) -> None:
 
     def local(path: str) -> str:
         # A plan may be sent more than once.
-        place = None if path.startswith(inside) else local_place(root, path)
+        place = None if path.startswith(inside) else local_path(root, path)
         return f"{place}/" if place and path.endswith("/") else str(place or path)
 
     def with_paths(plan: Any) -> None:
@@ -35,15 +33,16 @@ def complete_plans(module: ModuleType, root: Path) -> None:
             options.update({name: local(value) for name, value in options.items() if name.lower() == "path"})
         if getattr(plan, "_paths", None):
             plan._paths = [local(path) for path in plan._paths]  # noqa: SLF001 - there is no public way
-        if getattr(plan, "path", None):
-            plan.path = local(plan.path)
+        for name in ("path", "_path"):
+            if path := getattr(plan, name, None):
+                setattr(plan, name, local(path))
         if hasattr(plan, "_query"):
-            query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
-            plan._query = _USE.sub("USE SCHEMA ", query)  # noqa: SLF001 - as above
+            plan._query = _IN_SQL.sub(lambda found: found[1] + local(found[2]), plan._query)  # noqa: SLF001 - as above
 
     for kind, method in (
         (module.DataSource, "plan"),
         (module.WriteOperation, "command"),
+        (module.CreateTable, "plan"),
         (module.SQL, "plan"),
         (module.SQL, "command"),
     ):

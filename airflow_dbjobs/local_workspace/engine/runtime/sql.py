@@ -1,4 +1,4 @@
-"""What `%sql` cells need: statements, and the values of parameters in them."""
+"""The SQL of cells and files: its statements, and the values of parameters in them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fill_in(statement: str, values: Mapping[str, str]) -> str:
 
 
 def literal(text: str) -> str:
-    """Return SQL's literal of a text."""
+    """Return a text as a literal of SQL."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

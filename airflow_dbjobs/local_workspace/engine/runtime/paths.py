@@ -68,7 +68,7 @@ def _is_in_workspace(path: str) -> bool:
     return path == "/Workspace" or path.startswith("/Workspace/")
 
 
-def local_place(root: Path, path: str) -> Path | None:
+def local_path(root: Path, path: str) -> Path | None:
     """Return where a path is on this machine; None if its scheme is one of cloud storage."""
     scheme, _, rest = full_path(path).partition(":")
     if scheme not in ("dbfs", "file"):

@@ -1,4 +1,4 @@
-"""The kinds of tasks that start a program, and what each of them runs."""
+"""The types of tasks that start a program, and what each of them runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LOCAL: Final = ["--master", "local[*]", "--conf", "spark.ui.enabled=false"]
 
 
 @dataclass(frozen=True)
-class Start:
+class TaskStart:
     """A task that is about to start.
 
     `spec` is the task with its references replaced, `root` the workspace's folder, `folder` that of the task run.
@@ -53,7 +53,7 @@ class Start:
         return python_libraries(self.run, self.spec, self.root)
 
 
-def _notebook(start: Start) -> Json:
+def _notebook(start: TaskStart) -> Json:
     task = start.spec["notebook_task"]
     file = find_notebook(start.root, task["notebook_path"])
     # runs/export returns this copy, as the user may edit the file later.
@@ -62,14 +62,14 @@ def _notebook(start: Start) -> Json:
     return {"kind": "notebook", "file": file, "widgets": widgets, "libraries": start.python_libraries()}
 
 
-def _python_file(start: Start) -> Json:
+def _python_file(start: TaskStart) -> Json:
     task = start.spec["spark_python_task"]
     file = find_file(start.root, task["python_file"])
     arguments = parameters.arguments(start.run, task)
     return {"kind": "python", "file": file, "arguments": arguments, "libraries": start.python_libraries()}
 
 
-def _wheel(start: Start) -> Json:
+def _wheel(start: TaskStart) -> Json:
     task = start.spec["python_wheel_task"]
     return {
         "kind": "package",
@@ -80,7 +80,7 @@ def _wheel(start: Start) -> Json:
     }
 
 
-def _dbt(start: Start) -> Json:
+def _dbt(start: TaskStart) -> Json:
     task = start.spec["dbt_task"]
     commands = [_dbt_command(command) for command in start.run.overrides.get("dbt_commands") or task["commands"]]
     project = _folder_with("dbt_project.yml", start.root, task.get("project_directory", "/"))
@@ -101,27 +101,28 @@ def _dbt(start: Start) -> Json:
     }
 
 
-def _sql(start: Start) -> Json:
+def _sql(start: TaskStart) -> Json:
     task = start.spec["sql_task"]
-    if "file" not in task:
-        raise CannotRunError(_NO_FILE, "INVALID_RUN_CONFIGURATION")
-    file = find_file(start.root, task["file"]["path"])
-    return {"kind": "sql", "file": file, "parameters": parameters.sql_values(start.run, task)}
+    match task:
+        case {"file": {"path": str(path)}}:
+            file = find_file(start.root, path)
+            return {"kind": "sql", "file": file, "parameters": parameters.sql_values(start.run, task)}
+    raise CannotRunError(_NO_FILE, "INVALID_RUN_CONFIGURATION")
 
 
-def _jar(start: Start) -> Json:
+def _jar(start: TaskStart) -> Json:
     task = start.spec["spark_jar_task"]
     jars = [
         str(find_file(start.root, library["jar"])) for library in start.spec.get("libraries", []) if "jar" in library
     ]
     options = ["--class", task["main_class_name"], "--jars", ",".join(jars)]
     # The name of no file: all classes are in the libraries.
-    words = [*options, "spark-internal", *parameters.jvm_arguments(start.run, "jar_params", task)]
+    words = [*options, "spark-internal", *parameters.arguments(start.run, task, "jar_params")]
     return _spark_submit(start, "A spark_jar_task", words)
 
 
-def _submit(start: Start) -> Json:
-    words = parameters.jvm_arguments(start.run, "spark_submit_params", start.spec["spark_submit_task"])
+def _submit(start: TaskStart) -> Json:
+    words = parameters.arguments(start.run, start.spec["spark_submit_task"], "spark_submit_params")
     return _spark_submit(start, "A spark_submit_task", [_local_path(start.root, word) for word in words])
 
 
@@ -133,7 +134,7 @@ def _local_path(root: Path, word: str) -> str:
         return word
 
 
-def _spark_submit(start: Start, task: str, words: list[str]) -> Json:
+def _spark_submit(start: TaskStart, task: str, words: list[str]) -> Json:
     home = spark_home()
     if home is None:
         raise CannotRunError(f"{task} {_NO_SPARK}", "INVALID_RUN_CONFIGURATION")
@@ -163,9 +164,9 @@ def _folder_with(name: str, root: Path, path: str, folder: Path | None = None) -
     return find_file(root, f"{path.rstrip('/')}/{name}", folder=folder).parent
 
 
-#: What describes the program of each kind of task: the arguments of `write_program`, except those that all kinds have.
-#: Each may raise CannotRunError and WorkspaceFileError. A task of another kind needs no program, or cannot run.
-KINDS: Final[dict[str, Callable[[Start], Json]]] = {
+#: What describes the program of each type of task: the arguments of `write_program`, except those that all types have.
+#: Each may raise CannotRunError and WorkspaceFileError. A task of another type needs no program, or cannot run.
+TASK_TYPES: Final[dict[str, Callable[[TaskStart], Json]]] = {
     "notebook_task": _notebook,
     "spark_python_task": _python_file,
     "python_wheel_task": _wheel,
@@ -176,12 +177,12 @@ KINDS: Final[dict[str, Callable[[Start], Json]]] = {
 }
 
 
-def describe(kind: str, start: Start) -> Json:
+def describe(task_type: str, start: TaskStart) -> Json:
     """Return the program of a task.
 
     :raises CannotRunError: The task's file is not under the root, or what it needs is not there.
     """
     try:
-        return KINDS[kind](start)
+        return TASK_TYPES[task_type](start)
     except WorkspaceFileError as error:
         raise CannotRunError(str(error), "RESOURCE_NOT_FOUND") from None
