@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def _in_airflow() -> ModuleType:
-    """Return the module that imports Airflow, which then logs every warning of the test, so that pytest shows none."""
-    import warnings
-    from unittest import mock
+    """Return the module that imports Airflow.
 
-    with mock.patch.object(warnings, "showwarning", warnings.showwarning):
+    That replaces `warnings.showwarning`, so that Airflow would log the warnings of this test, and pytest show none.
+    """
+    with warnings.catch_warnings(action="ignore"):
         from . import in_airflow
     return in_airflow
 
@@ -55,7 +56,8 @@ def airflow_test_home(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 @pytest.fixture(scope="session")
 def _airflow_test_settings(airflow_test_home: Path | None, _in_airflow: ModuleType) -> dict[str, str] | None:
     """Create the database of the session, and return the environment variables that lead Airflow to it."""
-    return _in_airflow.create_database(airflow_test_home) if airflow_test_home else None
+    with warnings.catch_warnings(action="ignore"):
+        return _in_airflow.create_database(airflow_test_home) if airflow_test_home else None
 
 
 @pytest.fixture
