@@ -98,8 +98,9 @@ def _seconds(raw: Mapping[str, Any], field: str) -> float | None:
 
 
 def _task_counts(run: Run) -> str:
-    failed = len(run.failed_tasks)
+    canceled = sum(task.state.outcome is Outcome.CANCELED for task in run.failed_tasks)
+    failed = len(run.failed_tasks) - canceled
     succeeded = sum(task.state.outcome in {Outcome.SUCCESS, Outcome.PARTIAL_SUCCESS} for task in run.tasks)
-    not_run = len(run.tasks) - failed - succeeded
-    counts = {"succeeded": succeeded, "failed": failed, "did not run": not_run}
+    not_run = len(run.tasks) - succeeded - failed - canceled
+    counts = {"succeeded": succeeded, "failed": failed, "cancelled": canceled, "did not run": not_run}
     return f"{len(run.tasks)} tasks: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -67,6 +67,14 @@ class TestRunDag:
         assert run_dag(dag_of(deferrable=deferrable, retries=1)).state == "success"
         databricks_workspace.assert_launched("load", times=2)
 
+    def test_does_not_launch_again_what_a_person_cancelled(
+        self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, deferrable: bool
+    ) -> None:
+        databricks_workspace.task("load", canceled=True, seconds=600)
+        assert run_dag(dag_of(deferrable=deferrable, retries=1)).state == "failed"
+        databricks_workspace.assert_launched("load", times=1)
+        assert databricks_workspace.assert_canceled("load").seconds >= 600
+
     def test_cancels_at_the_execution_timeout(
         self, databricks_workspace: ScriptedWorkspace, run_dag: DagRunner, deferrable: bool
     ) -> None:
@@ -129,6 +137,25 @@ class TestRunDag:
         dag = dag_of(DatabricksRunSensor, run_id=databricks_workspace.launch("upstream"), mode="reschedule")
         run_dag(dag)
         assert dag.get_task("load").mode == "reschedule"
+
+
+def test_the_only_test_of_a_session_shows_its_warnings(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile("""
+        import warnings
+
+        def test_misspelt(databricks_workspace, run_dag):
+            databricks_workspace.task("laod", error="no rows")
+            warnings.warn("a warning of the test itself")
+    """)
+    # In a process of its own, into which no test has imported Airflow.
+    result = pytester.runpytest_subprocess("-p", plugin.__name__, "-p", "no:cacheprovider", timeout=120)
+    result.assert_outcomes(passed=1, warnings=2)
+    result.stdout.fnmatch_lines(
+        ["*: a warning of the test itself", "*UnusedScriptWarning: No task followed the script of 'laod'.*"]
+    )
 
 
 class TestDatabase:

@@ -22,6 +22,7 @@ from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.hooks.extra import scheme_of
 from airflow_dbjobs.local_workspace.__main__ import _parse
 from airflow_dbjobs.provider import get_provider_info
+from airflow_dbjobs.runs import failure_cause
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +106,11 @@ class TestPages:
         names = {page.stem for page in PAGES if page.parent != ROOT} - {"README"}
         assert {link.partition(".md")[0].removeprefix("docs/") for link in links(ROOT / "README.md")} >= names
         assert {link.partition(".md")[0] for link in links(ROOT / "docs" / "README.md")} >= names
+
+    def test_list_the_termination_codes(self) -> None:
+        rows = table("errors-and-retries", "Class | Termination codes")
+        listed = {code: kind.strip("`") for kind, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+        assert listed == {code: kind.__name__ for code, kind in failure_cause._BY_CODE.items()}
 
 
 class TestRepository:

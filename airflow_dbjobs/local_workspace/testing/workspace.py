@@ -94,11 +94,12 @@ class ScriptedWorkspace(LocalWorkspace):
         returns: Any = None,
         error: str = "",
         termination_code: str = "",
+        canceled: bool = False,
         seconds: float = 0.0,
         logs: str = "",
         times: int | None = None,
     ) -> None:
-        """Say how tasks end: successfully, unless `error` or `termination_code` is given.
+        """Say how tasks end: successfully, unless `error`, `termination_code` or `canceled` is given.
 
         Several scripts of one name are followed one after the other; one without `times` replaces the one without
         before it.
@@ -108,14 +109,17 @@ class ScriptedWorkspace(LocalWorkspace):
             what a decorated function returns.
         :param error: The message with which the task fails.
         :param termination_code: Why it fails, such as "CLUSTER_ERROR"; "RUN_EXECUTION_ERROR" by default.
+        :param canceled: Whether a person cancels the run of the task, after its `seconds`.
         :param seconds: How long it takes.
         :param logs: What a Python file prints.
         :param times: How many attempts follow this script; all by default.
+        :raises ValueError: No task ends like that.
         """
+        script = Script(name, returns, error, termination_code, seconds, logs, times, canceled=canceled)
         scripts = self._executor.scripts
         if times is None:
             scripts[:] = [script for script in scripts if script.name != name or script.times is not None]
-        scripts.append(Script(name, returns, error, termination_code, seconds, logs, times))
+        scripts.append(script)
 
     def job(
         self, name: str, *, job_id: int | None = None, tasks: Iterable[str | Json] = ("main",), **settings: Any
@@ -158,7 +162,7 @@ class ScriptedWorkspace(LocalWorkspace):
         return run.run_id
 
     def fault(self, operation: str = "*", **how: Any) -> None:
-        """Let requests fail, as docs/local-workspace.md describes: `status`, `cut`, `times`, `skip` and so on."""
+        """Let requests fail, as docs/testing.md describes: `status`, `cut`, `times`, `skip` and so on."""
         self.faults.append(Fault(operation, **how))
 
     def outage(self, seconds: float, operation: str = "*", *, after: float = 0.0, status: int = 503) -> None:
@@ -236,7 +240,10 @@ class ScriptedWorkspace(LocalWorkspace):
             return [task.state.life for run in active for task in self._store.tasks_of(run)]
 
     def _new_executor(self, folder: Path) -> ScriptedExecutor:  # noqa: ARG002 - as in the base class
-        return ScriptedExecutor(self._now_ms)
+        return ScriptedExecutor(self._now_ms, self._cancel_run_of)
+
+    def _cancel_run_of(self, task: TaskRun) -> None:
+        self._context("2.2", {}).cancel(self._store.runs[task.parent_id])
 
     def _call_api(self, request: Request) -> Reply:
         if routes.operation_of(request.path) in _OF_A_JOB:

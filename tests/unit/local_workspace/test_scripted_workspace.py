@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_dbjobs.local_workspace.engine.scripts import FAILURE_CODES
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 from airflow_dbjobs.local_workspace.testing.time_leap import TimeLeap
 from airflow_dbjobs.local_workspace.testing.workspace import ScriptedWorkspace, UnusedScriptWarning
+from airflow_dbjobs.runs import failure_cause
 
 from .conftest import mounted
 from .support import Client, results, state
@@ -78,6 +81,45 @@ class TestScripts:
         task = submit(client, notebook("a"))["tasks"][0]
         assert task["status"]["termination_details"]["code"] == "CLUSTER_ERROR"
         assert task["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+
+    @pytest.mark.parametrize(
+        ("how", "message"),
+        [
+            ({"termination_code": "CLUSTER_EROR"}, "code of the API; did you mean 'CLUSTER_ERROR'?"),
+            ({"termination_code": "nonsense"}, "termination_code='nonsense' is no termination code of the API."),
+            ({"termination_code": "USER_CANCELED"}, "'USER_CANCELED' is no failure: use canceled=True."),
+            ({"termination_code": "CANCELED"}, "'CANCELED' is no failure: use canceled=True."),
+            ({"termination_code": "SUCCESS"}, "'SUCCESS' is no failure: leave it out."),
+            ({"canceled": True, "returns": 0}, "A cancelled task has no result and no error"),
+            ({"canceled": True, "error": "no"}, "A cancelled task has no result and no error"),
+            ({"canceled": True, "termination_code": "CLUSTER_ERROR"}, "A cancelled task has no result and no error"),
+        ],
+        ids=str,
+    )
+    def test_say_no_end_that_no_task_has(self, scripted: ScriptedWorkspace, how: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            scripted.task("a", **how)
+
+    def test_take_the_termination_codes_that_the_provider_explains(self) -> None:
+        # The two lists share no code; each comes from the API's reference.
+        assert set(FAILURE_CODES) == set(failure_cause._BY_CODE)
+
+    def test_cancel_the_run_as_a_person_does(self, client: Client, scripted: ScriptedWorkspace) -> None:
+        scripted.task("a", canceled=True, seconds=60)
+        scripted.task("b", seconds=3600)
+        run_id = submit(client, notebook("a"), notebook("b"), notebook("c", "b"))["run_id"]
+        time.sleep(59)
+        assert state(client, run_id) == ("RUNNING", None)
+        time.sleep(2)
+        run = client.get("runs/get", run_id=run_id)
+        assert results(run) == dict.fromkeys("abc", "CANCELED")
+        assert state(client, run_id) == ("TERMINATED", "CANCELED")
+        assert run["status"]["termination_details"]["code"] == "USER_CANCELED"
+        scripted.assert_nothing_active()
+
+    def test_cancel_as_many_runs_as_they_say(self, client: Client, scripted: ScriptedWorkspace) -> None:
+        scripted.task("a", canceled=True, times=1)
+        assert [results(submit(client, notebook("a")))["a"] for _ in range(2)] == ["CANCELED", "SUCCESS"]
 
     def test_take_their_time(self, client: Client, scripted: ScriptedWorkspace) -> None:
         scripted.task("a", seconds=3600)

@@ -113,6 +113,19 @@ class TestRunSummary:
                     " 3 tasks: 1 succeeded, 1 failed, 1 did not run"
                 ),
             ),
+            (
+                described(
+                    "TERMINATED",
+                    "CANCELED",
+                    tasks=[
+                        task("a", "TERMINATED", "CANCELED"),
+                        task("b", "TERMINATED", "CANCELED"),
+                        task("c", "TERMINATED", "UPSTREAM_CANCELED"),
+                        task("d", "TERMINATED", "FAILED"),
+                    ],
+                ),
+                "TERMINATED/CANCELED; 4 tasks: 1 failed, 2 cancelled, 1 did not run",
+            ),
             (described("SKIPPED"), "SKIPPED"),
         ],
     )
