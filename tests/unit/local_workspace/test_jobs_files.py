@@ -13,6 +13,7 @@ import pytest
 from documentation import ROOT, text_of
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.__main__ import main
 from airflow_dbjobs.local_workspace.jobs_files.loading import JobsFiles
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
@@ -382,6 +383,23 @@ class TestServer:
         )
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{bundle}/databricks.yml:1: not valid YAML")
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("nowhere", "--jobs nowhere: no such file or folder."),
+            ("resources", "--jobs resources belongs to the bundle databricks.yml: name that, or its folder."),
+            ("resources/nightly.yml", "--jobs resources/nightly.yml belongs to the bundle databricks.yml: name that, "),
+            ("jobs", "--jobs jobs holds no bundle (databricks.yml): add --root, the folder that holds the notebooks."),
+        ],
+    )
+    def test_says_why_files_have_no_root(
+        self, bundle: Path, write: Write, monkeypatch: pytest.MonkeyPatch, capsys, path: str, expected: str
+    ) -> None:
+        write("jobs/load.json", json.dumps(SETTINGS))
+        monkeypatch.chdir(bundle)
+        assert main(["--jobs", path]) == 2
+        assert capsys.readouterr().err.startswith(expected)
 
     @pytest.mark.parametrize("text", ["nightly", "nightly=x", "=5", "nightly=0"])
     def test_refuses_an_id_that_is_none(self, text: str) -> None:
