@@ -152,7 +152,7 @@ class Proxy:
         """Return a request, whose bytes are `data`, as Sail takes it."""
         import grpc
 
-        sql = request.plan.command.sql_command.input.sql
+        sql: Any = request.plan.command.sql_command.input.sql
         use = use_statements(sql.query)
         if unknown := unknown_catalog(data, use, self._names):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NO_CATALOG.format(unknown))
