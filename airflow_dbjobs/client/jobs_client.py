@@ -13,8 +13,10 @@ Source of endpoints and fields: the Jobs API reference, https://docs.databricks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_dbjobs.client import pagination
@@ -103,8 +105,14 @@ class JobsClient(Workspace):
                 f"job_name={name!r}: {len(found)} jobs have this name ({', '.join(map(str, found))})."
                 " Set job_id instead."
             )
+        hint = ""
+        # One page: workspaces may have thousands of jobs.
+        for job in islice(self.list_jobs(), _JOBS_PER_PAGE):
+            if re.fullmatch(rf"\[[^]]+\] {re.escape(str(name))}", str(job_name(job))):
+                found_at = f"{job_name(job)!r} (job_id {_id_in(job, 'job_id')})"
+                hint = f" There is {found_at}: a bundle's target in development mode prefixes names."
         raise ConfigurationError(
-            f"job_name={name!r}: {self.host} has no job of this name that these credentials may see."
+            f"job_name={name!r}: {self.host} has no job of this name that these credentials may see.{hint}"
             " Check the spelling (case matters), or set job_id instead."
         )
 

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in ("starlette", "uvicorn", *(["cryptography"] if options.tls else [])):
         if importlib.util.find_spec(module) is None:
             return _fail(f"{module} is not installed: pip install '.[local]' in a clone, or 'airflow-dbjobs[local]'.")
+    if options.root is None:
+        return _fail(options.jobs.reason_for_no_root())
     from .http import server
 
     try:
@@ -103,10 +105,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--spark-catalogs", default="main", metavar="NAME,...", help="catalogs that code names (default: %(default)s)")
     add("--tls", action="store_true", help="serve HTTPS, with a certificate that is made and kept in the root")
     options = parser.parse_args(argv)
+    if options.root is None and not options.jobs:
+        parser.error("the following arguments are required: --root (or --jobs with a bundle)")
     options.jobs = JobsFiles(options.jobs, options.target, dict(options.job_id))
     options.root = options.root or options.jobs.root
-    if options.root is None:
-        parser.error("the following arguments are required: --root (or --jobs with a bundle)")
     return options
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from itertools import chain
@@ -25,6 +26,7 @@ from airflow_dbjobs.payloads.bundles import (
     node_of,
     parameters_as_texts,
     read_bundle,
+    root_file,
     root_of,
     targets_of,
     with_target,
@@ -48,6 +50,7 @@ Without --endpoint, the fields of a payload determine its endpoint:
   create       bundle, resources, targets or variables: the jobs of a Databricks bundle are checked, for each target
 Exit code: 0 if there are no errors (warnings are allowed), 1 if a file breaks a rule or cannot be read.
 """
+_VARIABLE = re.compile(r"\$\{var(?:iables)?\.([A-Za-z][\w-]*)")
 _REPAIR = {"rerun_tasks", "rerun_all_failed_tasks", "latest_repair_id"}
 
 
@@ -89,18 +92,25 @@ def problems(payload: Any, endpoint: str | None, version: str) -> list[Finding]:
     return [finding._replace(path=f"{prefix}.{finding.path}".strip(".")) for finding in found]
 
 
-def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[bool, str]]:
-    """Yield for each finding in a file, or a bundle's root file, whether it is an error, and the line to print."""
+def report(file: Path, endpoint: str | None, version: str, checked: set[str]) -> Iterator[tuple[bool, str]]:
+    """Yield for each finding in a file, or a bundle's root file, whether it is an error, and the line to print.
+
+    The places of the payloads that it has checked are added to `checked`.
+    """
+    if file.is_dir():
+        yield True, f"{file}: has no {FILE_NAMES[0]}. Name the files to check."
+        return
     try:
         documents = read(file)
         if endpoint is None and is_part(documents[0].payload):
             with depth_reported:
-                yield from _report_bundle(read_bundle(file, node_of(documents[0], file)), version)
+                yield from _report_bundle(read_bundle(file, node_of(documents[0], file)), version, checked)
             return
     except ConfigurationError as error:
         yield True, str(error)
         return
-    for document in documents:
+    for index, document in enumerate(documents):
+        checked.add(f"{file}:{index}")
         try:
             found = problems(document.payload, endpoint, version)
         except ConfigurationError as error:
@@ -110,17 +120,30 @@ def report(file: Path, endpoint: str | None, version: str) -> Iterator[tuple[boo
             yield _line(f"{file}:{document.line_of(finding.path)}", finding)
 
 
-def _report_bundle(bundle: Node, version: str) -> Iterator[tuple[bool, str]]:
+def _report_bundle(bundle: Node, version: str, checked: set[str]) -> Iterator[tuple[bool, str]]:
     """Yield what `report` does, with the places of the fields in the bundle's files instead of those in a job."""
     for target in targets_of(bundle) or [default_target(bundle)]:
-        for job in map(merge_elements, jobs_of(with_target(bundle, target)).values()):
+        for key, settings in jobs_of(with_target(bundle, target)).items():
+            checked.add(f"{bundle.file}:{key}")
+            job = merge_elements(settings)
             nodes = dict(job.by_path())
+            if bundle.file.name in FILE_NAMES:
+                yield from _undeclared(nodes.values(), bundle, target)
             payload = parameters_as_texts(map_paths(job, _unknown_if_relative)).plain()
             for finding in problems(payload, "create", version):
                 known = nearest(finding.path, nodes)
                 node, missing = nodes[known], finding.path.removeprefix(known).lstrip(".")
                 path = f"{node.path}.{missing}".removesuffix(".").replace(".[", "[")
                 yield _line(f"{node.file}:{node.line}", finding._replace(path=path))
+
+
+def _undeclared(nodes: Iterable[Node], bundle: Node, target: str) -> Iterator[tuple[bool, str]]:
+    """Yield what `report` does for variables that nothing declares."""
+    declared = bundle.fields("variables").keys() | bundle.fields("targets", target, "variables").keys()
+    for node in nodes:
+        for name in _VARIABLE.findall(node.value) if isinstance(node.value, str) else ():
+            if name not in declared:
+                yield True, f"{node.place}: there is no variable {name!r}. Declare it in `variables`."
 
 
 def _unknown_if_relative(node: Node) -> Node:
@@ -177,11 +200,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not options.files:
         parser.error("no files given")
-    failed = False
-    # Several of the files may belong to one bundle.
-    files = options.files if options.endpoint else dict.fromkeys(map(root_of, options.files))
+    failed = printed = False
+    checked: set[str] = set()
+    # A folder stands for the bundle in it. Several of the files may belong to one bundle.
+    files = [root_file(file) or file for file in options.files]
+    files = files if options.endpoint else list(dict.fromkeys(map(root_of, files)))
     reports = (
-        report(file, options.endpoint, options.api_version)
+        report(file, options.endpoint, options.api_version, checked)
         for file in files
         if file.name in FILE_NAMES or not options.bundles_only
     )
@@ -189,7 +214,10 @@ def main(arguments: list[str] | None = None) -> int:
     for is_error, line in dict.fromkeys(chain.from_iterable(reports)):
         failed = failed or is_error
         if is_error or options.warnings:
+            printed = True
             _print(line)
+    if not printed:
+        _print(f"No mistakes. Jobs and other payloads checked: {len(checked)}.")
     return 1 if failed else 0
 
 

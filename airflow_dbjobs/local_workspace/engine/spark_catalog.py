@@ -77,10 +77,13 @@ def use_statements(statement: str) -> list[str]:
     return [f"USE {kind} {_quoted(name)}" for kind, name in zip(("SCHEMA", "CATALOG"), names[::-1], strict=False)][::-1]
 
 
-def unknown_catalog(command: bytes, names: Sequence[str]) -> str | None:
-    """Return the catalog, none of `names`, that `CREATE SCHEMA catalog.schema` names: to Sail it is a schema."""
-    found = (name.decode().lower() for name in _NEW_SCHEMA.findall(command))
-    return next((name for name in found if name not in names), None)
+def unknown_catalog(command: bytes, use: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the catalog, none of `names`, that a command uses; `use` is what Sail takes for its USE statement.
+
+    The catalog of `CREATE SCHEMA catalog.schema` is a schema to Sail.
+    """
+    found = [name.decode() for name in _NEW_SCHEMA.findall(command)] + re.findall(r"USE CATALOG `(\w+)`", " ".join(use))
+    return next((name for name in map(str.lower, found) if name not in names), None)
 
 
 class SessionCatalog:

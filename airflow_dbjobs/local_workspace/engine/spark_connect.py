@@ -152,10 +152,11 @@ class Proxy:
         """Return a request, whose bytes are `data`, as Sail takes it."""
         import grpc
 
-        if unknown := unknown_catalog(data, self._names):
+        sql: Any = request.plan.command.sql_command.input.sql
+        use = use_statements(sql.query)
+        if unknown := unknown_catalog(data, use, self._names):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NO_CATALOG.format(unknown))
-        sql = request.plan.command.sql_command.input.sql
-        if use := use_statements(sql.query):
+        if use:
             # Of several statements that Sail takes instead, the request becomes the last.
             for statement in use[:-1]:
                 catalog.execute(statement)

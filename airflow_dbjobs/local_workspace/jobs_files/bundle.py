@@ -77,7 +77,8 @@ def jobs_of_bundle(
         **({} if bundle.get("workspace", "root_path") else {"workspace.root_path": root_path}),
         **{f"resources.jobs.{key}.id": job_id for key, job_id in job_ids.items()},
     }
-    bundle = _with_presets(bundle, target, user)
+    presets, is_development = _presets(bundle, target, user)
+    bundle = _with_presets(bundle, presets)
     references = References(bundle, target, known)
     try:
         deployed = references.resolved(replace(bundle, value="${workspace.root_path}/files")).value
@@ -85,6 +86,12 @@ def jobs_of_bundle(
         # No job needs it, or the same mistake is found in the job.
         deployed = str(folder)
     notes = [*_skipped(bundle)]
+    if is_development:
+        notes.insert(
+            0,
+            f"target {target!r} is in development mode: names of jobs begin with {presets['name_prefix']!r}."
+            " DAGs that run jobs by their names in production need --target NAME.",
+        )
     jobs = []
     for key, job in jobs_of(bundle).items():
         made = parameters_as_texts(merge_elements(references.resolved(job))).map(_as_text)
@@ -116,12 +123,13 @@ def _short(user: str) -> str:
     return re.sub(r"\W", "_", user.partition("@")[0])
 
 
-def _with_presets(bundle: Node, target: str, user: str) -> Node:
-    """Return the bundle with the presets of the target applied to its jobs, and those that its mode implies."""
+def _presets(bundle: Node, target: str, user: str) -> tuple[dict[str, Any], bool]:
+    """Return the presets of the target, with those that its mode implies, and whether that is development."""
     presets = {name: node.plain() for name, node in bundle.fields("presets").items()}
     presets["tags"] = {name: node.plain() for name, node in bundle.fields("presets", "tags").items()}
     mode = bundle.get("targets", target, "mode") or bundle.get("bundle", "mode")
-    if mode and mode.value == "development":
+    is_development = mode is not None and mode.value == "development"
+    if is_development:
         tags = {"dev": _short(user), **presets["tags"]}
         presets = {
             "name_prefix": f"[dev {_short(user)}] ",
@@ -130,6 +138,11 @@ def _with_presets(bundle: Node, target: str, user: str) -> Node:
             **{name: value for name, value in presets.items() if value},
             "tags": tags,
         }
+    return presets, is_development
+
+
+def _with_presets(bundle: Node, presets: Mapping[str, Any]) -> Node:
+    """Return the bundle with presets applied to its jobs."""
     jobs = {key: _preset(job, presets) for key, job in jobs_of(bundle).items()}
     resources = bundle.fields("resources")
     if not jobs:
@@ -195,7 +208,8 @@ def _localizer(root: Path, folder: Path, deployed: str, note: Callable[[str], No
                 f" --root {os.path.commonpath((root, path))}"
             )
         if not exists:
-            note(f"{node.place}: there is no file {path}.")
+            build = " Build it, and start the workspace again." if "*" in path.name else ""
+            note(f"{node.place}: there is no file {path}.{build}")
         return replace(node, value=f"/{path.relative_to(root).as_posix()}")
 
     return localized

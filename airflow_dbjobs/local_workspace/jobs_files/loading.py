@@ -15,7 +15,7 @@ from airflow_dbjobs.local_workspace.operations.fields import decode
 from airflow_dbjobs.local_workspace.operations.validation import check_settings
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 from airflow_dbjobs.local_workspace.state.records import Job
-from airflow_dbjobs.payloads.bundles import FILE_NAMES, Node, is_part, read_nodes, root_file
+from airflow_dbjobs.payloads.bundles import FILE_NAMES, Node, is_part, read_nodes, root_file, root_of
 
 from .bundle import FileJob, jobs_of_bundle, stable_id
 
@@ -59,6 +59,17 @@ class JobsFiles:
     def sources(self) -> set[str]:
         """What the paths name: the `source` of their jobs."""
         return {str((_bundle_file(path) or path).resolve()) for path in self.paths}
+
+    def reason_for_no_root(self) -> str:
+        """Return why these paths, of which none is a bundle, have no root."""
+        for path in self.paths:
+            if not path.exists():
+                return f"--jobs {path}: no such file or folder."
+            for file in (path, *sorted(path.glob("*"))):
+                if (bundle := root_of(file)) != file:
+                    return f"--jobs {path} belongs to the bundle {bundle}: name that, or its folder."
+        paths = ", ".join(map(str, self.paths))
+        return f"--jobs {paths} holds no bundle ({FILE_NAMES[0]}): add --root, the folder that holds the notebooks."
 
     def read(self, root: Path, *, user: str, host: str) -> tuple[list[FileJob], list[str]]:
         """Return the jobs of the files, checked, and notes about what is not as in the cloud.

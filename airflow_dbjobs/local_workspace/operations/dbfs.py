@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
+from airflow_dbjobs.local_workspace.state.paths import with_top
 
 from . import files
 
@@ -90,7 +91,7 @@ def mkdirs(context: RequestContext) -> Json:
     """Create a folder and the folders above it; do nothing if it exists."""
     path = _path(context)
     with files.api_errors(path):
-        files.locate(context, path).mkdir(parents=True, exist_ok=True)
+        with_top(context.root, files.locate(context, path)).mkdir(parents=True, exist_ok=True)
     return {}
 
 
@@ -133,8 +134,7 @@ def _existing(context: RequestContext, field: str = "path") -> tuple[str, Path]:
         if place.exists():
             return path, place
         if place in _tops(context):
-            place.mkdir()
-            return path, place
+            return path, with_top(context.root, place)
     raise ApiError(f"No file or directory exists on path {path}.", code=files.MISSING, status=404)
 
 
@@ -150,7 +150,7 @@ def _new_file(context: RequestContext, path: str) -> Path:
         raise ApiError(f"{path} is a folder.", code=files.EXISTS)
     if place.exists() and not context.args.get("overwrite", False):
         raise ApiError(f"A file or directory already exists at the input path {path}.", code=files.EXISTS)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with_top(context.root, place.parent).mkdir(parents=True, exist_ok=True)
     return place
 
 

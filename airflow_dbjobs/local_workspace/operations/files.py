@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError
-from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER, PlaceError, is_inside, place_of
+from airflow_dbjobs.local_workspace.state.paths import STATE_FOLDER, PlaceError, is_inside, is_listed, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,10 @@ def read(place: Path, offset: int = 0, length: int = -1) -> bytes:
 
 def entries(context: RequestContext, folder: Path) -> list[Path]:
     """Return the files and folders in a folder by name, without those that lead out of the root."""
-    return sorted(item for item in folder.iterdir() if is_inside(context.root, item) and item.exists())
+    root = context.root
+    return sorted(
+        item for item in folder.iterdir() if is_inside(root, item) and is_listed(root, item) and item.exists()
+    )
 
 
 def remove(context: RequestContext, place: Path, path: str, not_empty: str) -> None:

@@ -7,6 +7,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbjobs.local_workspace.messages import ApiError, Json, Reply
+from airflow_dbjobs.local_workspace.state.paths import with_top
 
 from . import files
 
@@ -25,7 +26,7 @@ def upload(context: RequestContext) -> Reply:
     with files.api_errors(path):
         if place.exists() and (place.is_dir() or not context.args.get("overwrite", True)):
             raise ApiError(f"{path} already exists.", code="ALREADY_EXISTS", status=409)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        with_top(context.root, place.parent).mkdir(parents=True, exist_ok=True)
         files.write(place, context.request.body)
     return _DONE
 
@@ -64,7 +65,7 @@ def create_folder(context: RequestContext) -> Reply:
     """Create a folder and the folders above it; do nothing if it exists."""
     path, place = _place(context)
     with files.api_errors(path):
-        place.mkdir(parents=True, exist_ok=True)
+        with_top(context.root, place).mkdir(parents=True, exist_ok=True)
     return _DONE
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: The folder, inside the workspace's root, that holds its state.
 STATE_FOLDER: Final = ".airflow_dbjobs"
+_IGNORED: Final = ".gitignore"
 _SCHEME: Final = re.compile(r"(dbfs|file):(?://(?=/))?")
 _WORKSPACE: Final = re.compile(r"/+Workspace(?=/|$)")
 _VOLUMES: Final = re.compile(r"/+dbfs/+Volumes(?=/|$)")
@@ -51,6 +52,27 @@ def place_of(root: Path, path: str, *, folder: Path | None = None) -> Path:
     if not is_inside(root, place):
         raise OutsideRootError(f"{path!r} is outside the root folder of the local workspace.")
     return place
+
+
+def with_top(root: Path, place: Path) -> Path:
+    """Return a place; the folder of DBFS or of volumes that it is in is created, if needed.
+
+    The root may be a bundle, or in Git: both leave out what is in a new folder.
+    """
+    top = next(filter(place.is_relative_to, _tops(root)), None)
+    if top and not top.exists():
+        top.mkdir(exist_ok=True)
+        (top / _IGNORED).write_text("*\n")
+    return place
+
+
+def is_listed(root: Path, item: Path) -> bool:
+    """Return whether an item of a folder is listed: what `with_top` writes is not."""
+    return item.name != _IGNORED or item.parent not in _tops(root)
+
+
+def _tops(root: Path) -> list[Path]:
+    return [root.resolve() / name for name in ("dbfs", "Volumes")]
 
 
 def is_inside(root: Path, place: Path) -> bool:

@@ -171,6 +171,13 @@ class TestJobs:
         with pytest.raises(ConfigurationError, match=rf"2 jobs have this name \({twins[0]}, {twins[1]}\)"):
             versioned.find_job_id("twin")
 
+    def test_with_the_prefix_of_development_mode_are_named(self, versioned: JobsClient) -> None:
+        job_id = versioned.create_job({"name": "[dev jo] nightly", **TASK})
+        with pytest.raises(ConfigurationError, match=rf"There is '\[dev jo\] nightly' \(job_id {job_id}\): a bun"):
+            versioned.find_job_id("nightly")
+        with pytest.raises(ConfigurationError, match=r"may see\. Check the spelling"):
+            versioned.find_job_id("night")
+
     def test_that_run_continuously_have_no_run_to_wait_for(self, client: JobsClient, workspace: LocalWorkspace) -> None:
         workspace.faults.append(Fault("run-now", status=200, body={}, times=None))
         with pytest.raises(NoRunToWaitFor, match=r"restarted it\. Such a job starts its runs itself") as caught:

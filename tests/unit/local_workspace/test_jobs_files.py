@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from documentation import ROOT, text_of
 
 from airflow_dbjobs.local_workspace import LocalWorkspace
+from airflow_dbjobs.local_workspace.__main__ import main
 from airflow_dbjobs.local_workspace.jobs_files.loading import JobsFiles
 from airflow_dbjobs.local_workspace.state.folder import WorkspaceError
 
@@ -78,8 +80,8 @@ def read(folder: Path, target: str = "prod", **options: Any) -> dict[str, Any]:
     return {job.key: job.settings for job in jobs}
 
 
-def notes(folder: Path) -> list[str]:
-    return JobsFiles([folder]).read(folder, user="jo", host="")[1]
+def notes(folder: Path, target: str = "") -> list[str]:
+    return JobsFiles([folder], target).read(folder, user="jo", host="")[1]
 
 
 def message(folder: Path, *paths: Path, target: str = "prod", ids: dict[str, Any] | None = None) -> str:
@@ -168,10 +170,19 @@ class TestBundle:
         os.utime(bundle / "dist" / "a-2.whl", (0, 0))
         assert read(bundle)["chained"]["tasks"][0]["libraries"] == [{"whl": "/dist/a-1.whl"}]
 
+    def test_a_pattern_without_a_file_needs_a_build_and_a_restart(self, bundle: Path, write: Write) -> None:
+        write("resources/nightly.yml", NIGHTLY + "          libraries: [{whl: ../dist/*.whl}]\n")
+        expected = f"there is no file {bundle}/dist/*.whl. Build it, and start the workspace again."
+        assert any(note.endswith(expected) for note in notes(bundle))
+
+    def test_only_a_target_in_development_mode_is_noted(self, bundle: Path) -> None:
+        assert not any("development" in note for note in notes(bundle, "prod"))
+
     def test_notes_what_is_left_out(self, bundle: Path, write: Write) -> None:
         write("resources/nightly.yml", NIGHTLY + "          existing_cluster_id: ${var.policy}\n")
         (bundle / "src" / "load.py").unlink()
-        schema, missing, unknown = notes(bundle)
+        mode, schema, missing, unknown = notes(bundle)
+        assert mode.startswith("target 'dev' is in development mode: names of jobs begin with '[dev jo] '. DAGs that")
         assert schema == f"{bundle}/resources/nightly.yml:2: resources.schemas: is not loaded; only jobs are."
         assert missing.endswith(f"python_file: there is no file {bundle}/src/load.py.")
         assert "existing_cluster_id: ${var.policy} is known to a real workspace only" in unknown
@@ -382,6 +393,23 @@ class TestServer:
         )
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{bundle}/databricks.yml:1: not valid YAML")
+
+    @pytest.mark.parametrize(
+        "expected",
+        [
+            "--jobs nowhere: no such file or folder.",
+            "--jobs resources belongs to the bundle databricks.yml: name that, or its folder.",
+            "--jobs resources/nightly.yml belongs to the bundle databricks.yml: name that, or its folder.",
+            "--jobs jobs holds no bundle (databricks.yml): add --root, the folder that holds the notebooks.",
+        ],
+    )
+    def test_says_why_files_have_no_root(
+        self, bundle: Path, write: Write, monkeypatch: pytest.MonkeyPatch, capsys, expected: str
+    ) -> None:
+        write("jobs/load.json", json.dumps(SETTINGS))
+        monkeypatch.chdir(bundle)
+        assert main(["--jobs", re.split("[ :]", expected)[1]]) == 2
+        assert capsys.readouterr().err == f"{expected}\n"
 
     @pytest.mark.parametrize("text", ["nightly", "nightly=x", "=5", "nightly=0"])
     def test_refuses_an_id_that_is_none(self, text: str) -> None:

@@ -296,11 +296,11 @@ class TestFiles:
             found = glob.glob("/dbfs/**/*.csv", recursive=True)
             shutil.rmtree("/dbfs/a")
             exist = os.path.isdir("/Volumes/c/s/v/new"), os.path.exists("/dbfs/a")
-            dbutils.notebook.exit([found, os.listdir("/dbfs"), exist])
+            dbutils.notebook.exit([found, sorted(os.listdir("/dbfs")), exist])
             """,
         )
         result = run_notebook(client, "/main")["notebook_output"]["result"]
-        assert result == "[['/dbfs/y.csv', '/dbfs/a/b/y.csv'], ['y.csv'], (True, False)]"
+        assert result == "[['/dbfs/y.csv', '/dbfs/a/b/y.csv'], ['.gitignore', 'y.csv'], (True, False)]"
         assert (root / "dbfs/y.csv").read_text() == "1,2"
 
     def test_that_are_missing_are_named_by_their_place(self, client: Client, notebook, root: Path) -> None:

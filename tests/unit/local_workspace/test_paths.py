@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_dbjobs.local_workspace.engine.notebooks import WorkspaceFileError, find_file
-from airflow_dbjobs.local_workspace.state.paths import OutsideRootError, PlaceError, place_of
+from airflow_dbjobs.local_workspace.state.paths import OutsideRootError, PlaceError, place_of, with_top
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .conftest import Write
+    from .support import Client
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,48 @@ def test_a_file_of_dbfs_is_found_there_first(root: Path, write: Write) -> None:
         assert find_file(root, path) == root / "dbfs" / "jobs" / "x.py"
     with pytest.raises(WorkspaceFileError, match="not found"):
         find_file(root, "dbfs:/Volumes/x.py")
+
+
+@pytest.mark.parametrize("top", ["dbfs", "Volumes"])
+def test_new_folders_of_dbfs_and_volumes_are_ignored_by_git(root: Path, top: str) -> None:
+    place = root / top / "a"
+    assert with_top(root, place) == place
+    assert (root / top / ".gitignore").read_text() == "*\n"
+
+
+def test_folders_that_exist_are_left_as_they_are(root: Path) -> None:
+    (root / "dbfs").mkdir()
+    with_top(root, root / "dbfs" / "a")
+    with_top(root, root / "etl")
+    assert [item.relative_to(root).as_posix() for item in root.rglob("*")] == ["dbfs"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "dbutils.fs.put('dbfs:/a/b', 'x')",
+        "dbutils.fs.mkdirs('dbfs:/a')",
+        "dbutils.fs.cp('file:/Workspace/n.py', 'dbfs:/a/b')",
+        "dbutils.fs.ls('/')",
+        "open('/dbfs/b', 'w').close()",
+    ],
+)
+def test_notebooks_make_ignored_folders(client: Client, root: Path, notebook: Write, code: str) -> None:
+    notebook("n", code)
+    assert client.finish(notebook_task={"notebook_path": "/n"})["state"]["result_state"] == "SUCCESS"
+    assert (root / "dbfs" / ".gitignore").is_file()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("POST", "dbfs/mkdirs", {"json": {"path": "/a"}}),
+        ("POST", "dbfs/put", {"json": {"path": "/a/b", "contents": ""}}),
+        ("GET", "dbfs/list", {"params": {"path": "/"}}),
+        ("PUT", "fs/directories/Volumes/main/default/v", {}),
+        ("PUT", "fs/files/Volumes/main/default/v/a", {"data": b"x"}),
+    ],
+)
+def test_the_api_makes_ignored_folders(client: Client, root: Path, method: str, path: str, fields: Any) -> None:
+    assert client.send(method, f"/api/2.0/{path}", **fields).ok
+    assert len([*root.glob("[dV]*/.gitignore")]) == 1

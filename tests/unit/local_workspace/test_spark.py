@@ -118,17 +118,20 @@ class TestRestart:
 
 @pytest.mark.spark
 class TestSail:
-    def test_schema_in_an_unknown_catalog_is_refused(self, root: Path, output_of: Run) -> None:
+    def test_unknown_catalog_is_refused(self, root: Path, output_of: Run) -> None:
         code = """
-            try:
-                spark.sql("CREATE SCHEMA IF NOT EXISTS prod.sales")
-            except Exception as error:
-                dbutils.notebook.exit(str(error))
+            errors = []
+            for statement in ("CREATE SCHEMA IF NOT EXISTS prod.sales", "USE CATALOG prod", "USE prod.sales"):
+                try:
+                    spark.sql(statement)
+                except Exception as error:
+                    errors.append("Start it with --spark-catalogs prod." in str(error))
+            dbutils.notebook.exit(str(errors))
             """
         with LocalWorkspace(root, token=TOKEN, spark="sail", spark_catalogs=["dev"]) as workspace:
             client = mounted(workspace)
-            assert "Start it with --spark-catalogs prod" in output_of(client, code)
-            assert output_of(client, code.replace("prod", "dev")) == ""
+            assert output_of(client, code) == "[True, True, True]"
+            assert output_of(client, code.replace("prod", "dev")) == "[]"
 
     def test_notebook_uses_dataframes_sql_and_functions(self, spark_client: Client, output_of: Run) -> None:
         value = output_of(

@@ -44,6 +44,7 @@ targets:
               timeout_seconds: -1
             - task_key: report
               notebook_task: {notebook_path: ./report.py}
+variables: {retries: {description: without a value}}
 """
 NIGHTLY = """\
 # The nightly job.
@@ -241,6 +242,26 @@ class TestChecker:
             line.startswith("resources/nightly.job.yml:18: ") and "TASKKEY-UNIQUE" in line for line in lines(capsys)
         )
 
+    def test_finds_a_variable_that_nothing_declares(self, folder: Path, capsys) -> None:
+        write(folder, "resources/nightly.job.yml", NIGHTLY.replace("var.retries", "var.retry"))
+        assert check("--no-warnings", "databricks.yml") == 1
+        assert lines(capsys)[0] == (
+            "resources/nightly.job.yml:17: resources.jobs.nightly.tasks[0].max_retries: there is no variable 'retry'."
+            " Declare it in `variables`."
+        )
+
+    def test_takes_the_bundle_of_a_folder(self, folder: Path, capsys) -> None:
+        assert check(".") == 1
+        assert lines(capsys)[0].startswith("databricks.yml:19: targets.prod.")
+        assert check("resources") == 1
+        assert lines(capsys) == ["resources: has no databricks.yml. Name the files to check."]
+
+    def test_says_how_many_jobs_have_no_mistake(self, folder: Path, capsys) -> None:
+        write(folder, "databricks.yml", ROOT.replace("-1", "1"))
+        job = write(folder, "a.json", '{"job_id": 1}')
+        assert check(".", job) == 0
+        assert lines(capsys) == ["No mistakes. Jobs and other payloads checked: 2."]
+
     def test_names_the_place_of_what_is_missing(self, folder: Path, capsys) -> None:
         write(folder, "resources/nightly.job.yml", NIGHTLY.replace("            notebook_path: ../src/load.py\n", ""))
         assert check("--no-warnings", "databricks.yml") == 1
@@ -253,6 +274,7 @@ class TestChecker:
         assert check(other) == 1
         capsys.readouterr()
         assert check("--bundles-only", other) == 0
+        capsys.readouterr()
         assert check("--bundles-only", other, "resources/nightly.job.yml") == 1
         (line,) = lines(capsys)
         assert "timeout_seconds" in line
@@ -267,7 +289,7 @@ class TestChecker:
 
     def test_accepts_what_a_deployment_replaces(self, tmp_path: Path, capsys) -> None:
         assert check(write(tmp_path, "job.yml", NIGHTLY)) == 0
-        assert lines(capsys) == []
+        assert lines(capsys) == ["No mistakes. Jobs and other payloads checked: 1."]
 
     def test_reads_a_bundle_from_standard_input(self, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
         text = NIGHTLY.replace("cost: ", "cost: [1], x: ")
@@ -283,4 +305,4 @@ class TestChecker:
 
     def test_checks_other_resources_not_at_all(self, tmp_path: Path, capsys) -> None:
         assert check(write(tmp_path, "a.yml", "resources: {pipelines: {a: {tasks: 5}}}\n")) == 0
-        assert lines(capsys) == []
+        assert lines(capsys) == ["No mistakes. Jobs and other payloads checked: 0."]

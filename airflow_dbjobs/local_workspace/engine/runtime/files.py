@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_dbjobs.local_workspace.state.paths import PlaceError, place_of
+from airflow_dbjobs.local_workspace.state.paths import PlaceError, is_listed, place_of, with_top
 
 from .errors import NotSupportedError
 from .paths import full_path, local_path
@@ -53,7 +53,7 @@ class FileSystem(Utility):
         place = self._existing(path)
         if place.is_dir():
             # Without links that lead nowhere.
-            items = [item for item in sorted(place.iterdir()) if item.exists()]
+            items = [item for item in sorted(place.iterdir()) if item.exists() and is_listed(self._root, item)]
             return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in items]
         return [_info(place, full_path(path))]
 
@@ -67,13 +67,13 @@ class FileSystem(Utility):
         place = self._place(file)
         if place.exists() and not overwrite:
             raise FileExistsError(f"{file} already exists; pass overwrite=True")
-        place.parent.mkdir(parents=True, exist_ok=True)
+        with_top(self._root, place.parent).mkdir(parents=True, exist_ok=True)
         print(f"Wrote {place.write_bytes(contents.encode())} bytes.")  # noqa: T201 - what Databricks prints
         return True
 
     def mkdirs(self, dir: str) -> bool:  # noqa: A002 - Databricks' name
         """Create a folder and those above it."""
-        self._place(dir).mkdir(parents=True, exist_ok=True)
+        with_top(self._root, self._place(dir)).mkdir(parents=True, exist_ok=True)
         return True
 
     def rm(self, dir: str, recurse: bool = False) -> bool:  # noqa: A002 - Databricks' signature
@@ -98,11 +98,11 @@ class FileSystem(Utility):
                 raise OSError(f"{source} is a folder; pass recurse=True")
             if target.resolve().is_relative_to(origin.resolve()):
                 raise OSError(f"{source} cannot be copied into itself: {dest}")
-            shutil.copytree(origin, target, dirs_exist_ok=True)
+            shutil.copytree(origin, with_top(self._root, target), dirs_exist_ok=True)
             return True
         if target.is_dir() or dest.endswith("/"):
             target /= origin.name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with_top(self._root, target.parent).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(origin, target)
         return True
 
@@ -114,7 +114,7 @@ class FileSystem(Utility):
     def mount(self, source: str, mount_point: str, *_: object, **__: object) -> bool:
         """Create the folder that stands for a mount. Nothing of `source` comes into it."""
         place = self._place(mount_point)
-        place.mkdir(parents=True, exist_ok=True)
+        with_top(self._root, place).mkdir(parents=True, exist_ok=True)
         print(f"The local workspace does not mount {source}: {mount_point} is the folder {place}.")  # noqa: T201 - for the log
         return True
 
@@ -149,7 +149,7 @@ class FileSystem(Utility):
             raise FileNotFoundError(f"{_MISSING} {path}: {error}") from None
         if full_path(path) == "dbfs:/":
             # DBFS itself always exists.
-            place.mkdir(exist_ok=True)
+            with_top(self._root, place)
         if not place.exists():
             raise FileNotFoundError(f"{_MISSING} {path}; the local workspace looked for {place}")
         return place

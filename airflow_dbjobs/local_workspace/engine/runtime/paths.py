@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow_dbjobs.local_workspace.state.paths import place_of
+from airflow_dbjobs.local_workspace.state.paths import place_of, with_top
 
 #: The folders at the root of a disk of Databricks that Python's own functions reach, too.
 _FOLDERS = ("/dbfs", "/Volumes", "/Workspace", "/databricks-datasets")
@@ -36,9 +36,9 @@ def redirect_files(root: Path) -> None:
             # A Mac has its disks in /Volumes.
             lstat("/".join(parts[:3]))
             return path
-        # DBFS itself always exists.
-        (root / "dbfs").mkdir(exist_ok=True)
-        return str(place_of(root, f"dbfs:{text}" if folder == "databricks-datasets" else text))
+        # DBFS itself always exists, and so do volumes.
+        with_top(root, root.resolve() / "dbfs")
+        return str(with_top(root, place_of(root, f"dbfs:{text}" if folder == "databricks-datasets" else text)))
 
     def changed(function: Any) -> Any:
         @functools.wraps(function)

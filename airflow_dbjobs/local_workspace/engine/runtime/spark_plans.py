@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.local_workspace.state.paths import with_top
+
 from .paths import local_path
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def complete_plans(module: ModuleType, root: Path) -> None:
     def local(path: str) -> str:
         # A plan may be sent more than once.
         place = None if path.startswith(inside) else local_path(root, path)
+        place = place and with_top(root, place)
         return f"{place}/" if place and path.endswith("/") else str(place or path)
 
     def with_paths(plan: Any) -> None:
