@@ -24,7 +24,7 @@ from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
 class WaitInTriggerer(BaseOperator):
     def execute(self, context):
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=4)), method_name="done")
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=8)), method_name="done")
 
     def done(self, context, event):
         return "done"

@@ -106,7 +106,7 @@ def out_of_time():
             run_name=f"out of time {name}",
             notebook_task=notebook("sleeps"),
             deferrable=deferrable,
-            execution_timeout=timedelta(seconds=4),
+            execution_timeout=timedelta(seconds=8),
             retries=1,
             retry_delay=timedelta(seconds=1),
             **FAST,
@@ -278,7 +278,7 @@ def test_execution_timeout_cancels_the_run_and_fails_the_try_in_both_modes(
         states = [wait_for_end(airflow, workspace_server, run["run_id"])["result_state"] for run in runs]
         assert states == ["CANCELED", "CANCELED"], "each try launches a run, as that of the try before was cancelled"
     log = airflow.api.log(run.task("deferred"))
-    assert "did not end within the task's execution_timeout of 0:00:04: the API accepted the run's cancellation" in log
+    assert "did not end within the task's execution_timeout of 0:00:08: the API accepted the run's cancellation" in log
     assert re.search(r"Launched run \d+ .*, because run \d+ of an earlier try", log)
 
 
