@@ -9,11 +9,21 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"pyyaml": "yaml", "apache-airflow": "airflow", "azure-identity": "azure", "databricks-sdk": "databricks"}
+MODULES = {
+    "pyyaml": "yaml",
+    "apache-airflow": "airflow",
+    "azure-identity": "azure",
+    "databricks-sdk": "databricks",
+    "pyspark-client": "pyspark",
+}
 # The form of a connection, which only the webserver of Airflow 2 asks for: it is made of these.
 OF_AIRFLOW_2 = {"flask_appbuilder", "wtforms"}
 # It comes with the OpenLineage provider, which alone uses what is made of it.
 OF_OPENLINEAGE = {"openlineage"}
+# It comes with pyspark-client, which speaks to a server by it.
+OF_SPARK = {"grpc"}
+# The extra only says which one pyspark-client may install.
+BOUNDED = {"pandas"}
 
 
 def declared(requirements: list[str]) -> set[str]:
@@ -39,10 +49,14 @@ class TestDependencies:
         always, by_extra = (
             declared(project["dependencies"]),
             declared(
-                [requirement for extra in ("local", "testing", "aws", "azure", "sdk") for requirement in extras[extra]]
+                [
+                    requirement
+                    for extra in ("local", "spark", "testing", "aws", "azure", "sdk")
+                    for requirement in extras[extra]
+                ]
             ),
         )
-        assert imported() == always | by_extra | OF_AIRFLOW_2 | OF_OPENLINEAGE
+        assert imported() == (always | by_extra) - BOUNDED | OF_AIRFLOW_2 | OF_OPENLINEAGE | OF_SPARK
 
     def test_of_the_tested_airflows_are_those_the_readme_names(self):
         files = sorted((ROOT / ".ci").glob("constraints-airflow-*.txt"))

@@ -165,8 +165,11 @@ class TestJob:
     def test_gives_the_parameters_of_the_group_to_tasks_of_their_type(self, etl):
         def members():
             notebook("a", notebook_params={"own": "1", "both": "own"}, notebook_packages=[{"jar": "b.jar"}])
-            for task_id, kind in (("b", "spark_python_task"), ("c", "spark_jar_task"), ("d", "spark_submit_task")):
-                config = {kind: {"python_file": "/b.py"} if kind == "spark_python_task" else {}}
+            for task_id, config in (
+                ("b", {"spark_python_task": {"python_file": "/b.py"}}),
+                ("c", {"spark_jar_task": {"main_class_name": "C"}}),
+                ("d", {"spark_submit_task": {}}),
+            ):
                 DatabricksTaskOperator(task_id=task_id, task_config=config, new_cluster={"spark_version": "15"})
             own = {"spark_python_task": {"python_file": "/e.py", "parameters": ["own"]}, "existing_cluster_id": "1-2-3"}
             DatabricksTaskOperator(task_id="e", task_config=own)
