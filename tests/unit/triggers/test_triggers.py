@@ -6,12 +6,10 @@ import asyncio
 import contextvars
 import gc
 import json
-import re
 import time
 from typing import Any
 from unittest import mock
 
-import airflow_context
 import pytest
 from airflow_context import FAST, connect, fire, launch_endless, no_connection, rebuilt, until, watching
 
@@ -22,7 +20,6 @@ from airflow_dbjobs.errors import JobsError, RunLost
 from airflow_dbjobs.hooks import DatabricksJobsHook
 from airflow_dbjobs.local_workspace import Fault
 from airflow_dbjobs.runs.polling.poller import RunPoller
-from airflow_dbjobs.runs.polling.rate_limit import TokenBucket
 from airflow_dbjobs.triggers import DatabricksRunTrigger
 from airflow_dbjobs.triggers import base as triggers
 from airflow_dbjobs.triggers.events import read_event
@@ -345,13 +342,3 @@ class TestRejectedCredentials:
         (event,) = asyncio.run(payloads(watching(start(client))))
         assert "was not cancelled" in event["error"]
         assert "answered 403" in event["error"]
-
-
-def test_a_test_whose_trigger_does_not_fire_shows_what_that_waits_for(endless, monkeypatch):
-    monkeypatch.setattr(airflow_context, "FIRES_WITHIN_SECONDS", 0.2)
-    monkeypatch.setattr(TokenBucket, "take", lambda *_: 3600.0)
-    with pytest.raises(TimeoutError) as error:
-        fire(watching(endless))
-    message = str(error.value)
-    assert re.search(r"(?s)the trigger:\n.*in events\n.*in run\n.*in wait\n.*in _wait\n", message)
-    assert re.search(r"in wait_turn\n.*\n.*\n    wait = 3600\.0\n", message)
