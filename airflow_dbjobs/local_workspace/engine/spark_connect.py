@@ -127,7 +127,7 @@ class Proxy:
         def handle(messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
             first = next(messages)
             request = self._requests[name].FromString(first)
-            catalog = self._catalog(request, context)
+            catalog = self._catalog(name, request, context)
             if name == "ExecutePlan":
                 first = self._adapted(request, first, catalog, context)
             # On the wire, a call with one message or answer is a stream of one.
@@ -164,14 +164,15 @@ class Proxy:
             data = request.SerializeToString()
         return data
 
-    def _catalog(self, request: Any, context: Any) -> SessionCatalog:
+    def _catalog(self, name: str, request: Any, context: Any) -> SessionCatalog:
         """Return the catalog of the session that a request belongs to, with what other sessions have defined."""
         import grpc
 
         with self._lock:
             catalog = self._sessions.get(request.session_id)
             if catalog is None:
-                if request.client_observed_server_side_session_id:
+                # A release does not say that it belongs to a session, and may come first after a restart.
+                if name == "ReleaseExecute" or request.client_observed_server_side_session_id:
                     context.abort(grpc.StatusCode.FAILED_PRECONDITION, _LOST)
                 catalog = self._sessions[request.session_id] = self._new_session(request)
         self._shared.update(catalog)
