@@ -107,9 +107,10 @@ def _split(lines: list[str], filename: str, first_line: int) -> Iterator[Cell]:
         yield from _python(code, filename, code_line)
         code = []
         if word in {"!", "run", *_SKIPPED}:
-            while line.endswith("\\"):
-                line = line[:-1] + next(numbered, (0, ""))[1]  # noqa: PLW2901 - a command of several lines
-            yield _line_magic(word, line, Cell("", "", filename, number))
+            command = line
+            while command.endswith("\\"):
+                command = command[:-1] + next(numbered, (0, ""))[1]
+            yield _line_magic(word, command, Cell("", "", filename, number))
         else:
             text = "\n".join([magic[2], *(rest for _, rest in numbered)])
             yield (

@@ -117,29 +117,29 @@ def _jar(start: TaskStart) -> Json:
     ]
     options = ["--class", task["main_class_name"], "--jars", ",".join(jars)]
     # The name of no file: all classes are in the libraries.
-    words = [*options, "spark-internal", *parameters.arguments(start.run, task, "jar_params")]
-    return _spark_submit(start, "A spark_jar_task", words)
+    arguments = [*options, "spark-internal", *parameters.arguments(start.run, task, "jar_params")]
+    return _spark_submit(start, "A spark_jar_task", arguments)
 
 
 def _submit(start: TaskStart) -> Json:
-    words = parameters.arguments(start.run, start.spec["spark_submit_task"], "spark_submit_params")
-    return _spark_submit(start, "A spark_submit_task", [_local_path(start.root, word) for word in words])
+    arguments = parameters.arguments(start.run, start.spec["spark_submit_task"], "spark_submit_params")
+    return _spark_submit(start, "A spark_submit_task", [_local_path(start.root, argument) for argument in arguments])
 
 
-def _local_path(root: Path, word: str) -> str:
+def _local_path(root: Path, argument: str) -> str:
     """Return a parameter of spark-submit with a file of the workspace as a path of this machine."""
     try:
-        return str(find_file(root, word)) if "/" in word else word
+        return str(find_file(root, argument)) if "/" in argument else argument
     except WorkspaceFileError:
-        return word
+        return argument
 
 
-def _spark_submit(start: TaskStart, task: str, words: list[str]) -> Json:
+def _spark_submit(start: TaskStart, task: str, arguments: list[str]) -> Json:
     home = spark_home()
     if home is None:
         raise CannotRunError(f"{task} {_NO_SPARK}", "INVALID_RUN_CONFIGURATION")
     # A Spark of its own, not the server for which the variable is.
-    command = ["env", "-u", "SPARK_REMOTE", str(home / "bin" / "spark-submit"), *_LOCAL, *words]
+    command = ["env", "-u", "SPARK_REMOTE", str(home / "bin" / "spark-submit"), *_LOCAL, *arguments]
     return {
         "kind": "commands",
         "commands": [command],
@@ -151,12 +151,12 @@ def _spark_submit(start: TaskStart, task: str, words: list[str]) -> Json:
 
 def _dbt_command(command: str) -> list[str]:
     try:
-        words = shlex.split(command)
+        arguments = shlex.split(command)
     except ValueError as error:
         raise CannotRunError(f"{command!r} is not a command: {error}.", "INVALID_RUN_CONFIGURATION") from None
-    if words[:1] != ["dbt"]:
+    if arguments[:1] != ["dbt"]:
         raise CannotRunError(f"{command!r} does not start with 'dbt'.", "INVALID_RUN_CONFIGURATION")
-    return words
+    return arguments
 
 
 def _folder_with(name: str, root: Path, path: str, folder: Path | None = None) -> Path:

@@ -20,7 +20,7 @@ def run(program: dict[str, Any], folder: Path) -> None:
     for command in program["commands"]:
         if shutil.which(command[0]) is None:
             fail(folder, "INVALID_RUN_CONFIGURATION", program["if_missing"])
-        print(f"$ {shlex.join(command)}", flush=True)  # noqa: T201 - what the program prints is its log
+        print(f"$ {shlex.join(command)}", flush=True)
         environment = {**os.environ, **program["environment"]}
         code = subprocess.run(command, check=False, cwd=program["working_folder"], env=environment).returncode
         if code:

@@ -58,7 +58,7 @@ class Notebook:
                 case "run":
                     self._inline(cell.text, file)
                 case "note":
-                    print(cell.text)  # noqa: T201 - what the program prints is its log
+                    print(cell.text)
                 case _:
                     raise NotSupportedError(
                         f"{cell.filename}, line {cell.first_line}: the local workspace cannot run {cell.text} cells"
@@ -74,11 +74,11 @@ class Notebook:
         # The user's code must not inherit the __future__ imports of this module.
         tree: Any = compile(code, name, "exec", PyCF_ONLY_AST, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
-        exec(compile(tree, name, "exec", dont_inherit=True), self._namespace)  # noqa: S102 - running the user's code
+        exec(compile(tree, name, "exec", dont_inherit=True), self._namespace)
         if last:
-            value = eval(compile(Expression(last.value), name, "eval", dont_inherit=True), self._namespace)  # noqa: S307 - as above
+            value = eval(compile(Expression(last.value), name, "eval", dont_inherit=True), self._namespace)
             if value is not None and not cell.text.rstrip().endswith(";"):
-                print(repr(value))  # noqa: T201 - what the program prints is its log
+                print(repr(value))
 
     def _sql(self, cell: Cell) -> None:
         # Imported here, as few notebooks need it, and every task should start fast.
@@ -103,16 +103,16 @@ class Notebook:
     def _fs(self, text: str) -> None:
         for line in text.splitlines():
             if line.strip():
-                command, *words = shlex.split(line)
-                options = dict(word[2:].split("=", 1) for word in words if word.startswith("--"))
+                command, *arguments = shlex.split(line)
+                options = dict(item[2:].split("=", 1) for item in arguments if item.startswith("--"))
                 named = {name: int(value) if value.isdigit() else value == "true" for name, value in options.items()}
-                if "-r" in words:
+                if "-r" in arguments:
                     named["recurse"] = True
-                display(getattr(self._dbutils.fs, command)(*(word for word in words if word[0] != "-"), **named))
+                display(getattr(self._dbutils.fs, command)(*(item for item in arguments if item[0] != "-"), **named))
 
     def _inline(self, line: str, file: Path) -> None:
-        path, *words = shlex.split(line)
-        arguments = dict(word.removeprefix("$").partition("=")[::2] for word in words)
+        path, *assignments = shlex.split(line)
+        arguments = dict(item.removeprefix("$").partition("=")[::2] for item in assignments)
         with self._dbutils.widgets.overridden(arguments):
             found = find_notebook(self._root, path, folder=file.parent)
             if found in self._running:
@@ -127,4 +127,5 @@ def _shell(script: str) -> None:
     with subprocess.Popen(["/bin/bash", "-c", script], stdin=subprocess.DEVNULL) as shell:
         code = shell.wait()
     if code:
-        print(f"The shell ended with code {code}.")  # noqa: T201 - Databricks does not fail the notebook
+        # On Databricks this does not fail the notebook either.
+        print(f"The shell ended with code {code}.")

@@ -17,7 +17,7 @@ def run(program: dict[str, Any], folder: Path) -> None:
     file = program["file"]
     # The user's code must not inherit the __future__ imports of this module.
     code = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
-    exec(code, main_namespace(program))  # noqa: S102 - running the user's code
+    exec(code, main_namespace(program))
 
 
 def main_namespace(program: dict[str, Any]) -> dict[str, Any]:

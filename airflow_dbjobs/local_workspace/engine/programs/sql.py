@@ -22,7 +22,7 @@ def run(program: dict[str, Any], folder: Path) -> None:
     values = program["parameters"]
     spark = LazySession()
     for statement in split_statements(Path(program["file"]).read_text(encoding="utf-8-sig")):
-        print(statement, end=";\n", flush=True)  # noqa: T201 - what the program prints is its log
+        print(statement, end=";\n", flush=True)
         # As in Databricks, whose values have quotes: `USE CATALOG {{name}}` takes a string.
         text = _MUSTACHE.sub(lambda found: literal(values[found[1]]) if found[1] in values else found[0], statement)
         frame = spark.sql(fill_in(text, values))

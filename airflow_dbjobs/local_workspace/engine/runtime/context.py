@@ -35,13 +35,13 @@ class Context:
         """Return all values by name."""
         return Tags(self._tags)
 
-    def toJson(self) -> str:  # noqa: N802 - Databricks' name
+    def toJson(self) -> str:
         """Return all values as JSON."""
         run = {"id": int(self._tags["currentRunId"])} if "currentRunId" in self._tags else None
         extra = {"notebook_path": self._tags.get("notebookPath")}
         return json.dumps({"tags": self._tags, "extraContext": extra, "currentRunId": run})
 
-    safeToJson = toJson  # noqa: N815 - Databricks' name
+    safeToJson = toJson
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -84,14 +84,14 @@ class Option:
             raise NotSupportedError(f"the local workspace does not know {self._name!r} of a notebook's context")
         return self._values[self._name]
 
-    def getOrElse(self, default: Any) -> Any:  # noqa: N802 - Scala's name
+    def getOrElse(self, default: Any) -> Any:
         """Return the value, or `default`."""
         return self._values.get(self._name, default)
 
-    def isDefined(self) -> bool:  # noqa: N802 - Scala's name
+    def isDefined(self) -> bool:
         """Return whether the value is known."""
         return self._name in self._values
 
-    def toString(self) -> str:  # noqa: N802 - Scala's name
+    def toString(self) -> str:
         """Return the value as it is shown in Scala."""
         return f"Some({self.get()})" if self.isDefined() else "None"

@@ -76,13 +76,13 @@ class DBUtils(Utility):
 class Library(Utility):
     """`dbutils.library`. The Python environment is the user's own here, so nothing changes it."""
 
-    def restartPython(self) -> None:  # noqa: N802 - Databricks' name
+    def restartPython(self) -> None:
         """Do nothing but say so."""
-        print("The local workspace skips dbutils.library.restartPython.")  # noqa: T201 - what the program prints is its log
+        print("The local workspace skips dbutils.library.restartPython.")
 
-    def installPyPI(self, package: str, *_: object, **__: object) -> None:  # noqa: N802 - Databricks' name
+    def installPyPI(self, package: str, *_: object, **__: object) -> None:
         """Do nothing but say so."""
-        print(f"The local workspace skips dbutils.library.installPyPI({package!r}).")  # noqa: T201 - as above
+        print(f"The local workspace skips dbutils.library.installPyPI({package!r}).")
 
 
 class NotebookUtils(Utility):
@@ -126,7 +126,7 @@ class NotebookUtils(Utility):
             raise NotebookRunError(f"{path} failed: {result.get('error', f'exit code {code}')}")
         return str(result.get("exit_value", ""))
 
-    def getContext(self) -> Context:  # noqa: N802 - Databricks' name
+    def getContext(self) -> Context:
         """Return what is known of this run."""
         from .context import Context
 

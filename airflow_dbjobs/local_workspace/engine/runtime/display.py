@@ -18,14 +18,14 @@ _MAX_HTML = 2_000
 def display(*things: Any, **_: object) -> None:
     """Print DataFrames and lists of rows as tables, and other things as they print themselves."""
     for thing in things:
-        print(_shown(thing))  # noqa: T201 - what the program prints is its log
+        print(_shown(thing))
 
 
-def displayHTML(html: object) -> None:  # noqa: N802 - Databricks' name
+def displayHTML(html: object) -> None:
     """Print the text of HTML, which a log cannot show."""
     text = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", str(html))
     text = re.sub(r"\s*\n\s*", "\n", re.sub(r"[ \t]+", " ", text)).strip()
-    print(f"[HTML, as text] {text[:_MAX_HTML]}")  # noqa: T201 - what the program prints is its log
+    print(f"[HTML, as text] {text[:_MAX_HTML]}")
 
 
 def _shown(thing: Any) -> str:
@@ -67,6 +67,6 @@ def _cell(value: Any) -> str:
     return text if len(text) <= _MAX_WIDTH else text[: _MAX_WIDTH - 3] + "..."
 
 
-def summarize(df: Any, precise: bool = False) -> None:  # noqa: ARG001 - Databricks' signature
+def summarize(df: Any, precise: bool = False) -> None:
     """Print statistics of a DataFrame's columns."""
     display(df.describe().reset_index() if type(df).__module__.startswith("pandas") else df.summary())

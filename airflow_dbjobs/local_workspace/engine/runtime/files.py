@@ -23,13 +23,13 @@ class FileInfo(NamedTuple):
     path: str
     name: str
     size: int
-    modificationTime: int  # noqa: N815 - Databricks' name
+    modificationTime: int
 
-    def isDir(self) -> bool:  # noqa: N802 - Databricks' name
+    def isDir(self) -> bool:
         """Return whether this is a folder."""
         return self.name.endswith("/")
 
-    def isFile(self) -> bool:  # noqa: N802 - Databricks' name
+    def isFile(self) -> bool:
         """Return whether this is a file."""
         return not self.isDir()
 
@@ -37,9 +37,9 @@ class FileInfo(NamedTuple):
 class MountInfo(NamedTuple):
     """An item of `dbutils.fs.mounts`."""
 
-    mountPoint: str  # noqa: N815 - Databricks' name
+    mountPoint: str
     source: str
-    encryptionType: str = ""  # noqa: N815 - Databricks' name
+    encryptionType: str = ""
 
 
 class FileSystem(Utility):
@@ -57,7 +57,7 @@ class FileSystem(Utility):
             return [_info(item, f"{full_path(path).rstrip('/')}/{item.name}") for item in items]
         return [_info(place, full_path(path))]
 
-    def head(self, file: str, maxBytes: int = 65536) -> str:  # noqa: N803 - Databricks' name
+    def head(self, file: str, maxBytes: int = 65536) -> str:
         """Return the beginning of a file."""
         with self._existing(file).open("rb") as content:
             return content.read(maxBytes).decode(errors="replace")
@@ -68,15 +68,15 @@ class FileSystem(Utility):
         if place.exists() and not overwrite:
             raise FileExistsError(f"{file} already exists; pass overwrite=True")
         with_top(self._root, place.parent).mkdir(parents=True, exist_ok=True)
-        print(f"Wrote {place.write_bytes(contents.encode())} bytes.")  # noqa: T201 - what Databricks prints
+        print(f"Wrote {place.write_bytes(contents.encode())} bytes.")
         return True
 
-    def mkdirs(self, dir: str) -> bool:  # noqa: A002 - Databricks' name
+    def mkdirs(self, dir: str) -> bool:
         """Create a folder and those above it."""
         with_top(self._root, self._place(dir)).mkdir(parents=True, exist_ok=True)
         return True
 
-    def rm(self, dir: str, recurse: bool = False) -> bool:  # noqa: A002 - Databricks' signature
+    def rm(self, dir: str, recurse: bool = False) -> bool:
         """Delete a file or folder; return whether there was one."""
         place = self._place(dir)
         if place.is_dir():
@@ -115,10 +115,10 @@ class FileSystem(Utility):
         """Create the folder that stands for a mount. Nothing of `source` comes into it."""
         place = self._place(mount_point)
         with_top(self._root, place).mkdir(parents=True, exist_ok=True)
-        print(f"The local workspace does not mount {source}: {mount_point} is the folder {place}.")  # noqa: T201 - for the log
+        print(f"The local workspace does not mount {source}: {mount_point} is the folder {place}.")
         return True
 
-    updateMount = mount  # noqa: N815 - Databricks' name
+    updateMount = mount
 
     def unmount(self, mount_point: str) -> bool:
         """Delete the folder that stands for a mount if it is empty."""
@@ -132,7 +132,7 @@ class FileSystem(Utility):
         folder = place_of(self._root, "dbfs:/mnt")
         return [MountInfo(f"/mnt/{item.name}", str(item)) for item in sorted(folder.glob("*")) if item.is_dir()]
 
-    def refreshMounts(self) -> bool:  # noqa: N802 - Databricks' name
+    def refreshMounts(self) -> bool:
         """Do nothing: mounts are folders."""
         return True
 

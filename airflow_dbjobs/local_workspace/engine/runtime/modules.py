@@ -52,7 +52,7 @@ def _databricks_connect() -> dict[str, Any]:
     class Builder:
         """Takes any options, as there is one Spark only."""
 
-        def getOrCreate(self) -> Any:  # noqa: N802 - Spark's name
+        def getOrCreate(self) -> Any:
             return LazySession().session()
 
         def __getattr__(self, name: str) -> Callable[..., Builder]:
@@ -78,7 +78,7 @@ class _Modules:
     def __init__(self, contents: Mapping[str, Callable[[], dict[str, Any]]]) -> None:
         self._contents = contents
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if name in self._contents else None  # type: ignore[arg-type] # for the import system this suffices
 
     def create_module(self, spec: ModuleSpec) -> None:
@@ -114,7 +114,7 @@ class _Spark:
             "pyspark.sql.connect.session": _complete_sessions,
         }
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - Python's signature
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         change = self._changes.get(name)
         spec = PathFinder.find_spec(name, path) if change else None
         if change and spec and spec.loader:

@@ -40,11 +40,11 @@ class Secrets(Utility):
             )
         return secrets[key]
 
-    def getBytes(self, scope: str, key: str) -> bytes:  # noqa: N802 - Databricks' name
+    def getBytes(self, scope: str, key: str) -> bytes:
         """Return a secret in UTF-8."""
         return self.get(scope, key).encode()
 
-    def listScopes(self) -> list[SecretScope]:  # noqa: N802 - Databricks' name
+    def listScopes(self) -> list[SecretScope]:
         """Return all scopes."""
         return [SecretScope(name) for name in read_secrets(self._root)]
 

@@ -41,7 +41,7 @@ class TaskValues(Utility):
             raise ValueError(f"task value {key!r} has {size} bytes of JSON; {_MAX_BYTES} are allowed")
         set_task_value(self._folder, key, value)
 
-    def get(self, taskKey: str, key: str, default: Any = None, debugValue: Any = None) -> Any:  # noqa: ARG002, N803 - Databricks' names; debugValue is for notebooks outside of a job
+    def get(self, taskKey: str, key: str, default: Any = None, debugValue: Any = None) -> Any:
         """Return a value that a task of this run has set, or `default`.
 
         :raises ValueError: There is no such task or value, and no default.

@@ -14,4 +14,4 @@ class Utility:
         for name in [method] if method else sorted(name for name in dir(self) if not name.startswith("_")):
             found = getattr(self, name)
             signature = inspect.signature(found) if callable(found) else ""
-            print(f"{name}{signature}: {(inspect.getdoc(found) or '').partition(chr(10))[0]}")  # noqa: T201 - for the log
+            print(f"{name}{signature}: {(inspect.getdoc(found) or '').partition(chr(10))[0]}")

@@ -18,11 +18,11 @@ class Widgets(Utility):
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self._values = dict(parameters)
 
-    def text(self, name: str, defaultValue: str, label: str = "") -> None:  # noqa: ARG002, N803 - Databricks' names
+    def text(self, name: str, defaultValue: str, label: str = "") -> None:
         """Define a widget."""
         self._values.setdefault(name, str(defaultValue))
 
-    def dropdown(self, name: str, defaultValue: str, choices: list[str], label: str = "") -> None:  # noqa: ARG002, N803 - as above
+    def dropdown(self, name: str, defaultValue: str, choices: list[str], label: str = "") -> None:
         """Define a widget whose value is one of `choices`."""
         self._values.setdefault(name, str(defaultValue))
 
@@ -34,11 +34,11 @@ class Widgets(Utility):
             raise InputWidgetNotDefinedError(f"there is no widget {name!r}, and no parameter of that name")
         return self._values[name]
 
-    def getArgument(self, name: str, default: str | None = None) -> str:  # noqa: N802 - Databricks' name
+    def getArgument(self, name: str, default: str | None = None) -> str:
         """Return the value of a widget, or `default`."""
         return self.get(name) if default is None else self._values.get(name, default)
 
-    def getAll(self) -> dict[str, str]:  # noqa: N802 - Databricks' name
+    def getAll(self) -> dict[str, str]:
         """Return all values, by name."""
         return dict(self._values)
 
@@ -46,7 +46,7 @@ class Widgets(Utility):
         """Remove a widget."""
         self._values.pop(name, None)
 
-    def removeAll(self) -> None:  # noqa: N802 - Databricks' name
+    def removeAll(self) -> None:
         """Remove all widgets."""
         self._values.clear()
 
