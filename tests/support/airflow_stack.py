@@ -22,11 +22,12 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -191,10 +192,11 @@ class Processes:
         _signal_each(tree, signal.SIGSTOP)
         self._paused |= tree
 
-    def resume(self) -> None:
-        """Let all that is paused go on."""
-        _signal_each(self._paused, signal.SIGCONT)
-        self._paused.clear()
+    def resume(self, *processes: psutil.Process) -> None:
+        """Let paused processes and their children go on, or all that are paused."""
+        tree = {member for process in processes for member in (process, *_children(process))} or set(self._paused)
+        _signal_each(tree, signal.SIGCONT)
+        self._paused -= tree
 
     def process(self, name: str) -> psutil.Process:
         """Return a running process."""
@@ -709,7 +711,25 @@ class AirflowStack:
 
     def pause(self, component: str) -> None:
         """Stop a component where it is, as when its machine is suspended, until `processes.resume`."""
-        self.processes.pause(self.processes.process(component))
+        process = self.processes.process(component)
+        self.processes.pause(process)
+        # SQLite has one lock for all: a component that is stopped while it writes would stop every other one.
+        while self._database_is_locked():
+            self.processes.resume(process)
+            time.sleep(0.1)
+            self.processes.pause(process)
+
+    def _database_is_locked(self) -> bool:
+        # Others write too, but for less than this time.
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=2, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+                return True
+            database.rollback()
+        return False
 
     def kill_task(self, task: TaskInstance, *, with_supervisor: bool = False) -> None:
         """Kill a running task's process; with its supervisor nobody is left to tell Airflow, as when a machine dies."""

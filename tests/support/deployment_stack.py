@@ -130,6 +130,9 @@ class DeploymentStack(AirflowStack):
         command = super()._command(component)
         return (*command, "--celery-hostname", component) if component.startswith(self.worker_kind) else command
 
+    def _database_is_locked(self) -> bool:
+        return False
+
     def lose_worker(self, task: TaskInstance) -> None:
         """Kill the worker that runs a task, with all its tasks, as when its machine dies; then start it again."""
         worker = self.worker_of(task)

@@ -41,6 +41,18 @@ def tiny():
 tiny()
 """
 
+WRITER = """
+# Airflow runs no file in which it does not find its own name and "dag".
+import sqlite3, time
+from pathlib import Path
+
+database = sqlite3.connect("{home}/airflow.db", timeout=30, isolation_level=None)
+database.execute("BEGIN IMMEDIATE")
+Path("{home}/writes").touch()
+time.sleep(4)
+database.rollback()
+"""
+
 FAILING = """
 from airflow.sdk import dag, task
 
@@ -107,6 +119,17 @@ class TestAirflow:
         airflow.start("triggerer")
         (run,) = airflow.wait_for_runs([run])
         assert run.state == "success"
+
+    def test_pauses_no_component_that_keeps_the_others_from_writing(self, airflow: AirflowStack) -> None:
+        writes = airflow.home / "writes"
+        file = airflow.add_dag("writer.py", WRITER.format(home=airflow.home))
+        try:
+            airflow.wait_for("the file to lock the database", lambda: writes.exists() or None, timeout=60)
+            airflow.pause("dag-processor")
+            airflow.api.call("POST", "variables", body={"key": "written", "value": "meanwhile"})
+        finally:
+            airflow.processes.resume()
+            file.unlink()
 
 
 class TestProcesses:
