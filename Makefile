@@ -108,13 +108,13 @@ bench: .venv-bench/installed ## What waiting for runs costs, compared with the o
 		$(if $(ONLY),--only $(ONLY)) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(PLOT),--plot $(PLOT)); kept=$$?; \
 	$(if $(ONLY),true,PYTHONPATH=tests/support .venv-bench/bin/python tests/benchmarks/task_cost.py $(if $(QUICK),--quick)) && exit $$kept
 
-bench-imports: .venv-bench/installed ## What importing the operators costs, beside the official provider
+bench-imports: .venv-bench/installed ## What importing the operators costs, compared with the official provider
 	.venv-bench/bin/python tests/benchmarks/import_time.py
 
 bench-parse: .venv/installed ## What the check of payloads costs when a DAG file is parsed
 	.venv/bin/python tests/benchmarks/parse_time.py
 
-bench-breakage: .venv-bench/installed ## What breaks, and what becomes of it, beside the official provider (ten minutes); OUTPUT=file
+bench-breakage: .venv-bench/installed ## What each fault does to a task, compared with the official provider (ten minutes); OUTPUT=file
 	@PYTHONPATH=tests/support .venv-bench/bin/python tests/benchmarks/breakage.py \
 		$(if $(OUTPUT),--output $(OUTPUT)) $(if $(ONLY),--only $(ONLY))
 
@@ -130,8 +130,8 @@ NEWEST_PYTHON_2.11 = 3.12
 NEWEST_PYTHON_3.0 = 3.12
 NEWEST_PYTHON_3.1 = 3.13
 
-# Each environment is made anew when what it is made of changes. The file is written last: without it, an installation
-# that was broken off starts again.
+# An environment is recreated when what it is made of changes. The file is written last: without it, an interrupted
+# installation starts again.
 define INSTALL_AIRFLOW
 @echo "Installing Airflow $(1) into $(@D) (about a minute)"
 @python=$$(.ci/find-python 3.11 $(or $(NEWEST_PYTHON_$(1)),3.14) $(PYTHONS)) && "$$python" -m venv --clear $(@D)

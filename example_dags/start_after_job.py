@@ -1,4 +1,4 @@
-"""Start when a run of a job has succeeded, whoever started that, and use its parameters; needs Airflow 3."""
+"""Start when a run of a job has succeeded, no matter who started it, and use its parameters; needs Airflow 3."""
 
 from datetime import UTC, datetime
 

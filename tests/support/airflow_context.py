@@ -130,7 +130,7 @@ class Scene:
         connect(monkeypatch, workspace.base_url, workspace.token)
 
     def notebook(self, code: str = "", name: str = "notebook", *, gated: bool = True) -> dict[str, Any]:
-        """Write a notebook and return the `notebook_task` that runs it; unless told otherwise it waits for the gate."""
+        """Write a notebook and return the `notebook_task` that runs it; by default it waits for the gate."""
         gate = _GATE if gated else ""
         (self.root / f"{name}.py").write_text(f"# Databricks notebook source\n{gate}{textwrap.dedent(code)}\n")
         return {"notebook_path": f"/{name}"}
@@ -142,7 +142,7 @@ class Scene:
         return sum(self.workspace.requests[operation] for operation in LAUNCHES)
 
     def later(self, seconds: float) -> None:
-        """Let so many seconds pass for the workspace; its time goes on from there."""
+        """Let so many seconds pass for the workspace; its time runs on from there."""
         self._ahead += seconds
         self.workspace._clock = lambda: time.time() + self._ahead
 
@@ -160,7 +160,7 @@ class Scene:
         self.context["ti"] = self.ti
 
     def lose_worker(self, make: Callable[[], BaseOperator]) -> int:
-        """Run a task whose worker is lost when the run is launched; return the run, which goes on."""
+        """Run a task whose worker is lost when the run is launched; return the run, which is still active."""
 
         def lost() -> None:
             raise WorkerLost

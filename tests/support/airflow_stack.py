@@ -181,7 +181,7 @@ class Processes:
             process.wait()
 
     def kill(self, name: str, *, children: bool = True) -> None:
-        """End a process, and its children unless told otherwise, as a power cut would: with SIGKILL, all at once."""
+        """End a process, and by default its children, as a power cut would: with SIGKILL, all at once."""
         process = self._running.pop(name)
         self._kill(self._tree(process) if children else [psutil.Process(process.pid)])
         process.wait()
@@ -453,7 +453,7 @@ class Job:
 class AirflowApi:
     """What the tests ask of Airflow's public REST API (v2), as plain values.
 
-    With `simple_auth_manager_all_admins` the server gives an admin's token to whoever asks for one; all but Airflow 3.1
+    With `simple_auth_manager_all_admins` the server gives an admin's token to every caller; all but Airflow 3.1
     would give one to each request, too.
     """
 
@@ -525,7 +525,7 @@ class AirflowApi:
         return entry["value"]
 
     def log(self, task: TaskInstance, try_number: int | None = None) -> str:
-        """Return the task's log, of its latest try unless told otherwise, a line for each message."""
+        """Return the task's log, by default of its latest try, a line for each message."""
         path = f"{_path(task)}/logs/{try_number or task.try_number}"
         log = self.call("GET", path, params={"map_index": task.map_index, "full_content": True})
         return "\n".join(_log_line(message) for message in log["content"])
@@ -679,7 +679,7 @@ class AirflowStack:
             self.processes.start(name, *self._airflow(*self._command(name)))
 
         def all_up() -> bool | None:
-            # Two triggerers that are started together are both up, but which is which cannot be told.
+            # Two triggerers that are started together are both up, but nothing shows which is which.
             jobs = [job for job in self.api.jobs() if job.start and job.start > begin]
             wanted = [name for name in components if _kind(name) in _JOB_TYPES]
             for name in wanted:
@@ -821,18 +821,18 @@ class AirflowStack:
     def wait_for_runs(
         self, runs: Sequence[DagRun], timeout: float = 120, on_change: Callable[[TaskInstance], None] | None = None
     ) -> list[DagRun]:
-        """Wait until all runs have ended; `on_change` is told of every task instance that has changed its state."""
+        """Wait until all runs have ended; `on_change` is called with every task instance that has changed its state."""
         now = {run.run_id: run for run in runs}
-        told: dict[tuple[str, str, str], tuple[int, str | None]] = {}
+        reported: dict[tuple[str, str, str], tuple[int, str | None]] = {}
 
         def all_ended() -> bool | None:
             for run in [run for run in now.values() if run.state not in FINISHED]:
                 now[run.run_id] = self.api.dag_run(run)
                 for task in now[run.run_id].tasks:
                     where, what = (task.dag_id, task.run_id, task.name), (task.try_number, task.state)
-                    if on_change and told.get(where) != what:
+                    if on_change and reported.get(where) != what:
                         on_change(task)
-                    told[where] = what
+                    reported[where] = what
             return all(run.state in FINISHED for run in now.values()) or None
 
         try:

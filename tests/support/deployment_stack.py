@@ -89,7 +89,7 @@ class DeploymentStack(AirflowStack):
     def __enter__(self) -> Self:
         super().__enter__()
         try:
-            # Not with the first: of two that start together it cannot be told which is which.
+            # Not with the first: nothing shows which is which of two that start together.
             self.start("scheduler-2", "triggerer-2", "worker-2")
         except BaseException:
             self.__exit__()

@@ -98,7 +98,7 @@ FLAT: dict[str, JobCase] = {
          "webhook_notifications": {}, "notebook_task": {"notebook_path": "/Shared/exported", "base_parameters": {}}},
         ("max_retries",), 3, "tasks[0].max_retries",
     ),
-    "told by webhook": JobCase(
+    "notified by webhook": JobCase(
         {"name": "partner feed", "new_cluster": {**_CLUSTER,
          "azure_attributes": {"availability": "SPOT_WITH_FALLBACK_AZURE",
          "first_on_demand": 2, "spot_bid_max_price": -1}, "cluster_log_conf": {"dbfs": {"destination": "dbfs:/logs"}}},

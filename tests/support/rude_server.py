@@ -95,7 +95,7 @@ class RudeServer:
 
 @contextmanager
 def serving(answer: Answer | bytes) -> Iterator[RudeServer]:
-    """Serve while a test goes on; bytes are the answer to each request."""
+    """Serve for the time of a test; bytes are the answer to each request."""
     server = RudeServer((lambda _: [answer]) if isinstance(answer, bytes) else answer)
     try:
         yield server

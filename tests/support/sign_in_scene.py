@@ -58,7 +58,7 @@ class SignIn:
     password: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     aws: AwsConnection | None = None
-    #: What must not be shown, beside the tokens that the server has given.
+    #: What must not be shown, in addition to the tokens that the server has given.
     secrets: tuple[str, ...] = ()
     #: Who gives the token that the workspace takes.
     server: TokenServer | None = None

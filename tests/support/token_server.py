@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        # Through a proxy the whole URL is asked for.
+        # Through a proxy the whole URL is requested.
         path = re.sub(r"^http://[^/]+", "", self.path)
         seen = Seen(self.command, path, headers, body)
         self.server.seen.append(seen)
@@ -256,7 +256,7 @@ def _jobs_api(server: TokenServer, seen: Seen, operation: str) -> tuple[int, obj
     }
     if operation == "runs/cancel":
         server.is_over, server.result = True, "CANCELED"
-    # The list shows nothing, so that each run is asked for.
+    # The list shows nothing, so that each run is polled.
     replies = {"runs/get": run, "runs/submit": {"run_id": 7}, "runs/list": {"runs": []}, "runs/cancel": {}}
     return 200, replies.get(operation, {"jobs": []})
 

@@ -3,7 +3,7 @@
 It jumps only when nothing is going on, neither in the loop nor in the threads of a poller that it `attend`s to. What a
 thread asks of a model of the API takes virtual time too (`hold`): the thread really waits meanwhile, and the loop goes
 on. Calls that come at the same moment are decided in the order of their keys, whichever thread was faster, so that a
-story with seeded jitter is the same each time it is told.
+story with seeded jitter is the same each time it is played.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Of real time: no thread of a test is at work for so long.
 PATIENCE = 30.0
-# Of one moment of virtual time: whoever goes around so often without waiting will do so for ever.
+# Of one moment of virtual time: a loop that turns so often without waiting will do so for ever.
 MOST_ROUNDS = 100_000
 # Apart from each other, for their order to be certain; more than the loop's own resolution of a nanosecond.
 APART = 1e-6
@@ -135,7 +135,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 def run(story: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: int = 0) -> T:
-    """Return what `story` returns, told in virtual time."""
+    """Return what `story` returns, played in virtual time."""
     before = random.getstate()
     random.seed(seed)
     loop = VirtualLoop()

@@ -325,7 +325,7 @@ def workflow_group_killed(scene: Scene) -> Steps:
     scene.workspace.clear_faults()
 
 
-# What is in one wave is played at the same time. The tasks of a wave that occupy a worker until their scenario goes on
+# What is in one wave is played at the same time. The tasks of a wave that occupy a worker until their scenario ends
 # must be no more than there are workers, and what kills a component of Airflow must not disturb the others' steps.
 WAVES: tuple[tuple[str, ...], ...] = (
     ("killed_at_launch",),

@@ -208,7 +208,7 @@ class Scene:
         return (yield from self.every("to have a running run", has_run, *task_ids))
 
     def watched(self, *task_ids: str) -> Steps:
-        """Wait until each task instance's log says that its latest run was asked for, and return the task instances."""
+        """Wait until each task instance's log shows that its latest run was polled, and return the task instances."""
 
         def is_watched(task: TaskInstance) -> bool:
             runs = self.runs_of(task)

@@ -39,7 +39,7 @@ def encloses(place: str, where: str) -> bool:
 
 
 def false_alarms(folder: Path) -> list[str]:
-    """Return what is told of the cases of a folder in which nothing is wrong."""
+    """Return the findings for those cases of a folder in which nothing is wrong."""
     return [
         f"{folder.name}/{file.name}: {finding}"
         for file in sorted(folder.glob("*.json"))
@@ -61,8 +61,8 @@ def misses(folder: Path) -> tuple[list[str], int, int]:
             continue
         due += 1
         if not any(encloses(finding.path, case["where"]) for finding in found):
-            told = "; ".join(f"{finding.path} [{finding.rule}]" for finding in found) or "nothing"
-            missed.append(f"{name}: {case['rule']} at {case['where'] or 'the payload'}; found {told}")
+            others = "; ".join(f"{finding.path} [{finding.rule}]" for finding in found) or "nothing"
+            missed.append(f"{name}: {case['rule']} at {case['where'] or 'the payload'}; found {others}")
     return missed, due - len([line for line in missed if "; found " in line]), due
 
 

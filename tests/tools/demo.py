@@ -104,7 +104,7 @@ class DemoError(RuntimeError):
 
 
 def make_folder() -> None:
-    """Make the demo's folder anew, unless a demo is running in it."""
+    """Recreate the demo's folder, unless a demo is running in it."""
     running = [str(process.pid) for process in psutil.process_iter(["environ"]) if _belongs_to_demo(process)]
     if running:
         raise DemoError(f"another demo is running in {DEMO}. End it with Ctrl-C, or: kill {' '.join(running)}")

@@ -16,7 +16,7 @@ VERSIONS = ("2.11", "3.0", "3.1", "3.2", "3.3")
 # Whose environment is the one to develop in.
 NEWEST = VERSIONS[-1]
 
-# What pytest is asked for.
+# The options of pytest.
 STAGES = {
     "unit tests": ("-n", "2", "--dist", "loadgroup", "-m", "not (airflow or browser)"),
     "dag.test": ("-m", "airflow", "tests", "--ignore", "tests/airflow/stack"),

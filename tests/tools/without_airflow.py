@@ -75,7 +75,7 @@ def round_trip() -> None:
     task = {"task_key": "one", "notebook_task": {"notebook_path": "/one"}}
     launcher = Launcher(client, "runs/submit", {"tasks": [task]}, LaunchIdentity("nightly", "manual__1", "load"))
     run_id = launcher.launch().run.run_id
-    assert (Workspace.posts, len(Workspace.runs)) == (2, 1), "the lost reply was asked for again, and one run launched"
+    assert (Workspace.posts, len(Workspace.runs)) == (2, 1), "the request without a reply is sent again: one run"
     seen: list[str] = []
     run = wait_for_run(client, run_id, period=0.01, on_change=lambda state: seen.append(str(state)))
     assert seen == ["PENDING", "RUNNING", "TERMINATED/SUCCESS"], seen
