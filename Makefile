@@ -50,7 +50,7 @@ test-lowest: .venv-lowest/installed ## With the oldest versions of what the pack
 test-newest: ## Unit tests on Airflow 3.3 with the newest versions of all else, installed now and without our constraints
 	@python=$$(.ci/find-python 3.11 3.14 $(PYTHONS)) && "$$python" -m venv --clear .venv-newest
 	@.venv-newest/bin/$(PIP_INSTALL) --editable ".[dev]" "apache-airflow==3.3.*"
-	.venv-newest/bin/python -m pytest -n 2 -m "not (airflow or browser)"
+	.venv-newest/bin/python -m pytest -n 2 -m "not (airflow or $(ELSEWHERE))"
 
 # What these test depends on no Airflow: rooms that import none, as import-linter checks, and what concerns tests and
 # errors only. `test-3.3` tests them, `test-matrix` everywhere.

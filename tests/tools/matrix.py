@@ -18,7 +18,7 @@ NEWEST = VERSIONS[-1]
 
 # The options of pytest.
 STAGES = {
-    "unit tests": ("-n", "2", "--dist", "loadgroup", "-m", "not (airflow or browser)"),
+    "unit tests": ("-n", "2", "--dist", "loadgroup", "-m", "not (airflow or browser or deployment or spark)"),
     "dag.test": ("-m", "airflow", "tests", "--ignore", "tests/airflow/stack"),
     "scheduler": ("-m", "every_airflow", "tests/airflow/stack"),
 }
