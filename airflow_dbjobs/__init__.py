@@ -35,6 +35,8 @@ NOT_OFFERED = {
         "a sql_task, which starts its warehouse by itself",
     ),
     "DatabricksHook": "the client that DatabricksJobsHook(conn_id).get_conn() returns",
+    "RunState": "the state of a run that the client's get_run(run_id) returns",
+    "normalise_json_content": "the payload as it is: operators and client send the types of JSON",
     "DatabricksExecutionTrigger": "an operator or a sensor with deferrable=True, or DatabricksRunTrigger",
     **dict.fromkeys(
         ("DatabricksSubmitRunDeferrableOperator", "DatabricksRunNowDeferrableOperator"),

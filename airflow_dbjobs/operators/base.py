@@ -76,6 +76,17 @@ class PayloadOperator(BaseOperator):
 
             refuse_overrides(cls)
 
+    if not TYPE_CHECKING:  # for mypy, any attribute would exist
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what replaces the hook of the official operators, which subclasses call."""
+            if name in ("_hook", "_get_hook", "get_hook"):
+                raise AttributeError(
+                    f"{type(self).__qualname__} has no {name}, unlike the official provider's operators. Use the client"
+                    " that DatabricksJobsHook(self.databricks_conn_id).get_conn() returns."
+                )
+            return super().__getattribute__(name)
+
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Return a partial operator, as in Airflow; the error for an unknown parameter has suggestions."""
