@@ -177,7 +177,11 @@ class PayloadOperator(BaseOperator):
             # Jinja would render the name of a member that is also a string.
             content = content.value
         environment = keeping_references(jinja_env or self.get_template_env())
-        return super().render_template(content, context, environment, seen_oids)
+        rendered = super().render_template(content, context, environment, seen_oids)
+        if rendered is None and content is not None:
+            # An error may follow, which can only say that the field is missing.
+            self.log.info("The template %s rendered to None, so the field counts as not given", content)
+        return rendered
 
     def _build_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Return the request body from the rendered parameters. Raises ConfigurationError if it is wrong."""

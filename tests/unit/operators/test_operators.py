@@ -457,6 +457,17 @@ class TestPayload:
         operator.render_template_fields({**scene.context, "job": 42, "day": "monday"})
         assert body_of(scene, operator) == {"job_id": 42 if native else "42", "notebook_params": {"day": "monday"}}
 
+    def test_template_that_renders_to_none_is_logged(self, scene, caplog, capfd):
+        caplog.set_level("INFO")
+        with DAG("nightly", schedule=None, render_template_as_native_obj=True):
+            operator = run_now(job_id="{{ job }}", notebook_params={"day": "{{ day }}", "hour": None})
+        operator.render_template_fields({**scene.context, "job": None, "day": "monday"})
+        logged = [line for line in (caplog.text or capfd.readouterr().out).splitlines() if "rendered to None" in line]
+        assert len(logged) == 1
+        assert "The template {{ job }} rendered to None, so the field counts as not given" in logged[0]
+        with pytest.raises(ConfigurationError, match=r"job_id .* is missing"):
+            operator.execute(scene.context)
+
     def test_template_file_as_json(self, scene, tmp_path):
         (tmp_path / "body.json-tpl").write_text('{"notebook_task": {"notebook_path": "/{{ path }}"}}')
         with DAG("nightly", schedule=None, template_searchpath=str(tmp_path)):
