@@ -44,8 +44,12 @@ NOT_OFFERED = {
     ),
     "DatabricksTaskBaseOperator": "DatabricksTaskOperator: a subclass sets its task_config in __init__",
     **dict.fromkeys(
-        ("_handle_databricks_operator_execution", "_handle_deferrable_databricks_operator_execution"),
-        "super().execute(context), which also launches the run",
+        (
+            "_handle_databricks_operator_execution", "_handle_deferrable_databricks_operator_execution",
+            "_handle_deferrable_databricks_operator_completion",
+        ),
+        "super().execute(context), which also launches the run, or in an operator of another base the client's"
+        " wait_for_run(run_id)",
     ),
 }  # fmt: skip
 
