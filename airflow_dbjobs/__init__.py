@@ -35,6 +35,8 @@ NOT_OFFERED = {
         "a sql_task, which starts its warehouse by itself",
     ),
     "DatabricksHook": "the client that DatabricksJobsHook(conn_id).get_conn() returns",
+    "RunState": "the state of a run that the client's get_run(run_id) returns",
+    "normalise_json_content": "the payload as it is: operators and client send the types of JSON",
     "DatabricksExecutionTrigger": "an operator or a sensor with deferrable=True, or DatabricksRunTrigger",
     **dict.fromkeys(
         ("DatabricksSubmitRunDeferrableOperator", "DatabricksRunNowDeferrableOperator"),
@@ -42,8 +44,12 @@ NOT_OFFERED = {
     ),
     "DatabricksTaskBaseOperator": "DatabricksTaskOperator: a subclass sets its task_config in __init__",
     **dict.fromkeys(
-        ("_handle_databricks_operator_execution", "_handle_deferrable_databricks_operator_execution"),
-        "super().execute(context), which also launches the run",
+        (
+            "_handle_databricks_operator_execution", "_handle_deferrable_databricks_operator_execution",
+            "_handle_deferrable_databricks_operator_completion",
+        ),
+        "super().execute(context), which also launches the run, or in an operator of another base the client's"
+        " wait_for_run(run_id)",
     ),
 }  # fmt: skip
 

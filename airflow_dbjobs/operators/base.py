@@ -76,6 +76,17 @@ class PayloadOperator(BaseOperator):
 
             refuse_overrides(cls)
 
+    if not TYPE_CHECKING:  # for mypy, any attribute would exist
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what replaces the hook of the official operators, which subclasses call."""
+            if name in ("_hook", "_get_hook", "get_hook"):
+                raise AttributeError(
+                    f"{type(self).__qualname__} has no {name}, unlike the official provider's operators. Use the client"
+                    " that DatabricksJobsHook(self.databricks_conn_id).get_conn() returns."
+                )
+            return super().__getattribute__(name)
+
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Return a partial operator, as in Airflow; the error for an unknown parameter has suggestions."""
@@ -166,7 +177,11 @@ class PayloadOperator(BaseOperator):
             # Jinja would render the name of a member that is also a string.
             content = content.value
         environment = keeping_references(jinja_env or self.get_template_env())
-        return super().render_template(content, context, environment, seen_oids)
+        rendered = super().render_template(content, context, environment, seen_oids)
+        if rendered is None and content is not None:
+            # An error may follow, which can only say that the field is missing.
+            self.log.info("The template %s rendered to None, so the field counts as not given", content)
+        return rendered
 
     def _build_payload(self, client: JobsClient, context: Context) -> dict[str, Any]:
         """Return the request body from the rendered parameters. Raises ConfigurationError if it is wrong."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -167,7 +168,8 @@ class DatabricksSubmitRunOperator(LaunchOperator):
     def execute(self, context: Context) -> Any:
         """Launch the run and return its result; in a workflow group wait for the task in the group's run instead."""
         member = self._as_member(context)
-        return member.execute() if member else super().execute(context)
+        # Airflow 2 would mistake `super().execute` for a call outside of a task.
+        return member.execute() if member else inspect.unwrap(LaunchOperator.execute)(self, context)
 
     def execute_complete(self, context: Context, event: Any = None, **kwargs: Any) -> Any:
         """Continue after the trigger has fired."""

@@ -245,6 +245,12 @@ def assert_sed(arguments: list[str], _: object) -> None:
     assert done.stdout == CHANGED_IMPORTS
 
 
+def assert_grep(arguments: list[str], _: object) -> None:
+    *options, pattern, files = arguments
+    assert (options, files) == (["-n", "-E"], "dags/*.py")
+    assert len(re.findall(pattern, CHANGED_IMPORTS)) == 2
+
+
 def assert_hook(repositories: list[dict[str, Any]]) -> str:
     """Return what the only hook runs."""
     (repository,) = repositories
@@ -280,5 +286,6 @@ CHECKS = {
     "python3": assert_python_module,
     ".": assert_activation,
     ".ci/run": assert_file,
+    "grep": assert_grep,
     "sed": assert_sed,
 }

@@ -17,6 +17,7 @@ from airflow_context import (
     Scene,
     TaskDeferred,
     TaskInstance,
+    called_by_airflow,
     connect,
     fire,
     launching,
@@ -40,7 +41,11 @@ from airflow_dbjobs.errors import (
     UserCodeFailed,
 )
 from airflow_dbjobs.local_workspace import Fault
-from airflow_dbjobs.operators import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow_dbjobs.operators import (
+    DatabricksNotebookOperator,
+    DatabricksRunNowOperator,
+    DatabricksSubmitRunOperator,
+)
 from airflow_dbjobs.operators import base as payload_operator
 from airflow_dbjobs.operators import launch as launch_operator
 from airflow_dbjobs.sensors import base as sensor_base
@@ -456,6 +461,25 @@ class TestPayload:
             operator = run_now(job_id="{{ job }}", notebook_params={"day": "{{ day }}"})
         operator.render_template_fields({**scene.context, "job": 42, "day": "monday"})
         assert body_of(scene, operator) == {"job_id": 42 if native else "42", "notebook_params": {"day": "monday"}}
+
+    @pytest.mark.parametrize("kind", [DatabricksSubmitRunOperator, DatabricksNotebookOperator])
+    def test_runs_where_nesting_is_forbidden(self, scene, monkeypatch, kind):
+        task = scene.notebook("dbutils.notebook.exit('x')", gated=False)
+        path = {"notebook_path": task["notebook_path"], "source": "WORKSPACE"}
+        settings = {"notebook_task": task} if kind is DatabricksSubmitRunOperator else path
+        operator = kind(task_id="load", polling_period_seconds=FAST, allow_nested_operators=False, **settings)
+        assert operator.execute(scene.context, **called_by_airflow(kind, monkeypatch)) == "x"
+
+    def test_template_that_renders_to_none_is_logged(self, scene, caplog, capfd):
+        caplog.set_level("INFO")
+        with DAG("nightly", schedule=None, render_template_as_native_obj=True):
+            operator = run_now(job_id="{{ job }}", notebook_params={"day": "{{ day }}", "hour": None})
+        operator.render_template_fields({**scene.context, "job": None, "day": "monday"})
+        logged = [line for line in (caplog.text or capfd.readouterr().out).splitlines() if "rendered to None" in line]
+        assert len(logged) == 1
+        assert "The template {{ job }} rendered to None, so the field counts as not given" in logged[0]
+        with pytest.raises(ConfigurationError, match=r"job_id .* is missing"):
+            operator.execute(scene.context)
 
     def test_template_file_as_json(self, scene, tmp_path):
         (tmp_path / "body.json-tpl").write_text('{"notebook_task": {"notebook_path": "/{{ path }}"}}')

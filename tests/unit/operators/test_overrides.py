@@ -49,3 +49,27 @@ class TestSubclass:
 
         result, run_id = Mine(task_id="mine", code="dbutils.notebook.exit('done')").execute(scene.context)
         assert (result, run_id) == ("done", scene.ti.xcom["run_id"])
+
+    @pytest.mark.parametrize("operator", OPERATORS)
+    @pytest.mark.parametrize("name", ["_hook", "_get_hook", "get_hook"])
+    def test_that_calls_the_official_hook_is_shown_the_client(self, operator, name):
+        class Mine(operator):
+            def execute(self, context):
+                return getattr(self, name)
+
+        mine = Mine(task_id="mine", json={"name": "nightly"}, validate=False)
+        with pytest.raises(AttributeError, match=rf"Mine has no {name}, .*DatabricksJobsHook\(self.databricks_conn_id"):
+            mine.execute({})
+        assert not hasattr(mine, name)
+
+    def test_keeps_the_usual_errors_of_other_attributes(self):
+        class Mine(DatabricksRunNowOperator):
+            @property
+            def table(self):
+                return self.job_id.name
+
+        mine = Mine(task_id="mine", job_id=7)
+        with pytest.raises(AttributeError, match="'int' object has no attribute 'name'"):
+            mine.table  # noqa: B018
+        with pytest.raises(AttributeError, match="'Mine' object has no attribute 'tables'"):
+            mine.tables  # noqa: B018

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from airflow import DAG, XComArg
-from airflow_context import FAST, FastTime, Scene, TaskDeferred
+from airflow_context import FAST, FastTime, Scene, TaskDeferred, called_by_airflow
 
 from airflow_dbjobs.airflow_compat import (
     AIRFLOW_V_3_0_PLUS,
@@ -142,16 +142,8 @@ class TestModes:
 
     def test_poking_works_where_nesting_is_forbidden(self, scene, client, monkeypatch):
         done = finished(scene, client, "dbutils.notebook.exit('x')")
-        if AIRFLOW_V_3_0_PLUS:
-            from airflow.sdk.bases.operator import ExecutorSafeguard
-
-            within_a_task = ExecutorSafeguard.sentinel_value
-        else:
-            from airflow.models.baseoperator import ExecutorSafeguard
-            from airflow.models.baseoperator import _sentinel as within_a_task
-        monkeypatch.setattr(ExecutorSafeguard, "test_mode", False)
         waiting = sensor(done, allow_nested_operators=False)
-        assert waiting.execute(scene.context, DatabricksRunSensor__sentinel=within_a_task) == "x"
+        assert waiting.execute(scene.context, **called_by_airflow(DatabricksRunSensor, monkeypatch)) == "x"
 
 
 class TestRunResult:
