@@ -133,9 +133,11 @@ def exchange(
             "cert": session.cert,
             "proxies": session.proxies,
         }
-        # Other adapters do not report when they send the request.
-        timer = adapter.timer if isinstance(adapter, TimedAdapter) else CallTimer(reports_sending=False)
+        timer = adapter.timer if isinstance(adapter, TimedAdapter) else CallTimer()
         timer.begin(read_seconds, total_seconds, on_send)
+        if not isinstance(adapter, TimedAdapter):
+            # That of a local workspace in this process does not report when it gets the request.
+            timer.mark_sent()
         response = adapter.send(prepared, **options)
         try:
             # Some authentication schemes (digest, for example) sign only after they have seen a reply.

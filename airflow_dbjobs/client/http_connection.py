@@ -25,15 +25,11 @@ _CHUNK = 65536
 
 
 class CallTimer:
-    """The time limit of the call that uses a connection, and whether its request was sent.
-
-    If the connection does not report that (`reports_sending` False), the request counts as sent from the beginning.
-    """
+    """The time limit of the call that uses a connection, and whether its request was sent."""
 
     _on_send: Callable[[], object]
 
-    def __init__(self, *, reports_sending: bool = True) -> None:
-        self._reports_sending = reports_sending
+    def __init__(self) -> None:
         self.deadline = self._read_seconds = 0.0
         self.sent = False
 
@@ -44,8 +40,6 @@ class CallTimer:
         # Real time even if the caller has a test clock: sockets wait in real time.
         self.deadline = time.monotonic() + total_seconds
         self._read_seconds = read_seconds
-        if not self._reports_sending:
-            self.mark_sent()
 
     def mark_sent(self) -> None:
         """Record that the request is about to be sent, and start the time limit of the reply."""
