@@ -11,7 +11,6 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_dbjobs.client.auth.tokens import Token
@@ -75,7 +74,8 @@ class SdkToken:
         # Not every scheme has a token that expires.
         with suppress(ValueError):
             if expiry := config.oauth_token().expiry:
-                lifetime = _seconds_until(expiry, now)
+                # Local time if it has no zone.
+                lifetime = expiry.timestamp() - now
         return Token(headers, lifetime)
 
 
@@ -98,13 +98,3 @@ def _failure(error: Exception, secrets: list[str]) -> CallError:
         f"databricks-sdk cannot authenticate: {message}. Check `auth_type` and `sdk_config` in the connection's extra,"
         " and the DATABRICKS_ variables and the profile on this worker or triggerer"
     )
-
-
-def _seconds_until(expiry: datetime, now: float) -> float:
-    """Return the seconds until a token expires, `now` being in epoch seconds.
-
-    The SDK gives local time without a zone, sometimes computed from the wall clock, sometimes converted from UTC. If
-    the clocks change in between, the two differ; the earlier time is safe.
-    """
-    left = expiry.timestamp() - now
-    return left if expiry.tzinfo else min(left, (expiry - datetime.fromtimestamp(now)).total_seconds())  # noqa: DTZ006

@@ -39,8 +39,6 @@ _RENEW_AGAIN = 30.0
 # The time limit of one request for a token. A caller with less time (a kill, say) does not renew a token that is still
 # valid: a token server that hangs would use up the time for the call itself.
 FETCH_SECONDS = 30.0
-# After waiting for another thread's request, a thread with less time left than this does not begin its own.
-_MIN_SECONDS = 1.0
 # A token that replaced a refused one is not replaced again within this time: the next would be refused, too.
 _REPLACE_SECONDS = 60.0
 # If this many requests of one source hang, another one begins only after `_HANGING_SECONDS`. A triggerer runs
@@ -85,10 +83,9 @@ class _Entry:
         self.lock = threading.RLock()
         self.token: Token | None = None
         self.renew_at = self.good_until = self.replaced_at = -math.inf
-        #: How many requests have ended, the result of the last one, and whether it ran out of time.
+        #: How many requests have ended with a result that waiting threads share, and the last of these results.
         self.ended = 0
-        self.outcome: Token | JobsError = Unreachable("No token was requested", sent=False)
-        self.out_of_time = False
+        self.outcome: Token | JobsError | None = None
         #: The threads that may hang, and when they started.
         self.threads: dict[threading.Thread, float] = {}
 
@@ -137,13 +134,11 @@ class TokenCache:
         if not lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0.0)):
             raise Unreachable(f"Another thread is requesting a token and got none in time: {source!r}", sent=False)
         try:
-            has_time = deadline - self._clock.monotonic() >= _MIN_SECONDS
-            if entry.ended == ended or (entry.out_of_time and has_time):
-                return self._fetch(source, entry, deadline)
-            if isinstance(entry.outcome, Token):
-                return entry.outcome
-            # Each thread gets its own copy, as a caller adds to its text.
-            raise copy.copy(entry.outcome) from entry.outcome
+            outcome = entry.outcome if entry.ended != ended else None
+            if isinstance(outcome, JobsError):
+                # Each thread gets its own copy, as a caller adds to its text.
+                raise copy.copy(outcome) from outcome
+            return outcome or self._fetch(source, entry, deadline)
         finally:
             lock.release()
 
@@ -172,24 +167,24 @@ class TokenCache:
         # A lifetime counts from when the server created the token, which is later than this.
         born = self._clock.monotonic()
         requests = TokenRequests(deadline, self._clock)
-        # Holds if a signal handler's exception ends the request.
-        entry.out_of_time = True
         try:
             token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
         except JobsError as error:
-            is_late = self._clock.monotonic() >= deadline
-            entry.outcome, entry.out_of_time = error, is_late and isinstance(error, Unreachable)
+            # A thread with more time than this one had may still get a token.
+            if not isinstance(error, Unreachable) or self._clock.monotonic() < deadline:
+                entry.outcome = error
+                entry.ended += 1
             raise
         else:
             left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
             early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
-            entry.token, entry.outcome, entry.out_of_time = token, token, False
+            entry.token = entry.outcome = token
             entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
+            # Last: a thread that sees the new count also sees the result.
+            entry.ended += 1
             log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)
             return token
         finally:
-            # Last, and before the lock is released: a thread that sees the new count also sees the result.
-            entry.ended += 1
             self._drop_expired(source, born)
 
     def _drop_expired(self, current: TokenSource, now: float) -> None:
