@@ -60,22 +60,6 @@ class Watch:
     :param action: what is retried, as the beginning of a sentence; "Polling run <run_id>" by default.
     """
 
-    # A triggerer holds ten thousand of them.
-    __slots__ = (
-        "_failing_since",
-        "_failures",
-        "_last_state",
-        "_name",
-        "_on_change",
-        "_patience",
-        "_rejected_since",
-        "_warn",
-        "clock",
-        "credentials_rejected",
-        "period",
-        "run_id",
-    )
-
     def __init__(
         self,
         run_id: int,
@@ -177,8 +161,6 @@ class Logger(Protocol):
 
 class RunStateLogger:
     """Logs each new state of a run as one line, and warns once about each state that this release does not know."""
-
-    __slots__ = ("_log", "_run_id", "_warned_of")
 
     def __init__(self, log: Logger, run_id: int) -> None:
         self._log = log
