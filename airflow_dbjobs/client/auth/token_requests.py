@@ -7,7 +7,6 @@ that the call was not sent, and credentials that the token server refuses like t
 from __future__ import annotations
 
 import html
-import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,11 +55,8 @@ class TokenRequests:
     def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
         """Send a request as `text` does, and return the reply's JSON object."""
         reply = self._reply(method, url, network, **options)
-        try:
-            body = json.loads(reply.text)
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
+        body = reply.json_object()
+        if body is None:
             # An HTML page may be quoted; incomplete JSON may contain a token.
             page = f": {reply.start}" if reply.text.lstrip().startswith("<") else ""
             raise unreadable(_call(method, url), f"no JSON object{page}")
@@ -88,7 +84,6 @@ class TokenRequests:
         secrets: Iterable[str] = (),
         remedy: str,
         reach_remedy: str = HOST_REMEDY,
-        connect_seconds: float = _CONNECT_SECONDS,
     ) -> Reply:
         call = _call(method, url)
         request = requests.Request(
@@ -106,7 +101,7 @@ class TokenRequests:
                     request,
                     call=call,
                     server=_server(url),
-                    connect_seconds=connect_seconds,
+                    connect_seconds=_CONNECT_SECONDS,
                     read_seconds=self.left,
                     total_seconds=self.left,
                     remedy=reach_remedy,
@@ -130,7 +125,7 @@ def unreadable(call: str, why: str) -> CallError:
 def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     status, retry_after = reply.status, reply.header("Retry-After")
     # Remove secrets after parsing: JSON or XML may escape them.
-    code, message = (reply.shown(part)[:500] for part in _code_and_message(reply.text))
+    code, message = (reply.shown(part)[:500] for part in _code_and_message(reply))
     message = message or reply.reason
     if reply.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
@@ -144,13 +139,10 @@ def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     return SignInRefused(f"{call} answered {status}: {details.rstrip('.')}. {remedy}", status=status, error_code=code)
 
 
-def _code_and_message(text: str) -> tuple[str, str]:
+def _code_and_message(reply: Reply) -> tuple[str, str]:
     """Return the code and the message of a refusal, in any of the formats of token servers."""
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
+    body, text = reply.json_object(), reply.text
+    if body is None:
         # AWS answers in XML.
         in_xml = [re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message")]
         if in_xml[0] and in_xml[1]:
