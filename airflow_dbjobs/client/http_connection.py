@@ -150,8 +150,9 @@ class _TimedConnection:
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> _TimedResponse:
         """Return a response that reads from a socket; also used for a proxy's reply to CONNECT."""
-        timed: Any = _TimedSocket(sock, self.timer)
-        return _TimedResponse(timed, *args, **kwargs)
+        response = _TimedResponse(sock, *args, **kwargs)
+        response.fp = io.BufferedReader(_TimedReader(sock, response.fp.detach(), self.timer))
+        return response
 
 
 class _TimedResponse(http.client.HTTPResponse):
@@ -166,30 +167,20 @@ class _TimedResponse(http.client.HTTPResponse):
         self.headers.set_payload("")
 
 
-class _TimedSocket:
-    """The part of a socket that http.client needs for reading."""
-
-    def __init__(self, sock: Any, timer: CallTimer) -> None:
-        self._sock = sock
-        self._timer = timer
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._sock, self._timer))
-
-
 class _TimedReader(io.RawIOBase):
-    def __init__(self, sock: Any, timer: CallTimer) -> None:
+    """Reads from a file of a socket, each time with the time left."""
+
+    def __init__(self, sock: Any, raw: io.RawIOBase, timer: CallTimer) -> None:
         self._sock = sock
+        self._raw = raw
         self._timer = timer
-        self._raw = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._timer.left)
-        count: int | None = self._raw.readinto(buffer)
-        return count
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()
