@@ -11,8 +11,8 @@ import copy
 import logging
 import math
 import os
-import queue
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -175,23 +175,14 @@ class TokenCache:
                 entry.outcome = error
                 entry.ended += 1
             raise
-        else:
-            left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
-            early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
-            entry.token = entry.outcome = token
-            entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
-            # Last: a thread that sees the new count also sees the result.
-            entry.ended += 1
-            log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)
-            return token
-        finally:
-            self._drop_expired(source, born)
-
-    def _drop_expired(self, current: TokenSource, now: float) -> None:
-        """Remove the expired tokens of other sources, such as those of a secret before its rotation."""
-        for source, entry in list(self._entries.items()):
-            if source != current and entry.token and now >= entry.good_until:
-                self._entries.pop(source, None)
+        left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
+        early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
+        entry.token = entry.outcome = token
+        entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
+        # Last: a thread that sees the new count also sees the result.
+        entry.ended += 1
+        log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)
+        return token
 
     def _bounded(self, source: TokenSource, entry: _Entry, requests: TokenRequests) -> Token:
         """Request a token in a thread, which is abandoned if it takes too long."""
@@ -201,15 +192,15 @@ class TokenCache:
             raise Unreachable(
                 f"{len(entry.threads)} requests for a token hang; not starting another one yet: {source!r}", sent=False
             )
-        outcomes: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
+        answer: Future[Token] = Future()
         # The thread logs to where the caller logs.
         context = contextvars.copy_context()
 
         def run() -> None:
             try:
-                outcomes.put(context.run(_fetch_once, source, requests))
+                answer.set_result(context.run(_fetch_once, source, requests))
             except BaseException as error:  # noqa: BLE001 (the caller raises it)
-                outcomes.put(error)
+                answer.set_exception(error)
 
         thread = threading.Thread(target=run, name="airflow_dbjobs-token", daemon=True)
         try:
@@ -218,12 +209,9 @@ class TokenCache:
             raise Unreachable("Cannot start a thread to request a token (system limit reached)", sent=False) from None
         entry.threads[thread] = now
         try:
-            outcome = outcomes.get(timeout=seconds + _GRACE_SECONDS)
-        except queue.Empty:
+            return answer.result(seconds + _GRACE_SECONDS)
+        except TimeoutError:
             raise Unreachable(f"Got no token within {seconds:.3g} s: {source!r}", sent=False) from None
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
 
 
 def _fetch_once(source: TokenSource, requests: TokenRequests) -> Token:

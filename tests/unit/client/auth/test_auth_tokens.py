@@ -535,16 +535,6 @@ class TestToken:
         assert request.headers["Authorization"] == "Bearer 1"
         assert repr(auth.token()) == "Token(lifetime=3600.0)"
 
-    def test_of_other_sources_is_forgotten_after_its_expiry(self, cache: TokenCache, clock: Clock) -> None:
-        # At 300 s the last of them is due for renewal, but still good.
-        sources = [Source(lifetime) for lifetime in (100, 3600, 200, 360)]
-        for source in sources:
-            TokenAuth(source, cache=cache).token()
-        clock.now = 300
-        last = Source()
-        TokenAuth(last, cache=cache).token()
-        assert set(cache._entries) == {sources[1], sources[3], last}
-
     def test_is_shared_by_equal_sources(self) -> None:
         one, other = Source(), Source()
         assert TokenAuth(one) == TokenAuth(one)
