@@ -84,8 +84,8 @@ class Transport:
         self.network = network or Network()
         self.product = product
         self.clock = clock
-        #: If set, called before each request and repeatedly during each wait; it ends them by raising an exception.
-        self.interrupt: Callable[[], None] | None = None
+        #: Called before each request and repeatedly during each wait; it ends them by raising an exception.
+        self.interrupt: Callable[[], object] = lambda: None
         #: What request bodies contain and errors must not, in addition to the credentials.
         self.secrets: tuple[str, ...] = ()
         #: Records the attempts of calls while it is set.
@@ -120,9 +120,6 @@ class Transport:
 
     def pause(self, seconds: float) -> None:
         """Sleep, and raise what `interrupt` raises during that time."""
-        if self.interrupt is None:
-            self.clock.sleep(seconds)
-            return
         self.interrupt()
         while seconds > 0:
             self.clock.sleep(min(seconds, self.clock.piece))
@@ -282,8 +279,7 @@ class Transport:
         # In this order: if a kill arrives in between, the request must count as sent.
         if self.attempts:
             self.attempts.unclear = True
-        if self.interrupt:
-            self.interrupt()
+        self.interrupt()
 
     def server_time(self, reading: float) -> float:
         """Return the time of the server (epoch seconds) at a `reading` of the monotonic clock.
