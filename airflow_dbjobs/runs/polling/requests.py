@@ -114,22 +114,19 @@ class RequestQueue:
 
     async def call(self, call: Callable[[JobsClient], T]) -> T:
         """Return what `call` returns, after one turn at the rate limit. Raises what it raises."""
-        context = contextvars.copy_context()
         async with self._call_turns:
-            await self._gate.wait_turn()
-            self.requests += 1
-            try:
-                return await self._call_threads.run(lambda: context.run(call, self._call_client))
-            except TooManyRequests as error:
-                self._gate.pause(error)
-                raise
+            return await self._send(self._call_threads, call)
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
         """Return a page of a list of runs. Raises CallError."""
+        return await self._send(self._list_threads, lambda client: client.poll_runs(**request._asdict()))
+
+    async def _send(self, threads: DaemonThreads, call: Callable[[JobsClient], T]) -> T:
+        context = contextvars.copy_context()
         await self._gate.wait_turn()
         self.requests += 1
         try:
-            return await self._list_threads.run(lambda: self._call_client.poll_runs(**request._asdict()))
+            return await threads.run(lambda: context.run(call, self._call_client))
         except TooManyRequests as error:
             self._gate.pause(error)
             raise
