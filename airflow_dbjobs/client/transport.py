@@ -155,13 +155,12 @@ class Transport:
             # Up to a quarter longer, so that tasks whose calls failed together do not all retry at once.
             return retry.wait * random.uniform(1.0, 1.25) if retry else 0.0  # noqa: S311 (jitter is no secret)
 
-        def spent(state: tenacity.RetryCallState) -> bool:
-            return self.clock.monotonic() - started + state.upcoming_sleep > self.policy.retry_budget
+        def left() -> float:
+            return self.policy.retry_budget - (self.clock.monotonic() - started)
 
         def attempt() -> dict[str, Any]:
             unclear = known.unclear
-            left = self.policy.retry_budget - (self.clock.monotonic() - started)
-            limit = left if self.policy.ends_with_budget else math.inf
+            limit = left() if self.policy.ends_with_budget else math.inf
             try:
                 return self.send(method, path, query=query, body=body, void=void, limit=limit)
             except CallError as error:
@@ -179,13 +178,13 @@ class Transport:
                     retry.reason,
                     state.attempt_number + 1,
                     state.upcoming_sleep,
-                    self.policy.retry_budget - (self.clock.monotonic() - started),
+                    left(),
                 )
 
         retrying = tenacity.Retrying(
             retry=lambda state: decision(state) is not None,
             wait=wait,
-            stop=spent,
+            stop=lambda state: state.upcoming_sleep > left(),
             sleep=self.pause,
             before_sleep=announce,
             reraise=True,
