@@ -11,7 +11,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.client.auth.tokens import Token
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
@@ -42,7 +42,6 @@ class SdkToken:
     workspace: str
     auth_type: str = ""
     config: str = field(default="{}", repr=False)
-    may_hang: ClassVar[bool] = True
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Let the SDK authenticate. Raises CallError."""
@@ -93,7 +92,7 @@ def _failure(error: Exception, secrets: list[str]) -> CallError:
     message = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
     # A network error is an OSError, after the SDK's own retries.
     if isinstance(error, OSError | TimeoutError):
-        return Unreachable(f"databricks-sdk cannot authenticate: {message}", sent=False)
+        return Unreachable(f"databricks-sdk cannot authenticate: {message}")
     return SignInRefused(
         f"databricks-sdk cannot authenticate: {message}. Check `auth_type` and `sdk_config` in the connection's extra,"
         " and the DATABRICKS_ variables and the profile on this worker or triggerer"

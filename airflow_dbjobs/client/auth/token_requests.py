@@ -19,7 +19,6 @@ from airflow_dbjobs.client.exchange import Reply, exchange
 from airflow_dbjobs.client.session import HOST_REMEDY, Network, user_agent
 from airflow_dbjobs.errors import (
     CallError,
-    ConfigurationError,
     ServerError,
     SignInRefused,
     TooManyRequests,
@@ -66,8 +65,8 @@ class TokenRequests:
         """Send a request once and return the reply's text.
 
         `remedy` says what to check if the server refuses the request, `reach_remedy` if it does not respond; errors
-        quote no `secrets`. Raises SignInRefused or, if the request may succeed later, another CallError; ``sent`` is
-        False.
+        quote no `secrets`. Raises SignInRefused or, if the request may succeed later, another CallError;
+        ConfigurationError if the URL is wrong.
         """
         return self._reply(method, url, network, **options).text
 
@@ -94,32 +93,27 @@ class TokenRequests:
             headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
             auth=auth,
         )
-        try:
-            with network.session(url) as session:
-                reply = exchange(
-                    session,
-                    request,
-                    call=call,
-                    server=_server(url),
-                    connect_seconds=_CONNECT_SECONDS,
-                    read_seconds=self.left,
-                    total_seconds=self.left,
-                    remedy=reach_remedy,
-                    secrets=secrets,
-                    max_bytes=_MAX_BYTES,
-                )
-        except (CallError, ConfigurationError) as error:
-            failure = _unsent(error)
-        else:
-            if reply.is_success:
-                return reply
-            failure = _refusal(call, reply, remedy)
-        raise failure
+        with network.session(url) as session:
+            reply = exchange(
+                session,
+                request,
+                call=call,
+                server=_server(url),
+                connect_seconds=_CONNECT_SECONDS,
+                read_seconds=self.left,
+                total_seconds=self.left,
+                remedy=reach_remedy,
+                secrets=secrets,
+                max_bytes=_MAX_BYTES,
+            )
+        if not reply.is_success:
+            raise _refusal(call, reply, remedy)
+        return reply
 
 
 def unreadable(call: str, why: str) -> CallError:
     """Return the error for a successful reply without a token; `why` must not quote a possible token."""
-    return _unsent(UnreadableReply(f"{call} answered with {why}"))
+    return UnreadableReply(f"{call} answered with {why}")
 
 
 def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
@@ -130,9 +124,9 @@ def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     if reply.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unsent(ServerError(call, status, code, message, retry_after=retry_after))
+        return ServerError(call, status, code, message, retry_after=retry_after)
     if status == HTTPStatus.TOO_MANY_REQUESTS or code in LIMIT_CODES:
-        return _unsent(TooManyRequests(call, status, code, message, retry_after=retry_after))
+        return TooManyRequests(call, status, code, message, retry_after=retry_after)
     if status < HTTPStatus.OK:
         return unreadable(call, f"{status}, which is not a final status")
     details = ": ".join(part for part in (code, message) if part)
@@ -151,15 +145,6 @@ def _code_and_message(reply: Reply) -> tuple[str, str]:
     code = body.get("error") or body.get("errorCode") or body.get("error_code") or body.get("reason") or ""
     message = body.get("error_description") or body.get("errorSummary") or body.get("message") or ""
     return str(code), " ".join(str(message).split())
-
-
-def _unsent(error: Exception) -> CallError:
-    """Return an error of a token request as one of the API call, which was not sent."""
-    if not isinstance(error, CallError):
-        # Such as a wrong URL: handled like refused credentials.
-        return SignInRefused(str(error))
-    error.sent = error.unclear = False
-    return error
 
 
 def _call(method: str, url: str) -> str:

@@ -20,7 +20,7 @@ from requests.auth import AuthBase
 
 from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.clock import SYSTEM_CLOCK, Clock
-from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
+from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ _REPLACE_SECONDS = 60.0
 # for months: threads must not pile up in it, and a network outage must not disable authentication forever.
 _MOST_HANGING = 5
 _HANGING_SECONDS = 300.0
-# Sources that enforce the time limit themselves get this much longer, as their errors are more precise.
+# Most sources enforce the time limit themselves, and get this much longer, as their errors are more precise.
 _GRACE_SECONDS = 0.25
 
 
@@ -65,12 +65,8 @@ class Token(AuthBase):
 class TokenSource(Protocol):
     """Credentials to fetch a token with. Equal ones share a token, so they are hashable; their repr shows no secret."""
 
-    @property
-    def may_hang(self) -> bool:
-        """True if `fetch` calls a library or a function that has no time limit: it then runs in its own thread."""
-
     def fetch(self, requests: TokenRequests) -> Token:
-        """Request a new token, once. Raises CallError with ``sent`` False: the API call itself was not sent."""
+        """Request a new token, once. Raises CallError, or ConfigurationError, which counts as a refusal."""
 
     def __hash__(self) -> int: ...
 
@@ -168,7 +164,7 @@ class TokenCache:
         born = self._clock.monotonic()
         requests = TokenRequests(deadline, self._clock)
         try:
-            token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
+            token = self._bounded(source, entry, requests)
         except JobsError as error:
             # A thread with more time than this one had may still get a token.
             if not isinstance(error, Unreachable) or self._clock.monotonic() < deadline:
@@ -185,7 +181,7 @@ class TokenCache:
         return token
 
     def _bounded(self, source: TokenSource, entry: _Entry, requests: TokenRequests) -> Token:
-        """Request a token in a thread, which is abandoned if it takes too long."""
+        """Request a token in a thread, which is abandoned if a library, a function or a disk takes too long."""
         now, seconds = self._clock.monotonic(), requests.left
         entry.threads = {thread: began for thread, began in entry.threads.items() if thread.is_alive()}
         if len(entry.threads) >= _MOST_HANGING and now - max(entry.threads.values()) < _HANGING_SECONDS:
@@ -215,14 +211,15 @@ class TokenCache:
 
 
 def _fetch_once(source: TokenSource, requests: TokenRequests) -> Token:
-    """Request a token. Any failure becomes a JobsError, which does not quote the errors of libraries or user code."""
+    """Request a token. Any failure becomes a CallError, which does not quote the errors of libraries or user code."""
     try:
         return source.fetch(requests)
-    except ConfigurationError as error:
-        # Handled like refused credentials.
-        raise SignInRefused(str(error)) from None
-    except JobsError:
+    except CallError as error:
+        # Whatever became of this request, the API call that needs the token was not sent.
+        error.sent = error.unclear = False
         raise
+    except ConfigurationError as error:
+        raise SignInRefused(str(error)) from None
     except SystemExit:
         # It would end the task, successfully if the exit code is 0.
         raise SignInRefused(f"Requesting a token tried to exit the process. Check {source!r}") from None

@@ -40,7 +40,6 @@ class Source:
     fetched: int = 0
     first: Callable[[float], object] = lambda _: None
     limits: list[float] = field(default_factory=list)
-    may_hang: bool = False
 
     def fetch(self, requests: TokenRequests) -> Token:
         self.fetched += 1
@@ -168,7 +167,6 @@ class TestKill:
 class TestHangingFetch:
     def test_does_not_pile_up(self, auth: TokenAuth, source: Source, cache: TokenCache, clock: Clock) -> None:
         go_on = threading.Event()
-        source.may_hang = True
         source.first = lambda _: go_on.wait(PATIENCE)
         for _ in range(5):
             with pytest.raises(Unreachable, match=r"Got no token within 0\.1 s: Source\("):
@@ -196,7 +194,6 @@ class TestHangingFetch:
 
     def test_does_not_end_authentication_forever(self, auth: TokenAuth, source: Source, clock: Clock) -> None:
         go_on = threading.Event()
-        source.may_hang = True
         source.first = lambda _: go_on.wait(PATIENCE)
         for _ in range(5):
             with pytest.raises(Unreachable, match="Got no token within"):
@@ -209,7 +206,6 @@ class TestHangingFetch:
     def test_on_a_machine_without_threads_is_an_error(
         self, auth: TokenAuth, source: Source, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        source.may_hang = True
 
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -277,7 +273,6 @@ class TestRenewal:
         auth.token()
         clock.now = 3100
         go_on = threading.Event()
-        source.may_hang = True
         source.first = lambda _: go_on.wait(PATIENCE)
         # Of 30 s.
         monkeypatch.setattr(TokenRequests, "left", 0.1)
