@@ -129,9 +129,6 @@ class TokenFile:
     setting: str = "federated_token_file"
 
     def __repr__(self) -> str:
-        return f"TokenFile({self})"
-
-    def __str__(self) -> str:
         return _shown_path(self.path, self.setting)
 
     def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (other subjects use it)
@@ -146,9 +143,6 @@ class TokenVariable:
     name: str
 
     def __repr__(self) -> str:
-        return f"TokenVariable({self})"
-
-    def __str__(self) -> str:
         is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", self.name)
         return f"the environment variable {self.name}" if is_name else "the variable that `federated_token_env` names"
 
@@ -166,11 +160,8 @@ class TokenCallable:
 
     path: str
 
-    def __str__(self) -> str:
-        return f"{self.path}()" if self._is_name else "the function that `federated_token_provider` names"
-
     def __repr__(self) -> str:
-        return f"TokenCallable({self})"
+        return f"{self.path}()" if self._is_name else "the function that `federated_token_provider` names"
 
     @property
     def _is_name(self) -> bool:
