@@ -110,7 +110,7 @@ def _serve(calls: queue.SimpleQueue[Callable[[], object] | None]) -> None:
 async def respond_within(seconds: float, host: str, call: Awaitable[T]) -> T:
     """Return the result of a call to `host`. Raises errors.Unreachable if it takes more than `seconds`.
 
-    `requests` limits the time between two reads, and so never ends a reply that trickles.
+    Each request has a time limit; this one also holds where a library below does not keep it.
     """
     try:
         async with asyncio.timeout(seconds) as limit:
