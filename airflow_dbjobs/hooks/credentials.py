@@ -67,13 +67,13 @@ def choose_auth(
             return BearerAuth(clean_token(token, "`token` in the connection's extra"))
         return BearerAuth(clean_token(password or "", "the connection's password"))
     fields = _Fields(
-        workspace,
-        workspace_id,
-        network or Network(),
-        clean(login or "", "the connection's login"),
-        clean(password or "", "the connection's password"),
-        extra,
-        aws or AwsConnection(),
+        workspace=workspace,
+        workspace_id=workspace_id,
+        network=network or Network(),
+        login=clean(login or "", "the connection's login"),
+        password=clean(password or "", "the connection's password"),
+        extra=extra,
+        aws_connection=aws or AwsConnection(),
     )
     if scheme.name == "basic":
         return BasicAuth(fields.login, fields.password)
