@@ -28,12 +28,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.hooks"]}],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.operators"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.sensors"]}],
-        "triggers": [
-            {
-                "integration-name": integration,
-                "python-modules": ["airflow_dbjobs.triggers"],
-            }
-        ],
+        "triggers": [{"integration-name": integration, "python-modules": ["airflow_dbjobs.triggers"]}],
         "task-decorators": [
             {"name": "databricks_submit", "class-name": "airflow_dbjobs.operators.taskflow.databricks_submit_task"},
             {"name": "databricks_python", "class-name": "airflow_dbjobs.operators.taskflow.databricks_python_task"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import http.client
+import json
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -71,6 +72,15 @@ class Reply:
         """The body as text, not safe to show."""
         return self.body.decode(errors="replace")
 
+    def json_object(self, parse: Callable[[bytes], Any] = json.loads) -> dict[str, Any] | None:
+        """Return the body as a JSON object, not safe to show; None if it is not one."""
+        try:
+            parsed = parse(self.body)
+        # JSONDecodeError is a ValueError; deeply nested JSON raises RecursionError.
+        except (ValueError, RecursionError):
+            return None
+        return parsed if isinstance(parsed, dict) else None
+
     @property
     def start(self) -> str:
         """The start of the body on one line: enough to distinguish a proxy's error page from a login page."""
@@ -118,7 +128,7 @@ def exchange(
     `on_send` is called immediately before the request is sent, and prevents that by raising. Raises ConfigurationError
     if the request cannot be sent, what `on_send` raises, or CallError.
     """
-    timer: CallTimer | None = None
+    timer = CallTimer()
     known_secrets = tuple(secrets)
     try:
         prepared = session.prepare_request(request)
@@ -133,9 +143,11 @@ def exchange(
             "cert": session.cert,
             "proxies": session.proxies,
         }
-        # Other adapters do not report when they send the request.
-        timer = adapter.timer if isinstance(adapter, TimedAdapter) else CallTimer(reports_sending=False)
+        timer = adapter.timer if isinstance(adapter, TimedAdapter) else timer
         timer.begin(read_seconds, total_seconds, on_send)
+        if not isinstance(adapter, TimedAdapter):
+            # That of a local workspace in this process does not report when it gets the request.
+            timer.mark_sent()
         response = adapter.send(prepared, **options)
         try:
             # Some authentication schemes (digest, for example) sign only after they have seen a reply.
@@ -145,8 +157,9 @@ def exchange(
             response.close()
             raise
     except _LIBRARY_ERRORS as error:
-        sent, deadline = (timer.sent, timer.deadline) if timer else (False, 0.0)
-        failure = no_reply_error(call, server, error, read_seconds, sent=sent, deadline=deadline, remedy=remedy)
+        failure = no_reply_error(
+            call, server, error, read_seconds, sent=timer.sent, deadline=timer.deadline, remedy=remedy
+        )
         failure.args = (scrubbed(one_line(str(failure)), known_secrets),)
     else:
         return Reply(response.status_code, body, str(response.reason or ""), response.headers, known_secrets)

@@ -25,15 +25,11 @@ _CHUNK = 65536
 
 
 class CallTimer:
-    """The time limit of the call that uses a connection, and whether its request was sent.
-
-    If the connection does not report that (`reports_sending` False), the request counts as sent from the beginning.
-    """
+    """The time limit of the call that uses a connection, and whether its request was sent."""
 
     _on_send: Callable[[], object]
 
-    def __init__(self, *, reports_sending: bool = True) -> None:
-        self._reports_sending = reports_sending
+    def __init__(self) -> None:
         self.deadline = self._read_seconds = 0.0
         self.sent = False
 
@@ -44,8 +40,6 @@ class CallTimer:
         # Real time even if the caller has a test clock: sockets wait in real time.
         self.deadline = time.monotonic() + total_seconds
         self._read_seconds = read_seconds
-        if not self._reports_sending:
-            self.mark_sent()
 
     def mark_sent(self) -> None:
         """Record that the request is about to be sent, and start the time limit of the reply."""
@@ -156,8 +150,9 @@ class _TimedConnection:
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> _TimedResponse:
         """Return a response that reads from a socket; also used for a proxy's reply to CONNECT."""
-        timed: Any = _TimedSocket(sock, self.timer)
-        return _TimedResponse(timed, *args, **kwargs)
+        response = _TimedResponse(sock, *args, **kwargs)
+        response.fp = io.BufferedReader(_TimedReader(sock, response.fp.detach(), self.timer))
+        return response
 
 
 class _TimedResponse(http.client.HTTPResponse):
@@ -172,30 +167,20 @@ class _TimedResponse(http.client.HTTPResponse):
         self.headers.set_payload("")
 
 
-class _TimedSocket:
-    """The part of a socket that http.client needs for reading."""
-
-    def __init__(self, sock: Any, timer: CallTimer) -> None:
-        self._sock = sock
-        self._timer = timer
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._sock, self._timer))
-
-
 class _TimedReader(io.RawIOBase):
-    def __init__(self, sock: Any, timer: CallTimer) -> None:
+    """Reads from a file of a socket, each time with the time left."""
+
+    def __init__(self, sock: Any, raw: io.RawIOBase, timer: CallTimer) -> None:
         self._sock = sock
+        self._raw = raw
         self._timer = timer
-        self._raw = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._timer.left)
-        count: int | None = self._raw.readinto(buffer)
-        return count
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.errors import UnreadableReply
@@ -21,25 +22,14 @@ _PAGED_JOB_ARRAYS = ("tasks", "job_clusters", "environments", "parameters")
 def elements(fetch: FetchPage, name: str, *, by_offset: bool) -> Iterator[Json]:
     """Yield the elements of a list from the field `name` of all its pages.
 
-    ``next_page_token`` leads to the next page; if it is missing or empty, the list ends. With `by_offset`, a page with
-    ``has_more`` and no token is followed by offset: API 2.0 has no tokens, and 2.1 had none before the middle of 2023.
+    ``next_page_token`` leads to the next page; if it is missing or empty, the list ends. With `by_offset`, a first page
+    with ``has_more`` and no token is followed by offset: API 2.0 has no tokens, and 2.1 had none before the middle of
+    2023.
     """
-    pages = _TokenPages(fetch)
-    page = fetch({})
-    offset = 0
-    while True:
-        found = objects(page, name)
-        yield from found
-        offset += len(found)
-        if token := next_token(page):
-            page = pages.page(token)
-        elif by_offset and page.get("has_more") and found:
-            following = fetch({"offset": offset})
-            if following == page:
-                raise UnreadableReply(f"The API returned the same page of {name} for two offsets")
-            page = following
-        else:
-            return
+    first = fetch({})
+    following = _by_offset(fetch, first, name) if by_offset and not next_token(first) else _by_token(fetch, first)
+    for page in chain([first], following):
+        yield from objects(page, name)
 
 
 def objects(page: Mapping[str, Any], name: str) -> list[Json]:
@@ -61,7 +51,7 @@ def next_token(page: Mapping[str, Any]) -> str:
 def whole_run(fetch: FetchPage) -> Json:
     """Return a run with its arrays complete."""
     run = fetch({})
-    for page in _following_pages(fetch, run):
+    for page in _by_token(fetch, run):
         _extend(run, page, _PAGED_RUN_ARRAYS)
     return _without_page_fields(run)
 
@@ -69,7 +59,7 @@ def whole_run(fetch: FetchPage) -> Json:
 def whole_job(fetch: FetchPage) -> Json:
     """Return a job with the arrays of its settings complete."""
     job = fetch({})
-    for page in _following_pages(fetch, job):
+    for page in _by_token(fetch, job):
         settings, more = job.setdefault("settings", {}), page.get("settings") or {}
         if not isinstance(settings, dict) or not isinstance(more, dict):
             raise UnreadableReply("The API returned job settings that are not a JSON object")
@@ -77,26 +67,26 @@ def whole_job(fetch: FetchPage) -> Json:
     return _without_page_fields(job)
 
 
-def _following_pages(fetch: FetchPage, page: Json) -> Iterator[Json]:
-    pages = _TokenPages(fetch)
+def _by_token(fetch: FetchPage, page: Json) -> Iterator[Json]:
+    """Yield the pages after `page`. Raises UnreadableReply if two have the same token: the list would never end."""
+    seen = set()
     while token := next_token(page):
-        page = pages.page(token)
+        if token in seen:
+            raise UnreadableReply("The API returned pages that form a loop")
+        seen.add(token)
+        page = fetch({"page_token": token})
         yield page
 
 
-class _TokenPages:
-    """Fetches pages by token, and none twice: that loop would never end."""
-
-    def __init__(self, fetch: FetchPage) -> None:
-        self._fetch = fetch
-        self._tokens: set[str] = set()
-
-    def page(self, token: str) -> Json:
-        """Return the page of a token. Raises UnreadableReply if it was fetched before."""
-        if token in self._tokens:
-            raise UnreadableReply("The API returned pages that form a loop")
-        self._tokens.add(token)
-        return self._fetch({"page_token": token})
+def _by_offset(fetch: FetchPage, page: Json, name: str) -> Iterator[Json]:
+    """Yield the pages after `page`. Raises UnreadableReply if two are equal: the server ignores the offset."""
+    offset = 0
+    while page.get("has_more") and (found := objects(page, name)):
+        offset += len(found)
+        before, page = page, fetch({"offset": offset})
+        if page == before:
+            raise UnreadableReply(f"The API returned the same page of {name} for two offsets")
+        yield page
 
 
 def _without_page_fields(merged: Json) -> Json:

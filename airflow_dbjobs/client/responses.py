@@ -73,12 +73,8 @@ def json_object(
         raise _refusal(call, reply)
     if void and not reply.body.strip():
         return {}
-    try:
-        body = parse(reply.body)
-    # JSONDecodeError is a ValueError; deeply nested JSON raises RecursionError.
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
+    body = reply.json_object(parse)
+    if body is None:
         kind = reply.header("Content-Type") or "no content type"
         raise UnreadableReply(f"{call} answered {reply.status} without a JSON object ({kind}): {reply.start}")
     for name in _IDS:
@@ -99,11 +95,8 @@ def _refusal(call: str, reply: Reply) -> CallError:
         return wrong_protocol(call, "the server", "speaks HTTPS, not plain HTTP")
     if reply.status < HTTPStatus.OK:
         return UnreadableReply(f"{call} answered {reply.status} without a final status")
-    try:
-        body = reply.shown_json(json.loads(reply.body))
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
+    body = reply.shown_json(reply.json_object())
+    if body is None:
         body = {"message": f"{reply.reason} {reply.start}".strip()}
     headers = {name: value for name in ("X-Request-Id", "Retry-After") if (value := reply.header(name)) is not None}
     return api_error(call, reply.status, body, headers)

@@ -114,9 +114,9 @@ def scrubbed(text: str, secrets: Iterable[str]) -> str:
 
     Call it before truncating the text, which could leave a part of a secret.
     """
-    known = {
-        variant for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH for variant in _with_byte_variant(secret)
-    }
+    known = {secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH}
+    # Also with a character per byte of its UTF-8, as each byte is escaped in a URL.
+    known |= {secret.encode(errors="replace").decode("latin-1") for secret in known}
     if not known:
         return text
     # Each layer is the one before with its escapes undone; `starts` are the positions of its characters in the text.
@@ -134,11 +134,6 @@ def scrubbed(text: str, secrets: Iterable[str]) -> str:
     for start, end in _merged(hidden):
         text = f"{text[:start]}***{text[end:]}"
     return text
-
-
-def _with_byte_variant(secret: str) -> set[str]:
-    """Return a secret as it is, and with a character per byte of its UTF-8, as each byte is escaped in a URL."""
-    return {secret, secret.encode(errors="replace").decode("latin-1")}
 
 
 def _unescaped(text: str, starts: list[int]) -> tuple[str, list[int]]:

@@ -172,7 +172,7 @@ def no_reply_error(
     *,
     sent: bool,
     deadline: float,
-    remedy: str = HOST_REMEDY,
+    remedy: str,
 ) -> Exception:
     """Return the error for a request to `server` (a URL) that got no complete reply.
 

@@ -84,8 +84,8 @@ class Transport:
         self.network = network or Network()
         self.product = product
         self.clock = clock
-        #: If set, called before each request and repeatedly during each wait; it ends them by raising an exception.
-        self.interrupt: Callable[[], None] | None = None
+        #: Called before each request and repeatedly during each wait; it ends them by raising an exception.
+        self.interrupt: Callable[[], object] = lambda: None
         #: What request bodies contain and errors must not, in addition to the credentials.
         self.secrets: tuple[str, ...] = ()
         #: Records the attempts of calls while it is set.
@@ -120,9 +120,6 @@ class Transport:
 
     def pause(self, seconds: float) -> None:
         """Sleep, and raise what `interrupt` raises during that time."""
-        if self.interrupt is None:
-            self.clock.sleep(seconds)
-            return
         self.interrupt()
         while seconds > 0:
             self.clock.sleep(min(seconds, self.clock.piece))
@@ -158,13 +155,12 @@ class Transport:
             # Up to a quarter longer, so that tasks whose calls failed together do not all retry at once.
             return retry.wait * random.uniform(1.0, 1.25) if retry else 0.0  # noqa: S311 (jitter is no secret)
 
-        def spent(state: tenacity.RetryCallState) -> bool:
-            return self.clock.monotonic() - started + state.upcoming_sleep > self.policy.retry_budget
+        def left() -> float:
+            return self.policy.retry_budget - (self.clock.monotonic() - started)
 
         def attempt() -> dict[str, Any]:
             unclear = known.unclear
-            left = self.policy.retry_budget - (self.clock.monotonic() - started)
-            limit = left if self.policy.ends_with_budget else math.inf
+            limit = left() if self.policy.ends_with_budget else math.inf
             try:
                 return self.send(method, path, query=query, body=body, void=void, limit=limit)
             except CallError as error:
@@ -182,13 +178,13 @@ class Transport:
                     retry.reason,
                     state.attempt_number + 1,
                     state.upcoming_sleep,
-                    self.policy.retry_budget - (self.clock.monotonic() - started),
+                    left(),
                 )
 
         retrying = tenacity.Retrying(
             retry=lambda state: decision(state) is not None,
             wait=wait,
-            stop=spent,
+            stop=lambda state: state.upcoming_sleep > left(),
             sleep=self.pause,
             before_sleep=announce,
             reraise=True,
@@ -282,8 +278,7 @@ class Transport:
         # In this order: if a kill arrives in between, the request must count as sent.
         if self.attempts:
             self.attempts.unclear = True
-        if self.interrupt:
-            self.interrupt()
+        self.interrupt()
 
     def server_time(self, reading: float) -> float:
         """Return the time of the server (epoch seconds) at a `reading` of the monotonic clock.

@@ -60,22 +60,6 @@ class Watch:
     :param action: what is retried, as the beginning of a sentence; "Polling run <run_id>" by default.
     """
 
-    # A triggerer holds ten thousand of them.
-    __slots__ = (
-        "_action",
-        "_failing_since",
-        "_failures",
-        "_last_state",
-        "_on_change",
-        "_patience",
-        "_rejected_since",
-        "_warn",
-        "clock",
-        "credentials_rejected",
-        "period",
-        "run_id",
-    )
-
     def __init__(
         self,
         run_id: int,
@@ -95,7 +79,7 @@ class Watch:
         self._patience = patience
         self._on_change = on_change
         self._warn = warn
-        self._action = action
+        self._name = action or f"Polling run {run_id}"
         self._last_state: RunState | None = None
         # When polls began to fail, and when they began to fail in a way that has its own, shorter tolerance.
         self._failing_since: float | None = None
@@ -105,7 +89,7 @@ class Watch:
     def record_answer(self) -> None:
         """Record that the API answered."""
         if self._failing_since is not None:
-            self._warn(f"{self._name()} succeeded again after {self.clock() - self._failing_since:.0f} s.")
+            self._warn(f"{self._name} succeeded again after {self.clock() - self._failing_since:.0f} s.")
         self._failing_since, self._rejected_since, self._failures = None, None, 0
         self.credentials_rejected = False
 
@@ -132,7 +116,7 @@ class Watch:
         if self._failing_since is None:
             # A request that times out has failed for all the time it took.
             self._failing_since = sent_at
-            self._warn(f"{self._name()} failed; will retry: {error}")
+            self._warn(f"{self._name} failed; will retry: {error}")
         if not (self.credentials_rejected or _is_obstacle(error)):
             self._rejected_since = None
         elif self._rejected_since is None:
@@ -146,14 +130,11 @@ class Watch:
             duration = f"{lasted / 60:.0f} min" if lasted >= _TWO_MINUTES else f"{lasted:.0f} s"
             reason = f"for {duration}, longer than {setting} allows" if tolerance else "and is not retried"
             raise RunLost(
-                f"{self._name()} failed {reason}. The run was not cancelled and may still be running. Last error:"
+                f"{self._name} failed {reason}. The run was not cancelled and may still be running. Last error:"
                 f" {error}",
                 run_id=self.run_id,
             ) from error
         return max(jittered(backoff(self._failures)), requested_wait(error) or 0.0)
-
-    def _name(self) -> str:
-        return self._action or f"Polling run {self.run_id}"
 
 
 def _is_obstacle(error: CallError) -> bool:
@@ -181,8 +162,6 @@ class Logger(Protocol):
 class RunStateLogger:
     """Logs each new state of a run as one line, and warns once about each state that this release does not know."""
 
-    __slots__ = ("_log", "_run_id", "_warned_of")
-
     def __init__(self, log: Logger, run_id: int) -> None:
         self._log = log
         self._run_id = run_id
@@ -202,13 +181,27 @@ def retry_through_outages(client: JobsClient, call: Callable[[], T], run_id: int
 
     `action` is as in `Watch`.
     """
-    watch = Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock, action=action)
+    return retried(client, Watch(run_id, DEFAULT_PERIOD, client.patience, client.clock, action=action), call)
+
+
+def retried(
+    client: JobsClient, watch: Watch, call: Callable[[], T], *, unless: Callable[[CallError], bool] = lambda _: False
+) -> T:
+    """Return what a call returns, retrying it in a worker as `watch` says. Raises RunLost.
+
+    While the API rejects the credentials, they are read again. An error for which `unless` returns True is raised.
+    """
     while True:
         sent_at = client.clock()
         try:
             return call()
         except CallError as error:
-            wait_after_failure(error, sent_at, watch, client)
+            if unless(error):
+                raise
+            wait = watch.record_failure(error, sent_at)
+            if watch.credentials_rejected:
+                client.renew_credentials()
+            client.sleep(wait)
 
 
 def none_if_deleted(read: Callable[[], T]) -> T | None:
@@ -247,14 +240,9 @@ def wait_for_run(
     """
     watch = Watch(run_id, period, client.patience, client.clock, on_change=on_change)
     first_waits = iter(_FIRST_WAITS)
-    poll, is_met = (client.get_run, until) if until else (client.poll_run, _is_over)
+    poll, is_met = (client.get_run, until) if until else (client.poll_run, lambda run: run.is_terminal)
     while True:
-        sent_at = client.clock()
-        try:
-            run = poll(run_id)
-        except CallError as error:
-            wait_after_failure(error, sent_at, watch, client)
-            continue
+        run = retried(client, watch, lambda: poll(run_id))
         watch.record_state(run.state)
         on_poll(run)
         if is_met(run):
@@ -264,10 +252,6 @@ def wait_for_run(
             # It was repaired since the poll.
             watch.record_state(run.state)
         client.sleep(jittered(min(watch.period, next(first_waits, watch.period))))
-
-
-def _is_over(run: Run) -> bool:
-    return run.is_terminal
 
 
 def wait_for_run_until_timeout(client: JobsClient, run_id: int, timeout: float | None, period: float) -> Run:
@@ -303,11 +287,3 @@ class _ClockUntil(Clock):
                 run_id=self._run_id,
             )
         self._clock.sleep(min(seconds, left))
-
-
-def wait_after_failure(error: CallError, sent_at: float, watch: Watch, client: JobsClient) -> None:
-    """Wait in a worker after a failed poll, and read rejected credentials again. Raises RunLost."""
-    wait = watch.record_failure(error, sent_at)
-    if watch.credentials_rejected:
-        client.renew_credentials()
-    client.sleep(wait)

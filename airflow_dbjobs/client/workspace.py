@@ -62,7 +62,9 @@ class Workspace:
             raise ConfigurationError(f"api_version is {api_version!r}; it must be one of {', '.join(API_VERSIONS)}.")
         if transport is None:
             if auth is None:
-                auth = _bearer_auth(token)
+                if not token:
+                    raise ConfigurationError("The client has no credentials: pass `token` or `auth`.")
+                auth = BearerAuth(clean_token(token, "token"))
             known = workspace_id_of(host, workspace_id)
             transport = Transport(workspace_url(host), auth, workspace_id=known, policy=retry)
         self.transport = transport
@@ -162,12 +164,6 @@ class Workspace:
     def _post(self, endpoint: str, body: Body, *, repeatable: bool = True, void: bool = False) -> dict[str, Any]:
         sent = {name: value for name, value in body.items() if value is not None}
         return self.transport.call("POST", self._path(endpoint), body=sent, repeatable=repeatable, void=void)
-
-
-def _bearer_auth(token: str | None) -> AuthBase:
-    if not token:
-        raise ConfigurationError("The client has no credentials: pass `token` or `auth`.")
-    return BearerAuth(clean_token(token, "token"))
 
 
 def workspace_url(host: str | None, *, schema: str = "", port: int | None = None) -> str:

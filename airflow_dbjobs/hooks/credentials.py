@@ -70,37 +70,27 @@ def choose_auth(
         workspace=workspace,
         workspace_id=workspace_id,
         network=network or Network(),
-        login=login or "",
-        password=password or "",
+        login=clean(login or "", "the connection's login"),
+        password=clean(password or "", "the connection's password"),
         extra=extra,
-        aws=aws,
+        aws_connection=aws or AwsConnection(),
     )
     if scheme.name == "basic":
         return BasicAuth(fields.login, fields.password)
     return TokenAuth(_SOURCES[scheme.name](fields))
 
 
+@dataclass(frozen=True)
 class _Fields:
-    """Makes the sources of tokens from a connection's fields."""
+    """Makes the sources of tokens from a connection's fields, which are as in `choose_auth`."""
 
-    def __init__(
-        self,
-        *,
-        workspace: str,
-        workspace_id: str,
-        network: Network,
-        login: str,
-        password: str,
-        extra: Mapping[str, Any],
-        aws: AwsConnection | None,
-    ) -> None:
-        self.workspace = workspace
-        self.workspace_id = workspace_id
-        self.network = network
-        self.login = clean(login, "the connection's login")
-        self.password = clean(password, "the connection's password")
-        self.extra = extra
-        self._aws = aws
+    workspace: str
+    workspace_id: str
+    network: Network
+    login: str
+    password: str = field(repr=False)
+    extra: Mapping[str, Any] = field(repr=False)
+    aws_connection: AwsConnection
 
     def text(self, name: str, default: str = "") -> str:
         return _text(self.extra, name) or default
@@ -163,10 +153,9 @@ class _Fields:
         return self._federated(TokenRequest(seconds=_seconds(self.extra, "expiration_seconds", 3600), **given))
 
     def aws(self) -> TokenSource:
-        connection = self._aws or AwsConnection()
-        aws_extra = connection.extra
-        login, secret = connection.login or _text(aws_extra, "aws_access_key_id"), connection.password
-        secret = secret or _text(aws_extra, "aws_secret_access_key")
+        aws_extra = self.aws_connection.extra
+        login = self.aws_connection.login or _text(aws_extra, "aws_access_key_id")
+        secret = self.aws_connection.password or _text(aws_extra, "aws_secret_access_key")
         keys = AwsKeys(login, secret, _text(aws_extra, "aws_session_token")) if login and secret else None
         return self._federated(
             WebIdentity(

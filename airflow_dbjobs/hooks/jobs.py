@@ -12,11 +12,12 @@ from airflow_dbjobs.hooks.fields import CONNECTION_TYPE, HOOK_NAME, UI_FIELD_BEH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from airflow_dbjobs.airflow_compat import Connection
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.transport import Transport
+    from airflow_dbjobs.hooks.credentials import AwsConnection
+    from airflow_dbjobs.hooks.fields import Scheme
 
 DEFAULT_CONN_ID = "databricks_default"
 DEFAULT_AWS_CONN_ID = "aws_default"
@@ -61,12 +62,10 @@ class DatabricksJobsHook(BaseHook):
         """Report who authenticates and whether they may list jobs, for the "Test" button. It launches nothing."""
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.hooks.check import check
-        from airflow_dbjobs.hooks.extra import remarks, scheme_of
+        from airflow_dbjobs.hooks.extra import remarks
 
         try:
-            connection, extra, aws, aws_extra = self._lookup()
-            client = self._client(connection, extra, aws, aws_extra)
-            scheme = scheme_of(connection.login, connection.password, extra)
+            client, scheme, extra = self._client()
         except ConfigurationError as error:
             # Airflow tests the content of the form under a random connection id.
             return False, str(error).removeprefix(self._prefix)
@@ -90,47 +89,31 @@ class DatabricksJobsHook(BaseHook):
         }
 
     def _connect(self, *, reread: Callable[[], Transport] | None = None) -> JobsClient:
-        connection, extra, aws, aws_extra = self._lookup()
-        client = self._client(connection, extra, aws, aws_extra, reread=reread)
-        self._warn_of_ignored_fields(connection, extra)
+        from airflow_dbjobs.hooks.extra import remarks
+
+        client, scheme, extra = self._client(reread)
+        for remark in remarks(scheme, extra):
+            self._warn_once(f"{self._prefix}{remark}")
         return client
 
-    def _lookup(self) -> tuple[Connection, Mapping[str, Any], Connection | None, Mapping[str, Any]]:
-        """Return the connection and its extra, and the AWS connection that it needs, if any, and its extra."""
-        with _Lookup("databricks_conn_id", self.databricks_conn_id) as lookup:
-            connection = self.get_connection(self.databricks_conn_id)
-        lookup.check()
-        extra, aws = self._without_foreign_auth_type(connection, connection.extra_dejson), None
-        if aws_conn_id := _aws_conn_id(connection, extra):
-            with _Lookup("aws_conn_id", aws_conn_id) as lookup:
-                aws = self.get_connection(aws_conn_id)
-            lookup.check()
-        return connection, extra, aws, aws.extra_dejson if aws else {}
-
-    def _client(
-        self,
-        connection: Connection,
-        extra: Mapping[str, Any],
-        aws: Connection | None = None,
-        aws_extra: Mapping[str, Any] | None = None,
-        *,
-        reread: Callable[[], Transport] | None = None,
-    ) -> JobsClient:
+    def _client(self, reread: Callable[[], Transport] | None = None) -> tuple[JobsClient, Scheme, Mapping[str, Any]]:
+        """Return a client for the connection, its authentication scheme, and the connection's extra."""
         from airflow_dbjobs.client.jobs_client import JobsClient
         from airflow_dbjobs.client.transport import Transport
         from airflow_dbjobs.client.workspace import DEFAULT_API_VERSION, workspace_id_of, workspace_url
         from airflow_dbjobs.errors import ConfigurationError
-        from airflow_dbjobs.hooks.credentials import AwsConnection, choose_auth
-        from airflow_dbjobs.hooks.extra import network_from, requests_per_second_from, settings_from
+        from airflow_dbjobs.hooks.credentials import choose_auth
+        from airflow_dbjobs.hooks.extra import network_from, requests_per_second_from, scheme_of, settings_from
 
-        if not isinstance(extra, Mapping) or (not extra and not _is_empty(connection.extra)):
-            raise ConfigurationError(f"{self._prefix}extra must be a JSON object.")
+        connection = self._look_up("databricks_conn_id", self.databricks_conn_id)
         try:
+            extra = self._extra_of(connection)
             policy, patience = settings_from(extra)
             host = str(extra.get("host") or connection.host or "")
             url = workspace_url(host, schema=connection.schema or "", port=connection.port)
             workspace_id = workspace_id_of(host, extra.get("workspace_id"))
             network = network_from(extra)
+            scheme = scheme_of(connection.login, connection.password, extra)
             auth = choose_auth(
                 login=connection.login,
                 password=connection.password,
@@ -138,9 +121,9 @@ class DatabricksJobsHook(BaseHook):
                 workspace=url,
                 workspace_id=workspace_id,
                 network=network,
-                aws=AwsConnection(aws.login or "", aws.password or "", aws_extra or {}) if aws else None,
+                aws=self._aws_connection(extra) if scheme.name == "federated_aws" else None,
             )
-            return JobsClient(
+            client = JobsClient(
                 transport=Transport(
                     url, auth, workspace_id=workspace_id, policy=policy, network=network, product=self._product()
                 ),
@@ -152,24 +135,58 @@ class DatabricksJobsHook(BaseHook):
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._prefix}{error}") from None
+        return client, scheme, extra
 
-    def _without_foreign_auth_type(self, connection: Connection, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Remove an `auth_type` for the SQL connector from the extra of an official provider's connection."""
+    def _look_up(self, field: str, conn_id: str) -> Connection:
+        """Return the connection that the parameter `field` names.
+
+        Raises ConfigurationError if there is none, JobsError if the lookup failed otherwise.
+        """
+        from airflow_dbjobs.airflow_compat import AirflowNotFoundException
+        from airflow_dbjobs.errors import JobsError
+
+        try:
+            return self.get_connection(conn_id)
+        except AirflowNotFoundException:
+            failure: Exception = _not_defined(field, conn_id)
+        except Exception as error:  # noqa: BLE001 (of any secrets backend)
+            failure = JobsError(
+                f"{field} is {conn_id!r}, and looking it up failed with {type(error).__name__} in the secrets backend"
+                " or in Airflow. The error's text is not shown, as it may contain secrets"
+            )
+        # Not in the except clause: the backend's error, as the context of this one, may contain a secret.
+        raise failure
+
+    def _aws_connection(self, extra: Mapping[str, Any]) -> AwsConnection | None:
+        """Return the AWS connection to use, None if botocore is to find the credentials."""
+        from airflow_dbjobs.errors import ConfigurationError
+        from airflow_dbjobs.hooks.credentials import AwsConnection
+
+        # As with the official provider, null or an empty string means no connection.
+        conn_id = str(extra.get("aws_conn_id", DEFAULT_AWS_CONN_ID) or "").strip()
+        if not conn_id:
+            return None
+        try:
+            aws = self._look_up("aws_conn_id", conn_id)
+        except ConfigurationError:
+            # The default one is optional.
+            if conn_id != DEFAULT_AWS_CONN_ID:
+                raise
+            return None
+        return AwsConnection(aws.login or "", aws.password or "", aws.extra_dejson or {})
+
+    def _extra_of(self, connection: Connection) -> Mapping[str, Any]:
+        """Return a connection's extra, without an official connection's `auth_type` for the SQL connector."""
+        from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.hooks.extra import is_auth_type
 
-        if connection.conn_type != OFFICIAL_TYPE or not isinstance(extra, Mapping):
-            return extra
-        if is_auth_type(auth_type := extra.get("auth_type")):
+        extra: Any = connection.extra_dejson
+        if not isinstance(extra, Mapping) or (not extra and not _is_empty(connection.extra)):
+            raise ConfigurationError("extra must be a JSON object.")
+        if connection.conn_type != OFFICIAL_TYPE or is_auth_type(auth_type := extra.get("auth_type")):
             return extra
         self._warn_once(f"{self._prefix}extra auth_type is {auth_type!r}, which this provider ignores.")
         return {name: value for name, value in extra.items() if name != "auth_type"}
-
-    def _warn_of_ignored_fields(self, connection: Connection, extra: Mapping[str, Any]) -> None:
-        """Warn about fields that have no effect."""
-        from airflow_dbjobs.hooks.extra import remarks, scheme_of
-
-        for remark in remarks(scheme_of(connection.login, connection.password, extra), extra):
-            self._warn_once(f"{self._prefix}{remark}")
 
     def _warn_once(self, text: str) -> None:
         """Warn once per process: a triggerer looks up the connection of each of its triggers."""
@@ -195,69 +212,17 @@ def _is_empty(text: str | None) -> bool:
         return False
 
 
-def _aws_conn_id(connection: Connection, extra: Mapping[str, Any]) -> str:
-    """Return the id of the AWS connection that a connection needs; "" if it needs none."""
+def _not_defined(field: str, conn_id: str) -> Exception:
     from airflow_dbjobs.errors import ConfigurationError
-    from airflow_dbjobs.hooks.extra import scheme_of
 
-    try:
-        scheme = scheme_of(connection.login, connection.password, extra) if isinstance(extra, Mapping) else None
-    except ConfigurationError:
-        # `_client` raises it, with the id of the connection.
-        return ""
-    if scheme is None or scheme.name != "federated_aws":
-        return ""
-    # As with the official provider, null or an empty string means no connection: botocore finds the credentials.
-    return str(extra.get("aws_conn_id", DEFAULT_AWS_CONN_ID) or "").strip()
-
-
-class _Lookup:
-    """A connection lookup; `check` raises the error if it failed. `field` is the parameter that names the connection.
-
-    `check` is called outside of the ``with``, so that the error does not have the secrets backend's error as its
-    context, which may contain a secret.
-    """
-
-    def __init__(self, field: str, conn_id: str) -> None:
-        self._field = field
-        self._conn_id = conn_id
-        self._failure: Exception | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        from airflow_dbjobs.airflow_compat import AirflowNotFoundException
-
-        if isinstance(error, AirflowNotFoundException):
-            # The default AWS connection is optional.
-            if self._field == "databricks_conn_id" or self._conn_id != DEFAULT_AWS_CONN_ID:
-                self._failure = self._not_found()
-        elif isinstance(error, Exception):
-            from airflow_dbjobs.errors import JobsError
-
-            self._failure = JobsError(
-                f"{self._field} is {self._conn_id!r}, and looking it up failed with {type(error).__name__} in the"
-                " secrets backend or in Airflow. The error's text is not shown, as it may contain secrets"
-            )
-        return isinstance(error, Exception)
-
-    def check(self) -> None:
-        """Raise ConfigurationError if there is no such connection, JobsError if the lookup failed otherwise."""
-        if self._failure is not None:
-            raise self._failure
-
-    def _not_found(self) -> Exception:
-        from airflow_dbjobs.errors import ConfigurationError
-
-        named, variable = f"{self._field} is {self._conn_id!r}", f"AIRFLOW_CONN_{self._conn_id.upper()}"
-        if os.environ.get(variable):
-            return ConfigurationError(
-                f"{named}, but Airflow cannot parse the environment variable {variable} that defines it: it must be a"
-                " URI, or a JSON object with conn_type, host, password and extra."
-            )
+    named, variable = f"{field} is {conn_id!r}", f"AIRFLOW_CONN_{conn_id.upper()}"
+    if os.environ.get(variable):
         return ConfigurationError(
-            f"{named}, but no such connection is defined, or the secrets backend failed or could not parse it (see the"
-            " log above). Add it in the UI (Admin, Connections), with `airflow connections add`, or"
-            f" as the environment variable {variable}."
+            f"{named}, but Airflow cannot parse the environment variable {variable} that defines it: it must be a"
+            " URI, or a JSON object with conn_type, host, password and extra."
         )
+    return ConfigurationError(
+        f"{named}, but no such connection is defined, or the secrets backend failed or could not parse it (see the"
+        " log above). Add it in the UI (Admin, Connections), with `airflow connections add`, or"
+        f" as the environment variable {variable}."
+    )

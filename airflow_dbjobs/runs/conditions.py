@@ -276,17 +276,13 @@ def check_in_worker(
     for everything that is not retried or if a job does not exist, RunLost once the patience is exhausted or if the run
     was deleted, and ConfigurationError.
     """
-    from airflow_dbjobs.client.wait import DEFAULT_PERIOD, Watch, wait_after_failure
+    from airflow_dbjobs.client.wait import DEFAULT_PERIOD, Watch, retried
+
+    def is_final(error: CallError) -> bool:
+        return error.transient or (isinstance(error, NotFound) and condition.run_id is None) or is_first()
 
     watch = Watch(condition.run_id or 0, DEFAULT_PERIOD, patience, client.clock, action=f"Polling {condition.target}")
-    while True:
-        sent_at = client.clock()
-        try:
-            return condition.check(client)
-        except CallError as error:
-            if error.transient or (isinstance(error, NotFound) and condition.run_id is None) or is_first():
-                raise
-            wait_after_failure(error, sent_at, watch, client)
+    return retried(client, watch, lambda: condition.check(client), unless=is_final)
 
 
 def parse_states(states: str | Iterable[str]) -> tuple[str, ...]:

@@ -16,15 +16,14 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from airflow_dbjobs.client.models import NEVER_RAN, Run
-from airflow_dbjobs.client.response_fields import seconds
+from airflow_dbjobs.client.models import NEVER_RAN
 from airflow_dbjobs.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.client.models import TaskRun
+    from airflow_dbjobs.client.models import Run
     from airflow_dbjobs.runs.polling.poller import RunPoller
 
 T = TypeVar("T")
@@ -149,26 +148,27 @@ def _next_floor(listed: Sequence[JobRun], floor: int) -> int:
 def job_run(run: Run, job: WatchedJob) -> JobRun:
     """Return a run, which was read with its tasks if one of them is watched."""
     task = next((task for task in run.tasks if task.task_key == job.task_key), None)
-    subject = run if job.task_key is None else task
     start = _milliseconds(run.start_time or run.end_time)
     if not (run.is_terminal if task is None else run.is_final(task)):
         return JobRun(run.run_id, start, None)
-    end = _milliseconds(seconds((subject or run).raw.get("end_time")))
-    return JobRun(run.run_id, start, end, _event(run, subject) if subject else None)
+    subject = run if job.task_key is None else task and run.only(task)
+    end = _milliseconds((subject or run).end_time)
+    return JobRun(run.run_id, start, end, _event(run, subject, job.task_key) if subject else None)
 
 
-def _event(run: Run, subject: Run | TaskRun) -> dict[str, Any]:
+def _event(run: Run, subject: Run, task_key: str | None) -> dict[str, Any]:
+    """Describe the end of `subject`, which is the run itself or reduced to one task."""
     state = subject.state
     return {
         "run_id": run.run_id,
         "job_id": run.job_id,
         "run_name": run.run_name,
-        "task_key": None if isinstance(subject, Run) else subject.task_key,
+        "task_key": task_key,
         "result": next((name for name in RESULTS if state.is_any_of((name,))), "FAILED"),
         "message": state.message[:_MAX_MESSAGE_LENGTH],
-        "run_page_url": subject.page_url or run.page_url,
-        "start_time": _iso_time(seconds(subject.raw.get("start_time"))),
-        "end_time": _iso_time(seconds(subject.raw.get("end_time"))),
+        "run_page_url": subject.page_url,
+        "start_time": _iso_time(subject.start_time),
+        "end_time": _iso_time(subject.end_time),
         "job_parameters": _bounded({item["name"]: item.get("value", item.get("default")) for item in _parameters(run)}),
         "overriding_parameters": _bounded(run.raw.get("overriding_parameters") or {}),
     }

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.client.models import Outcome, RunState, repairs_of
-from airflow_dbjobs.client.wait import DEFAULT_PERIOD, read_run, retry_through_outages
+from airflow_dbjobs.client.wait import read_run, retry_through_outages
 from airflow_dbjobs.errors import CallError
 from airflow_dbjobs.runs.failure import explain_failure
 
@@ -53,9 +53,9 @@ class RunRepairer:
         payload: Callable[[], Mapping[str, Any]],
         *,
         max_repairs: int,
-        settings_by_reason: Mapping[str, Mapping[str, Any]] | None = None,
-        period: float = DEFAULT_PERIOD,
-        is_killed: Callable[[], bool] = lambda: False,
+        settings_by_reason: Mapping[str, Mapping[str, Any]] | None,
+        period: float,
+        is_killed: Callable[[], bool],
     ) -> None:
         self._client = client
         self._payload = payload

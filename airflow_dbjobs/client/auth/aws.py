@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from airflow_dbjobs.client.auth.token_requests import LIMIT_CODES, unreadable
@@ -63,8 +63,6 @@ class WebIdentity:
     profile: str = ""
     role_arn: str = ""
     external_id: str = field(default="", repr=False)
-    # The program that a profile names as `credential_process` has no time limit.
-    may_hang: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"AWS STS for audience {self.audience}"
@@ -198,7 +196,7 @@ def _failure(error: Exception) -> CallError:
     )
     is_limit = status == HTTPStatus.TOO_MANY_REQUESTS or reply.get("Error", {}).get("Code") in LIMIT_CODES
     if isinstance(error, transient) or status >= HTTPStatus.INTERNAL_SERVER_ERROR or is_limit:
-        return Unreachable(text, sent=False)
+        return Unreachable(text)
     return SignInRefused(text)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow_dbjobs.client.auth.tokens import Token
@@ -62,7 +62,6 @@ class EntraToken:
     tenant_id: str = ""
     authority: str = ""
     resource_id: str = ""
-    may_hang: ClassVar[bool] = True
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Request a token, and with `resource_id` another one for the management API."""
@@ -143,17 +142,14 @@ class EntraToken:
         # The machine may have no such service: name the remedy while the request is retried.
         hint = f". {self._remedy}" if self.who == "managed identity" else ""
         if traffic.was_limited:
-            failure: CallError = TooManyRequests(self._call, traffic.status, "", message)
-        elif traffic.has_failed:
-            failure = ServerError(self._call, traffic.status, "", message + hint)
-        elif "CERTIFICATE_VERIFY_FAILED" in message:
-            failure = UntrustedCertificate(f"{self._call}: {message}. Check `verify` in the connection's extra")
-        elif traffic.is_unanswered:
-            failure = Unreachable(f"{self._call}: no response: {message}{hint}")
-        else:
-            return SignInRefused(f"{self._call} refused: {message}. {self._remedy}", status=traffic.status or 401)
-        failure.sent = failure.unclear = False
-        return failure
+            return TooManyRequests(self._call, traffic.status, "", message)
+        if traffic.has_failed:
+            return ServerError(self._call, traffic.status, "", message + hint)
+        if "CERTIFICATE_VERIFY_FAILED" in message:
+            return UntrustedCertificate(f"{self._call}: {message}. Check `verify` in the connection's extra")
+        if traffic.is_unanswered:
+            return Unreachable(f"{self._call}: no response: {message}{hint}")
+        return SignInRefused(f"{self._call} refused: {message}. {self._remedy}", status=traffic.status or 401)
 
     @property
     def _remedy(self) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from requests.auth import HTTPBasicAuth
 
@@ -70,7 +70,6 @@ class ClientCredentials:
     issuer: Issuer
     client_id: str
     client_secret: str = field(repr=False)
-    may_hang: ClassVar[bool] = False
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Request a token. Raises CallError."""
@@ -87,12 +86,8 @@ class ClientCredentials:
 class SubjectToken(Protocol):
     """The source of the token to exchange. Equal ones share a token, so they are hashable."""
 
-    @property
-    def may_hang(self) -> bool:
-        """See ``TokenSource.may_hang``."""
-
     def read(self, requests: TokenRequests) -> str:
-        """Return its current value. Raises CallError with ``sent`` False."""
+        """Return its current value. Raises what ``TokenSource.fetch`` may raise."""
 
     def __hash__(self) -> int: ...
 
@@ -104,11 +99,6 @@ class FederatedToken:
     issuer: Issuer
     subject: SubjectToken
     client_id: str
-
-    @property
-    def may_hang(self) -> bool:
-        """True if reading the subject's token has no time limit."""
-        return self.subject.may_hang
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Exchange the subject's token. Raises CallError."""
@@ -137,12 +127,8 @@ class TokenFile:
     # Here and below, a user may have pasted the token itself: errors quote only what looks like a path or a name.
     path: str
     setting: str = "federated_token_file"
-    may_hang: ClassVar[bool] = False
 
     def __repr__(self) -> str:
-        return f"TokenFile({self})"
-
-    def __str__(self) -> str:
         return _shown_path(self.path, self.setting)
 
     def read(self, requests: TokenRequests) -> str:  # noqa: ARG002 (other subjects use it)
@@ -155,12 +141,8 @@ class TokenVariable:
     """An environment variable that holds a token."""
 
     name: str
-    may_hang: ClassVar[bool] = False
 
     def __repr__(self) -> str:
-        return f"TokenVariable({self})"
-
-    def __str__(self) -> str:
         is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", self.name)
         return f"the environment variable {self.name}" if is_name else "the variable that `federated_token_env` names"
 
@@ -177,13 +159,9 @@ class TokenCallable:
     """A callable with no arguments that returns a token, named as ``package.module.function``."""
 
     path: str
-    may_hang: ClassVar[bool] = True
-
-    def __str__(self) -> str:
-        return f"{self.path}()" if self._is_name else "the function that `federated_token_provider` names"
 
     def __repr__(self) -> str:
-        return f"TokenCallable({self})"
+        return f"{self.path}()" if self._is_name else "the function that `federated_token_provider` names"
 
     @property
     def _is_name(self) -> bool:
@@ -211,12 +189,11 @@ class TokenCallable:
         # The text of its error, and of the causes, may hold a secret: in a URL, say.
         try:
             token = function()
-        except CallError as error:
-            error.sent = error.unclear = False
+        except CallError:
             raise
         except OSError as error:
             # Network errors are OSErrors.
-            raise Unreachable(f"{self} gave no token: {type(error).__name__}", sent=False) from None
+            raise Unreachable(f"{self} gave no token: {type(error).__name__}") from None
         except Exception as error:  # noqa: BLE001 (it is the user's function)
             raise SignInRefused(f"{self} gave no token: it raised {type(error).__name__}") from None
         if not isinstance(token, str) or not token.strip():

@@ -7,7 +7,7 @@ projected into the pod, see ``databricks.TokenFile``.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_dbjobs.client.auth.databricks import read_text
@@ -36,7 +36,6 @@ class TokenRequest:
     namespace_path: str = NAMESPACE_PATH
     api_url: str = API_URL
     ca_path: str = CA_PATH
-    may_hang: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"Kubernetes' TokenRequest for the service account {self.service_account} and audience {self.audience}"

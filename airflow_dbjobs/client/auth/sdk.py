@@ -11,8 +11,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.client.auth.tokens import Token
 from airflow_dbjobs.client.sanitize import one_line, scrubbed
@@ -43,7 +42,6 @@ class SdkToken:
     workspace: str
     auth_type: str = ""
     config: str = field(default="{}", repr=False)
-    may_hang: ClassVar[bool] = True
 
     def fetch(self, requests: TokenRequests) -> Token:
         """Let the SDK authenticate. Raises CallError."""
@@ -75,7 +73,8 @@ class SdkToken:
         # Not every scheme has a token that expires.
         with suppress(ValueError):
             if expiry := config.oauth_token().expiry:
-                lifetime = _seconds_until(expiry, now)
+                # Local time if it has no zone.
+                lifetime = expiry.timestamp() - now
         return Token(headers, lifetime)
 
 
@@ -93,18 +92,8 @@ def _failure(error: Exception, secrets: list[str]) -> CallError:
     message = scrubbed(one_line(str(error) or type(error).__name__), secrets)[:500].rstrip(".")
     # A network error is an OSError, after the SDK's own retries.
     if isinstance(error, OSError | TimeoutError):
-        return Unreachable(f"databricks-sdk cannot authenticate: {message}", sent=False)
+        return Unreachable(f"databricks-sdk cannot authenticate: {message}")
     return SignInRefused(
         f"databricks-sdk cannot authenticate: {message}. Check `auth_type` and `sdk_config` in the connection's extra,"
         " and the DATABRICKS_ variables and the profile on this worker or triggerer"
     )
-
-
-def _seconds_until(expiry: datetime, now: float) -> float:
-    """Return the seconds until a token expires, `now` being in epoch seconds.
-
-    The SDK gives local time without a zone, sometimes computed from the wall clock, sometimes converted from UTC. If
-    the clocks change in between, the two differ; the earlier time is safe.
-    """
-    left = expiry.timestamp() - now
-    return left if expiry.tzinfo else min(left, (expiry - datetime.fromtimestamp(now)).total_seconds())  # noqa: DTZ006

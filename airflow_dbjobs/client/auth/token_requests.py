@@ -7,7 +7,6 @@ that the call was not sent, and credentials that the token server refuses like t
 from __future__ import annotations
 
 import html
-import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +19,6 @@ from airflow_dbjobs.client.exchange import Reply, exchange
 from airflow_dbjobs.client.session import HOST_REMEDY, Network, user_agent
 from airflow_dbjobs.errors import (
     CallError,
-    ConfigurationError,
     ServerError,
     SignInRefused,
     TooManyRequests,
@@ -56,11 +54,8 @@ class TokenRequests:
     def json(self, method: str, url: str, network: Network, **options: Any) -> dict[str, Any]:
         """Send a request as `text` does, and return the reply's JSON object."""
         reply = self._reply(method, url, network, **options)
-        try:
-            body = json.loads(reply.text)
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
+        body = reply.json_object()
+        if body is None:
             # An HTML page may be quoted; incomplete JSON may contain a token.
             page = f": {reply.start}" if reply.text.lstrip().startswith("<") else ""
             raise unreadable(_call(method, url), f"no JSON object{page}")
@@ -70,8 +65,8 @@ class TokenRequests:
         """Send a request once and return the reply's text.
 
         `remedy` says what to check if the server refuses the request, `reach_remedy` if it does not respond; errors
-        quote no `secrets`. Raises SignInRefused or, if the request may succeed later, another CallError; ``sent`` is
-        False.
+        quote no `secrets`. Raises SignInRefused or, if the request may succeed later, another CallError;
+        ConfigurationError if the URL is wrong.
         """
         return self._reply(method, url, network, **options).text
 
@@ -88,7 +83,6 @@ class TokenRequests:
         secrets: Iterable[str] = (),
         remedy: str,
         reach_remedy: str = HOST_REMEDY,
-        connect_seconds: float = _CONNECT_SECONDS,
     ) -> Reply:
         call = _call(method, url)
         request = requests.Request(
@@ -99,58 +93,50 @@ class TokenRequests:
             headers={"User-Agent": user_agent(), "Accept": "application/json", **(headers or {})},
             auth=auth,
         )
-        try:
-            with network.session(url) as session:
-                reply = exchange(
-                    session,
-                    request,
-                    call=call,
-                    server=_server(url),
-                    connect_seconds=connect_seconds,
-                    read_seconds=self.left,
-                    total_seconds=self.left,
-                    remedy=reach_remedy,
-                    secrets=secrets,
-                    max_bytes=_MAX_BYTES,
-                )
-        except (CallError, ConfigurationError) as error:
-            failure = _unsent(error)
-        else:
-            if reply.is_success:
-                return reply
-            failure = _refusal(call, reply, remedy)
-        raise failure
+        with network.session(url) as session:
+            reply = exchange(
+                session,
+                request,
+                call=call,
+                server=_server(url),
+                connect_seconds=_CONNECT_SECONDS,
+                read_seconds=self.left,
+                total_seconds=self.left,
+                remedy=reach_remedy,
+                secrets=secrets,
+                max_bytes=_MAX_BYTES,
+            )
+        if not reply.is_success:
+            raise _refusal(call, reply, remedy)
+        return reply
 
 
 def unreadable(call: str, why: str) -> CallError:
     """Return the error for a successful reply without a token; `why` must not quote a possible token."""
-    return _unsent(UnreadableReply(f"{call} answered with {why}"))
+    return UnreadableReply(f"{call} answered with {why}")
 
 
 def _refusal(call: str, reply: Reply, remedy: str) -> CallError:
     status, retry_after = reply.status, reply.header("Retry-After")
     # Remove secrets after parsing: JSON or XML may escape them.
-    code, message = (reply.shown(part)[:500] for part in _code_and_message(reply.text))
+    code, message = (reply.shown(part)[:500] for part in _code_and_message(reply))
     message = message or reply.reason
     if reply.is_redirect:
         return SignInRefused(f"{call} answered {status}, a redirect, which is not followed. {remedy}", status=status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unsent(ServerError(call, status, code, message, retry_after=retry_after))
+        return ServerError(call, status, code, message, retry_after=retry_after)
     if status == HTTPStatus.TOO_MANY_REQUESTS or code in LIMIT_CODES:
-        return _unsent(TooManyRequests(call, status, code, message, retry_after=retry_after))
+        return TooManyRequests(call, status, code, message, retry_after=retry_after)
     if status < HTTPStatus.OK:
         return unreadable(call, f"{status}, which is not a final status")
     details = ": ".join(part for part in (code, message) if part)
     return SignInRefused(f"{call} answered {status}: {details.rstrip('.')}. {remedy}", status=status, error_code=code)
 
 
-def _code_and_message(text: str) -> tuple[str, str]:
+def _code_and_message(reply: Reply) -> tuple[str, str]:
     """Return the code and the message of a refusal, in any of the formats of token servers."""
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
+    body, text = reply.json_object(), reply.text
+    if body is None:
         # AWS answers in XML.
         in_xml = [re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message")]
         if in_xml[0] and in_xml[1]:
@@ -159,15 +145,6 @@ def _code_and_message(text: str) -> tuple[str, str]:
     code = body.get("error") or body.get("errorCode") or body.get("error_code") or body.get("reason") or ""
     message = body.get("error_description") or body.get("errorSummary") or body.get("message") or ""
     return str(code), " ".join(str(message).split())
-
-
-def _unsent(error: Exception) -> CallError:
-    """Return an error of a token request as one of the API call, which was not sent."""
-    if not isinstance(error, CallError):
-        # Such as a wrong URL: handled like refused credentials.
-        return SignInRefused(str(error))
-    error.sent = error.unclear = False
-    return error
 
 
 def _call(method: str, url: str) -> str:

@@ -11,8 +11,8 @@ import copy
 import logging
 import math
 import os
-import queue
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +20,7 @@ from requests.auth import AuthBase
 
 from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.clock import SYSTEM_CLOCK, Clock
-from airflow_dbjobs.errors import ConfigurationError, JobsError, SignInRefused, Unreachable
+from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, SignInRefused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,15 +39,13 @@ _RENEW_AGAIN = 30.0
 # The time limit of one request for a token. A caller with less time (a kill, say) does not renew a token that is still
 # valid: a token server that hangs would use up the time for the call itself.
 FETCH_SECONDS = 30.0
-# After waiting for another thread's request, a thread with less time left than this does not begin its own.
-_MIN_SECONDS = 1.0
 # A token that replaced a refused one is not replaced again within this time: the next would be refused, too.
 _REPLACE_SECONDS = 60.0
 # If this many requests of one source hang, another one begins only after `_HANGING_SECONDS`. A triggerer runs
 # for months: threads must not pile up in it, and a network outage must not disable authentication forever.
 _MOST_HANGING = 5
 _HANGING_SECONDS = 300.0
-# Sources that enforce the time limit themselves get this much longer, as their errors are more precise.
+# Most sources enforce the time limit themselves, and get this much longer, as their errors are more precise.
 _GRACE_SECONDS = 0.25
 
 
@@ -67,12 +65,8 @@ class Token(AuthBase):
 class TokenSource(Protocol):
     """Credentials to fetch a token with. Equal ones share a token, so they are hashable; their repr shows no secret."""
 
-    @property
-    def may_hang(self) -> bool:
-        """True if `fetch` calls a library or a function that has no time limit: it then runs in its own thread."""
-
     def fetch(self, requests: TokenRequests) -> Token:
-        """Request a new token, once. Raises CallError with ``sent`` False: the API call itself was not sent."""
+        """Request a new token, once. Raises CallError, or ConfigurationError, which counts as a refusal."""
 
     def __hash__(self) -> int: ...
 
@@ -85,10 +79,9 @@ class _Entry:
         self.lock = threading.RLock()
         self.token: Token | None = None
         self.renew_at = self.good_until = self.replaced_at = -math.inf
-        #: How many requests have ended, the result of the last one, and whether it ran out of time.
+        #: How many requests have ended with a result that waiting threads share, and the last of these results.
         self.ended = 0
-        self.outcome: Token | JobsError = Unreachable("No token was requested", sent=False)
-        self.out_of_time = False
+        self.outcome: Token | JobsError | None = None
         #: The threads that may hang, and when they started.
         self.threads: dict[threading.Thread, float] = {}
 
@@ -137,13 +130,11 @@ class TokenCache:
         if not lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0.0)):
             raise Unreachable(f"Another thread is requesting a token and got none in time: {source!r}", sent=False)
         try:
-            has_time = deadline - self._clock.monotonic() >= _MIN_SECONDS
-            if entry.ended == ended or (entry.out_of_time and has_time):
-                return self._fetch(source, entry, deadline)
-            if isinstance(entry.outcome, Token):
-                return entry.outcome
-            # Each thread gets its own copy, as a caller adds to its text.
-            raise copy.copy(entry.outcome) from entry.outcome
+            outcome = entry.outcome if entry.ended != ended else None
+            if isinstance(outcome, JobsError):
+                # Each thread gets its own copy, as a caller adds to its text.
+                raise copy.copy(outcome) from outcome
+            return outcome or self._fetch(source, entry, deadline)
         finally:
             lock.release()
 
@@ -172,49 +163,40 @@ class TokenCache:
         # A lifetime counts from when the server created the token, which is later than this.
         born = self._clock.monotonic()
         requests = TokenRequests(deadline, self._clock)
-        # Holds if a signal handler's exception ends the request.
-        entry.out_of_time = True
         try:
-            token = self._bounded(source, entry, requests) if source.may_hang else _fetch_once(source, requests)
+            token = self._bounded(source, entry, requests)
         except JobsError as error:
-            is_late = self._clock.monotonic() >= deadline
-            entry.outcome, entry.out_of_time = error, is_late and isinstance(error, Unreachable)
+            # A thread with more time than this one had may still get a token.
+            if not isinstance(error, Unreachable) or self._clock.monotonic() < deadline:
+                entry.outcome = error
+                entry.ended += 1
             raise
-        else:
-            left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
-            early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
-            entry.token, entry.outcome, entry.out_of_time = token, token, False
-            entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
-            log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)
-            return token
-        finally:
-            # Last, and before the lock is released: a thread that sees the new count also sees the result.
-            entry.ended += 1
-            self._drop_expired(source, born)
-
-    def _drop_expired(self, current: TokenSource, now: float) -> None:
-        """Remove the expired tokens of other sources, such as those of a secret before its rotation."""
-        for source, entry in list(self._entries.items()):
-            if source != current and entry.token and now >= entry.good_until:
-                self._entries.pop(source, None)
+        left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
+        early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
+        entry.token = entry.outcome = token
+        entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
+        # Last: a thread that sees the new count also sees the result.
+        entry.ended += 1
+        log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)
+        return token
 
     def _bounded(self, source: TokenSource, entry: _Entry, requests: TokenRequests) -> Token:
-        """Request a token in a thread, which is abandoned if it takes too long."""
+        """Request a token in a thread, which is abandoned if a library, a function or a disk takes too long."""
         now, seconds = self._clock.monotonic(), requests.left
         entry.threads = {thread: began for thread, began in entry.threads.items() if thread.is_alive()}
         if len(entry.threads) >= _MOST_HANGING and now - max(entry.threads.values()) < _HANGING_SECONDS:
             raise Unreachable(
                 f"{len(entry.threads)} requests for a token hang; not starting another one yet: {source!r}", sent=False
             )
-        outcomes: queue.SimpleQueue[Token | BaseException] = queue.SimpleQueue()
+        answer: Future[Token] = Future()
         # The thread logs to where the caller logs.
         context = contextvars.copy_context()
 
         def run() -> None:
             try:
-                outcomes.put(context.run(_fetch_once, source, requests))
+                answer.set_result(context.run(_fetch_once, source, requests))
             except BaseException as error:  # noqa: BLE001 (the caller raises it)
-                outcomes.put(error)
+                answer.set_exception(error)
 
         thread = threading.Thread(target=run, name="airflow_dbjobs-token", daemon=True)
         try:
@@ -223,23 +205,21 @@ class TokenCache:
             raise Unreachable("Cannot start a thread to request a token (system limit reached)", sent=False) from None
         entry.threads[thread] = now
         try:
-            outcome = outcomes.get(timeout=seconds + _GRACE_SECONDS)
-        except queue.Empty:
+            return answer.result(seconds + _GRACE_SECONDS)
+        except TimeoutError:
             raise Unreachable(f"Got no token within {seconds:.3g} s: {source!r}", sent=False) from None
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
 
 
 def _fetch_once(source: TokenSource, requests: TokenRequests) -> Token:
-    """Request a token. Any failure becomes a JobsError, which does not quote the errors of libraries or user code."""
+    """Request a token. Any failure becomes a CallError, which does not quote the errors of libraries or user code."""
     try:
         return source.fetch(requests)
-    except ConfigurationError as error:
-        # Handled like refused credentials.
-        raise SignInRefused(str(error)) from None
-    except JobsError:
+    except CallError as error:
+        # Whatever became of this request, the API call that needs the token was not sent.
+        error.sent = error.unclear = False
         raise
+    except ConfigurationError as error:
+        raise SignInRefused(str(error)) from None
     except SystemExit:
         # It would end the task, successfully if the exit code is 0.
         raise SignInRefused(f"Requesting a token tried to exit the process. Check {source!r}") from None

@@ -65,8 +65,6 @@ class PollRound:
     `is_check` marks a poll of a run that was not due, which must not count in the metrics.
     """
 
-    __slots__ = ("began", "is_check", "lag", "pending")
-
     def __init__(self, began: float, *, is_check: bool = False) -> None:
         self.began = began
         self.is_check = is_check
@@ -76,24 +74,6 @@ class PollRound:
 
 class PolledRun:
     """A run that at least one caller waits for. Times are readings of the poller's clock."""
-
-    __slots__ = (
-        "_period",
-        "due",
-        "has_newcomer",
-        "in_flight",
-        "is_missing",
-        "judges",
-        "key",
-        "listed_at",
-        "needs_tasks",
-        "polled_at",
-        "state",
-        "unlisted_for",
-        "unlisted_until",
-        "waiters",
-        "was_active",
-    )
 
     key: Any
 
@@ -229,8 +209,6 @@ class PolledRun:
 
 class PolledCondition(PolledRun):
     """A condition about a job, which each check may develop: a name becomes an id. `key` is the condition at first."""
-
-    __slots__ = ("_latest",)
 
     def __init__(self, key: Condition, now: float) -> None:
         super().__init__(key, now)

@@ -347,7 +347,7 @@ class RunPoller:
         if isinstance(answer, Run):
             polled.record_polled(answer.state, now, _LONGEST_UNLISTED_SECONDS)
             if answer.is_terminal and polled.listed_at is not None and answer.end_time is not None:
-                lag = self.client.server_time(polled.listed_at) - answer.end_time
+                lag = self._requests.server_time(polled.listed_at) - answer.end_time
                 if lag > _TOLERATED_LAG_SECONDS:
                     self._lists.mark_stale()
         polled.report_answer(answer)

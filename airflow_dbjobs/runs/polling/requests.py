@@ -6,21 +6,21 @@ import asyncio
 import contextvars
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_dbjobs.client.jobs_client import JobsClient
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.errors import CallError, TooManyRequests
 from airflow_dbjobs.runs.polling.threads import DaemonThreads, respond_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from airflow_dbjobs.client.models import Run
+    from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.client.runs_page import RunsPage
-    from airflow_dbjobs.runs.conditions import CheckResult
     from airflow_dbjobs.runs.polling.lists import PageRequest
     from airflow_dbjobs.runs.polling.polled import PolledRun
+    from airflow_dbjobs.runs.polling.poller import RunPoller
     from airflow_dbjobs.runs.polling.rate_limit import RequestGate
 
 T = TypeVar("T")
@@ -46,8 +46,6 @@ _LIST_THREADS = 1
 
 # Results that are read at the same time: a thousand runs may end together.
 _CALL_THREADS = 5
-# A worker retries what fails here.
-_CALL_POLICY = RetryPolicy(retry_budget=0.0)
 _NO_PATIENCE = Patience(outage_tolerance=0.0, denied_tolerance=0.0)
 
 # How much longer than its timeouts a poll may take. One that reads many pages has more time.
@@ -55,30 +53,17 @@ _TIMEOUT_MARGIN_SECONDS = 10.0
 _PAGES_TIMEOUT_SECONDS = 300.0
 
 
-class PollHandler(Protocol):
-    """Receives the outcome of each poll of a run or a condition."""
-
-    def on_answer(self, polled: PolledRun, answer: Run | CheckResult) -> None:
-        """Handle the API's answer."""
-
-    async def on_failure(self, polled: PolledRun, error: CallError, sent_at: float) -> None:
-        """Handle the error of a request that was sent when the clock read `sent_at`."""
-
-    def on_dropped(self, polled: PolledRun) -> None:
-        """Handle that it was not polled: no caller waits for it any more, or all of them have received an error."""
-
-
 class RequestQueue:
     """Sends the requests of one poller, in daemon threads of its own.
 
-    `start` runs a coroutine as a task; `handler` receives the outcome of each poll. After `close` it can be used again.
+    `start` runs a coroutine as a task. After `close` the queue can be used again.
     """
 
     def __init__(
         self,
         client: JobsClient,
         gate: RequestGate,
-        handler: PollHandler,
+        poller: RunPoller,
         *,
         start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
@@ -86,16 +71,16 @@ class RequestQueue:
         #: How many requests were sent since the last report of the metrics, which resets it.
         self.requests = 0
         self._gate = gate
-        self._handler = handler
+        self._poller = poller
         self._queue: deque[PolledRun] = deque()
         self._start = start
-        self._poll_client = _SingleAttemptClient(api_version=client.api_version, transport=client.transport)
+        # Does not retry: waiting for the next attempt would occupy a thread for minutes.
+        self._call_client = client.with_policy(replace(client.transport.policy, retry_budget=0.0), _NO_PATIENCE)
         self._cancel_client = client.with_policy(CANCEL_POLICY)
         self._poll_threads = DaemonThreads(_MAX_CONCURRENCY, name="airflow_dbjobs-poller")
         self._list_threads = DaemonThreads(_LIST_THREADS, name="airflow_dbjobs-list")
         # A cancellation has 30 s, and must not wait behind polls that hang.
         self._cancel_threads = DaemonThreads(_CANCEL_THREADS, name="airflow_dbjobs-cancel")
-        self._call_client = client.with_policy(_CALL_POLICY, _NO_PATIENCE)
         self._call_threads = DaemonThreads(_CALL_THREADS, name="airflow_dbjobs-call")
         # A thousand calls must not reserve the rate limit of the polls after them.
         self._call_turns = asyncio.Semaphore(_CALL_THREADS)
@@ -106,6 +91,10 @@ class RequestQueue:
     def seconds_per_run(self) -> float:
         """The average time per run when many runs are polled one by one."""
         return max(self._gate.seconds_per_request, self._seconds_per_poll / _MAX_CONCURRENCY)
+
+    def server_time(self, reading: float) -> float:
+        """Return the server's time, in epoch seconds, when the poller's clock read `reading`."""
+        return self._call_client.server_time(reading)
 
     def close(self) -> None:
         """Empty the queue, and close threads and connections."""
@@ -125,22 +114,19 @@ class RequestQueue:
 
     async def call(self, call: Callable[[JobsClient], T]) -> T:
         """Return what `call` returns, after one turn at the rate limit. Raises what it raises."""
-        context = contextvars.copy_context()
         async with self._call_turns:
-            await self._gate.wait_turn()
-            self.requests += 1
-            try:
-                return await self._call_threads.run(lambda: context.run(call, self._call_client))
-            except TooManyRequests as error:
-                self._gate.pause(error)
-                raise
+            return await self._send(self._call_threads, call)
 
     async def fetch_page(self, request: PageRequest) -> RunsPage:
         """Return a page of a list of runs. Raises CallError."""
+        return await self._send(self._list_threads, lambda client: client.poll_runs(**request._asdict()))
+
+    async def _send(self, threads: DaemonThreads, call: Callable[[JobsClient], T]) -> T:
+        context = contextvars.copy_context()
         await self._gate.wait_turn()
         self.requests += 1
         try:
-            return await self._list_threads.run(lambda: self.client.poll_runs(**request._asdict()))
+            return await threads.run(lambda: context.run(call, self._call_client))
         except TooManyRequests as error:
             self._gate.pause(error)
             raise
@@ -191,7 +177,7 @@ class RequestQueue:
     def _has_work(self) -> bool:
         """Drop the runs at the head of the queue that no caller waits for; return whether any run is left."""
         while self._queue and not self._queue[0].waiters:
-            self._handler.on_dropped(self._queue.popleft())
+            self._poller.on_dropped(self._queue.popleft())
         return bool(self._queue)
 
     async def _send_poll(self, polled: PolledRun) -> None:
@@ -202,21 +188,14 @@ class RequestQueue:
         longest = policy.connect_timeout + policy.read_timeout + _TIMEOUT_MARGIN_SECONDS
         if polled.judges:
             longest = max(longest, _PAGES_TIMEOUT_SECONDS)
-        poll = self._poll_threads.run(lambda: polled.read(self._poll_client))
+        poll = self._poll_threads.run(lambda: polled.read(self._call_client))
         try:
             answer = await respond_within(longest, self.client.host, poll)
         except CallError as error:
-            await self._handler.on_failure(polled, error, sent_at)
+            await self._poller.on_failure(polled, error, sent_at)
         except Exception as error:  # noqa: BLE001 (it is raised where the run is waited for)
             polled.fail(error)
-            self._handler.on_dropped(polled)
+            self._poller.on_dropped(polled)
         else:
             self._seconds_per_poll += (self.client.clock() - sent_at - self._seconds_per_poll) / 5
-            self._handler.on_answer(polled, answer)
-
-
-class _SingleAttemptClient(JobsClient):
-    """A client that does not retry reads: waiting for the next attempt would occupy a thread for minutes."""
-
-    def _get(self, endpoint: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return self.transport.send("GET", self._path(endpoint), query=query)
+            self._poller.on_answer(polled, answer)

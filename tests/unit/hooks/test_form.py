@@ -195,8 +195,12 @@ def _typed(field: Field, *, as_text: bool) -> Any:
 
 
 def _client(extra: dict[str, Any]) -> JobsClient:
-    connection: Any = SimpleNamespace(host="adb-1.example", schema="", port=None, extra=json.dumps(extra), **LOGIN)
-    return DatabricksJobsHook()._client(connection, extra)
+    written = {"extra": json.dumps(extra), "extra_dejson": extra, **LOGIN}
+    connection = SimpleNamespace(conn_type="databricks_jobs", host="adb-1.example", schema="", port=None, **written)
+    aws = SimpleNamespace(login=None, password=None, extra_dejson={})
+    hook = DatabricksJobsHook()
+    hook.get_connection = {hook.databricks_conn_id: connection, "aws_default": aws}.get  # type: ignore[method-assign]
+    return hook.get_conn()
 
 
 def _told(client: JobsClient) -> tuple[Any, ...]:

@@ -286,18 +286,19 @@ class TestExtra:
     @pytest.mark.parametrize(
         ("text", "read"), [('["token"]', ["token"]), ('"token"', "token"), ("{token: x}", {})], ids=str
     )
-    def test_that_is_no_json_object_is_reported(self, text: str, read: Any) -> None:
+    def test_that_is_no_json_object_is_reported(self, monkeypatch, conn_of, text: str, read: Any) -> None:
         # Airflow 3 reads what it cannot parse as nothing; Airflow 2 refuses to store it.
-        connection = SimpleNamespace(extra=text, host="adb-1.net", password=SECRET)
+        connection = SimpleNamespace(extra=text, extra_dejson=read, host="adb-1.net", password=SECRET)
+        monkeypatch.setattr(DatabricksJobsHook, "get_connection", lambda *_: connection)
         with pytest.raises(ConfigurationError, match="'databricks_default': extra must be a JSON object"):
-            DatabricksJobsHook()._client(connection, read)
+            conn_of()
 
     @pytest.mark.parametrize("text", [None, "", "  ", "{}", "{ }", "{\n}\n"], ids=repr)
-    def test_that_is_empty_is_ignored(self, text: str | None) -> None:
-        connection: Any = SimpleNamespace(
-            host="adb-1.net", schema="", port=None, login=None, password=SECRET, extra=text
-        )
-        assert DatabricksJobsHook()._client(connection, {}).host == "https://adb-1.net"
+    def test_that_is_empty_is_ignored(self, monkeypatch, conn_of, text: str | None) -> None:
+        fields = {"conn_type": "databricks", "host": "adb-1.net", "schema": "", "port": None, "login": None}
+        connection = SimpleNamespace(**fields, password=SECRET, extra=text, extra_dejson={})
+        monkeypatch.setattr(DatabricksJobsHook, "get_connection", lambda *_: connection)
+        assert conn_of().host == "https://adb-1.net"
 
     def test_has_a_setting_for_every_policy_field(self):
         ruled = {field.name for kind in (RetryPolicy, Patience) for field in fields(kind)}

@@ -222,7 +222,10 @@ def repaired(client: JobsClient, scene: Scene) -> Callable[..., Run | None]:
 
     def repair(*answers: Fault, most: int = 5, run: Run = FAILED) -> Run | None:
         scene.workspace.faults += answers
-        return RunRepairer(client, dict, max_repairs=most, period=FAST).repair(run)
+        repairer = RunRepairer(
+            client, dict, max_repairs=most, settings_by_reason=None, period=FAST, is_killed=lambda: False
+        )
+        return repairer.repair(run)
 
     return repair
 

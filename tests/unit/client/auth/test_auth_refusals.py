@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import traceback
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -31,7 +30,6 @@ from token_server import AWS_KEY, CLIENT_ID, CLIENT_SECRET, ROLE_KEY, TOKEN_PATH
 
 from airflow_dbjobs.client.auth.aws import _Sts
 from airflow_dbjobs.client.auth.azure import EntraToken, _Traffic
-from airflow_dbjobs.client.auth.sdk import _seconds_until
 from airflow_dbjobs.client.auth.token_requests import TokenRequests
 from airflow_dbjobs.client.retry import Patience, RetryPolicy
 from airflow_dbjobs.client.session import Network
@@ -612,28 +610,6 @@ class TestSdk:
         assert (
             scene.server.asked("/api/2.2/jobs/list")[-1].headers["authorization"] == f"Bearer {scene.server.given[-1]}"
         )
-
-    @pytest.mark.parametrize(
-        ("zone", "now", "expiry", "left"),
-        [
-            # As the SDK reckons, with hours of the wall clock; the clocks of Berlin go back at 3 and forward at 2.
-            ("Europe/Berlin", 1792888200.0, datetime(2026, 10, 25, 3, 30), 3600),  # noqa: DTZ001 (the SDK's has no zone)
-            ("Europe/Berlin", 1774744200.0, datetime(2026, 3, 29, 2, 30), 3600),  # noqa: DTZ001
-            ("Europe/Berlin", 1774744200.0, datetime(2026, 3, 29, 3, 30), 3600),  # noqa: DTZ001
-            ("Europe/Berlin", 1780000000.0, datetime.fromtimestamp(1780003600.0, UTC), 3600),
-            ("UTC", 1792888200.0, datetime.fromtimestamp(1792891800.0, UTC).replace(tzinfo=None), 3600),
-        ],
-    )  # fmt: skip
-    def test_expiry_survives_a_change_of_the_clocks(
-        self, monkeypatch: pytest.MonkeyPatch, zone: str, now: float, expiry: datetime, left: float
-    ) -> None:
-        monkeypatch.setenv("TZ", zone)
-        time.tzset()
-        try:
-            assert _seconds_until(expiry, now) == left
-        finally:
-            monkeypatch.undo()
-            time.tzset()
 
 
 class TestToken:

@@ -319,6 +319,13 @@ class TestThreads:
                     process.kill()
 
 
+class TestCall:
+    def test_has_the_timeouts_of_the_connection_and_one_attempt(self, client: JobsClient) -> None:
+        impatient = client.with_policy(RetryPolicy(connect_timeout=3.0, read_timeout=7.0))
+        policy = asyncio.run(RunPoller(impatient).call(lambda calling: calling.transport.policy))
+        assert policy == RetryPolicy(retry_budget=0.0, connect_timeout=3.0, read_timeout=7.0)
+
+
 class TestTasksOfRun:
     def test_caller_gets_no_answer_to_an_earlier_request(self, workspace: LocalWorkspace) -> None:
         # A poll for the run's state reads the first page of its tasks only.

@@ -76,6 +76,29 @@ class TestCancelledCall:
 
         assert asyncio.run(scene()) == "in time"
 
+    def test_leaves_no_thread_too_many_after_its_end(self) -> None:
+        trickles = Trickle()
+
+        def alive() -> int:
+            return sum(thread.name == "test-cancelled" for thread in threading.enumerate())
+
+        async def scene() -> None:
+            threads = DaemonThreads(1, name="test-cancelled")
+            async with asyncio.timeout(10):
+                cancelled = await trickles.begun_in(threads)
+                cancelled.cancel()
+                await threads.run(lambda: None)
+                assert alive() == 2
+                trickles.release.set()
+                while alive() > 1:  # noqa: ASYNC110 (threads end it)
+                    await asyncio.sleep(0.001)
+                # The other one still serves.
+                await threads.run(lambda: None)
+                assert alive() == 1
+            threads.stop()
+
+        asyncio.run(scene())
+
     def test_queued_call_runs_when_no_thread_can_be_started(
         self,
         monkeypatch: pytest.MonkeyPatch,
