@@ -60,7 +60,7 @@ def state_after(iterations: Sequence[TaskRun]) -> State:
         message = f"Iteration {first.run_id}, with the input {given}, failed: {first.state.message}"
         return State("TERMINATED", "FAILED", message)
     if canceled := sum(item.state.result == "CANCELED" for item in iterations):
-        return State("TERMINATED", "CANCELED", f"{canceled} of {len(iterations)} iterations were cancelled.")
+        return State("TERMINATED", "CANCELED", f"Cancelled iterations: {canceled} of {len(iterations)}.")
     return State("TERMINATED", "SUCCESS")
 
 

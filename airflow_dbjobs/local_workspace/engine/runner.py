@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Starting a process takes milliseconds, in which no request is answered, so each tick starts only a few.
 _STARTS_PER_TICK = 8
+#: Thousands of iterations that take no time would block requests for minutes. What is left is due at the next tick.
+_ROUNDS_PER_TICK = 20
 _RUNNABLE = f"{', '.join(TASK_TYPES)}, condition_task, run_job_task and for_each_task"
 
 
@@ -80,11 +82,11 @@ class Runner:
         for task in self._store.tasks_of(run):
             if task.state.life in ("RUNNING", "TERMINATING"):
                 self._check(run, task)
-        progress = True
-        while progress and run.active:
-            steps = next_steps(run, self._store.tasks_of(run), self._now_ms)
+        for _ in range(_ROUNDS_PER_TICK):
+            steps = next_steps(run, self._store.tasks_of(run), self._now_ms) if run.active else []
             # sum, not any: every step is carried out, whether or not an earlier one changed anything.
-            progress = sum(self._carry_out(run, step) for step in steps) > 0
+            if sum(self._carry_out(run, step) for step in steps) == 0:
+                break
 
     def _check(self, run: Run, task: TaskRun) -> None:
         """Notice the end of an active task run. That of a for_each task follows from those of its iterations."""

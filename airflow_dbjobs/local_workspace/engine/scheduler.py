@@ -170,10 +170,15 @@ def _loop_steps(run: Run, loop: TaskRun, iterations: Sequence[TaskRun], now_ms: 
         return [*retries]
     active = sum(item.state.life in ("RUNNING", "TERMINATING") for item in iterations)
     free = loop.spec["for_each_task"].get("concurrency", 1) - active
-    # Iterations depend on no task: the task in the loop has no dependencies of its own.
-    due = [step for item in iterations if (step := _task_step(loop.stop, item, {}, now_ms))]
-    starts = [step for step in due if isinstance(step, Start)]
-    return [step for step in due if step not in starts[max(free, 0) :]]
+    steps: list[Step] = []
+    for item in iterations:
+        # Iterations depend on no task: the task in the loop has no dependencies of its own.
+        step = _task_step(loop.stop, item, {}, now_ms)
+        if isinstance(step, Start):
+            free -= 1
+        if step and not (isinstance(step, Start) and free < 0):
+            steps.append(step)
+    return steps
 
 
 def _task_step(stop_all: str | None, task: TaskRun, tasks: dict[str, TaskRun], now_ms: int) -> Step | None:
