@@ -158,11 +158,11 @@ def start_iterations(store: Store, run: Run, loop: TaskRun, inputs: Sequence[Any
     """
     spec = loop.spec["for_each_task"]["task"]
     before = [task for task in store.tasks_of(run) if task.work == loop.work and task.iteration_ids]
-    earlier = {item.iteration: item for item in latest_iterations(before[-1], store.task_runs)} if before else {}
+    earlier = {item.work: item for task in before for item in latest_iterations(task, store.task_runs)}
     repeated = not before or before[-1].state.result == "SUCCESS"
     for number, value in enumerate(inputs):
         iteration = Iteration(loop.task_key, number, json.dumps(value))
-        task = earlier.get(iteration)
+        task = earlier.get((spec["task_key"], iteration))
         if task is None or repeated or task.state.result not in _NOT_FAILED:
             task = _attempt(store, run, spec, now_ms, earlier=task, iteration=iteration)
             store.save(task)

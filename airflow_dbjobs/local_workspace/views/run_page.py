@@ -108,6 +108,7 @@ class RunPages:
                 ("State", state_label(task.state)),
                 ("Message", text(task.state.message)),
                 ("Part of", self._links.run(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
+                ("Iteration of", self._loop_link(run, task)),
                 ("Input", text(task.iteration.input) if task.iteration else ""),
                 ("Attempt", self._attempt_links(run, task)),
                 ("Started", time_text(task.start_ms) if task.started else ""),
@@ -137,6 +138,12 @@ class RunPages:
             link = f'<span class="key">{self._links.run(run, task.run_id, task.task_key)}</span>{attempt}'
             rows.append((task.run_id, [link, state_label(task.state), duration_of(task, now_ms), message]))
         return table(["Task", "State", "Duration", "Message"], rows, wide="Message")
+
+    def _loop_link(self, run: Run, task: TaskRun) -> str:
+        if task.iteration is None:
+            return ""
+        loop = latest_attempts(self._store.tasks_of(run))[task.iteration.loop]
+        return self._links.run(run, loop.run_id, loop.task_key)
 
     def _iteration_counts(self, task: TaskRun) -> str:
         iterations = latest_iterations(task, self._store.task_runs)

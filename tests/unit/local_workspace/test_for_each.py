@@ -373,6 +373,18 @@ class TestRepair:
         ]
         assert [item["attempt_number"] for item in iterations] == [0, 0]
 
+    def test_with_another_task_in_the_loop_runs_all_of_them(self, client: Client, write: Write) -> None:
+        write("bad", "2")
+        job_id = client.post("create", tasks=[loop([1, 2], program())])["job_id"]
+        run = client.wait_for(client.post("run-now", job_id=job_id)["run_id"])
+        task = loop([1, 2], {**program(), "task_key": "two"})
+        write("bad", "")
+        client.post("reset", job_id=job_id, new_settings={"tasks": [task]})
+        run = self.repair(client, run)
+        iterations = loop_of(client, run)["iterations"]
+        assert [(item["task_key"], item["attempt_number"]) for item in iterations] == [("two", 0), ("two", 0)]
+        assert ends(client, run) == ["SUCCESS", "SUCCESS"]
+
 
 def test_survives_a_killed_server(start: Start, write: Write) -> None:
     write(

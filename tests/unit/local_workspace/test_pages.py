@@ -353,8 +353,9 @@ class TestTaskPage:
         assert [row.one("a").attributes["href"] for row in rows] == [path_of(client, item) for item in iterations]
         assert NASTY in rows[1].text
         of_iteration = parsed(client, path_of(client, iterations[1])).one("table", "facts")
-        facts = {row.one("th").text: row.one("td").text for row in of_iteration.all("tr")}
-        assert (facts["Input"], facts["Attempt"]) == (json.dumps(NASTY), "1")
+        facts = {row.one("th").text: row.one("td") for row in of_iteration.all("tr")}
+        assert (facts["Input"].text, facts["Attempt"].text) == (json.dumps(NASTY), "1")
+        assert facts["Iteration of"].one("a").attributes["href"] == path_of(client, loop)
 
 
 class TestFrontPage:
