@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
@@ -98,15 +97,12 @@ def next_check(run: Run, attempts: Sequence[TaskRun]) -> int:
 
     0 means at every tick: the run waits for something that must be polled, such as the end of a program.
     """
-    tasks = latest_attempts(attempts)
-    loops = _active_loops(tasks, attempts).values()
+    tasks = latest_attempts(attempts).values()
     if run.state.life in ("QUEUED", "TERMINATING"):
         return 0
     times = [_deadline(run.settings, run.clock_ms)]
-    for task in chain(tasks.values(), *loops):
+    for task in tasks:
         match task.state.life:
-            case "RUNNING" if task.iteration_ids:
-                times.append(_deadline(task.spec, task.start_ms))
             case "RUNNING" if task.planned_end_ms is not None:
                 times += [task.planned_end_ms, _deadline(task.spec, task.start_ms)]
             case "BLOCKED" | "WAITING_FOR_RETRY":

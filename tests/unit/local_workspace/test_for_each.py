@@ -342,6 +342,10 @@ class TestRepair:
         run = self.repair(client, run)
         second = loop_of(client, run)
         assert [item["attempt_number"] for item in second["iterations"]] == [0, 1, 0, 1, 0]
+        originals = [
+            client.get("runs/get", run_id=item["run_id"])["original_attempt_run_id"] for item in second["iterations"]
+        ]
+        assert originals == [item["run_id"] for item in first["iterations"]]
         assert ends(client, run) == ["SUCCESS"] * 3 + ["FAILED", "SUCCESS"]
         # The first attempt stays as it was.
         assert client.get("runs/get", run_id=first["run_id"]) == first
