@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.client.models import Outcome
+from airflow_dbjobs.client.models import Outcome, TaskRun
 from airflow_dbjobs.client.pagination import objects
 from airflow_dbjobs.client.response_fields import count, identifier, message_text, strict_name, strict_object
 from airflow_dbjobs.client.retry import RetryPolicy
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_dbjobs.client.jobs_client import JobsClient
-    from airflow_dbjobs.client.models import Run, RunState, TaskRun
+    from airflow_dbjobs.client.models import Run, RunState
     from airflow_dbjobs.errors import RunFailed
     from airflow_dbjobs.payloads import RunOutput
 
@@ -156,9 +156,23 @@ class _Explanation:
             self.inner_errors[task.run_id] = kind
         failed, total = count(counts.get("failed_iterations")), count(counts.get("total_iterations"))
         lines = [f"{failed} of {total} iterations failed."] if failed else []
-        return _indented(
-            [*lines, *(f"{times} times: {message}" for times, _, message in failures[:MAX_EXPLAINED_TASKS])]
-        )
+        lines += [f"{times} times: {message}" for times, _, message in failures[:MAX_EXPLAINED_TASKS]]
+        return _indented([task.state.message, *lines, *self._of_first_iteration(task)] if lines else [])
+
+    def _of_first_iteration(self, task: TaskRun) -> list[str]:
+        """Return lines about the first iteration of a task that failed in the end, if the API lists it."""
+        try:
+            listed = objects(self._client.get_run(task.run_id).raw, "iterations")
+            iterations = [TaskRun.from_json(item) for item in listed]
+        except (CallError, TypeError, ValueError) as error:
+            return [f"(its iterations could not be read: {error})"]
+        failed = [item for item in iterations if item.state.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)]
+        if not failed:
+            return []
+        # Each attempt is in the list, and an iteration that succeeded in the end has had fewer.
+        first = max(failed, key=lambda item: item.attempt_number)
+        line = f"Iteration {first.task_key} ({first.state}, run {first.run_id}): {first.page_url}".rstrip(": ")
+        return [line, *self.of_run(first.run_id, first.state, f"iteration {first.run_id}")]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

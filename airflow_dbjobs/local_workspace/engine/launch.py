@@ -1,14 +1,16 @@
-"""Creates runs of a job or a one-time payload, and further attempts at tasks: retries and repairs."""
+"""Creates runs of a job or a one-time payload, iterations, and further attempts at tasks: retries and repairs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
-from airflow_dbjobs.local_workspace.state.records import Episode, Job, Run, State, TaskRun
+from airflow_dbjobs.local_workspace.state.records import Episode, Iteration, Job, Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import OVERRIDES, is_flat, tasks_of, upstream_keys, without_tasks
 
 from . import parameters
+from .loops import latest_iterations
 from .scheduler import latest_attempts
 
 if TYPE_CHECKING:
@@ -128,7 +130,15 @@ def _create(store: Store, run: Run, specs: list[Json]) -> Run:
     return run
 
 
-def _attempt(store: Store, run: Run, spec: Json, now_ms: int, earlier: TaskRun | None = None) -> TaskRun:
+def _attempt(
+    store: Store,
+    run: Run,
+    spec: Json,
+    now_ms: int,
+    *,
+    earlier: TaskRun | None = None,
+    iteration: Iteration | None = None,
+) -> TaskRun:
     return TaskRun(
         run_id=store.new_id(),
         parent_id=run.run_id,
@@ -136,17 +146,43 @@ def _attempt(store: Store, run: Run, spec: Json, now_ms: int, earlier: TaskRun |
         spec=spec,
         start_ms=now_ms,
         attempt=earlier.attempt + 1 if earlier else 0,
+        iteration=iteration,
     )
 
 
+def start_iterations(store: Store, run: Run, loop: TaskRun, inputs: Sequence[Any], now_ms: int) -> None:
+    """Create the iterations of a for_each task that has just started.
+
+    If it is repaired, iterations that succeeded with the same input count as done. If it had succeeded as a whole, all
+    of them run again.
+    """
+    spec = loop.spec["for_each_task"]["task"]
+    before = [task for task in store.tasks_of(run) if task.work == loop.work and task.iteration_ids]
+    earlier = {item.work: item for task in before for item in latest_iterations(task, store.task_runs)}
+    repeated = not before or before[-1].state.result == "SUCCESS"
+    for number, value in enumerate(inputs):
+        iteration = Iteration(loop.task_key, number, json.dumps(value))
+        task = earlier.get((spec["task_key"], iteration))
+        if task is None or repeated or task.state.result not in _NOT_FAILED:
+            task = _attempt(store, run, spec, now_ms, earlier=task, iteration=iteration)
+            store.save(task)
+        loop.iteration_ids.append(task.run_id)
+    store.save(loop)
+
+
 def retry(store: Store, run: Run, failed: TaskRun, not_before_ms: int, now_ms: int) -> TaskRun:
-    """Add another attempt at a failed task."""
-    task = _attempt(store, run, failed.spec, now_ms, failed)
+    """Add another attempt at a failed task or iteration."""
+    task = _attempt(store, run, failed.spec, now_ms, earlier=failed, iteration=failed.iteration)
     task.retries = failed.retries + 1
     task.not_before_ms = not_before_ms
     task.state = State("WAITING_FOR_RETRY" if not_before_ms > now_ms else "PENDING")
-    run.episodes[-1].task_run_ids.append(task.run_id)
-    store.save(run, task)
+    if failed.iteration:
+        loop = latest_attempts(store.tasks_of(run))[failed.iteration.loop]
+        loop.iteration_ids.append(task.run_id)
+        store.save(loop, task)
+    else:
+        run.episodes[-1].task_run_ids.append(task.run_id)
+        store.save(run, task)
     return task
 
 
@@ -173,7 +209,9 @@ def repair(store: Store, run: Run, args: Json, now_ms: int) -> Episode:
         specs = {}
     run.overrides = {name: args[name] for name in OVERRIDES & args.keys()}
     attempts = [
-        _attempt(store, run, specs.get(key, task.spec), now_ms, task) for key, task in tasks.items() if key in chosen
+        _attempt(store, run, specs.get(key, task.spec), now_ms, earlier=task)
+        for key, task in tasks.items()
+        if key in chosen
     ]
     episode = Episode(store.new_id(), now_ms, [task.run_id for task in attempts])
     run.episodes.append(episode)

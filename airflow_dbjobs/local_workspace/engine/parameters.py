@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_dbjobs.local_workspace.messages import Json
-    from airflow_dbjobs.local_workspace.state.records import Run, TaskRun
+    from airflow_dbjobs.local_workspace.state.records import Iteration, Run, TaskRun
 
 _REFERENCE = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 
@@ -32,7 +32,8 @@ def resolved_spec(run: Run, task: TaskRun, values_of: Callable[[str], Json | Non
     `values_of` returns the values that the task with a key has set, and None if they are not known: then references to
     them stay.
 
-    :raises CannotRunError: A task upstream has not set the value that is referred to.
+    :raises CannotRunError: A task upstream has not set the value, or the input of the iteration has not the field, that
+        is referred to.
     """
     known = {
         "job.id": run.job_id,
@@ -50,6 +51,8 @@ def resolved_spec(run: Run, task: TaskRun, values_of: Callable[[str], Json | Non
     }
 
     def referenced(found: re.Match[str]) -> str:
+        if task.iteration and found[1].partition(".")[0] == "input":
+            return _input(task.iteration, found[1])
         key, _, name = found[1].removeprefix("tasks.").partition(".values.")
         if name and (values := values_of(key)) is not None:
             return _task_value(key, name, values)
@@ -74,6 +77,17 @@ def _task_value(key: str, name: str, values: Json) -> str:
         message = f"Task {key!r} has not set the value {name!r}, which this task refers to."
         raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
     return _text(values[name])
+
+
+def _input(iteration: Iteration, reference: str) -> str:
+    """Return what `input`, or `input.field`, refers to in an iteration of a for_each task."""
+    value = json.loads(iteration.input)
+    for name in reference.split(".")[1:]:
+        if not isinstance(value, dict) or name not in value:
+            message = f"The input {iteration.input} has no {reference.partition('.')[2]!r}, which this task refers to."
+            raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")
+        value = value[name]
+    return _text(value)
 
 
 def widget_values(run: Run, notebook_task: Json) -> dict[str, str]:

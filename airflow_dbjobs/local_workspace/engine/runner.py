@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import payload_fields
 
-from . import launch, parameters
+from . import launch, loops, parameters
 from .errors import CannotRunError
 from .scheduler import End, EndRun, Retry, Start, Step, Stop, StopRun, next_check, next_steps, upstream_of
 from .task_types import TASK_TYPES
@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 #: Starting a process takes milliseconds, in which no request is answered, so each tick starts only a few.
 _STARTS_PER_TICK = 8
-_RUNNABLE = f"{', '.join(TASK_TYPES)}, condition_task and run_job_task"
+#: Thousands of iterations that take no time would block requests for minutes. What is left is due at the next tick.
+_ROUNDS_PER_TICK = 20
+_RUNNABLE = f"{', '.join(TASK_TYPES)}, condition_task, run_job_task and for_each_task"
 
 
 class Runner:
@@ -80,14 +82,16 @@ class Runner:
         for task in self._store.tasks_of(run):
             if task.state.life in ("RUNNING", "TERMINATING"):
                 self._check(run, task)
-        progress = True
-        while progress and run.active:
-            steps = next_steps(run, self._store.tasks_of(run), self._now_ms)
+        for _ in range(_ROUNDS_PER_TICK):
+            steps = next_steps(run, self._store.tasks_of(run), self._now_ms) if run.active else []
             # sum, not any: every step is carried out, whether or not an earlier one changed anything.
-            progress = sum(self._carry_out(run, step) for step in steps) > 0
+            if sum(self._carry_out(run, step) for step in steps) == 0:
+                break
 
     def _check(self, run: Run, task: TaskRun) -> None:
-        """Notice the end of an active task run."""
+        """Notice the end of an active task run. That of a for_each task follows from those of its iterations."""
+        if task.iteration_ids:
+            return
         if task.child_run_id is not None:
             if state := self._child_state(task):
                 self._end(task, state)
@@ -186,6 +190,11 @@ class Runner:
             if job is None:
                 raise CannotRunError(f"Job {payload['job_id']} does not exist.", "RESOURCE_NOT_FOUND")
             task.child_run_id = launch.launch_job(self._store, job, payload, self._now_ms, parent=run).run_id
+        elif kind == "for_each_task":
+            inputs = loops.inputs_of(payload)
+            launch.start_iterations(self._store, run, task, inputs, self._now_ms)
+            if not inputs:
+                self._end(task, loops.state_after([]))
         else:
             message = f"The local workspace cannot run a {kind}; it can run {_RUNNABLE}."
             raise CannotRunError(message, "INVALID_RUN_CONFIGURATION")

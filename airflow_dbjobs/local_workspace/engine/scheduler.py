@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from airflow_dbjobs.local_workspace.state.records import Run, State, TaskRun
 from airflow_dbjobs.local_workspace.state.settings import upstream_keys
 
+from .loops import latest_iterations, state_after
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,10 +77,16 @@ def next_steps(run: Run, attempts: Sequence[TaskRun], now_ms: int) -> list[Step]
     tasks = latest_attempts(attempts)
     if run.stop is None and _overdue(run.settings, run.clock_ms, now_ms):
         return [StopRun("TIMEDOUT")]
+    loops = _active_loops(tasks, attempts)
     retries = [Retry(task, _retry_at(task)) for task in tasks.values() if run.stop is None and wants_retry(task)]
     if retries:
         return [*retries]
-    steps = [step for task in tasks.values() if (step := _task_step(run, task, tasks, now_ms)) is not None]
+    steps: list[Step] = []
+    for key, task in tasks.items():
+        if key in loops:
+            steps += _loop_steps(run, task, loops[key], now_ms)
+        elif step := _task_step(run.stop, task, tasks, now_ms):
+            steps.append(step)
     if not steps and all(task.state.terminal for task in tasks.values()):
         return [EndRun(_rollup(run, tasks))]
     return steps
@@ -106,15 +114,18 @@ def next_check(run: Run, attempts: Sequence[TaskRun]) -> int:
 
 
 def latest_attempts(attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
-    """Return the latest attempt at each task, by task key."""
-    return {task.task_key: task for task in attempts}
+    """Return the latest attempt at each task, by task key. Iterations are not among them."""
+    return {task.task_key: task for task in attempts if task.iteration is None}
 
 
 def upstream_of(task: TaskRun, attempts: Sequence[TaskRun]) -> dict[str, TaskRun]:
-    """Return the latest attempts at the tasks that `task` depends on, directly or through others, by task key."""
+    """Return the latest attempts at the tasks that `task` depends on, directly or through others, by task key.
+
+    An iteration depends on what its for_each task depends on.
+    """
     latest = latest_attempts(attempts)
     found: dict[str, TaskRun] = {}
-    ahead = upstream_keys(task.spec)
+    ahead = upstream_keys(latest[task.iteration.loop].spec if task.iteration else task.spec)
     while ahead:
         key = ahead.pop()
         # The run may be one of a part of the job's tasks.
@@ -125,8 +136,8 @@ def upstream_of(task: TaskRun, attempts: Sequence[TaskRun]) -> dict[str, TaskRun
 
 
 def wants_retry(task: TaskRun) -> bool:
-    """Return whether an ended task run is retried."""
-    limit = task.spec.get("max_retries", 0)
+    """Return whether an ended task run is retried. Of a for_each task only the iterations are."""
+    limit = 0 if "for_each_task" in task.spec else task.spec.get("max_retries", 0)
     if not task.state.terminal or (limit >= 0 and task.retries >= limit):
         return False
     return task.state.result == "FAILED" or (
@@ -134,14 +145,47 @@ def wants_retry(task: TaskRun) -> bool:
     )
 
 
-def _task_step(run: Run, task: TaskRun, tasks: dict[str, TaskRun], now_ms: int) -> Step | None:
+def _active_loops(tasks: dict[str, TaskRun], attempts: Sequence[TaskRun]) -> dict[str, list[TaskRun]]:
+    """Return the latest attempts at the iterations of the active for_each tasks that have any, by task key."""
+    active = {key: task for key, task in tasks.items() if task.iteration_ids and not task.state.terminal}
+    by_id = {task.run_id: task for task in attempts} if active else {}
+    return {key: latest_iterations(task, by_id) for key, task in active.items()}
+
+
+def _loop_steps(run: Run, loop: TaskRun, iterations: Sequence[TaskRun], now_ms: int) -> list[Step]:
+    """Return the steps that are due for an active for_each task and its iterations."""
+    may_retry = not (run.stop or loop.stop)
+    retries = [Retry(item, _retry_at(item)) for item in iterations if may_retry and wants_retry(item)]
+    if not retries and all(item.state.terminal for item in iterations):
+        stopped = State("TERMINATED", loop.stop, stop_message(loop.stop)) if loop.stop else None
+        return [End(loop, stopped or state_after(iterations))]
+    if stop := _task_step(run.stop, loop, {}, now_ms):
+        # The iterations are stopped with its result, once it has one.
+        return [stop]
+    if retries:
+        return [*retries]
+    active = sum(item.state.life in ("RUNNING", "TERMINATING") for item in iterations)
+    free = loop.spec["for_each_task"].get("concurrency", 1) - active
+    steps: list[Step] = []
+    for item in iterations:
+        # Iterations depend on no task: the task in the loop has no dependencies of its own.
+        step = _task_step(loop.stop, item, {}, now_ms)
+        if isinstance(step, Start):
+            free -= 1
+        if step and not (isinstance(step, Start) and free < 0):
+            steps.append(step)
+    return steps
+
+
+def _task_step(stop_all: str | None, task: TaskRun, tasks: dict[str, TaskRun], now_ms: int) -> Step | None:
+    """Return what is due for a task. `stop_all` is the result that all tasks are being stopped with."""
     match task.state.life:
         case "RUNNING":
-            if run.stop or task.stop:
-                return Stop(task, task.stop or run.stop or "")
+            if stop := task.stop or stop_all:
+                return Stop(task, stop)
             return Stop(task, "TIMEDOUT") if _overdue(task.spec, task.start_ms, now_ms) else None
         case "BLOCKED" | "PENDING" | "WAITING_FOR_RETRY":
-            if stop := run.stop or task.stop:
+            if stop := stop_all or task.stop:
                 return End(task, State("TERMINATED", stop, stop_message(stop)))
             if now_ms < task.not_before_ms:
                 return None

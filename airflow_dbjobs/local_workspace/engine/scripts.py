@@ -67,8 +67,12 @@ class Script:
             _check_failure_code(self.termination_code)
 
     def rank(self, run: Run, task: TaskRun) -> int:
-        """Return how well the script fits a task: 2 if it names the task, 1 if it names the run or job, else 0."""
-        return 2 if self.name == task.task_key else int(self.name in (run.run_name, run.job_id))
+        """Return how well the script fits a task: 2 if it names the task, 1 if it names the run or job, else 0.
+
+        The key of a for_each task names its iterations.
+        """
+        keys = (task.task_key, task.iteration.loop if task.iteration else None)
+        return 2 if self.name in keys else int(self.name in (run.run_name, run.job_id))
 
     @property
     def end(self) -> State:

@@ -43,7 +43,7 @@ class SimulatedExecutor:
 
     def can_run(self, kind: str) -> bool:
         """Return whether tasks with this payload are simulated: all but those that start no program anyway."""
-        return kind not in ("condition_task", "run_job_task")
+        return kind not in ("condition_task", "run_job_task", "for_each_task")
 
     def count_running(self) -> int:
         """Return 0: there are no programs."""

@@ -97,6 +97,8 @@ def _field(name: str, value: Any) -> Any:
         payload = decode(_expect(name, value, dict, "an object"))
         if name in _PARAMETER_ARRAYS and "parameters" in payload:
             _value_array(f"{name}.parameters", payload["parameters"])
+        if name == "for_each_task":
+            payload |= {field: read(field, payload[field]) for field, read in _LOOP_READERS if field in payload}
         return payload
     return decode(value)
 
@@ -160,6 +162,12 @@ _FLAT_READERS: Final[_Readers] = (
     (_FLAT_INTEGERS, _integer),
     (_FLAT_BOOLEANS, _boolean),
     (_FLAT_STRINGS, _string),
+)
+#: Common words, which are the names of parameters elsewhere.
+_LOOP_READERS: Final = (
+    ("inputs", _string),
+    ("concurrency", _integer),
+    ("task", lambda name, value: decode(_expect(name, value, dict, "an object"))),
 )
 _READERS: Final[_Readers] = (
     (_INTEGERS, _integer),

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _MAX_CONCURRENT_RUNS: Final = 1000
 _MAX_PARAMETER_BYTES: Final = 10_000
+_MAX_CONCURRENCY: Final = 100
+#: In characters.
+_MAX_INPUTS: Final = 10_000
 _RUN_IF_RULES: Final = frozenset(
     {"ALL_SUCCESS", "AT_LEAST_ONE_SUCCESS", "NONE_FAILED", "ALL_DONE", "AT_LEAST_ONE_FAILED", "ALL_FAILED"}
 )
@@ -34,6 +37,7 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "spark_jar_task": ("main_class_name",),
     "condition_task": ("op", "left", "right"),
     "run_job_task": ("job_id",),
+    "for_each_task": ("inputs", "task"),
 }
 #: In lower case, as the API ignores case.
 _GIT_PROVIDERS: Final = frozenset(
@@ -90,6 +94,18 @@ def _check_payload(task: Json, where: str) -> None:
     for field in _REQUIRED.get(payloads[0], ()):
         if task[payloads[0]].get(field) in (None, ""):
             raise ApiError(f"Field '{payloads[0]}.{field}' is missing in {where}.")
+    if "for_each_task" in task:
+        _check_loop(task["for_each_task"], where)
+
+
+def _check_loop(loop: Json, where: str) -> None:
+    if "for_each_task" in loop["task"]:
+        raise ApiError(f"Field 'for_each_task.task' in {where} must not be a for_each_task itself.")
+    _check_task(loop["task"])
+    if not 1 <= loop.get("concurrency", 1) <= _MAX_CONCURRENCY:
+        raise ApiError(f"Field 'for_each_task.concurrency' in {where} must be between 1 and {_MAX_CONCURRENCY}.")
+    if len(loop["inputs"]) > _MAX_INPUTS:
+        raise ApiError(f"Field 'for_each_task.inputs' in {where} must have at most {_MAX_INPUTS} characters.")
 
 
 def _check_graph(tasks: list[Json], version: str) -> None:
@@ -120,7 +136,7 @@ def _check_clusters(settings: Json) -> None:
             raise ApiError(
                 f"Field 'job_cluster_key' must be 1 to 100 letters, digits, - or _, and unique; {describe(key)}."
             )
-    for task in settings["tasks"]:
+    for task in _with_inner(settings["tasks"]):
         given = [name for name in _CLUSTER_CHOICES if name in task]
         if len(given) > 1:
             raise ApiError(f"Fields '{given[0]}' and '{given[1]}' of task {task['task_key']!r} exclude each other.")
@@ -128,6 +144,11 @@ def _check_clusters(settings: Json) -> None:
             raise ApiError(
                 f"Field 'job_cluster_key' of task {task['task_key']!r} names {key!r}, which is not in 'job_clusters'."
             )
+
+
+def _with_inner(tasks: list[Json]) -> list[Json]:
+    """Return tasks, and those in their loops."""
+    return [*tasks, *(task["for_each_task"]["task"] for task in tasks if "for_each_task" in task)]
 
 
 def _check_task(task: Json) -> str:

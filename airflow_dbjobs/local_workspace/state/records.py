@@ -50,9 +50,21 @@ class Job:
     source: str | None = None
 
 
+@dataclass(frozen=True)
+class Iteration:
+    """One pass of a for_each task: the task's key, the number of the pass from 0 on, and its input as JSON."""
+
+    loop: str
+    number: int
+    input: str
+
+
 @dataclass
 class TaskRun:
-    """One attempt at one task of a run. `spec` is the task from the settings."""
+    """One attempt at one task of a run, or at one iteration of a for_each task. `spec` is the task from the settings.
+
+    An iteration has the key and the settings of the task in the loop.
+    """
 
     run_id: int
     parent_id: int
@@ -74,9 +86,18 @@ class TaskRun:
     outcome: str | None = None
     #: run_job tasks only: the run that the task started.
     child_run_id: int | None = None
+    #: for_each tasks only, from their start on: the attempts at their iterations.
+    iteration_ids: list[int] = field(default_factory=list)
+    #: Iterations only.
+    iteration: Iteration | None = None
     #: Simulated tasks only, from their start on: when they will end, and with which result state.
     planned_end_ms: int | None = None
     planned_result: str | None = None
+
+    @property
+    def work(self) -> tuple[str, Iteration | None]:
+        """What this is an attempt at, among all task runs of the run."""
+        return self.task_key, self.iteration
 
 
 @dataclass

@@ -8,7 +8,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from .folder import WorkspaceError
-from .records import Episode, Job, Run, State, TaskRun
+from .records import Episode, Iteration, Job, Run, State, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ class Store:
         return self._next_id - 1
 
     def tasks_of(self, run: Run) -> list[TaskRun]:
-        """Return all attempts at all tasks of `run`, oldest first."""
+        """Return all attempts at all tasks of `run` and their iterations, oldest first."""
         return self._tasks_of.get(run.run_id, [])
 
     def runs_of(self, job_id: int) -> list[Run]:
@@ -176,7 +176,8 @@ class Store:
             episodes = [Episode(**{**item, "state": State(**item["state"])}) for item in fields["episodes"]]
             self._index(Run(**{**fields, "state": State(**fields["state"]), "episodes": episodes}))
         for fields in task_runs:
-            self._index(TaskRun(**{**fields, "state": State(**fields["state"])}))
+            iteration = Iteration(**fields["iteration"]) if fields.get("iteration") else None
+            self._index(TaskRun(**{**fields, "state": State(**fields["state"]), "iteration": iteration}))
         self.mark_all_changed()
 
     def _records(self, table: str) -> list[dict[str, Any]]:

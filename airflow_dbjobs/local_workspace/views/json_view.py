@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbjobs.local_workspace.engine.loops import has_failed, latest_iterations
 from airflow_dbjobs.local_workspace.messages import ApiError, Json
 from airflow_dbjobs.local_workspace.state.grants import runs_as
 from airflow_dbjobs.local_workspace.state.settings import (
@@ -38,6 +40,8 @@ _TERMINATION: Final[Mapping[str | None, tuple[str, str]]] = {
     "DISABLED": ("DISABLED", "SUCCESS"),
 }
 _RUN_SETTINGS: Final = ("schedule", "job_clusters", "git_source", "description")
+#: How many messages of failed iterations the API shows.
+_COMMON_ERRORS: Final = 3
 #: The id of clusters that runs and jobs bring along, none of which exists.
 CLUSTER_ID: Final = "local-cluster"
 _CLUSTER_FIELDS: Final = ("existing_cluster_id", "new_cluster", "libraries")
@@ -88,7 +92,7 @@ class JsonView:
 
     def run(self, run: Run, *, expand: bool = True, history: bool = False, page_token: str | None = None) -> Json:
         """Return a run, without tasks unless `expand`; `page_token` is None for an entry of a list."""
-        attempts = self._store.tasks_of(run)
+        attempts = [task for task in self._store.tasks_of(run) if task.iteration is None]
         last = attempts[-1] if run.flat and attempts else None
         shown: Json = {
             "job_id": run.job_id,
@@ -143,6 +147,16 @@ class JsonView:
             **({"overriding_parameters": run.overrides} if run.overrides else {}),
         }
 
+    def iterations(self, run: Run, task: TaskRun, page_token: str | None) -> Json:
+        """Return the fields that only `runs/get` of a for_each task run has."""
+        if "for_each_task" not in task.spec:
+            return {}
+        attempts = [self._entry(run, self._store.task_runs[run_id]) for run_id in task.iteration_ids]
+        shown: Json = {"tasks": [self._entry(run, task)], "iterations": attempts}
+        # Before version 2.2 there are no other pages.
+        token = page_token if self._version == "2.2" else None
+        return shown | self._cut(shown, ("iterations",), token, f"Run {task.run_id}")
+
     def _entry(self, run: Run, task: TaskRun) -> Json:
         entry: Json = {
             "run_if": "ALL_SUCCESS",
@@ -161,6 +175,9 @@ class JsonView:
             entry["condition_task"] = {**entry["condition_task"], "outcome": task.outcome}
         if task.child_run_id is not None:
             entry["run_job_task"] = {**entry["run_job_task"], "run_id": task.child_run_id}
+        if task.iteration_ids:
+            stats = _loop_stats(latest_iterations(task, self._store.task_runs))
+            entry["for_each_task"] = {**entry["for_each_task"], "stats": stats}
         return entry
 
     def _spelled(self, item: Json) -> Json:
@@ -175,7 +192,7 @@ class JsonView:
         return {**item, "health": {**item["health"], "rules": rules}}
 
     def _first_attempt(self, run: Run, task: TaskRun) -> TaskRun:
-        return next(item for item in self._store.tasks_of(run) if item.task_key == task.task_key)
+        return next(item for item in self._store.tasks_of(run) if item.work == task.work)
 
     def _episode(self, episode: Episode, state: State) -> Json:
         shown = {
@@ -243,6 +260,27 @@ def _status(state: State) -> Json:
     return {
         "state": "TERMINATED",
         "termination_details": {"code": state.code or code, "type": kind, "message": state.message},
+    }
+
+
+def _loop_stats(iterations: Sequence[TaskRun]) -> Json:
+    failed = [item for item in iterations if has_failed(item)]
+    succeeded = sum(item.state.result == "SUCCESS" for item in iterations)
+    details = (_status(item.state)["termination_details"] for item in failed)
+    messages = Counter((detail["message"], detail["code"]) for detail in details)
+    return {
+        "task_run_stats": {
+            "total_iterations": len(iterations),
+            "scheduled_iterations": sum(item.started for item in iterations),
+            "active_iterations": sum(item.started and not item.state.terminal for item in iterations),
+            "completed_iterations": succeeded + len(failed),
+            "succeeded_iterations": succeeded,
+            "failed_iterations": len(failed),
+        },
+        "error_message_stats": [
+            {"count": count, "error_message": message, "termination_category": code}
+            for (message, code), count in messages.most_common(_COMMON_ERRORS)
+        ],
     }
 
 

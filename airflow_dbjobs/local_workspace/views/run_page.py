@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_dbjobs.local_workspace.engine.loops import latest_iterations
 from airflow_dbjobs.local_workspace.engine.scheduler import latest_attempts
 from airflow_dbjobs.local_workspace.state.settings import OVERRIDES, payload_fields
 
@@ -63,7 +64,7 @@ class RunPages:
 
     def _of_run(self, run: Run) -> Reply:
         now_ms = self._now_ms()
-        attempts = self._store.tasks_of(run)
+        attempts = [task for task in self._store.tasks_of(run) if task.iteration is None]
         newest = list(latest_attempts(attempts).values())
         parameters = run.overrides | {name: item["value"] for name, item in run.job_parameters.items()}
         body = facts(
@@ -107,6 +108,8 @@ class RunPages:
                 ("State", state_label(task.state)),
                 ("Message", text(task.state.message)),
                 ("Part of", self._links.run(run, run.run_id, f"run {run.run_id}: {run.run_name}")),
+                ("Iteration of", self._loop_link(run, task)),
+                ("Input", text(task.iteration.input) if task.iteration else ""),
                 ("Attempt", self._attempt_links(run, task)),
                 ("Started", time_text(task.start_ms) if task.started else ""),
                 ("Duration", duration_of(task, self._now_ms())),
@@ -126,13 +129,26 @@ class RunPages:
     def _attempts(self, run: Run, attempts: Sequence[TaskRun], now_ms: int, *, parameters: bool) -> str:
         rows = []
         for task in attempts:
-            message = text(self._error(task) or task.state.message)
-            if parameters:
+            message = text(self._error(task) or task.state.message) + self._iteration_counts(task)
+            if task.iteration:
+                message += f"<div>Input: {text(task.iteration.input)}</div>"
+            elif parameters:
                 message += folded("Parameters", json_block(_parameters(task)))
             attempt = f' <span class="dim">attempt {task.attempt + 1}</span>' if task.attempt else ""
             link = f'<span class="key">{self._links.run(run, task.run_id, task.task_key)}</span>{attempt}'
             rows.append((task.run_id, [link, state_label(task.state), duration_of(task, now_ms), message]))
         return table(["Task", "State", "Duration", "Message"], rows, wide="Message")
+
+    def _loop_link(self, run: Run, task: TaskRun) -> str:
+        if task.iteration is None:
+            return ""
+        loop = latest_attempts(self._store.tasks_of(run))[task.iteration.loop]
+        return self._links.run(run, loop.run_id, loop.task_key)
+
+    def _iteration_counts(self, task: TaskRun) -> str:
+        iterations = latest_iterations(task, self._store.task_runs)
+        total = counts(item.state for item in iterations)
+        return f'<p class="counts">{len(iterations)} iterations: {total}</p>' if iterations else ""
 
     def _error(self, task: TaskRun) -> str | None:
         """Return the error of a task's program. Only tasks that failed are looked up, as it is in a file."""
@@ -152,12 +168,16 @@ class RunPages:
         return table(["Part", "State", "Started", "Tasks"], rows, wide="Tasks")
 
     def _output(self, run: Run, task: TaskRun) -> str:
-        """Return what a task returned and printed, and its definition."""
+        """Return what a task returned and printed, its iterations, and its definition."""
         output = self._executor.output(task, max_log_bytes=_LOG_TAIL)
         parts = [("Exit value", output.exit_value), ("Error", output.error), ("Traceback", output.error_trace)]
         body = "".join(f"<h2>{title}</h2><pre>{text(part)}</pre>" for title, part in parts if part)
         if output.log:
             body += f"<h2>Log</h2>{self._log(run, task, output.log, truncated=output.log_truncated)}"
+        if task.iteration_ids:
+            iterations = [self._store.task_runs[run_id] for run_id in task.iteration_ids]
+            listed = self._attempts(run, iterations, self._now_ms(), parameters=False)
+            body += f"<h2>Iterations</h2>{self._iteration_counts(task)}{listed}"
         return f"{body}<h2>Definition</h2>{json_block(task.spec)}"
 
     def _log(self, run: Run, task: TaskRun, log: str, *, truncated: bool) -> str:
@@ -172,7 +192,7 @@ class RunPages:
 
     def _attempt_links(self, run: Run, task: TaskRun) -> str:
         """Return the number of an attempt, among links to the others at the same task."""
-        attempts = [item for item in self._store.tasks_of(run) if item.task_key == task.task_key]
+        attempts = [item for item in self._store.tasks_of(run) if item.work == task.work]
         links = [self._links.run(run, item.run_id, item.attempt + 1) for item in attempts]
         links[task.attempt] = str(task.attempt + 1)
         return ", ".join(links)

@@ -109,7 +109,12 @@ def results(run: dict[str, Any]) -> dict[str, str]:
     return {task["task_key"]: task["state"].get("result_state", "") for task in run["tasks"]}
 
 
-def simulated_task(seconds: float, result: str = "SUCCESS") -> dict[str, Any]:
+def condition(left: str, right: str) -> dict[str, Any]:
+    """Return the payload of a task that compares two values."""
+    return {"condition_task": {"op": "EQUAL_TO", "left": left, "right": right}}
+
+
+def simulated_task(seconds: float | str, result: str = "SUCCESS") -> dict[str, Any]:
     """Return the payload of a simulated task with this duration and result."""
     parameters = {"simulated_seconds": seconds, "simulated_result": result}
     return {"notebook_task": {"notebook_path": "/any", "base_parameters": parameters}}

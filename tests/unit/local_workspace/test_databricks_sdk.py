@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from databricks.sdk.errors import (
     BadRequest,
     InvalidParameterValue,
     NotFound,
+    OperationFailed,
     ResourceAlreadyExists,
     ResourceDoesNotExist,
 )
@@ -79,6 +81,27 @@ def test_notebooks_and_files(sdk: WorkspaceClient) -> None:
     workspace.delete("/etl", recursive=True)
     with pytest.raises(ResourceDoesNotExist):
         workspace.get_status("/etl/load")
+
+
+def test_for_each(sdk: WorkspaceClient) -> None:
+    condition = jobs.ConditionTask(left="{{input}}", op=jobs.ConditionTaskOp.GREATER_THAN, right="50")
+    each = jobs.ForEachTask(
+        inputs=json.dumps([*range(100), "x"]), concurrency=20, task=jobs.Task(task_key="one", condition_task=condition)
+    )
+    with pytest.raises(OperationFailed):
+        sdk.jobs.submit(run_name="loop", tasks=[jobs.SubmitTask(task_key="each", for_each_task=each)]).result()
+    (run,) = (run for run in sdk.jobs.list_runs(expand_tasks=True) if run.run_name == "loop")
+    (task,) = run.tasks
+    stats = task.for_each_task.stats
+    counts = stats.task_run_stats
+    assert (counts.total_iterations, counts.succeeded_iterations, counts.failed_iterations) == (101, 100, 1)
+    assert [(item.count, item.termination_category) for item in stats.error_message_stats] == [
+        (1, "RUN_EXECUTION_ERROR")
+    ]
+    loop = sdk.jobs.get_run(task.run_id)
+    assert [item.task_key for item in loop.tasks] == ["each"]
+    assert [item.condition_task.outcome for item in loop.iterations] == ["false"] * 51 + ["true"] * 49 + [None]
+    assert "could not convert" in sdk.jobs.get_run_output(loop.iterations[100].run_id).error
 
 
 def test_dbfs(sdk: WorkspaceClient, root: Path) -> None:

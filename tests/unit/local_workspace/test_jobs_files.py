@@ -116,6 +116,29 @@ class TestBundle:
         }
         assert jobs["chained"]["name"] == "chained after nightly"
 
+    def test_the_task_in_a_loop_is_filled_in(self, bundle: Path, write: Write) -> None:
+        nested = (
+            "        - task_key: each\n"
+            "          for_each_task:\n"
+            "            inputs: '[1, 2]'\n"
+            "            task:\n"
+            "              task_key: one\n"
+            '              spark_python_task: {python_file: ../src/load.py, parameters: ["{{input}}", "${var.day}"]}\n'
+        )
+        write("resources/nightly.yml", NIGHTLY + nested)
+        loop = read(bundle)["chained"]["tasks"][1]["for_each_task"]
+        assert loop["task"]["spark_python_task"] == {
+            "python_file": "/src/load.py",
+            "parameters": ["{{input}}", "friday"],
+        }
+        with opened(bundle) as workspace:
+            client = mounted(workspace)
+            (job_id,) = (job["job_id"] for job in client.get("list")["jobs"] if "chained" in job["settings"]["name"])
+            run = client.wait_for(client.post("run-now", job_id=job_id, only=["each"])["run_id"])
+            iterations = client.get("runs/get", run_id=run["tasks"][0]["run_id"])["iterations"]
+            logs = [client.get("runs/get-output", run_id=item["run_id"])["logs"] for item in iterations]
+        assert logs == ["['1', 'friday']\n", "['2', 'friday']\n"]
+
     def test_a_reference_alone_keeps_its_type(self, bundle: Path, write: Write) -> None:
         write("resources/nightly.yml", NIGHTLY + "          new_cluster: ${var.cluster}\n")
         assert read(bundle)["chained"]["tasks"][0]["new_cluster"] == {"num_workers": 9}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -331,6 +332,30 @@ class TestTaskPage:
         assert facts["Attempt"].one("a").attributes["href"] == path_of(client, first)
         started = parsed(client, facts["Started run"].one("a").attributes["href"])
         assert f"by a task of run {run_id}" in started.one("table", "facts").text
+
+    def test_of_a_loop_counts_and_lists_its_iterations(self, client: Client) -> None:
+        inner = {"task_key": "one", "condition_task": {"op": "GREATER_THAN", "left": "{{input}}", "right": "0"}}
+        tasks = [
+            {"task_key": "each", "for_each_task": {"inputs": json.dumps([1, NASTY]), "task": inner}},
+            {"task_key": "other", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}},
+        ]
+        run = client.finish(tasks=tasks)
+        (loop,) = (task for task in run["tasks"] if task["task_key"] == "each")
+        iterations = client.get("runs/get", run_id=loop["run_id"])["iterations"]
+        counts = "2 iterations: 1 succeeded 1 failed"
+        of_run = parsed(client, path_of(client, run))
+        assert [row.all("td")[0].text for row in of_run.after("Tasks").one("tbody").all("tr")] == ["each", "other"]
+        assert counts in of_run.after("Tasks").one("tbody").all("tr")[0].text
+        assert len(of_run.all("g", "box")) == 2
+        found = parsed(client, path_of(client, loop))
+        assert counts in found.text
+        rows = found.one("table", "list").one("tbody").all("tr")
+        assert [row.one("a").attributes["href"] for row in rows] == [path_of(client, item) for item in iterations]
+        assert NASTY in rows[1].text
+        of_iteration = parsed(client, path_of(client, iterations[1])).one("table", "facts")
+        facts = {row.one("th").text: row.one("td") for row in of_iteration.all("tr")}
+        assert (facts["Input"].text, facts["Attempt"].text) == (json.dumps(NASTY), "1")
+        assert facts["Iteration of"].one("a").attributes["href"] == path_of(client, loop)
 
 
 class TestFrontPage:

@@ -52,6 +52,24 @@ class TestScripts:
         run = submit(client, notebook("a"), notebook("b", "a"), notebook("c", "b"))
         assert results(run) == {"a": "SUCCESS", "b": "SUCCESS", "c": "SUCCESS"}
 
+    @pytest.mark.parametrize(("name", "times", "failed"), [("each", 1, 1), ("one", 2, 2), ("one", None, 3)])
+    def test_of_a_loop_or_the_task_in_it_are_for_its_iterations(
+        self, client: Client, scripted: ScriptedWorkspace, name: str, times: int | None, failed: int
+    ) -> None:
+        scripted.task(name, error="no rows", times=times, seconds=3600)
+        each = {"inputs": "[1, 2, 3]", "task": notebook("one", day="{{input}}")}
+        run_id = client.submit(run_name="etl", tasks=[{"task_key": "each", "for_each_task": each}])
+        for _ in range(3):
+            time.sleep(3600)
+            (task,) = client.get("runs/get", run_id=run_id)["tasks"]
+        stats = task["for_each_task"]["stats"]
+        assert (stats["task_run_stats"]["failed_iterations"], stats["task_run_stats"]["total_iterations"]) == (
+            failed,
+            3,
+        )
+        assert stats["error_message_stats"][0]["error_message"] == "no rows"
+        assert scripted.assert_launched("each").tasks == {"each": "FAILED"}
+
     @pytest.mark.parametrize(("value", "text"), [({"rows": 3}, '{"rows": 3}'), ("done", "done"), (0, "0")])
     def test_return_a_value(self, client: Client, scripted: ScriptedWorkspace, value: Any, text: str) -> None:
         scripted.task("a", returns=value)

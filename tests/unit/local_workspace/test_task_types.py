@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .support import Client, results
+from .support import Client, condition, results
 from .wheels import build_wheel
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class TestDbt:
 
 
 class TestOtherType:
-    @pytest.mark.parametrize("kind", ["pipeline_task", "for_each_task", "dashboard_task"])
+    @pytest.mark.parametrize("kind", ["pipeline_task", "dashboard_task"])
     def test_error_names_the_types_that_can_run(self, client: Client, kind: str) -> None:
         state = client.finish(**{kind: {}})["state"]
         assert state["life_cycle_state"] == "INTERNAL_ERROR"
@@ -249,7 +249,3 @@ class TestTaskValues:
         runs = root / ".airflow_dbjobs" / "runs"
         program = json.loads((runs / str(ids["get"]) / "program.json").read_text())
         assert program["task_folders"] == {key: str(runs / str(ids[key])) for key in ("between", "set")}
-
-
-def condition(left: str, right: str) -> dict[str, object]:
-    return {"condition_task": {"op": "EQUAL_TO", "left": left, "right": right}}

@@ -20,6 +20,7 @@ FAILED = {
     "result_state": "FAILED",
     "state_message": "Workload failed, see run output",
 }
+SUCCEEDED = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
 CLUSTER_LOST = {
     "life_cycle_state": "INTERNAL_ERROR",
     "result_state": "FAILED",
@@ -151,6 +152,34 @@ class TestIterations:
         said = str(explained(of_one_task(1, 11, "for_each_task", stats=stats((2, "", LOST))), {}))
         assert "2 of 3 iterations failed." in said
         assert f"2 times: {LOST}" in said
+
+    def test_the_first_that_failed_in_the_end_is_explained(self) -> None:
+        run = of_one_task(1, 11, "for_each_task", stats=stats((2, "", LOST)))
+        # The first was retried, and succeeded.
+        ends = [(21, 0, FAILED), (22, 0, FAILED), (21, 1, SUCCEEDED), (22, 1, FAILED), (23, 1, FAILED)]
+        iterations = [
+            {"task_key": "one", "run_id": 100 * attempt + run_id, "attempt_number": attempt, "state": state}
+            for run_id, attempt, state in ends
+        ]
+        iterations[3]["run_page_url"] = "https://x.example/runs/122"
+        answers = {
+            "get 11": {"run_id": 11, "state": FAILED, "iterations": iterations},
+            "get-output 122": {"error": "NameError: x", "error_trace": "line 1\nline 2"},
+        }
+        said = str(explained(run, answers))
+        assert (
+            "    Iteration one (TERMINATED/FAILED, run 122): https://x.example/runs/122\n        NameError: x\n" in said
+        )
+        assert said.count("Iteration") == 1
+
+    @pytest.mark.parametrize(
+        "answer", [None, {"run_id": 11, "iterations": 5}, {"run_id": 11, "iterations": [{"run_id": "x"}]}]
+    )
+    def test_that_are_unreadable_leave_the_counts(self, answer: dict[str, Any] | None) -> None:
+        run = of_one_task(1, 11, "for_each_task", stats=stats((2, "", LOST)))
+        said = str(explained(run, {"get 11": {"state": FAILED, **answer}} if answer else {}))
+        assert "2 of 3 iterations failed." in said
+        assert "(its iterations could not be read: " in said
 
 
 class TestSkippedLaunch:
