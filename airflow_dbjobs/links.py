@@ -55,6 +55,8 @@ def push_run(task_instance: Any, run_id: int, job_id: int | None, page_url: str)
 def push_link(task_instance: Any, url: str) -> None:
     """Store the link now, because Airflow 3 itself only stores it at the end of the task."""
     if AIRFLOW_V_3_0_PLUS:
-        airflow_compat.store_xcom(task_instance, XCOM_KEY, url)
+        from airflow_dbjobs.airflow_compat.xcoms import store_xcom
+
+        store_xcom(task_instance, XCOM_KEY, url)
     else:
         task_instance.xcom_push(key=XCOM_KEY, value=url)

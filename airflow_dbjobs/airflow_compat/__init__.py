@@ -1,6 +1,6 @@
 """The only room that tells Airflow's versions apart, or uses anything outside Airflow's public API.
 
-Its names, and those of Airflow that have moved, are imported when they are first used.
+Names of Airflow that have moved are imported when they are first used here. What this room adds is in its modules.
 """
 
 from __future__ import annotations
@@ -47,31 +47,6 @@ if TYPE_CHECKING:
     from airflow.sdk.log import mask_secret, redact
     from airflow.sdk.types import TaskInstanceKey
 
-    from airflow_dbjobs.airflow_compat.launches import (
-        is_resumed_retry,
-        launch_identity,
-        next_launch_number,
-        report_launch,
-        reported_launches,
-        set_launch_number,
-        task_deadline,
-    )
-    from airflow_dbjobs.airflow_compat.metrics import emit_metric, stats
-    from airflow_dbjobs.airflow_compat.task_end import (
-        settling_seconds,
-        store_result,
-        success_arguments,
-        task_success_event,
-    )
-    from airflow_dbjobs.airflow_compat.task_states import (
-        is_run_wanted,
-        is_run_wanted_within,
-        is_worker_stopping,
-        states_of_tasks,
-        task_state,
-        was_rescheduled,
-    )
-    from airflow_dbjobs.airflow_compat.xcoms import read_xcom, store_xcom
     from airflow_dbjobs.errors import RunFailed
 
 AIRFLOW_V_3_0_PLUS = not __version__.startswith("2.")
@@ -102,21 +77,6 @@ _MODULES = {
     **dict.fromkeys(("mask_secret", "redact"), _MASKERS),
     **dict.fromkeys(_EXCEPTIONS, ("airflow.sdk.exceptions", "airflow.exceptions")),
 }
-# The names of this room's own modules. None is that of a module, which would hide it once it is imported.
-_OWN = {
-    "launches": (
-        "is_resumed_retry", "launch_identity", "next_launch_number", "report_launch", "reported_launches",
-        "set_launch_number", "task_deadline",
-    ),
-    "metrics": ("emit_metric", "stats"),
-    "task_end": ("settling_seconds", "store_result", "success_arguments", "task_success_event"),
-    "task_states": (
-        "is_run_wanted", "is_run_wanted_within", "is_worker_stopping", "states_of_tasks", "task_state",
-        "was_rescheduled",
-    ),
-    "xcoms": ("read_xcom", "store_xcom"),
-}  # fmt: skip
-_MODULES |= {name: (f"{__name__}.{module}",) for module, names in _OWN.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

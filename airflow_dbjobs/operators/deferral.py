@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.airflow_compat import success_arguments
+from airflow_dbjobs.airflow_compat.task_end import success_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import conf, is_resumed_retry, task_deadline
+from airflow_dbjobs.airflow_compat import conf, launches
 from airflow_dbjobs.links import DatabricksRunLink, push_link, push_run
 from airflow_dbjobs.operators.base import PayloadOperator
 from airflow_dbjobs.operators.deferral import defer_until_end
@@ -116,9 +115,9 @@ class LaunchOperator(PayloadOperator):
         with self._connect() as client:
             payload = self._build_launch_payload(client, context)
             self._job = str(payload.get("job_id") or "") if self.endpoint == "run-now" else ""
-            self._launch_number = airflow_compat.next_launch_number(context["ti"], self._launch_key())
+            self._launch_number = launches.next_launch_number(context["ti"], self._launch_key())
             self._prepare_launch(context, client, payload)
-            return self._run(context, client, payload, deadline=task_deadline(self, context))
+            return self._run(context, client, payload, deadline=launches.task_deadline(self, context))
 
     def execute_complete(
         self,
@@ -137,7 +136,7 @@ class LaunchOperator(PayloadOperator):
 
         Unknown arguments are ignored, because another release may have deferred the task.
         """
-        if is_resumed_retry(context, try_number):
+        if launches.is_resumed_retry(context, try_number):
             return self.execute(context)
         from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
         from airflow_dbjobs.client.wait import read_run
@@ -154,7 +153,7 @@ class LaunchOperator(PayloadOperator):
                 f" {timed_out}. {self.run_page_url}"
             )
         self._job, self._launch_number = str(launch_of[0]), int(launch_of[1])
-        airflow_compat.set_launch_number(context["ti"], self._launch_key(), self._launch_number)
+        launches.set_launch_number(context["ti"], self._launch_key(), self._launch_number)
         with self._connect() as client:
             # It may have been repaired since the trigger fired.
             run = read_run(client, self.run_id)
@@ -182,14 +181,12 @@ class LaunchOperator(PayloadOperator):
 
     def _is_left_to_next_try(self) -> bool:
         """Return whether only the worker stops, so that the next try will join the run."""
-        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout
+        from airflow_dbjobs.airflow_compat import AirflowTaskTimeout, task_states
 
         if self._context is None or self._has_users_token or isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             return False
         ti = self._context["ti"]
-        return self._next_try_joins(self._context) and airflow_compat.is_worker_stopping(
-            ti, _TASK_STATE_TIMEOUT_SECONDS
-        )
+        return self._next_try_joins(self._context) and task_states.is_worker_stopping(ti, _TASK_STATE_TIMEOUT_SECONDS)
 
     def _next_try_joins(self, context: Context) -> bool:
         """Return whether the task has another try, which will find the run of this one."""
@@ -297,7 +294,7 @@ class LaunchOperator(PayloadOperator):
 
         self.run_id = None
         self._has_users_token = bool(payload.get("idempotency_token"))
-        identity = airflow_compat.launch_identity(
+        identity = launches.launch_identity(
             context, operator=self.task_id, launch_number=self._launch_number, durable=self._is_durable(context)
         )
         self._launcher = Launcher(
@@ -305,7 +302,7 @@ class LaunchOperator(PayloadOperator):
             self.endpoint,
             payload,
             identity,
-            reports=airflow_compat.reported_launches(context["ti"]),
+            reports=launches.reported_launches(context["ti"]),
             cancel_cleared=self.wait_for_termination,
             successes=self._successes(),
         )
@@ -353,7 +350,7 @@ class LaunchOperator(PayloadOperator):
         ti = context["ti"]
         try:
             if report:
-                airflow_compat.report_launch(ti, report, run.run_id)
+                launches.report_launch(ti, report, run.run_id)
             if self.do_xcom_push:
                 push_run(ti, run.run_id, run.job_id, run.page_url)
             push_link(ti, run.page_url)

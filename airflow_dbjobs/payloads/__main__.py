@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,10 @@ from airflow_dbjobs.payloads.bundles import (
 )
 from airflow_dbjobs.payloads.field_types import printable
 from airflow_dbjobs.payloads.files import nearest, read
-from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
-from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of
+from airflow_dbjobs.payloads.schema import ENDPOINTS, fields_of, structures_of
 from airflow_dbjobs.payloads.templates import UNKNOWN, mask_texts
-from airflow_dbjobs.payloads.validation import VERSIONS, Finding, findings
+from airflow_dbjobs.payloads.validation import VERSIONS, Finding, findings, own_rules
 
 EPILOG = """\
 Without --endpoint, the fields of a payload determine its endpoint:
@@ -156,17 +154,16 @@ def _line(place: str, finding: Finding) -> tuple[bool, str]:
 
 def list_rules() -> Iterator[str]:
     """Yield a line for each rule: id, severity, API versions, structure, and what is allowed."""
-    tables = {
-        module: import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES for module in sorted(MODULES_WITH_RULES)
-    }
-    rules = [(rule, structure) for table in tables.values() for structure, rules in table.items() for rule in rules]
-    rules = [*((rule, "any") for rule in ROOT_RULES), *rules]
-    lines = (
-        f"{rule.id:<32}{'warning' if rule.warning else 'error':<9}{','.join(rule.versions):<13}{name}: {rule.allowed}"
-        for rule, name in sorted(rules, key=lambda pair: pair[0].id)
-    )
-    # Rules that are repeated for several fields give equal lines.
-    yield from dict.fromkeys(lines)
+    listed = [(version, "any", rule) for rule in ROOT_RULES for version in rule.versions]
+    for version in VERSIONS:
+        for structure in structures_of(version):
+            listed += [(version, structure, rule) for rule in own_rules(structure, version)]
+    versions: dict[tuple[str, bool, str, str], set[str]] = {}
+    for version, structure, rule in listed:
+        versions.setdefault((rule.id, rule.warning, structure, rule.allowed), set()).add(version)
+    for (rule_id, is_warning, structure, allowed), found in sorted(versions.items()):
+        severity = "warning" if is_warning else "error"
+        yield f"{rule_id:<32}{severity:<9}{','.join(sorted(found)):<13}{structure}: {allowed}"
 
 
 def _print(line: str) -> None:

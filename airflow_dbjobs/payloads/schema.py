@@ -66,6 +66,13 @@ _NAMES = {
 # Type name -> its module in ``types``.
 MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
+# Structure -> the structure whose fields and rules it inherits.
+EXTENDS = {
+    "CreateJob": "JobSettings", "JobSettings": "ComputeAndTask", "SubmitRun": "ComputeAndTask", "Task": "SubmitTask",
+    "SubmitTask": "ComputeAndTask", "RunNow": "RunParameters", "RepairRun": "RunParameters",
+    "TaskEmailNotifications": "JobEmailNotifications", "TaskNotificationSettings": "JobNotificationSettings",
+}  # fmt: skip
+
 # Endpoint below /api/<version>/jobs/ -> the structure of its body or query.
 ENDPOINTS = {
     "create": "CreateJob",
@@ -106,6 +113,15 @@ def find(name: str) -> Any:
 def fields_of(structure: str) -> dict[str, Field]:
     """Return the fields of a structure, including inherited ones."""
     return {name: _field(hint) for name, hint in find(structure).__annotations__.items()}
+
+
+def structures_of(version: str) -> list[str]:
+    """Return the structures that payloads of an API version can have, with those that they inherit from."""
+    found = list(ENDPOINTS.values())
+    for structure in found:
+        inner = [field.structure for field in fields_of(structure).values() if (field.since or "") <= version]
+        found += dict.fromkeys(name for name in (EXTENDS.get(structure), *inner) if name and name not in found)
+    return found
 
 
 def _field(hint: Any) -> Field:

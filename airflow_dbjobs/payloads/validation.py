@@ -14,9 +14,9 @@ from airflow_dbjobs.errors import ConfigurationError, PayloadError
 from airflow_dbjobs.payloads.body import depth_reported, merge, to_json
 from airflow_dbjobs.payloads.field_types import is_list, printable, type_of
 from airflow_dbjobs.payloads.paths import Body, Node
-from airflow_dbjobs.payloads.rules import EXTENDS, MODULES_WITH_RULES, Rule, precondition
+from airflow_dbjobs.payloads.rules import MODULES_WITH_RULES, Rule
 from airflow_dbjobs.payloads.rules.requests import ROOT_RULES
-from airflow_dbjobs.payloads.schema import ENDPOINTS, MODULE_OF, fields_of
+from airflow_dbjobs.payloads.schema import ENDPOINTS, EXTENDS, MODULE_OF, fields_of
 from airflow_dbjobs.payloads.suggestions import where_it_belongs
 from airflow_dbjobs.payloads.templates import UNKNOWN, is_templated, mask_texts
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_dbjobs.payloads.field_types import Mismatch
-    from airflow_dbjobs.payloads.rules import Check
     from airflow_dbjobs.payloads.schema import Field
 
 VERSIONS = ("2.2", "2.1", "2.0")
@@ -139,9 +138,7 @@ def findings(
         ]
     found: list[Finding] = []
     root = Node(Body(endpoint, version, cloud, payload, open_root), payload, ENDPOINTS[endpoint])
-    _apply(
-        (_Check(frozenset(), rule.check, rule) for rule in ROOT_RULES if rule.applies(endpoint, version)), root, found
-    )
+    _apply((rule for rule in ROOT_RULES if version in rule.versions and rule.applies(endpoint)), root, found)
     _visit(root, found)
     return found
 
@@ -159,12 +156,12 @@ def findings_of_any_version(endpoint: str, payload: object, *, open_root: bool =
 
 def _visit(node: Node, found: list[Finding]) -> None:
     """Append the findings in a structure: those of its rules first, then those in its fields."""
-    fields, simple, checks_by_field, checks = _expected(node.structure, node.body.endpoint, node.body.version)
+    fields, simple, rules_by_field, rules = _expected(node.structure, node.body.endpoint, node.body.version)
     start = len(found)
-    _apply(checks, node, found)
+    _apply(rules, node, found)
     for name in node.value:
-        if name in checks_by_field:
-            _apply(checks_by_field[name], node, found)
+        if name in rules_by_field:
+            _apply(rules_by_field[name], node, found)
     reported = found[start:]
     for name, value in node.value.items():
         if value is None or type(value) in simple.get(name, ()):
@@ -194,12 +191,13 @@ def _descend(node: Node, name: str, field: Field, found: list[Finding]) -> None:
                 _visit(Node(node.body, item, structure, node, f"{name}[{index}]"), found)
 
 
-def _apply(checks: Iterable[_Check], node: Node, found: list[Finding]) -> None:
-    """Append the findings of `checks` at a node."""
-    for fields, run, rule in checks:
-        if fields and node.value.keys().isdisjoint(fields):
+def _apply(rules: Iterable[Rule], node: Node, found: list[Finding]) -> None:
+    """Append the findings of `rules` at a node."""
+    for rule in rules:
+        check = rule.check
+        if check.fields and check.fields.isdisjoint(node.value):
             continue
-        for below, given in run(node):
+        for below, given in check.run(node):
             path, is_error = node.path_of(below), not rule.warning
             found.append(Finding(path, rule.id, given, rule.allowed, rule.remedy, is_error, rule.at_run))
 
@@ -244,50 +242,49 @@ def _unknown(node: Node, name: str) -> Finding:
     )
 
 
-class _Check(NamedTuple):
-    """The check of a rule, and the fields of which at least one must be given for it (none: it always runs)."""
-
-    fields: frozenset[str]
-    run: Check
-    rule: Rule
-
-
 class _Expected(NamedTuple):
-    """The fields of a structure; by field, the classes whose values are right; and the checks of its rules.
+    """The fields of a structure; by field, the classes whose values are right; and the rules.
 
-    `checks_by_field` are the checks that need one certain field, and `checks` all others.
+    `rules_by_field` are the rules that need one certain field, and `rules` all others.
     """
 
     fields: dict[str, Field]
     simple: dict[str, frozenset[type]]
-    checks_by_field: dict[str, list[_Check]]
-    checks: list[_Check]
+    rules_by_field: dict[str, list[Rule]]
+    rules: list[Rule]
 
 
 @lru_cache(maxsize=1024)
 def _expected(structure: str, endpoint: str, version: str) -> _Expected:
-    """Return fields and checks of a structure, including inherited ones; imports their modules on first use."""
+    """Return fields and rules of a structure, including inherited ones; imports their modules on first use."""
     fields = fields_of(structure)
     simple = {
         name: field.type.exact
         for name, field in fields.items()
         if not field.structure and (field.since or "") <= version
     }
-    by_field: dict[str, list[_Check]] = {}
+    by_field: dict[str, list[Rule]] = {}
     rest = []
-    for rule in _rules_of(structure):
-        if rule.applies(endpoint, version):
-            needed, run = precondition(rule.check)
-            if len(needed) == 1:
-                by_field.setdefault(next(iter(needed)), []).append(_Check(frozenset(), run, rule))
+    inherited: str | None = structure
+    while inherited:
+        for rule in own_rules(inherited, version):
+            if not rule.applies(endpoint):
+                continue
+            if len(rule.check.fields) == 1:
+                by_field.setdefault(next(iter(rule.check.fields)), []).append(rule)
             else:
-                rest.append(_Check(needed, run, rule))
+                rest.append(rule)
+        inherited = EXTENDS.get(inherited)
     return _Expected(fields, simple, by_field, rest)
 
 
-def _rules_of(structure: str | None) -> Iterator[Rule]:
-    while structure:
-        module = MODULE_OF[structure]
-        if module in MODULES_WITH_RULES:
-            yield from import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES.get(structure, ())
-        structure = EXTENDS.get(structure)
+def own_rules(structure: str, version: str) -> list[Rule]:
+    """Return the rules of a structure in an API version, without inherited ones and those for newer fields."""
+    module = MODULE_OF[structure]
+    if module not in MODULES_WITH_RULES:
+        return []
+    rules: tuple[Rule, ...] = import_module(f"airflow_dbjobs.payloads.rules.{module}").RULES.get(structure, ())
+    newer = {name for name, field in fields_of(structure).items() if (field.since or "") > version}
+    return [
+        rule for rule in rules if version in rule.versions and not (rule.check.fields and rule.check.fields <= newer)
+    ]

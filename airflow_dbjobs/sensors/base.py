@@ -9,15 +9,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_dbjobs.airflow_compat import (
-    AIRFLOW_V_3_0_PLUS,
-    BaseSensorOperator,
-    conf,
-    is_resumed_retry,
-    success_arguments,
-    task_deadline,
-    was_rescheduled,
-)
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, BaseSensorOperator, conf
+from airflow_dbjobs.airflow_compat.launches import is_resumed_retry, task_deadline
+from airflow_dbjobs.airflow_compat.task_end import success_arguments
+from airflow_dbjobs.airflow_compat.task_states import was_rescheduled
 from airflow_dbjobs.links import DatabricksRunLink, push_link, push_run
 from airflow_dbjobs.operators.parameters import parse_number, suggesting_parameters
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dbjobs.airflow_compat import settling_seconds, stats, store_result, task_success_event
+from airflow_dbjobs.airflow_compat.metrics import stats
+from airflow_dbjobs.airflow_compat.task_end import settling_seconds, store_result, task_success_event
 from airflow_dbjobs.errors import ConfigurationError, JobsError
 from airflow_dbjobs.hooks.jobs import DatabricksJobsHook
 from airflow_dbjobs.links import push_link

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat.metrics import emit_metric
 from airflow_dbjobs.triggers.base import JobsTrigger, Success
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class DatabricksSensorTrigger(JobsTrigger):
             action=f"Polling {self._latest.target}",
         )
         while True:
-            poller = RunPoller.shared(client, airflow_compat.emit_metric)
+            poller = RunPoller.shared(client, emit_metric)
             client = poller.client
             if result := await poller.check(self._latest, watch, self._judge):
                 self._decided = client, result
@@ -121,7 +121,7 @@ class DatabricksSensorTrigger(JobsTrigger):
             return None
         if limit is None or not run.state.is_success:
             return Success()
-        poller = RunPoller.shared(client, airflow_compat.emit_metric)
+        poller = RunPoller.shared(client, emit_metric)
         return Success(await poller.call(lambda client: run_result(client, run, max_bytes=limit)))
 
     def _judge(self, result: CheckResult) -> CheckResult | None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from airflow import __version__
 from airflow.triggers.base import TriggerEvent
 
-from airflow_dbjobs import airflow_compat
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
 from airflow_dbjobs.airflow_compat.asset_watchers import (
     EventTriggerBase,
@@ -20,6 +19,7 @@ from airflow_dbjobs.airflow_compat.asset_watchers import (
     read_asset_values,
     write_asset_values,
 )
+from airflow_dbjobs.airflow_compat.metrics import emit_metric
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, Unauthenticated
 from airflow_dbjobs.triggers.base import client_of, in_thread, load
 
@@ -143,7 +143,7 @@ class DatabricksJobRunTrigger(EventTriggerBase):  # type: ignore[misc] # it depe
         if self._client is None or now >= self._renew_at:
             self._client = await client_of(self.databricks_conn_id)
             self._job, self._renew_at = None, now + RENEWAL_SECONDS
-        poller = RunPoller.shared(self._client, airflow_compat.emit_metric)
+        poller = RunPoller.shared(self._client, emit_metric)
         self._client = poller.client
         job = self._job or WatchedJob(self.job_id, self.job_name, self.task_key)
         look = await look_at(poller, job, self._mark)

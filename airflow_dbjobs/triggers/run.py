@@ -6,8 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, task_states
+from airflow_dbjobs.airflow_compat.metrics import emit_metric
 from airflow_dbjobs.triggers.base import JobsTrigger, Success, client_of, run_to_completion
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class DatabricksRunTrigger(JobsTrigger):
         )
         while True:
             # All triggers of a poller use its client from here on, so that their own clients can be freed.
-            poller = RunPoller.shared(client, airflow_compat.emit_metric)
+            poller = RunPoller.shared(client, emit_metric)
             client = poller.client
             if state := await self._poll(poller, watch):
                 self._client = client if state.outcome is Outcome.SUCCESS else None
@@ -179,7 +179,7 @@ class DatabricksRunTrigger(JobsTrigger):
         if self._client is None:
             return None
         read = partial(read_success, run_id=self.run_id, max_bytes=self.max_result_bytes, attempt=self.attempt)
-        found = await RunPoller.shared(self._client, airflow_compat.emit_metric).call(read)
+        found = await RunPoller.shared(self._client, emit_metric).call(read)
         if found is None:
             return None
         run, result = found
@@ -242,7 +242,7 @@ class DatabricksRunTrigger(JobsTrigger):
 
         if self.task_instance is None or not self.launch_task_id:
             return True
-        read = sync_to_async(airflow_compat.is_run_wanted)(self.task_instance, self.launch_task_id)
+        read = sync_to_async(task_states.is_run_wanted)(self.task_instance, self.launch_task_id)
         try:
             async with asyncio.timeout(TASK_STATE_TIMEOUT_SECONDS):
                 return await run_to_completion(read)
@@ -251,11 +251,11 @@ class DatabricksRunTrigger(JobsTrigger):
             return True
 
     async def _task_state(self) -> str | None:
-        """Return the task instance's state, as ``airflow_compat.task_state`` does; None if the trigger has no task."""
+        """Return the task instance's state, as ``task_states.task_state`` does; None if the trigger has no task."""
         from asgiref.sync import sync_to_async
 
         if self.task_instance is None:
             return None
         trigger_id = None if AIRFLOW_V_3_0_PLUS else self.trigger_id
-        read = sync_to_async(airflow_compat.task_state)(self.task_instance, trigger_id=trigger_id)
+        read = sync_to_async(task_states.task_state)(self.task_instance, trigger_id=trigger_id)
         return await run_to_completion(read)

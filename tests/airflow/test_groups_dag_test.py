@@ -32,7 +32,7 @@ try:
     from airflow.sdk import task
 except ImportError:  # Airflow 2.11
     from airflow.decorators import task
-from airflow_dbjobs import airflow_compat
+from airflow_dbjobs.airflow_compat import task_states
 from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksWorkflowTaskGroup
 
 def member(key, **kwargs):
@@ -49,8 +49,8 @@ with DAG("group", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone
 
     @task
     def ask_airflow(**context):
-        print("the run is wanted:", airflow_compat.is_run_wanted(context["ti"], "etl.launch"))
-        print("the run of another task is wanted:", airflow_compat.is_run_wanted(context["ti"], "ask_airflow"))
+        print("the run is wanted:", task_states.is_run_wanted(context["ti"], "etl.launch"))
+        print("the run of another task is wanted:", task_states.is_run_wanted(context["ti"], "ask_airflow"))
 
     load >> ask_airflow()
 """

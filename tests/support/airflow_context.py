@@ -122,10 +122,8 @@ class Scene:
         # Airflow's edges, but for the last, which only watches.
         if AIRFLOW_V_3_0_PLUS:
             mocker.patch("airflow.sdk.bases.xcom.BaseXCom.set", side_effect=self._set)
-        mocker.patch(
-            "airflow_dbjobs.airflow_compat.report_launch", side_effect=lambda ti, report, _: ti.reports.append(report)
-        )
-        mocker.patch("airflow_dbjobs.airflow_compat.reported_launches", side_effect=lambda ti: ti.earlier_reports)
+        mocker.patch.object(launches, "report_launch", side_effect=lambda ti, report, _: ti.reports.append(report))
+        mocker.patch.object(launches, "reported_launches", side_effect=lambda ti: ti.earlier_reports)
         self._handle = workspace.handle
         monkeypatch.setattr(workspace, "handle", self._watched)
         connect(monkeypatch, workspace.base_url, workspace.token)

@@ -13,7 +13,7 @@ from airflow import DAG
 from airflow_context import FAST, TaskDeferred, connect, fire, rebuilt  # type: ignore[attr-defined]
 from in_process import connect_clients
 
-from airflow_dbjobs.airflow_compat import AirflowSkipException, launches
+from airflow_dbjobs.airflow_compat import AirflowSkipException, launches, task_states, xcoms
 from airflow_dbjobs.local_workspace import LocalWorkspace, workspace
 from airflow_dbjobs.local_workspace.engine.executor import Output
 from airflow_dbjobs.local_workspace.engine.simulation import SimulatedExecutor
@@ -101,16 +101,19 @@ class GroupScene:
         self.deferrals: dict[str, TaskDeferred] = {}
         #: The operators of the processes that tasks run in now.
         self.operators: dict[str, Any] = {}
-        compat = "airflow_dbjobs.airflow_compat"
-        mocker.patch(f"{compat}.store_xcom", side_effect=self._store)
-        mocker.patch(f"{compat}.read_xcom", side_effect=self._read)
-        mocker.patch(f"{compat}.states_of_tasks", side_effect=lambda *_: self.states_in_airflow())
-        mocker.patch(f"{compat}.is_run_wanted", side_effect=self._is_run_wanted)
-        mocker.patch(f"{compat}.is_run_wanted_within", side_effect=lambda _, *args: self._is_run_wanted(*args))
-        mocker.patch(f"{compat}.task_state", side_effect=lambda ti, **_: self.states[ti.task_id])
-        mocker.patch(f"{compat}.is_worker_stopping", side_effect=lambda ti, _: self.states[ti.task_id] == "running")
-        mocker.patch(f"{compat}.report_launch")
-        mocker.patch(f"{compat}.reported_launches", return_value=[])
+        mocker.patch.object(xcoms, "store_xcom", side_effect=self._store)
+        mocker.patch.object(xcoms, "read_xcom", side_effect=self._read)
+        mocker.patch.object(task_states, "states_of_tasks", side_effect=lambda *_: self.states_in_airflow())
+        mocker.patch.object(task_states, "is_run_wanted", side_effect=self._is_run_wanted)
+        mocker.patch.object(
+            task_states, "is_run_wanted_within", side_effect=lambda _, *args: self._is_run_wanted(*args)
+        )
+        mocker.patch.object(task_states, "task_state", side_effect=lambda ti, **_: self.states[ti.task_id])
+        mocker.patch.object(
+            task_states, "is_worker_stopping", side_effect=lambda ti, _: self.states[ti.task_id] == "running"
+        )
+        mocker.patch.object(launches, "report_launch")
+        mocker.patch.object(launches, "reported_launches", return_value=[])
 
     def _script(self, seconds: float, now_ms: Callable[[], int]) -> ScriptedExecutor:
         self.executor = ScriptedExecutor(seconds, now_ms)

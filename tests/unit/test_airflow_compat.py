@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import (
-    AIRFLOW_V_3_0_PLUS,
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
+from airflow_dbjobs.airflow_compat.launches import (
     next_launch_number,
     report_launch,
     reported_launches,
@@ -25,12 +24,6 @@ INSTANCE = {"dag_id": "nightly", "task_id": "load", "run_id": "manual__1", "map_
 
 def task_instance(try_number: int = 1) -> SimpleNamespace:
     return SimpleNamespace(**INSTANCE, try_number=try_number)
-
-
-def test_no_name_is_that_of_a_module() -> None:
-    """Once the module is imported, for another of its names, the name would be the module."""
-    names = {name for own in airflow_compat._OWN.values() for name in own}
-    assert names.isdisjoint(airflow_compat._OWN)
 
 
 class TestLaunchNumber:

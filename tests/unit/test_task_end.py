@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_context import Scene, submit
 
-from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, settling_seconds, success_arguments, task_end
+from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS, task_end
+from airflow_dbjobs.airflow_compat.task_end import settling_seconds, success_arguments
 from airflow_dbjobs.operators import DatabricksSubmitRunOperator
 from airflow_dbjobs.sensors import DatabricksJobIdleSensor, DatabricksRunSensor
 

@@ -7,14 +7,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import (
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    is_resumed_retry,
-    success_arguments,
-    task_deadline,
-)
+from airflow_dbjobs.airflow_compat import AirflowSkipException, AirflowTaskTimeout, task_states, xcoms
+from airflow_dbjobs.airflow_compat.launches import is_resumed_retry, task_deadline
+from airflow_dbjobs.airflow_compat.task_end import success_arguments
 from airflow_dbjobs.client.models import Outcome
 from airflow_dbjobs.client.wait import NO_LONGER_EXISTS, retry_through_outages, wait_for_run
 from airflow_dbjobs.errors import CallError, ConfigurationError, JobsError, RunFailed, RunLost
@@ -123,7 +118,7 @@ class Member:
         launch = self._launch_task_id
         problem = f"{launch} launched no run" if launch else "There is no run"
         problem += f", so there is no task {self._key} to wait for."
-        state = airflow_compat.states_of_tasks(self._ti, [launch]).get(launch, "gone") if launch else "skipped"
+        state = task_states.states_of_tasks(self._ti, [launch]).get(launch, "gone") if launch else "skipped"
         # A user may have marked it as a success. A task with all_done begins after a failure, too, which must show.
         if state in {"skipped", "success"}:
             return AirflowSkipException(problem)
@@ -227,13 +222,11 @@ class Member:
         return Note(task.run_id, self._epoch, self._ti.try_number - 1, Stage.ENDED)
 
     def _note_of(self, key: str) -> Note | None:
-        return Note.from_json(airflow_compat.read_xcom(self._ti, self._note_name(key), task_id=self._launch_task_id))
+        return Note.from_json(xcoms.read_xcom(self._ti, self._note_name(key), task_id=self._launch_task_id))
 
     def _write_note(self, note: Note) -> None:
         if self._launch_task_id:
-            airflow_compat.store_xcom(
-                self._ti, self._note_name(self._key), note.to_json(), task_id=self._launch_task_id
-            )
+            xcoms.store_xcom(self._ti, self._note_name(self._key), note.to_json(), task_id=self._launch_task_id)
 
     def _publish(self, run: Run, task: TaskRun) -> None:
         """Store XComs and link of an attempt that this try has not seen before."""
@@ -347,7 +340,7 @@ class Member:
     def _siblings_due(self, run: Run) -> dict[str, bool | None]:
         """Return which siblings need a repair, or may (None)."""
         try:
-            states = airflow_compat.states_of_tasks(self._ti)
+            states = task_states.states_of_tasks(self._ti)
         except Exception as error:  # noqa: BLE001 (Airflow may raise anything; each sibling can have its own repair)
             self._log.warning("Reading the states of other tasks from Airflow failed: %r", error)
             return {}
@@ -379,7 +372,7 @@ class Member:
         operator = self._operator
         if operator._client is None or not self._run_id:
             return
-        is_wanted = not self._launch_task_id or airflow_compat.is_run_wanted_within(
+        is_wanted = not self._launch_task_id or task_states.is_run_wanted_within(
             _RUN_WANTED_TIMEOUT_SECONDS, self._ti, self._launch_task_id
         )
         run_id = None if is_wanted else self._run_id

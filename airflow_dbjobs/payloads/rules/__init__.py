@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from airflow_dbjobs.payloads.paths import Node
 
-# A path relative to the node ("" for the node itself), and what is given there.
-Fault: TypeAlias = tuple[str, str]
-Check: TypeAlias = "Callable[[Node], Iterator[Fault]]"
+# Paths relative to the node ("" for the node itself), and what is given there.
+Faults: TypeAlias = "Iterator[tuple[str, str]]"
 
 # Modules of ``types`` whose structures have rules, in a module of the same name in this folder.
 MODULES_WITH_RULES = frozenset(
@@ -25,55 +24,52 @@ MODULES_WITH_RULES = frozenset(
         "schedule", "sources", "sql_tasks", "storage", "tasks",
     }
 )  # fmt: skip
-# Structure -> the structure whose fields and rules it inherits.
-EXTENDS = {
-    "CreateJob": "JobSettings", "JobSettings": "ComputeAndTask", "SubmitRun": "ComputeAndTask", "Task": "SubmitTask",
-    "SubmitTask": "ComputeAndTask", "RunNow": "RunParameters", "RepairRun": "RunParameters",
-    "TaskEmailNotifications": "JobEmailNotifications", "TaskNotificationSettings": "JobNotificationSettings",
-}  # fmt: skip
 FROM_2_1 = ("2.1", "2.2")
 ONLY_2_0 = ("2.0",)
 ONLY_2_2 = ("2.2",)
 
 
 @dataclass(frozen=True)
-class FieldCheck:
-    """A check that only runs if at least one of its fields is given."""
+class Check:
+    """What finds faults: `run`, only called if one of `fields` is given (if there are none, always).
 
-    fields: frozenset[str]
-    check: Check
+    `allowed` and `remedy` are the texts of a rule that has none of its own.
+    """
 
-    def __call__(self, node: Node) -> Iterator[Fault]:
-        """Run the check, whatever is given."""
-        return self.check(node)
+    run: Callable[[Node], Faults]
+    fields: frozenset[str] = frozenset()
+    allowed: str = ""
+    remedy: str = ""
+
+    def __call__(self, node: Node) -> Faults:
+        """Yield the faults, whatever is given."""
+        return self.run(node)
 
 
-def precondition(check: Check) -> tuple[frozenset[str], Check]:
-    """Return the fields of which at least one must be given (none: the check always runs), and the check itself."""
-    return (check.fields, check.check) if isinstance(check, FieldCheck) else (frozenset(), check)
-
-
-@dataclass(frozen=True)
+@dataclass
 class Rule:
-    """A rule: its id, its check, what is allowed, and the remedy.
+    """A rule: its id, its check, what is allowed, and the remedy; by default the two that the check has.
 
-    It applies to `versions` and `endpoints` (all if empty), except for the endpoints `unless`, whose payloads do not
-    show whether it is broken. A `warning` reports a probable mistake. `at_run`: while the DAG is parsed, the value may
-    be a placeholder; when the task runs, it is an error.
+    It applies in the API versions that have its structure and the fields of its check, if they are among `versions`;
+    to `endpoints` (all if empty); and with `complete` not to an update, whose payload is only a part of the settings. A
+    `warning` reports a probable mistake. `at_run`: while the DAG is parsed, the value may be a placeholder; when the
+    task runs, it is an error.
     """
 
     id: str
     check: Check
-    allowed: str
-    remedy: str
+    allowed: str = ""
+    remedy: str = ""
     versions: tuple[str, ...] = ("2.0", "2.1", "2.2")
     endpoints: tuple[str, ...] = ()
-    unless: tuple[str, ...] = ()
+    complete: bool = False
     warning: bool = False
     at_run: bool = False
 
-    def applies(self, endpoint: str, version: str) -> bool:
-        """Return whether the rule applies to an endpoint of an API version."""
-        if version not in self.versions or endpoint in self.unless:
-            return False
-        return not self.endpoints or endpoint in self.endpoints
+    def __post_init__(self) -> None:
+        self.allowed = self.allowed or self.check.allowed
+        self.remedy = self.remedy or self.check.remedy
+
+    def applies(self, endpoint: str) -> bool:
+        """Return whether the rule applies to the payloads of an endpoint."""
+        return not (self.complete and endpoint == "update") and (not self.endpoints or endpoint in self.endpoints)

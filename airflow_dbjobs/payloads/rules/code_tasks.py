@@ -25,78 +25,61 @@ from airflow_dbjobs.payloads.rules.parameters import LISTS, MAPS, forbidden_argu
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_dbjobs.payloads.paths import Node
-    from airflow_dbjobs.payloads.rules import Fault
+    from airflow_dbjobs.payloads.rules import Faults
 
-DBT_COMMANDS = (1, 10)
+MAX_COMMANDS = 10
 MAX_PIPELINE_PARAMETERS = 10_000
 
 
-def _git_is_certain(node: Node) -> bool:
-    """Return whether the payload shows if the job or run has a git_source."""
+def _lacks_git(node: Node) -> bool:
+    """Return whether the payload shows that the job or run has no git_source."""
     body = node.body
-    return not (body.is_partial or body.open_root or is_templated(body.settings.get("git_source")))
+    return not (body.settings.get("git_source") or body.is_partial or body.open_root)
 
 
-def _notebook_path(node: Node) -> Iterator[Fault]:
+@when_given("notebook_path")
+def _notebook_path(node: Node) -> Faults:
     path, source = node.text("notebook_path"), node.known("source")
     if not path or is_templated(node.value.get("source")):
         return
-    is_absolute = path.startswith("/")
-    if node.body.version == "2.0" or source == "WORKSPACE":
-        in_workspace = True
-    elif source == "GIT":
-        in_workspace = False
-    elif source is None and _git_is_certain(node) and not node.body.settings.get("git_source"):
-        in_workspace = True
-    else:
-        return
-    if in_workspace and not is_absolute:
-        yield "notebook_path", f"is {quoted(path)}, a relative path"
-    elif not in_workspace and is_absolute:
+    if node.body.version == "2.0" or source == "WORKSPACE" or (source is None and _lacks_git(node)):
+        if not path.startswith("/"):
+            yield "notebook_path", f"is {quoted(path)}, a relative path"
+    elif source == "GIT" and path.startswith("/"):
         yield "notebook_path", f"is {quoted(path)}, an absolute path with source GIT"
 
 
-def _absolute_in_git(node: Node) -> Iterator[Fault]:
-    if node.given("source") or not node.body.settings.get("git_source"):
-        return
+@when_given("notebook_path")
+def _absolute_in_git(node: Node) -> Faults:
     path = node.text("notebook_path")
-    if path and path.startswith("/"):
+    if path and path.startswith("/") and node.body.settings.get("git_source") and not node.given("source"):
         yield "notebook_path", f"is {quoted(path)}, an absolute path in a job or run with git_source"
 
 
-def _source_has_git(node: Node) -> Iterator[Fault]:
-    if node.known("source") == "GIT" and _git_is_certain(node) and not node.body.settings.get("git_source"):
+@when_given("source")
+def _source_has_git(node: Node) -> Faults:
+    if node.known("source") == "GIT" and _lacks_git(node):
         yield "source", "is GIT without a git_source"
 
 
 SOURCE = (
-    Rule(
-        "SOURCE-ENUM",
-        one_of("source", ("WORKSPACE", "GIT")),
-        "it must be WORKSPACE or GIT",
-        "Use one of these.",
-        versions=FROM_2_1,
-    ),
+    Rule("SOURCE-ENUM", one_of("source", ("WORKSPACE", "GIT"))),
     Rule(
         "SOURCE-GIT-NEEDS-GIT",
-        when_given("source", _source_has_git),
+        _source_has_git,
         "source GIT requires a git_source",
         "Add git_source to the job or run.",
-        versions=FROM_2_1,
-        unless=("update",),
     ),
 )
 
 
-def _dbt_commands(node: Node) -> Iterator[Fault]:
-    low, high = DBT_COMMANDS
+@when_given()
+def _dbt_commands(node: Node) -> Faults:
     commands = node.items("commands")
     if node.lacks("commands"):
         yield "commands", "is missing"
-    elif node.known("commands") is not None and not low <= len(commands) <= high:
+    elif node.known("commands") is not None and not 1 <= len(commands) <= MAX_COMMANDS:
         yield "commands", f"has {len(commands)} entries"
     for index, command in enumerate(commands):
         if isinstance(command, str) and not is_templated(command) and not command.lstrip().startswith("dbt"):
@@ -104,12 +87,8 @@ def _dbt_commands(node: Node) -> Iterator[Fault]:
             yield "commands", f"commands[{index}] does not start with dbt"
 
 
-def _schema_without_warehouse(node: Node) -> Iterator[Fault]:
-    if node.filled("schema") and node.lacks("warehouse_id"):
-        yield "schema", "is given without warehouse_id"
-
-
-def _pipeline_parameters(node: Node) -> Iterator[Fault]:
+@when_given("parameters")
+def _pipeline_parameters(node: Node) -> Faults:
     length = sum(len(text) for _, text in strings_in(node.known("parameters")))
     if length > MAX_PIPELINE_PARAMETERS:
         yield "parameters", f"has {length:,} characters"
@@ -117,16 +96,16 @@ def _pipeline_parameters(node: Node) -> Iterator[Fault]:
 
 RULES = {
     "NotebookTask": (
-        Rule("NB-PATH", required("notebook_path"), "it is required", "Set the path of the notebook."),
+        Rule("NB-PATH", required("notebook_path"), remedy="Set the path of the notebook."),
         Rule(
             "NB-PATH-ABSOLUTE",
-            when_given("notebook_path", _notebook_path),
+            _notebook_path,
             "a path in the workspace must start with /, and a path in a Git repository must not",
             "Correct the path or source.",
         ),
         Rule(
             "NB-PATH-ABSOLUTE",
-            when_given("notebook_path", _absolute_in_git),
+            _absolute_in_git,
             "without source, it must be relative to the root of the repository",
             "Set source to WORKSPACE, or use a relative path.",
             versions=FROM_2_1,
@@ -139,25 +118,13 @@ RULES = {
             "Encode the value, or use API 2.1 or later.",
             versions=ONLY_2_0,
         ),
-        Rule(
-            "PARAM-BASE-SIZE",
-            json_size("base_parameters", 1024 * 1024),
-            "at most 1,048,576 bytes are allowed",
-            "Pass large data in a file.",
-            versions=FROM_2_1,
-        ),
+        Rule("PARAM-BASE-SIZE", json_size("base_parameters", 1024 * 1024), versions=FROM_2_1),
         *string_parameters(maps=("base_parameters",)),
         *SOURCE,
     ),
     "SparkJarTask": (
         *string_parameters(lists=("parameters",)),
-        Rule(
-            "JAR-MAIN-CLASS",
-            required("main_class_name"),
-            "it is required",
-            "Set the full name of the class.",
-            warning=True,
-        ),
+        Rule("JAR-MAIN-CLASS", required("main_class_name"), remedy="Set the full name of the class.", warning=True),
         Rule(
             "JAR-URI-DEPRECATED",
             absent("jar_uri"),
@@ -168,33 +135,21 @@ RULES = {
     ),
     "SparkPythonTask": (
         *string_parameters(lists=("parameters",)),
-        Rule("PY-FILE", required("python_file"), "it is required", "Set the path or URL of the file."),
+        Rule("PY-FILE", required("python_file"), remedy="Set the path or URL of the file."),
         *SOURCE,
     ),
     "SparkSubmitTask": (forbidden_arguments("parameters"), *string_parameters(lists=("parameters",))),
     "PythonWheelTask": (
         *string_parameters(maps=("named_parameters",), lists=("parameters",)),
-        Rule(
-            "WHEEL-REQUIRED",
-            all_required("package_name", "entry_point"),
-            "both are required",
-            "Set package_name and entry_point.",
-            versions=FROM_2_1,
-        ),
-        Rule(
-            "WHEEL-PARAM-XOR",
-            at_most_one("parameters", "named_parameters"),
-            "the two are mutually exclusive",
-            "Remove one.",
-            versions=FROM_2_1,
-        ),
+        Rule("WHEEL-REQUIRED", all_required("package_name", "entry_point"), remedy="Set package_name and entry_point."),
+        Rule("WHEEL-PARAM-XOR", at_most_one("parameters", "named_parameters")),
     ),
     "PipelineTask": (
         *string_parameters(maps=("parameters",)),
-        Rule("PIPELINE-ID", required("pipeline_id"), "it is required", "Set the id of the pipeline."),
+        Rule("PIPELINE-ID", required("pipeline_id"), remedy="Set the id of the pipeline."),
         Rule(
             "PIPELINE-PARAM-SIZE",
-            when_given("parameters", _pipeline_parameters),
+            _pipeline_parameters,
             f"at most {MAX_PIPELINE_PARAMETERS:,} characters are allowed, including the names",
             "Pass large data in a file.",
             versions=ONLY_2_2,
@@ -202,14 +157,8 @@ RULES = {
     ),
     "RunJobTask": (
         *string_parameters(maps=("job_parameters", *MAPS), lists=LISTS),
-        Rule("RUNJOB-ID", present("job_id"), "it is required", "Set the id of the job to run."),
-        Rule(
-            "RUNJOB-ID",
-            positive_id("job_id"),
-            "it must be a positive integer",
-            "Set the id of the job to run.",
-            at_run=True,
-        ),
+        Rule("RUNJOB-ID", present("job_id"), remedy="Set the id of the job to run."),
+        Rule("RUNJOB-ID", positive_id("job_id"), remedy="Set the id of the job to run.", at_run=True),
     ),
     "CleanRoomsNotebookTask": string_parameters(maps=("notebook_base_parameters",)),
     "DbtTask": (
@@ -217,32 +166,12 @@ RULES = {
         Rule(
             "DBT-COMMANDS",
             _dbt_commands,
-            "1 to 10 commands are required, and each must start with dbt",
+            f"1 to {MAX_COMMANDS} commands are required, and each must start with dbt",
             'Use commands such as "dbt run".',
-            versions=FROM_2_1,
         ),
-        Rule(
-            "DBT-CATALOG-SCHEMA",
-            reported_at("", only_with("catalog", "warehouse_id")),
-            "catalog requires warehouse_id",
-            "Also set warehouse_id.",
-            versions=FROM_2_1,
-        ),
-        Rule(
-            "DBT-CATALOG-SCHEMA",
-            when_given("schema", _schema_without_warehouse),
-            "it requires warehouse_id",
-            "Also set warehouse_id.",
-            versions=FROM_2_1,
-            warning=True,
-        ),
-        Rule(
-            "DBT-PROFILES",
-            at_most_one("profiles_directory", "warehouse_id"),
-            "the two are mutually exclusive",
-            "Remove one.",
-            versions=FROM_2_1,
-        ),
+        Rule("DBT-CATALOG-SCHEMA", reported_at("", only_with("catalog", "warehouse_id"))),
+        Rule("DBT-CATALOG-SCHEMA", only_with("schema", "warehouse_id"), warning=True),
+        Rule("DBT-PROFILES", at_most_one("profiles_directory", "warehouse_id")),
         *SOURCE,
     ),
 }

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 from airflow_dbjobs.payloads.body import MAX_REQUEST_BYTES
 from airflow_dbjobs.payloads.rules import ONLY_2_0, Rule
-from airflow_dbjobs.payloads.rules.checks import size_if_over
+from airflow_dbjobs.payloads.rules.checks import size_if_over, when_given
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_dbjobs.payloads.paths import Node
-    from airflow_dbjobs.payloads.rules import Fault
+    from airflow_dbjobs.payloads.rules import Faults
 
 
-def _size(node: Node) -> Iterator[Fault]:
-    size = size_if_over(MAX_REQUEST_BYTES, node.value)
-    if size:
+@when_given()
+def _size(node: Node) -> Faults:
+    if size := size_if_over(MAX_REQUEST_BYTES, node.value):
         yield "", f"has {size:,} bytes as JSON"
 
 
-def _repair_in_2_0(_: Node) -> Iterator[Fault]:
+@when_given()
+def _repair_in_2_0(_: Node) -> Faults:
     yield "", "is a repair through API 2.0"
 
 

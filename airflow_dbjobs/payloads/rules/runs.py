@@ -15,68 +15,54 @@ from airflow_dbjobs.payloads.rules.checks import (
     positive_id,
     present,
     quoted,
+    when_given,
 )
-from airflow_dbjobs.payloads.rules.graph import GRAPH_RULES
-from airflow_dbjobs.payloads.rules.launches import FLAT_RULES, MAX_ID, SETTINGS_RULES, TARGET_RULES
+from airflow_dbjobs.payloads.rules.launches import LAUNCH_RULES, TARGET_RULES
 from airflow_dbjobs.payloads.rules.parameters import JOB_PARAMETERS
 from airflow_dbjobs.payloads.rules.tasks import task_types
 from airflow_dbjobs.payloads.templates import is_templated
 from airflow_dbjobs.payloads.types.enums import RunType, ViewsToExport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_dbjobs.payloads.paths import Node
-    from airflow_dbjobs.payloads.rules import Fault
+    from airflow_dbjobs.payloads.rules import Faults
 
 
-def _one_job_reference(node: Node) -> Iterator[Fault]:
+@when_given()
+def _one_job_reference(node: Node) -> Faults:
     if node.given("job_id") and node.filled("job_name"):
         yield "job_id", "is given together with job_name"
     if node.lacks("job_id") and node.empty("job_name"):
         yield "job_id", "is missing"
 
 
-def _token(rule: str) -> tuple[Rule, ...]:
-    return (
-        Rule(
-            rule,
-            max_length("idempotency_token", 64),
-            "at most 64 characters are allowed",
-            "Remove it: the operator generates a token.",
-        ),
-        Rule(
-            "TOKEN-NONEMPTY",
-            _empty_token,
-            "an empty token does not prevent duplicate runs",
-            "Remove it.",
-            warning=True,
-        ),
-    )
-
-
-def _empty_token(node: Node) -> Iterator[Fault]:
-    if node.value.get("idempotency_token") == "":
+@when_given("idempotency_token")
+def _empty_token(node: Node) -> Faults:
+    if node.value["idempotency_token"] == "":
         yield "idempotency_token", "is empty"
 
 
-def _name_becomes_key(node: Node) -> Iterator[Fault]:
+@when_given("run_name")
+def _name_becomes_key(node: Node) -> Faults:
     if task_types(node):
         yield from max_length("run_name", 100)(node)
 
 
-def _dbt_without_git(node: Node) -> Iterator[Fault]:
+@when_given("dbt_task")
+def _dbt_without_git(node: Node) -> Faults:
     if node.given("dbt_task") and node.lacks("git_source"):
         yield "dbt_task", "is given without git_source"
 
 
-def _cancel_target(node: Node) -> Iterator[Fault]:
+@when_given()
+def _cancel_target(node: Node) -> Faults:
     all_queued = node.body.version != "2.0" and str(node.value.get("all_queued_runs", False)).lower() != "false"
     if node.lacks("job_id") and not all_queued:
         yield "", "has no job_id"
 
 
-def _one_selector(node: Node) -> Iterator[Fault]:
+@when_given()
+def _one_selector(node: Node) -> Faults:
     failed = node.value.get("rerun_all_failed_tasks")
     if is_templated(failed):
         return
@@ -87,51 +73,46 @@ def _one_selector(node: Node) -> Iterator[Fault]:
         yield "", "has no tasks to rerun"
 
 
-def _no_duplicates(node: Node) -> Iterator[Fault]:
-    seen: set[object] = set()
-    for index, key in enumerate(node.items("rerun_tasks")):
-        if isinstance(key, str) and not is_templated(key):
-            if key in seen:
-                yield f"rerun_tasks[{index}]", f"repeats {quoted(key)}"
-            seen.add(key)
+@when_given("rerun_tasks")
+def _no_duplicates(node: Node) -> Faults:
+    keys = node.items("rerun_tasks")
+    for index, key in enumerate(keys):
+        if isinstance(key, str) and not is_templated(key) and key in keys[:index]:
+            yield f"rerun_tasks[{index}]", f"repeats {quoted(key)}"
 
 
-def _active_or_completed(node: Node) -> Iterator[Fault]:
+@when_given("active_only")
+def _active_or_completed(node: Node) -> Faults:
     if all(str(node.known(name)).lower() == "true" for name in ("active_only", "completed_only")):
         yield "", "has active_only and completed_only"
 
 
-def _offset(node: Node) -> Iterator[Fault]:
+@when_given("offset")
+def _offset(node: Node) -> Faults:
     yield from in_range("offset", 0)(node)
     if node.filled("offset") and node.filled("page_token"):
         yield "offset", "is given together with page_token"
 
 
-def _times(node: Node) -> Iterator[Fault]:
-    first, last = node.number("start_time_from"), node.number("start_time_to")
-    if first is not None and last is not None and first > last:
-        yield "", "start_time_from is later than start_time_to"
+def _token(rule: str) -> tuple[Rule, ...]:
+    nothing = "an empty token does not prevent duplicate runs"
+    length = max_length("idempotency_token", 64)
+    return (
+        Rule(rule, length, remedy="Remove it: the operator generates a token."),
+        Rule("TOKEN-NONEMPTY", _empty_token, nothing, "Remove it.", warning=True),
+    )
 
 
-RUN_ID = (
-    Rule(
-        "REQ-RUN-ID",
-        all_of(present("run_id"), positive_id("run_id")),
-        "it is required, and must be a positive integer",
-        "Set the id of the run.",
-    ),
-    Rule("REQ-ID-64BIT", in_range("run_id", None, MAX_ID), "an id must fit in 64 bits", "Correct the id."),
-)
-JOB_IN_RANGE = Rule("REQ-ID-64BIT", in_range("job_id", None, MAX_ID), "an id must fit in 64 bits", "Correct the id.")
+_RUN_ID = all_of(present("run_id"), positive_id("run_id"))
+RUN_ID = (Rule("REQ-RUN-ID", _RUN_ID, remedy="Set the id of the run."),)
+ANY_JOB_ID = Rule("REQ-JOB-ID", positive_id("job_id"), remedy="Set the id of the job.")
 
 RULES = {
     "SubmitRun": (
-        *FLAT_RULES,
-        *SETTINGS_RULES,
-        *GRAPH_RULES,
+        *LAUNCH_RULES,
         *_token("TOKEN-SUBMIT-LENGTH"),
         ONE_OWNER,
-        Rule("NAME-RUN", max_length("run_name", 4096, in_bytes=True), "at most 4096 bytes are allowed", "Shorten it."),
+        Rule("NAME-RUN", max_length("run_name", 4096, in_bytes=True)),
         Rule(
             "RUNNAME-AS-TASKKEY",
             _name_becomes_key,
@@ -152,7 +133,6 @@ RULES = {
             _dbt_without_git,
             "a single dbt task requires git_source",
             "Set git_source, or use a list of tasks.",
-            versions=FROM_2_1,
             warning=True,
         ),
     ),
@@ -163,27 +143,13 @@ RULES = {
             "exactly one of job_id and job_name is required",
             "Set one of the two.",
         ),
-        Rule(
-            "REQ-JOB-ID",
-            positive_id("job_id"),
-            "it must be a positive integer",
-            "Set the id of the job, or use job_name.",
-            at_run=True,
-        ),
-        JOB_IN_RANGE,
+        Rule("REQ-JOB-ID", positive_id("job_id"), remedy="Set the id of the job, or use job_name.", at_run=True),
         *_token("TOKEN-RUNNOW-LENGTH"),
         *JOB_PARAMETERS,
         *TARGET_RULES,
     ),
     "RepairRun": (
-        Rule(
-            "REQ-REPAIR-RUN-ID",
-            all_of(present("run_id"), positive_id("run_id")),
-            "it is required, and must be a positive integer",
-            "Set the id of the run.",
-            versions=FROM_2_1,
-        ),
-        RUN_ID[1],
+        Rule("REQ-REPAIR-RUN-ID", _RUN_ID, remedy="Set the id of the run.", versions=FROM_2_1),
         Rule(
             "REPAIR-SELECTOR",
             _one_selector,
@@ -196,7 +162,6 @@ RULES = {
             _no_duplicates,
             "each task must be listed once",
             "Remove the duplicate; a run lists a task once for each attempt.",
-            versions=FROM_2_1,
             warning=True,
         ),
         *JOB_PARAMETERS,
@@ -206,17 +171,9 @@ RULES = {
     "DeleteRun": RUN_ID,
     "GetRun": RUN_ID,
     "GetRunOutput": RUN_ID,
-    "ExportRun": (
-        *RUN_ID,
-        Rule(
-            "EXPORT-VIEWS",
-            one_of("views_to_export", ViewsToExport),
-            f"it must be one of {', '.join(ViewsToExport)}",
-            "Use one of these.",
-        ),
-    ),
+    "ExportRun": (*RUN_ID, Rule("EXPORT-VIEWS", one_of("views_to_export", ViewsToExport))),
     "CancelAllRuns": (
-        JOB_IN_RANGE,
+        ANY_JOB_ID,
         Rule(
             "REQ-CANCEL-ALL-TARGET",
             _cancel_target,
@@ -225,7 +182,7 @@ RULES = {
         ),
     ),
     "ListRuns": (
-        JOB_IN_RANGE,
+        ANY_JOB_ID,
         Rule(
             "LIST-RUNS-LIMIT-2_0",
             in_range("limit", 0, 999),
@@ -240,34 +197,8 @@ RULES = {
             "Use next_page_token.",
             versions=FROM_2_1,
         ),
-        Rule(
-            "LIST-RUNS-ACTIVE-XOR",
-            _active_or_completed,
-            "the two are mutually exclusive",
-            "Remove one.",
-        ),
-        Rule(
-            "LIST-RUNS-TYPE",
-            one_of("run_type", RunType),
-            f"it must be one of {', '.join(RunType)}",
-            "Use one of these.",
-        ),
-        Rule(
-            "LIST-RUNS-TIME",
-            _times,
-            "start_time_from must not be later than start_time_to",
-            "Swap them.",
-            versions=FROM_2_1,
-            warning=True,
-        ),
+        Rule("LIST-RUNS-ACTIVE-XOR", _active_or_completed, "the two are mutually exclusive", "Remove one."),
+        Rule("LIST-RUNS-TYPE", one_of("run_type", RunType)),
         Rule("LIST-OFFSET", _offset, "0 or more is allowed, and not together with page_token", "Correct or remove it."),
-        Rule(
-            "LIST-OFFSET-DEPRECATED",
-            absent("offset"),
-            "the API deprecated it in June 2023",
-            "Use next_page_token.",
-            versions=FROM_2_1,
-            warning=True,
-        ),
     ),
 }

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.field_types import type_of, whole_number
-from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules import Rule
 from airflow_dbjobs.payloads.rules.checks import (
     all_of,
     all_required,
     exactly_one,
     in_range,
     one_of,
+    positive_id,
     quoted,
     reported_at,
     required,
+    when_given,
 )
 from airflow_dbjobs.payloads.templates import is_templated
 from airflow_dbjobs.payloads.types.enums import PauseStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_dbjobs.payloads.paths import Node
-    from airflow_dbjobs.payloads.rules import Fault
+    from airflow_dbjobs.payloads.rules import Faults
 
-RETRY_MODES = ("NEVER", "ON_FAILURE")
 UNITS = ("MINUTES", "HOURS", "DAYS", "WEEKS")
 QUARTZ_FIELDS = (6, 7)
 TABLE_NAME_PARTS = 3
 
 
-def _quartz(node: Node) -> Iterator[Fault]:
+@when_given()
+def _quartz(node: Node) -> Faults:
     name = "quartz_cron_expression"
     expression = node.text(name)
     if not expression:
-        if node.lacks(name) or expression == "":
+        if node.empty(name):
             yield name, "is missing"
         return
     parts = expression.split()
@@ -45,17 +44,8 @@ def _quartz(node: Node) -> Iterator[Fault]:
         yield name, f"is {quoted(expression)}, with {'? in both day fields' if parts[3] == '?' else 'no ?'}"
 
 
-def _periodic(node: Node) -> Iterator[Fault]:
-    interval, unit = node.value.get("interval"), node.value.get("unit")
-    if node.lacks("interval") or node.lacks("unit"):
-        yield "", f"{'interval' if node.lacks('interval') else 'unit'} is missing"
-    if interval is not None and not is_templated(interval) and (whole_number(interval) or 0) <= 0:
-        yield "interval", f"is {quoted(interval)}" if isinstance(interval, str | int | float) else type_of(interval)
-    if unit is not None and not is_templated(unit) and unit not in UNITS:
-        yield "unit", f"is {quoted(unit)}"
-
-
-def _table_names(node: Node) -> Iterator[Fault]:
+@when_given()
+def _table_names(node: Node) -> Faults:
     if node.lacks("table_names") or node.value.get("table_names") == []:
         yield "table_names", "is missing or empty"
     for index, table in enumerate(node.items("table_names")):
@@ -68,31 +58,23 @@ def _is_full_name(table: str) -> bool:
     return "`" in table or len([part for part in table.split(".") if part]) == TABLE_NAME_PARTS
 
 
-PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus), "it must be PAUSED or UNPAUSED", "Use one of these.")
+PAUSE = Rule("ENUM-PAUSE", one_of("pause_status", PauseStatus))
 QUARTZ = Rule(
     "SCHED-QUARTZ",
     _quartz,
     "a Quartz expression must have 6 or 7 fields, seconds first, and ? in exactly one of day of month and day of week",
     'For example, "0 15 22 * * ?" runs daily at 22:15.',
 )
-TIMEZONE = Rule("SCHED-TIMEZONE", required("timezone_id"), "it is required", "Set a time zone, such as Europe/Berlin.")
+TIMEZONE = Rule("SCHED-TIMEZONE", required("timezone_id"), remedy="Set a time zone, such as Europe/Berlin.")
 MIN_SECONDS = Rule(
     "TRIGGER-MIN-SECONDS",
     all_of(
         in_range("min_time_between_triggers_seconds", 60, zero_too=True),
         in_range("wait_after_last_change_seconds", 60, zero_too=True),
     ),
-    "0, or 60 or more, is allowed",
-    "Use 60 or more, or remove it.",
-    versions=FROM_2_1,
+    remedy="Use 60 or more, or remove it.",
 )
-RETRY_MODE = Rule(
-    "CONTINUOUS-RETRY-MODE",
-    one_of("task_retry_mode", RETRY_MODES),
-    f"it must be one of {', '.join(RETRY_MODES)}",
-    "Use one of these.",
-    versions=FROM_2_1,
-)
+RETRY_MODE = Rule("CONTINUOUS-RETRY-MODE", one_of("task_retry_mode", ("NEVER", "ON_FAILURE")))
 TRIGGER_KINDS = ("file_arrival", "table_update", "periodic", "model")
 
 RULES = {
@@ -108,37 +90,19 @@ RULES = {
             ),
             "a window must have a start_hour of 0 to 23, a day_of_week and a timezone_id",
             "Correct or complete the window.",
-            versions=ONLY_2_2,
         ),
     ),
-    "TriggerSettings": (
-        PAUSE,
-        Rule(
-            "TRIGGER-ONE-KIND",
-            exactly_one(*TRIGGER_KINDS),
-            f"a trigger must have exactly one of {', '.join(TRIGGER_KINDS)}",
-            "Keep only one.",
-            versions=FROM_2_1,
-        ),
-    ),
+    "TriggerSettings": (PAUSE, Rule("TRIGGER-ONE-KIND", exactly_one(*TRIGGER_KINDS))),
     "TriggerConfiguration": (
         PAUSE,
         Rule(
             "TRIGGERS-EXCLUSIVE",
             exactly_one("schedule", "continuous", *TRIGGER_KINDS),
-            f"an entry must have exactly one of schedule, continuous, {', '.join(TRIGGER_KINDS)}",
-            "Use a separate entry for each trigger.",
-            versions=ONLY_2_2,
+            remedy="Use a separate entry for each trigger.",
         ),
     ),
     "FileArrivalTriggerConfiguration": (
-        Rule(
-            "TRIGGER-FILE-URL",
-            required("url"),
-            "it is required",
-            "Set the folder to watch.",
-            versions=FROM_2_1,
-        ),
+        Rule("TRIGGER-FILE-URL", required("url"), remedy="Set the folder to watch."),
         MIN_SECONDS,
     ),
     "TableUpdateTriggerConfiguration": (
@@ -147,25 +111,17 @@ RULES = {
             reported_at("table_names", _table_names),
             "at least one table is required, each as catalog.schema.table",
             "Use the full names of the tables.",
-            versions=FROM_2_1,
         ),
-        Rule(
-            "TRIGGER-TABLE-CONDITION",
-            one_of("condition", ("ANY_UPDATED", "ALL_UPDATED")),
-            "it must be ANY_UPDATED or ALL_UPDATED",
-            "Use one of these.",
-            versions=FROM_2_1,
-        ),
+        Rule("TRIGGER-TABLE-CONDITION", one_of("condition", ("ANY_UPDATED", "ALL_UPDATED"))),
         MIN_SECONDS,
     ),
     "ModelTriggerConfiguration": (MIN_SECONDS,),
     "PeriodicTriggerConfiguration": (
         Rule(
             "TRIGGER-PERIODIC",
-            reported_at("", _periodic),
+            reported_at("", all_of(all_required("interval", "unit"), positive_id("interval"), one_of("unit", UNITS))),
             f"interval must be a positive integer, and unit one of {', '.join(UNITS)}",
             "Set both, and correct the value.",
-            versions=FROM_2_1,
         ),
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_dbjobs.payloads.rules import FROM_2_1, ONLY_2_2, Rule
+from airflow_dbjobs.payloads.rules import Rule
 from airflow_dbjobs.payloads.rules.checks import (
     all_of,
     at_most_one,
@@ -21,29 +21,30 @@ from airflow_dbjobs.payloads.templates import is_templated
 from airflow_dbjobs.payloads.types.enums import GitProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_dbjobs.payloads.paths import Node
-    from airflow_dbjobs.payloads.rules import Fault
+    from airflow_dbjobs.payloads.rules import Faults
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 MAX_VARIABLE = 512
 
 
-def _names(node: Node) -> Iterator[Fault]:
+@when_given("variables")
+def _names(node: Node) -> Faults:
     for name in node.mapping("variables"):
         if not _VARIABLE.fullmatch(str(name)):
             yield f"variables.{name}", f"has the name {quoted(name)}"
 
 
-def _values(node: Node) -> Iterator[Fault]:
+@when_given("variables")
+def _values(node: Node) -> Faults:
     for name, value in node.mapping("variables").items():
         # The value may be a secret, so the message does not quote it.
         if isinstance(value, str) and not is_templated(value) and len(value) > MAX_VARIABLE:
             yield f"variables.{name}", f"has {len(value)} characters"
 
 
-def _files(node: Node) -> Iterator[Fault]:
+@when_given("files")
+def _files(node: Node) -> Faults:
     for index, path in enumerate(node.items("files")):
         if isinstance(path, str) and not is_templated(path) and not path.startswith(("/Workspace", "/Volumes")):
             yield f"files[{index}]", f"is {quoted(path)}"
@@ -52,89 +53,26 @@ def _files(node: Node) -> Iterator[Fault]:
 RULES = {
     "GitSource": (
         Rule(
-            "GIT-URL",
-            all_of(required("git_url"), max_length("git_url", 300)),
-            "it is required, and at most 300 characters are allowed",
-            "Set the URL of the repository.",
-            versions=FROM_2_1,
+            "GIT-URL", all_of(required("git_url"), max_length("git_url", 300)), remedy="Set the URL of the repository."
         ),
-        Rule(
-            "GIT-PROVIDER",
-            all_of(required("git_provider"), one_of("git_provider", GitProvider, any_case=True)),
-            f"it is required, and must be one of {', '.join(GitProvider)}",
-            "Use one of these.",
-            versions=FROM_2_1,
-        ),
-        Rule(
-            "GIT-ONE-REF",
-            at_most_one("git_branch", "git_tag", "git_commit"),
-            "at most one of git_branch, git_tag and git_commit is allowed",
-            "Keep only one.",
-            versions=FROM_2_1,
-        ),
-        Rule(
-            "GIT-BRANCH-LEN",
-            max_length("git_branch", 255),
-            "at most 255 characters are allowed",
-            "Correct the branch.",
-            versions=FROM_2_1,
-            # Source, also of the next two: clients generated from the OpenAPI document of 2.1.
-            warning=True,
-        ),
-        Rule(
-            "GIT-TAG-LEN",
-            max_length("git_tag", 255),
-            "at most 255 characters are allowed",
-            "Correct the tag.",
-            versions=FROM_2_1,
-            warning=True,
-        ),
-        Rule(
-            "GIT-COMMIT-LEN",
-            max_length("git_commit", 64),
-            "at most 64 characters are allowed",
-            "Correct the commit.",
-            versions=FROM_2_1,
-            warning=True,
-        ),
+        Rule("GIT-PROVIDER", all_of(required("git_provider"), one_of("git_provider", GitProvider, any_case=True))),
+        Rule("GIT-ONE-REF", at_most_one("git_branch", "git_tag", "git_commit")),
     ),
-    "JobEnvironment": (
-        Rule(
-            "ENV-KEY-UNIQUE",
-            required("environment_key"),
-            "it is required",
-            "Set a key for the environment.",
-            versions=FROM_2_1,
-        ),
-    ),
+    "JobEnvironment": (Rule("ENV-KEY-UNIQUE", required("environment_key"), remedy="Set a key for the environment."),),
     "JobEnvironmentVariablesSpec": (
-        Rule(
-            "ENVVAR-COUNT",
-            max_entries("variables", 20),
-            "at most 20 entries are allowed",
-            "Use several entries or a file.",
-            versions=ONLY_2_2,
-        ),
+        Rule("ENVVAR-COUNT", max_entries("variables", 20), remedy="Use several entries or a file."),
         Rule(
             "ENVVAR-KEY",
-            when_given("variables", _names),
+            _names,
             "a name must have 1 to 256 letters, digits and _, and must not start with a digit",
             "Use another name.",
-            versions=ONLY_2_2,
         ),
-        Rule(
-            "ENVVAR-VALUE",
-            when_given("variables", _values),
-            "at most 512 characters are allowed",
-            "Use a file or a secret.",
-            versions=ONLY_2_2,
-        ),
+        Rule("ENVVAR-VALUE", _values, f"at most {MAX_VARIABLE} characters are allowed", "Use a file or a secret."),
         Rule(
             "ENVVAR-FILES",
             reported_at("files", all_of(max_entries("files", 5), _files)),
             "at most 5 files under /Workspace or /Volumes are allowed",
             "Move or merge the files.",
-            versions=ONLY_2_2,
         ),
     ),
 }

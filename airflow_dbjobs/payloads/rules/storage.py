@@ -8,20 +8,8 @@ from airflow_dbjobs.payloads.rules.checks import at_most_one, exactly_one
 LOCATIONS = ("workspace", "abfss", "dbfs", "file", "gcs", "s3", "volumes")
 
 RULES = {
-    "ClusterLogConf": (
-        Rule(
-            "CLUSTER-LOG-ONE",
-            at_most_one("dbfs", "s3", "volumes"),
-            "logs can only have one destination",
-            "Keep only one.",
-        ),
-    ),
+    "ClusterLogConf": (Rule("CLUSTER-LOG-ONE", at_most_one("dbfs", "s3", "volumes")),),
     "InitScriptInfo": (
-        Rule(
-            "INIT-SCRIPT-ONE",
-            exactly_one(*LOCATIONS),
-            f"an init script must have exactly one of {', '.join(LOCATIONS)}",
-            "Use a separate entry for each script.",
-        ),
+        Rule("INIT-SCRIPT-ONE", exactly_one(*LOCATIONS), remedy="Use a separate entry for each script."),
     ),
 }

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from airflow_dbjobs.payloads.field_types import is_list
-from airflow_dbjobs.payloads.rules import FieldCheck, Rule
-from airflow_dbjobs.payloads.rules.checks import quoted
+from airflow_dbjobs.payloads.rules import Rule
+from airflow_dbjobs.payloads.rules.checks import quoted, when_given
 from airflow_dbjobs.payloads.templates import is_templated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from airflow_dbjobs.payloads.paths import Node
-    from airflow_dbjobs.payloads.rules import Check, Fault
+    from airflow_dbjobs.payloads.rules import Check, Faults
 
 _AZURE_KEY = re.compile(r"(?!azure|microsoft|windows)[^<>%*&+?\\/;]{1,512}", re.IGNORECASE)
+_AZURE_VALUE = re.compile(r".{0,256}", re.DOTALL)
 _AWS_KEY = re.compile(r"[\w \-+=.:/@]{1,127}", re.ASCII)
 _AWS_VALUE = re.compile(r"[\w \-+=.:/@]{0,255}", re.ASCII)
-_GCP = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_GCP_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_GCP_VALUE = re.compile(rf"({_GCP_KEY.pattern})?")
+_AWS_CHARACTERS = "letters, digits, spaces and characters of +-=._:/@"
 _GCP_CHARACTERS = "letters, digits and characters of _.-, and begin and end with a letter or digit"
 _ATTRIBUTES = {"azure_attributes": "azure", "aws_attributes": "aws", "gcp_attributes": "gcp"}
-MAX_AZURE_VALUE = 256
 
 
 def cloud_of(node: Node) -> str:
     """Return "azure", "aws" or "gcp", from the workspace or a cluster's attributes, or "" if unknown."""
-    return node.body.cloud or next((cloud for cluster in _clusters(node) for cloud in _cloud_of(cluster)), "")
+    shown = (cloud for cluster in _clusters(node) for name, cloud in _ATTRIBUTES.items() if cluster.get(name))
+    return node.body.cloud or next(shown, "")
 
 
 def _clusters(node: Node) -> Iterator[dict[str, object]]:
@@ -43,72 +46,60 @@ def _mappings(value: object) -> list[dict[str, object]]:
     return [item for item in value if isinstance(item, dict)] if is_list(value) else []
 
 
-def _cloud_of(cluster: dict[str, object]) -> Iterator[str]:
-    yield from (cloud for name, cloud in _ATTRIBUTES.items() if cluster.get(name))
+def _each(part: Literal["key", "value"], field: str, cloud: str, pattern: re.Pattern[str]) -> Check:
+    """Check each key, or each value that is a string, on one cloud."""
 
-
-def _keys(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
-    def check(node: Node) -> Iterator[Fault]:
-        for key in node.mapping(field):
-            if not fits(str(key)) and cloud_of(node) == cloud:
-                yield f"{field}.{key}", f"the key is {quoted(key)}"
-
-    return FieldCheck(frozenset([field]), check)
-
-
-def _values(field: str, cloud: str, fits: Callable[[str], object]) -> Check:
-    def check(node: Node) -> Iterator[Fault]:
+    @when_given(field, remedy=f"Use another {part}.")
+    def check(node: Node) -> Faults:
         for key, value in node.mapping(field).items():
-            if isinstance(value, str) and not fits(value) and not is_templated(value) and cloud_of(node) == cloud:
-                yield f"{field}.{key}", f"the value is {quoted(value)}, of {len(value)} characters"
+            text = str(key) if part == "key" else value
+            if not isinstance(text, str) or pattern.fullmatch(text) or is_templated(text):
+                continue
+            if cloud_of(node) == cloud:
+                yield f"{field}.{key}", f"the {part} is {quoted(text)}, of {len(text)} characters"
 
-    return FieldCheck(frozenset([field]), check)
+    return check
 
 
 def tag_rules(field: str) -> tuple[Rule, ...]:
-    """Return the rules for a field with tags."""
-    remedy = "Use a valid key or value."
+    """Return the rules for a field with tags.
+
+    Source of those for AWS: error messages that another client received; the reference does not mention them.
+    """
     return (
         Rule(
             "TAG-KEY-AZURE",
-            _keys(field, "azure", _AZURE_KEY.fullmatch),
+            _each("key", field, "azure", _AZURE_KEY),
             r"on Azure a key must have 1 to 512 characters, none of <>%*&+?\/;, and not start with azure, microsoft or"
             " windows",
-            remedy,
         ),
         Rule(
             "TAG-VALUE-AZURE",
-            _values(field, "azure", lambda value: len(value) <= MAX_AZURE_VALUE),
+            _each("value", field, "azure", _AZURE_VALUE),
             "on Azure a value must have at most 256 characters",
-            "Shorten it.",
         ),
         Rule(
             "TAG-KEY-AWS",
-            _keys(field, "aws", _AWS_KEY.fullmatch),
-            "on AWS a key must have 1 to 127 letters, digits, spaces and characters of +-=._:/@",
-            remedy,
-            # Source: error messages that another client received; the reference does not mention it.
+            _each("key", field, "aws", _AWS_KEY),
+            f"on AWS a key must have 1 to 127 {_AWS_CHARACTERS}",
             warning=True,
         ),
         Rule(
             "TAG-VALUE-AWS",
-            _values(field, "aws", _AWS_VALUE.fullmatch),
-            "on AWS a value must have at most 255 letters, digits, spaces and characters of +-=._:/@",
-            remedy,
+            _each("value", field, "aws", _AWS_VALUE),
+            f"on AWS a value must have at most 255 {_AWS_CHARACTERS}",
             warning=True,
         ),
         Rule(
             "TAG-GCP",
-            _keys(field, "gcp", lambda key: key and _GCP.fullmatch(key)),
+            _each("key", field, "gcp", _GCP_KEY),
             f"on Google Cloud a key must have 1 to 63 {_GCP_CHARACTERS}",
-            remedy,
             warning=True,
         ),
         Rule(
             "TAG-GCP",
-            _values(field, "gcp", _GCP.fullmatch),
+            _each("value", field, "gcp", _GCP_VALUE),
             f"on Google Cloud a value must have at most 63 {_GCP_CHARACTERS}",
-            remedy,
             warning=True,
         ),
     )

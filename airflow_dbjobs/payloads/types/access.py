@@ -31,6 +31,4 @@ class JobRunAs(TypedDict, total=False):
 class QueueSettings(TypedDict, total=False):
     """Whether runs are queued if they cannot start immediately."""
 
-    enabled: Annotated[
-        Bool, v21("Whether runs are queued. Required. Without queue: true for jobs created by API 2.2, else false.")
-    ]
+    enabled: Annotated[Bool, v21("Whether runs are queued. Required. Without queue: true in API 2.2.")]

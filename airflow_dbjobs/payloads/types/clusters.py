@@ -32,9 +32,7 @@ class AzureAttributes(TypedDict, total=False):
     """Attributes of a cluster on Azure."""
 
     first_on_demand: Annotated[Int, v20("Number of on-demand nodes, beginning with the driver; more than 0.")]
-    availability: Annotated[
-        Text, v20("Availability of the other nodes: an AzureAvailability. Default: ON_DEMAND_AZURE.")
-    ]
+    availability: Annotated[Text, v20("Of the other nodes: an AzureAvailability. Default: ON_DEMAND_AZURE.")]
     spot_bid_max_price: Annotated[Number, v20("Maximum spot price; -1: no eviction because of the price. Default: -1.")]
     log_analytics_info: Annotated[One["LogAnalyticsInfo"], sdk("Where the cluster reports its metrics.")]
     capacity_reservation_group: Annotated[Text, sdk("Resource id of a capacity reservation group to use.")]
@@ -47,9 +45,7 @@ class AwsAttributes(TypedDict, total=False):
     availability: Annotated[Text, sdk("Availability of the other nodes: SPOT, ON_DEMAND or SPOT_WITH_FALLBACK.")]
     zone_id: Annotated[Text, sdk("Availability zone, such as us-west-2a; auto lets Databricks choose.")]
     instance_profile_arn: Annotated[Text, sdk("Instance profile of the nodes, registered with the workspace.")]
-    spot_bid_price_percent: Annotated[
-        Int, sdk("Maximum bid, relative to the on-demand price. Unit: percent. Default: 100.")
-    ]
+    spot_bid_price_percent: Annotated[Int, sdk("Maximum bid. Unit: percent of the on-demand price. Default: 100.")]
     ebs_volume_type: Annotated[Text, sdk("GENERAL_PURPOSE_SSD or THROUGHPUT_OPTIMIZED_HDD.")]
     ebs_volume_count: Annotated[Int, sdk("Volumes attached to each node, 0 to 10.")]
     ebs_volume_size: Annotated[Int, sdk("Size of each volume. Unit: GiB.")]
@@ -133,9 +129,7 @@ class NewCluster(TypedDict, total=False):
     ssh_public_keys: Annotated[Texts, sdk("Keys that may log in to the nodes, at most 10.")]
     enable_local_disk_encryption: Annotated[Bool, sdk("Whether local disks are encrypted.")]
     workload_type: Annotated[One["WorkloadType"], sdk("What the cluster may be used for.")]
-    autotermination_minutes: Annotated[
-        Int, sdk("Idle time before it terminates; a job cluster ends with the run. Unit: min.")
-    ]
+    autotermination_minutes: Annotated[Int, sdk("Idle time after which it ends. Unit: min.")]
     kind: Annotated[Text, sdk("CLASSIC_PREVIEW, required by is_single_node and use_ml_runtime.")]
     is_single_node: Annotated[Bool, sdk("Whether the cluster has a single node; only with kind.")]
     use_ml_runtime: Annotated[Bool, sdk("Whether to use the runtime for machine learning; only with kind.")]

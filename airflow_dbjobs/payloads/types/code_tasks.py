@@ -14,13 +14,9 @@ ParamPair: TypeAlias = dict[str, Any]
 class NotebookTask(TypedDict, total=False):
     """Runs a notebook. A cell whose output exceeds 8 MB fails the run."""
 
-    notebook_path: Annotated[
-        Text, v20("The notebook: absolute in the workspace, relative in a Git repository. Required.")
-    ]
+    notebook_path: Annotated[Text, v20("Its path: absolute in the workspace, relative in a Git repository. Required.")]
     revision_timestamp: Annotated[Int, v20("Revision of the notebook (2.0 only). Unit: ms since 1970.")]
-    base_parameters: Annotated[
-        Map, v20("Parameters by name; those of run-now override them. API 2.0: ASCII only; 2.1: up to 1 MB.")
-    ]
+    base_parameters: Annotated[Map, v20("Parameters by name, up to 1 MB; run-now overrides them. 2.0: ASCII.")]
     source: Annotated[Text, v21("WORKSPACE or GIT. Default: GIT if the job has a git_source, else WORKSPACE.")]
     warehouse_id: Annotated[Text, sdk("SQL warehouse (pro or serverless) that runs a SQL notebook.")]
 

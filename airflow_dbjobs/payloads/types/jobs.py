@@ -24,9 +24,7 @@ class JobCluster(TypedDict, total=False):
     """A cluster that tasks of a job share."""
 
     job_cluster_key: Annotated[Text, v21("Key that tasks refer to: 1 to 100 letters, digits, _ and -. Required.")]
-    new_cluster: Annotated[
-        One["NewCluster"], v21("The cluster, without libraries, which belong to the tasks. Required.")
-    ]
+    new_cluster: Annotated[One["NewCluster"], v21("The cluster; libraries belong to the tasks. Required.")]
     serverless_compute_id: Annotated[Text, sdk("Serverless compute to use instead.")]
 
 
@@ -49,19 +47,13 @@ class JobSettings(ComputeAndTask, total=False):
     parameters: Annotated[Many["JobParameterDefinition"], v21("Parameters of its runs. Default: none.")]
     tags: Annotated[Map, v21("Tags of the job and its clusters, at most 25.")]
     timeout_seconds: Annotated[Int, v20("Time after which a run is cancelled; 0: no timeout. Unit: s. Default: 0.")]
-    max_retries: Annotated[
-        Int, v20("Retries of a failed run (2.0; newer versions: per task); -1: unlimited. Default: 0.")
-    ]
+    max_retries: Annotated[Int, v20("Retries of a failed run (2.0; from 2.1 per task); -1: unlimited. Default: 0.")]
     min_retry_interval_millis: Annotated[Int, v20("Time between two attempts (2.0). Unit: ms. Default: 0.")]
     retry_on_timeout: Annotated[Bool, v20("Whether to retry a run after a timeout (2.0). Default: false.")]
-    max_concurrent_runs: Annotated[
-        Int, v20("Maximum number of concurrent runs, 0 to 1000; 0 skips all runs. Default: 1.")
-    ]
+    max_concurrent_runs: Annotated[Int, v20("Maximum of concurrent runs, 0 to 1000; 0 skips all runs. Default: 1.")]
     schedule: Annotated[One["CronSchedule"], v20("Schedule. Default: runs start on request only.")]
     trigger: Annotated[One["TriggerSettings"], v21("Event that starts a run.")]
-    triggers: Annotated[
-        Many["TriggerConfiguration"], v22("Several triggers, instead of schedule, trigger and continuous.")
-    ]
+    triggers: Annotated[Many["TriggerConfiguration"], v22("Triggers, instead of schedule, trigger and continuous.")]
     continuous: Annotated[One["Continuous"], v21("Keeps one run active at all times.")]
     queue: Annotated[One["QueueSettings"], v21("Whether runs are queued if they cannot start immediately.")]
     email_notifications: Annotated[One["JobEmailNotifications"], v20("Recipients of emails. Default: none.")]
@@ -70,9 +62,7 @@ class JobSettings(ComputeAndTask, total=False):
     health: Annotated[One["JobsHealthRules"], v20("Thresholds above which a run is unhealthy. Default: none.")]
     git_source: Annotated[One["GitSource"], v21("Git repository with the files of tasks.")]
     environments: Annotated[Many["JobEnvironment"], v21("Serverless environments that tasks refer to.")]
-    environment_variables: Annotated[
-        Many["JobEnvironmentVariables"], v22("Sets of environment variables that tasks refer to, at most 10.")
-    ]
+    environment_variables: Annotated[Many["JobEnvironmentVariables"], v22("Variables of tasks, at most 10 sets.")]
     run_as: Annotated[One["JobRunAs"], v21("Identity that it runs as. Default: its owner.")]
     format: Annotated[Text, v21("SINGLE_TASK or MULTI_TASK; in responses only, ignored in requests.")]
     edit_mode: Annotated[Text, sdk("UI_LOCKED or EDITABLE. Default: EDITABLE.")]

@@ -8,16 +8,14 @@ from airflow_dbjobs.payloads.field_types import Bool, Int, Many, Text, Texts, v2
 class JobEmailNotifications(TypedDict, total=False):
     """Email addresses to notify, by event. ASCII only."""
 
-    on_start: Annotated[Texts, v20("Recipients when a run starts. Default: none.")]
-    on_success: Annotated[Texts, v20("Recipients when a run succeeds. Default: none.")]
-    on_failure: Annotated[Texts, v20("Recipients when a run fails, times out or is skipped. Default: none.")]
-    on_duration_warning_threshold_exceeded: Annotated[
-        Texts, v20("Recipients when a run exceeds its RUN_DURATION_SECONDS rule.")
-    ]
-    on_streaming_backlog_exceeded: Annotated[Texts, v21("Recipients when a stream exceeds a STREAMING_BACKLOG rule.")]
-    on_maintenance_start: Annotated[Texts, v21("Recipients when maintenance of a continuous job starts.")]
-    on_maintenance_complete: Annotated[Texts, v21("Recipients when maintenance of a continuous job ends.")]
-    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether to suppress on_failure for skipped runs. Default: false.")]
+    on_start: Annotated[Texts, v20("When a run starts. Default: none.")]
+    on_success: Annotated[Texts, v20("When a run succeeds. Default: none.")]
+    on_failure: Annotated[Texts, v20("When a run fails, times out or is skipped. Default: none.")]
+    on_duration_warning_threshold_exceeded: Annotated[Texts, v20("When a run exceeds RUN_DURATION_SECONDS.")]
+    on_streaming_backlog_exceeded: Annotated[Texts, v21("When a stream exceeds a STREAMING_BACKLOG rule.")]
+    on_maintenance_start: Annotated[Texts, v21("When maintenance of a continuous job starts.")]
+    on_maintenance_complete: Annotated[Texts, v21("When maintenance of a continuous job ends.")]
+    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether skipped runs send no on_failure. Default: false.")]
 
 
 class TaskEmailNotifications(JobEmailNotifications, total=False):
@@ -33,31 +31,21 @@ class Webhook(TypedDict, total=False):
 class WebhookNotifications(TypedDict, total=False):
     """Notification destinations, by event; at most three for each."""
 
-    on_start: Annotated[Many["Webhook"], v20("Destinations when a run starts. Default: none.")]
-    on_success: Annotated[Many["Webhook"], v20("Destinations when a run succeeds. Default: none.")]
-    on_failure: Annotated[
-        Many["Webhook"], v20("Destinations when a run fails, times out or is skipped. Default: none.")
-    ]
-    on_duration_warning_threshold_exceeded: Annotated[
-        Many["Webhook"], v20("Destinations when a run exceeds its RUN_DURATION_SECONDS rule.")
-    ]
-    on_streaming_backlog_exceeded: Annotated[
-        Many["Webhook"], v21("Destinations when a stream exceeds a STREAMING_BACKLOG rule.")
-    ]
-    on_maintenance_start: Annotated[Many["Webhook"], v21("Destinations when maintenance of a continuous job starts.")]
-    on_maintenance_complete: Annotated[Many["Webhook"], v21("Destinations when maintenance of a continuous job ends.")]
+    on_start: Annotated[Many["Webhook"], v20("When a run starts. Default: none.")]
+    on_success: Annotated[Many["Webhook"], v20("When a run succeeds. Default: none.")]
+    on_failure: Annotated[Many["Webhook"], v20("When a run fails, times out or is skipped. Default: none.")]
+    on_duration_warning_threshold_exceeded: Annotated[Many["Webhook"], v20("When a run exceeds RUN_DURATION_SECONDS.")]
+    on_streaming_backlog_exceeded: Annotated[Many["Webhook"], v21("When a stream exceeds a STREAMING_BACKLOG rule.")]
+    on_maintenance_start: Annotated[Many["Webhook"], v21("When maintenance of a continuous job starts.")]
+    on_maintenance_complete: Annotated[Many["Webhook"], v21("When maintenance of a continuous job ends.")]
 
 
 class JobNotificationSettings(TypedDict, total=False):
     """Which notifications to suppress."""
 
-    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether to suppress on_failure for skipped runs. Default: false.")]
-    no_alert_for_canceled_runs: Annotated[
-        Bool, v20("Whether to suppress on_failure for cancelled runs. Default: false.")
-    ]
-    alert_on_last_attempt: Annotated[
-        Bool, v20("Whether to report only the first start and the last failure. Default: false.")
-    ]
+    no_alert_for_skipped_runs: Annotated[Bool, v20("Whether skipped runs send no on_failure. Default: false.")]
+    no_alert_for_canceled_runs: Annotated[Bool, v20("Whether cancelled runs send no on_failure. Default: false.")]
+    alert_on_last_attempt: Annotated[Bool, v20("Only the first start and the last failure. Default: false.")]
 
 
 class TaskNotificationSettings(JobNotificationSettings, total=False):

@@ -34,9 +34,7 @@ class RunParameters(TypedDict, total=False):
     """Parameters of a run; each field has at most 10,000 bytes as JSON, including its name."""
 
     jar_params: Annotated[Texts, v20("Arguments of JAR tasks; not with notebook_params. Default: none.")]
-    notebook_params: Annotated[
-        Map, v20("Parameters of notebooks, which override base_parameters; not with jar_params.")
-    ]
+    notebook_params: Annotated[Map, v20("Parameters of notebooks, over base_parameters; not with jar_params.")]
     python_params: Annotated[Texts, v20("Arguments of Python tasks, instead of the task's own. ASCII only.")]
     spark_submit_params: Annotated[Texts, v20("Arguments of spark-submit, instead of the task's own. ASCII only.")]
     python_named_params: Annotated[Map, v21("Named arguments of wheel tasks.")]

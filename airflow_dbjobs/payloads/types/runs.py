@@ -24,9 +24,7 @@ class SubmitRun(ComputeAndTask, total=False):
     run_name: Annotated[Text, v20("Name of the run, at most 4096 bytes. Default: Untitled; in operators, the task id.")]
     tasks: Annotated[Many["SubmitTask"], v21("The tasks: at most 100, or 1000 in API 2.2.")]
     timeout_seconds: Annotated[Int, v20("Time after which the run is cancelled; 0: no timeout. Unit: s. Default: 0.")]
-    idempotency_token: Annotated[
-        Text, v20("At most 64 characters; a second request with the same token returns the first run.")
-    ]
+    idempotency_token: Annotated[Text, v20("At most 64 characters; the same token again returns the first run.")]
     webhook_notifications: Annotated[One["WebhookNotifications"], v20("Destinations to notify. Default: none.")]
     notification_settings: Annotated[One["JobNotificationSettings"], v20("Notifications to suppress.")]
     email_notifications: Annotated[One["JobEmailNotifications"], v21("Recipients of emails. Default: none.")]
@@ -36,9 +34,7 @@ class SubmitRun(ComputeAndTask, total=False):
     queue: Annotated[One["QueueSettings"], v21("Whether the run is queued if it cannot start immediately.")]
     run_as: Annotated[One["JobRunAs"], v21("Identity that it runs as. Default: the caller.")]
     environments: Annotated[Many["JobEnvironment"], v21("Serverless environments that tasks refer to.")]
-    environment_variables: Annotated[
-        Many["JobEnvironmentVariables"], v22("Sets of environment variables that tasks refer to, at most 10.")
-    ]
+    environment_variables: Annotated[Many["JobEnvironmentVariables"], v22("Variables of tasks, at most 10 sets.")]
     budget_policy_id: Annotated[Text, v22("Budget policy (deprecated: usage_policy_id).")]
     usage_policy_id: Annotated[Text, v22("Usage policy.")]
     performance_target: Annotated[Text, v22("Serverless: STANDARD, PERFORMANCE_OPTIMIZED or COST_OPTIMIZED.")]
@@ -50,9 +46,7 @@ class RunNow(RunParameters, total=False):
 
     job_id: Annotated[Int, v20("The job. Required.")]
     job_name: Annotated[Text, sdk("Exact name of the job: the operator looks up the id and does not send the name.")]
-    idempotency_token: Annotated[
-        Text, v20("At most 64 characters; a second request with the same token returns the first run.")
-    ]
+    idempotency_token: Annotated[Text, v20("At most 64 characters; the same token again returns the first run.")]
     job_parameters: Annotated[Map, v21("Parameters of the job, by name; not with the other parameters.")]
     queue: Annotated[One["QueueSettings"], v21("Whether the run is queued if it cannot start immediately.")]
     only: Annotated[Texts, v22("Tasks to run; +a adds the tasks before a, a+ those after it, +a+ both.")]
@@ -83,9 +77,7 @@ class CancelAllRuns(TypedDict, total=False):
     """Body of jobs/runs/cancel-all."""
 
     job_id: Annotated[Int, v20("The job whose active runs are cancelled.")]
-    all_queued_runs: Annotated[
-        Bool, v21("Whether to cancel all queued runs, of the job or without job_id of all jobs. Default: false.")
-    ]
+    all_queued_runs: Annotated[Bool, v21("Whether to cancel queued runs; without job_id of all jobs. Default: false.")]
 
 
 class DeleteRun(TypedDict, total=False):
@@ -99,9 +91,7 @@ class GetRun(TypedDict, total=False):
 
     run_id: Annotated[Int, v20("The run, or a task run. Required.")]
     include_history: Annotated[Bool, v21("Whether to return its repairs. Default: false.")]
-    include_resolved_values: Annotated[
-        Bool, v21("Whether to return parameters with resolved references. Default: false.")
-    ]
+    include_resolved_values: Annotated[Bool, v21("Whether to return parameters with their values. Default: false.")]
     page_token: Annotated[Text, v22("Token of the next page, for a run with more than 100 tasks.")]
 
 

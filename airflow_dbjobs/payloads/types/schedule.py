@@ -42,10 +42,8 @@ class FileArrivalTriggerConfiguration(TypedDict, total=False):
     """Fires when files arrive."""
 
     url: Annotated[Text, v21("Folder to watch, such as s3://bucket/in/. Required.")]
-    min_time_between_triggers_seconds: Annotated[Int, v21("Minimum time between runs, 60 or more; 0: none. Unit: s.")]
-    wait_after_last_change_seconds: Annotated[
-        Int, v21("Time without changes before a run, 60 or more; 0: none. Unit: s.")
-    ]
+    min_time_between_triggers_seconds: Annotated[Int, v21("Minimum time between runs, from 60; 0: none. Unit: s.")]
+    wait_after_last_change_seconds: Annotated[Int, v21("Time without changes before a run, from 60; 0: none. Unit: s.")]
 
 
 class TableUpdateTriggerConfiguration(TypedDict, total=False):
@@ -53,10 +51,8 @@ class TableUpdateTriggerConfiguration(TypedDict, total=False):
 
     table_names: Annotated[Texts, v21("Full names of the tables, such as main.sales.orders. Required.")]
     condition: Annotated[Text, v21("ANY_UPDATED or ALL_UPDATED. Default: ANY_UPDATED.")]
-    min_time_between_triggers_seconds: Annotated[Int, v21("Minimum time between runs, 60 or more; 0: none. Unit: s.")]
-    wait_after_last_change_seconds: Annotated[
-        Int, v21("Time without changes before a run, 60 or more; 0: none. Unit: s.")
-    ]
+    min_time_between_triggers_seconds: Annotated[Int, v21("Minimum time between runs, from 60; 0: none. Unit: s.")]
+    wait_after_last_change_seconds: Annotated[Int, v21("Time without changes before a run, from 60; 0: none. Unit: s.")]
 
 
 class ModelTriggerConfiguration(TypedDict, total=False):
@@ -65,10 +61,8 @@ class ModelTriggerConfiguration(TypedDict, total=False):
     condition: Annotated[Text, sdk("MODEL_CREATED, MODEL_VERSION_READY or MODEL_ALIAS_SET. Required.")]
     securable_name: Annotated[Text, sdk("The model, schema or catalog to watch.")]
     aliases: Annotated[Texts, sdk("The aliases to watch, with MODEL_ALIAS_SET.")]
-    min_time_between_triggers_seconds: Annotated[Int, sdk("Minimum time between runs, 60 or more; 0: none. Unit: s.")]
-    wait_after_last_change_seconds: Annotated[
-        Int, sdk("Time without changes before a run, 60 or more; 0: none. Unit: s.")
-    ]
+    min_time_between_triggers_seconds: Annotated[Int, sdk("Minimum time between runs, from 60; 0: none. Unit: s.")]
+    wait_after_last_change_seconds: Annotated[Int, sdk("Time without changes before a run, from 60; 0: none. Unit: s.")]
 
 
 class PeriodicTriggerConfiguration(TypedDict, total=False):

@@ -78,13 +78,9 @@ class SubmitTask(ComputeAndTask, total=False):
     compute: Annotated[One["Compute"], sdk("Serverless compute.")]
     timeout_seconds: Annotated[Int, v21("Time after which it is cancelled; 0: no timeout. Unit: s. Default: 0.")]
     max_retries: Annotated[Int, v21("Retries of a failed task; -1: unlimited. Default: 0.")]
-    min_retry_interval_millis: Annotated[
-        Int, v21("Time from the start of a failed attempt to the next. Unit: ms. Default: 0.")
-    ]
+    min_retry_interval_millis: Annotated[Int, v21("Time from one attempt's start to the next. Unit: ms. Default: 0.")]
     retry_on_timeout: Annotated[Bool, v21("Whether to retry after a timeout. Default: false.")]
-    disable_auto_optimization: Annotated[
-        Bool, sdk("Whether to disable automatic retries on serverless compute. Default: false.")
-    ]
+    disable_auto_optimization: Annotated[Bool, sdk("Whether not to retry on serverless compute. Default: false.")]
     email_notifications: Annotated[One["TaskEmailNotifications"], v21("Recipients of emails. Default: none.")]
     webhook_notifications: Annotated[One["WebhookNotifications"], v21("Destinations to notify. Default: none.")]
     notification_settings: Annotated[One["TaskNotificationSettings"], v21("Notifications to suppress.")]

@@ -149,7 +149,8 @@ class TestRules:
         listed = {tuple(line.split()[:4]) for line in lines(capsys)}
         assert {
             ("LIB-PYPI", "error", "2.0,2.1,2.2", "PythonPyPiLibrary:"),
-            ("NAME-JOB-2_0", "warning", "2.0", "JobSettings:"),
+            ("TASK-FLAT-XOR-LIST", "warning", "2.1,2.2", "JobSettings:"),
+            ("ENVVAR-KEY", "error", "2.2", "JobEnvironmentVariablesSpec:"),
         } < listed
 
     def test_are_listed_in_a_stable_order(self):

@@ -69,6 +69,11 @@ class TestVersion:
         )
         assert 'Set "api_version": "2.2"' in str(newer)
 
+    def test_that_ignores_a_field_does_not_check_it(self):
+        many = {**FLAT, "tags": {f"t{number}": "v" for number in range(26)}}
+        assert [finding.rule for finding in findings("create", many, "2.0")] == ["FIELD-VERSION"]
+        assert [finding.rule for finding in findings("create", many, "2.1")] == ["TAGS-COUNT"]
+
     def test_that_is_unknown_reports_what_is_wrong_in_all(self):
         old_health = {"health": {"rules": [{"metric": "RUN_DURATION_SECONDS", "operator": "GREATER_THAN", "value": 1}]}}
         assert findings("create", {**FLAT, **old_health}) != []

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_dbjobs import payloads
 from airflow_dbjobs.airflow_compat import AIRFLOW_V_3_0_PLUS
-from airflow_dbjobs.payloads import field_types, rules, schema
+from airflow_dbjobs.payloads import field_types, schema
 from airflow_dbjobs.payloads.field_types import STRUCTURE, STRUCTURES
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ class TestBodies:
         }
         with_rules = {name: base for name, (base,) in ((name, bases) for name, bases in classes.items() if bases)}
         del with_rules["ComputeAndTask"]  # JobTask has no rules of its own
-        assert with_rules == rules.EXTENDS
+        assert with_rules == schema.EXTENDS
 
     def test_are_plain_dicts(self):
         task = payloads.DbtTask(commands=["dbt run"], schema="s")

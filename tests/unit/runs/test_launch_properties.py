@@ -47,8 +47,7 @@ from hypothesis import strategies as st
 from injected_clock import CallingClock
 from made_up import examples
 
-from airflow_dbjobs import airflow_compat
-from airflow_dbjobs.airflow_compat import AirflowFailException, launches
+from airflow_dbjobs.airflow_compat import AirflowFailException, launches, task_states
 from airflow_dbjobs.client import JobsClient
 from airflow_dbjobs.client.auth import BearerAuth
 from airflow_dbjobs.client.responses import api_error
@@ -668,9 +667,9 @@ def play(plans: Sequence[Plan], setting: Setting = Setting(), *, last: Plan = Pl
     ]
     with (
         mock.patch("airflow_dbjobs.operators.launch.push_link", world.learn),
-        mock.patch.object(airflow_compat, "report_launch", world.report),
-        mock.patch.object(airflow_compat, "reported_launches", world.reported),
-        mock.patch.object(airflow_compat, "is_worker_stopping", world.is_worker_stopping),
+        mock.patch.object(launches, "report_launch", world.report),
+        mock.patch.object(launches, "reported_launches", world.reported),
+        mock.patch.object(task_states, "is_worker_stopping", world.is_worker_stopping),
     ):
         for number, plan in enumerate(plans):
             stories[number % len(stories)].play(plan)
