@@ -205,6 +205,9 @@ class JobsClient(Workspace):
         }
         for run in self._elements("runs/list", "runs", query):
             found = self._read_as(Run, run)
+            if job_id is not None and found.job_id not in {None, int(job_id)}:
+                self.transport.drop_connection()
+                raise UnreadableReply(f"GET jobs/runs/list returned a run of job {found.job_id} instead of {job_id}")
             if self.api_version == "2.0" and not _started_within(found, start_time_from, start_time_to):
                 continue
             yield self.get_run(found.run_id) if expand_tasks and self._is_incomplete(run) else found
@@ -339,7 +342,11 @@ class JobsClient(Workspace):
                 " it. Such a job starts its runs itself, so there is no run to wait for. Do not run it from a task, or"
                 " remove `continuous` from the job."
             )
-        return _id(reply, "run_id", endpoint)
+        try:
+            return _id(reply, "run_id", endpoint)
+        except UnreadableReply:
+            self.transport.drop_connection()
+            raise
 
     def _grant(self, method: str, job_id: int, grants: Sequence[Body]) -> JobPermissions:
         body = {"access_control_list": list(grants)}
@@ -347,8 +354,11 @@ class JobsClient(Workspace):
 
 
 def _id(reply: dict[str, Any], name: str, endpoint: str) -> int:
+    # The reply of runs/get has a run_id, too.
+    if "state" in reply:
+        raise UnreadableReply(f"POST jobs/{endpoint} returned the answer to another request")
     try:
-        return identifier(reply[name])
+        return identifier(reply[name], least=1)
     except KeyError:
         failure = UnreadableReply(f"POST jobs/{endpoint} returned no {name}: nothing was launched or created")
         failure.unclear = False

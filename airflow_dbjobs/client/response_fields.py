@@ -17,13 +17,13 @@ _LONGEST_URL = 2000
 _LARGEST_ID = 2**63
 
 
-def identifier(value: object) -> int:
+def identifier(value: object, *, least: int = -_LARGEST_ID) -> int:
     """Return an id, which may be a number or its digits. Raises TypeError or ValueError if it is not an INT64."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if not is_number and not (isinstance(value, str) and value.isdecimal()):
         raise TypeError("an id is not an integer")
     read = int(str(value))
-    if not -_LARGEST_ID <= read < _LARGEST_ID:
+    if not least <= read < _LARGEST_ID:
         raise ValueError("an id is not an INT64")
     return read
 

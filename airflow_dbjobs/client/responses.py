@@ -53,24 +53,24 @@ _BY_ERROR_CODE: dict[str, type[ApiError]] = {
 }
 
 # The Jobs API answers 400 INVALID_PARAMETER_VALUE, not 404, if a run or job does not exist; only the message shows it.
-_DOES_NOT_EXIST = re.compile(r"\s*(run|job):? \d+\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
+_DOES_NOT_EXIST = re.compile(r"\s*(run|job):? (\d+)\b.*\b(does not|doesn't) exist", re.IGNORECASE | re.DOTALL)
 
 
 def json_object(
     call: str,
     reply: Reply,
-    query: Mapping[str, Any],
+    asked: Mapping[str, Any],
     *,
     void: bool = False,
     parse: Callable[[bytes], Any] = json.loads,
 ) -> dict[str, Any]:
     """Return the JSON object of a successful reply. Raises ApiError or UnreadableReply.
 
-    A reply with another run_id or job_id than the `query` belongs to another request, and is refused. `void` and
-    `parse` are as in ``Transport.send``.
+    A reply about another run or job than `asked`, the query or the body, belongs to another request, and is refused.
+    `void` and `parse` are as in ``Transport.send``.
     """
     if not reply.is_success:
-        raise _refusal(call, reply)
+        raise _refusal(call, reply, asked)
     if void and not reply.body.strip():
         return {}
     body = reply.json_object(parse)
@@ -78,13 +78,13 @@ def json_object(
         kind = reply.header("Content-Type") or "no content type"
         raise UnreadableReply(f"{call} answered {reply.status} without a JSON object ({kind}): {reply.start}")
     for name in _IDS:
-        if name in query and name in body and str(body[name]) != str(query[name]):
+        if name in asked and name in body and str(body[name]) != str(asked[name]):
             received = reply.shown(str(body[name]))
-            raise UnreadableReply(f"{call} returned {name} {received} instead of {query[name]}")
+            raise UnreadableReply(f"{call} returned {name} {received} instead of {asked[name]}")
     return body
 
 
-def _refusal(call: str, reply: Reply) -> CallError:
+def _refusal(call: str, reply: Reply, asked: Mapping[str, Any]) -> CallError:
     if reply.is_redirect:
         where = reply.header("Location") or ""
         if not _is_url(where):
@@ -99,7 +99,12 @@ def _refusal(call: str, reply: Reply) -> CallError:
     if body is None:
         body = {"message": f"{reply.reason} {reply.start}".strip()}
     headers = {name: value for name in ("X-Request-Id", "Retry-After") if (value := reply.header(name)) is not None}
-    return api_error(call, reply.status, body, headers)
+    error = api_error(call, reply.status, body, headers)
+    missing = _DOES_NOT_EXIST.match(error.message)
+    name = f"{missing[1].lower()}_id" if missing else ""
+    if missing and name in asked and missing[2] != str(asked[name]):
+        return UnreadableReply(f"{call} answered about {name} {missing[2]} instead of {asked[name]}")
+    return error
 
 
 def _is_url(text: str) -> bool:

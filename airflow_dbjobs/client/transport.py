@@ -252,7 +252,7 @@ class Transport:
                     on_send=self._before_send,
                 )
                 self._note_server_clock(reply.header("Date"))
-                return json_object(call, reply, query or {}, void=void, parse=parse)
+                return json_object(call, reply, query or body or {}, void=void, parse=parse)
             except Unauthenticated as error:
                 if remedy := getattr(auth, "remedy", ""):
                     error.args = (str(error).replace(error.remedy, remedy),)

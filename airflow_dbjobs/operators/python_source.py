@@ -41,24 +41,29 @@ _CALL = """
 def _airflow_call(function):
     import json
     import traceback
+    # The function may have the name of one of them.
+    from builtins import Exception, RecursionError, SystemExit, TypeError, ValueError, len, str, type
 
     call = json.loads(dbutils.widgets.get("{parameter}"))
     code = function.__code__
     try:
         returned = function(*call["args"], **call["kwargs"])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line, name = code.co_firstlineno, code.co_name
         for frame, number in traceback.walk_tb(error.__traceback__.tb_next):
             if frame.f_code.co_filename == code.co_filename:
                 line, name = number, frame.f_code.co_name
-        first, newline, rest = str(error).partition("\\n")
+        try:
+            first, newline, rest = str(error).partition("\\n")
+        except Exception:
+            first, newline, rest = "its message cannot be shown", "", ""
         place = "%s, line %d, in %s" % (call["file"], line - code.co_firstlineno + call["line"], name)
         # A class of the same name: the API shows it, with the message.
         kind = type(type(error).__name__, (Exception,), {{"__module__": type(error).__module__}})
         raise kind("%s (%s)%s%s" % (first, place, newline, rest)) from error
     try:
         text = json.dumps({{"{result}": returned}}, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError("%s returned what JSON cannot hold: %s. Return text, numbers, lists and dicts."
                         % (code.co_name, error)) from None
     if len(text) > {max_bytes}:
@@ -105,6 +110,8 @@ def read_function(function: Callable[..., Any]) -> FunctionSource:
         node = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     except (OSError, SyntaxError, StopIteration):
         raise _error(function, "its source cannot be read. Define it in a file") from None
+    if node.name in _DEFINED | {"_airflow_call"}:
+        raise _error(function, "its name is that of something else in the notebook. Rename it")
     offset = node.lineno - 1 - len(opening)
     lines = lines[offset:]
     for number, text in enumerate(lines):
@@ -134,8 +141,9 @@ def _check_names(function: Any, source: str, node: ast.FunctionDef, line_offset:
     # A `nonlocal` name, which is among these, is a syntax error here.
     with suppress(SyntaxError):
         outer |= set(_global_names(source))
-    defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
-    outer |= {name.id for default in defaults for name in ast.walk(default) if isinstance(name, ast.Name)}
+    defaults = ast.Tuple([*node.args.defaults, *filter(None, node.args.kw_defaults)], ast.Load())
+    # The notebook evaluates them outside the function, where a comprehension or a lambda has names of its own.
+    outer |= set(_global_names(f"def defaults(): return {ast.unparse(defaults)}"))
     known = (vars(builtins).keys() - function.__globals__.keys()) | _DEFINED | {node.name}
     if missing := outer - known:
         uses = sorted((item.lineno, item.id) for item in ast.walk(node) if isinstance(item, ast.Name))
@@ -183,6 +191,7 @@ def bind(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[st
 def check_arguments(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise ConfigurationError for an argument that JSON cannot hold; of templates the values are not known yet."""
     bound = inspect.signature(function).bind_partial(*args, **kwargs)
+    bound.apply_defaults()
     for name, value in bound.arguments.items():
         _to_json(function, name, value, _known_or_plain)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_dbjobs.client.models import NEVER_RAN
 from airflow_dbjobs.errors import ConfigurationError, NotFound
+from airflow_dbjobs.runs.result import fits_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -176,12 +177,13 @@ def _event(run: Run, subject: Run, task_key: str | None) -> dict[str, Any]:
 
 def _parameters(run: Run) -> list[Mapping[str, Any]]:
     found: Any = run.raw.get("job_parameters")
-    return [item for item in found or () if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    items = found if isinstance(found, list) else ()
+    return [item for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)]
 
 
 def _bounded(parameters: Any) -> Any:
-    """Return parameters, None if they are too large for an event."""
-    return parameters if len(json.dumps(parameters)) <= _MAX_PARAMETERS_BYTES else None
+    """Return parameters, None if they are too large for an event, or Airflow's database cannot store them."""
+    return parameters if len(json.dumps(parameters)) <= _MAX_PARAMETERS_BYTES and fits_xcom(parameters) else None
 
 
 def _milliseconds(time: float | None) -> int:

@@ -34,6 +34,7 @@ from airflow_dbjobs.errors import (
     PermissionDenied,
     RunLost,
     Unauthenticated,
+    UnreadableReply,
 )
 
 if TYPE_CHECKING:
@@ -274,6 +275,9 @@ class Launcher:
                 f"Run {run_id} was launched, but the API cannot find it. It was cancelled. Check the workspace for it.",
                 run_id=run_id,
             )
+        if run is not None and self._is_of_another_job(run):
+            # A proxy, say, gave the reply to another request.
+            raise UnreadableReply(f"The launch of job {self._job_id} returned run {run_id} of job {run.job_id}")
         while run is not None:
             verdict = judge(
                 run,
@@ -299,7 +303,7 @@ class Launcher:
         run_id = self._send(token, may_exist=self._try_number > 1)
         server_time = self._client.server_time(started)
         run = self._read_new_run(run_id) or read_run(self._client, run_id)
-        if self._job_id is not None and run.job_id not in {None, int(self._job_id)}:
+        if self._is_of_another_job(run):
             raise ConfigurationError(
                 f"The idempotency_token belongs to run {run_id} of job {run.job_id}, not of job {self._job_id}, so"
                 f" nothing was launched. Use a different token for each job. {run.page_url}"
@@ -309,6 +313,9 @@ class Launcher:
         start = _timestamp(run.start_time)
         message = f"Found run {run_id}, launched at {start} with the same idempotency_token: {run.page_url}"
         return Launched(run, message, token_already_used=run.is_terminal)
+
+    def _is_of_another_job(self, run: Run) -> bool:
+        return self._job_id is not None and run.job_id not in {None, int(self._job_id)}
 
     def _end_cleared_run(self, run_id: int) -> None:
         """Cancel a run from before the task was cleared, if it is active, and wait for its end. Raises RunLost."""

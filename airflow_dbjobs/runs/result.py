@@ -130,18 +130,18 @@ def _notebook_value(_client: JobsClient, run_id: int, output: RunOutput) -> Any:
         value = value[RETURN_VALUE_KEY]
         if isinstance(value, str):
             return _storable_text(value)
-        return value if _fits_xcom(value) else json.dumps(value)
+        return value if fits_xcom(value) else json.dumps(value)
     # Numbers and words stay as the notebook passed them: 1.10 must not become 1.1.
-    return value if isinstance(value, dict | list) and _fits_xcom(value) else text
+    return value if isinstance(value, dict | list) and fits_xcom(value) else text
 
 
-def _fits_xcom(value: Any, depth: int = 0) -> bool:
+def fits_xcom(value: Any, depth: int = 0) -> bool:
     """Return whether XCom can store a parsed value: Python parses more than JSON allows, and Airflow stores less."""
     if isinstance(value, dict):
         fits = depth < _MAX_DEPTH and _RESERVED_KEYS.isdisjoint(value)
-        return fits and all(_fits_xcom(key) and _fits_xcom(item, depth + 1) for key, item in value.items())
+        return fits and all(fits_xcom(key) and fits_xcom(item, depth + 1) for key, item in value.items())
     if isinstance(value, list):
-        return depth < _MAX_DEPTH and all(_fits_xcom(item, depth + 1) for item in value)
+        return depth < _MAX_DEPTH and all(fits_xcom(item, depth + 1) for item in value)
     if isinstance(value, str):
         # JSON escapes can spell characters that cannot be stored.
         return value == _storable_text(value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,12 @@ from airflow_dbjobs.airflow_compat.asset_watchers import (
     write_asset_values,
 )
 from airflow_dbjobs.airflow_compat.metrics import emit_metric
+from airflow_dbjobs.client.response_fields import identifier
 from airflow_dbjobs.errors import ConfigurationError, PermissionDenied, Unauthenticated
 from airflow_dbjobs.triggers.base import client_of, in_thread, load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
     from airflow_dbjobs.client.jobs_client import JobsClient
     from airflow_dbjobs.runs.ended_runs import JobRun, Look, WatchedJob, Watermark
@@ -238,17 +241,17 @@ def _active(look: Look) -> int:
 
 
 def _job_id(value: object) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
+    if value is None:
+        return None
+    with suppress(TypeError, ValueError):
+        return identifier(value, least=1)
     raise _InvalidArgument(f"job_id is {value!r}; it must be a number (Airflow renders no templates here).")
 
 
 def _results(results: str | Iterable[str]) -> tuple[str, ...]:
     from airflow_dbjobs.runs.ended_runs import RESULTS
 
-    names = results.split(",") if isinstance(results, str) else results
+    names = results.split(",") if isinstance(results, str) else results if isinstance(results, Iterable) else ()
     found = {str(name).strip().upper().replace("TIMED_OUT", "TIMEDOUT") for name in names}
     if not found or not found <= set(RESULTS):
         raise _InvalidArgument(f"results is {results!r}; it must be None, or some of {', '.join(RESULTS)}.")
@@ -257,6 +260,9 @@ def _results(results: str | Iterable[str]) -> tuple[str, ...]:
 
 def _seconds(name: str, value: object, least: float) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, str):
+        with suppress(ValueError):
+            seconds = float(seconds)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds < float("inf"):
         raise _InvalidArgument(f"{name} is {value!r}; it must be at least {least:g} seconds.")
     return float(seconds)

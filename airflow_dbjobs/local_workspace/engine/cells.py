@@ -55,7 +55,8 @@ def _source_cells(file: Path, text: str) -> list[Cell]:
     cells: list[Cell] = []
     lines: list[str] = []
     first_line = 2
-    for number, line in enumerate([*text.splitlines()[1:], separator], start=2):
+    # `splitlines` would also split at characters that Python allows within a string, such as U+2028.
+    for number, line in enumerate([*text.rstrip("\n").split("\n")[1:], separator], start=2):
         if line.strip() != separator:
             lines.append("" if line.startswith(title) else line)
             continue
@@ -77,7 +78,7 @@ def _jupyter_cells(file: Path, text: str) -> list[Cell]:
         if item.get("cell_type") == "code":
             source = item.get("source", "")
             code = source if isinstance(source, str) else "".join(source)
-            cells += _cells(code.splitlines(), language, f"{file} cell {number}", 1)
+            cells += _cells(code.split("\n"), language, f"{file} cell {number}", 1)
     return cells
 
 

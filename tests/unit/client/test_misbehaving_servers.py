@@ -29,7 +29,7 @@ from airflow_dbjobs.client.models import Run
 from airflow_dbjobs.client.retry import RetryPolicy
 from airflow_dbjobs.client.session import Network
 from airflow_dbjobs.client.transport import Transport
-from airflow_dbjobs.errors import CallError, Unreachable, UnreadableReply
+from airflow_dbjobs.errors import CallError, NotFound, Unreachable, UnreadableReply
 from airflow_dbjobs.runs.result import run_result
 from airflow_dbjobs.runs.task_log import run_summary
 
@@ -297,6 +297,10 @@ class TestReply:
             (lambda client: client.get_run(5), {"run_id": 6}),
             (lambda client: client.get_job(5), {"job_id": 6}),
             (CALLS["list"], {"run_id": 6, "state": {"life_cycle_state": "RUNNING"}}),
+            (CALLS["cancel"], {"run_id": 6}),
+            (CALLS["launch"], {"run_id": 6, "state": {"life_cycle_state": "RUNNING"}}),
+            (CALLS["launch"], {"run_id": 0}),
+            (lambda client: list(client.list_runs(job_id=5)), {"runs": [{"run_id": 7, "job_id": 6}]}),
         ],
     )
     def test_to_another_request_ends_the_connection(
@@ -308,6 +312,20 @@ class TestReply:
                 with pytest.raises(UnreadableReply):
                     question(client)
                 assert server.connections == count
+
+    @pytest.mark.parametrize("call", ["poll", "cancel", "output"])
+    def test_about_another_run_does_not_mean_that_this_one_is_missing(self, call: str) -> None:
+        def missing(run_id: int) -> bytes:
+            return reply({"message": f"Run {run_id} does not exist."}, status="400 Bad Request")
+
+        answers = iter([missing(6), missing(5)])
+        with serving(lambda _: [next(answers)]) as server:
+            client = client_of(server)
+            with pytest.raises(UnreadableReply, match="answered about run_id 6 instead of 5"):
+                CALLS[call](client)
+            with pytest.raises(NotFound):
+                CALLS[call](client)
+            assert server.connections == 2
 
 
 FORKING = """

@@ -55,6 +55,13 @@ class TestSource:
         cells = python_cells(f"# MAGIC %{magic} one\n# MAGIC %two\n# MAGIC\n# MAGIC three")
         assert kinds(cells) == [(magic, "one\n%two\n\nthree")]
 
+    @pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1c"])
+    def test_lines_end_where_python_ends_them(self, python_cells, tmp_path: Path, character: str) -> None:
+        code = f"a = '1{character}2'\nb"
+        assert [cell.text for cell in python_cells(code)] == [code]
+        (tmp_path / "book.ipynb").write_text(jupyter(f"{code}\n"))
+        assert kinds(read_cells(tmp_path / "book.ipynb")) == [("python", code)]
+
     @pytest.mark.parametrize("magic", ["scala", "r"])
     def test_other_languages_are_unsupported(self, python_cells, magic: str) -> None:
         assert kinds(python_cells(f"# MAGIC %{magic}\n# MAGIC x")) == [("unsupported", f"%{magic}")]

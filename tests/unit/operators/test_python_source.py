@@ -98,6 +98,20 @@ class TestNames:
         assert "it uses LIMIT (line" in refused(defaults)
         assert "math (line" in refused(defaults)
 
+    def test_in_defaults_may_be_their_own(self):
+        def defaults(rows: Any = [row for row in range(3)], *, size: Any = (own := 3) + own) -> Any:  # noqa: B006, C416
+            return rows, size
+
+        read_function(defaults)
+
+    def test_of_a_function_must_not_be_those_of_the_notebook(self):
+        def dbutils() -> None: ...
+
+        def _airflow_call() -> None: ...
+
+        for function in (dbutils, _airflow_call):
+            assert "its name is that of something else in the notebook. Rename it." in refused(function)
+
     def test_declared_global_are_refused(self):
         def counts() -> None:
             global COUNT  # noqa: PLW0603 (which is what is refused)
@@ -260,6 +274,13 @@ class TestArguments:
                 check()
             assert "hidden" not in str(error.value)
             assert error.value.__cause__ is None
+
+    def test_that_are_defaults_are_checked_early(self):
+        def waits(seconds: Any = frozenset({1})) -> None: ...
+
+        with pytest.raises(ConfigurationError, match=r"waits cannot get seconds as JSON: .* a value of type frozenset"):
+            check_arguments(waits, [], {})
+        check_arguments(waits, [], {"seconds": 1})
 
     def test_that_contain_themselves_are_refused(self):
         rows: list[Any] = []

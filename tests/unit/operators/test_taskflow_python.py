@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,13 @@ class TestTask:
     def test_returns_every_json_value_as_it_is(self, scene, value):
         returned = shipped(echo, value).execute(scene.context)
         assert (returned, type(returned)) == (value, type(value))
+
+    @pytest.mark.parametrize("name", ["len", "str", "type", "print"])
+    def test_may_have_the_name_of_a_builtin(self, scene, tmp_path, name):
+        file = tmp_path / "dag_file.py"
+        file.write_text(f"def {name}(value):\n    return value\n")
+        namespace = runpy.run_path(str(file))
+        assert shipped(namespace[name], "x").execute(scene.context) == "x"
 
     def test_stores_the_function_once_in_the_home_folder_of_the_caller(self, scene):
         for day in ("monday", "tuesday"):
@@ -200,6 +208,29 @@ class TestFailure:
             UserCodeFailed, match=rf"JSONDecodeError: .* \(.*, line {line_of('return json.loads')}, in load"
         ):
             shipped(load, "{").execute(scene.context)
+
+    @pytest.mark.parametrize("code", [0, 3, "stopped"])
+    def test_is_a_function_that_exits(self, scene, code):
+        def load(code: Any) -> None:
+            import sys
+
+            sys.exit(code)
+
+        with pytest.raises(
+            UserCodeFailed, match=rf"SystemExit: {code} \(.*, line {line_of('sys.exit(code)')}, in load"
+        ):
+            shipped(load, code).execute(scene.context)
+
+    def test_whose_message_cannot_be_shown_is_named(self, scene):
+        def load() -> None:
+            class Broken(Exception):
+                def __str__(self) -> str:
+                    raise RuntimeError
+
+            raise Broken
+
+        with pytest.raises(UserCodeFailed, match=r"\n    Broken: its message cannot be shown \(.*, in load"):
+            shipped(load).execute(scene.context)
 
     def test_of_a_call_names_the_function(self, scene):
         operator = shipped(multiply, [1])

@@ -434,13 +434,20 @@ class TestEvent:
             "overriding_parameters": {"notebook_params": {"a": "b"}},
         }  # fmt: skip
 
-    def test_has_no_parameters_that_are_too_large(self):
-        parameters = [{"name": "large", "value": "x" * 20_000}]
+    @pytest.mark.parametrize("value", ["x" * 20_000, "\0", "\ud800", float("nan")])
+    def test_has_no_parameters_that_are_too_large_or_cannot_be_stored(self, value: object):
+        parameters = [{"name": "large", "value": value}]
         state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
         run = Run.from_json({"run_id": 5, "end_time": 1e30, "state": state, "job_parameters": parameters})
         event = job_run(run, JOB).event
         assert event is not None
         assert (event["job_parameters"], event["overriding_parameters"], event["end_time"]) == (None, {}, None)
+
+    def test_does_not_depend_on_the_form_of_the_parameters(self):
+        state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}
+        event = job_run(Run.from_json({"run_id": 5, "state": state, "job_parameters": 5}), JOB).event
+        assert event is not None
+        assert event["job_parameters"] == {}
 
     @pytest.mark.parametrize(
         ("state", "result"),

@@ -26,6 +26,7 @@ from airflow_dbjobs.errors import (
     RunLost,
     Unauthenticated,
     Unreachable,
+    UnreadableReply,
 )
 from airflow_dbjobs.local_workspace import Fault, LocalWorkspace
 from airflow_dbjobs.runs.launch import TASK_SUCCEEDED, Launched, Launcher, LaunchIdentity, LaunchTokens, Verdict, judge
@@ -382,6 +383,16 @@ class TestFirstTry:
         run = launched.run
         assert launched.message == f"Launched run {run.run_id} of job {run.job_id}: {run.page_url}"
 
+    def test_of_a_job_is_not_a_run_of_another_job(self, client: JobsClient, workspace: LocalWorkspace) -> None:
+        jobs = [client.create_job({"name": name, **payload()}) for name in ("load", "clean_up")]
+        other = client.run_now({"job_id": jobs[0]})
+        workspace.faults.append(Fault("run-now", status=200, body={"run_id": other}))
+        with pytest.raises(
+            UnreadableReply, match=f"launch of job {jobs[1]} returned run {other} of job {jobs[0]}"
+        ) as error:
+            Launcher(client, "run-now", {"job_id": jobs[1]}, nth(1)).launch()
+        assert error.value.unclear
+
     def test_owns_a_run_that_is_already_over(self, client: JobsClient, workspace: LocalWorkspace) -> None:
         settings = {"name": "load", "max_concurrent_runs": 1, **payload()}
         job_id = client.create_job(settings)
@@ -628,7 +639,7 @@ class TestCredentials:
 
 
 def not_found(**kwargs: Any) -> Fault:
-    body = {"error_code": "INVALID_PARAMETER_VALUE", "message": "Run 5 does not exist."}
+    body = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "The run does not exist."}
     return Fault("runs/get", status=400, body=body, **kwargs)
 
 

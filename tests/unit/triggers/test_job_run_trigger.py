@@ -154,7 +154,7 @@ class TestArguments:
         from airflow.triggers.base import BaseEventTrigger
 
         watchers = [
-            DatabricksJobRunTrigger(job_id=7, results=["FAILED", "SUCCESS"], poll_interval=60, max_age=3600),
+            DatabricksJobRunTrigger(job_id=7, results=["FAILED", "SUCCESS"], poll_interval="60", max_age=3600),
             DatabricksJobRunTrigger(
                 job_id="7", results=("SUCCESS", "FAILED", "SUCCESS"), poll_interval=60.0, max_age=timedelta(hours=1)
             ),
@@ -174,6 +174,10 @@ class TestArguments:
             ({"job_id": 1, "task_key": 5}, "task_key is 5"),
             ({"job_id": 1, "results": ["SUCESS"]}, r"results is \['SUCESS'\]; it must be None, or some of SUCCESS"),
             ({"job_id": 1, "results": []}, "results is"),
+            ({"job_id": 1, "results": 5}, "results is 5; it must be None"),
+            ({"job_id": 0}, "job_id is 0; it must be a number"),
+            ({"job_id": "-5"}, "job_id is '-5'"),
+            ({"job_id": 2**63}, "job_id is 9223372036854775808"),
             ({"job_id": 1, "poll_interval": -1}, "poll_interval is -1"),
             ({"job_id": 1, "max_age": "1 day"}, "max_age is '1 day'"),
         ],

@@ -70,7 +70,7 @@ class Notebook:
         # Leading blank lines keep the line numbers of the file, so that tracebacks point to the right place.
         code = "\n" * (cell.first_line - 1) + cell.text
         if not Path(name).is_file():
-            linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+            linecache.cache[name] = (len(code), None, [f"{line}\n" for line in code.split("\n")], name)
         # The user's code must not inherit the __future__ imports of this module.
         tree: Any = compile(code, name, "exec", PyCF_ONLY_AST, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
