@@ -88,10 +88,11 @@ def _listed(runs: Iterable[Run], context: RequestContext) -> list[Run]:
 def get(context: RequestContext) -> Json:
     """Show a run or a task run."""
     run, task = context.run()
+    resolved = context.modern and context.args.get("include_resolved_values", False)
     if task is not None:
-        return context.view.task_run(run, task)
+        return context.view.task_run(run, task, resolved=resolved)
     history = context.modern and context.args.get("include_history", False)
-    return context.view.run(run, history=history, page_token=context.args.get("page_token", ""))
+    return context.view.run(run, history=history, resolved=resolved, page_token=context.args.get("page_token", ""))
 
 
 def cancel(context: RequestContext) -> Json:
