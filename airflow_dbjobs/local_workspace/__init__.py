@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_dbjobs import lazy_names
+
 if TYPE_CHECKING:
     from .faults import Fault
+    from .jobs_files.loading import JobsFiles
     from .workspace import LocalWorkspace
+else:
+    # The subprocess of every task imports this package too, and must start fast.
+    __getattr__ = lazy_names(
+        {
+            "Fault": "airflow_dbjobs.local_workspace.faults",
+            "JobsFiles": "airflow_dbjobs.local_workspace.jobs_files.loading",
+            "LocalWorkspace": "airflow_dbjobs.local_workspace.workspace",
+        }
+    )
 
-__all__ = ["Fault", "LocalWorkspace"]
-
-
-def __getattr__(name: str) -> object:
-    """Import the exports on first use: the subprocess of every task imports this package too and must start fast."""
-    if name == "LocalWorkspace":
-        from .workspace import LocalWorkspace
-
-        return LocalWorkspace
-    if name == "Fault":
-        from .faults import Fault
-
-        return Fault
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = ["Fault", "JobsFiles", "LocalWorkspace"]

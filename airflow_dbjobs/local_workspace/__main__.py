@@ -67,8 +67,8 @@ def _open(options: argparse.Namespace) -> tuple[LocalWorkspace, socket.socket, t
             max_parallel_tasks=options.max_parallel_tasks,
             simulate=options.simulate,
             max_page=options.max_page,
-            spark="none" if options.simulate is not None else options.spark,
-            spark_catalogs=options.spark_catalogs.split(","),
+            spark=options.spark,
+            spark_catalogs=options.spark_catalogs,
             jobs=options.jobs,
         )
         on_failure.callback(workspace.close, leave_running=True)
@@ -102,12 +102,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="the largest page of runs/list in API 2.0 (default: %(default)s)",
     )
     add("--spark", choices=ENGINES, default="auto", help="what runs Spark code (default: sail or pyspark if installed)")
-    add("--spark-catalogs", default="main", metavar="NAME,...", help="catalogs that code names (default: %(default)s)")
+    add(
+        "--spark-catalogs",
+        type=lambda names: names.split(","),
+        default=[],
+        metavar="NAME,...",
+        help="catalogs that code names, in addition to main, workspace and hive_metastore",
+    )
     add("--tls", action="store_true", help="serve HTTPS, with a certificate that is made and kept in the root")
     options = parser.parse_args(argv)
     if options.root is None and not options.jobs:
         parser.error("the following arguments are required: --root (or --jobs with a bundle)")
-    options.jobs = JobsFiles(options.jobs, options.target, dict(options.job_id))
+    ids = dict(options.job_id)
+    if len(ids) < len(options.job_id):
+        parser.error("argument --job-id: give each job one id")
+    options.jobs = JobsFiles(options.jobs, options.target, ids)
     options.root = options.root or options.jobs.root
     return options
 

@@ -58,8 +58,8 @@ class LocalWorkspace:
     :param spark_catalogs: The names of catalogs in addition to `main`, `workspace` and `hive_metastore`.
     :param jobs: The files whose jobs the workspace creates or resets at its start.
     :raises WorkspaceError: `root` is not a folder, another workspace has it open, or its state is damaged; the token is
-        empty; `spark` is not installed; a file of `jobs` is wrong; or `simulate`, `max_page` or `max_parallel_tasks` is
-        out of range.
+        empty; `spark` is not installed; a file of `jobs` is wrong; `simulate`, `max_page` or `max_parallel_tasks` is
+        out of range; or parameters contradict each other.
     """
 
     def __init__(
@@ -82,6 +82,8 @@ class LocalWorkspace:
             raise WorkspaceError("The token has characters that an HTTP header cannot hold; use letters and digits.")
         if simulate is not None and not 0 <= simulate <= MAX_SECONDS:
             raise WorkspaceError(f"simulate must be from 0 to {MAX_SECONDS} seconds, not {simulate}.")
+        if simulate is not None and spark in ("sail", "pyspark"):
+            raise WorkspaceError(f"Simulated tasks run no code: leave out --simulate or --spark {spark}.")
         if max_page < 1:
             raise WorkspaceError(f"max_page must be at least 1, not {max_page}.")
         if max_parallel_tasks < 1:
@@ -99,7 +101,7 @@ class LocalWorkspace:
         self._simulate = simulate
         self._max_page = max_page
         self._user = auth.user_name()
-        self._spark = SparkServer(folder / "spark", spark, spark_catalogs)
+        self._spark = SparkServer(folder / "spark", "none" if simulate is not None else spark, spark_catalogs)
         #: The jobs of the files, and what is not as in the cloud.
         self.file_jobs, self.file_notes = jobs.read(self._root, user=self._user, host=base_url) if jobs else ([], [])
         self._failures = FailureLog()

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbjobs.local_workspace.state.settings import RUN_PARAMETERS, payload_fields
+
 from .errors import CannotRunError
 
 if TYPE_CHECKING:
@@ -108,10 +110,50 @@ def arguments(run: Run, task: Json, override: str = "python_params") -> list[str
 
 def wheel_arguments(run: Run, wheel_task: Json) -> list[str]:
     """Return the arguments of a wheel: a list, or `--name=value` for named parameters, to which the job's are added."""
+    named = _wheel_named(run, wheel_task)
+    return [f"--{name}={value}" for name, value in named.items()] if named else arguments(run, wheel_task)
+
+
+def _wheel_named(run: Run, wheel_task: Json) -> dict[str, str]:
     own = wheel_task.get("named_parameters", {})
-    if not (own or run.overrides.get("python_named_params")):
-        return arguments(run, wheel_task)
-    return [f"--{name}={_text(value)}" for name, value in _named(run, own, "python_named_params").items()]
+    given = own or run.overrides.get("python_named_params")
+    named = _named(run, own, "python_named_params") if given else {}
+    return {name: _text(value) for name, value in named.items()}
+
+
+def dbt_commands(run: Run, dbt_task: Json) -> list[str]:
+    """Return the commands of a dbt task: run-now's replace the task's own."""
+    commands: list[str] = run.overrides.get("dbt_commands") or dbt_task["commands"]
+    return commands
+
+
+def resolved_values(run: Run, spec: Json) -> Json:
+    """Return the parameters that a task gets, below its payload; `spec` is the task with its references replaced."""
+    kind = payload_fields(spec)[0]
+    task = spec[kind]
+    values: Json = {}
+    match kind:
+        case "notebook_task":
+            values = {"base_parameters": widget_values(run, task)}
+        case "sql_task":
+            values = {"parameters": sql_values(run, task)}
+        case "spark_python_task":
+            values = {"parameters": arguments(run, task)}
+        case "spark_jar_task":
+            values = {"parameters": arguments(run, task, "jar_params")}
+        case "spark_submit_task":
+            values = {"parameters": arguments(run, task, "spark_submit_params")}
+        case "python_wheel_task":
+            named = _wheel_named(run, task)
+            values = {"named_parameters": named} if named else {"parameters": arguments(run, task)}
+        case "dbt_task":
+            values = {"commands": dbt_commands(run, task)}
+        case "condition_task":
+            values = {name: str(task[name]) for name in ("left", "right")}
+        case "run_job_task":
+            values = {name: value for name, value in task.items() if name in RUN_PARAMETERS}
+    given = {name: value for name, value in values.items() if value}
+    return {kind: given} if given else {}
 
 
 def _named(run: Run, own: Json, override: str) -> Json:

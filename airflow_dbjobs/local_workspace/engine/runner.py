@@ -166,6 +166,8 @@ class Runner:
         upstream = upstream_of(task, self._store.tasks_of(run))
         try:
             spec = parameters.resolved_spec(run, task, lambda key: self._executor.task_values(upstream.get(key)))
+            task.resolved = parameters.resolved_values(run, spec)
+            self._store.save(task)
             if self._executor.can_run(kind):
                 self._executor.start(run, task, spec, upstream.values())
             else:

@@ -41,10 +41,14 @@ class SparkServer:
 
     `folder` is for its log, its tables and its port; `catalogs` are names of catalogs in addition to the usual ones.
 
-    :raises WorkspaceError: `engine` is not installed, or a name of a catalog is not one.
+    :raises WorkspaceError: `engine` is not installed, or "none" although there are `catalogs`; or a name of a catalog
+        is not one.
     """
 
     def __init__(self, folder: Path, engine: Engine, catalogs: Sequence[str] = ()) -> None:
+        if catalogs and engine == "none":
+            names = ", ".join(catalogs)
+            raise WorkspaceError(f"--spark-catalogs {names} needs Spark, which --spark none and --simulate turn off.")
         if strange := [name for name in catalogs if not re.fullmatch(r"[a-z_][a-z0-9_]*", name)]:
             raise WorkspaceError(f"{strange[0]!r} cannot be the name of a catalog; use small letters, digits and _.")
         self._folder = folder

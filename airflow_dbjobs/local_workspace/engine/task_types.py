@@ -82,7 +82,7 @@ def _wheel(start: TaskStart) -> Json:
 
 def _dbt(start: TaskStart) -> Json:
     task = start.spec["dbt_task"]
-    commands = [_dbt_command(command) for command in start.run.overrides.get("dbt_commands") or task["commands"]]
+    commands = [_dbt_command(command) for command in parameters.dbt_commands(start.run, task)]
     project = _folder_with("dbt_project.yml", start.root, task.get("project_directory", "/"))
     environment = {
         variable: task[field]

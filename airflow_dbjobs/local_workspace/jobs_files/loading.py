@@ -99,6 +99,8 @@ class JobsFiles:
                     jobs += [self._job_of(file, path) for file in _files(path)]
         except ConfigurationError as error:
             raise WorkspaceError(str(error)) from None
+        if self.target and not any(map(_bundle_file, self.paths)):
+            raise WorkspaceError(f"--target {self.target} is that of a bundle: name the bundle with --jobs.")
         self._check_ids(jobs)
         return [_checked(job) for job in jobs], notes
 
@@ -123,7 +125,7 @@ class JobsFiles:
                     f" {job.key}=ID."
                 )
         if unknown := self.ids.keys() - {job.key for job in seen.values()}:
-            keys = ", ".join(sorted(job.key for job in seen.values())) or "none"
+            keys = ", ".join(sorted(job.key for job in seen.values())) or "none; name them with --jobs"
             raise WorkspaceError(f"--job-id names {', '.join(sorted(unknown))}; the jobs of the files are: {keys}.")
 
 

@@ -21,8 +21,8 @@ _INTEGERS: Final = frozenset(
 )  # fmt: skip
 _BOOLEANS: Final = frozenset(
     {
-        "active_only", "completed_only", "expand_tasks", "include_history", "all_queued_runs",
-        "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled",
+        "active_only", "completed_only", "expand_tasks", "include_history", "include_resolved_values",
+        "all_queued_runs", "rerun_all_failed_tasks", "rerun_dependent_tasks", "retry_on_timeout", "enabled", "disabled",
     }
 )  # fmt: skip
 STRINGS: Final = frozenset(
@@ -35,7 +35,7 @@ STRINGS: Final = frozenset(
 #: Strings, although clients send numbers and booleans too.
 _VALUES: Final = frozenset({"left", "right", "default"})
 _STRING_ARRAYS: Final = frozenset({"rerun_tasks", "fields_to_remove", "only"})
-_VALUE_ARRAYS: Final = frozenset({"python_params", "jar_params", "spark_submit_params", "dbt_commands"})
+_VALUE_ARRAYS: Final = frozenset({"python_params", "jar_params", "spark_submit_params", "dbt_commands", "commands"})
 _OBJECT_ARRAYS: Final = frozenset(
     {"tasks", "depends_on", "job_clusters", "environments", "libraries", "rules", "access_control_list", "faults"}
 )
@@ -99,6 +99,8 @@ def _field(name: str, value: Any) -> Any:
             _value_array(f"{name}.parameters", payload["parameters"])
         if name == "for_each_task":
             payload |= {field: read(field, payload[field]) for field, read in _LOOP_READERS if field in payload}
+        if name == "sql_task":
+            _expect("sql_task.parameters", payload.get("parameters", {}), dict, "an object")
         return payload
     return decode(value)
 

@@ -89,10 +89,12 @@ def get(context: RequestContext) -> Json:
     """Show a run or a task run."""
     run, task = context.run()
     page_token = context.args.get("page_token", "")
+    resolved = context.modern and context.args.get("include_resolved_values", False)
     if task is not None:
-        return context.view.task_run(run, task) | context.view.iterations(run, task, page_token)
+        shown = context.view.task_run(run, task, resolved=resolved)
+        return shown | context.view.iterations(run, task, page_token, resolved=resolved)
     history = context.modern and context.args.get("include_history", False)
-    return context.view.run(run, history=history, page_token=page_token)
+    return context.view.run(run, history=history, resolved=resolved, page_token=page_token)
 
 
 def cancel(context: RequestContext) -> Json:

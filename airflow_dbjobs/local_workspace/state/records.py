@@ -82,6 +82,8 @@ class TaskRun:
     not_before_ms: int = 0
     #: The result state that this task run will end with, once a stop was requested.
     stop: str | None = None
+    #: Its parameters with references replaced, from its start on: the API's `resolved_values`.
+    resolved: Json = field(default_factory=dict)
     #: Condition tasks only: "true" or "false".
     outcome: str | None = None
     #: run_job tasks only: the run that the task started.

@@ -90,7 +90,15 @@ class JsonView:
         arrays = ("tasks", "job_clusters", "environments", "parameters")
         return shown | self._cut(settings, arrays, page_token, f"Job {job.job_id}")
 
-    def run(self, run: Run, *, expand: bool = True, history: bool = False, page_token: str | None = None) -> Json:
+    def run(
+        self,
+        run: Run,
+        *,
+        expand: bool = True,
+        history: bool = False,
+        resolved: bool = False,
+        page_token: str | None = None,
+    ) -> Json:
         """Return a run, without tasks unless `expand`; `page_token` is None for an entry of a list."""
         attempts = [task for task in self._store.tasks_of(run) if task.iteration is None]
         last = attempts[-1] if run.flat and attempts else None
@@ -118,7 +126,7 @@ class JsonView:
             if not self._modern:
                 shown["task"] = _payload(last)
         if expand and (self._modern or not run.flat):
-            shown["tasks"] = [self._entry(run, task) for task in attempts]
+            shown["tasks"] = [self._entry(run, task, resolved=resolved) for task in attempts]
         elif not expand:
             shown.pop("job_clusters", None)
         if history:
@@ -130,10 +138,10 @@ class JsonView:
         arrays = ("tasks", "job_clusters", "job_parameters", "repair_history")
         return shown | self._cut(shown, arrays, page_token, f"Run {run.run_id}")
 
-    def task_run(self, run: Run, task: TaskRun) -> Json:
+    def task_run(self, run: Run, task: TaskRun, *, resolved: bool = False) -> Json:
         """Return a task run as `runs/get` shows it by the task run's own id."""
         return {
-            **self._entry(run, task),
+            **self._entry(run, task, resolved=resolved),
             "job_id": run.job_id,
             "job_run_id": run.run_id,
             "number_in_job": task.run_id if self._modern else run.number_in_job,
@@ -147,17 +155,17 @@ class JsonView:
             **({"overriding_parameters": run.overrides} if run.overrides else {}),
         }
 
-    def iterations(self, run: Run, task: TaskRun, page_token: str | None) -> Json:
+    def iterations(self, run: Run, task: TaskRun, page_token: str | None, *, resolved: bool) -> Json:
         """Return the fields that only `runs/get` of a for_each task run has."""
         if "for_each_task" not in task.spec:
             return {}
-        attempts = [self._entry(run, self._store.task_runs[run_id]) for run_id in task.iteration_ids]
-        shown: Json = {"tasks": [self._entry(run, task)], "iterations": attempts}
+        attempts = [self._entry(run, self._store.task_runs[run_id], resolved=resolved) for run_id in task.iteration_ids]
+        shown: Json = {"tasks": [self._entry(run, task, resolved=resolved)], "iterations": attempts}
         # Before version 2.2 there are no other pages.
         token = page_token if self._version == "2.2" else None
         return shown | self._cut(shown, ("iterations",), token, f"Run {task.run_id}")
 
-    def _entry(self, run: Run, task: TaskRun) -> Json:
+    def _entry(self, run: Run, task: TaskRun, *, resolved: bool) -> Json:
         entry: Json = {
             "run_if": "ALL_SUCCESS",
             **self._spelled(task.spec),
@@ -171,6 +179,8 @@ class JsonView:
         }
         if task.started and not task.spec.keys().isdisjoint(_CLUSTERS):
             entry["cluster_instance"] = {"cluster_id": task.spec.get("existing_cluster_id", CLUSTER_ID)}
+        if resolved and task.resolved:
+            entry["resolved_values"] = task.resolved
         if task.outcome is not None:
             entry["condition_task"] = {**entry["condition_task"], "outcome": task.outcome}
         if task.child_run_id is not None:

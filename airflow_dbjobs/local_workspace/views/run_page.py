@@ -178,7 +178,8 @@ class RunPages:
             iterations = [self._store.task_runs[run_id] for run_id in task.iteration_ids]
             listed = self._attempts(run, iterations, self._now_ms(), parameters=False)
             body += f"<h2>Iterations</h2>{self._iteration_counts(task)}{listed}"
-        return f"{body}<h2>Definition</h2>{json_block(task.spec)}"
+        used = f"<h2>Resolved parameters</h2>{json_block(_parameters(task))}" if task.resolved else ""
+        return f"{body}{used}<h2>Definition</h2>{json_block(task.spec)}"
 
     def _log(self, run: Run, task: TaskRun, log: str, *, truncated: bool) -> str:
         note = ""
@@ -219,5 +220,7 @@ class RunPages:
 
 
 def _parameters(task: TaskRun) -> Json:
-    payload: Json = task.spec[payload_fields(task.spec)[0]]
-    return {name: value for name, value in payload.items() if name in _PARAMETERS}
+    """Return the parameters of a task: those that it got if it has started, else those in its definition."""
+    kind = payload_fields(task.spec)[0]
+    payload: Json = task.spec[kind]
+    return task.resolved.get(kind) or {name: value for name, value in payload.items() if name in _PARAMETERS}

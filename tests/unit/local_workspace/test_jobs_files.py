@@ -92,7 +92,7 @@ def message(folder: Path, *paths: Path, target: str = "prod", ids: dict[str, Any
 
 
 def opened(root: Path, *paths: Path, **options: Any) -> LocalWorkspace:
-    return LocalWorkspace(root, token=TOKEN, jobs=JobsFiles(paths or [root], "prod", **options))
+    return LocalWorkspace(root, token=TOKEN, jobs=JobsFiles(paths or [root], "" if paths else "prod", **options))
 
 
 def ids_by_name(root: Path, *paths: Path, **options: Any) -> dict[str, int]:
@@ -376,7 +376,7 @@ class TestFiles:
     )
     def test_without_a_job_are_refused(self, root: Path, write: Write, text: str, expected: str) -> None:
         write("job.json", text)
-        assert expected in message(root, root / "job.json")
+        assert expected in message(root, root / "job.json", target="")
 
     def test_that_are_missing_are_named(self, root: Path) -> None:
         assert message(root, root / "no.json") == "no.json: cannot be read: No such file or directory."

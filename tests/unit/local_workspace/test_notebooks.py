@@ -311,6 +311,21 @@ class TestFiles:
         notebook("main", "open('/dbfs/../../secret')")
         assert "is outside the root folder" in run_notebook(client, "/main")["error"]
 
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "shutil.rmtree('/Workspace/')",
+            "shutil.rmtree(b'.')",
+            "os.rename('/Workspace', '../elsewhere')",
+            "pathlib.Path('.').rename('../elsewhere')",
+        ],
+    )
+    def test_the_root_stays(self, client: Client, notebook, root: Path, call: str) -> None:
+        notebook("main", f"import os, pathlib, shutil; {call}")
+        error = run_notebook(client, "/main")["error"]
+        assert error.startswith("PermissionError: ")
+        assert error.endswith(f"stays: the root folder of the local workspace is {root}")
+
 
 class TestDocumentation:
     def test_example_logs_what_the_page_shows(self, client: Client, write, log_of) -> None:

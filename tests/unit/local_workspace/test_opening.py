@@ -46,6 +46,27 @@ class TestRefusals:
         (root / ".airflow_dbjobs" / "token").touch()
         assert "token is empty; remove it" in self.refusal(capsys, "--root", str(root), "--port", "0")
 
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (["--target", "prod"], "--target prod is that of a bundle: name the bundle with --jobs"),
+            (["--target", "prod", "--jobs", "JOB"], "--target prod is that of a bundle"),
+            (["--job-id", "a=1"], "--job-id names a; the jobs of the files are: none; name them with --jobs"),
+            (["--spark", "none", "--spark-catalogs", "dev,prod"], "--spark-catalogs dev, prod needs Spark"),
+            (["--simulate", "1", "--spark-catalogs", "dev"], "--spark-catalogs dev needs Spark"),
+            (["--simulate", "1", "--spark", "sail"], "leave out --simulate or --spark sail"),
+        ],
+    )
+    def test_options_without_effect(self, capsys, root: Path, options: list[str], expected: str) -> None:
+        (root / "job.json").write_text('{"name": "a"}')
+        options = [str(root / "job.json") if option == "JOB" else option for option in options]
+        assert expected in self.refusal(capsys, "--root", str(root), "--port", "0", *options)
+
+    def test_two_ids_of_one_job(self, capsys, root: Path) -> None:
+        with pytest.raises(SystemExit):
+            __main__.main(["--root", str(root), "--job-id", "a=1", "--job-id", "a=2"])
+        assert "argument --job-id: give each job one id" in capsys.readouterr().err
+
     def test_port_in_use(self, capsys, root: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]

@@ -121,6 +121,24 @@ class TestRunPage:
             assert expected in text
         assert "<script" not in text
 
+    def test_of_a_task_shows_the_parameters_that_it_got(self, client: Client, notebook) -> None:
+        notebook("main", "dbutils.jobs.taskValues.set('day', 'sunday')")
+        notebook("next", "")
+        parameters = {"day": "{{tasks.a.values.day}}", "run": "{{job.run_id}}"}
+        tasks = [
+            {"task_key": "a", "notebook_task": {"notebook_path": "/main"}},
+            {
+                "task_key": "b",
+                "depends_on": [{"task_key": "a"}],
+                "notebook_task": {"notebook_path": "/next", "base_parameters": parameters},
+            },
+        ]
+        run = client.finish(tasks=tasks)
+        (task,) = [item for item in run["tasks"] if item["task_key"] == "b"]
+        shown = parsed(client, path_of(client, task)).after("Resolved parameters").text
+        assert json.loads(shown) == {"base_parameters": {"day": "sunday", "run": str(run["run_id"])}}
+        assert "sunday" in parsed(client, path_of(client, run)).after("Tasks").text
+
     def test_task_that_never_ran_has_no_duration(self, client: Client) -> None:
         run = client.finish(
             tasks=[

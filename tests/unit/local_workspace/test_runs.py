@@ -147,6 +147,85 @@ class TestParameters:
         assert outputs == ["1 0", "2 1", "1 0"]
 
     @pytest.mark.parametrize(
+        ("task", "parameters", "resolved"),
+        [
+            (
+                {"notebook_task": {"notebook_path": "/x", "base_parameters": {"a": "{{task.name}}", "b": "own"}}},
+                {"notebook_params": {"b": "now"}},
+                {"base_parameters": {"a": "t", "b": "now"}},
+            ),
+            (
+                {"notebook_task": {"notebook_path": "/x"}},
+                {"job_parameters": {"c": "1"}},
+                {"base_parameters": {"c": "1"}},
+            ),
+            (
+                {"spark_python_task": {"python_file": "/x.py", "parameters": ["{{task.name}}", "b"]}},
+                {},
+                {"parameters": ["t", "b"]},
+            ),
+            (
+                {"spark_jar_task": {"main_class_name": "M", "parameters": ["own"]}},
+                {"jar_params": ["now"]},
+                {"parameters": ["now"]},
+            ),
+            (
+                {"python_wheel_task": {"package_name": "p", "entry_point": "e", "named_parameters": {"a": "own"}}},
+                {"python_named_params": {"b": "now"}},
+                {"named_parameters": {"a": "own", "b": "now"}},
+            ),
+            (
+                {"python_wheel_task": {"package_name": "p", "entry_point": "e", "parameters": ["own"]}},
+                {},
+                {"parameters": ["own"]},
+            ),
+            (
+                {"sql_task": {"file": {"path": "/x.sql"}, "warehouse_id": "w", "parameters": {"a": "own"}}},
+                {"sql_params": {"b": "now"}},
+                {"parameters": {"a": "own", "b": "now"}},
+            ),
+            (
+                {"dbt_task": {"commands": ["dbt run"]}},
+                {"dbt_commands": ["dbt run --vars {{task.name}}"]},
+                {"commands": ["dbt run --vars {{task.name}}"]},
+            ),
+            (
+                {"condition_task": {"op": "EQUAL_TO", "left": "{{task.name}}", "right": "t"}},
+                {},
+                {"left": "t", "right": "t"},
+            ),
+            (
+                {"run_job_task": {"job_id": 1, "job_parameters": {"a": "{{task.name}}"}}},
+                {},
+                {"job_parameters": {"a": "t"}},
+            ),
+            ({"notebook_task": {"notebook_path": "/x"}}, {}, None),
+        ],
+    )
+    def test_resolved_values_are_what_a_task_got(
+        self, client: Client, task: dict, parameters: dict, resolved: dict | None
+    ) -> None:
+        job_id = client.post("create", tasks=[{"task_key": "t", **task}])["job_id"]
+        run = client.wait_for(client.post("run-now", job_id=job_id, **parameters)["run_id"])
+        (shown,) = client.get("runs/get", run_id=run["run_id"], include_resolved_values="true")["tasks"]
+        assert shown.get("resolved_values") == (resolved and {next(iter(task)): resolved})
+        assert "resolved_values" not in run["tasks"][0]
+        alone = client.get("runs/get", run_id=shown["run_id"], include_resolved_values="true")
+        assert alone.get("resolved_values") == shown.get("resolved_values")
+
+    def test_resolved_values_stay_those_of_the_attempt(self, client: Client) -> None:
+        task = {"spark_python_task": {"python_file": "/no.py", "parameters": ["{{job.parameters.day}}"]}}
+        job_id = client.post(
+            "create", tasks=[{"task_key": "t", **task}], parameters=[{"name": "day", "default": "mon"}]
+        )
+        run = client.wait_for(client.post("run-now", **job_id)["run_id"])
+        client.post("runs/repair", run_id=run["run_id"], rerun_tasks=["t"], job_parameters={"day": "sun"})
+        client.wait_for(run["run_id"])
+        tasks = client.get("runs/get", run_id=run["run_id"], include_resolved_values="true")["tasks"]
+        got = {task["attempt_number"]: task["resolved_values"]["spark_python_task"]["parameters"] for task in tasks}
+        assert got == {0: ["mon"], 1: ["sun"]}
+
+    @pytest.mark.parametrize(
         "parameters",
         [
             {"jar_params": [], "notebook_params": {"x": "1"}},

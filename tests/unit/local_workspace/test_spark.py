@@ -61,7 +61,7 @@ class TestWithoutEngine:
 
     def test_a_name_that_no_catalog_can_have_is_refused(self, root: Path) -> None:
         with pytest.raises(WorkspaceError, match="'a-b' cannot be the name of a catalog"):
-            LocalWorkspace(root, token=TOKEN, spark_catalogs=["dev", "a-b"])
+            LocalWorkspace(root, token=TOKEN, spark="auto", spark_catalogs=["dev", "a-b"])
 
     def test_auto_is_none_where_nothing_is_installed(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(spark_server.importlib.util, "find_spec", lambda _: None)

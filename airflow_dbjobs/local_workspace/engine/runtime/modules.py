@@ -14,7 +14,7 @@ from .dbutils import DBUtils
 from .display import display
 from .errors import Missing
 from .names import provided_names
-from .paths import redirect_files
+from .redirects import redirect_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
