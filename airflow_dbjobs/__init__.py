@@ -62,13 +62,13 @@ def lazy_names(modules: Mapping[str, str]) -> Callable[[str], Any]:
     """
 
     def get(name: str) -> Any:
+        if name in modules:
+            return getattr(import_module(modules[name]), name)
         if name in NOT_OFFERED:
             raise ImportError(
                 f"airflow_dbjobs does not offer {name}. Use {NOT_OFFERED[name]}; or import it from the official"
                 " provider, as before: both can be installed together."
             )
-        if name not in modules:
-            raise AttributeError(f"the package has no attribute {name!r}")
-        return getattr(import_module(modules[name]), name)
+        raise AttributeError(f"the package has no attribute {name!r}")
 
     return get
