@@ -42,6 +42,8 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
     """
 
     is_databricks = True
+    # Airflow's copies of a group lose its attributes, and may be without the task.
+    _lacks_launch = False
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
         **kwargs: Any,
     ) -> None:
         super().__init__(group_id=group_id, **kwargs)
+        self._lacks_launch = True
         self.databricks_conn_id = databricks_conn_id
         self.existing_clusters = existing_clusters
         self.parameters = {
@@ -113,17 +116,34 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
             # An error must not leave the group behind as the context of other tasks.
             super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
+    def serialize_for_task_group(self) -> Any:
+        """Return the group as Airflow stores it, which is the end of parsing. Raises ConfigurationError."""
+        self.check_launch()
+        return super().serialize_for_task_group()
+
+    def check_launch(self) -> None:
+        """Raise ConfigurationError if nothing launches the group's job."""
+        if self._lacks_launch:
+            from airflow_dbjobs.errors import ConfigurationError
+
+            raise ConfigurationError(
+                f"Workflow group {self.group_id} has no task {self.launch_task_id}, because the DAG file never entered"
+                " it. Write its tasks in a `with` statement with the group."
+            )
+
     def _add_launch(self) -> None:
         from airflow_dbjobs.errors import ConfigurationError
         from airflow_dbjobs.operators.workflow.launch import WorkflowLaunchOperator
-        from airflow_dbjobs.operators.workflow.structure import check_members, members_of, order
+        from airflow_dbjobs.operators.workflow.structure import check_members, check_references, members_of, order
 
         if self.dag.has_task(self.launch_task_id):
             raise ConfigurationError(
                 f"The DAG already has a task {self.launch_task_id}, which is the id of the task that launches workflow"
                 f" group {self.group_id}. Rename the task, and enter the group only once."
             )
-        check_members(self, members_of(self))
+        members = members_of(self)
+        check_members(self, members)
+        check_references(self, members, f"Workflow group {self.group_id}", self.parameters)
         leaves = list(self.get_leaves())
         launch = WorkflowLaunchOperator(
             task_id="launch",
@@ -133,6 +153,7 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
             **({"databricks_conn_id": self.databricks_conn_id} if self.databricks_conn_id else {}),
             parameters={name: value for name, value in self.parameters.items() if value not in NOTHING},
         )
+        self._lacks_launch = False
         order(launch)
         self._connect_downstream(leaves)
 

@@ -120,6 +120,8 @@ class Member:
 
     def _lack_of_run(self) -> Exception:
         """Return how to end without a run: skipped if that is intended, else failed."""
+        if self._group:
+            self._group.check_launch()
         launch = self._launch_task_id
         problem = f"{launch} launched no run" if launch else "There is no run"
         problem += f", so there is no task {self._key} to wait for."

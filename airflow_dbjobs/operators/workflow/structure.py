@@ -30,6 +30,11 @@ RUN_IF = {
     "all_done_setup_success": "ALL_DONE",
 }
 _ALTERNATIVES = ", ".join(rule for rule in RUN_IF if rule != "all_done_setup_success")
+_TEXT = r"'[^']*'|\"[^\"]*\""
+_XCOM_PULL = re.compile(rf"\bxcom_pull\(((?:{_TEXT}|\([^()]*\)|[^()'\"])*)\)")
+# What such a call has if it reads another DAG run.
+_OF_ANOTHER_RUN = re.compile(r"\b(?:include_prior_dates|dag_id|run_id)\s*=")
+_TASK_IDS = re.compile(rf"(?:^|\btask_ids\s*=)\s*({_TEXT}|\[[^\]]*\]|\([^)]*\))")
 
 
 def members_of(group: DatabricksWorkflowTaskGroup) -> dict[str, DatabricksSubmitRunOperator]:
@@ -101,7 +106,7 @@ def check_members(group: DatabricksWorkflowTaskGroup, members: Members) -> None:
                 " the two another databricks_task_key."
             )
         by_key[key] = task_id
-        _check_references(group, members, member)
+        check_references(group, members, task_id, member.databricks_task())
     for member in members.values():
         run_if(member)
 
@@ -137,16 +142,27 @@ def depends_on(member: DatabricksSubmitRunOperator, members: Members) -> list[di
     return [given.get(key, {"task_key": key}) for key in sorted(keys | given.keys())]
 
 
-def _check_references(
-    group: DatabricksWorkflowTaskGroup, members: Members, member: DatabricksSubmitRunOperator
-) -> None:
-    for other, _ in XComArg.iter_xcom_references(member.databricks_task()):
-        if other.task_id in members or other.task_id == group.launch_task_id:
+def check_references(group: DatabricksWorkflowTaskGroup, members: Members, user: str, settings: object) -> None:
+    """Raise ConfigurationError if a template or an XComArg in `settings` needs the value of a task of the group."""
+    outputs = (other.task_id for other, _ in XComArg.iter_xcom_references(settings))
+    for task_id in (*outputs, *_pulled_task_ids(settings)):
+        if task_id in members or task_id == group.launch_task_id:
             raise ConfigurationError(
-                f"{member.task_id} uses the output of {other.task_id}, which is not known when the group's job is"
+                f"{user} uses the output of {task_id}, which is not known when the group's job is"
                 " launched. Let the code of that task set a task value, and use"
                 " '{{tasks.<task key>.values.<name>}}'; '{{job.run_id}}' is the run's id."
             )
+
+
+def _pulled_task_ids(value: object) -> Iterator[str]:
+    """Yield the ids of tasks whose values in the same DAG run the templates in `value` read by ``xcom_pull``."""
+    if isinstance(value, str):
+        for call in _XCOM_PULL.findall(value) if "xcom_pull" in value else ():
+            if not _OF_ANOTHER_RUN.search(call):
+                yield from (text[1:-1] for ids in _TASK_IDS.findall(call.strip()) for text in re.findall(_TEXT, ids))
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _pulled_task_ids(item)
 
 
 def order(launch: BaseOperator) -> None:

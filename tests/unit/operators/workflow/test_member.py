@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
+from airflow import DAG
 from airflow_context import FAST, WorkerLost, fire, until
 from group_scene import TOKEN, GroupScene, MemberInstance, running
 from injected_clock import rule_all, shorten_waits
@@ -25,6 +27,7 @@ from airflow_dbjobs.errors import (
     RunSkipped,
 )
 from airflow_dbjobs.local_workspace import Fault
+from airflow_dbjobs.operators import DatabricksNotebookOperator, DatabricksWorkflowTaskGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,6 +145,13 @@ class TestFirstTry:
         group.states["etl.launch"] = state
         with pytest.raises(AirflowSkipException, match=r"etl\.launch launched no run"):
             group.run("load")
+
+    def test_fails_if_nothing_launches_the_group(self, group: GroupScene) -> None:
+        with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+            etl = DatabricksWorkflowTaskGroup(group_id="etl")
+            load = DatabricksNotebookOperator(task_id="load", notebook_path="/load", task_group=etl)
+        with pytest.raises(ConfigurationError, match=r"no task etl\.launch, because the DAG file never entered"):
+            load.execute({"ti": MemberInstance(group, "etl.load", 0)})  # type: ignore[typeddict-item]
 
     @pytest.mark.parametrize("states", [{"etl.launch": "failed"}, {"etl.launch": "running"}, {}])
     def test_fails_if_no_run_was_launched(self, group: GroupScene, states: dict[str, str]) -> None:

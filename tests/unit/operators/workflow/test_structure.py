@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow import DAG
+from airflow.exceptions import SerializationError
 from airflow.serialization import serialized_objects
 from airflow_context import AIRFLOW_V_3_0_PLUS, parsed
 
@@ -154,6 +155,36 @@ class TestRefuses:
             extract = notebook("extract")
             notebook("load", notebook_params={"n": extract.output["n"]})
 
+    @pytest.mark.parametrize(
+        "template",
+        [
+            "{{ ti.xcom_pull('etl.extract') }}",
+            "n={{ task_instance.xcom_pull( task_ids = \"etl.extract\", key='n')['n'] | upper }}",
+            "{{ ti.xcom_pull(key='n', task_ids=['check', 'etl.extract'], default=f(1))[1] }}",
+            "{% set (a, b) = ti.xcom_pull(('check', 'etl.extract')) %}{{ b }}",
+            "{{ ti.xcom_pull('check') }}{{ ti.xcom_pull('etl.extract') }}",
+        ],
+    )
+    def test_a_template_that_pulls_the_value_of_another_member(self, template):
+        with self.refused("etl.load uses the output of etl.extract.*tasks.<task key>.values"), new_dag():
+            other("check")
+            with group():
+                notebook("extract")
+                notebook("load", notebook_params={"list": [{"n": template}]})
+
+    def test_a_template_that_pulls_the_value_of_the_launch(self):
+        with self.refused("etl.load uses the output of etl.launch.*job.run_id"), new_dag(), group():
+            notebook("load", notebook_path="/{{ ti.xcom_pull('etl.launch')['run_id'] }}")
+
+    def test_a_template_of_the_group_that_pulls_the_value_of_a_member(self):
+        params = {"n": "{{ ti.xcom_pull('etl.extract') }}"}
+        with (
+            self.refused("Workflow group etl uses the output of etl.extract"),
+            new_dag(),
+            group(notebook_params=params),
+        ):
+            notebook("extract")
+
     def test_two_clusters(self):
         with self.refused(r"tasks\[etl.load\] \[COMPUTE-ONE-2_1\]: ", PayloadError), new_dag(), group():
             notebook("extract")
@@ -229,6 +260,26 @@ class TestRefuses:
         with self.refused(r"tasks\[etl.load\].notebook_task", PayloadError), new_dag(), group():
             notebook("extract")
             notebook("load", source="NOWHERE", notebook_path=None)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ti.xcom_pull('check') }}",
+        "{{ ti.xcom_pull('check', key='etl.extract') }}",
+        "{{ ti.xcom_pull(key='etl.extract', task_ids='check') }}",
+        "{{ ti.xcom_pull('etl.extract', include_prior_dates=True) }}",
+        "{{ ti.xcom_pull(task_ids='etl.extract', dag_id='weekly') }}",
+        "ti.xcom_pull(task_ids=x) 'etl.extract'",
+    ],
+)
+def test_accepts_a_template_that_pulls_another_value(template):
+    with new_dag() as dag:
+        other("check")
+        with group():
+            notebook("extract")
+            notebook("load", notebook_params={"n": template})
+    assert dag.has_task("etl.launch")
 
 
 class TestAfterAnError:
@@ -378,6 +429,10 @@ with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
 """
 
 
+def serializer() -> Any:
+    return getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+
+
 class TestInADagFile:
     def bag(self, tmp_path: Any, rest: str) -> Any:
         file = tmp_path / "nightly.py"
@@ -414,10 +469,19 @@ class TestInADagFile:
         bag = self.bag(tmp_path, "    load.trigger_rule = 'one_failed'\n    [extract, check] >> load\n")
         assert bag.import_errors == {}
 
+    @pytest.mark.parametrize(
+        "task", ["", "DatabricksNotebookOperator(task_id='extract', notebook_path='/a', task_group=late)"]
+    )
+    def test_is_not_stored_unless_it_is_entered(self, tmp_path, task):
+        bag = self.bag(tmp_path, f"    late = DatabricksWorkflowTaskGroup(group_id='late')\n    {task}\n")
+        with pytest.raises((ConfigurationError, SerializationError)) as refused:
+            serializer().to_dict(bag.dags["nightly"])
+        texts = f"{refused.value} {refused.value.__cause__}"
+        assert "Workflow group late has no task late.launch, because the DAG file never entered it" in texts
+
     def test_is_stored_and_copied(self, tmp_path):
         dag = self.bag(tmp_path, "    check >> etl\n    extract >> load\n").dags["nightly"]
-        serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
-        stored = serializer.from_dict(serializer.to_dict(dag))
+        stored = serializer().from_dict(serializer().to_dict(dag))
         assert stored.get_task("etl.launch").upstream_task_ids == {"check"}
         assert stored.get_task("etl.load").upstream_task_ids == {"etl.extract", "etl.launch"}
         assert stored.task_group.get_task_group_dict()["etl"].children.keys() == {
