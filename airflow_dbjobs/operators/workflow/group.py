@@ -127,8 +127,8 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
             from airflow_dbjobs.errors import ConfigurationError
 
             raise ConfigurationError(
-                f"Workflow group {self.group_id} has no task {self.launch_task_id}, because the DAG file never entered"
-                " it. Write its tasks in a `with` statement with the group."
+                f"Workflow group {self.group_id} has no task {self.launch_task_id}: the DAG file never entered it, or"
+                " caught an error in it. Write its tasks in a `with` statement with the group."
             )
 
     def _add_launch(self) -> None:
@@ -139,7 +139,8 @@ class DatabricksWorkflowTaskGroup(TaskGroup):
         if self.dag.has_task(self.launch_task_id):
             raise ConfigurationError(
                 f"The DAG already has a task {self.launch_task_id}, which is the id of the task that launches workflow"
-                f" group {self.group_id}. Rename the task, and enter the group only once."
+                f" group {self.group_id}. Rename the task, enter the group only once, and give prefix_group_id=False to"
+                " one group at most."
             )
         members = members_of(self)
         check_members(self, members)

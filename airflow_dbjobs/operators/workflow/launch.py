@@ -45,6 +45,8 @@ class WorkflowLaunchOperator(DatabricksRunNowOperator):
         # The default_args are for the members, too: what would change the launch is given.
         own = {"json": None, "idempotency_token": None, "do_xcom_push": True, "wait_for_termination": True}
         own |= {"forward_dag_params": False, "repair_run": False, "cancel_previous_runs": False}
+        # An asset of the members has not been updated when the run is only launched.
+        own |= {"outlets": None}
         fields = dict.fromkeys(DatabricksRunNowOperator.payload_fields)
         super().__init__(**{**kwargs, **fields, **own, "databricks_repair_reason_new_settings": None})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import sqlite3
 import sys
 from contextlib import closing
@@ -34,7 +36,9 @@ ONLY = {"task_key": "only", "condition_task": {"op": "EQUAL_TO", "left": "1", "r
 DAGS = """
 from datetime import datetime, timedelta
 from airflow import DAG
-from airflow_dbjobs.operators import DatabricksSubmitRunOperator
+from airflow_dbjobs.operators import (
+    DatabricksNotebookOperator, DatabricksSubmitRunOperator, DatabricksWorkflowTaskGroup
+)
 from airflow_dbjobs.sensors import DatabricksRunSensor
 
 def make(name, notebook="sleeps", parameters=None, deferrable=True, **options):
@@ -57,6 +61,20 @@ with DAG("of_a_job", schedule="@once", start_date=datetime(2024, 1, 1)):
         task_id="run", job_name="sensed", task_key="only", deferrable=True, poke_interval=1, timeout=300
     )
 make("out_of_time", execution_timeout=timedelta(seconds=15), retries=1, retry_delay=timedelta(seconds=1))
+with DAG("killed_group", schedule=None, start_date=datetime(2024, 1, 1)):
+    with DatabricksWorkflowTaskGroup(group_id="etl"):
+        for key in ("deferred", "here"):
+            DatabricksNotebookOperator(
+                task_id=key,
+                notebook_path="/notebooks/waits",
+                notebook_params={"for_file": "GROUP"},
+                deferrable=key == "deferred",
+                # The executor runs one task at a time: that which waits on its worker comes last.
+                priority_weight=200 if key == "deferred" else 100,
+                polling_period_seconds=0.5,
+                retries=1,
+                retry_delay=timedelta(0),
+            )
 """
 
 
@@ -78,7 +96,11 @@ class Airflow2:
             "database.sql_alchemy_conn": f"sqlite:///{home}/airflow.db?timeout=30",
             "scheduler.scheduler_idle_sleep_time": "0.2",
             "scheduler.trigger_timeout_check_interval": "1",
+            # What was killed is noticed soon.
+            "scheduler.scheduler_zombie_task_threshold": "5",
+            "scheduler.zombie_detection_interval": "1",
             "triggerer.job_heartbeat_sec": "1",
+            "triggerer.triggerer_health_check_threshold": "5",
             **statsd.settings,
         }
         environment = {
@@ -114,12 +136,23 @@ class Airflow2:
         with closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as database, database:
             return database.execute(statement, values).fetchall()
 
+    def tasks(self, dag_id: str) -> dict[str, tuple[str, int]]:
+        """Return the state of each of the DAG's tasks, and which try it is in."""
+        rows = self.database("select task_id, state, try_number from task_instance where dag_id = ?", dag_id)
+        return {task_id: (state, try_number) for task_id, state, try_number in rows}
+
     def task(self, dag_id: str) -> tuple[str, int]:
-        """Return the state of the DAG's task, and which try it is in."""
-        ((state, try_number),) = self.database(
-            "select state, try_number from task_instance where dag_id = ?", dag_id
-        ) or [("none", 0)]
-        return state, try_number
+        """Return the state of the DAG's only task, and which try it is in."""
+        (task,) = self.tasks(dag_id).values() or [("none", 0)]
+        return task
+
+    def kill_worker(self, dag_id: str, task_id: str) -> None:
+        """End a running task's process, and those that watch it up to the scheduler, with SIGKILL."""
+        ((pid,),) = self.database("select pid from task_instance where dag_id = ? and task_id = ?", dag_id, task_id)
+        task, scheduler = self.processes.descendant(pid), self.processes.process("scheduler")
+        watchers = list(itertools.takewhile(lambda process: process != scheduler, task.parents()))
+        for process in (*reversed(watchers), task):
+            process.kill()
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the runs that the DAG's task has launched, the latest first."""
@@ -154,7 +187,9 @@ def airflow2(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener) -
         (folder / name).mkdir(parents=True)
     for name, source in NOTEBOOKS.items():
         (folder / "workspace" / "notebooks" / name).write_text(source)
-    (folder / "home" / "dags" / "deferred.py").write_text(DAGS.replace("GO", str(folder / "home" / "go")))
+    (folder / "home" / "dags" / "deferred.py").write_text(
+        DAGS.replace("GO", str(folder / "home" / "go")).replace("GROUP", str(folder / "home" / "group"))
+    )
     with WorkspaceServer(folder / "workspace", folder / "logs") as workspace:
         # Before the DAG that waits for a run of it.
         workspace.call("POST", "jobs/create", {"name": "sensed", "tasks": [ONLY]})
@@ -210,6 +245,34 @@ def test_a_sensor_of_a_job_waits_for_its_first_run_in_the_triggerer(airflow2: Ai
     run_id = airflow2.workspace.call("POST", "jobs/run-now", {"job_id": job["job_id"]})["run_id"]
     airflow2.wait_for("the task to succeed", lambda: airflow2.task("of_a_job") == ("success", 1))
     assert f"Task only of run {run_id} is TERMINATED/SUCCESS" in airflow2.log("of_a_job")
+
+
+def test_kills_of_a_group_lose_and_double_nothing(airflow2: Airflow2) -> None:
+    dag_id = "killed_group"
+    parsed = "select 1 from serialized_dag where dag_id = ?"
+    airflow2.wait_for("the DAG to be parsed", lambda: bool(airflow2.database(parsed, dag_id)))
+    airflow2.airflow("dags", "trigger", dag_id)
+
+    def waits() -> bool:
+        tasks, log = airflow2.tasks(dag_id), airflow2.log(dag_id)
+        return (tasks.get("etl.deferred"), tasks.get("etl.here")) == (("deferred", 1), ("running", 1)) and all(
+            re.search(rf"Task {key} of run \d+ is RUNNING", log) for key in ("deferred", "here")
+        )
+
+    airflow2.wait_for("both members to wait", waits, 400)
+    airflow2.processes.kill("triggerer")
+    airflow2.kill_worker(dag_id, "etl.here")
+    airflow2.start("triggerer", "--skip-serve-logs")
+    airflow2.wait_for("the retry", lambda: airflow2.tasks(dag_id)["etl.here"] == ("running", 2), 120)
+    (airflow2.home / "group").touch()
+    ends = {"etl.launch": ("success", 1), "etl.deferred": ("success", 1), "etl.here": ("success", 2)}
+    airflow2.wait_for("the ends", lambda: airflow2.tasks(dag_id) == ends, 120)
+    jobs = airflow2.workspace.call("GET", f"jobs/list?name={dag_id}.etl")["jobs"]
+    (run,) = airflow2.runs(f"{dag_id}.etl")
+    run = airflow2.workspace.call("GET", f"jobs/runs/get?run_id={run['run_id']}&include_history=true")
+    assert len(jobs) == 1
+    assert [item["type"] for item in run["repair_history"]] == ["ORIGINAL"]
+    assert [task["state"]["result_state"] for task in run["tasks"]] == ["SUCCESS", "SUCCESS"]
 
 
 def test_the_triggerer_sends_the_pollers_measurements_where_airflows_go(

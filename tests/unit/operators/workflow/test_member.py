@@ -150,7 +150,7 @@ class TestFirstTry:
         with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
             etl = DatabricksWorkflowTaskGroup(group_id="etl")
             load = DatabricksNotebookOperator(task_id="load", notebook_path="/load", task_group=etl)
-        with pytest.raises(ConfigurationError, match=r"no task etl\.launch, because the DAG file never entered"):
+        with pytest.raises(ConfigurationError, match=r"no task etl\.launch: the DAG file never entered"):
             load.execute({"ti": MemberInstance(group, "etl.load", 0)})  # type: ignore[typeddict-item]
 
     @pytest.mark.parametrize("states", [{"etl.launch": "failed"}, {"etl.launch": "running"}, {}])

@@ -250,6 +250,12 @@ class TestRefuses:
         with self.refused("The DAG already has a task etl.launch.*Rename"), new_dag(), group():
             notebook("launch")
 
+    def test_a_second_group_whose_launch_has_the_same_id(self):
+        with self.refused("has a task launch, .*prefix_group_id=False to one group at most"), new_dag():
+            for group_id in "ab":
+                with group(group_id=group_id, prefix_group_id=False):
+                    notebook(f"load_{group_id}")
+
     def test_a_detour_between_its_tasks(self):
         with self.refused("group etl waits for check, which itself waits for etl.extract.*Split the group"), new_dag():
             outside = other("check")
@@ -477,7 +483,7 @@ class TestInADagFile:
         with pytest.raises((ConfigurationError, SerializationError)) as refused:
             serializer().to_dict(bag.dags["nightly"])
         texts = f"{refused.value} {refused.value.__cause__}"
-        assert "Workflow group late has no task late.launch, because the DAG file never entered it" in texts
+        assert "Workflow group late has no task late.launch: the DAG file never entered it" in texts
 
     def test_is_stored_and_copied(self, tmp_path):
         dag = self.bag(tmp_path, "    check >> etl\n    extract >> load\n").dags["nightly"]

@@ -21,6 +21,10 @@ from airflow_dbjobs.operators import (
 )
 from airflow_dbjobs.runs.result import run_result
 
+if AIRFLOW_V_3_0_PLUS:
+    from airflow.sdk import Asset
+else:
+    from airflow.datasets import Dataset as Asset
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -391,6 +395,12 @@ class TestLaunch:
         with pytest.raises(ConfigurationError, match=r"wait for check, but etl\.launch does not.*Nothing was launched"):
             launch.execute(etl.scene.context)
         assert etl.writes() == 0
+
+    def test_updates_no_asset_of_its_members(self, etl):
+        tasks: list[Any] = []
+        defaults = {"outlets": [Asset("s3://shop/sales")]}
+        launch = etl.parse(lambda: tasks.append(notebook()), dag_args={"default_args": defaults})
+        assert (len(launch.outlets), len(tasks[0].outlets)) == (0, 1)
 
     def test_ignores_default_args_of_its_members(self, etl):
         defaults = {
