@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_catalog, use_statements
@@ -13,6 +13,7 @@ from .spark_catalog import SessionCatalog, SharedCatalog, may_define, unknown_ca
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from socket import socket
 
 #: A call occupies a thread while it lasts; threads start when they are needed.
 _MAX_CALLS = 512
@@ -28,22 +29,24 @@ _NO_CATALOG = (
 )
 
 
-def serve(engine: str, folder: Path, port: int, catalogs: Sequence[str]) -> None:
-    """Serve at a port of this machine, with the tables in `folder`; does not return.
+def serve(engine: str, folder: Path, listener: socket, catalogs: Sequence[str]) -> None:
+    """Serve in place of a listening socket, with the tables in `folder`; does not return.
 
-    The first of `catalogs` is the default one.
+    Programs that have connected to the socket wait, and connect again when it is closed. The first of `catalogs` is the
+    default one.
     """
     if engine == "sail":
-        _serve_sail(folder, port, catalogs)
+        _serve_sail(folder, listener, catalogs)
     else:
-        _serve_apache_spark(folder, port)
+        _serve_apache_spark(folder, listener)
 
 
-def _serve_apache_spark(folder: Path, port: int) -> None:
+def _serve_apache_spark(folder: Path, listener: socket) -> None:
     """Start a JVM with Spark Connect, which ends with this process."""
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     from pyspark.sql import SparkSession
 
+    port = _port_of(listener)
     settings = {
         "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
         "spark.connect.grpc.binding.address": "127.0.0.1",
@@ -62,7 +65,7 @@ def _serve_apache_spark(folder: Path, port: int) -> None:
     threading.Event().wait()
 
 
-def _serve_sail(folder: Path, port: int, catalogs: Sequence[str]) -> None:
+def _serve_sail(folder: Path, listener: socket, catalogs: Sequence[str]) -> None:
     """Start Sail, and a proxy in front of it.
 
     The proxy does what Sail leaves to others: sessions share their tables, tables are Delta tables by default, as on
@@ -73,30 +76,22 @@ def _serve_sail(folder: Path, port: int, catalogs: Sequence[str]) -> None:
     os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = catalogs[0]
     os.environ["SAIL_SPARK__SESSION_TIMEOUT_SECS"] = str(_SESSION_SECONDS)
     import grpc
-
-    proxy: Future[Proxy] = Future()
-    server = grpc.server(ThreadPoolExecutor(_MAX_CALLS), options=_OPTIONS)
-    server.add_generic_rpc_handlers([_Waiting(proxy)])
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    # Before Sail, which takes a second: a client that finds no server waits longer each time.
-    server.start()
     from pysail.spark import SparkConnectServer
 
     sail = SparkConnectServer()
     sail.start(background=True)
-    proxy.set_result(Proxy(folder, "{}:{}".format(*sail.listening_address), catalogs))
+    server = grpc.server(ThreadPoolExecutor(_MAX_CALLS), options=_OPTIONS)
+    server.add_generic_rpc_handlers([Proxy(folder, "{}:{}".format(*sail.listening_address), catalogs)])
+    server.add_insecure_port(f"127.0.0.1:{_port_of(listener)}")
+    server.start()
     server.wait_for_termination()
 
 
-class _Waiting:
-    """A handler of gRPC that is not there yet."""
-
-    def __init__(self, handler: Future[Proxy]) -> None:
-        self._handler = handler
-
-    def service(self, call: Any) -> Any:
-        """Wait for the handler, and return what it does."""
-        return self._handler.result().service(call)
+def _port_of(listener: socket) -> int:
+    """Return the port of a socket, which is closed so that the port is free."""
+    port: int = listener.getsockname()[1]
+    listener.close()
+    return port
 
 
 class Proxy:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import re
+import select
 import socket
 import subprocess
 import sys
 import threading
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -26,8 +28,6 @@ Engine = Literal["auto", "sail", "pyspark", "none"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 #: The catalogs that every workspace has; the first is the default one.
 _CATALOGS = ("spark_catalog", "hive_metastore", "main", "workspace")
-#: A server that ends within this time, in seconds, cannot be started.
-_SOON = 2.0
 _SCRIPT = Path(__file__).with_name("spark_process.py")
 _SAIL = ("pysail", "pyspark", "grpc")
 _INSTALL = {
@@ -37,7 +37,7 @@ _INSTALL = {
 
 
 class SparkServer:
-    """A server process, started when it is first needed, and again if it dies.
+    """A server process, started when a program first connects to its port, and again if it dies.
 
     `folder` is for its log, its tables and its port; `catalogs` are names of catalogs in addition to the usual ones.
 
@@ -57,24 +57,18 @@ class SparkServer:
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: threading.Thread | None = None
-        self._closing = False
-        #: Whether a task needs the server that has been launched last, or the next one.
-        self._wanted = False
+        self._closing = threading.Event()
         self._lock = threading.Lock()
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which programs find the server, which is started if it does not run.
-
-        It may not answer yet: its clients wait for it.
-        """
+        """Return the variables by which programs find the server, which starts when the first of them connects."""
         if self._engine == "none":
             return {}
         with self._lock:
-            self._wanted = True
             if self._keeper is None:
                 self._folder.mkdir(exist_ok=True)
-                self._port = _free_port(self._folder / "port")
-                self._keeper = threading.Thread(target=self._keep_running, name="spark-server", daemon=True)
+                keep = functools.partial(self._keep_running, self._listen())
+                self._keeper = threading.Thread(target=keep, name="spark-server", daemon=True)
                 self._keeper.start()
         # Sessions would stay in the server's memory when their programs have ended.
         return {"SPARK_REMOTE": f"sc://127.0.0.1:{self._port}", "SPARK_CONNECT_RELEASE_SESSION_ON_EXIT": "true"}
@@ -91,40 +85,63 @@ class SparkServer:
     def close(self) -> None:
         """Stop the server."""
         with self._lock:
-            self._closing = True
+            self._closing.set()
             if self._process and self._process.stdin:
                 self._process.stdin.close()
             keeper = self._keeper
         if keeper:
+            # It may be waiting for a program.
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+                pass
             keeper.join()
 
-    def _keep_running(self) -> None:
-        """Start the server whenever it has died, but after an early death only if a task has needed it since."""
+    def _keep_running(self, listener: socket.socket) -> None:
+        """Start the server whenever a program connects to its port and finds none."""
         while True:
-            begun = time.monotonic()
-            with self._lock:
-                if self._closing:
-                    return
-                self._wanted = False
-                self._process = self._launch()
+            with listener:
+                select.select([listener], [], [])
+                with self._lock:
+                    if self._closing.is_set():
+                        return
+                    self._process = self._launch(listener)
             with self._process as process:
                 process.wait()
-            died_soon = time.monotonic() - begun < _SOON
             with self._lock:
-                if died_soon and not self._wanted:
-                    self._keeper = None
+                if self._closing.is_set():
                     return
+                listener = self._listen()
 
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def _listen(self) -> socket.socket:
+        """Return a socket that listens at the port of the last server, or at another one if that is not free.
+
+        Programs that outlive a workspace find the server of the next one at the same port.
+        """
+        kept = self._folder / "port"
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", int(kept.read_text())))
+        except (OSError, ValueError):
+            # There is no such file, or another program has the port.
+            listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        self._port = listener.getsockname()[1]
+        kept.write_text(str(self._port))
+        return listener
+
+    def _launch(self, listener: socket.socket) -> subprocess.Popen[bytes]:
+        """Start the server, which takes the place of `listener` once it can answer."""
+        command = [sys.executable, "-P", str(_SCRIPT), self._engine, str(self._folder), str(listener.fileno())]
         with (self._folder / "server.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT), self._engine, str(self._folder), str(self._port), *self._catalogs],
+                [*command, *self._catalogs],
                 # Only this process holds the other end: the server ends with it.
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Functions in queries are users' code too.
                 env=program_environment(),
+                pass_fds=[listener.fileno()],
                 start_new_session=True,
             )
 
@@ -141,20 +158,3 @@ def _is_installed(engine: str) -> bool:
     if engine == "sail":
         return all(map(importlib.util.find_spec, _SAIL))
     return spark_home() is not None and importlib.util.find_spec("grpc") is not None
-
-
-def _free_port(kept: Path) -> int:
-    """Return the port in a file if it is free, and otherwise one that is, and write it there.
-
-    Programs that outlive a workspace find the server of the next one at the same port.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", int(kept.read_text())))
-        except (OSError, ValueError):
-            # There is no such file, or another program has the port.
-            probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    kept.write_text(str(port))
-    return port

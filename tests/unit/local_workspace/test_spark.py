@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -88,32 +92,51 @@ class TestUseStatements:
         assert spark_catalog.use_statements(statement) == translated
 
 
-class TestRestart:
-    def test_after_an_early_death_waits_for_a_task(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        launched: list[subprocess.Popen[bytes]] = []
+class TestStart:
+    @pytest.fixture
+    def launched(self, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+        """Return the servers that were launched, which are none."""
+        processes: list[subprocess.Popen[bytes]] = []
 
-        def launch(_: object) -> subprocess.Popen[bytes]:
+        def launch(*_: object) -> subprocess.Popen[bytes]:
             command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-            launched.append(subprocess.Popen(command, stdin=subprocess.PIPE))
-            return launched[-1]
+            processes.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+            return processes[-1]
 
         monkeypatch.setattr(spark_server, "_is_installed", lambda _: True)
-        monkeypatch.setattr(spark_server, "_SOON", 1e6)
         monkeypatch.setattr(spark_server.SparkServer, "_launch", launch)
+        return processes
+
+    def test_waits_for_a_program_that_connects(self, root: Path, launched: list[subprocess.Popen[bytes]]) -> None:
+        server = spark_server.SparkServer(root / "spark", "sail")
+        address = "127.0.0.1", urlsplit(server.environment()["SPARK_REMOTE"]).port
+
+        def connect(number: int) -> bool:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(address):
+                pass
+            return len(launched) == number
+
+        assert launched == []
+        for number in (1, 2):
+            eventually(functools.partial(connect, number))
+            launched[-1].kill()
+        server.close()
+
+    def test_of_no_program_is_none(self, root: Path, launched: list[subprocess.Popen[bytes]]) -> None:
         server = spark_server.SparkServer(root / "spark", "sail")
         server.environment()
-        eventually(lambda: launched)
-        # A task that starts before anybody has noticed the death.
-        server.environment()
-        launched[0].kill()
-        eventually(lambda: len(launched) == 2)
-        launched[1].kill()
-        eventually(lambda: server._keeper is None)
-        assert len(launched) == 2
-        server.environment()
-        eventually(lambda: len(launched) == 3)
         server.close()
-        assert launched[2].returncode == 0
+        assert launched == []
+
+    def test_has_another_port_if_the_last_is_taken(self, root: Path, launched: list[subprocess.Popen[bytes]]) -> None:
+        server = spark_server.SparkServer(root / "spark", "sail")
+        before = server.environment()["SPARK_REMOTE"]
+        assert server.environment()["SPARK_REMOTE"] == before
+        server.close()
+        with socket.create_server(("127.0.0.1", urlsplit(before).port)):
+            server = spark_server.SparkServer(root / "spark", "sail")
+            assert server.environment()["SPARK_REMOTE"] != before
+            server.close()
 
 
 @pytest.mark.spark
@@ -264,9 +287,12 @@ class TestSail:
         assert output_of(spark_client, "dbutils.notebook.exit(str(spark.table('kept').count()))") == "5"
 
     def test_no_server_outlives_a_killed_workspace(self, root: Path, start: Start, write) -> None:
-        write("f.py", "print(1)")
+        write("without.py", "print(1)")
+        write("with.py", "from databricks.sdk.runtime import spark; spark.sql('SELECT 1').collect()")
         server, client = start("--spark", "sail")
-        client.finish(spark_python_task={"python_file": "/f.py"})
+        client.finish(spark_python_task={"python_file": "/without.py"})
+        assert not server_pid(root)
+        client.finish(spark_python_task={"python_file": "/with.py"})
         pid = server_pid(root)
         assert pid
         server.kill()
