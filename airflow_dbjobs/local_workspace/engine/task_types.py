@@ -89,6 +89,8 @@ def _dbt(start: TaskStart) -> Json:
         for variable, field in (("DBT_CATALOG", "catalog"), ("DBT_SCHEMA", "schema"))
         if task.get(field)
     }
+    # Its log is shown as text.
+    environment["DBT_USE_COLORS"] = "false"
     if profiles := task.get("profiles_directory"):
         environment["DBT_PROFILES_DIR"] = str(_folder_with("profiles.yml", start.root, profiles, project))
     return {

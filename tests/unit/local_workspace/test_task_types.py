@@ -118,7 +118,7 @@ class TestWheel:
 
 FAKE_DBT = """\
 #!/bin/sh
-echo "dbt $* in $(basename "$PWD") with ${DBT_PROFILES_DIR:-no profiles} ${DBT_CATALOG:-} ${DBT_SCHEMA:-}"
+echo "dbt $* in $(basename "$PWD") with ${DBT_PROFILES_DIR:-no profiles} ${DBT_CATALOG:-} ${DBT_SCHEMA:-}, colors: $DBT_USE_COLORS"
 [ "$1" != test ]
 """
 
@@ -147,7 +147,7 @@ class TestDbt:
         task = {"commands": commands, "project_directory": "/shop", "schema": "sales", "catalog": "main"}
         run = client.finish(dbt_task={**task, "profiles_directory": "local"})
         assert run["state"]["result_state"] == "SUCCESS"
-        seen = f"in shop with {dbt / 'shop' / 'local'} main sales"
+        seen = f"in shop with {dbt / 'shop' / 'local'} main sales, colors: false"
         assert log_of(dbt, run).splitlines() == [
             "$ dbt deps",
             f"dbt deps {seen}",
