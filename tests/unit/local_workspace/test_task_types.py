@@ -118,7 +118,8 @@ class TestWheel:
 
 FAKE_DBT = """\
 #!/bin/sh
-echo "dbt $* in $(basename "$PWD") with ${DBT_PROFILES_DIR:-no profiles} ${DBT_CATALOG:-} ${DBT_SCHEMA:-}, colors: $DBT_USE_COLORS"
+place="$(basename "$PWD") with ${DBT_PROFILES_DIR:-no profiles}"
+echo "dbt $* in $place ${DBT_CATALOG:-} ${DBT_SCHEMA:-}, colors: $DBT_USE_COLORS"
 [ "$1" != test ]
 """
 
