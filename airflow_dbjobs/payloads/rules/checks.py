@@ -62,10 +62,8 @@ def are_missing(names: list[str]) -> str:
 
 def at_most_one(*names: str) -> Check:
     """Check that at most one of the fields is given."""
-    few = len(names) == 2  # noqa: PLR2004
-    allowed = "the two are mutually exclusive" if few else f"at most one of {', '.join(names)} is allowed"
 
-    @when_given(*names, allowed=allowed, remedy="Remove one." if few else "Keep only one.")
+    @when_given(*names, allowed=f"at most one of {', '.join(names)} is allowed", remedy="Keep only one.")
     def check(node: Node) -> Faults:
         filled = _filled(node, names)
         if len(filled) > 1:
@@ -152,17 +150,17 @@ def present(name: str) -> Check:
     return check
 
 
-def one_of(name: str, words: Iterable[str], *, any_case: bool = False) -> Check:
-    """Check that the field, if given, is one of the words."""
-    words = list(words)
-    allowed = {word.lower() if any_case else word for word in words}
+def one_of(name: str, values: Iterable[str], *, any_case: bool = False) -> Check:
+    """Check that the field, if given, is one of the values."""
+    values = list(values)
+    allowed = {value.lower() if any_case else value for value in values}
 
     def fault(value: Any) -> str:
         if not isinstance(value, str):
             return type_of(value)
         return "" if (value.lower() if any_case else value) in allowed else f"is {quoted(value)}"
 
-    return _value(name, fault, f"it must be one of {', '.join(words)}", "Use one of these.")
+    return _value(name, fault, f"it must be one of {', '.join(values)}", "Use one of these.")
 
 
 def max_length(name: str, limit: int, *, in_bytes: bool = False) -> Check:
