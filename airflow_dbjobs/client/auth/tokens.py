@@ -71,14 +71,26 @@ class TokenSource(Protocol):
     def __hash__(self) -> int: ...
 
 
+class _Current:
+    """A token in the cache. A refusal is recorded here, so that a late one cannot concern the token's successor."""
+
+    def __init__(self, token: Token, renew_at: float, good_until: float, *, replaced_at: float) -> None:
+        self.token, self.renew_at, self.good_until = token, renew_at, good_until
+        #: When it replaced a refused token; never if it did not.
+        self.replaced_at = replaced_at
+        self.is_refused = False
+
+    def is_good(self, now: float) -> bool:
+        return not self.is_refused and now < self.good_until
+
+
 class _Entry:
     """The state of one source in the cache."""
 
     def __init__(self) -> None:
         #: Held during a request. The other fields are read without it.
         self.lock = threading.RLock()
-        self.token: Token | None = None
-        self.renew_at = self.good_until = self.replaced_at = -math.inf
+        self.current: _Current | None = None
         #: How many requests have ended with a result that waiting threads share, and the last of these results.
         self.ended = 0
         self.outcome: Token | JobsError | None = None
@@ -100,23 +112,25 @@ class TokenCache:
         entry = self._entries.setdefault(source, _Entry())
         # Read first: if another thread gets a token meanwhile, this one shares it.
         ended = entry.ended
-        if entry.token is None or now >= entry.good_until:
+        current = entry.current
+        if current is None or not current.is_good(now):
             return self._fetched(source, entry, ended, now + limit)
-        if now >= entry.renew_at and limit >= FETCH_SECONDS:
-            self._renew(source, entry, now + limit)
-        return entry.token
+        if now >= current.renew_at and limit >= FETCH_SECONDS:
+            return self._renewed(source, entry, current, now + limit)
+        return current.token
 
     def forget(self, source: TokenSource, token: Token) -> bool:
         """Record that the API refused a token. Return True if there is another one, or if one may be requested."""
         entry = self._entries.get(source)
-        if entry is None or entry.token is not token or entry.good_until == -math.inf:
+        current = entry.current if entry else None
+        if current is None or current.token is not token or current.is_refused:
             return True
         now = self._clock.monotonic()
-        if now - entry.replaced_at < _REPLACE_SECONDS:
+        if now - current.replaced_at < _REPLACE_SECONDS:
             return False
-        if now < entry.good_until:
+        if current.is_good(now):
             log.info("A token was refused before it expired; requesting another one: %r", source)
-        entry.replaced_at, entry.good_until = now, -math.inf
+        current.is_refused = True
         return True
 
     def after_fork(self) -> None:
@@ -138,18 +152,18 @@ class TokenCache:
         finally:
             lock.release()
 
-    def _renew(self, source: TokenSource, entry: _Entry, deadline: float) -> None:
+    def _renewed(self, source: TokenSource, entry: _Entry, current: _Current, deadline: float) -> Token:
         """Renew a token that expires soon, unless another thread does; if that fails, it stays in use."""
         lock = entry.lock
         if not lock.acquire(blocking=False):
-            return
+            return current.token
         try:
-            if self._clock.monotonic() >= entry.renew_at:
-                self._fetch(source, entry, deadline)
+            if entry.current is current and self._clock.monotonic() >= current.renew_at:
+                return self._fetch(source, entry, deadline)
         except JobsError as error:
             now = self._clock.monotonic()
-            entry.renew_at = now + _RENEW_AGAIN
-            left = entry.good_until - now
+            current.renew_at = now + _RENEW_AGAIN
+            left = current.good_until - now
             log.warning(
                 "Renewing a token failed; will retry. The current one is valid for another %.0f s. Error: %s",
                 left,
@@ -157,6 +171,7 @@ class TokenCache:
             )
         finally:
             lock.release()
+        return current.token
 
     def _fetch(self, source: TokenSource, entry: _Entry, deadline: float) -> Token:
         """Request a token, and store the result."""
@@ -173,8 +188,9 @@ class TokenCache:
             raise
         left = min(MIN_SECONDS_LEFT, token.lifetime / 2)
         early = max(left, min(token.lifetime * _RENEW_PART, _RENEW_SECONDS))
-        entry.token = entry.outcome = token
-        entry.renew_at, entry.good_until = born + token.lifetime - early, born + token.lifetime - left
+        expires, refused = born + token.lifetime, entry.current is not None and entry.current.is_refused
+        entry.current = _Current(token, expires - early, expires - left, replaced_at=born if refused else -math.inf)
+        entry.outcome = token
         # Last: a thread that sees the new count also sees the result.
         entry.ended += 1
         log.debug("Got a token for %r, valid for %.0f s", source, token.lifetime)

@@ -235,7 +235,7 @@ class TestTask:
             scene.server.troubles.append(Trouble(TOKEN_PATH, delay=20))
             fetched = len(scene.server.asked(TOKEN_PATH))
             for entry in tokens.CACHE._entries.values():
-                entry.good_until = entry.renew_at = 0.0
+                entry.current.good_until = entry.current.renew_at = 0.0
             while len(scene.server.asked(TOKEN_PATH)) == fetched:
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGUSR1)

@@ -490,6 +490,21 @@ class TestRefusedToken:
         assert auth.forget(old)
         assert auth.token() is new
 
+    def test_is_replaced_while_another_thread_reports_it(
+        self, auth: TokenAuth, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = auth.token()
+
+        def replace_meanwhile() -> float:
+            monkeypatch.undo()
+            assert auth.forget(old)
+            assert number(auth.token()) == 2
+            return clock.now
+
+        monkeypatch.setattr(clock, "monotonic", replace_meanwhile)
+        assert auth.forget(old)
+        assert number(auth.token()) == 2
+
     def test_is_replaced_at_most_once_a_minute(self, auth: TokenAuth, clock: Clock) -> None:
         assert auth.forget(auth.token())
         second = auth.token()
